@@ -1,0 +1,83 @@
+"""SQLite, the truth about everything indexed. One process writes (the indexer); others only read.
+
+WAL, so that readers never wait for the writer nor see half of a document. `synchronous=FULL`: what was committed is
+there after the power went.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from index.errors import DataFolderError
+from index.migrations import MIGRATIONS
+
+FILE = "index.sqlite3"
+_BUSY_MS = 5000
+_FIRST_SAFE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL when two processes reset it (sqlite.org/wal.html)
+
+
+def open_writer(folder: Path) -> apsw.Connection:
+    """Opens, makes or migrates the database in `folder`. Raises `DataFolderError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = _connect(folder / FILE, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        mode = connection.pragma("journal_mode", "wal")
+        if mode != "wal":
+            raise DataFolderError(folder, "SQLite cannot use WAL there (a network file system?); choose a local --data")
+        connection.pragma("synchronous", "FULL")
+        _migrate(connection, folder)
+    except (OSError, apsw.Error) as error:
+        raise DataFolderError(folder, str(error)) from error
+    return connection
+
+
+def open_reader(folder: Path) -> apsw.Connection:
+    """Opens an existing database for reading. Raises `DataFolderError`."""
+    try:
+        return _connect(folder / FILE, apsw.SQLITE_OPEN_READONLY)
+    except apsw.Error as error:
+        raise DataFolderError(folder, str(error)) from error
+
+
+def exists(folder: Path) -> bool:
+    return (folder / FILE).exists()
+
+
+def _connect(path: Path, flags: int) -> apsw.Connection:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < _FIRST_SAFE:
+        raise DataFolderError(path, f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL; 3.51.3 or newer is needed")
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(_BUSY_MS)
+    connection.pragma("foreign_keys", True)
+    return connection
+
+
+def _migrate(connection: apsw.Connection, folder: Path) -> None:
+    version = connection.pragma("user_version")
+    if version > len(MIGRATIONS):
+        raise DataFolderError(folder, "it was written by a newer version of Cloister; use that, or another --data")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        with transaction(connection):
+            connection.execute(script)
+            connection.pragma("user_version", number)
+
+
+def query(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a statement; their types are the schema's."""
+    return connection.execute(sql, bindings).fetchall()
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All of the body or nothing of it. Takes the write lock at once, so as not to fail half-way for want of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

@@ -1,0 +1,243 @@
+"""The SQL of the writer: collections, documents, chunks and vectors. Only the indexer process uses it.
+
+A document's new state commits in one transaction, its chunks, vectors, full-text rows and `changes` with it: a reader
+sees the old version or the new one.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import apsw
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from index.database import query, transaction
+from index.types import Chunk, Collection, Vectors
+
+
+class FileStat(NamedTuple):
+    """What tells whether a file may have changed since it was read."""
+
+    size: int  # bytes
+    mtime_ns: int
+
+
+class KnownDocument(NamedTuple):
+    id: int
+    stat: FileStat
+    sha256: str | None
+    state: str
+
+
+def content_hash(chunk: Chunk) -> bytes:
+    """Of what is embedded; equal hashes share one vector."""
+    return hashlib.sha256(embedded_text(chunk).encode(errors="replace")).digest()
+
+
+def embedded_text(chunk: Chunk) -> str:
+    """The chunk under its headings. Without the file's name, so that a rename embeds nothing."""
+    return f"{' > '.join(chunk.heading)}: {chunk.text}" if chunk.heading else chunk.text
+
+
+class DocumentWriter:
+    """Owns the one writing connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+
+    def close(self) -> None:
+        self._db.close()
+
+    def configure(self, collections: Sequence[Collection]) -> dict[str, int]:
+        """Makes these collections, and no others, active; their ids by name.
+
+        What is no longer configured is hidden from search and kept, so that coming back costs nothing.
+        """
+        with transaction(self._db):
+            self._db.execute("UPDATE collections SET is_active = 0")
+            for collection in collections:
+                self._db.execute(
+                    "INSERT INTO collections (name, root, is_active) VALUES (?, ?, 1)"
+                    " ON CONFLICT (name) DO UPDATE SET root = excluded.root, is_active = 1,"
+                    " error = NULL, scanned_at = NULL",
+                    (collection.name, str(collection.root)),
+                )
+            return dict(query(self._db, "SELECT name, id FROM collections WHERE is_active"))
+
+    def known(self, collection_id: int, path: str | None = None) -> dict[str, KnownDocument]:
+        """Documents by path; with `path`, that one and everything below it."""
+        rows = query(
+            self._db,
+            "SELECT path, id, size, mtime_ns, sha256, state FROM documents WHERE collection_id = ?1"
+            " AND (?2 IS NULL OR path = ?2 OR (path >= ?2 || '/' AND path < ?2 || '0'))",  # '0' follows '/'
+            (collection_id, path),
+        )
+        return {
+            path: KnownDocument(id, FileStat(size, mtime_ns), sha256, state)
+            for path, id, size, mtime_ns, sha256, state in rows
+        }
+
+    def mark_pending(self, collection_id: int, files: Iterable[tuple[str, FileStat]]) -> None:
+        """New or changed files that wait to be read; what was indexed of them stays findable meanwhile."""
+        with transaction(self._db):
+            self._db.executemany(
+                "INSERT INTO documents (collection_id, path, size, mtime_ns, state) VALUES (?, ?, ?, ?, 'pending')"
+                " ON CONFLICT DO UPDATE SET state = 'pending'",
+                ((collection_id, path, *stat) for path, stat in files),
+            )
+
+    def remove(self, collection_id: int, paths: Iterable[str]) -> None:
+        with transaction(self._db):
+            for path in paths:
+                row = self._db.execute(
+                    "SELECT id FROM documents WHERE collection_id = ? AND path = ?", (collection_id, path)
+                ).fetchone()
+                if row is not None:
+                    self._remove_chunks(row[0])
+                    self._db.execute("DELETE FROM documents WHERE id = ?", row)
+            self._note_change(collection_id)
+
+    def settle_unchanged(self, collection_id: int, path: str, stat: FileStat) -> None:
+        """The file was touched, its content is what is indexed already."""
+        self._db.execute(
+            "UPDATE documents SET size = ?, mtime_ns = ?, state = 'indexed', error = NULL"
+            " WHERE collection_id = ? AND path = ?",
+            (*stat, collection_id, path),
+        )
+
+    def fail(self, collection_id: int, path: str, stat: FileStat, reason: str) -> None:
+        """The file cannot be read: its old chunks go, a row with the reason stays."""
+        with transaction(self._db):
+            document_id = self._upsert(collection_id, path, stat, sha256=None, title=None, state="failed", error=reason)
+            self._remove_chunks(document_id)
+            self._note_change(collection_id)
+
+    def distrust_unembedded(self, fingerprint: str) -> None:
+        """Documents with a chunk that has no vector in this space are pending: the embedder was changed."""
+        self._db.execute(
+            "UPDATE documents SET state = 'pending', sha256 = NULL WHERE id IN (SELECT document_id FROM chunks"
+            " WHERE NOT EXISTS (SELECT 1 FROM vectors"
+            " WHERE vectors.fingerprint = ? AND vectors.content_hash = chunks.content_hash))",
+            (fingerprint,),
+        )
+
+    def missing_vectors(self, hashes: Iterable[bytes], fingerprint: str) -> set[bytes]:
+        wanted = set(hashes)
+        sql = "SELECT 1 FROM vectors WHERE fingerprint = ? AND content_hash = ?"
+        return {h for h in wanted if not query(self._db, sql, (fingerprint, h))}
+
+    def store_vectors(self, fingerprint: str, hashes: Sequence[bytes], vectors: Vectors) -> None:
+        with transaction(self._db):
+            self._db.executemany(
+                "INSERT OR IGNORE INTO vectors (content_hash, fingerprint, vector) VALUES (?, ?, ?)",
+                ((h, fingerprint, v.astype("<f2").tobytes()) for h, v in zip(hashes, vectors, strict=True)),
+            )
+
+    def replace(
+        self, collection_id: int, path: str, stat: FileStat, sha256: str, title: str | None, chunks: Sequence[Chunk]
+    ) -> None:
+        """Commits a document's new version; every chunk's vector must be stored already."""
+        with transaction(self._db):
+            document_id = self._upsert(collection_id, path, stat, sha256, title, "indexed", error=None)
+            self._remove_chunks(document_id)
+            name = str(PurePosixPath(path).with_suffix(""))
+            for ordinal, chunk in enumerate(chunks):
+                self._insert_chunk(document_id, ordinal, chunk, name)
+            self._note_change(collection_id)
+
+    def _upsert(
+        self,
+        collection_id: int,
+        path: str,
+        stat: FileStat,
+        sha256: str | None,
+        title: str | None,
+        state: str,
+        error: str | None,
+    ) -> int:
+        ((document_id,),) = query(
+            self._db,
+            "INSERT INTO documents (collection_id, path, size, mtime_ns, sha256, title, state, error, indexed_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,"
+            " mtime_ns = excluded.mtime_ns, sha256 = excluded.sha256, title = excluded.title,"
+            " state = excluded.state, error = excluded.error, indexed_at = excluded.indexed_at RETURNING id",
+            (collection_id, path, *stat, sha256, title, state, error, time.time()),
+        )
+        return int(document_id)
+
+    def _insert_chunk(self, document_id: int, ordinal: int, chunk: Chunk, name: str) -> None:
+        ((chunk_id,),) = query(
+            self._db,
+            "INSERT INTO chunks (document_id, ordinal, text, heading, char_from, char_to, line_from, line_to,"
+            " content_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            (
+                document_id,
+                ordinal,
+                chunk.text,
+                msgspec.json.encode(chunk.heading).decode(),
+                chunk.start,
+                chunk.end,
+                chunk.line_from,
+                chunk.line_to,
+                content_hash(chunk),
+            ),
+        )
+        self._db.execute(
+            "INSERT INTO lexical (rowid, heading, text) VALUES (?, ?, ?)",
+            (chunk_id, " ".join((name, *chunk.heading)), chunk.text),
+        )
+        self._db.execute("INSERT INTO changes (chunk_id, is_removal) VALUES (?, 0)", (chunk_id,))
+
+    def _remove_chunks(self, document_id: int) -> None:
+        old = (document_id,)
+        self._db.execute("DELETE FROM lexical WHERE rowid IN (SELECT id FROM chunks WHERE document_id = ?)", old)
+        self._db.execute(
+            "INSERT INTO changes (chunk_id, is_removal) SELECT id, 1 FROM chunks WHERE document_id = ?", old
+        )
+        self._db.execute("DELETE FROM chunks WHERE document_id = ?", old)
+
+    def _note_change(self, collection_id: int) -> None:
+        self._db.execute("UPDATE collections SET changed_at = ? WHERE id = ?", (time.time(), collection_id))
+
+    def note_scan(self, collection_id: int, error: str | None) -> None:
+        """A full scan has ended, or could not be made because of `error`."""
+        self._db.execute(
+            "UPDATE collections SET scanned_at = ?, error = ? WHERE id = ?", (time.time(), error, collection_id)
+        )
+
+    def last_change(self) -> int:
+        """`seq` of the newest change; 0 at the beginning."""
+        ((seq,),) = query(self._db, "SELECT coalesce(max(seq), 0) FROM changes")
+        return int(seq)
+
+    def trim_changes(self, seq: int) -> None:
+        """Forgets changes up to `seq`. A reader that is further behind starts again from the vectors."""
+        self._db.execute("DELETE FROM changes WHERE seq <= ? AND seq < (SELECT max(seq) FROM changes)", (seq,))
+
+    def all_vectors(self, fingerprint: str, dimension: int) -> tuple[int, NDArray[np.int64], Vectors]:
+        """Every chunk's id and vector, and the `seq` they are of, read at one instant."""
+        with transaction(self._db):
+            return (self.last_change(), *read_vectors(self._db, fingerprint, dimension))
+
+
+def read_vectors(
+    connection: apsw.Connection, fingerprint: str, dimension: int, chunk_ids: Sequence[int] | None = None
+) -> tuple[NDArray[np.int64], Vectors]:
+    """Ids (int64) and unit vectors of all chunks, or of those of `chunk_ids` that exist. Chunks without a vector
+    in this space are left out."""
+    sql = (
+        "SELECT chunks.id, vector FROM chunks JOIN vectors USING (content_hash) WHERE fingerprint = ?"
+        if chunk_ids is None
+        else "SELECT chunks.id, vector FROM chunks JOIN vectors USING (content_hash) WHERE fingerprint = ?"
+        " AND chunks.id IN (SELECT value FROM json_each(?))"
+    )
+    bindings = (fingerprint,) if chunk_ids is None else (fingerprint, msgspec.json.encode(list(chunk_ids)).decode())
+    rows = query(connection, sql, bindings)
+    ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    vectors = np.frombuffer(b"".join(row[1] for row in rows), "<f2").reshape(len(rows), dimension).astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return ids, vectors / np.maximum(norms, np.float32(1e-12))

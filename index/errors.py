@@ -1,0 +1,41 @@
+"""What can go wrong with the index.
+
+IndexingError
+├── DataFolderError          the data folder cannot be used: not writable, in use, of a newer version
+├── CollectionNotFound
+├── RootUnavailable          a watched folder is not there or cannot be read
+└── UnreadableDocument       one file cannot be read; the reason goes into its row
+"""
+
+from pathlib import Path
+
+
+class IndexingError(Exception):
+    pass
+
+
+class DataFolderError(IndexingError):
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class CollectionNotFound(IndexingError):
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"no collection named {name!r}")
+        self.name = name
+        self.known = known
+
+
+class RootUnavailable(IndexingError):
+    def __init__(self, root: Path, reason: str) -> None:
+        super().__init__(f"{root}: {reason}")
+        self.root = root
+        self.reason = reason
+
+
+class UnreadableDocument(IndexingError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,98 @@
+"""Snapshots of a vector index on disk, each a file with a number: a cache that is verified or not used.
+
+FAISS files carry no checksum and its writer can report success on a full disk, so the bytes are framed here:
+
+    magic · header length (4 bytes, big-endian) · header (JSON) · payload · SHA-256 of everything before
+
+written to a temporary file, synced, read back and compared, renamed, and the folder synced. The newest generation that
+verifies is the one; the previous one is kept.
+"""
+
+import contextlib
+import hashlib
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+_MAGIC = b"CLOISTER-VECTORS-1\n"
+_LENGTH = struct.Struct(">I")
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_SUFFIX = ".vectors"
+_KEPT = 2
+
+
+class Header(msgspec.Struct, frozen=True):
+    fingerprint: str  # of the embedder
+    dimension: int
+    count: int
+    seq: int  # the newest change it contains
+
+
+class Generation(NamedTuple):
+    header: Header
+    payload: bytes
+
+
+def write_generation(folder: Path, header: Header, payload: bytes) -> Path:
+    """Raises `OSError`; then the newest generation is what it was before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoded = msgspec.json.encode(header)
+    body = b"".join((_MAGIC, _LENGTH.pack(len(encoded)), encoded, payload))
+    number = 1 + max((int(path.stem) for path in _files(folder)), default=0)
+    final = folder / f"{number:08d}{_SUFFIX}"
+    temporary = folder / f"{number:08d}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            file.write(body)
+            file.write(hashlib.sha256(body).digest())
+            file.flush()
+            os.fsync(file.fileno())
+        if _read(temporary) is None:
+            raise OSError(f"{temporary} does not read back as it was written")
+        temporary.replace(final)
+        _sync_folder(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in _files(folder)[:-_KEPT]:
+        old.unlink(missing_ok=True)
+    return final
+
+
+def read_newest(folder: Path, fingerprint: str, dimension: int) -> Generation | None:
+    """The newest intact generation of this vector space, or None: then the index is built from the vectors."""
+    for path in reversed(_files(folder)):
+        generation = _read(path)
+        if generation is not None and (generation.header.fingerprint, generation.header.dimension) == (
+            fingerprint,
+            dimension,
+        ):
+            return generation
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    """Generations by number, oldest first; whatever else lies in the folder is left alone."""
+    return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
+
+
+def _read(path: Path) -> Generation | None:
+    with contextlib.suppress(OSError, msgspec.MsgspecError, struct.error):
+        content = path.read_bytes()
+        body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
+        if not body.startswith(_MAGIC) or hashlib.sha256(body).digest() != digest:
+            return None
+        start = len(_MAGIC) + _LENGTH.size
+        (size,) = _LENGTH.unpack(body[len(_MAGIC) : start])
+        return Generation(msgspec.json.decode(body[start : start + size], type=Header), body[start + size :])
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

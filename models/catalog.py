@@ -1,0 +1,102 @@
+"""Which models there are, by name; a name or a path to the files on this disk. Nothing is ever fetched."""
+
+import hashlib
+import importlib.util
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from models.errors import ModelFileError, ModelNotFound
+
+_PACKAGE = Path(__file__).parent
+
+
+class ChatModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A GGUF. `brief` is the most characters of each passage it is given, begun at the best sentence; 0: all."""
+
+    file: str
+    sha256: str | None = None
+    licence: str | None = None
+    temperature: Annotated[float, Meta(ge=0)] = 0.3
+    brief: Annotated[int, Meta(ge=0)] = 0
+
+
+class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sentence-transformers folder; `sha256` is of its `model.safetensors`."""
+
+    package: str | None = None
+    folder: str
+    sha256: str | None = None
+    licence: str | None = None
+    chunk_tokens: Annotated[int, Meta(ge=16)] = 128
+
+
+class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    chat: dict[str, ChatModel]
+    embedding: dict[str, EmbeddingModel]
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """A model whose files are here: the name shown to clients and where it lies."""
+
+    name: str
+    path: Path
+    sha256: str | None
+
+
+class ResolvedChat(Resolved, frozen=True):
+    temperature: float
+    brief: int
+
+
+class ResolvedEmbedding(Resolved, frozen=True):
+    chunk_tokens: int
+
+
+def read_catalog() -> Catalog:
+    return msgspec.convert(tomllib.loads((_PACKAGE / "catalog.toml").read_text()), Catalog)
+
+
+def resolve_chat(name: str) -> ResolvedChat:
+    """By catalog name, else as a path to a GGUF. Raises `ModelNotFound`, `ModelFileError`."""
+    if entry := read_catalog().chat.get(name):
+        path = _PACKAGE / entry.file
+        check_sha256(path, entry.sha256)
+        return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ModelNotFound(name)
+    defaults = ChatModel(file=name)
+    return ResolvedChat(path.stem, path.resolve(), None, defaults.temperature, defaults.brief)
+
+
+def resolve_embedding(name: str) -> ResolvedEmbedding:
+    """By catalog name, else as a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
+    if entry := read_catalog().embedding.get(name):
+        spec = importlib.util.find_spec(entry.package) if entry.package else None
+        if spec is None or spec.origin is None:
+            raise ModelNotFound(name)
+        path = Path(spec.origin).parent / entry.folder
+        check_sha256(path / "model.safetensors", entry.sha256)
+        return ResolvedEmbedding(name, path, entry.sha256, entry.chunk_tokens)
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        raise ModelNotFound(name)
+    return ResolvedEmbedding(path.name, path.resolve(), None, EmbeddingModel(folder=name).chunk_tokens)
+
+
+def sha256_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelFileError(path, error.strerror or str(error)) from error
+
+
+def check_sha256(path: Path, expected: str | None) -> None:
+    """Raises `ModelFileError` unless the file is there and, where a hash is known, is exactly the known one."""
+    if expected is not None and (actual := sha256_of(path)) != expected:
+        raise ModelFileError(path, f"its SHA-256 is {actual[:12]}…, not {expected[:12]}…: the file was altered or cut")

@@ -1,0 +1,69 @@
+"""What can go wrong with a model. Errors carry values; words for users are made in one place, the server's table.
+
+ModelError
+├── ModelNotFound            no such name in the catalog and no such file
+├── ModelFileError           a file that is not the model it should be: missing, truncated, altered
+├── TemplateError            the model's chat template cannot render these messages
+├── ContextLengthExceeded    the prompt alone is longer than the model's context
+├── QueueFull                as many requests as may wait are waiting
+├── ProcessUnavailable       the process that runs the model is starting, restarting or gone
+└── ProcessFailed            it died, or refused, while this request was in its hands
+"""
+
+from pathlib import Path
+
+
+class ModelError(Exception):
+    pass
+
+
+class ModelNotFound(ModelError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no model named {name!r} in the catalog, and no file at that path")
+        self.name = name
+
+
+class ModelFileError(ModelError):
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class TemplateError(ModelError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the model's chat template refused these messages: {reason}")
+        self.reason = reason
+
+
+class ContextLengthExceeded(ModelError):
+    def __init__(self, n_prompt: int, n_ctx: int) -> None:
+        super().__init__(f"prompt of {n_prompt} tokens, context of {n_ctx}")
+        self.n_prompt = n_prompt
+        self.n_ctx = n_ctx
+
+
+class QueueFull(ModelError):
+    """`retry_after` is in seconds."""
+
+    def __init__(self, num_waiting: int, retry_after: int) -> None:
+        super().__init__(f"{num_waiting} requests are waiting already")
+        self.num_waiting = num_waiting
+        self.retry_after = retry_after
+
+
+class ProcessUnavailable(ModelError):
+    """`retry_after` is in seconds."""
+
+    def __init__(self, name: str, reason: str, retry_after: int) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class ProcessFailed(ModelError):
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason

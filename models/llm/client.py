@@ -1,0 +1,57 @@
+"""What the server holds of an engine process."""
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from pathlib import Path
+
+from models.client import ProcessClient, open_process, reading
+from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
+from models.llm.messages import Cancel, Delta, Deltas, FromEngine, Generate, Load, Ready
+from models.llm.params import EngineParams, SamplingParams
+
+# ggml's threads meet at a barrier after every operation; libgomp's long default spin turns one busy neighbour process
+# into a collapse of decode speed, and a short one costs nothing on a quiet machine (docs/architecture.md, Chat first).
+_SHORT_SPIN = {"GOMP_SPINCOUNT": "1000"}
+
+
+class EngineClient(ProcessClient[Ready, Delta]):
+    params: EngineParams
+
+    async def generate(
+        self, prompt: list[int], max_tokens: int, sampling: SamplingParams
+    ) -> AsyncGenerator[Delta, None]:
+        """Tokens as they are made, the last delta with its finish reason. Closing the generator cancels.
+
+        Raises `ContextLengthExceeded` and `QueueFull` before anything is sent, `ProcessFailed` when the engine
+        fails this request or dies.
+        """
+        if len(prompt) >= self.hello.n_ctx:
+            raise ContextLengthExceeded(len(prompt), self.hello.n_ctx)
+        if self.num_pending >= self.params.n_slots + self.params.max_queue:
+            raise QueueFull(self.num_pending - self.params.n_slots, retry_after=2)
+        replies = self.exchange(lambda id: Generate(id, prompt, max_tokens, sampling), Cancel)
+        async with contextlib.aclosing(replies):
+            async for delta in replies:
+                if delta.error is not None:
+                    raise ProcessFailed("engine", delta.error)
+                yield delta
+                if delta.is_last:
+                    return
+
+
+def _replies(frame: FromEngine) -> Iterable[tuple[int, Delta]]:
+    return ((delta.id, delta) for delta in frame.deltas) if isinstance(frame, Deltas) else ()
+
+
+@contextlib.asynccontextmanager
+async def open_engine(path: Path, params: EngineParams) -> AsyncIterator[EngineClient]:
+    """Starts an engine process for a GGUF and waits until it is loaded; `ProcessFailed` says why it is not."""
+    load = Load(str(path), params)
+    async with open_process("engine", "models.llm.engine", FromEngine, _SHORT_SPIN, load, Ready) as (
+        child,
+        ready,
+    ):
+        client = EngineClient(child, ready, _replies)
+        client.params = params
+        async with reading(client):
+            yield client

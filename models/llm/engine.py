@@ -1,0 +1,84 @@
+"""The engine process: one loaded GGUF, and the loop that steps it. `python -m models.llm.engine FD`.
+
+Knows tokens only; text, templates and HTTP are the server's.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from models.ipc import Inbox, child_main
+from models.llm.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine
+from models.llm.scheduler import Limits, Progress, Scheduler, Step
+from models.llm.sequence import Sequence
+
+
+class Runner(Protocol):
+    def compute(self, step: Step) -> list[int]: ...
+    def forget(self, sequence: Sequence) -> None: ...
+
+
+class Engine:
+    """Requests by id on one side, sequences on the other. Everything happens on the caller's thread."""
+
+    def __init__(self, scheduler: Scheduler, runner: Runner) -> None:
+        self._scheduler = scheduler
+        self._runner = runner
+        self._sequences: dict[int, Sequence] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        return self._scheduler.is_idle
+
+    def add(self, request: Generate) -> None:
+        sequence = Sequence(request.id, request.prompt, request.max_tokens, request.sampling)
+        self._scheduler.add(sequence)
+        self._sequences[request.id] = sequence
+
+    def cancel(self, id: int) -> None:
+        if sequence := self._sequences.pop(id, None):
+            self._scheduler.remove(sequence)
+            self._runner.forget(sequence)
+
+    def step(self) -> list[Delta]:
+        """One forward pass; what it brought. A batch that fails ends its requests, and only those."""
+        step = self._scheduler.schedule()
+        try:
+            sampled = self._runner.compute(step)
+        except RuntimeError as error:
+            ids = [chunk.sequence.id for chunk in step.chunks]
+            for id in ids:
+                self.cancel(id)
+            return [Delta(id, [], error=str(error)) for id in ids]
+        return [self._delta(progress) for progress in self._scheduler.update(step, sampled)]
+
+    def _delta(self, progress: Progress) -> Delta:
+        sequence, token, finish_reason = progress
+        if finish_reason is not None:
+            self._sequences.pop(sequence.id, None)
+            self._runner.forget(sequence)
+        return Delta(sequence.id, [] if token is None else [token], finish_reason)
+
+
+def _serve(inbox: Inbox[ToEngine]) -> None:
+    from models.llm.llama import LlamaRunner  # loads llama.cpp: only here, after the socket is being read
+
+    load = next(iter(inbox), None)
+    if not isinstance(load, Load):
+        return
+    with LlamaRunner(Path(load.path), load.params) as runner:
+        limits = Limits(load.params.n_slots, load.params.n_batch, runner.n_cells, runner.n_ctx)
+        engine = Engine(Scheduler(limits, runner.end_tokens), runner)
+        inbox.send(Ready(runner.n_ctx, runner.num_params, runner.size))
+        while (messages := inbox.take(timeout=None if engine.is_idle else 0)) is not None:
+            for message in messages:
+                match message:
+                    case Generate():
+                        engine.add(message)
+                    case Cancel(id):
+                        engine.cancel(id)
+            if not engine.is_idle and (deltas := engine.step()):
+                inbox.send(Deltas(deltas))
+
+
+if __name__ == "__main__":
+    child_main(_serve, ToEngine)

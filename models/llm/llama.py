@@ -1,0 +1,257 @@
+"""The boundary to llama.cpp: the only module that imports `llama_cpp`, and only its low-level C binding.
+
+Everything here owns a C object and frees it once, on `close`. `Vocabulary` may be used from any thread; a
+`LlamaRunner` belongs to one.
+"""
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import llama_cpp.llama_cpp as C
+import numpy as np
+
+from models.errors import ModelFileError
+from models.llm.params import EngineParams, SamplingParams
+from models.llm.scheduler import Step
+from models.llm.sequence import Sequence
+from models.threads import num_physical_cores
+
+_DEFAULT_N_CTX = 8192
+_PENALTY_WINDOW = 64  # tokens, llama.cpp's own default
+_LOG_ERROR = 4
+
+
+class _Log:
+    """llama.cpp's log, reduced to the last few error lines: what a person needs when a file will not load."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._callback = C.llama_log_callback(self._write)
+
+    def _write(self, level: int, text: bytes, _: int | None) -> None:
+        if level == _LOG_ERROR and (line := text.decode(errors="replace").strip()):
+            self.errors = [*self.errors[-4:], line.split(": ", 1)[-1]]
+
+    def install(self) -> None:
+        C.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+
+_log = _Log()
+
+
+def _load(path: Path, **fields: object) -> Any:
+    if not path.is_file():
+        raise ModelFileError(path, "there is no such file")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelFileError(path, "not a GGUF file (it does not begin with 'GGUF')")
+    _log.install()
+    _log.errors.clear()
+    C.llama_backend_init()
+    params = C.llama_model_default_params()
+    for name, value in fields.items():
+        setattr(params, name, value)
+    model = C.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        reason = next(iter(_log.errors), "llama.cpp could not load it")
+        raise ModelFileError(path, f"llama.cpp cannot load it: {reason}; the file may be cut short or damaged")
+    return model
+
+
+class Vocabulary:
+    """The tokens of a model, without its weights."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `ModelFileError` when the file is not a GGUF with a vocabulary."""
+        self._model = _load(path, vocab_only=True)
+        self._vocab = C.llama_model_get_vocab(self._model)
+        self.path = path
+        self.size: int = C.llama_vocab_n_tokens(self._vocab)
+        self.n_ctx_train: int = C.llama_model_n_ctx_train(self._model)
+        self.end_tokens = frozenset(i for i in range(self.size) if C.llama_vocab_is_eog(self._vocab, i))
+        self.adds_bos: bool = C.llama_vocab_get_add_bos(self._vocab)
+        self.bos: int = C.llama_vocab_bos(self._vocab)
+        self.eos: int = C.llama_vocab_eos(self._vocab)
+        self.chat_template = self.metadata("tokenizer.chat_template")
+        self.name = self.metadata("general.name") or path.stem
+
+    def metadata(self, key: str) -> str | None:
+        size = C.llama_model_meta_val_str(self._model, key.encode(), None, 0)
+        if size < 0:
+            return None
+        buffer = ctypes.create_string_buffer(size + 1)
+        C.llama_model_meta_val_str(self._model, key.encode(), buffer, size + 1)
+        return buffer.value.decode(errors="replace")
+
+    def tokenize(self, text: str, *, parse_special: bool, add_bos: bool = False) -> list[int]:
+        """Token ids; names of control tokens become those tokens only with `parse_special`."""
+        data = text.encode(errors="replace")
+        room = len(data) + 8
+        while True:
+            buffer = (C.llama_token * room)()
+            count = C.llama_tokenize(self._vocab, data, len(data), buffer, room, add_bos, parse_special)
+            if count >= 0:
+                return buffer[:count]
+            room = -count
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes a token stands for, perhaps part of a character; control tokens are empty unless `special`."""
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = C.llama_token_to_piece(self._vocab, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+    def close(self) -> None:
+        if self._model:
+            C.llama_model_free(self._model)
+            self._model = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LlamaRunner:
+    """A model's weights and one context. Computes the scheduler's steps and draws the next tokens."""
+
+    def __init__(self, path: Path, params: EngineParams) -> None:
+        """Raises `ModelFileError` when the file cannot be loaded or its context cannot be made."""
+        with contextlib.ExitStack() as stack:
+            self._model = _load(path, n_gpu_layers=params.n_gpu_layers)
+            stack.callback(C.llama_model_free, self._model)
+            self.n_ctx = params.n_ctx or min(C.llama_model_n_ctx_train(self._model), _DEFAULT_N_CTX)
+            self.n_cells = 2 * self.n_ctx
+            self._context = self._open_context(path, params)
+            stack.callback(C.llama_free, self._context)
+            self._batch = C.llama_batch_init(params.n_batch, 0, 1)
+            stack.callback(C.llama_batch_free, self._batch)
+            self._memory = C.llama_get_memory(self._context)
+            self._vocab = C.llama_model_get_vocab(self._model)
+            self._n_vocab: int = C.llama_vocab_n_tokens(self._vocab)
+            self.end_tokens = frozenset(
+                token for token in range(self._n_vocab) if C.llama_vocab_is_eog(self._vocab, token)
+            )
+            self.num_params: int = C.llama_model_n_params(self._model)
+            self.size: int = C.llama_model_size(self._model)
+            self._samplers: dict[Sequence, Any] = {}
+            self._fields = self._batch_views(params.n_batch)
+            self._owned = stack.pop_all()
+
+    def _open_context(self, path: Path, params: EngineParams) -> Any:
+        fields = C.llama_context_default_params()
+        fields.n_ctx = self.n_cells
+        fields.n_batch = params.n_batch
+        fields.n_ubatch = params.n_batch
+        fields.n_seq_max = params.n_slots
+        fields.kv_unified = True
+        fields.n_threads = fields.n_threads_batch = params.n_threads or num_physical_cores()
+        context = C.llama_init_from_model(self._model, fields)
+        if not context:
+            reason = next(iter(_log.errors), "not enough memory?")
+            raise ModelFileError(path, f"no context of {self.n_cells} tokens could be made for it: {reason}")
+        return context
+
+    def _batch_views(self, n_batch: int) -> dict[str, np.ndarray]:
+        """The C batch's arrays as numpy views; `seq_id` is an array of pointers, each to one id."""
+        view = np.ctypeslib.as_array
+        sequence_ids = [view(self._batch.seq_id[i], shape=(1,)) for i in range(n_batch)]
+        self._sequence_ids = sequence_ids
+        return {
+            name: view(getattr(self._batch, name), shape=(n_batch,)) for name in ("token", "pos", "n_seq_id", "logits")
+        }
+
+    def compute(self, step: Step) -> list[int]:
+        """One `llama_decode`, then one draw for each chunk that is its sequence's last; -1 for the others.
+
+        Raises `RuntimeError` when llama.cpp refuses the batch; the slots of its chunks are then unusable.
+        """
+        for slot in step.cleared:
+            C.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        size = 0
+        outputs: list[int] = []
+        fields = self._fields
+        for sequence, start, count in step.chunks:
+            rows = slice(size, size + count)
+            fields["token"][rows] = sequence.tokens[start : start + count]
+            fields["pos"][rows] = np.arange(start, start + count)
+            fields["n_seq_id"][rows] = 1
+            fields["logits"][rows] = 0
+            for i in range(size, size + count):
+                self._sequence_ids[i][0] = sequence.slot
+            size += count
+            outputs.append(size - 1)
+        for chunk, row in zip(step.chunks, outputs, strict=True):
+            fields["logits"][row] = chunk.is_last
+        self._batch.n_tokens = size
+        status = C.llama_decode(self._context, self._batch)
+        if status:
+            raise RuntimeError(f"llama_decode answered {status}")
+        return [
+            C.llama_sampler_sample(self._sampler(chunk.sequence), self._context, row) if chunk.is_last else -1
+            for chunk, row in zip(step.chunks, outputs, strict=True)
+        ]
+
+    def _sampler(self, sequence: Sequence) -> Any:
+        if (sampler := self._samplers.get(sequence)) is None:
+            sampler = self._samplers[sequence] = _sampler_chain(sequence.sampling, self._n_vocab)
+            for token in sequence.tokens if sequence.sampling.has_penalties else ():
+                C.llama_sampler_accept(sampler, token)
+        return sampler
+
+    def forget(self, sequence: Sequence) -> None:
+        """Frees what is kept for a sequence that has ended. Idempotent."""
+        if sampler := self._samplers.pop(sequence, None):
+            C.llama_sampler_free(sampler)
+
+    def close(self) -> None:
+        for sequence in list(self._samplers):
+            self.forget(sequence)
+        self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _sampler_chain(sampling: SamplingParams, n_vocab: int) -> Any:
+    """llama.cpp's stages for these parameters, in the order `SamplingParams` states; idle stages are left out."""
+    chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
+
+    def add(stage: Any) -> None:
+        C.llama_sampler_chain_add(chain, stage)
+
+    s = sampling
+    if s.has_penalties:
+        add(
+            C.llama_sampler_init_penalties(
+                n_vocab, _PENALTY_WINDOW, s.repeat_penalty, s.frequency_penalty, s.presence_penalty
+            )
+        )
+    if biases := {token: bias for token, bias in s.logit_bias.items() if 0 <= token < n_vocab}:
+        array = (C.llama_logit_bias * len(biases))(*(C.llama_logit_bias(t, b) for t, b in biases.items()))
+        add(C.llama_sampler_init_logit_bias(n_vocab, len(biases), array))
+    if s.temperature == 0:
+        add(C.llama_sampler_init_greedy())
+        return chain
+    if s.top_k:
+        add(C.llama_sampler_init_top_k(s.top_k))
+    if s.typical_p < 1:
+        add(C.llama_sampler_init_typical(s.typical_p, 1))
+    if s.top_p < 1:
+        add(C.llama_sampler_init_top_p(s.top_p, 1))
+    if s.min_p > 0:
+        add(C.llama_sampler_init_min_p(s.min_p, 1))
+    add(C.llama_sampler_init_temp(s.temperature))
+    seed = s.seed if s.seed is not None else int.from_bytes(os.urandom(4))
+    add(C.llama_sampler_init_dist(seed & 0xFFFFFFFF))
+    return chain

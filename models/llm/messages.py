@@ -1,0 +1,54 @@
+"""What the server and an engine process say to each other."""
+
+import msgspec
+
+from models.ipc import Refused
+from models.llm.params import EngineParams, SamplingParams
+from models.llm.sequence import FinishReason
+
+
+class Load(msgspec.Struct, tag=True, frozen=True):
+    """First frame to the engine; it answers `Ready` or `Refused`."""
+
+    path: str
+    params: EngineParams
+
+
+class Generate(msgspec.Struct, tag=True, frozen=True):
+    id: int
+    prompt: list[int]
+    max_tokens: int
+    sampling: SamplingParams
+
+
+class Cancel(msgspec.Struct, tag=True, frozen=True):
+    id: int
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    n_ctx: int
+    num_params: int
+    size: int  # bytes of the tensors
+
+
+class Delta(msgspec.Struct, array_like=True, frozen=True):
+    """What a step brought one request; the last of a request has a `finish_reason` or an `error`."""
+
+    id: int
+    tokens: list[int]
+    finish_reason: FinishReason | None = None
+    error: str | None = None
+
+    @property
+    def is_last(self) -> bool:
+        return self.finish_reason is not None or self.error is not None
+
+
+class Deltas(msgspec.Struct, tag=True, frozen=True):
+    """One frame a step, whatever the number of requests."""
+
+    deltas: list[Delta]
+
+
+ToEngine = Load | Generate | Cancel
+FromEngine = Ready | Deltas | Refused

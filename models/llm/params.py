@@ -1,0 +1,52 @@
+"""What the engine and its sampler can be told. Frozen, bounded, checked where they are made."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a model is run. 0 means: choose for this model and machine."""
+
+    n_ctx: Annotated[
+        int,
+        Meta(ge=0, le=4_194_304, description="longest conversation, in tokens; 0: the model's own, up to 8192"),
+    ] = 0
+    n_slots: Annotated[int, Meta(ge=1, le=256, description="requests generated at the same time")] = 8
+    n_batch: Annotated[
+        int, Meta(ge=1, le=8192, description="tokens in one step; small keeps cancelling and sharing quick")
+    ] = 256
+    n_threads: Annotated[int, Meta(ge=0, le=1024, description="threads of llama.cpp; 0: physical cores")] = 0
+    n_gpu_layers: Annotated[
+        int, Meta(ge=-1, le=10_000, description="layers on the GPU when the build has one; -1: all")
+    ] = -1
+    max_queue: Annotated[
+        int, Meta(ge=0, le=100_000, description="requests that may wait; one more is refused with 429")
+    ] = 64
+
+    def __post_init__(self) -> None:
+        if self.n_slots > self.n_batch:
+            raise ValueError("n_slots must not exceed n_batch: every slot needs a place in each step")
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen. `temperature` 0 is greedy and makes the rest but the penalties idle.
+
+    Stages run in this order: penalties, logit bias, top-k, typical, top-p, min-p, temperature, draw.
+    """
+
+    temperature: Annotated[float, Meta(ge=0, le=100)] = 0.7
+    top_k: Annotated[int, Meta(ge=0)] = 0
+    top_p: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    typical_p: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None
+
+    @property
+    def has_penalties(self) -> bool:
+        return (self.repeat_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
