@@ -59,10 +59,6 @@ class Retriever:
         vector = (await embedder.embed_queries([question]))[0]
         return await self._run(self._search, question, vector, k, scope)
 
-    async def document_chunks(self, document_id: int) -> tuple[str, str, list[tuple[int, str]]] | None:
-        """A document's collection, path and chunks (id, text) in order; None when there is no such document."""
-        return await self._run(self._document_chunks, document_id)
-
     async def catch_up(self) -> None:
         await self._run(self._catch_up)
 
@@ -153,19 +149,6 @@ class Retriever:
             id: Passage(id, document_id, name, path, tuple(msgspec.json.decode(heading)), text, first, last, score=0.0)
             for id, document_id, name, path, heading, text, first, last in rows
         }
-
-    def _document_chunks(self, document_id: int) -> tuple[str, str, list[tuple[int, str]]] | None:
-        db = self._connection()
-        found = query(
-            db,
-            "SELECT name, path FROM documents JOIN collections ON collections.id = collection_id"
-            " WHERE documents.id = ? AND is_active",
-            (document_id,),
-        )
-        if not found:
-            return None
-        chunks = query(db, "SELECT id, text FROM chunks WHERE document_id = ? ORDER BY ordinal", (document_id,))
-        return found[0][0], found[0][1], [(id, text) for id, text in chunks]
 
     def close(self) -> None:
         self._thread.submit(self._close_connection).result()

@@ -197,7 +197,7 @@ class Child(Generic[In]):
 
 def _spawn(module: str, theirs: socket.socket, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", module, str(theirs.fileno())],
+        [sys.executable, "-P", "-m", module, str(theirs.fileno())],  # -P: not the user's folder's `models`
         pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
         env={**os.environ, **env},

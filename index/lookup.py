@@ -1,0 +1,115 @@
+"""What people ask about the index: how far it is, and what a document says. Opens the database for each question."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+import msgspec
+
+from index.database import exists, open_reader, query
+
+_MAX_FAILED = 1000
+
+
+class FailedDocument(msgspec.Struct, frozen=True):
+    path: str
+    reason: str
+
+
+class CollectionStatus(msgspec.Struct, frozen=True):
+    """`pending`: files that wait to be read. Times are Unix seconds; `scanned_at` None: not yet scanned in this run."""
+
+    name: str
+    root: str
+    documents: int
+    chunks: int
+    pending: int
+    failed: list[FailedDocument]
+    error: str | None
+    scanned_at: float | None
+    last_change: float | None
+
+
+class StoredChunk(NamedTuple):
+    id: int
+    heading: tuple[str, ...]
+    text: str
+    line_from: int
+    line_to: int
+
+
+class StoredDocument(NamedTuple):
+    collection: str
+    path: str
+    chunks: list[StoredChunk]
+
+
+@contextlib.contextmanager
+def _reading(data: Path) -> Iterator[apsw.Connection]:
+    connection = open_reader(data)
+    try:
+        with connection:  # one snapshot
+            yield connection
+    finally:
+        connection.close()
+
+
+def read_status(data: Path) -> list[CollectionStatus]:
+    """Of every active collection, by name; empty before the indexer's first start."""
+    if not exists(data):
+        return []
+    with _reading(data) as db:
+        collections = query(
+            db, "SELECT id, name, root, error, scanned_at, changed_at FROM collections WHERE is_active ORDER BY name"
+        )
+        return [
+            CollectionStatus(name, root, *_counts(db, id), _failed(db, id), error, scanned_at, changed_at)
+            for id, name, root, error, scanned_at, changed_at in collections
+        ]
+
+
+def _counts(db: apsw.Connection, collection_id: int) -> tuple[int, int, int]:
+    """Indexed documents, their chunks, pending files."""
+    states = dict(
+        query(db, "SELECT state, count(*) FROM documents WHERE collection_id = ? GROUP BY state", (collection_id,))
+    )
+    ((num_chunks,),) = query(
+        db,
+        "SELECT count(*) FROM chunks JOIN documents ON documents.id = document_id WHERE collection_id = ?",
+        (collection_id,),
+    )
+    return states.get("indexed", 0), num_chunks, states.get("pending", 0)
+
+
+def _failed(db: apsw.Connection, collection_id: int) -> list[FailedDocument]:
+    rows = query(
+        db,
+        "SELECT path, error FROM documents WHERE collection_id = ? AND state = 'failed' ORDER BY path LIMIT ?",
+        (collection_id, _MAX_FAILED),
+    )
+    return [FailedDocument(path, error) for path, error in rows]
+
+
+def read_document(data: Path, document_id: int) -> StoredDocument | None:
+    """A document of an active collection with its chunks in order; None when there is none of that id."""
+    if not exists(data):
+        return None
+    with _reading(data) as db:
+        found = query(
+            db,
+            "SELECT name, path FROM documents JOIN collections ON collections.id = collection_id"
+            " WHERE documents.id = ? AND is_active",
+            (document_id,),
+        )
+        if not found:
+            return None
+        rows = query(
+            db,
+            "SELECT id, heading, text, line_from, line_to FROM chunks WHERE document_id = ? ORDER BY ordinal",
+            (document_id,),
+        )
+        chunks = [StoredChunk(id, tuple(msgspec.json.decode(heading)), *rest) for id, heading, *rest in rows]
+        ((collection, path),) = found
+        return StoredDocument(collection, path, chunks)

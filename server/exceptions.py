@@ -1,0 +1,149 @@
+"""What an exception is over HTTP: one table from type to status and body, whatever raised it.
+
+Before the first byte of a response an error is a status; after it, an error frame of the same shape.
+"""
+
+import logging
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from index.errors import CollectionNotFound, DataFolderError, IndexingError
+from models.errors import (
+    ContextLengthExceeded,
+    ModelError,
+    ModelNotFound,
+    ProcessFailed,
+    ProcessUnavailable,
+    QueueFull,
+    TemplateError,
+)
+from server.protocol.errors import ErrorBody, ErrorDetail
+
+_log = logging.getLogger(__name__)
+
+
+class RequestError(Exception):
+    """A request that is understood and cannot be done; `param` is the path of the field that asks for it."""
+
+    def __init__(self, message: str, param: str | None, code: str = "unsupported_value") -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class UnknownModel(Exception):
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(name)
+        self.name = name
+        self.known = known
+
+
+class NotFound(Exception):
+    """`what` names the thing, for the message."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class ClientGone(Exception):
+    """The client closed its connection; nobody reads the answer."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An error as it leaves: status, body, and seconds after which trying again makes sense."""
+
+    status: int
+    detail: ErrorDetail
+    retry_after: int | None = None
+
+    @property
+    def body(self) -> ErrorBody:
+        return ErrorBody(self.detail)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """The table."""
+    match error:
+        case ContextLengthExceeded(n_prompt=n_prompt, n_ctx=n_ctx):
+            message = (  # worded so that every client known to look for it finds its phrase
+                f"This model's maximum context length is {n_ctx} tokens. However, your messages resulted in {n_prompt}"
+                " tokens. Please reduce the length of the messages. (context_length_exceeded)"
+            )
+            detail = ErrorDetail(
+                message, "invalid_request_error", "messages", "context_length_exceeded", n_prompt, n_ctx
+            )
+            return Problem(400, detail)
+        case RequestError(message=message, param=param, code=code):
+            return _problem(400, message, code, param)
+        case TemplateError(reason=reason):
+            return _problem(
+                400, f"The model's chat template refused these messages: {reason}", "invalid_value", "messages"
+            )
+        case CollectionNotFound(name=name, known=known):
+            return _problem(
+                404, f"There is no collection {name!r}; there are: {_listed(known)}.", "collection_not_found"
+            )
+        case UnknownModel(name=name, known=known):
+            message = f"The model {name!r} does not exist; there are: {_listed(known)}."
+            return _problem(404, message, "model_not_found", "model")
+        case ModelNotFound(name=name):
+            return _problem(404, f"The model {name!r} does not exist.", "model_not_found", "model")
+        case NotFound(what=what):
+            return _problem(404, f"There is no {what}.", "not_found")
+        case ClientGone():
+            return _problem(499, "The client closed the connection.", "client_closed_request")
+        case QueueFull(num_waiting=num_waiting, retry_after=retry_after):
+            message = f"{num_waiting} requests are waiting already; try again in {retry_after} s."
+            return _problem(429, message, "rate_limit_exceeded", retry_after=retry_after)
+        case ProcessUnavailable(name=name, reason=reason, retry_after=retry_after):
+            message = f"The {name} is not ready: {reason}. Try again in {retry_after} s."
+            return _problem(503, message, "model_loading", retry_after=retry_after)
+        case ProcessFailed(name=name, reason=reason):
+            return _problem(503, f"The {name} failed: {reason}. Try again.", "process_failed", retry_after=1)
+        case DataFolderError():
+            return _problem(
+                503, "The index cannot be read; the server's log says why.", "index_unavailable", retry_after=5
+            )
+        case ValidationException(extra=list(extra)) if extra:
+            return _problem(400, extra[0].get("message", error.detail), "invalid_value", extra[0].get("key") or None)
+        case HTTPException(status_code=status, detail=message):
+            return _problem(status, message, _HTTP_CODES.get(status))
+        case _:
+            _log.error(
+                "unexpected %s", type(error).__name__, exc_info=error if _log.isEnabledFor(logging.DEBUG) else None
+            )
+            return _problem(500, "Something unexpected went wrong; the server's log names it.", "internal_error")
+
+
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
+
+
+def _problem(
+    status: int, message: str, code: str | None, param: str | None = None, retry_after: int | None = None
+) -> Problem:
+    kind = "rate_limit_exceeded" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
+    return Problem(status, ErrorDetail(message, kind, param, code), retry_after)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+    problem = problem_of(error)
+    headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
+    return Response(problem.body, status_code=problem.status, media_type=MediaType.JSON, headers=headers)
+
+
+# Litestar looks handlers up by the exception's classes, most specific first; these roots cover everything.
+HANDLERS: dict[int | type[Exception], Any] = {
+    ModelError: _respond,
+    IndexingError: _respond,
+    HTTPException: _respond,
+    Exception: _respond,
+}

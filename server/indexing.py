@@ -1,0 +1,70 @@
+"""The indexer process, and what the server holds of it. `python -m server.indexing FD`.
+
+Where `index` and `models` are introduced to each other: the indexer embeds with an embedder of its own, so that a long
+import never stands before a question. It runs only when nobody else wants the processor.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from index.database import open_writer
+from index.documents import DocumentWriter
+from index.indexer import Indexer, IndexingParams
+from index.priority import yield_to_others
+from index.types import Collection
+from models.client import ProcessClient, open_process, reading
+from models.encoder.embedder import Embedder
+from models.ipc import Inbox, Refused, child_main
+from models.offline import OFFLINE
+
+
+class Load(msgspec.Struct, tag=True, frozen=True):
+    """The only frame to the indexer; it answers `Ready` or `Refused`. Closing the connection ends it."""
+
+    data: str
+    roots: dict[str, str]  # collection: folder
+    embedder: str
+    params: IndexingParams
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """The database is there and of this version."""
+
+    fingerprint: str
+
+
+IndexerClient = ProcessClient[Ready, None]
+
+
+def _serve(inbox: Inbox[Load]) -> None:
+    load = next(iter(inbox), None)
+    if load is None:
+        return
+    yield_to_others()
+    data = Path(load.data)
+    writer = DocumentWriter(open_writer(data))
+    collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
+    embedder = Embedder(Path(load.embedder), load.params.num_threads)
+    indexer = Indexer(collections, writer, embedder, load.params, data)
+    inbox.send(Ready(embedder.fingerprint))
+    with contextlib.closing(writer):
+        indexer.run(inbox.closed)
+
+
+@contextlib.asynccontextmanager
+async def open_indexer(
+    data: Path, collections: list[Collection], embedder: Path, params: IndexingParams
+) -> AsyncIterator[IndexerClient]:
+    """Starts the indexer and waits until it follows the folders; `ProcessFailed` says why it does not."""
+    load = Load(str(data), {c.name: str(c.root) for c in collections}, str(embedder), params)
+    async with open_process("indexer", "server.indexing", Ready | Refused, OFFLINE, load, Ready) as (child, ready):
+        client = IndexerClient(child, ready, lambda _: ())
+        async with reading(client):
+            yield client
+
+
+if __name__ == "__main__":
+    child_main(_serve, Load)

@@ -1,0 +1,17 @@
+"""The one shape of every error body, OpenAI's."""
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+    n_prompt_tokens: int | UnsetType = UNSET
+    n_ctx: int | UnsetType = UNSET
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    error: ErrorDetail

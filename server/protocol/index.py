@@ -1,0 +1,56 @@
+"""Bodies of the resources that are Cloister's own: search and the state of the index."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from index.lookup import CollectionStatus
+
+
+class SearchRequest(msgspec.Struct, frozen=True):
+    query: Annotated[str, Meta(min_length=1, max_length=100_000)]
+    collections: list[str] | None = None
+    top_k: Annotated[int, Meta(ge=1, le=100)] | None = None
+
+
+class SearchResult(msgspec.Struct, frozen=True):
+    """`similarity` is the cosine to the question, null for passages found by their words alone."""
+
+    text: str
+    collection: str
+    path: str
+    heading: tuple[str, ...]
+    lines: tuple[int, int]
+    score: float
+    similarity: float | None
+    document_id: int
+    chunk_id: int
+    url: str
+
+
+class SearchResults(msgspec.Struct, frozen=True):
+    query: str
+    data: list[SearchResult]
+    object: Literal["list"] = "list"
+
+
+class IndexStatus(msgspec.Struct, frozen=True):
+    """`indexer` is "ready", or why it is not."""
+
+    indexer: str
+    collections: list[CollectionStatus]
+    object: Literal["index.status"] = "index.status"
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    owned_by: str
+    context_length: int | None
+    object: Literal["model"] = "model"
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    data: list[ModelCard]
+    object: Literal["list"] = "list"

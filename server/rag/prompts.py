@@ -1,0 +1,38 @@
+"""The words a grounded prompt is made of: layout v1, which the built-in model is trained on.
+
+[1] handbook/leave.md › Parental leave
+Employees may take up to 16 weeks …
+
+Question: how long is parental leave?
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from index.types import Passage
+
+SYSTEM = (
+    "Answer the question using only the sources. Cite each source you use as [n]. "
+    "If they do not contain the answer, say so."
+)
+NOTHING_FOUND = "(No source was found for this question.)"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A passage as the model sees it: under its number, with the text it was given of it."""
+
+    number: int
+    passage: Passage
+    text: str
+
+    @property
+    def label(self) -> str:
+        """Where it is from: path and headings."""
+        return " › ".join((f"{self.passage.collection}/{self.passage.path}", *self.passage.heading))
+
+
+def user_turn(question: str, sources: Sequence[Source]) -> str:
+    """The sources in front of the question they belong to."""
+    blocks = [f"[{source.number}] {source.label}\n{source.text}" for source in sources] or [NOTHING_FOUND]
+    return "\n\n".join([*blocks, f"Question: {question}"])

@@ -1,0 +1,133 @@
+"""The composition root: everything the handlers use, opened and closed in one place."""
+
+import asyncio
+import contextlib
+import fcntl
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from index.errors import DataFolderError, IndexingError
+from index.indexer import IndexingParams
+from index.lookup import CollectionStatus, read_status
+from index.retriever import Retriever
+from index.types import Collection
+from models.catalog import ResolvedChat, ResolvedEmbedding, resolve_chat, resolve_embedding
+from models.encoder.client import EncoderClient, open_encoder
+from models.errors import ModelError
+from models.llm.client import EngineClient, open_engine
+from models.llm.language_model import LanguageModel
+from server.indexing import IndexerClient, open_indexer
+from server.rag.ground import Grounder
+from server.settings import Settings
+from server.supervisor import Supervisor
+
+_FOLLOW_S = 0.5  # how often the in-memory index follows the database when nobody searches
+
+
+class Services:
+    """Opened by `open_services`; handlers receive it whole."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        chat: ResolvedChat,
+        language_model: LanguageModel,
+        collections: list[Collection],
+        engine: Supervisor[EngineClient],
+        encoder: Supervisor[EncoderClient],
+        indexer: Supervisor[IndexerClient],
+    ) -> None:
+        self.settings = settings
+        self.chat = chat
+        self.language_model = language_model
+        self.collections = collections
+        self.engine = engine
+        self.encoder = encoder
+        self.indexer = indexer
+        self.started_at = int(time.time())
+        self._retriever: Retriever | None = None
+        brief = chat.brief if settings.rag.brief is None else settings.rag.brief
+        self.grounder = Grounder(self.retriever, encoder.current, language_model, settings.rag.top_k, brief)
+
+    @property
+    def processes(self) -> tuple[Supervisor[EngineClient], Supervisor[EncoderClient], Supervisor[IndexerClient]]:
+        return self.engine, self.encoder, self.indexer
+
+    @property
+    def is_ready(self) -> bool:
+        return all(process.is_ready for process in self.processes)
+
+    def retriever(self) -> Retriever:
+        """Opened with the first encoder, whose vector space it is of. Raises `ProcessUnavailable`."""
+        if self._retriever is None:
+            encoder = self.encoder.current()
+            if not self.indexer.has_started:
+                self.indexer.current()  # raises: there may be no database yet
+            self._retriever = Retriever(self.settings.data_folder, encoder.hello.fingerprint, encoder.hello.dimension)
+        return self._retriever
+
+    async def index_status(self) -> list[CollectionStatus]:
+        return await asyncio.to_thread(read_status, self.settings.data_folder)
+
+    async def follow(self) -> None:
+        """Keeps the in-memory index close to the database, so that no search has much to catch up with."""
+        for process in (self.encoder, self.indexer):
+            await process.first()
+        while True:
+            with contextlib.suppress(ModelError, IndexingError, apsw.Error):  # the next search says it to somebody
+                await self.retriever().catch_up()
+            await asyncio.sleep(_FOLLOW_S)
+
+    def close(self) -> None:
+        if self._retriever is not None:
+            self._retriever.close()
+
+
+@contextlib.contextmanager
+def _claim(data: Path) -> Iterator[None]:
+    """One server a data folder. The lock is the kernel's: it goes with the process, however that ends."""
+    with contextlib.ExitStack() as stack:
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context((data / "lock").open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataFolderError(
+                data, "another Cloister uses this data folder; stop it, or name another: --data DIR"
+            ) from None
+        except OSError as error:
+            raise DataFolderError(data, f"the data folder cannot be used: {error.strerror}") from error
+        yield
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Starts the processes and yields at once; they become ready, or fail, in the background.
+
+    Raises `SettingsError`, `ModelError` or `DataFolderError` for what cannot even be started.
+    """
+    collections = settings.collections()
+    chat, embedding = resolve_chat(settings.model), resolve_embedding(settings.embedder)
+    data = settings.data_folder
+    engine = Supervisor("engine", lambda: open_engine(chat.path, settings.engine))
+    encoder = Supervisor("encoder", lambda: open_encoder(embedding.path, settings.encoder.num_threads))
+    indexing = _with_chunk_tokens(settings.indexing, embedding)
+    indexer = Supervisor("indexer", lambda: open_indexer(data, collections, embedding.path, indexing))
+    with _claim(data), LanguageModel(chat.name, chat.path, engine.current) as language_model:
+        services = Services(settings, chat, language_model, collections, engine, encoder, indexer)
+        tasks = [asyncio.create_task(process.run(), name=process.name) for process in services.processes]
+        tasks.append(asyncio.create_task(services.follow(), name="follow"))
+        try:
+            yield services
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            services.close()
+
+
+def _with_chunk_tokens(params: IndexingParams, embedding: ResolvedEmbedding) -> IndexingParams:
+    return params if params.chunk_tokens else msgspec.structs.replace(params, chunk_tokens=embedding.chunk_tokens)

@@ -1,0 +1,186 @@
+"""One frozen tree of settings: defaults < cloister.toml < CLOISTER_… environment < command line.
+
+Unknown or out-of-range fields are refused with their path and where they came from. The only reader of `os.environ`.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from index.indexer import IndexingParams
+from index.types import Collection
+from models.llm.params import EngineParams
+
+PREFIX = "CLOISTER_"
+CONFIG_FILE = "cloister.toml"
+MANUAL = Path(__file__).parents[1] / "docs"  # in a clone; a wheel has none
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class SettingsError(Exception):
+    """`where`: the setting's path, with dots."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}" if where else reason)
+        self.where = where
+        self.reason = reason
+
+
+class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How questions are embedded."""
+
+    num_threads: Annotated[
+        int, Meta(ge=0, le=1024, description="threads that embed questions; 0: the library's choice")
+    ] = 0
+
+
+class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a grounded question is given."""
+
+    top_k: Annotated[int, Meta(ge=1, le=64, description="passages a question is given")] = 4
+    brief: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="most characters of a passage, from its best sentence on; 0: whole; unset: the model's"),
+    ] = None
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    docs: Annotated[dict[str, str], Meta(description="collections: name = folder")] = {}
+    data: Annotated[str | None, Meta(description="where the index lives; unset: the platform's data folder")] = None
+    model: Annotated[str, Meta(description="chat model: a catalog name or the path of a GGUF")] = "reader-v0"
+    embedder: Annotated[str, Meta(description="embedding model: a catalog name or a folder")] = "all-MiniLM-L6-v2"
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0: any free one")] = 8000
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    ] = "warning"
+    engine: EngineParams = EngineParams()
+    encoder: EncoderParams = EncoderParams()
+    indexing: IndexingParams = IndexingParams()
+    rag: RagParams = RagParams()
+
+    @property
+    def data_folder(self) -> Path:
+        return Path(self.data or platformdirs.user_data_dir("cloister", appauthor=False)).expanduser().absolute()
+
+    def collections(self) -> list[Collection]:
+        """Watched folders; the manual where none is named. Raises `SettingsError` for one that cannot be watched."""
+        folders = self.docs or ({"docs": str(MANUAL)} if MANUAL.is_dir() else {})
+        return [Collection(name, _folder(name, folder)) for name, folder in sorted(folders.items())]
+
+
+def _folder(name: str, folder: str) -> Path:
+    where = f"docs.{name}"
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            where, "a collection's name is 1 to 64 of a-z, 0-9, '-' and '_', and begins with a letter or digit"
+        )
+    root = Path(folder).expanduser().absolute()
+    try:
+        next(root.iterdir(), None)
+    except FileNotFoundError:
+        raise SettingsError(where, f"there is no folder {root}") from None
+    except NotADirectoryError:
+        raise SettingsError(where, f"{root} is a file; name the folder it is in") from None
+    except OSError as error:
+        raise SettingsError(where, f"the folder {root} cannot be read: {error.strerror}") from None
+    return root.resolve()
+
+
+def read_settings(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+    """Merges the four layers. `config` must exist when given; otherwise `./cloister.toml` is read if it is there.
+
+    `flags` is shaped like the tree; `None` means not given. Raises `SettingsError`.
+    """
+    layers = [_from_file(config), _from_environment(environ), _drop_none(flags)]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
+
+
+def docs_from_flags(flags: list[str]) -> dict[str, str] | None:
+    """`DIR` or `NAME=DIR`, once or often. The name of `DIR` alone is made from its last part."""
+    docs: dict[str, str] = {}
+    for flag in flags:
+        name, equals, folder = flag.partition("=")
+        if not equals:
+            name, folder = _name_of(flag), flag
+        if name in docs:
+            raise SettingsError(
+                f"docs.{name}", f"two folders have this name; give one of them another: --docs OTHER={folder}"
+            )
+        docs[name] = folder
+    return docs or None
+
+
+def _name_of(folder: str) -> str:
+    name = re.sub(r"[^a-z0-9_-]+", "-", Path(folder).expanduser().absolute().name.lower()).strip("-_")[:64]
+    return name or "docs"
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    path = config or Path(CONFIG_FILE)
+    if config is None and not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError("", f"the settings file {path} cannot be read: {reason}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError("", f"the settings file {path} is not TOML: {error}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`CLOISTER_ENGINE__N_CTX=8192` is `engine.n_ctx`."""
+    tree: dict[str, Any] = {}
+    for key, value in environ.items():
+        if key.startswith(PREFIX):
+            *parents, leaf = key.removeprefix(PREFIX).lower().split("__")
+            node: dict[str, Any] = {leaf: value}
+            for parent in reversed(parents):
+                node = {parent: node}
+            tree = _merge(tree, node)
+    return tree
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` wins, field by field; the collections are one field, for a folder that is not named is not meant."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) and key != "docs" else value
+        )
+    return merged
+
+
+def _drop_none(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flags.items() if value is not None}
+
+
+_AT = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
+
+
+def _explained(message: str) -> SettingsError:
+    """msgspec's sentence as a path and a reason."""
+    found = _AT.match(message)
+    assert found is not None
+    reason, path = found["reason"], found["path"] or ""
+    if unknown := _UNKNOWN.fullmatch(reason):
+        where = ".".join(filter(None, (path, unknown["field"])))
+        return SettingsError(where, "there is no such setting (docs/settings.md lists all)")
+    return SettingsError(path, reason.replace("`", ""))

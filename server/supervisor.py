@@ -1,0 +1,89 @@
+"""Keeps one child process running: starts it, notices its end, starts it again, later each time it fails soon."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, Protocol, TypeVar
+
+from models.errors import ModelError, ProcessUnavailable
+
+_log = logging.getLogger(__name__)
+
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.25, 30.0
+_STEADY_S = 60.0  # a process that ran this long starts from the first delay again
+
+
+class Client(Protocol):
+    @property
+    def pid(self) -> int: ...
+    async def ended(self) -> str: ...
+
+
+C = TypeVar("C", bound=Client)
+
+
+class Supervisor(Generic[C]):
+    """`open` starts the process and yields what callers hold of it. `run` is one task for the server's lifetime."""
+
+    def __init__(self, name: str, open: Callable[[], AbstractAsyncContextManager[C]]) -> None:
+        self.name = name
+        self._open = open
+        self._client: C | None = None
+        self._reason = "starting"
+        self._delay_s = _FIRST_DELAY_S
+        self._restart_at = 0.0
+        self._first: asyncio.Future[C] = asyncio.get_running_loop().create_future()
+        self.num_restarts = 0
+
+    def current(self) -> C:
+        """The running process; `ProcessUnavailable`, with a guess in whole seconds, while there is none."""
+        if self._client is None:
+            wait_s = max(self._restart_at - time.monotonic(), 0) + 1
+            raise ProcessUnavailable(self.name, self._reason, retry_after=min(30, round(wait_s + 0.5)))
+        return self._client
+
+    @property
+    def is_ready(self) -> bool:
+        return self._client is not None
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it has been ready once."""
+        return self._first.done() and self._first.exception() is None
+
+    @property
+    def state(self) -> str:
+        return "ready" if self.is_ready else self._reason
+
+    async def first(self) -> C:
+        """Waits for the first start; raises what prevented it (then there is no second)."""
+        return await asyncio.shield(self._first)
+
+    async def run(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                async with self._open() as client:
+                    self._client = client
+                    if not self._first.done():
+                        self._first.set_result(client)
+                    reason = await client.ended()
+                    self._client = None
+            except (ModelError, OSError) as error:
+                reason = str(error)
+                if not self._first.done():
+                    self._reason = reason
+                    self._first.set_exception(error)
+                    return
+            finally:
+                self._client = None
+            self._reason = f"restarting ({reason})"
+            if time.monotonic() - started > _STEADY_S:
+                self._delay_s = _FIRST_DELAY_S
+            _log.warning("%s: %s; starting it again in %.2g s", self.name, reason, self._delay_s)
+            self._restart_at = time.monotonic() + self._delay_s
+            await asyncio.sleep(self._delay_s)
+            self._delay_s = min(2 * self._delay_s, _LONGEST_DELAY_S)
+            self.num_restarts += 1
