@@ -15,13 +15,17 @@ _PACKAGE = Path(__file__).parent
 
 
 class ChatModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A GGUF. `brief` is the most characters of each passage it is given, begun at the best sentence; 0: all."""
+    """A GGUF. `brief` is the most characters of each passage it is given, begun at the best sentence; 0: all.
+
+    `quotes`: it is made to quote, so a grounded answer is constrained to sentences of its sources.
+    """
 
     file: str
     sha256: str | None = None
     licence: str | None = None
     temperature: Annotated[float, Meta(ge=0)] = 0.3
     brief: Annotated[int, Meta(ge=0)] = 0
+    quotes: bool = False
 
 
 class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,6 +54,7 @@ class Resolved(msgspec.Struct, frozen=True):
 class ResolvedChat(Resolved, frozen=True):
     temperature: float
     brief: int
+    quotes: bool
 
 
 class ResolvedEmbedding(Resolved, frozen=True):
@@ -65,12 +70,12 @@ def resolve_chat(name: str) -> ResolvedChat:
     if entry := read_catalog().chat.get(name):
         path = _PACKAGE / entry.file
         check_sha256(path, entry.sha256)
-        return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief)
+        return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief, entry.quotes)
     path = Path(name).expanduser()
     if not path.is_file():
         raise ModelNotFound(name)
     defaults = ChatModel(file=name)
-    return ResolvedChat(path.stem, path.resolve(), None, defaults.temperature, defaults.brief)
+    return ResolvedChat(path.stem, path.resolve(), None, defaults.temperature, defaults.brief, defaults.quotes)
 
 
 def resolve_embedding(name: str) -> ResolvedEmbedding:

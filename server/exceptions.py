@@ -4,6 +4,7 @@ Before the first byte of a response an error is a status; after it, an error fra
 """
 
 import logging
+import re
 from typing import Any
 
 import msgspec
@@ -110,7 +111,10 @@ def problem_of(error: BaseException) -> Problem:
                 503, "The index cannot be read; the server's log says why.", "index_unavailable", retry_after=5
             )
         case ValidationException(extra=list(extra)) if extra:
-            return _problem(400, extra[0].get("message", error.detail), "invalid_value", extra[0].get("key") or None)
+            message = extra[0].get("message", error.detail)
+            return _problem(400, message, "invalid_value", _field(message, extra[0].get("key")))
+        case RecursionError():  # msgspec's answer to JSON nested a thousand deep
+            return _problem(400, "The body is nested too deeply.", "invalid_value")
         case HTTPException(status_code=status, detail=message):
             return _problem(status, message, _HTTP_CODES.get(status))
         case _:
@@ -128,6 +132,16 @@ def _problem(
 ) -> Problem:
     kind = "rate_limit_exceeded" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
     return Problem(status, ErrorDetail(message, kind, param, code), retry_after)
+
+
+def _field(message: str, key: str | None) -> str | None:
+    """The path of the field at fault; Litestar calls the body itself "data"."""
+    missing = _MISSING.search(message)
+    parents = [] if key in (None, "data") else [key]
+    return ".".join(filter(None, [*parents, missing and missing[1]])) or None
+
+
+_MISSING = re.compile(r"missing required field `([^`]+)`")
 
 
 def _listed(names: list[str]) -> str:

@@ -51,7 +51,9 @@ class Services:
         self.started_at = int(time.time())
         self._retriever: Retriever | None = None
         brief = chat.brief if settings.rag.brief is None else settings.rag.brief
-        self.grounder = Grounder(self.retriever, encoder.current, language_model, settings.rag.top_k, brief)
+        self.grounder = Grounder(
+            self.retriever, encoder.current, language_model, settings.rag.top_k, brief, chat.quotes
+        )
 
     @property
     def processes(self) -> tuple[Supervisor[EngineClient], Supervisor[EncoderClient], Supervisor[IndexerClient]]:

@@ -18,7 +18,7 @@ class EngineClient(ProcessClient[Ready, Delta]):
     params: EngineParams
 
     async def generate(
-        self, prompt: list[int], max_tokens: int, sampling: SamplingParams
+        self, prompt: list[int], max_tokens: int, sampling: SamplingParams, choices: list[list[int]] | None = None
     ) -> AsyncGenerator[Delta, None]:
         """Tokens as they are made, the last delta with its finish reason. Closing the generator cancels.
 
@@ -29,7 +29,7 @@ class EngineClient(ProcessClient[Ready, Delta]):
             raise ContextLengthExceeded(len(prompt), self.hello.n_ctx)
         if self.num_pending >= self.params.n_slots + self.params.max_queue:
             raise QueueFull(self.num_pending - self.params.n_slots, retry_after=2)
-        replies = self.exchange(lambda id: Generate(id, prompt, max_tokens, sampling), Cancel)
+        replies = self.exchange(lambda id: Generate(id, prompt, max_tokens, sampling, choices), Cancel)
         async with contextlib.aclosing(replies):
             async for delta in replies:
                 if delta.error is not None:

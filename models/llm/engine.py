@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from models.ipc import Inbox, child_main
+from models.llm.constraint import Choices
 from models.llm.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine
 from models.llm.scheduler import Limits, Progress, Scheduler, Step
 from models.llm.sequence import Sequence
@@ -20,9 +21,10 @@ class Runner(Protocol):
 class Engine:
     """Requests by id on one side, sequences on the other. Everything happens on the caller's thread."""
 
-    def __init__(self, scheduler: Scheduler, runner: Runner) -> None:
+    def __init__(self, scheduler: Scheduler, runner: Runner, end_token: int) -> None:
         self._scheduler = scheduler
         self._runner = runner
+        self._end_token = end_token
         self._sequences: dict[int, Sequence] = {}
 
     @property
@@ -30,7 +32,8 @@ class Engine:
         return self._scheduler.is_idle
 
     def add(self, request: Generate) -> None:
-        sequence = Sequence(request.id, request.prompt, request.max_tokens, request.sampling)
+        choices = Choices(request.choices, self._end_token) if request.choices else None
+        sequence = Sequence(request.id, request.prompt, request.max_tokens, request.sampling, choices)
         self._scheduler.add(sequence)
         self._sequences[request.id] = sequence
 
@@ -67,7 +70,7 @@ def _serve(inbox: Inbox[ToEngine]) -> None:
         return
     with LlamaRunner(Path(load.path), load.params) as runner:
         limits = Limits(load.params.n_slots, load.params.n_batch, runner.n_cells, runner.n_ctx)
-        engine = Engine(Scheduler(limits, runner.end_tokens), runner)
+        engine = Engine(Scheduler(limits, runner.end_tokens), runner, min(runner.end_tokens, default=0))
         inbox.send(Ready(runner.n_ctx, runner.num_params, runner.size))
         while (messages := inbox.take(timeout=None if engine.is_idle else 0)) is not None:
             for message in messages:

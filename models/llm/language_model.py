@@ -66,10 +66,12 @@ class LanguageModel:
         *,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
+        choices: Sequence[str] = (),
     ) -> AsyncGenerator[TextDelta, None]:
         """Text as it is made; the last delta has the finish reason. Closing the generator cancels the work.
 
-        `max_tokens` None: as far as the context goes. Raises `ContextLengthExceeded`, `QueueFull`,
+        `max_tokens` None: as far as the context goes. With `choices` the answer is one of them.
+        Raises `ContextLengthExceeded`, `QueueFull`,
         `ProcessUnavailable`, `ProcessFailed`.
         """
         engine = self._engine()
@@ -77,7 +79,8 @@ class LanguageModel:
         if room <= 0:
             raise ContextLengthExceeded(len(prompt), engine.hello.n_ctx)
         text = Detokenizer(self._vocabulary.piece, stop)
-        deltas = engine.generate(prompt, min(max_tokens or room, room), sampling)
+        allowed = [self._vocabulary.tokenize(choice, parse_special=False) for choice in choices]
+        deltas = engine.generate(prompt, min(max_tokens or room, room), sampling, allowed or None)
         async with contextlib.aclosing(deltas):
             async for delta in deltas:
                 piece = text.feed(delta.tokens, final=delta.is_last)

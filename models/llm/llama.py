@@ -195,9 +195,18 @@ class LlamaRunner:
         if status:
             raise RuntimeError(f"llama_decode answered {status}")
         return [
-            C.llama_sampler_sample(self._sampler(chunk.sequence), self._context, row) if chunk.is_last else -1
+            self._sample(chunk.sequence, row) if chunk.is_last else -1
             for chunk, row in zip(step.chunks, outputs, strict=True)
         ]
+
+    def _sample(self, sequence: Sequence, row: int) -> int:
+        if (allowed := sequence.allowed()) is not None:
+            logits = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, row), shape=(self._n_vocab,))
+            kept = logits[allowed]
+            logits[:] = -np.inf
+            logits[allowed] = kept
+        token: int = C.llama_sampler_sample(self._sampler(sequence), self._context, row)
+        return token
 
     def _sampler(self, sequence: Sequence) -> Any:
         if (sampler := self._samplers.get(sequence)) is None:

@@ -19,6 +19,7 @@ class Generate(msgspec.Struct, tag=True, frozen=True):
     prompt: list[int]
     max_tokens: int
     sampling: SamplingParams
+    choices: list[list[int]] | None = None  # the answer is one of these
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):

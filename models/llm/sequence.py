@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from models.llm.constraint import Choices
 from models.llm.params import SamplingParams
 
 
@@ -17,7 +18,14 @@ class Sequence:
     sequence waits; the scheduler alone gives and takes it. Hashes by identity.
     """
 
-    def __init__(self, id: int, prompt: list[int], max_tokens: int, sampling: SamplingParams) -> None:
+    def __init__(
+        self,
+        id: int,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: SamplingParams,
+        choices: Choices | None = None,
+    ) -> None:
         if not prompt:
             raise ValueError("a sequence needs at least one token to start from")
         self.id = id
@@ -25,6 +33,7 @@ class Sequence:
         self.num_prompt = len(prompt)
         self.max_tokens = max_tokens
         self.sampling = sampling
+        self.choices = choices
         self.num_computed = 0  # tokens whose keys and values are in the slot
         self.slot: int | None = None
         self.finish_reason: FinishReason | None = None
@@ -37,3 +46,7 @@ class Sequence:
     @property
     def num_generated(self) -> int:
         return len(self.tokens) - self.num_prompt
+
+    def allowed(self) -> list[int] | None:
+        """Tokens that may come next; None: all of them."""
+        return None if self.choices is None else self.choices.after(self.tokens[self.num_prompt :])

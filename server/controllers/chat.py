@@ -65,12 +65,12 @@ async def _start(data: ChatRequest, services: Services) -> Answer:
     messages = [_message(at, message) for at, message in enumerate(data.messages)]
     max_tokens = data.max_completion_tokens or data.max_tokens
     if target.is_grounded and messages[-1].role == "user":
-        prompt, sources = await services.grounder.ground(messages, target.collections, max_tokens)
+        prompt, sources, choices = await services.grounder.ground(messages, target.collections, max_tokens)
     else:
-        prompt, sources = services.language_model.prompt(messages), None
+        prompt, sources, choices = services.language_model.prompt(messages), None, ()
     stop = [data.stop] if isinstance(data.stop, str) else data.stop or []
     deltas = services.language_model.generate(
-        prompt, _sampling(data, services.chat.temperature), max_tokens=max_tokens, stop=stop
+        prompt, _sampling(data, services.chat.temperature), max_tokens=max_tokens, stop=stop, choices=choices
     )
     answer = Answer(len(prompt), sources, deltas)
     await answer.start()

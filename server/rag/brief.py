@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,6 +22,15 @@ def sentence_starts(text: str) -> list[int]:
     return starts
 
 
+def sentences(text: str) -> list[str]:
+    """Without the space around them; joined they are the text but for that."""
+    return [sentence for start, end in _spans(text) if (sentence := text[start:end].strip())]
+
+
+def _spans(text: str) -> list[tuple[int, int]]:
+    return list(pairwise([*sentence_starts(text), len(text)]))
+
+
 def cut(text: str, start: int, limit: int) -> str:
     """From `start`, at most `limit` characters, at a sentence's end if one lies within, else at a word's."""
     rest = text[start:].strip()
@@ -37,8 +47,7 @@ async def briefs(
 
     `embed` gives unit vectors; it is called once, with the question first.
     """
-    sentences = [(i, start) for i, text in enumerate(texts) for start in sentence_starts(text)]
-    bounds = [(i, start, _end(texts[i], start)) for i, start in sentences]
+    bounds = [(i, start, end) for i, text in enumerate(texts) for start, end in _spans(text)]
     vectors = await embed([question, *(texts[i][start:end] for i, start, end in bounds)])
     likeness: np.ndarray = vectors[1:] @ vectors[0]
     best: dict[int, tuple[float, int]] = {}
@@ -46,8 +55,3 @@ async def briefs(
         if i not in best or score > best[i][0]:
             best[i] = score, start
     return [(cut(text, best[i][1], limit), best[i][0]) for i, text in enumerate(texts)]
-
-
-def _end(text: str, start: int) -> int:
-    following = [at for at in sentence_starts(text) if at > start]
-    return following[0] if following else len(text)

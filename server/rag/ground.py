@@ -11,15 +11,17 @@ from models.llm.chat_template import ChatMessage
 from models.llm.language_model import LanguageModel
 from server.rag.brief import briefs
 from server.rag.prompts import SYSTEM, Source, user_turn
+from server.rag.quotes import quotes
 
 _ANSWER_TOKENS = 256  # room for an answer whose length the client leaves open
 
 
 class Grounded(NamedTuple):
-    """`prompt` in tokens, and the sources in it by number."""
+    """`prompt` in tokens, the sources in it by number, and the answers allowed: none named, any."""
 
     prompt: list[int]
     sources: dict[int, Source]
+    choices: Sequence[str]
 
 
 class Grounder:
@@ -32,12 +34,14 @@ class Grounder:
         language_model: LanguageModel,
         top_k: int,
         brief: int,
+        quotes_only: bool,
     ) -> None:
         self._retriever = retriever
         self._encoder = encoder
         self._language_model = language_model
         self._top_k = top_k
         self._brief = brief
+        self._quotes_only = quotes_only
 
     async def search(self, question: str, collections: Sequence[str] | None, k: int) -> list[Passage]:
         """Raises `CollectionNotFound`, `ProcessUnavailable`, `ProcessFailed`."""
@@ -69,7 +73,8 @@ class Grounder:
             kept = sources[:count]
             prompt = self._language_model.prompt(_with_sources(messages, kept))
             if len(prompt) <= room or (not kept and len(prompt) < n_ctx):
-                return Grounded(prompt, {source.number: source for source in kept})
+                choices = quotes(kept) if kept and self._quotes_only else ()
+                return Grounded(prompt, {source.number: source for source in kept}, choices)
         raise ContextLengthExceeded(len(prompt), n_ctx)
 
 

@@ -16,6 +16,7 @@ SYSTEM = (
     "Answer the question using only the sources. Cite each source you use as [n]. "
     "If they do not contain the answer, say so."
 )
+NO_ANSWER = "The sources do not answer this."
 NOTHING_FOUND = "(No source was found for this question.)"
 
 

@@ -1,0 +1,158 @@
+"""Makes .venv and installs what requirements/*.txt pin, with nothing but Python's own library, venv and pip.
+
+Called by scripts/serve and scripts/test; does nothing, in a few milliseconds, when everything is there. Written for the
+system's Python, so it imports nothing of the project.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOG = VENV / "install.log"
+TORCH = "torch==2.13.0"
+TORCH_CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
+PROBE_S = 2
+
+
+class InstallError(Exception):
+    """One line for the user."""
+
+
+def main(groups: list[str]) -> int:
+    requirements = [ROOT / "requirements" / f"{group}.txt" for group in groups]
+    stamp, wanted = VENV / f".installed-{'-'.join(groups)}", fingerprint(requirements)
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return 0
+    try:
+        install(requirements)
+    except InstallError as error:
+        print(f"cloister: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("cloister: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    stamp.write_text(wanted)
+    return 0
+
+
+def fingerprint(requirements: list[Path]) -> str:
+    """Of everything an installation depends on: the pins, this script, the project's own metadata, Python, the place."""
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {VENV}".encode())
+    for path in [*requirements, Path(__file__), ROOT / "pyproject.toml"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def install(requirements: list[Path]) -> None:
+    say(f"Installing into {VENV} (once; about 600 MB to download, 1.7 GB on disk; log: {LOG})")
+    make_venv()
+    if not is_installed("llama_cpp"):
+        need_compiler()
+    pins = [f"-c{path}" for path in requirements]
+    if not is_installed("torch"):
+        install_torch(pins)
+    building = "" if is_installed("llama_cpp") else ", and llama.cpp, which is compiled here: about five minutes on two cores"
+    pip("install", *(f"-r{path}" for path in requirements), say=f"  the pinned packages{building}")
+    pip("install", "--no-deps", f"-e{ROOT}", say="  Cloister itself")
+
+
+def make_venv() -> None:
+    if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+        return
+    try:
+        venv.create(VENV, with_pip=True, clear=True)
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise InstallError(
+            f"Python's venv module does not work ({error}); on Debian and Ubuntu: sudo apt install python3-venv"
+        ) from None
+
+
+def need_compiler() -> None:
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
+        hint = "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install g++ (or your system's like)"
+        raise InstallError(f"llama.cpp is compiled on first use and needs a C++ compiler, which is missing; run: {hint}")
+
+
+def install_torch(pins: list[str]) -> None:
+    """The CPU build where a GPU is not there to use: a tenth of the size. A local wheel first, then PyTorch's own list."""
+    if platform.system() == "Linux" and not has_gpu():
+        local = f"  torch, CPU build from a local wheel if there is one ({TORCH}+cpu)"
+        if pip("install", *pins, f"{TORCH}+cpu", say=local, may_fail=True):
+            return
+        if answers(TORCH_CPU_WHEELS):
+            pip("install", *pins, f"{TORCH}+cpu", "--find-links", TORCH_CPU_WHEELS, say="  torch, CPU build, about 190 MB")
+            return
+        say("  PyTorch's CPU builds cannot be reached; the general build, with CUDA, is about 3 GB")
+    pip("install", *pins, TORCH, say=f"  {TORCH}")
+
+
+def has_gpu() -> bool:
+    return bool(shutil.which("nvidia-smi")) or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_S):
+            return True
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def is_installed(module: str) -> bool:
+    return any((VENV / "lib").glob(f"python*/site-packages/{module}/__init__.py"))
+
+
+def pip(*arguments: str, say: str, may_fail: bool = False) -> bool:
+    """Runs pip with its output in the log and a line on the screen that shows time passing; whether it succeeded."""
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    started = time.monotonic()
+    with LOG.open("ab") as log:
+        log.write(f"\n$ {' '.join(command)}\n".encode())
+        log.flush()
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            show_progress(process, say, started)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode and not may_fail:
+        raise InstallError(f"pip could not install{say.rstrip()}: {last_error()} (all of it: {LOG})")
+    return process.returncode == 0
+
+
+def show_progress(process: "subprocess.Popen[bytes]", text: str, started: float) -> None:
+    is_terminal = sys.stdout.isatty()
+    end = "" if is_terminal else "\n"
+    print(text, end=end, flush=True)
+    while process.poll() is None:
+        time.sleep(0.2)
+        if is_terminal:
+            print(f"\r{text} … {time.monotonic() - started:.0f} s", end="", flush=True)
+    if is_terminal:
+        print(f"\r{text}: {time.monotonic() - started:.0f} s   ")
+
+
+def last_error() -> str:
+    lines = LOG.read_text(errors="replace").splitlines()
+    told = [line.strip() for line in lines if line.lstrip().lower().startswith(("error:", "cmake error", "fatal error"))]
+    return told[-1] if told else lines[-1] if lines else "no output"
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:] or ["runtime"]))

@@ -1,0 +1,137 @@
+"""A real server: `cloister serve` as its own process, the built-in models, a folder of documents."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+START_S = 90.0
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "") -> Any:
+    """The condition's first true value; fails with `what` when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    pytest.fail(f"not within {timeout_s} s: {what or condition}")
+
+
+class Server:
+    """A running `cloister serve` and the folder it watches."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path, docs: Path) -> None:
+        self.process = process
+        self.log = log
+        self.docs = docs
+        self.url = ""
+
+    def wait_ready(self) -> None:
+        def address() -> str | None:
+            assert self.process.poll() is None, self.log.read_text()
+            found = re.search(r"Ready:\s+(http://\S+)/v1", self.log.read_text())
+            return found and found[1]
+
+        self.url = wait_until(address, START_S, "the server's Ready line")
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def ask(self, question: str, **fields: Any) -> httpx.Response:
+        with self.client() as http:
+            body = {"messages": [{"role": "user", "content": question}], **fields}
+            return http.post("/v1/chat/completions", json=body)
+
+    def answer(self, question: str, **fields: Any) -> str:
+        response = self.ask(question, **fields)
+        assert response.status_code == 200, response.text
+        content: str = response.json()["choices"][0]["message"]["content"]
+        return content
+
+    def status(self) -> dict[str, Any]:
+        """Of the first collection."""
+        with self.client() as http:
+            found: dict[str, Any] = http.get("/v1/index/status").json()["collections"][0]
+            return found
+
+    def is_healthy(self) -> bool:
+        with self.client() as http, contextlib.suppress(httpx.TransportError):
+            return http.get("/health").status_code == 200
+        return False
+
+    def child(self, module: str) -> int | None:
+        """Process id of the child that runs `module`."""
+        return next((pid for pid, command in children(self.process.pid) if module in command), None)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+def children(parent: int) -> list[tuple[int, str]]:
+    """Process ids and command lines of a process's children."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = (line.split(None, 2) for line in listing.splitlines())
+    return [(int(pid), command) for pid, ppid, command in rows if int(ppid) == parent and "ps -eo" not in command]
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path, docs: Path, *arguments: str, command: tuple[str, ...] = (), environment: dict[str, str] | None = None
+) -> Iterator[Server]:
+    """Starts a server on a free port with its data and log in `folder`; on leaving it has ended, by its process id.
+
+    `command` goes in front: `unshare`, `strace`.
+    """
+    log = folder / "server.log"
+    line = [
+        *command,
+        sys.executable,
+        "-m",
+        "server",
+        "serve",
+        f"--docs={docs}",
+        f"--data={folder / 'data'}",
+        "--port=0",
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*line, *arguments], stdout=output, stderr=output, cwd=folder, env={**os.environ, **(environment or {})}
+        )
+    server = Server(process, log, docs)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+HANDBOOK = {
+    "leave.md": "# Leave\n\n## Parental leave\n\nParental leave is sixteen weeks with full pay.\n\n"
+    "## Sick leave\n\nSend a note to your team before ten in the morning.\n",
+    "travel.md": "# Travel\n\nTrains come first. Flights need approval when the trip is shorter than 800 kilometres.\n",
+    "office/keys.txt": "The spare key of the server room hangs in the blue cabinet.\n",
+}
+
+
+def write_handbook(docs: Path) -> Path:
+    for path, text in HANDBOOK.items():
+        (docs / path).parent.mkdir(parents=True, exist_ok=True)
+        (docs / path).write_text(text)
+    return docs

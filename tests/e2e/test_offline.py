@@ -1,0 +1,79 @@
+"""No network: the whole path in a namespace that has none, and not one attempt to leave the machine, by strace."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import serving, wait_until, write_handbook
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+NO_NETWORK = ("unshare", "-rn", "sh", "-c", 'ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"', "sh")
+TRACED = "connect,sendto,sendmsg,sendmmsg"
+_ADDRESS = re.compile(r'sa_family=AF_INET6?,.*?(?:inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)")')
+
+
+def strace(trace: Path) -> tuple[str, ...]:
+    return ("strace", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={TRACED}", "-o", str(trace))
+
+
+def attempts(trace: Path) -> list[str]:
+    """Calls that name an address off this machine, or the local name resolver's socket."""
+    found = []
+    for line in trace.read_text(errors="replace").splitlines():
+        if address := _ADDRESS.search(line):
+            host = address[1] or address[2]
+            if not host.startswith("127.") and host != "::1":
+                found.append(line)
+        elif "systemd/resolve" in line:
+            found.append(line)
+    return found
+
+
+needs_tools = pytest.mark.skipif(
+    not all(map(shutil.which, ("unshare", "strace"))), reason="needs unshare and strace (Linux: util-linux, strace)"
+)
+
+
+def can_isolate() -> bool:
+    return bool(shutil.which("unshare")) and subprocess.run([*NO_NETWORK, "true"], capture_output=True).returncode == 0
+
+
+@needs_tools
+@pytest.mark.skipif(not can_isolate(), reason="this machine allows no network namespace")
+def test_everything_works_without_a_network_and_nothing_tries_one(tmp_path: Path) -> None:
+    """The questions are asked inside the namespace too, by the server's own Python."""
+    docs, trace = write_handbook(tmp_path / "handbook"), tmp_path / "trace"
+    hostile = {"HF_HUB_OFFLINE": "0", "http_proxy": "http://192.0.2.1:9", "HF_ENDPOINT": "http://192.0.2.2"}
+    command = (*NO_NETWORK, *strace(trace))
+    with serving(tmp_path, docs, command=command, environment=hostile) as server:
+        inside = ("nsenter", "--preserve-credentials", "-U", "-n", "-t", str(server.process.pid), sys.executable, "-c")
+
+        def fetch(body: str) -> str:
+            code = (
+                "import sys, urllib.request as u; u.install_opener(u.build_opener(u.ProxyHandler({})));"
+                f"print(u.urlopen({server.url + '/v1/chat/completions'!r}, sys.argv[1].encode()).read().decode())"
+            )
+            return subprocess.run([*inside, code, body], capture_output=True, text=True, timeout=30).stdout
+
+        def ask(question: str) -> str:
+            return fetch(json.dumps({"messages": [{"role": "user", "content": question}]}))
+
+        assert "Parental leave is sixteen weeks with full pay. [1]" in ask("How long is parental leave?")
+        (docs / "new.md").write_text("# Parking\n\nBicycles are parked behind the greenhouse.\n")
+        wait_until(lambda: "greenhouse" in ask("Where are bicycles parked?"), what="the new file in an answer")
+    assert attempts(trace) == []
+    assert trace.stat().st_size > 0
+
+
+@needs_tools
+def test_an_attempt_would_be_seen(tmp_path: Path) -> None:
+    """The control: the same trace of a program that does try."""
+    trace = tmp_path / "trace"
+    code = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('192.0.2.1', 53))"
+    subprocess.run([*strace(trace), sys.executable, "-c", code], check=False)
+    assert len(attempts(trace)) == 1

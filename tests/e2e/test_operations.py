@@ -1,0 +1,240 @@
+"""The day something goes wrong: killed processes, signals, wrong input at the start."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from running import Server, children, serving, wait_until, write_handbook
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+QUESTION = "How long is parental leave?"
+MODULES = ("models.llm.engine", "models.encoder.process", "server.indexing")
+BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v0.gguf"
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose processes may be killed."""
+    folder = tmp_path_factory.mktemp("operations")
+    with serving(folder, write_handbook(folder / "handbook")) as running:
+        yield running
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_killed_process_comes_back_by_itself(own_server: Server, module: str) -> None:
+    wait_until(own_server.is_healthy, 60, "a healthy server")
+    killed = own_server.child(module)
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+
+    def unavailable() -> httpx.Response | None:
+        with own_server.client() as http:
+            response = http.get("/health")
+        return response if response.status_code == 503 else None
+
+    health = wait_until(unavailable, 10, "503 from /health")
+    assert int(health.headers["retry-after"]) >= 1
+    if module != "server.indexing":  # answers need the engine and the encoder, and not the indexer
+        response = own_server.ask(QUESTION)
+        if response.status_code != 200:  # it may have come back already
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) >= 1
+            assert response.json()["error"]["type"] == "server_error"
+    else:
+        assert "sixteen weeks" in own_server.answer(QUESTION)
+    wait_until(own_server.is_healthy, 60, "a healthy server again")
+    assert "sixteen weeks" in own_server.answer(QUESTION)
+    assert own_server.child(module) not in (None, killed)
+
+
+def test_saving_still_shows_after_the_indexer_was_killed(own_server: Server) -> None:
+    wait_until(own_server.is_healthy, 60, "a healthy server")
+    killed = own_server.child("server.indexing")
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    (own_server.docs / "meanwhile.md").write_text("# Lunch\n\nThe canteen serves barley soup on Thursdays.\n")
+    wait_until(lambda: "barley soup" in own_server.answer("When is barley soup served?"), 60, "the file in an answer")
+
+
+def test_killing_the_engine_mid_stream_gives_an_error_frame(own_server: Server) -> None:
+    wait_until(own_server.is_healthy, 60, "a healthy server")
+    engine = own_server.child("models.llm.engine")
+    assert engine is not None
+    body = {
+        "model": "reader-v0",
+        "stream": True,
+        "max_tokens": 1900,
+        "logit_bias": {"1": -100},  # never the end token: it talks until it is stopped
+        "messages": [{"role": "user", "content": "hello"}],
+    }
+    with own_server.client() as http, http.stream("POST", "/v1/chat/completions", json=body) as stream:
+        lines = stream.iter_lines()
+        next(line for line in lines if '"content":"' in line and '"content":""' not in line)
+        os.kill(engine, signal.SIGKILL)
+        rest = [line for line in lines if line]
+    assert rest[-1].startswith('data: {"error":{"message":"The engine failed')
+    assert "data: [DONE]" not in rest
+    wait_until(own_server.is_healthy, 60, "a healthy server again")
+    assert "sixteen weeks" in own_server.answer(QUESTION)
+
+
+def test_a_client_that_leaves_frees_its_slot(own_server: Server) -> None:
+    """More clients leave, streaming and not, than there are slots and places in the queue together."""
+    wait_until(own_server.is_healthy, 60, "a healthy server")
+    endless = {
+        "model": "reader-v0",
+        "max_tokens": 1900,
+        "logit_bias": {"1": -100},
+        "messages": [{"role": "user", "content": "hello"}],
+    }
+
+    def leave(is_streaming: bool) -> None:
+        with own_server.client() as http, contextlib.suppress(httpx.TimeoutException):
+            http.post("/v1/chat/completions", json={**endless, "stream": is_streaming}, timeout=0.05)
+
+    leavers = [threading.Thread(target=leave, args=(i % 2 == 0,)) for i in range(90)]
+    for leaver in leavers:
+        leaver.start()
+    for leaver in leavers:
+        leaver.join()
+    assert "sixteen weeks" in own_server.answer(QUESTION)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_and_its_processes(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path, write_handbook(tmp_path / "handbook")) as server:
+        pids = [pid for pid, _ in children(server.process.pid)]
+        assert len(pids) == len(MODULES)
+        server.process.send_signal(number)
+        assert server.process.wait(20) == 0
+        wait_until(lambda: not any(map(alive, pids)), 5, "all children gone")
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_killing_the_server_leaves_no_orphan_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    docs = write_handbook(tmp_path / "handbook")
+    with serving(tmp_path, docs) as server:
+        pids = [pid for pid, _ in children(server.process.pid)]
+        server.process.kill()
+        server.process.wait()
+        wait_until(lambda: not any(map(alive, pids)), 20, "all children gone")
+    with serving(tmp_path, docs) as server:
+        assert "sixteen weeks" in server.answer(QUESTION)
+
+
+def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "server", "serve", *arguments]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("CLOISTER_")}
+    return subprocess.run(
+        command, cwd=cwd, env={**clean, **(environment or {})}, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_taken_port_is_one_line_that_names_another(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(f"--port={port}", f"--data={tmp_path / 'data'}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"cloister: port {port} is in use; stop what uses it, or choose another: --port {port + 1}\n"
+
+
+def corrupt_models(folder: Path) -> dict[str, bytes]:
+    whole = BUILTIN.read_bytes()
+    return {
+        "empty.gguf": b"",
+        "text.gguf": b"this is no model",
+        "header.gguf": whole[:2000],
+        "truncated.gguf": whole[: len(whole) // 2],
+        "noise.gguf": b"GGUF" + os.urandom(4096),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(corrupt_models(Path())))
+def test_a_broken_model_file_is_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(corrupt_models(tmp_path)[name])
+    done = run(
+        f"--model={path}",
+        f"--docs={write_handbook(tmp_path / 'docs')}",
+        f"--data={tmp_path / 'd'}",
+        "--port=0",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cloister: ")
+    assert str(path) in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "config", "said"),
+    [
+        (["--docs=nowhere"], {}, "", "docs.nowhere: there is no folder"),
+        (["--docs=file.txt"], {}, "", "is a file; name the folder it is in"),
+        (["--docs=Bad Name=."], {}, "", "docs.Bad Name: a collection's name is"),
+        (["--docs=a=.", "--docs=a=."], {}, "", "two folders have this name"),
+        (["--model=nothing.gguf"], {}, "", "no model named 'nothing.gguf'"),
+        (["--port=http"], {}, "", "port: Expected int"),
+        (["--port=70000"], {}, "", "port: Expected int <= 65535"),
+        (["--host=example"], {}, "", "host: 'example' is not an IP address"),
+        (["--config=none.toml"], {}, "", "none.toml cannot be read: No such file"),
+        ([], {"CLOISTER_ENGINE__N_SLOT": "8"}, "", "engine.n_slot: there is no such setting"),
+        ([], {"CLOISTER_ENGINE__N_SLOTS": "0"}, "", "engine.n_slots: Expected int >= 1"),
+        ([], {}, "[engine]\nn_batch = 'many'", "engine.n_batch: Expected int"),
+        ([], {}, "engine = ", "is not TOML"),
+        ([], {}, "[engine]\nn_slots = 300", "engine.n_slots: Expected int <= 256"),
+        (["--data=file.txt"], {}, "", "file.txt: the data folder cannot be used"),
+    ],
+)
+def test_wrong_settings_are_one_line_with_their_path(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], config: str, said: str
+) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    if config:
+        (tmp_path / "cloister.toml").write_text(config)
+    arguments = ["--port=0", f"--data={tmp_path / 'data'}", *arguments]
+    done = run(*arguments, cwd=tmp_path, environment=environment)
+    assert done.returncode in (1, 2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cloister: ")
+    assert said in line
+
+
+def test_wrong_embedding_files_are_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "embedder"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"not tensors")
+    done = run(
+        f"--docs={write_handbook(tmp_path / 'docs')}",
+        f"--data={tmp_path / 'd'}",
+        "--port=0",
+        cwd=tmp_path,
+        environment={"CLOISTER_EMBEDDER": str(folder)},
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert str(folder) in line
+
+
+def test_a_second_server_on_the_same_data_is_refused(own_server: Server) -> None:
+    data = own_server.log.parent / "data"
+    done = run(f"--docs={own_server.docs}", f"--data={data}", "--port=0", cwd=own_server.docs)
+    assert done.returncode == 1
+    assert "another Cloister uses this data folder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
