@@ -11,6 +11,20 @@ from index.types import Vectors
 # After a full stop, question or exclamation mark (and a closing quote or bracket) before a new beginning; at line ends.
 _BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9`*À-ÞА-Я])|\n+")
 _MIN_SENTENCE = 12  # characters; less than that is a list number or an abbreviation
+# A line break inside a paragraph: after a line that was full, before one that begins no item, row, heading or fence.
+_WRAP = re.compile(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)(?![-*+] |\d+[.)] |[|#>]|```)")
+_WORD = re.compile(r"[^\W\d_]{2}")
+_FULL_LINE = 60  # characters
+
+
+def unwrap(text: str) -> str:
+    """The text with the paragraphs of hard-wrapped files in one line each."""
+
+    def joined(wrap: re.Match[str]) -> str:
+        line_start = text.rfind("\n", 0, wrap.start()) + 1
+        return " " if wrap.start() - line_start >= _FULL_LINE else wrap[0]
+
+    return _WRAP.sub(joined, text)
 
 
 def sentence_starts(text: str) -> list[int]:
@@ -23,12 +37,14 @@ def sentence_starts(text: str) -> list[int]:
 
 
 def sentences(text: str) -> list[str]:
-    """Without the space around them; joined they are the text but for that."""
-    return [sentence for start, end in _spans(text) if (sentence := text[start:end].strip())]
+    """Those with a word in them, without the space around them."""
+    return [text[start:end].strip() for start, end in _spans(text)]
 
 
 def _spans(text: str) -> list[tuple[int, int]]:
-    return list(pairwise([*sentence_starts(text), len(text)]))
+    """Sentences that say something: a table's rule or a fence is none."""
+    bounds = pairwise([*sentence_starts(text), len(text)])
+    return [(start, end) for start, end in bounds if _WORD.search(text, start, end)]
 
 
 def cut(text: str, start: int, limit: int) -> str:
@@ -44,9 +60,11 @@ async def briefs(
     question: str, texts: Sequence[str], limit: int, embed: Callable[[Sequence[str]], Awaitable[Vectors]]
 ) -> list[tuple[str, float]]:
     """For each text, its brief, begun at its best sentence, and how like the question that sentence is (cosine).
+    A text without a sentence has none: "" and -1.
 
     `embed` gives unit vectors; it is called once, with the question first.
     """
+    texts = [unwrap(text) for text in texts]
     bounds = [(i, start, end) for i, text in enumerate(texts) for start, end in _spans(text)]
     vectors = await embed([question, *(texts[i][start:end] for i, start, end in bounds)])
     likeness: np.ndarray = vectors[1:] @ vectors[0]
@@ -54,4 +72,4 @@ async def briefs(
     for (i, start, _), score in zip(bounds, likeness.tolist(), strict=True):
         if i not in best or score > best[i][0]:
             best[i] = score, start
-    return [(cut(text, best[i][1], limit), best[i][0]) for i, text in enumerate(texts)]
+    return [(cut(text, best[i][1], limit), best[i][0]) if i in best else ("", -1.0) for i, text in enumerate(texts)]

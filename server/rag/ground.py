@@ -13,6 +13,7 @@ from server.rag.brief import briefs
 from server.rag.prompts import SYSTEM, Source, user_turn
 from server.rag.quotes import quotes
 
+_FLOOR = 0.25  # cosine; below it no sentence of a passage has to do with the question
 _ANSWER_TOKENS = 256  # room for an answer whose length the client leaves open
 
 
@@ -60,10 +61,11 @@ class Grounder:
     async def _sources(self, question: str, passages: list[Passage]) -> list[Source]:
         if not self._brief or not passages:
             return [Source(number, passage, passage.text) for number, passage in enumerate(passages, 1)]
-        # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
         shaped = await briefs(question, [p.text for p in passages], self._brief, self._encoder().embed_queries)
-        ranked = sorted(zip(passages, shaped, strict=True), key=lambda pair: -(pair[0].score + pair[1][1]))
-        return [Source(number, passage, text) for number, (passage, (text, _)) in enumerate(ranked, 1)]
+        told = [(p, text, likeness) for p, (text, likeness) in zip(passages, shaped, strict=True) if likeness >= _FLOOR]
+        # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
+        told.sort(key=lambda each: -(each[0].score + each[2]))
+        return [Source(number, passage, text) for number, (passage, text, _) in enumerate(told, 1)]
 
     def _fit(self, messages: Sequence[ChatMessage], sources: list[Source], max_tokens: int | None) -> Grounded:
         """Drops the weakest passages until prompt and answer fit; a user's turn is never dropped."""

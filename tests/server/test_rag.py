@@ -1,0 +1,137 @@
+"""The pure parts of grounding: markers, sentences, quotes, the prompt's layout."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index.types import Passage, Vectors
+from server.rag.brief import briefs, cut, sentence_starts, sentences, unwrap
+from server.rag.citations import Citation, MarkerFilter
+from server.rag.prompts import NO_ANSWER, Source, user_turn
+from server.rag.quotes import quotes
+
+
+def source(number: int, text: str) -> Source:
+    passage = Passage(7, 3, "handbook", "leave.md", ("Leave", "Sick leave"), text, 1, 2, score=0.5)
+    return Source(number, passage, text)
+
+
+def filtered(text: str, numbers: set[int], sizes: Sequence[int] = ()) -> tuple[str, list[Citation]]:
+    """Fed in pieces of these sizes, the rest at once."""
+    markers = MarkerFilter(frozenset(numbers))
+    out, at = "", 0
+    for size in sizes:
+        out += markers.feed(text[at : at + size])
+        at += size
+    return out + markers.feed(text[at:], final=True), markers.citations
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Sixteen weeks. [1]", "Sixteen weeks. [1]"),
+        ("Sixteen weeks. [9]", "Sixteen weeks."),
+        ("A [9], B [1].", "A, B [1]."),
+        ("A[1][9][2]", "A[1][2]"),
+        ("list[0] and x[12345] and [a]", "list and x[12345] and [a]"),
+        ("open [", "open ["),
+        ("[1", "[1"),
+        ("", ""),
+    ],
+)
+def test_markers_without_a_source_are_removed(text: str, kept: str) -> None:
+    assert filtered(text, {1, 2})[0] == kept
+
+
+@given(st.text(alphabet="ab [](12)\n", max_size=40), st.lists(st.integers(1, 4), max_size=20))
+def test_streaming_changes_nothing_and_spans_are_the_markers(text: str, sizes: list[int]) -> None:
+    whole, citations = filtered(text, {1, 12})
+    assert filtered(text, {1, 12}, sizes) == (whole, citations)
+    assert all(whole[c.start : c.end] == f"[{c.number}]" for c in citations)
+
+
+@given(st.text(alphabet="ab [1]9", max_size=60))
+def test_no_more_than_a_marker_is_held_back(text: str) -> None:
+    markers = MarkerFilter(frozenset({1}))
+    given_out = "".join(markers.feed(character) for character in text)
+    rest = markers.feed("", final=True)
+    assert len(rest) <= len(" [1234]")
+    assert given_out + rest == filtered(text, {1})[0]
+
+
+def test_sentences_end_where_a_reader_would_end_them() -> None:
+    text = 'It costs 3.50 euros. Pay with a card (or cash). "Really?" Yes.\n- the first item\n- the second item'
+    assert sentences(text) == [
+        "It costs 3.50 euros.",
+        "Pay with a card (or cash).",
+        '"Really?" Yes.',
+        "- the first item",
+        "- the second item",
+    ]
+
+
+def test_rules_and_fences_are_no_sentences() -> None:
+    assert sentences("| name | size |\n| --- | --- |\n| disk | large |\n```\n") == [
+        "| name | size |",
+        "| disk | large |",
+    ]
+
+
+@given(st.text(alphabet="aB. !?\n-\"'", max_size=120))
+def test_sentence_starts_are_in_order_and_inside(text: str) -> None:
+    starts = sentence_starts(text)
+    assert starts[0] == 0
+    assert all(a < b < len(text) for a, b in pairwise(starts))
+
+
+def test_hard_wrapped_paragraphs_become_one_line_and_lists_stay() -> None:
+    full = "this line of a paragraph is long enough to have been wrapped by an editor"
+    text = f"{full}\n`code` goes on\n\n- {full}\n  goes on\n- {full}\n1. {full}\n| a |\nshort\nlines"
+    assert unwrap(text) == (f"{full} `code` goes on\n\n- {full} goes on\n- {full}\n1. {full}\n| a |\nshort\nlines")
+
+
+@pytest.mark.parametrize(
+    ("start", "limit", "kept"),
+    [
+        (0, 100, "First sentence here. Second sentence here."),
+        (21, 100, "Second sentence here."),
+        (0, 30, "First sentence here."),
+        (0, 10, "First"),
+        (0, 3, "Fir"),
+    ],
+)
+def test_a_cut_ends_at_a_sentence_else_at_a_word(start: int, limit: int, kept: str) -> None:
+    assert cut("First sentence here. Second sentence here.", start, limit) == kept
+
+
+async def embed_words(texts: Sequence[str]) -> Vectors:
+    """Unit vectors over three words: near when they share them."""
+    rows = [[text.lower().count(word) + 0.01 for word in ("leave", "train", "soup")] for text in texts]
+    vectors = np.array(rows, np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_brief_begins_at_the_sentence_most_like_the_question() -> None:
+    texts = ["Trains come first. Leave is sixteen weeks. Soup is on Thursday.", "Soup is warm today.", "| --- |"]
+    shaped = asyncio.run(briefs("how long is leave", texts, 30, embed_words))
+    assert [text for text, _ in shaped] == ["Leave is sixteen weeks.", "Soup is warm today.", ""]
+    assert shaped[0][1] > 0.9 > shaped[1][1] > shaped[2][1] == -1
+
+
+def test_quotes_are_every_sentence_with_its_marker_and_the_refusal() -> None:
+    allowed = quotes([source(1, "One thing is so. Another is not."), source(2, "A third.")])
+    assert allowed == ["One thing is so. [1]", "Another is not. [1]", "A third. [2]", NO_ANSWER]
+
+
+def test_sources_stand_before_the_question_in_layout_one() -> None:
+    turn = user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")])
+    assert turn == (
+        "[1] handbook/leave.md › Leave › Sick leave\nTen days.\n\n"
+        "[2] handbook/leave.md › Leave › Sick leave\nTwo weeks.\n\n"
+        "Question: how long?"
+    )
