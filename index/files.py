@@ -34,6 +34,8 @@ def scan(root: Path, below: str = "") -> Iterator[tuple[str, FileStat]]:
         raise RootUnavailable(root, error.strerror or str(error)) from error
     if below:
         entries.close()
+        if _passes_link(root, f"{below}/"):
+            return
         try:
             entries = os.scandir(root / below)
         except OSError:
@@ -64,7 +66,9 @@ def _stat_entry(entry: "os.DirEntry[str]") -> FileStat | None:
 
 
 def stat_file(root: Path, path: str) -> FileStat | None:
-    """None when there is no regular file of that path (any more)."""
+    """None when there is no regular file of that path (any more), or only by way of a symbolic link."""
+    if _passes_link(root, path):
+        return None
     try:
         status = (root / path).lstat()
     except (OSError, ValueError):
@@ -72,8 +76,16 @@ def stat_file(root: Path, path: str) -> FileStat | None:
     return FileStat(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
+def _passes_link(root: Path, path: str) -> bool:
+    """Whether a folder on the way is a symbolic link, which may lead out of the root. `a/b/` asks for `a` and `b`."""
+    folders = path.split("/")[:-1]
+    return any((root / "/".join(folders[: depth + 1])).is_symlink() for depth in range(len(folders)))
+
+
 def read_file(root: Path, path: str, max_bytes: int) -> tuple[bytes, FileStat]:
     """Content and the state it was read in. Opens no symbolic link. Raises `UnreadableDocument`, `OSError`."""
+    if _passes_link(root, path):
+        raise UnreadableDocument("it lies behind a symbolic link")
     descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())

@@ -86,6 +86,7 @@ class Indexer:
         self._work: OrderedDict[Item, None] = OrderedDict()  # the front is next
         self._unsettled: dict[Item, tuple[float, float]] = {}  # first and last hint, monotonic seconds
         self._retry: set[Item] = set()  # the system would not let us read them: again at the next scan
+        self._touched: set[Item] = set()  # named by a hint since they were read
         self._written_seq = 0
         self._watched: list[tuple[Path, int]] = []
 
@@ -149,6 +150,7 @@ class Indexer:
         root, below = self._roots[item.collection], "" if item.path == "." else item.path
         if below and (found := stat_file(root, below)):
             files = [(below, found)] if is_wanted(below) else []
+            self._touched.update(Item(item.collection, path) for path, _ in files)  # whatever its size and time say
         elif any(part.startswith(".") for part in below.split("/")):
             files = []
         else:
@@ -190,7 +192,8 @@ class Indexer:
                 self._work.move_to_end(item, last=False)
 
     def _is_due(self, item: Item, found: FileStat, known: KnownDocument | None) -> bool:
-        return known is None or known.stat != found or known.state == "pending" or item in self._retry
+        is_known = known is not None and known.stat == found and known.state != "pending"
+        return not is_known or item in self._retry or item in self._touched
 
     def work(self) -> int:
         """Reads, embeds and commits the next few pending documents; how many."""
@@ -204,6 +207,7 @@ class Indexer:
         for item in group:
             root, collection_id = self._roots[item.collection], self._ids[item.collection]
             self._retry.discard(item)
+            self._touched.discard(item)
             try:
                 content, found = read_file(root, item.path, self._params.max_bytes)
                 sha256 = hashlib.sha256(content).hexdigest()

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import apsw
@@ -68,6 +68,22 @@ def read_status(data: Path) -> list[CollectionStatus]:
             CollectionStatus(name, root, *_counts(db, id), _failed(db, id), error, scanned_at, changed_at)
             for id, name, root, error, scanned_at, changed_at in collections
         ]
+
+
+def read_topic(data: Path) -> str | None:
+    """Something the documents speak of: a heading, else a file's name; None when nothing is indexed."""
+    if not exists(data):
+        return None
+    with _reading(data) as db:
+        rows = query(
+            db,
+            "SELECT heading, path FROM chunks JOIN documents ON documents.id = document_id"
+            " JOIN collections ON collections.id = collection_id WHERE is_active"
+            " ORDER BY heading = '[]', chunks.id LIMIT 1",
+        )
+    for heading, path in rows:
+        return str((msgspec.json.decode(heading) or [PurePosixPath(path).stem])[-1])
+    return None
 
 
 def _counts(db: apsw.Connection, collection_id: int) -> tuple[int, int, int]:

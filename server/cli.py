@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -16,12 +17,14 @@ from pathlib import Path
 import uvicorn
 
 from index.errors import IndexingError
+from index.lookup import read_topic
 from models.errors import ModelError
 from server.app import create_app
 from server.services import Services, open_services
 from server.settings import MANUAL, Settings, SettingsError, docs_from_flags, read_settings
 
 _GRACE_S = 5  # for answers that are being streamed when the server is told to stop
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _FIRST_INDEX_S = 15.0  # how long the start waits for the folders to be indexed before it says the rest goes on
 
 
@@ -147,6 +150,8 @@ async def _serve(settings: Settings, listener: socket.socket, address: str) -> N
 
 async def _announce(services: Services, address: str) -> None:
     """Says what is being waited for, then how to ask. Raises when a process cannot be started at all."""
+    if services.settings.host not in _LOOPBACK:
+        _say(f"Listening on {services.settings.host}: whoever can reach this address can read the documents.")
     _say(f"Loading {services.chat.name} and {services.settings.embedder} …")
     await asyncio.gather(*(process.first() for process in services.processes))
     folders = ", ".join(f"{c.name} ({c.root})" for c in services.collections) or "no folder; name one with --docs DIR"
@@ -154,9 +159,10 @@ async def _announce(services: Services, address: str) -> None:
     deadline = time.monotonic() + _FIRST_INDEX_S
     while not (is_indexed := await _is_indexed(services)) and time.monotonic() < deadline:
         await asyncio.sleep(0.2)
-    _say(_READY.format(address=address, question=_question(services), index=await _summary(services, is_indexed)))
+    _say(_READY.format(address=address, question=await _question(services), index=await _summary(services, is_indexed)))
 
 
+_QUOTES = re.compile(r"[\"'\\\x00-\x1f]")
 _READY = """
 Ready:  {address}/v1 – an OpenAI API; the model is "cloister"
 Ask:    curl {address}/v1/chat/completions -d '{{"messages": [{{"role": "user", "content": "{question}"}}]}}'
@@ -168,9 +174,12 @@ async def _is_indexed(services: Services) -> bool:
     return len(states) == len(services.collections) and all(s.scanned_at and not s.pending for s in states)
 
 
-def _question(services: Services) -> str:
-    is_manual = [c.root for c in services.collections] == [MANUAL.resolve()]
-    return "How do I watch my own folder?" if is_manual else "What do these documents say?"
+async def _question(services: Services) -> str:
+    """One that can be pasted between a shell's and JSON's quotes, and answered."""
+    if [c.root for c in services.collections] == [MANUAL.resolve()]:
+        return "How do I watch my own folder?"
+    topic = await asyncio.to_thread(read_topic, services.settings.data_folder)
+    return f"What about {_QUOTES.sub('', topic or 'it')}?"
 
 
 async def _summary(services: Services, is_indexed: bool) -> str:

@@ -60,8 +60,9 @@ class Services:
         return self.engine, self.encoder, self.indexer
 
     @property
-    def is_ready(self) -> bool:
-        return all(process.is_ready for process in self.processes)
+    def can_answer(self) -> bool:
+        """While the indexer restarts, answers go on, from the index as it is."""
+        return self.engine.is_ready and self.encoder.is_ready and self.indexer.has_started
 
     def retriever(self) -> Retriever:
         """Opened with the first encoder, whose vector space it is of. Raises `ProcessUnavailable`."""

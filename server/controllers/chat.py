@@ -111,10 +111,9 @@ def _text(at: int, message: Message) -> str:
 
 def _sampling(data: ChatRequest, temperature: float) -> SamplingParams:
     """What the client leaves out is the model's own default, or idle."""
-    try:
-        bias = {int(token): value for token, value in (data.logit_bias or {}).items()}
-    except ValueError:
-        raise RequestError("Its keys must be token ids, whole numbers.", "logit_bias", "invalid_value") from None
+    if not all(token.isdecimal() and len(token) < 10 for token in data.logit_bias or {}):
+        raise RequestError("Its keys must be token ids, whole numbers.", "logit_bias", "invalid_value")
+    bias = {int(token): value for token, value in (data.logit_bias or {}).items()}
     names = msgspec.structs.fields(SamplingParams)
     given = {field.name: getattr(data, field.name) for field in names if field.name != "logit_bias"}
     chosen = {name: value for name, value in given.items() if value is not None}
