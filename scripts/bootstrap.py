@@ -47,7 +47,7 @@ def main(groups: list[str]) -> int:
 
 
 def fingerprint(requirements: list[Path]) -> str:
-    """Of everything an installation depends on: the pins, this script, the project's own metadata, Python, the place."""
+    """Of everything an installation depends on: pins, this script, the project's metadata, Python, the place."""
     digest = hashlib.sha256(f"{sys.version_info[:2]} {VENV}".encode())
     for path in [*requirements, Path(__file__), ROOT / "pyproject.toml"]:
         digest.update(path.read_bytes())
@@ -62,7 +62,8 @@ def install(requirements: list[Path]) -> None:
     pins = [f"-c{path}" for path in requirements]
     if not is_installed("torch"):
         install_torch(pins)
-    building = "" if is_installed("llama_cpp") else ", and llama.cpp, which is compiled here: about five minutes on two cores"
+    is_built = is_installed("llama_cpp")
+    building = "" if is_built else ", and llama.cpp, which is compiled here: about five minutes on two cores"
     pip("install", *(f"-r{path}" for path in requirements), say=f"  the pinned packages{building}")
     pip("install", "--no-deps", f"-e{ROOT}", say="  Cloister itself")
 
@@ -80,18 +81,21 @@ def make_venv() -> None:
 
 def need_compiler() -> None:
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
-        hint = "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install g++ (or your system's like)"
-        raise InstallError(f"llama.cpp is compiled on first use and needs a C++ compiler, which is missing; run: {hint}")
+        hint = (
+            "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install g++, or your system's like"
+        )
+        raise InstallError(f"llama.cpp is compiled on first use and needs a C++ compiler, which is missing: {hint}")
 
 
 def install_torch(pins: list[str]) -> None:
-    """The CPU build where a GPU is not there to use: a tenth of the size. A local wheel first, then PyTorch's own list."""
+    """The CPU build where there is no GPU, a tenth of the size: a local wheel first, then PyTorch's own list."""
     if platform.system() == "Linux" and not has_gpu():
         local = f"  torch, CPU build from a local wheel if there is one ({TORCH}+cpu)"
         if pip("install", *pins, f"{TORCH}+cpu", say=local, may_fail=True):
             return
         if answers(TORCH_CPU_WHEELS):
-            pip("install", *pins, f"{TORCH}+cpu", "--find-links", TORCH_CPU_WHEELS, say="  torch, CPU build, about 190 MB")
+            found = ["--find-links", TORCH_CPU_WHEELS]
+            pip("install", *pins, f"{TORCH}+cpu", *found, say="  torch, CPU build, about 190 MB")
             return
         say("  PyTorch's CPU builds cannot be reached; the general build, with CUDA, is about 3 GB")
     pip("install", *pins, TORCH, say=f"  {TORCH}")
@@ -146,7 +150,8 @@ def show_progress(process: "subprocess.Popen[bytes]", text: str, started: float)
 
 def last_error() -> str:
     lines = LOG.read_text(errors="replace").splitlines()
-    told = [line.strip() for line in lines if line.lstrip().lower().startswith(("error:", "cmake error", "fatal error"))]
+    marks = ("error:", "cmake error", "fatal error")
+    told = [line.strip() for line in lines if line.lstrip().lower().startswith(marks)]
     return told[-1] if told else lines[-1] if lines else "no output"
 
 

@@ -91,7 +91,7 @@ def serving(
 ) -> Iterator[Server]:
     """Starts a server on a free port with its data and log in `folder`; on leaving it has ended, by its process id.
 
-    `command` goes in front: `unshare`, `strace`.
+    `command` goes in front (`unshare`, `strace`) and must leave the server the process id it is started with.
     """
     log = folder / "server.log"
     line = [

@@ -18,7 +18,8 @@ _ADDRESS = re.compile(r'sa_family=AF_INET6?,.*?(?:inet_addr\("([^"]+)"\)|inet_pt
 
 
 def strace(trace: Path) -> tuple[str, ...]:
-    return ("strace", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={TRACED}", "-o", str(trace))
+    """-D: the traced program keeps the process id that was started, and gets the signals sent to it."""
+    return ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={TRACED}", "-o", str(trace))
 
 
 def attempts(trace: Path) -> list[str]:
@@ -66,6 +67,7 @@ def test_everything_works_without_a_network_and_nothing_tries_one(tmp_path: Path
         assert "Parental leave is sixteen weeks with full pay. [1]" in ask("How long is parental leave?")
         (docs / "new.md").write_text("# Parking\n\nBicycles are parked behind the greenhouse.\n")
         wait_until(lambda: "greenhouse" in ask("Where are bicycles parked?"), what="the new file in an answer")
+    assert server.process.returncode == 0
     assert attempts(trace) == []
     assert trace.stat().st_size > 0
 
