@@ -15,6 +15,7 @@ class Answer:
     def __init__(self, num_prompt: int, sources: Mapping[int, Source] | None, deltas: AsyncGenerator[TextDelta, None]):
         self.num_prompt = num_prompt
         self.num_generated = 0
+        self.num_cached = 0
         self.finish_reason = FinishReason.STOP
         self.sources = sources or {}
         self._markers = None if sources is None else MarkerFilter(frozenset(sources))
@@ -41,6 +42,7 @@ class Answer:
 
     def _take(self, delta: TextDelta) -> str:
         self.num_generated += delta.num_tokens
+        self.num_cached = delta.num_cached
         self.finish_reason = delta.finish_reason or self.finish_reason
         if self._markers is None:
             return delta.text

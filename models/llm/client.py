@@ -8,6 +8,7 @@ from models.client import ProcessClient, open_process, reading
 from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
 from models.llm.messages import Cancel, Delta, Deltas, FromEngine, Generate, Load, Ready
 from models.llm.params import EngineParams, SamplingParams
+from models.llm.sequence import Priority
 
 # ggml's threads meet at a barrier after every operation; libgomp's long default spin turns one busy neighbour process
 # into a collapse of decode speed, and a short one costs nothing on a quiet machine (docs/architecture.md, Chat first).
@@ -18,7 +19,14 @@ class EngineClient(ProcessClient[Ready, Delta]):
     params: EngineParams
 
     async def generate(
-        self, prompt: list[int], max_tokens: int, sampling: SamplingParams, choices: list[list[int]] | None = None
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: SamplingParams,
+        *,
+        choices: list[list[int]] | None = None,
+        client: str = "",
+        priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[Delta, None]:
         """Tokens as they are made, the last delta with its finish reason. Closing the generator cancels.
 
@@ -29,7 +37,9 @@ class EngineClient(ProcessClient[Ready, Delta]):
             raise ContextLengthExceeded(len(prompt), self.hello.n_ctx)
         if self.num_pending >= self.params.n_slots + self.params.max_queue:
             raise QueueFull(self.num_pending - self.params.n_slots, retry_after=2)
-        replies = self.exchange(lambda id: Generate(id, prompt, max_tokens, sampling, choices), Cancel)
+        replies = self.exchange(
+            lambda id: Generate(id, prompt, max_tokens, sampling, choices, client, priority), Cancel
+        )
         async with contextlib.aclosing(replies):
             async for delta in replies:
                 if delta.error is not None:

@@ -16,8 +16,17 @@ class Choices:
         self._end_token = end_token
 
     def after(self, generated: list[int]) -> list[int]:
-        """The tokens that may follow what was generated, which is the beginning of a choice; never empty."""
+        """The tokens that may follow what was generated; the end token alone where no choice goes on so."""
         size = len(generated)
-        open_choices = [choice for choice in self._choices if choice[:size] == generated]
-        following = {choice[size] if len(choice) > size else self._end_token for choice in open_choices}
+        following = {c[size] if len(c) > size else self._end_token for c in self._open(generated)}
         return sorted(following) or [self._end_token]
+
+    def forced(self, generated: list[int], limit: int) -> list[int]:
+        """The next tokens, at most `limit`, as far as there is only one way to go on."""
+        open_choices = self._open(generated)
+        if len(open_choices) != 1:
+            return []
+        return [*open_choices[0][len(generated) :], self._end_token][:limit]
+
+    def _open(self, generated: list[int]) -> list[list[int]]:
+        return [choice for choice in self._choices if choice[: len(generated)] == generated]

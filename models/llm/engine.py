@@ -9,22 +9,23 @@ from typing import Protocol
 from models.ipc import Inbox, child_main
 from models.llm.constraint import Choices
 from models.llm.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine
-from models.llm.scheduler import Limits, Progress, Scheduler, Step
+from models.llm.scheduler import Progress, Scheduler, Step
 from models.llm.sequence import Sequence
 
 
 class Runner(Protocol):
-    def compute(self, step: Step) -> list[int]: ...
+    def compute(self, step: Step) -> list[list[int]]: ...
     def forget(self, sequence: Sequence) -> None: ...
 
 
 class Engine:
     """Requests by id on one side, sequences on the other. Everything happens on the caller's thread."""
 
-    def __init__(self, scheduler: Scheduler, runner: Runner, end_token: int) -> None:
+    def __init__(self, scheduler: Scheduler, runner: Runner, end_token: int, *, prompt_lookup: bool = True) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._end_token = end_token
+        self._prompt_lookup = prompt_lookup
         self._sequences: dict[int, Sequence] = {}
 
     @property
@@ -32,15 +33,23 @@ class Engine:
         return self._scheduler.is_idle
 
     def add(self, request: Generate) -> None:
-        choices = Choices(request.choices, self._end_token) if request.choices else None
-        sequence = Sequence(request.id, request.prompt, request.max_tokens, request.sampling, choices)
+        sequence = Sequence(
+            request.id,
+            request.prompt,
+            request.max_tokens,
+            request.sampling,
+            choices=Choices(request.choices, self._end_token) if request.choices else None,
+            client=request.client,
+            priority=request.priority,
+            drafts=self._prompt_lookup,
+        )
         self._scheduler.add(sequence)
         self._sequences[request.id] = sequence
 
     def cancel(self, id: int) -> None:
-        if sequence := self._sequences.pop(id, None):
+        if sequence := self._sequences.get(id):
             self._scheduler.remove(sequence)
-            self._runner.forget(sequence)
+            self._forget(sequence)
 
     def step(self) -> list[Delta]:
         """One forward pass; what it brought. A batch that fails ends its requests, and only those."""
@@ -48,18 +57,23 @@ class Engine:
         try:
             sampled = self._runner.compute(step)
         except RuntimeError as error:
-            ids = [chunk.sequence.id for chunk in step.chunks]
-            for id in ids:
-                self.cancel(id)
-            return [Delta(id, [], error=str(error)) for id in ids]
+            return [self._fail(chunk.sequence, str(error)) for chunk in step.chunks]
         return [self._delta(progress) for progress in self._scheduler.update(step, sampled)]
 
+    def _fail(self, sequence: Sequence, reason: str) -> Delta:
+        self._scheduler.discard(sequence)
+        self._forget(sequence)
+        return Delta(sequence.id, [], error=reason)
+
     def _delta(self, progress: Progress) -> Delta:
-        sequence, token, finish_reason = progress
+        sequence, tokens, finish_reason = progress
         if finish_reason is not None:
-            self._sequences.pop(sequence.id, None)
-            self._runner.forget(sequence)
-        return Delta(sequence.id, [] if token is None else [token], finish_reason)
+            self._forget(sequence)
+        return Delta(sequence.id, tokens, sequence.num_cached or 0, finish_reason)
+
+    def _forget(self, sequence: Sequence) -> None:
+        self._sequences.pop(sequence.id, None)
+        self._runner.forget(sequence)
 
 
 def _serve(inbox: Inbox[ToEngine]) -> None:
@@ -69,9 +83,13 @@ def _serve(inbox: Inbox[ToEngine]) -> None:
     if not isinstance(load, Load):
         return
     with LlamaRunner(Path(load.path), load.params) as runner:
-        limits = Limits(load.params.n_slots, load.params.n_batch, runner.n_cells, runner.n_ctx)
-        engine = Engine(Scheduler(limits, runner.end_tokens), runner, min(runner.end_tokens, default=0))
-        inbox.send(Ready(runner.n_ctx, runner.num_params, runner.size))
+        engine = Engine(
+            Scheduler(runner.limits, runner.end_tokens),
+            runner,
+            min(runner.end_tokens, default=0),
+            prompt_lookup=load.params.prompt_lookup,
+        )
+        inbox.send(Ready(runner.limits.n_ctx, runner.num_params, runner.size))
         while (messages := inbox.take(timeout=None if engine.is_idle else 0)) is not None:
             for message in messages:
                 match message:

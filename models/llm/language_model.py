@@ -21,6 +21,7 @@ class TextDelta(NamedTuple):
     text: str
     num_tokens: int
     finish_reason: FinishReason | None
+    num_cached: int  # tokens of the prompt that needed no computing
 
 
 class LanguageModel:
@@ -80,12 +81,12 @@ class LanguageModel:
             raise ContextLengthExceeded(len(prompt), engine.hello.n_ctx)
         text = Detokenizer(self._vocabulary.piece, stop)
         allowed = [self._vocabulary.tokenize(choice, parse_special=False) for choice in choices]
-        deltas = engine.generate(prompt, min(max_tokens or room, room), sampling, allowed or None)
+        deltas = engine.generate(prompt, min(max_tokens or room, room), sampling, choices=allowed or None)
         async with contextlib.aclosing(deltas):
             async for delta in deltas:
                 piece = text.feed(delta.tokens, final=delta.is_last)
                 finish_reason = FinishReason.STOP if text.is_stopped else delta.finish_reason
-                yield TextDelta(piece, len(delta.tokens), finish_reason)
+                yield TextDelta(piece, len(delta.tokens), finish_reason, delta.num_cached)
                 if text.is_stopped:
                     return
 

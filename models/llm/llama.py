@@ -15,7 +15,8 @@ import numpy as np
 
 from models.errors import ModelFileError
 from models.llm.params import EngineParams, SamplingParams
-from models.llm.scheduler import Step
+from models.llm.prefix_cache import Copy, Remove
+from models.llm.scheduler import Chunk, Limits, Step
 from models.llm.sequence import Sequence
 from models.threads import num_physical_cores
 
@@ -127,8 +128,8 @@ class LlamaRunner:
         with contextlib.ExitStack() as stack:
             self._model = _load(path, n_gpu_layers=params.n_gpu_layers)
             stack.callback(C.llama_model_free, self._model)
-            self.n_ctx = params.n_ctx or min(C.llama_model_n_ctx_train(self._model), _DEFAULT_N_CTX)
-            self.n_cells = 2 * self.n_ctx
+            n_ctx = params.n_ctx or min(C.llama_model_n_ctx_train(self._model), _DEFAULT_N_CTX)
+            self.limits = Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
             self._context = self._open_context(path, params)
             stack.callback(C.llama_free, self._context)
             self._batch = C.llama_batch_init(params.n_batch, 0, 1)
@@ -147,16 +148,16 @@ class LlamaRunner:
 
     def _open_context(self, path: Path, params: EngineParams) -> Any:
         fields = C.llama_context_default_params()
-        fields.n_ctx = self.n_cells
+        fields.n_ctx = self.limits.n_cells
         fields.n_batch = params.n_batch
         fields.n_ubatch = params.n_batch
-        fields.n_seq_max = params.n_slots
+        fields.n_seq_max = self.limits.num_sequences
         fields.kv_unified = True
         fields.n_threads = fields.n_threads_batch = params.n_threads or num_physical_cores()
         context = C.llama_init_from_model(self._model, fields)
         if not context:
             reason = next(iter(_log.errors), "not enough memory?")
-            raise ModelFileError(path, f"no context of {self.n_cells} tokens could be made for it: {reason}")
+            raise ModelFileError(path, f"no context of {self.limits.n_cells} tokens could be made for it: {reason}")
         return context
 
     def _batch_views(self, n_batch: int) -> dict[str, np.ndarray]:
@@ -168,39 +169,57 @@ class LlamaRunner:
             name: view(getattr(self._batch, name), shape=(n_batch,)) for name in ("token", "pos", "n_seq_id", "logits")
         }
 
-    def compute(self, step: Step) -> list[int]:
-        """One `llama_decode`, then one draw for each chunk that is its sequence's last; -1 for the others.
+    def compute(self, step: Step) -> list[list[int]]:
+        """One `llama_decode`, then the draws: for each chunk the guesses that hold and one token more, if it wants one.
 
-        Raises `RuntimeError` when llama.cpp refuses the batch; the slots of its chunks are then unusable.
+        Raises `RuntimeError` when llama.cpp refuses the batch; what its chunks computed is then not to be used.
         """
-        for slot in step.cleared:
-            C.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        size = 0
-        outputs: list[int] = []
-        fields = self._fields
-        for sequence, start, count in step.chunks:
-            rows = slice(size, size + count)
-            fields["token"][rows] = sequence.tokens[start : start + count]
-            fields["pos"][rows] = np.arange(start, start + count)
-            fields["n_seq_id"][rows] = 1
-            fields["logits"][rows] = 0
-            for i in range(size, size + count):
-                self._sequence_ids[i][0] = sequence.slot
-            size += count
-            outputs.append(size - 1)
-        for chunk, row in zip(step.chunks, outputs, strict=True):
-            fields["logits"][row] = chunk.is_last
-        self._batch.n_tokens = size
-        status = C.llama_decode(self._context, self._batch)
+        for operation in step.operations:
+            match operation:
+                case Copy(source, target, start, end):
+                    C.llama_memory_seq_cp(self._memory, source, target, start, end)
+                case Remove(slot, start, end):
+                    C.llama_memory_seq_rm(self._memory, slot, start, end)
+        ends = self._fill(step.chunks)
+        status = C.llama_decode(self._context, self._batch) if ends else 0
         if status:
             raise RuntimeError(f"llama_decode answered {status}")
         return [
-            self._sample(chunk.sequence, row) if chunk.is_last else -1
-            for chunk, row in zip(step.chunks, outputs, strict=True)
+            self._draw(chunk, end - 1 - chunk.num_draft) if chunk.wants_token else []
+            for chunk, end in zip(step.chunks, ends, strict=True)
         ]
 
-    def _sample(self, sequence: Sequence, row: int) -> int:
-        if (allowed := sequence.allowed()) is not None:
+    def _fill(self, chunks: list[Chunk]) -> list[int]:
+        """Writes the batch; the row after each chunk's last."""
+        fields, end = self._fields, 0
+        ends: list[int] = []
+        for sequence, position, tokens, num_draft, wants_token in chunks:
+            assert sequence.lease is not None
+            start, end = end, end + len(tokens)
+            rows = slice(start, end)
+            fields["token"][rows] = tokens
+            fields["pos"][rows] = np.arange(position, position + len(tokens))
+            fields["n_seq_id"][rows] = 1
+            fields["logits"][rows] = 0
+            if wants_token:
+                fields["logits"][end - 1 - num_draft : end] = 1
+            for i in range(start, end):
+                self._sequence_ids[i][0] = sequence.lease.slot
+            ends.append(end)
+        self._batch.n_tokens = end
+        return ends
+
+    def _draw(self, chunk: Chunk, row: int) -> list[int]:
+        """Token by token from `row` on, as long as the guess is what the sampler draws."""
+        drawn: list[int] = []
+        for guess in [*chunk.tokens[len(chunk.tokens) - chunk.num_draft :], None]:
+            drawn.append(self._sample(chunk.sequence, row + len(drawn), drawn))
+            if drawn[-1] != guess:
+                break
+        return drawn
+
+    def _sample(self, sequence: Sequence, row: int, accepted: list[int]) -> int:
+        if (allowed := sequence.allowed(accepted)) is not None:
             logits = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, row), shape=(self._n_vocab,))
             kept = logits[allowed]
             logits[:] = -np.inf

@@ -4,7 +4,7 @@ import msgspec
 
 from models.ipc import Refused
 from models.llm.params import EngineParams, SamplingParams
-from models.llm.sequence import FinishReason
+from models.llm.sequence import FinishReason, Priority
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
@@ -20,6 +20,8 @@ class Generate(msgspec.Struct, tag=True, frozen=True):
     max_tokens: int
     sampling: SamplingParams
     choices: list[list[int]] | None = None  # the answer is one of these
+    client: str = ""  # who asks; clients are served evenly
+    priority: Priority = Priority.INTERACTIVE
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
@@ -33,10 +35,14 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Delta(msgspec.Struct, array_like=True, frozen=True):
-    """What a step brought one request; the last of a request has a `finish_reason` or an `error`."""
+    """What a step brought one request; the last of a request has a `finish_reason` or an `error`.
+
+    `num_cached`: tokens of the prompt that were in memory already.
+    """
 
     id: int
     tokens: list[int]
+    num_cached: int = 0
     finish_reason: FinishReason | None = None
     error: str | None = None
 

@@ -13,7 +13,8 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         Meta(ge=0, le=4_194_304, description="longest conversation, in tokens; 0: the model's own, up to 8192"),
     ] = 0
-    n_slots: Annotated[int, Meta(ge=1, le=256, description="requests generated at the same time")] = 8
+    n_slots: Annotated[int, Meta(ge=1, le=64, description="requests generated at the same time")] = 8
+    n_cached: Annotated[int, Meta(ge=0, le=128, description="further prefixes kept in memory for reuse")] = 32
     n_batch: Annotated[
         int, Meta(ge=1, le=8192, description="tokens in one step; small keeps cancelling and sharing quick")
     ] = 256
@@ -21,6 +22,9 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     n_gpu_layers: Annotated[
         int, Meta(ge=-1, le=10_000, description="layers on the GPU when the build has one; -1: all")
     ] = -1
+    prompt_lookup: Annotated[bool, Meta(description="guess tokens from the prompt; answers are the same without")] = (
+        True
+    )
     max_queue: Annotated[
         int, Meta(ge=0, le=100_000, description="requests that may wait; one more is refused with 429")
     ] = 64

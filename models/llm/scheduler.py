@@ -1,63 +1,74 @@
 """Which tokens the model reads next.
 
 There is no prefill phase and no decode phase, only sequences whose `num_computed` must catch up with their tokens
-(the idea is vLLM's, v1 scheduler). Each step gives every sequence that lacks one token that token, then spends what
-is left of the batch on those that lack more, oldest first. Pure Python: it knows no llama.cpp and no clock.
+(the idea is vLLM's, v1 scheduler). Each step gives every sequence that lacks one token that token, and a few guesses
+at what comes after it, then spends what is left of the batch on those that lack more, oldest first. Pure Python: it
+knows no llama.cpp and no clock.
 """
 
-from collections import deque
+from collections import Counter
 from typing import NamedTuple
 
+from models.llm.prefix_cache import Operation, PrefixCache, Remove
 from models.llm.sequence import FinishReason, Sequence
+
+_SHARED_PREFILL = (
+    32  # tokens; a prompt waits for one that is being computed if they share this much more than is cached
+)
 
 
 class Limits(NamedTuple):
-    n_slots: int  # sequences resident at once
+    n_slots: int  # sequences running at once
+    n_cached: int  # further prefixes kept in memory
     n_batch: int  # tokens in one step
-    n_cells: int  # tokens whose keys and values fit in memory, all sequences together
+    n_cells: int  # tokens whose keys and values fit in memory, all sequences and prefixes together
     n_ctx: int  # tokens of one sequence, prompt and answer; at most n_cells
+
+    @property
+    def num_sequences(self) -> int:
+        """llama.cpp sequences needed: each that runs may also keep the holder of its prefix from being evicted."""
+        return 2 * self.n_slots + self.n_cached
 
 
 class Chunk(NamedTuple):
-    """`tokens[start:start + size]` of a sequence, to be computed in one step."""
+    """Tokens of a sequence from position `start` on, to be computed in one step; the last `num_draft` are guesses.
+
+    `wants_token`: the step catches up with the sequence, so its logits give the next token, and check the guesses.
+    """
 
     sequence: Sequence
     start: int
-    size: int
-
-    @property
-    def is_last(self) -> bool:
-        """The step catches up with the sequence: its logits give the next token."""
-        return self.start + self.size == len(self.sequence.tokens)
+    tokens: list[int]
+    num_draft: int
+    wants_token: bool
 
 
 class Step(NamedTuple):
-    """One forward pass. The runner clears the slots in `cleared` before it computes the chunks."""
+    """One forward pass. The runner carries out the operations, in order, before it computes the chunks."""
 
+    operations: list[Operation]
     chunks: list[Chunk]
-    cleared: list[int]
 
 
 class Progress(NamedTuple):
-    """What a step brought one sequence: a token to show (None at an end token) and, once, why it ended."""
+    """What a step brought one sequence: tokens to show and, once, why it ended."""
 
     sequence: Sequence
-    token: int | None
+    tokens: list[int]
     finish_reason: FinishReason | None
 
 
 class Scheduler:
-    """Owns every sequence from `add` to its end, and the slots."""
+    """Owns every sequence from `add` to its end, and the prefix cache."""
 
     def __init__(self, limits: Limits, end_tokens: frozenset[int]) -> None:
         if limits.n_ctx > limits.n_cells:
             raise ValueError("n_ctx cannot exceed n_cells: one sequence must always fit")
         self._limits = limits
         self._end_tokens = end_tokens
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []  # in order of arrival
-        self._free_slots = list(reversed(range(limits.n_slots)))
-        self._cleared: list[int] = []  # slots given up since the last step
+        self._waiting: list[Sequence] = []  # in order of arrival; preempted ones in front
+        self._running: list[Sequence] = []  # in the order they are served: priority, then admission
+        self._cache = PrefixCache(limits.num_sequences)
 
     @property
     def is_idle(self) -> bool:
@@ -73,7 +84,7 @@ class Scheduler:
 
     @property
     def num_free_cells(self) -> int:
-        return self._limits.n_cells - sum(sequence.num_computed for sequence in self._running)
+        return self._limits.n_cells - self._cache.num_cells - sum(sequence.num_own for sequence in self._running)
 
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence; its prompt must be shorter than `n_ctx`."""
@@ -82,94 +93,153 @@ class Scheduler:
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Forgets a sequence wherever it is. Idempotent."""
+        """Forgets a sequence wherever it is. What it has computed stays in the prefix cache. Idempotent."""
         if sequence in self._waiting:
             self._waiting.remove(sequence)
         elif sequence in self._running:
-            self._running.remove(sequence)
-            self._release(sequence)
+            self._leave(sequence)
+
+    def discard(self, sequence: Sequence) -> None:
+        """Forgets a sequence whose cells are not to be trusted: what it has not shared yet goes."""
+        sequence.num_computed = sequence.lease.num_cached if sequence.lease else 0
+        self.remove(sequence)
 
     def schedule(self) -> Step:
-        """The next step. Empty only when the scheduler is idle."""
+        """The next step. Without chunks only when the scheduler is idle."""
         chunks: list[Chunk] = []
-        num_decoding = sum(sequence.num_missing == 1 for sequence in self._running)
-        prefill_budget = max(self._limits.n_batch - num_decoding, 0)
-        free_cells = self.num_free_cells
+        planned = 0  # cells the chunks will fill
+        budget = self._limits.n_batch - sum(sequence.num_missing == 1 for sequence in self._running)
         for sequence in list(self._running):
-            while free_cells == 0 and sequence in self._running:
-                free_cells += self._preempt_youngest()
-            if sequence not in self._running:  # given up for an older one
+            if sequence in self._running and (room := self._make_room(sequence, budget, planned)):
+                chunk = self._chunk(sequence, budget, room)
+                budget -= chunk.num_draft if sequence.num_missing == 1 else len(chunk.tokens)
+                planned += len(chunk.tokens)
+                chunks += [chunk] if chunk.tokens else []
+        while budget > 0 and (admitted := self._admit(planned)):
+            budget -= admitted.num_missing == 1
+            chunk = self._chunk(admitted, budget, self._make_room(admitted, budget, planned))
+            budget -= chunk.num_draft if admitted.num_missing == 1 else len(chunk.tokens)
+            planned += len(chunk.tokens)
+            chunks.append(chunk)
+        operations, self._cache.operations = self._cache.operations, []
+        return Step(operations, chunks)
+
+    def _make_room(self, sequence: Sequence, budget: int, planned: int) -> int:
+        """Free cells for the sequence, evicting prefixes for what it lacks and preempting for one token.
+
+        0 when the sequence itself was preempted, being the last to be served.
+        """
+        wanted = 1 if sequence.num_missing == 1 else min(sequence.num_missing, max(budget, 1))
+        while (room := self.num_free_cells - planned) < wanted:
+            if self._cache.evict():
                 continue
-            is_decoding = sequence.num_missing == 1
-            size = 1 if is_decoding else min(sequence.num_missing, prefill_budget, free_cells)
-            if size:
-                chunks.append(Chunk(sequence, sequence.num_computed, size))
-                free_cells -= size
-                prefill_budget -= 0 if is_decoding else size
-        while self._can_admit(prefill_budget, free_cells):
-            sequence = self._waiting.popleft()
-            sequence.slot = self._free_slots.pop()
+            if room > 0:
+                break
+            last = self._running[-1]
+            self._leave(last)
+            self._waiting.insert(0, last)
+            if last is sequence:
+                return 0
+        return room
+
+    def _chunk(self, sequence: Sequence, budget: int, room: int) -> Chunk:
+        start, missing = sequence.num_computed, sequence.num_missing
+        if missing > 1:
+            size = max(min(missing, budget, room), 0)
+            return Chunk(sequence, start, sequence.tokens[start : start + size], 0, size == missing)
+        to_generate = min(sequence.max_tokens - sequence.num_generated, self._limits.n_ctx - len(sequence.tokens))
+        draft = sequence.draft(min(budget, room - 1, to_generate - 1))
+        return Chunk(sequence, start, [sequence.tokens[-1], *draft], len(draft), True)
+
+    def _admit(self, planned: int) -> Sequence | None:
+        """Takes the next of the queue into service: by priority, then the client least served, then arrival."""
+        if len(self._running) >= self._limits.n_slots:
+            return None
+        load = Counter(sequence.client for sequence in self._running)
+        for sequence in sorted(self._waiting, key=lambda each: (each.priority, load[each.client])):
+            matched = min(self._cache.match(sequence.tokens), len(sequence.tokens) - 1)
+            if self._is_being_computed(sequence, matched):
+                continue
+            # Everyone running gets a token each step, so room for those is not room for a newcomer.
+            room = self.num_free_cells - planned + max(self._cache.num_evictable - matched, 0) - len(self._running)
+            if self._running and len(sequence.tokens) - matched >= room:
+                return None
+            sequence.lease = self._cache.acquire(sequence.tokens[:-1])
+            assert sequence.lease is not None
+            sequence.num_computed = sequence.lease.num_cached
+            if sequence.num_cached is None:
+                sequence.num_cached = sequence.num_computed
+            self._waiting.remove(sequence)
             self._running.append(sequence)
-            size = min(sequence.num_missing, prefill_budget)
-            chunks.append(Chunk(sequence, 0, size))
-            prefill_budget -= size
-            free_cells -= len(sequence.tokens)
-        cleared, self._cleared = self._cleared, []
-        return Step(chunks, cleared)
+            self._running.sort(key=lambda each: each.priority)  # stable: by admission within
+            return sequence
+        return None
 
-    def _preempt_youngest(self) -> int:
-        """Sends the last arrival back to the front of the queue, to be computed again; the cells it frees."""
-        youngest = self._running.pop()
-        num_cells = youngest.num_computed
-        self._release(youngest)
-        self._waiting.appendleft(youngest)
-        return num_cells
+    def _is_being_computed(self, sequence: Sequence, matched: int) -> bool:
+        """Whether somebody else is computing much of this prompt; it is shared as soon as that is done."""
+        upto = matched + _SHARED_PREFILL
+        return any(
+            upto <= other.num_prompt > other.num_computed and other.tokens[:upto] == sequence.tokens[:upto]
+            for other in self._running
+            if upto < len(sequence.tokens)
+        )
 
-    def _can_admit(self, budget: int, free_cells: int) -> bool:
-        """Room for the whole prompt, so that admitting does not at once preempt."""
-        return bool(budget and self._free_slots and self._waiting and len(self._waiting[0].tokens) <= free_cells)
-
-    def update(self, step: Step, sampled: list[int]) -> list[Progress]:
-        """Takes in a computed step. `sampled[i]` is the next token after `step.chunks[i]`, read where it `is_last`.
-
-        Sequences that end here have left.
+    def update(self, step: Step, sampled: list[list[int]]) -> list[Progress]:
+        """Takes in a computed step. `sampled[i]`: the guesses of `step.chunks[i]` that the sampler would have drawn,
+        then the token it did draw; empty where none is wanted. Sequences that end here have left.
         """
         progress: list[Progress] = []
-        for chunk, token in zip(step.chunks, sampled, strict=True):
-            sequence = chunk.sequence
-            is_last = chunk.is_last
-            sequence.num_computed += chunk.size
-            if not is_last:
+        for chunk, tokens in zip(step.chunks, sampled, strict=True):
+            sequence, end = chunk.sequence, chunk.start + len(chunk.tokens)
+            sequence.num_computed = end
+            if not chunk.wants_token:
                 continue
-            if token in self._end_tokens:
-                shown, sequence.finish_reason = None, FinishReason.STOP
-            else:
-                shown = token
-                sequence.tokens.append(token)
-                is_full = len(sequence.tokens) >= self._limits.n_ctx
-                if is_full or sequence.num_generated >= sequence.max_tokens:
-                    sequence.finish_reason = FinishReason.LENGTH
-            progress.append(Progress(sequence, shown, sequence.finish_reason))
-            if sequence.finish_reason is not None:
-                self._running.remove(sequence)
-                self._release(sequence)
+            num_accepted = len(tokens) - 1
+            sequence.learn(chunk.num_draft, num_accepted)
+            if num_accepted < chunk.num_draft:
+                sequence.num_computed = end - chunk.num_draft + num_accepted
+                assert sequence.lease is not None
+                self._cache.operations.append(Remove(sequence.lease.slot, sequence.num_computed))
+            progress.append(self._take(sequence, tokens))
         return progress
 
-    def _release(self, sequence: Sequence) -> None:
-        assert sequence.slot is not None
-        self._free_slots.append(sequence.slot)
-        self._cleared.append(sequence.slot)
-        sequence.slot, sequence.num_computed = None, 0
+    def _take(self, sequence: Sequence, tokens: list[int]) -> Progress:
+        shown: list[int] = []
+        for token in tokens:
+            if token in self._end_tokens:
+                sequence.finish_reason = FinishReason.STOP
+                break
+            shown.append(token)
+            sequence.tokens.append(token)
+            if len(sequence.tokens) >= self._limits.n_ctx or sequence.num_generated >= sequence.max_tokens:
+                sequence.finish_reason = FinishReason.LENGTH
+                break
+        assert sequence.lease is not None
+        if sequence.finish_reason is not None:
+            self._leave(sequence)
+        elif sequence.lease.num_cached < sequence.num_prompt:
+            self._cache.commit(sequence.lease, sequence.tokens[: sequence.num_prompt])
+        return Progress(sequence, shown, sequence.finish_reason)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Out of service; what it has computed is shared."""
+        assert sequence.lease is not None
+        self._running.remove(sequence)
+        computed = sequence.tokens[: sequence.num_computed]
+        if len(computed) > sequence.lease.num_cached:
+            self._cache.commit(sequence.lease, computed)
+        self._cache.release(sequence.lease)
+        sequence.lease, sequence.num_computed = None, 0
 
     def check_integrity(self) -> None:
-        """Every slot is free or held by exactly one running sequence; no cell is counted twice."""
-        held = [sequence.slot for sequence in self._running]
-        assert sorted([*self._free_slots, *(slot for slot in held if slot is not None)]) == list(
-            range(self._limits.n_slots)
-        )
-        assert None not in held
-        assert all(sequence.slot is None and sequence.num_computed == 0 for sequence in self._waiting)
+        """Slots, leases and cells are each counted once."""
+        leases = [sequence.lease for sequence in self._running]
+        assert None not in leases
+        self._cache.check_integrity([lease for lease in leases if lease])
+        assert len(self._running) <= self._limits.n_slots
+        assert all(sequence.lease is None and sequence.num_computed == 0 for sequence in self._waiting)
         assert 0 <= self.num_free_cells <= self._limits.n_cells
         for sequence in (*self._running, *self._waiting):
-            assert 0 <= sequence.num_computed < len(sequence.tokens) <= self._limits.n_ctx
+            assert 0 <= sequence.num_computed < len(sequence.tokens) < self._limits.n_ctx
             assert sequence.finish_reason is None
+            assert sequence.num_own >= 0

@@ -1,9 +1,11 @@
 """One stream of tokens on its way through the engine."""
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from models.llm.constraint import Choices
+from models.llm.draft import PromptLookup
 from models.llm.params import SamplingParams
+from models.llm.prefix_cache import Lease
 
 
 class FinishReason(StrEnum):
@@ -11,10 +13,17 @@ class FinishReason(StrEnum):
     LENGTH = "length"
 
 
+class Priority(IntEnum):
+    """Lower goes first."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
 class Sequence:
     """A prompt and what was generated after it.
 
-    Holds at all times: `0 <= num_computed <= len(tokens)` and `num_prompt <= len(tokens)`. `slot` is None while the
+    Holds at all times: `0 <= num_computed < len(tokens)` and `num_prompt <= len(tokens)`. `lease` is None while the
     sequence waits; the scheduler alone gives and takes it. Hashes by identity.
     """
 
@@ -24,7 +33,11 @@ class Sequence:
         prompt: list[int],
         max_tokens: int,
         sampling: SamplingParams,
+        *,
         choices: Choices | None = None,
+        client: str = "",
+        priority: Priority = Priority.INTERACTIVE,
+        drafts: bool = True,
     ) -> None:
         if not prompt:
             raise ValueError("a sequence needs at least one token to start from")
@@ -34,9 +47,13 @@ class Sequence:
         self.max_tokens = max_tokens
         self.sampling = sampling
         self.choices = choices
+        self.client = client
+        self.priority = priority
         self.num_computed = 0  # tokens whose keys and values are in the slot
-        self.slot: int | None = None
+        self.num_cached: int | None = None  # of them, those found in the prefix cache when it first ran
+        self.lease: Lease | None = None
         self.finish_reason: FinishReason | None = None
+        self._lookup = PromptLookup(self.tokens) if drafts else None
 
     @property
     def num_missing(self) -> int:
@@ -47,6 +64,26 @@ class Sequence:
     def num_generated(self) -> int:
         return len(self.tokens) - self.num_prompt
 
-    def allowed(self) -> list[int] | None:
-        """Tokens that may come next; None: all of them."""
-        return None if self.choices is None else self.choices.after(self.tokens[self.num_prompt :])
+    @property
+    def num_own(self) -> int:
+        """Computed tokens whose cells the prefix cache does not share."""
+        return self.num_computed - (self.lease.num_cached if self.lease else 0)
+
+    def draft(self, limit: int) -> list[int]:
+        """At most `limit` tokens that may come next: what the choices leave no choice about, else a lookup."""
+        if limit <= 0:
+            return []
+        if self.choices is not None:
+            return self.choices.forced(self.tokens[self.num_prompt :], limit)
+        return self._lookup.propose(limit) if self._lookup else []
+
+    def learn(self, num_proposed: int, num_accepted: int) -> None:
+        """How a draft fared."""
+        if num_proposed and self._lookup and self.choices is None:
+            self._lookup.learn(num_proposed, num_accepted)
+
+    def allowed(self, accepted: list[int]) -> list[int] | None:
+        """Tokens that may come after those generated and these; None: all of them."""
+        if self.choices is None:
+            return None
+        return self.choices.after(self.tokens[self.num_prompt :] + accepted)

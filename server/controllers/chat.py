@@ -27,6 +27,7 @@ from server.protocol.chat import (
     ChunkChoice,
     Delta,
     Message,
+    PromptTokensDetails,
     UrlCitation,
     Usage,
 )
@@ -153,7 +154,8 @@ class _Reply:
 
     def _usage(self) -> Usage:
         num_prompt, num_generated = self._answer.num_prompt, self._answer.num_generated
-        return Usage(num_prompt, num_generated, num_prompt + num_generated)
+        details = PromptTokensDetails(self._answer.num_cached)
+        return Usage(num_prompt, num_generated, num_prompt + num_generated, details)
 
     def _annotations(self) -> list[Annotation]:
         return [

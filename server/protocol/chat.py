@@ -84,10 +84,17 @@ class Choice(msgspec.Struct, frozen=True):
     logprobs: None = None
 
 
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    """`cached_tokens` were in memory from earlier requests and needed no computing."""
+
+    cached_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class ChatCompletion(msgspec.Struct, frozen=True):

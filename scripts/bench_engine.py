@@ -1,0 +1,219 @@
+"""The engine against llama-server: same file, same threads, runs interleaved, medians.
+
+    .venv/bin/python scripts/bench_engine.py --model FILE.gguf --vs PATH_TO_LLAMA_SERVER [--out results.json]
+
+llama-server is built from the source distribution of the pinned llama-cpp-python (vendor/llama.cpp):
+    cmake -B build -DLLAMA_BUILD_UI=OFF -DLLAMA_OPENSSL=OFF -DGGML_NATIVE=ON
+    cmake --build build --target llama-server
+Both run at the same time and take turns, so that a neighbour on a shared machine disturbs both alike. Ours is measured
+at the engine's client (no HTTP); llama-server at its native /completion with token ids, greedy, streamed.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import random
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import httpx
+
+from models.llm.client import EngineClient, open_engine
+from models.llm.llama import Vocabulary
+from models.llm.params import EngineParams, SamplingParams
+from models.threads import num_physical_cores
+
+
+class Run(NamedTuple):
+    """Arrival times of tokens, seconds since the request."""
+
+    times: list[float]
+
+    @property
+    def first_s(self) -> float:
+        return self.times[0]
+
+    @property
+    def gaps_s(self) -> list[float]:
+        return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
+
+
+class Contender(Protocol):
+    name: str
+
+    async def generate(self, prompt: list[int], num_tokens: int) -> Run: ...
+
+
+class Ours:
+    name = "cloister"
+
+    def __init__(self, engine: EngineClient, banned: Sequence[int]) -> None:
+        self._engine = engine
+        self._sampling = SamplingParams(temperature=0, logit_bias=dict.fromkeys(banned, -1e9))
+
+    async def generate(self, prompt: list[int], num_tokens: int) -> Run:
+        started, times = time.perf_counter(), []
+        deltas = self._engine.generate(prompt, num_tokens, self._sampling)
+        async with contextlib.aclosing(deltas):
+            async for delta in deltas:
+                times += [time.perf_counter() - started] * len(delta.tokens)
+        return Run(times)
+
+
+class LlamaServer:
+    name = "llama-server"
+
+    def __init__(self, url: str, banned: Sequence[int]) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=600, trust_env=False)
+        self._bias = [[token, False] for token in banned]
+
+    async def generate(self, prompt: list[int], num_tokens: int) -> Run:
+        body = {
+            "prompt": prompt,
+            "n_predict": num_tokens,
+            "temperature": 0,
+            "samplers": ["temperature"],
+            "logit_bias": self._bias,
+            "cache_prompt": True,
+            "stream": True,
+            "return_tokens": True,
+        }
+        started, times = time.perf_counter(), []
+        async with self._http.stream("POST", "/completion", json=body) as response:
+            response.raise_for_status()
+            async for line in response.aiter_lines():
+                if line.startswith("data: ") and (tokens := json.loads(line[6:]).get("tokens")):
+                    times += [time.perf_counter() - started] * len(tokens)
+        return Run(times)
+
+
+def _start(command: list[object]) -> "subprocess.Popen[bytes]":
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(list(map(str, command)), stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+@contextlib.asynccontextmanager
+async def llama_server(binary: Path, model: Path, threads: int, n_ctx: int, slots: int) -> AsyncIterator[str]:
+    """Started on a free loopback port with its defaults but these; ended by its process id."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    arguments = ["-m", model, "-t", threads, "-tb", threads, "-c", n_ctx, "-np", slots, "--port", port, "--kv-unified"]
+    process = _start([binary, *arguments])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(120):
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await http.get(f"{url}/health")).status_code == 200:
+                        break
+                await asyncio.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+Measure = Callable[[Contender], Awaitable[float]]
+
+
+class Bench:
+    """Every figure is one number per run; larger is better for rates, smaller for seconds."""
+
+    def __init__(self, vocab_size: int, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._vocab_size = vocab_size
+
+    def prompt(self, size: int) -> list[int]:
+        return [self._rng.randrange(256, min(self._vocab_size, 100_000)) for _ in range(size)]
+
+    def measures(self) -> dict[str, Measure]:
+        return {
+            "prefill 512, tokens/s": self.prefill,
+            "decode 1 stream, tokens/s": lambda c: self.decode(c, 1),
+            "decode 4 streams, tokens/s": lambda c: self.decode(c, 4),
+            "decode 8 streams, tokens/s": lambda c: self.decode(c, 8),
+            "decode 16 streams, tokens/s": lambda c: self.decode(c, 16),
+            "second question over a shared prefix of 1000, s to first token": self.shared_prefix,
+            "inter-token p95 of 4 streams while prompts of 500 arrive, s": self.mixed,
+        }
+
+    async def prefill(self, contender: Contender) -> float:
+        run = await contender.generate(self.prompt(512), 1)
+        return 512 / run.first_s
+
+    async def decode(self, contender: Contender, streams: int) -> float:
+        """From the moment all streams have their first token."""
+        runs = await asyncio.gather(*(contender.generate(self.prompt(16), 64) for _ in range(streams)))
+        begin = max(run.first_s for run in runs)
+        tokens = [at for run in runs for at in run.times if at > begin]
+        return len(tokens) / (max(tokens) - begin)
+
+    async def shared_prefix(self, contender: Contender) -> float:
+        prefix = self.prompt(1000)
+        await contender.generate([*prefix, *self.prompt(20)], 8)
+        return (await contender.generate([*prefix, *self.prompt(20)], 2)).first_s
+
+    async def mixed(self, contender: Contender) -> float:
+        talking = [asyncio.create_task(contender.generate(self.prompt(16), 96)) for _ in range(4)]
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            await contender.generate(self.prompt(500), 1)
+        gaps = sorted(gap for run in await asyncio.gather(*talking) for gap in run.gaps_s)
+        return gaps[int(len(gaps) * 0.95)]
+
+
+async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    threads = options.threads or num_physical_cores()
+    with Vocabulary(options.model) as vocabulary:
+        bench, banned = Bench(vocabulary.size, seed=1), sorted(vocabulary.end_tokens)
+    params = EngineParams(n_ctx=8192, n_slots=16, n_threads=threads, prompt_lookup=False)
+    async with contextlib.AsyncExitStack() as stack:
+        contenders: list[Contender] = [
+            Ours(await stack.enter_async_context(open_engine(options.model, params)), banned)
+        ]
+        if options.vs:
+            url = await stack.enter_async_context(llama_server(options.vs, options.model, threads, 16384, 16))
+            contenders.append(LlamaServer(url, banned))
+        for contender in contenders:
+            await contender.generate(bench.prompt(32), 8)
+        return {
+            name: await interleaved(measure, contenders, options.rounds) for name, measure in bench.measures().items()
+        }
+
+
+async def interleaved(measure: Measure, contenders: list[Contender], rounds: int) -> dict[str, float]:
+    """Medians; who goes first alternates."""
+    figures: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for turn in range(rounds):
+        for contender in contenders[:: 1 if turn % 2 else -1]:
+            figures[contender.name].append(await measure(contender))
+    return {name: statistics.median(values) for name, values in figures.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--vs", type=Path, help="path of a llama-server")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    results = asyncio.run(compare(options))
+    for name, figures in results.items():
+        ratio = figures["cloister"] / figures["llama-server"] if "llama-server" in figures else float("nan")
+        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in figures.values()) + f" | {ratio:.2f} |")
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
