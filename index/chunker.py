@@ -32,7 +32,7 @@ class Chunker:
 
         return [
             chunk(span, heading)
-            for heading, blocks in groupby(parsed.blocks, key=lambda block: block.heading)
+            for (_, heading), blocks in groupby(parsed.blocks, key=lambda block: (block.section, block.heading))
             for span in self._merge(parsed.text, self._pieces(parsed.text, blocks))
         ]
 

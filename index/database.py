@@ -29,6 +29,7 @@ def open_writer(folder: Path) -> apsw.Connection:
             raise DataFolderError(folder, "SQLite cannot use WAL there (a network file system?); choose a local --data")
         connection.pragma("synchronous", "FULL")
         _migrate(connection, folder)
+        connection.execute("INSERT OR IGNORE INTO properties VALUES ('id', lower(hex(randomblob(16))))")
     except (OSError, apsw.Error) as error:
         raise DataFolderError(folder, str(error)) from error
     return connection

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from index.database import query, transaction
 from index.types import Chunk, Collection, Vectors
 
+_MAX_HEADING = 240  # characters
+
 
 class FileStat(NamedTuple):
     """What tells whether a file may have changed since it was read."""
@@ -39,8 +41,8 @@ def content_hash(chunk: Chunk) -> bytes:
 
 
 def embedded_text(chunk: Chunk) -> str:
-    """The chunk under its headings. Without the file's name, so that a rename embeds nothing."""
-    return f"{' > '.join(chunk.heading)}: {chunk.text}" if chunk.heading else chunk.text
+    """The chunk under its headings, as far as they are short. Without the file's name: a rename embeds nothing."""
+    return f"{' > '.join(chunk.heading)[-_MAX_HEADING:]}: {chunk.text}" if chunk.heading else chunk.text
 
 
 class DocumentWriter:
@@ -115,6 +117,23 @@ class DocumentWriter:
             document_id = self._upsert(collection_id, path, stat, sha256=None, title=None, state="failed", error=reason)
             self._remove_chunks(document_id)
             self._note_change(collection_id)
+
+    def database_id(self) -> str:
+        """Random, made with the database: caches say which database they are of."""
+        ((value,),) = query(self._db, "SELECT value FROM properties WHERE name = 'id'")
+        return str(value)
+
+    def distrust_other_chunking(self, chunking: str) -> None:
+        """All documents are pending when they were cut by another rule."""
+        with transaction(self._db):
+            before = query(self._db, "SELECT value FROM properties WHERE name = 'chunking'")
+            if before != [(chunking,)]:
+                self._db.execute("UPDATE documents SET state = 'pending', sha256 = NULL")
+                self._db.execute("INSERT OR REPLACE INTO properties VALUES ('chunking', ?)", (chunking,))
+
+    def forget_unused_vectors(self) -> None:
+        """Of text that is in no document any more."""
+        self._db.execute("DELETE FROM vectors WHERE content_hash NOT IN (SELECT content_hash FROM chunks)")
 
     def distrust_unembedded(self, fingerprint: str) -> None:
         """Documents with a chunk that has no vector in this space are pending: the embedder was changed."""

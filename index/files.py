@@ -1,16 +1,27 @@
 """The files of a watched folder, as the index sees them."""
 
+import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from index.documents import FileStat
 from index.errors import RootUnavailable, UnreadableDocument
 from index.readers import is_readable
 
+_log = logging.getLogger(__name__)
+
 # Names editors and copying programs use while they write; what they leave behind is renamed when it is whole.
 _TEMPORARY_SUFFIXES = ("~", ".tmp", ".swp", ".swx", ".part", ".crdownload")
+
+
+class Listing(NamedTuple):
+    """Wanted files by path, with /, and the folders that could not be listed: what lies below them is not known."""
+
+    files: list[tuple[str, FileStat]]
+    unlisted: list[str]
 
 
 def is_wanted(path: str) -> bool:
@@ -23,38 +34,53 @@ def is_wanted(path: str) -> bool:
     )
 
 
-def scan(root: Path, below: str = "") -> Iterator[tuple[str, FileStat]]:
-    """Wanted files under `root/below` with their paths relative to `root`, with /. Symbolic links are not followed.
+def is_nameable(path: str) -> bool:
+    """Whether a path is Unicode. One that is not can be neither stored nor shown."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
-    Raises `RootUnavailable` when `root` itself cannot be listed; a folder inside that cannot be listed is passed over.
+
+def list_files(root: Path, below: str = "") -> Listing:
+    """Wanted files under `root/below`. Symbolic links are not followed.
+
+    Raises `RootUnavailable` when `root` itself cannot be listed.
     """
     try:
-        entries = os.scandir(root)
+        os.scandir(root).close()
     except OSError as error:
         raise RootUnavailable(root, error.strerror or str(error)) from error
-    if below:
-        entries.close()
-        if _passes_link(root, f"{below}/"):
-            return
+    listing = Listing([], [])
+    pending = [] if below and _passes_link(root, f"{below}/") else [below]
+    while pending:  # one open folder at a time, however many there are
+        folder = pending.pop()
         try:
-            entries = os.scandir(root / below)
-        except OSError:
-            return
-    pending = [(below, entries)]
-    while pending:
-        prefix, entries = pending.pop()
-        with entries:
-            for entry in entries:
-                path = f"{prefix}/{entry.name}" if prefix else entry.name
-                if entry.name.startswith(".") or entry.is_symlink():
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    try:
-                        pending.append((path, os.scandir(entry.path)))
-                    except OSError:
-                        continue
-                elif is_wanted(path) and (found := _stat_entry(entry)):
-                    yield path, found
+            with os.scandir(root / folder) as entries:
+                pending += _sort_out(folder, entries, listing)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            _log.warning("the folder %s cannot be listed: %s", root / folder, error.strerror)
+            listing.unlisted.append(folder)
+    return listing
+
+
+def _sort_out(folder: str, entries: "Iterable[os.DirEntry[str]]", listing: Listing) -> list[str]:
+    """Adds the folder's wanted files to the listing; the folders in it."""
+    folders = []
+    for entry in entries:
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        if entry.name.startswith(".") or entry.is_symlink():
+            continue
+        if not is_nameable(path):
+            _log.warning("passed over, its name is not UTF-8: %s", ascii(path))
+        elif entry.is_dir(follow_symlinks=False):
+            folders.append(path)
+        elif is_wanted(path) and (found := _stat_entry(entry)):
+            listing.files.append((path, found))
+    return folders
 
 
 def _stat_entry(entry: "os.DirEntry[str]") -> FileStat | None:
@@ -87,12 +113,15 @@ def read_file(root: Path, path: str, max_bytes: int) -> tuple[bytes, FileStat]:
     if _passes_link(root, path):
         raise UnreadableDocument("it lies behind a symbolic link")
     descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableDocument("it is not a regular file")
         if status.st_size > max_bytes:
             raise UnreadableDocument(
                 f"it is larger ({status.st_size:,} bytes) than the limit of {max_bytes:,} bytes (indexing.max_bytes)"
             )
-        return file.read(max_bytes + 1), FileStat(status.st_size, status.st_mtime_ns)
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            return file.read(max_bytes + 1), FileStat(status.st_size, status.st_mtime_ns)
+    finally:
+        os.close(descriptor)

@@ -11,6 +11,7 @@ verifies is the one; the previous one is kept.
 import contextlib
 import hashlib
 import os
+import re
 import struct
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +22,12 @@ _MAGIC = b"CLOISTER-VECTORS-1\n"
 _LENGTH = struct.Struct(">I")
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _SUFFIX = ".vectors"
+_NUMBER = re.compile(r"[0-9]{8}")
 _KEPT = 2
 
 
 class Header(msgspec.Struct, frozen=True):
+    database: str  # the id of the database whose chunks these are
     fingerprint: str  # of the embedder
     dimension: int
     count: int
@@ -61,21 +64,21 @@ def write_generation(folder: Path, header: Header, payload: bytes) -> Path:
     return final
 
 
-def read_newest(folder: Path, fingerprint: str, dimension: int) -> Generation | None:
-    """The newest intact generation of this vector space, or None: then the index is built from the vectors."""
+def read_newest(folder: Path, database: str, fingerprint: str, dimension: int) -> Generation | None:
+    """The newest intact generation of this database and vector space, or None: then the vectors are the way."""
+    wanted = database, fingerprint, dimension
     for path in reversed(_files(folder)):
         generation = _read(path)
-        if generation is not None and (generation.header.fingerprint, generation.header.dimension) == (
-            fingerprint,
-            dimension,
-        ):
-            return generation
+        if generation is not None:
+            header = generation.header
+            if (header.database, header.fingerprint, header.dimension) == wanted:
+                return generation
     return None
 
 
 def _files(folder: Path) -> list[Path]:
     """Generations by number, oldest first; whatever else lies in the folder is left alone."""
-    return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
+    return sorted(path for path in folder.glob(f"*{_SUFFIX}") if _NUMBER.fullmatch(path.stem))
 
 
 def _read(path: Path) -> Generation | None:

@@ -22,7 +22,7 @@ from index import generations
 from index.chunker import Chunker
 from index.documents import DocumentWriter, FileStat, KnownDocument, content_hash, embedded_text
 from index.errors import RootUnavailable, UnreadableDocument
-from index.files import is_wanted, read_file, scan, stat_file
+from index.files import Listing, is_nameable, is_wanted, list_files, read_file, stat_file
 from index.readers import read
 from index.retriever import vectors_folder
 from index.types import Chunk, Collection, DocumentEmbedder
@@ -31,11 +31,14 @@ from index.watcher import Watcher
 
 _log = logging.getLogger(__name__)
 
+_SMALLEST_CHUNK = 16  # tokens; a single character can take several
 _GROUP = 16  # documents read and embedded together
 _BURST = 1000  # hints at once that make a scan the cheaper answer
 _QUIET_S = 2.0  # without work before a generation is written
 _MAX_UNSETTLED_S = 5.0  # a file that is written to without end is looked at this often all the same
 _SCAN_SHARE = 0.01  # at most this share of the time goes into periodic scans
+_HEADING_TOKENS = 80  # kept free for the headings that are embedded with a chunk
+_UNKNOWN = FileStat(-1, -1)  # of a file that could not be read: no scan will find it unchanged
 
 
 class IndexingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +51,10 @@ class IndexingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_bytes: Annotated[int, Meta(gt=0, description="size of the largest file that is read")] = 20_000_000
     chunk_tokens: Annotated[int, Meta(ge=0, le=8192, description="size of a chunk; 0: what suits the embedder")] = 0
     num_threads: Annotated[int, Meta(ge=1, le=1024, description="threads that embed documents")] = 1
+
+    def __post_init__(self) -> None:
+        if 0 < self.chunk_tokens < _SMALLEST_CHUNK:
+            raise ValueError(f"chunk_tokens must be 0 or at least {_SMALLEST_CHUNK}")
 
 
 class Item(NamedTuple):
@@ -77,15 +84,17 @@ class Indexer:
         data: Path,
     ) -> None:
         self._roots = {collection.name: collection.root for collection in collections}
+        self._root_paths = set(self._roots.values())
         self._writer = writer
         self._embedder = embedder
         self._params = params
         self._ids = writer.configure(collections)
-        self._chunker = Chunker(embedder.count_tokens, min(params.chunk_tokens or 128, embedder.max_tokens - 2))
+        limit = min(params.chunk_tokens or 128, embedder.max_tokens - _HEADING_TOKENS)
+        self._chunker = Chunker(embedder.count_tokens, max(limit, _SMALLEST_CHUNK))
+        writer.distrust_other_chunking(f"{limit} tokens")
         self._generations = vectors_folder(data, embedder.fingerprint)
         self._work: OrderedDict[Item, None] = OrderedDict()  # the front is next
         self._unsettled: dict[Item, tuple[float, float]] = {}  # first and last hint, monotonic seconds
-        self._retry: set[Item] = set()  # the system would not let us read them: again at the next scan
         self._touched: set[Item] = set()  # named by a hint since they were read
         self._written_seq = 0
         self._watched: list[tuple[Path, int]] = []
@@ -100,17 +109,19 @@ class Indexer:
         self.write_generation()
 
     def _follow(self, watcher: Watcher, stop: Event) -> None:
-        """Until `stop` is set, or other folders are to be watched."""
-        next_scan = time.monotonic()
-        last_work = time.monotonic()
-        while not stop.is_set():
+        """Until `stop` is set, or the folders must be watched anew: one came, went or was replaced."""
+        next_scan = last_work = time.monotonic()
+        is_watching = watcher.is_ready
+        while not stop.is_set() and watcher.is_alive and _identities(self._roots.values()) == self._watched:
             now = time.monotonic()
+            if watcher.is_ready and not is_watching:
+                is_watching, next_scan = True, now  # what was saved before the watch was set
             if now >= next_scan:
                 self.scan()
                 next_scan = now + max(self._params.scan_interval_s, (time.monotonic() - now) / _SCAN_SHARE)
-                if not watcher.is_alive or _identities(self._roots.values()) != self._watched:
-                    return
             hints = watcher.take(0 if self._work else self._patience(now, next_scan))
+            if hints & self._root_paths:  # a root itself: its watch may be gone, though its inode be used again
+                return
             if len(hints) > _BURST:
                 next_scan = 0
             self._note(hints)
@@ -147,40 +158,43 @@ class Indexer:
 
     def _examine(self, item: Item) -> None:
         """Compares one path, a file or a folder and all below it, with what is known of it."""
-        root, below = self._roots[item.collection], "" if item.path == "." else item.path
-        if below and (found := stat_file(root, below)):
-            files = [(below, found)] if is_wanted(below) else []
-            self._touched.update(Item(item.collection, path) for path, _ in files)  # whatever its size and time say
+        root, below = self._roots[item.collection], item.path
+        if not is_nameable(below):
+            return
+        if found := stat_file(root, below):
+            listing = Listing([(below, found)] if is_wanted(below) else [], [])
+            self._touched.update(Item(item.collection, path) for path, _ in listing.files)  # whatever its stat says
         elif any(part.startswith(".") for part in below.split("/")):
-            files = []
+            listing = Listing([], [])
         else:
             try:
-                files = list(scan(root, below))
+                listing = list_files(root, below)
             except RootUnavailable:
                 return  # deletes nothing; the next scan says so
-        self._compare(item.collection, files, self._writer.known(self._ids[item.collection], below or None), front=True)
+        self._compare(item.collection, listing, self._writer.known(self._ids[item.collection], below), front=True)
 
     def scan(self) -> None:
         """Compares every watched folder with what is known of it."""
         for collection, root in self._roots.items():
             collection_id = self._ids[collection]
             try:
-                files = list(scan(root))
+                listing = list_files(root)
             except RootUnavailable as error:
                 _log.warning("%s", error)
                 self._writer.note_scan(collection_id, error.reason)
                 continue
-            self._compare(collection, files, self._writer.known(collection_id), front=False)
+            self._compare(collection, listing, self._writer.known(collection_id), front=False)
             self._writer.note_scan(collection_id, None)
 
-    def _compare(
-        self, collection: str, files: list[tuple[str, FileStat]], known: dict[str, KnownDocument], *, front: bool
-    ) -> None:
+    def _compare(self, collection: str, listing: Listing, known: dict[str, KnownDocument], *, front: bool) -> None:
         collection_id = self._ids[collection]
         changed = [
-            (path, found) for path, found in files if self._is_due(Item(collection, path), found, known.get(path))
+            (path, found)
+            for path, found in listing.files
+            if self._is_due(Item(collection, path), found, known.get(path))
         ]
-        gone = known.keys() - {path for path, _ in files}
+        out_of_sight = tuple(f"{folder}/" for folder in listing.unlisted)
+        gone = {path for path in known if not path.startswith(out_of_sight)} - {path for path, _ in listing.files}
         if gone:
             self._writer.remove(collection_id, gone)
         if changed:
@@ -193,7 +207,7 @@ class Indexer:
 
     def _is_due(self, item: Item, found: FileStat, known: KnownDocument | None) -> bool:
         is_known = known is not None and known.stat == found and known.state != "pending"
-        return not is_known or item in self._retry or item in self._touched
+        return not is_known or item in self._touched
 
     def work(self) -> int:
         """Reads, embeds and commits the next few pending documents; how many."""
@@ -206,8 +220,8 @@ class Indexer:
         """Read and chunked. Files that cannot be, or need not be, are dealt with here."""
         for item in group:
             root, collection_id = self._roots[item.collection], self._ids[item.collection]
-            self._retry.discard(item)
             self._touched.discard(item)
+            seen = stat_file(root, item.path) or _UNKNOWN
             try:
                 content, found = read_file(root, item.path, self._params.max_bytes)
                 sha256 = hashlib.sha256(content).hexdigest()
@@ -218,18 +232,14 @@ class Indexer:
                 parsed = read(item.path, content)
                 yield _Prepared(item, found, sha256, parsed.title, self._chunker.chunks(parsed))
             except FileNotFoundError:
-                self._writer.remove(collection_id, [item.path])
+                self._examine(item)  # gone, or its whole root is
             except OSError as error:
-                self._retry.add(item)
-                self._fail(item, error.strerror or str(error))
+                self._writer.fail(collection_id, item.path, _UNKNOWN, error.strerror or str(error))
             except UnreadableDocument as error:
-                self._fail(item, error.reason)
+                self._writer.fail(collection_id, item.path, seen, error.reason)
             except (ValueError, RecursionError, LookupError) as error:  # a reader tripped over one file: a row, no more
-                self._fail(item, f"it could not be read ({type(error).__name__}: {error})")
-
-    def _fail(self, item: Item, reason: str) -> None:
-        found = stat_file(self._roots[item.collection], item.path) or FileStat(0, 0)
-        self._writer.fail(self._ids[item.collection], item.path, found, reason)
+                reason = f"it could not be read ({type(error).__name__}: {error})"
+                self._writer.fail(collection_id, item.path, seen, reason)
 
     def _embed_and_commit(self, group: list[_Prepared]) -> None:
         fingerprint = self._embedder.fingerprint
@@ -251,13 +261,14 @@ class Indexer:
             return
         fingerprint, dimension = self._embedder.fingerprint, self._embedder.dimension
         seq, ids, vectors = self._writer.all_vectors(fingerprint, dimension)
-        header = generations.Header(fingerprint, dimension, len(ids), seq)
+        header = generations.Header(self._writer.database_id(), fingerprint, dimension, len(ids), seq)
         try:
             generations.write_generation(self._generations, header, serialize_flat(ids, vectors))
         except OSError as error:
             _log.warning("the index snapshot could not be written: %s", error)
             return
         self._writer.trim_changes(self._written_seq)
+        self._writer.forget_unused_vectors()
         self._written_seq = seq
 
 

@@ -22,7 +22,7 @@ from index.generations import read_newest
 from index.types import Passage, Vectors
 from index.vectors import Ids, VectorIndex
 
-_CANDIDATES = 100  # of each arm
+_CANDIDATES = 100  # of each arm, at least
 _DENSE_WEIGHT = 0.5  # convex combination; .4 to .6 measured alike (docs/architecture.md, Index)
 _REPLAY = 10_000  # changes taken in at once
 
@@ -79,8 +79,9 @@ class Retriever:
 
     def _search(self, question: str, vector: Vectors, k: int, scope: list[int]) -> list[Passage]:
         self._catch_up()
-        dense = self._vectors.search(vector, _CANDIDATES, self._allowed(tuple(scope)))
-        words = lexical.search(self._connection(), question, _CANDIDATES, scope)
+        num_candidates = max(_CANDIDATES, 2 * k)
+        dense = self._vectors.search(vector, num_candidates, self._allowed(tuple(scope)))
+        words = lexical.search(self._connection(), question, num_candidates, scope)
         best = fuse(dense, words)[: k + k]  # some may be gone by now
         cosines = dict(dense)
         passages = self._passages([id for id, _ in best])
@@ -117,7 +118,9 @@ class Retriever:
                 self._replay(db)
 
     def _start_over(self, db: apsw.Connection, oldest: int, newest: int) -> None:
-        generation = read_newest(vectors_folder(self._data, self._fingerprint), self._fingerprint, self._dimension)
+        folder = vectors_folder(self._data, self._fingerprint)
+        ((database,),) = query(db, "SELECT value FROM properties WHERE name = 'id'")
+        generation = read_newest(folder, database, self._fingerprint, self._dimension)
         if generation is not None and oldest - 1 <= generation.header.seq <= newest:
             self._vectors = VectorIndex(self._dimension, generation.payload)
             self._seq = generation.header.seq

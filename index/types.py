@@ -37,12 +37,14 @@ class Collection(msgspec.Struct, frozen=True):
 class Block(NamedTuple):
     """A run of a document's canonical text that belongs together: `text[start:end]`, characters.
 
-    `heading` is the path of headings it stands under, outermost first.
+    `heading` is the path of headings it stands under, outermost first; `section` counts headings, also those that read
+    the same.
     """
 
     start: int
     end: int
     heading: tuple[str, ...]
+    section: int = 0
 
 
 class Parsed(NamedTuple):

@@ -15,6 +15,7 @@ import watchfiles
 _log = logging.getLogger(__name__)
 _STEP_MS = 50
 _DEBOUNCE_MS = 200
+_BEAT_MS = 500  # how soon after the start it is known that the watches are set
 
 
 class Watcher:
@@ -24,6 +25,7 @@ class Watcher:
         self._roots = list(roots)
         self._hints: queue.SimpleQueue[set[Path]] = queue.SimpleQueue()
         self._stop = threading.Event()
+        self._ready = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
 
     def __enter__(self) -> Self:
@@ -40,6 +42,11 @@ class Watcher:
     def is_alive(self) -> bool:
         """Whether it watches. False once it has failed (a root vanished, say): scan, and open another."""
         return self._thread.is_alive() or not self._roots
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether changes from now on are told: setting the watches takes a while on large folders."""
+        return self._ready.is_set() or not self._roots
 
     def take(self, timeout_s: float) -> set[Path]:
         """Absolute paths that may have changed, waiting up to `timeout_s` for the first."""
@@ -61,11 +68,14 @@ class Watcher:
                     step=_STEP_MS,
                     stop_event=self._stop,
                     force_polling=force_polling,
-                    rust_timeout=1000,
+                    rust_timeout=_BEAT_MS,
+                    yield_on_timeout=True,
                     raise_interrupt=False,
                     ignore_permission_denied=True,
                 ):
-                    self._hints.put({Path(path) for _, path in changes})
+                    self._ready.set()
+                    if changes:
+                        self._hints.put({Path(path) for _, path in changes})
             except OSError as error:
                 _log.warning("watching by events failed (%s)%s", error, "" if force_polling else "; polling instead")
             else:

@@ -8,7 +8,10 @@ from markdown_it.token import Token
 from index.lines import line_starts
 from index.types import Block, Parsed
 
-_FRONT_MATTER = re.compile(r"\A---\n.*?\n(?:---|\.\.\.)\n", re.DOTALL)
+# Between rules, without a blank line: a rule with text around it is no front matter.
+_FRONT_MATTER = re.compile(
+    r"\A---[ \t]*\n(?:(?!(?:---|\.\.\.)[ \t]*$).*\S.*\n)+(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE
+)
 
 
 def read_markdown(text: str) -> Parsed:
@@ -18,10 +21,12 @@ def read_markdown(text: str) -> Parsed:
     blocks: list[Block] = []
     bare: Block | None = None  # a heading that nothing has followed yet; it is then a block of its own
     title: str | None = None
+    section = 0
     for at, token in enumerate(tokens):
         if token.level or token.map is None or token.nesting < 0:
             continue
-        block = _block(text, starts, token, headings)
+        section += token.type == "heading_open"
+        block = _block(text, starts, token, headings)._replace(section=section)
         if token.type == "heading_open":
             depth = int(token.tag[1:])
             if bare is not None and depth <= len(headings):

@@ -17,6 +17,8 @@ def decode(content: bytes) -> str:
             raise UnreadableDocument("this is binary, not text (it contains zero bytes)")
         else:
             text = _decode_unmarked(content)
+        if "\0" in text:
+            raise UnreadableDocument("this is binary, not text (it contains zero characters)")
     except UnicodeDecodeError as error:
         raise UnreadableDocument(
             f"its text encoding is not known (byte {error.object[error.start]:#04x} at {error.start}); save it as UTF-8"

@@ -1,0 +1,189 @@
+"""A watched folder, its data folder and an index over it that tests drive step by step, with a fake embedder."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from index.database import open_reader, open_writer, query
+from index.documents import DocumentWriter
+from index.indexer import Indexer, IndexingParams
+from index.lookup import CollectionStatus, read_status
+from index.retriever import Retriever
+from index.types import Collection, Passage, Vectors
+
+_WORD = re.compile(r"\w+")
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+
+
+class HashEmbedder:
+    """A bag of words, hashed: texts that share words are near each other. Remembers what it was asked to embed."""
+
+    def __init__(self, fingerprint: str = "hash-a", dimension: int = 64) -> None:
+        self.fingerprint = fingerprint
+        self.dimension = dimension
+        self.max_tokens = 512
+        self.embedded: list[str] = []
+
+    def count_tokens(self, text: str) -> int:
+        return len(_WORD.findall(text))
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        self.embedded += texts
+        return self.vectors(texts)
+
+    def vectors(self, texts: Sequence[str]) -> Vectors:
+        vectors: Vectors = np.full((len(texts), self.dimension), 1e-3, np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in _WORD.findall(text.lower()):
+                row[zlib.crc32(f"{self.fingerprint} {word}".encode()) % self.dimension] += 1
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+
+class QueryHashEmbedder:
+    """The same space, for questions."""
+
+    def __init__(self, embedder: HashEmbedder) -> None:
+        self._embedder = embedder
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return self._embedder.vectors(texts)
+
+
+class Workspace:
+    """One collection, `notes`, unless told otherwise; everything under one temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        self.data = folder / "data"
+        self.root.mkdir(exist_ok=True)
+        self.embedder = HashEmbedder()
+        self.collections = [Collection("notes", self.root)]
+        self.params = IndexingParams(settle_s=0.05)
+        self.writer: DocumentWriter | None = None
+        self._indexer: Indexer | None = None
+
+    def write(self, path: str, content: str | bytes, root: Path | None = None) -> Path:
+        file = (root or self.root) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return file
+
+    def start(self, *collections: Collection) -> Indexer:
+        """A new indexer, of these collections if any are given; the one before is closed."""
+        self.close()
+        self.collections = list(collections) or self.collections
+        self.writer = DocumentWriter(open_writer(self.data))
+        self._indexer = Indexer(self.collections, self.writer, self.embedder, self.params, self.data)
+        return self._indexer
+
+    @property
+    def indexer(self) -> Indexer:
+        return self._indexer or self.start()
+
+    def sync(self) -> int:
+        """Scans and works until nothing is left to do; how many texts were embedded."""
+        indexer, before = self.indexer, len(self.embedder.embedded)
+        indexer.scan()
+        while indexer.work():
+            pass
+        return len(self.embedder.embedded) - before
+
+    @contextlib.contextmanager
+    def running(self, *collections: Collection) -> Iterator[None]:
+        """The indexer's own loop on a thread, past its first scan; its errors are raised at the end."""
+        indexer, stop = self.start(*collections), Event()
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(indexer.run, stop)
+            try:
+                eventually(lambda: running.done() or all(status.scanned_at for status in read_status(self.data)))
+                yield
+            finally:
+                stop.set()
+                running.result()
+
+    def crash(self) -> None:
+        """Goes on with the data folder as it is on disk now, as after a kill: nothing was closed."""
+        after = self.data.with_name(f"{self.data.name}+")
+        shutil.copytree(self.data, after)
+        self.close()
+        self.data = after
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        self.writer = self._indexer = None
+
+    def rows(self, sql: str, *bindings: object) -> list[tuple[object, ...]]:
+        reader = open_reader(self.data)
+        try:
+            return query(reader, sql, bindings)
+        finally:
+            reader.close()
+
+    def texts(self, collection: str = "notes") -> dict[str, str]:
+        """What is indexed: the chunks of every document of a collection, one after the other."""
+        rows = self.rows(
+            "SELECT path, coalesce(group_concat(text, char(10) ORDER BY ordinal), '') FROM documents"
+            " LEFT JOIN chunks ON document_id = documents.id WHERE state = 'indexed'"
+            " AND collection_id = (SELECT id FROM collections WHERE name = ?) GROUP BY path",
+            collection,
+        )
+        return {str(path): str(text) for path, text in rows}
+
+    def chunk_ids(self) -> set[int]:
+        return {int(str(id)) for (id,) in self.rows("SELECT id FROM chunks")}
+
+    def status(self, collection: str = "notes") -> CollectionStatus:
+        (found,) = (status for status in read_status(self.data) if status.name == collection)
+        return found
+
+    def failures(self) -> dict[str, str]:
+        return {failed.path: failed.reason for failed in self.status().failed}
+
+    @contextlib.contextmanager
+    def retrieving(self) -> Iterator["Search"]:
+        with Retriever(self.data, self.embedder.fingerprint, self.embedder.dimension) as retriever:
+            yield Search(retriever, QueryHashEmbedder(self.embedder))
+
+
+class Search:
+    """A retriever with its question embedder."""
+
+    def __init__(self, retriever: Retriever, embedder: QueryHashEmbedder) -> None:
+        self.retriever = retriever
+        self._embedder = embedder
+
+    def __call__(self, question: str, k: int = 5, collections: Sequence[str] | None = None) -> list[Passage]:
+        return asyncio.run(self.retriever.search(question, self._embedder, k, collections))
+
+
+def eventually(condition: Callable[[], object], deadline_s: float = 10) -> None:
+    """Waits until the condition holds; fails when it does not within the deadline."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+def set_mtime(file: Path, mtime_ns: int) -> None:
+    os.utime(file, ns=(mtime_ns, mtime_ns))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    workspace = Workspace(tmp_path)
+    yield workspace
+    workspace.close()

@@ -1,0 +1,139 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from index.generations import Generation, Header, read_newest, write_generation
+
+_HEADER = Header(database="db", fingerprint="space", dimension=8, count=2, seq=5)
+_OLD = Generation(_HEADER, b"the generation before")
+_NEW = Generation(Header("db", "space", 8, 3, 9), bytes(range(256)) * 2)
+
+
+def _newest(folder: Path) -> Generation | None:
+    return read_newest(folder, "db", "space", 8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With two generations."""
+    folder = tmp_path / "vectors"
+    write_generation(folder, *_OLD)
+    write_generation(folder, *_NEW)
+    return folder
+
+
+def test_the_newest_generation_is_read_as_it_was_written(folder: Path) -> None:
+    assert _newest(folder) == _NEW
+
+
+def test_without_a_generation_there_is_none(tmp_path: Path) -> None:
+    assert _newest(tmp_path / "missing") is None
+    assert _newest(tmp_path) is None
+
+
+def test_an_empty_payload_is_a_payload(tmp_path: Path) -> None:
+    write_generation(tmp_path, _HEADER, b"")
+    assert _newest(tmp_path) == Generation(_HEADER, b"")
+
+
+def test_two_generations_are_kept(folder: Path) -> None:
+    for seq in range(10, 20):
+        written = write_generation(folder, Header("db", "space", 8, 3, seq), b"x")
+        assert len(list(folder.iterdir())) == 2
+        assert written in folder.iterdir()
+    assert _newest(folder) == Generation(Header("db", "space", 8, 3, 19), b"x")
+
+
+def test_every_flipped_bit_is_noticed(folder: Path) -> None:
+    newest = max(folder.iterdir())
+    content = newest.read_bytes()
+    for at in range(len(content)):
+        newest.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        assert _newest(folder) == _OLD, f"byte {at} of {len(content)}"
+    newest.write_bytes(content)
+    assert _newest(folder) == _NEW
+
+
+def test_every_truncation_and_any_appendix_is_noticed(folder: Path) -> None:
+    newest = max(folder.iterdir())
+    content = newest.read_bytes()
+    for size in range(len(content)):
+        newest.write_bytes(content[:size])
+        assert _newest(folder) == _OLD, f"{size} bytes of {len(content)}"
+    newest.write_bytes(content + b"\0")
+    assert _newest(folder) == _OLD
+
+
+def test_when_none_is_intact_there_is_none(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:-1])
+    assert _newest(folder) is None
+
+
+def test_other_vector_spaces_are_passed_over(folder: Path) -> None:
+    write_generation(folder, Header("db", "other", 8, 1, 20), b"x")
+    assert _newest(folder) == _NEW
+    write_generation(folder, Header("db", "space", 16, 1, 30), b"y")
+    assert _newest(folder) is None  # the two that are kept are of other spaces
+    assert read_newest(folder, "db", "space", 16) == Generation(Header("db", "space", 16, 1, 30), b"y")
+
+
+def test_generations_of_another_database_are_passed_over(folder: Path) -> None:
+    write_generation(folder, Header("another", "space", 8, 1, 20), b"x")
+    assert _newest(folder) == _NEW
+
+
+def test_what_else_lies_in_the_folder_is_left_alone(folder: Path) -> None:
+    litter = [
+        "00000009.tmp",
+        "notes.txt",
+        "x.vectors",
+        "-1.vectors",
+        "².vectors",
+        "7.vectors",
+        ".vectors",
+        "00000003.vectors.bak",
+    ]
+    for name in litter:
+        (folder / name).write_bytes(b"litter")
+    (folder / "00000099.vectors").mkdir()
+    assert _newest(folder) == _NEW
+    (folder / "00000099.vectors").rmdir()
+    write_generation(folder, Header("db", "space", 8, 1, 30), b"x")
+    assert _newest(folder) == Generation(Header("db", "space", 8, 1, 30), b"x")
+    assert {file.name for file in folder.iterdir()} >= set(litter)
+
+
+def test_a_leftover_of_a_crash_does_not_stop_the_next_generation(folder: Path) -> None:
+    (folder / "00000003.tmp").write_bytes(b"half of a gener")
+    write_generation(folder, Header("db", "space", 8, 1, 30), b"x")
+    assert _newest(folder) == Generation(Header("db", "space", 8, 1, 30), b"x")
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_a_full_disk_leaves_the_newest_generation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = set(folder.iterdir())
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_generation(folder, Header("db", "space", 8, 1, 30), b"x")
+    assert set(folder.iterdir()) == before
+    assert _newest(folder) == _NEW
+
+
+def test_what_does_not_read_back_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a disk claims to have written what it has not."""
+    sync = os.fsync
+
+    def lose(descriptor: int) -> None:
+        os.ftruncate(descriptor, 10)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", lose)
+    with pytest.raises(OSError, match="does not read back"):
+        write_generation(folder, Header("db", "space", 8, 1, 30), b"x")
+    assert _newest(folder) == _NEW
