@@ -8,13 +8,14 @@ from typing import Protocol
 
 from models.ipc import Inbox, child_main
 from models.llm.constraint import Choices
-from models.llm.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine
+from models.llm.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine, TokenLogprobs
 from models.llm.scheduler import Progress, Scheduler, Step
 from models.llm.sequence import Sequence
 
 
 class Runner(Protocol):
     def compute(self, step: Step) -> list[list[int]]: ...
+    def logprobs(self, sequence: Sequence) -> list[TokenLogprobs]: ...
     def forget(self, sequence: Sequence) -> None: ...
 
 
@@ -67,9 +68,11 @@ class Engine:
 
     def _delta(self, progress: Progress) -> Delta:
         sequence, tokens, finish_reason = progress
+        is_told = sequence.sampling.num_logprobs is not None
+        logprobs = self._runner.logprobs(sequence)[: len(tokens)] if is_told else []
         if finish_reason is not None:
             self._forget(sequence)
-        return Delta(sequence.id, tokens, sequence.num_cached or 0, finish_reason)
+        return Delta(sequence.id, tokens, sequence.num_cached or 0, finish_reason, logprobs)
 
     def _forget(self, sequence: Sequence) -> None:
         self._sequences.pop(sequence.id, None)
@@ -87,7 +90,7 @@ def _serve(inbox: Inbox[ToEngine]) -> None:
             Scheduler(runner.limits, runner.end_tokens),
             runner,
             min(runner.end_tokens, default=0),
-            prompt_lookup=load.params.prompt_lookup,
+            prompt_lookup=load.params.prompt_lookup and runner.limits.is_divisible,
         )
         inbox.send(Ready(runner.limits.n_ctx, runner.num_params, runner.size))
         while (messages := inbox.take(timeout=None if engine.is_idle else 0)) is not None:

@@ -12,8 +12,10 @@ from typing import Any, Self
 
 import llama_cpp.llama_cpp as C
 import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import ModelFileError
+from models.llm.messages import TokenLogprobs
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.prefix_cache import Copy, Remove
 from models.llm.scheduler import Chunk, Limits, Step
@@ -22,6 +24,9 @@ from models.threads import num_physical_cores
 
 _DEFAULT_N_CTX = 8192
 _PENALTY_WINDOW = 64  # tokens, llama.cpp's own default
+_DRY_WINDOW = 4096  # tokens in which DRY looks for repeats
+_DRY_BREAKERS = (b"\n", b":", b'"', b"*")  # its author's: a repeat does not reach over these
+_FEW = 4
 _LOG_ERROR = 4
 
 
@@ -128,8 +133,7 @@ class LlamaRunner:
         with contextlib.ExitStack() as stack:
             self._model = _load(path, n_gpu_layers=params.n_gpu_layers)
             stack.callback(C.llama_model_free, self._model)
-            n_ctx = params.n_ctx or min(C.llama_model_n_ctx_train(self._model), _DEFAULT_N_CTX)
-            self.limits = Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
+            self.limits = self._limits(params)
             self._context = self._open_context(path, params)
             stack.callback(C.llama_free, self._context)
             self._batch = C.llama_batch_init(params.n_batch, 0, 1)
@@ -143,8 +147,17 @@ class LlamaRunner:
             self.num_params: int = C.llama_model_n_params(self._model)
             self.size: int = C.llama_model_size(self._model)
             self._samplers: dict[Sequence, Any] = {}
+            self._logprobs: dict[Sequence, list[TokenLogprobs]] = {}
             self._fields = self._batch_views(params.n_batch)
             self._owned = stack.pop_all()
+
+    def _limits(self, params: EngineParams) -> Limits:
+        """Recurrent and hybrid models keep a whole state for every llama.cpp sequence, so they are given few."""
+        n_ctx = params.n_ctx or min(C.llama_model_n_ctx_train(self._model), _DEFAULT_N_CTX)
+        if C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model):
+            few = min(params.n_slots, _FEW), min(params.n_cached, _FEW)
+            return Limits(*few, params.n_batch, 4 * n_ctx, n_ctx, is_divisible=False)
+        return Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
 
     def _open_context(self, path: Path, params: EngineParams) -> Any:
         fields = C.llama_context_default_params()
@@ -219,23 +232,33 @@ class LlamaRunner:
         return drawn
 
     def _sample(self, sequence: Sequence, row: int, accepted: list[int]) -> int:
-        if (allowed := sequence.allowed(accepted)) is not None:
-            logits = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, row), shape=(self._n_vocab,))
-            kept = logits[allowed]
+        allowed, num_logprobs = sequence.allowed(accepted), sequence.sampling.num_logprobs
+        if allowed is None and num_logprobs is None:
+            return int(C.llama_sampler_sample(self._sampler(sequence), self._context, row))
+        logits = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, row), shape=(self._n_vocab,))
+        own = logits.copy()
+        if allowed is not None:
             logits[:] = -np.inf
-            logits[allowed] = kept
-        token: int = C.llama_sampler_sample(self._sampler(sequence), self._context, row)
+            logits[allowed] = own[allowed]
+        token = int(C.llama_sampler_sample(self._sampler(sequence), self._context, row))
+        if num_logprobs is not None:
+            self._logprobs.setdefault(sequence, []).append(_logprobs(own, token, num_logprobs))
         return token
+
+    def logprobs(self, sequence: Sequence) -> list[TokenLogprobs]:
+        """Of the tokens drawn for this sequence since the last call."""
+        return self._logprobs.pop(sequence, [])
 
     def _sampler(self, sequence: Sequence) -> Any:
         if (sampler := self._samplers.get(sequence)) is None:
-            sampler = self._samplers[sequence] = _sampler_chain(sequence.sampling, self._n_vocab)
-            for token in sequence.tokens if sequence.sampling.has_penalties else ():
+            sampler = self._samplers[sequence] = _sampler_chain(sequence.sampling, self._vocab)
+            for token in sequence.tokens if sequence.sampling.has_memory else ():
                 C.llama_sampler_accept(sampler, token)
         return sampler
 
     def forget(self, sequence: Sequence) -> None:
         """Frees what is kept for a sequence that has ended. Idempotent."""
+        self._logprobs.pop(sequence, None)
         if sampler := self._samplers.pop(sequence, None):
             C.llama_sampler_free(sampler)
 
@@ -251,20 +274,31 @@ class LlamaRunner:
         self.close()
 
 
-def _sampler_chain(sampling: SamplingParams, n_vocab: int) -> Any:
+def _logprobs(logits: NDArray[np.float32], token: int, num_top: int) -> TokenLogprobs:
+    shifted = logits.astype(np.float64) - logits.max()
+    logprobs = shifted - np.log(np.exp(shifted).sum())
+    top = np.argsort(-logprobs, kind="stable")[:num_top]
+    return TokenLogprobs(token, float(logprobs[token]), [(int(i), float(logprobs[i])) for i in top])
+
+
+def _sampler_chain(sampling: SamplingParams, vocab: Any) -> Any:
     """llama.cpp's stages for these parameters, in the order `SamplingParams` states; idle stages are left out."""
     chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
 
     def add(stage: Any) -> None:
         C.llama_sampler_chain_add(chain, stage)
 
-    s = sampling
+    s, n_vocab = sampling, C.llama_vocab_n_tokens(vocab)
     if s.has_penalties:
         add(
             C.llama_sampler_init_penalties(
                 n_vocab, _PENALTY_WINDOW, s.repeat_penalty, s.frequency_penalty, s.presence_penalty
             )
         )
+    if s.dry_multiplier:
+        breakers = (ctypes.c_char_p * len(_DRY_BREAKERS))(*_DRY_BREAKERS)
+        shape = s.dry_multiplier, s.dry_base, s.dry_allowed_length, _DRY_WINDOW
+        add(C.llama_sampler_init_dry(vocab, *shape, breakers, len(_DRY_BREAKERS)))
     if biases := {token: bias for token, bias in s.logit_bias.items() if 0 <= token < n_vocab}:
         array = (C.llama_logit_bias * len(biases))(*(C.llama_logit_bias(t, b) for t, b in biases.items()))
         add(C.llama_sampler_init_logit_bias(n_vocab, len(biases), array))

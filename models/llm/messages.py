@@ -34,6 +34,14 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     size: int  # bytes of the tensors
 
 
+class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True):
+    """Natural logarithms, of the model's own distribution: before penalties, constraints and temperature."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]  # the likeliest, best first
+
+
 class Delta(msgspec.Struct, array_like=True, frozen=True):
     """What a step brought one request; the last of a request has a `finish_reason` or an `error`.
 
@@ -44,6 +52,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     tokens: list[int]
     num_cached: int = 0
     finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprobs] = []  # one a token, when asked for
     error: str | None = None
 
     @property

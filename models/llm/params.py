@@ -37,7 +37,8 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen. `temperature` 0 is greedy and makes the rest but the penalties idle.
 
-    Stages run in this order: penalties, logit bias, top-k, typical, top-p, min-p, temperature, draw.
+    Stages run in this order: penalties, DRY, logit bias, top-k, typical, top-p, min-p, temperature, draw. DRY ("don't
+    repeat yourself") is p-e-w's, github.com/oobabooga/text-generation-webui/pull/5677; multiplier 0 is off.
     """
 
     temperature: Annotated[float, Meta(ge=0, le=100)] = 0.7
@@ -48,9 +49,18 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] = 1.0
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
+    dry_multiplier: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    dry_base: Annotated[float, Meta(ge=1, le=100)] = 1.75
+    dry_allowed_length: Annotated[int, Meta(ge=1)] = 2
     logit_bias: dict[int, float] = {}
     seed: int | None = None
+    num_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None  # likeliest tokens told with each; None: none is told
 
     @property
     def has_penalties(self) -> bool:
         return (self.repeat_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the next draw depends on the tokens before it."""
+        return self.has_penalties or self.dry_multiplier > 0

@@ -1,22 +1,23 @@
-"""Which prefixes of tokens have their keys and values in memory, shared by every sequence that begins with them.
+"""Which prefixes of tokens the model has in memory, shared by every sequence that begins with them.
 
-A radix tree over token ids, as in SGLang's RadixAttention (Zheng et al., arXiv 2312.07104), over llama.cpp's unified KV
-cache: a cell (one token's keys and values) may belong to many of llama.cpp's sequences, here called slots, and
-`llama_memory_seq_cp` lets a slot join cells without copying them. Pure Python: what llama.cpp has to do is queued in
-`operations`, and the tree speaks of the state after them.
+After SGLang's RadixAttention (Zheng et al., arXiv 2312.07104), over llama.cpp's unified KV cache: a cell (one token's
+keys and values) may belong to many of llama.cpp's sequences, here called slots, and `llama_memory_seq_cp` lets a slot
+join cells without copying them. Pure Python: what llama.cpp has to do is queued in `operations`, and the tree speaks of
+the state after them.
 
     root ─ [system, manual …] ─┬─ [question 1, answer 1] ─ [question 2 …]     every leaf has one holder, the slot that
                                └─ [question 3, answer 3]                      owns all cells from the root to its end;
                                                                               inner nodes live by the holders below them
 """
 
-import itertools
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
 from typing import NamedTuple
+
+from models.llm.radix_tree import Node, RadixTree
 
 
 class Copy(NamedTuple):
-    """The cells of `source` at positions [start, end) become `target`'s as well."""
+    """The memory of `source` at positions [start, end) becomes `target`'s as well; `end` -1: all, with its state."""
 
     source: int
     target: int
@@ -25,7 +26,7 @@ class Copy(NamedTuple):
 
 
 class Remove(NamedTuple):
-    """`slot` gives up its cells at positions [start, end); `end` -1: all from `start` on."""
+    """`slot` gives up its memory at positions [start, end); `end` -1: all from `start` on."""
 
     slot: int
     start: int
@@ -35,29 +36,8 @@ class Remove(NamedTuple):
 Operation = Copy | Remove
 
 
-class Node:
-    """A run of tokens after its parent's. `end` counts tokens from the root; `num_users` leases end exactly here."""
-
-    __slots__ = ("children", "end", "holder", "last_used", "num_users", "parent", "tokens")
-
-    def __init__(self, tokens: list[int], parent: "Node | None", holder: int | None) -> None:
-        self.tokens = tokens
-        self.parent = parent
-        self.holder = holder
-        self.end: int = (parent.end if parent else 0) + len(tokens)
-        self.children: dict[int, Node] = {}
-        self.num_users = 0
-        self.last_used = 0
-
-    def __iter__(self) -> Iterator["Node"]:
-        """This node and all below it."""
-        yield self
-        for child in self.children.values():
-            yield from child
-
-
 class Lease:
-    """A slot in use by one sequence: cells [0, node.end) are the tree's, later ones its own."""
+    """A slot in use by one sequence, which shares the memory of `node`'s path; later tokens are its own."""
 
     __slots__ = ("node", "slot")
 
@@ -67,161 +47,229 @@ class Lease:
 
     @property
     def num_cached(self) -> int:
-        """Tokens from the front whose cells are shared with the tree."""
+        """Tokens from the front that are shared with the tree."""
         return self.node.end
 
 
-class PrefixCache:
-    """Owns all slots. A slot is free, leased, or an idle leaf's holder."""
+class Cache(ABC):
+    """Owns all slots. A slot is free, leased, or the idle holder of a node."""
 
     def __init__(self, num_slots: int) -> None:
-        self._root = Node([], None, None)
+        self._tree = RadixTree()
         self._num_slots = num_slots
         self._free = list(reversed(range(num_slots)))
         self._leased: set[int] = set()
-        self._clock = itertools.count(1)
-        self.num_cells = 0  # tokens in the tree
         self.operations: list[Operation] = []
 
     def match(self, tokens: list[int]) -> int:
-        """How many tokens from the front are in memory."""
-        _, matched = self._walk(self._root, tokens)
-        return matched
+        """How many tokens from the front can be had from memory."""
+        return self._resident(tokens)[1]
 
     def acquire(self, tokens: list[int]) -> Lease | None:
-        """A slot that owns the longest resident prefix of `tokens`; None when every slot is in use."""
-        node = self._node_at(*self._walk(self._root, tokens))
+        """A slot with the longest prefix of `tokens` that can be had; None when every slot is in use."""
+        node = self._tree.node_at(*self._resident(tokens))
         node.num_users += 1  # before evicting for a slot, so that this is not what goes
-        while not self._free and self.evict():
-            pass
-        if not self._free:
+        slot = self._take_slot()
+        if slot is None:
             node.num_users -= 1
             return None
-        slot = self._free.pop()
         self._leased.add(slot)
         if node.end:
-            self.operations.append(Copy(self._holder_below(node), slot, 0, node.end))
-        self._touch(node)
+            self.operations.append(self._join(node, slot))
+        self._tree.touch(node)
         return Lease(slot, node)
 
-    def commit(self, lease: Lease, tokens: list[int]) -> None:
-        """Shares what the lease's slot has computed: `tokens`, from the front. They begin with the leased prefix."""
-        start = lease.node.end
-        node = self._node_at(*self._walk(lease.node, tokens))
-        if node.end > start:  # another sequence computed the same meanwhile: join its cells, give up our own
-            self.operations += [
-                Remove(lease.slot, start, node.end),
-                Copy(self._holder_below(node), lease.slot, start, node.end),
-            ]
-        if len(tokens) > node.end:
-            node = self._extend(node, tokens[node.end :], lease.slot)
-        lease.node.num_users -= 1
-        node.num_users += 1
-        lease.node = node
-        self._touch(node)
-
     def release(self, lease: Lease) -> None:
-        """Gives the slot back; cells that were not committed go. The prefix stays until it is evicted."""
+        """Gives the slot back; what was not committed goes. The prefix stays until it is evicted."""
         lease.node.num_users -= 1
         self._leased.remove(lease.slot)
         if lease.node.holder == lease.slot:
             self.operations.append(Remove(lease.slot, lease.node.end))
         else:
             self._empty(lease.slot)
+        self._tree.prune(lease.node)
 
-    def evict(self) -> int:
-        """Forgets the least recently used leaf that nobody leases; the cells that frees, 0 when there is none."""
-        leaves = (node for node in self._root if not node.children and not node.num_users and node.parent)
-        leaf = min(leaves, key=lambda node: node.last_used, default=None)
-        if leaf is None:
-            return 0
-        parent, holder = leaf.parent, leaf.holder
-        assert parent is not None
-        assert holder is not None
-        del parent.children[leaf.tokens[0]]
-        self.num_cells -= len(leaf.tokens)
-        if parent.children or parent.parent is None:
-            self._empty(holder)
-        else:
-            parent.holder = holder
-            self.operations.append(Remove(holder, parent.end))
-        return len(leaf.tokens)
+    def evict(self) -> bool:
+        """Forgets the least recently used prefix that nobody leases; whether there was one."""
+        node = self._tree.least_recently_used()
+        if node is None:
+            return False
+        self._unhold(node)
+        self._tree.prune(node)
+        return True
+
+    @abstractmethod
+    def commit(self, lease: Lease, tokens: list[int], room: int) -> None:
+        """Shares what the lease's slot has computed: `tokens`, all of them. They begin with the leased prefix.
+
+        `room`: cells that may be counted in addition; sharing that needs more is left undone.
+        """
 
     @property
+    @abstractmethod
+    def num_cells(self) -> int:
+        """Tokens whose memory is the tree's."""
+
+    @property
+    @abstractmethod
     def num_evictable(self) -> int:
         """Cells that evicting everything it can would free."""
 
-        def free_below(node: Node) -> tuple[int, bool]:
-            below = [free_below(child) for child in node.children.values()]
-            is_free = not node.num_users and all(child_is_free for _, child_is_free in below)
-            return sum(cells for cells, _ in below) + (len(node.tokens) if is_free else 0), is_free
+    @abstractmethod
+    def num_own(self, lease: Lease, num_computed: int) -> int:
+        """Cells of a slot with `num_computed` tokens that `num_cells` does not count."""
 
-        return free_below(self._root)[0]
+    @abstractmethod
+    def _resident(self, tokens: list[int]) -> tuple[Node, int]:
+        """The longest prefix that can be had: the node in or at which it ends, and its length."""
 
-    def _walk(self, node: Node, tokens: list[int]) -> tuple[Node, int]:
-        """From `node`, which `tokens` begin with, down as far as they agree: the last node touched, tokens matched."""
-        matched = node.end
-        while matched < len(tokens) and (child := node.children.get(tokens[matched])):
-            edge = child.tokens
-            upto = tokens[matched : matched + len(edge)]
-            if upto == edge:
-                node, matched = child, child.end
-                continue
-            return child, matched + next(
-                (i for i, (a, b) in enumerate(zip(upto, edge, strict=False)) if a != b), len(upto)
-            )
-        return node, matched
+    @abstractmethod
+    def _join(self, node: Node, slot: int, start: int = 0) -> Copy:
+        """What makes `slot` share the memory of the node's path, from `start` on."""
 
-    def _node_at(self, node: Node, end: int) -> Node:
-        """The node that ends at `end`, cutting `node` in two where it must be."""
-        if node.end == end:
-            return node
-        parent = node.parent
-        assert parent is not None
-        size = end - parent.end
-        upper = Node(node.tokens[:size], parent, None)
-        upper.last_used = node.last_used
-        parent.children[upper.tokens[0]] = upper
-        node.tokens, node.parent = node.tokens[size:], upper
-        upper.children[node.tokens[0]] = node
-        return upper
+    @abstractmethod
+    def _unhold(self, node: Node) -> None:
+        """Takes the node's holder away."""
 
-    def _extend(self, node: Node, tokens: list[int], slot: int) -> Node:
-        """A new leaf below `node`, held by `slot`; the holder that `node` had is one no more."""
-        leaf = node.children[tokens[0]] = Node(list(tokens), node, slot)
-        self.num_cells += len(tokens)
-        former, node.holder = node.holder, None
-        if former is not None and former != slot and former not in self._leased:
-            self._empty(former)
-        return leaf
-
-    def _holder_below(self, node: Node) -> int:
-        while node.children:
-            node = next(iter(node.children.values()))
-        assert node.holder is not None
-        return node.holder
+    def _take_slot(self) -> int | None:
+        while not self._free and self.evict():
+            pass
+        return self._free.pop() if self._free else None
 
     def _empty(self, slot: int) -> None:
         self.operations.append(Remove(slot, 0))
         self._free.append(slot)
 
-    def _touch(self, node: Node | None) -> None:
-        now = next(self._clock)
-        while node is not None:
-            node.last_used = now
-            node = node.parent
+    def _move(self, lease: Lease, node: Node) -> None:
+        """The lease ends at `node` from now on."""
+        left, lease.node = lease.node, node
+        node.num_users += 1
+        left.num_users -= 1
+        self._tree.touch(node)
+        self._tree.prune(left)
 
     def check_integrity(self, leases: list[Lease]) -> None:
-        """Every slot is in one place, every leaf has one holder, and the counts are what counting gives."""
-        nodes = list(self._root)
-        holders = [node.holder for node in nodes if node.holder is not None]
+        """Every slot is in one place, and what is in the tree is held or leased."""
+        self._tree.check_integrity()
+        holders = [node.holder for node in self._tree if node.holder is not None]
         assert len(holders) == len(set(holders))
-        assert all((node.holder is not None) == (not node.children) for node in nodes if node.parent)
-        idle = set(holders) - self._leased
         assert self._leased == {lease.slot for lease in leases}
+        idle = set(holders) - self._leased
         assert sorted([*self._free, *self._leased, *idle]) == list(range(self._num_slots))
-        assert self.num_cells == sum(len(node.tokens) for node in nodes)
-        for node in nodes:
+        for node in self._tree:
             assert node.num_users == sum(lease.node is node for lease in leases)
-            assert node.end == (node.parent.end if node.parent else 0) + len(node.tokens)
-            assert all(child.tokens[0] == first and child.parent is node for first, child in node.children.items())
+
+
+class PrefixCache(Cache):
+    """For memory that can be cut anywhere: attention's keys and values."""
+
+    @property
+    def num_cells(self) -> int:
+        return sum(len(node.tokens) for node in self._tree)
+
+    @property
+    def num_evictable(self) -> int:
+        def free_below(node: Node) -> tuple[int, bool]:
+            below = [free_below(child) for child in node.children.values()]
+            is_free = not node.num_users and all(child_is_free for _, child_is_free in below)
+            return sum(cells for cells, _ in below) + (len(node.tokens) if is_free else 0), is_free
+
+        return free_below(self._tree.root)[0]
+
+    def num_own(self, lease: Lease, num_computed: int) -> int:
+        return num_computed - lease.num_cached
+
+    def commit(self, lease: Lease, tokens: list[int], room: int) -> None:
+        start = lease.node.end
+        node = self._tree.node_at(*self._tree.walk(tokens, lease.node))
+        if node.end > start:  # another sequence computed the same meanwhile: join its cells, give up our own
+            self.operations += [Remove(lease.slot, start, node.end), self._join(node, lease.slot, start)]
+        if len(tokens) > node.end:
+            node = self._extend(node, tokens[node.end :], lease.slot)
+        self._move(lease, node)
+
+    def _extend(self, node: Node, tokens: list[int], slot: int) -> Node:
+        """A new leaf, held by `slot`; the holder that `node` had, being a leaf, is one no more."""
+        former, node.holder = node.holder, None
+        if former is not None and former != slot and former not in self._leased:
+            self._empty(former)
+        return self._tree.extend(node, tokens, slot)
+
+    def _resident(self, tokens: list[int]) -> tuple[Node, int]:
+        return self._tree.walk(tokens)
+
+    def _join(self, node: Node, slot: int, start: int = 0) -> Copy:
+        leaf = node
+        while leaf.children:
+            leaf = next(iter(leaf.children.values()))
+        assert leaf.holder is not None
+        return Copy(leaf.holder, slot, start, node.end)
+
+    def _unhold(self, node: Node) -> None:
+        """A parent without other children becomes a leaf and takes the holder over."""
+        parent, holder, node.holder = node.parent, node.holder, None
+        assert parent is not None
+        assert holder is not None
+        if parent.parent is not None and len(parent.children) == 1:
+            parent.holder = holder
+            self.operations.append(Remove(holder, parent.end))
+        else:
+            self._empty(holder)
+
+    def check_integrity(self, leases: list[Lease]) -> None:
+        super().check_integrity(leases)
+        assert all((node.holder is not None) == (not node.children) for node in self._tree if node.parent)
+
+
+class CheckpointCache(Cache):
+    """For memory that cannot be cut: recurrent and hybrid models fold what they read into one state.
+
+    A commit is a checkpoint, a slot of its own that keeps the state as it was there: at the end of a prompt, at the end
+    of an answer. A prefix is found whole or not at all. Cells are counted once for every checkpoint that owns them,
+    which is more than they are: a hybrid's few attention layers make them cheap, and they must not run out.
+    """
+
+    @property
+    def num_cells(self) -> int:
+        return sum(node.end for node in self._tree if node.holder is not None)
+
+    @property
+    def num_evictable(self) -> int:
+        return sum(node.end for node in self._tree if node.holder is not None and not node.num_users)
+
+    def num_own(self, lease: Lease, num_computed: int) -> int:
+        return num_computed - (0 if lease.node.holder is None else lease.node.end)
+
+    def commit(self, lease: Lease, tokens: list[int], room: int) -> None:
+        """Counts the leased prefix once more: as the old checkpoint's and as the new one's."""
+        limit = self.num_cells + room - lease.node.end
+        while self.num_cells > limit and self.evict():
+            pass
+        slot = self._take_slot() if self.num_cells <= limit else None
+        if slot is None:
+            return
+        node = self._tree.node_at(*self._tree.walk(tokens, lease.node))
+        if len(tokens) > node.end:
+            node = self._tree.extend(node, tokens[node.end :], None)
+        self._move(lease, node)
+        if node.holder is None:
+            node.holder = slot
+            self.operations.append(Copy(lease.slot, slot, 0, -1))
+        else:  # another sequence has computed the same: own its memory instead
+            self._free.append(slot)
+            self.operations += [Remove(lease.slot, 0), self._join(node, lease.slot)]
+
+    def _resident(self, tokens: list[int]) -> tuple[Node, int]:
+        node, matched = self._tree.walk(tokens)
+        while node.parent is not None and (node.end > matched or node.holder is None):
+            node = node.parent
+        return node, node.end
+
+    def _join(self, node: Node, slot: int, start: int = 0) -> Copy:
+        assert node.holder is not None
+        return Copy(node.holder, slot, 0, -1)
+
+    def _unhold(self, node: Node) -> None:
+        assert node.holder is not None
+        self._empty(node.holder)
+        node.holder = None

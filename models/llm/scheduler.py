@@ -9,7 +9,7 @@ knows no llama.cpp and no clock.
 from collections import Counter
 from typing import NamedTuple
 
-from models.llm.prefix_cache import Operation, PrefixCache, Remove
+from models.llm.prefix_cache import CheckpointCache, Operation, PrefixCache, Remove
 from models.llm.sequence import FinishReason, Sequence
 
 _SHARED_PREFILL = (
@@ -22,7 +22,8 @@ class Limits(NamedTuple):
     n_cached: int  # further prefixes kept in memory
     n_batch: int  # tokens in one step
     n_cells: int  # tokens whose keys and values fit in memory, all sequences and prefixes together
-    n_ctx: int  # tokens of one sequence, prompt and answer; at most n_cells
+    n_ctx: int  # tokens of one sequence, prompt and answer; at most n_cells, or half of it when not divisible
+    is_divisible: bool = True  # whether the model's memory can be cut at any token
 
     @property
     def num_sequences(self) -> int:
@@ -62,13 +63,13 @@ class Scheduler:
     """Owns every sequence from `add` to its end, and the prefix cache."""
 
     def __init__(self, limits: Limits, end_tokens: frozenset[int]) -> None:
-        if limits.n_ctx > limits.n_cells:
-            raise ValueError("n_ctx cannot exceed n_cells: one sequence must always fit")
+        if limits.n_ctx * (1 if limits.is_divisible else 2) > limits.n_cells:
+            raise ValueError("n_ctx cannot exceed n_cells: one sequence must always fit, with its checkpoint")
         self._limits = limits
         self._end_tokens = end_tokens
         self._waiting: list[Sequence] = []  # in order of arrival; preempted ones in front
         self._running: list[Sequence] = []  # in the order they are served: priority, then admission
-        self._cache = PrefixCache(limits.num_sequences)
+        self._cache = (PrefixCache if limits.is_divisible else CheckpointCache)(limits.num_sequences)
 
     @property
     def is_idle(self) -> bool:
@@ -84,7 +85,8 @@ class Scheduler:
 
     @property
     def num_free_cells(self) -> int:
-        return self._limits.n_cells - self._cache.num_cells - sum(sequence.num_own for sequence in self._running)
+        own = sum(self._cache.num_own(each.lease, each.num_computed) for each in self._running if each.lease)
+        return self._limits.n_cells - self._cache.num_cells - own
 
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence; its prompt must be shorter than `n_ctx`."""
@@ -188,22 +190,28 @@ class Scheduler:
         """Takes in a computed step. `sampled[i]`: the guesses of `step.chunks[i]` that the sampler would have drawn,
         then the token it did draw; empty where none is wanted. Sequences that end here have left.
         """
-        progress: list[Progress] = []
-        for chunk, tokens in zip(step.chunks, sampled, strict=True):
-            sequence, end = chunk.sequence, chunk.start + len(chunk.tokens)
-            sequence.num_computed = end
-            if not chunk.wants_token:
-                continue
-            num_accepted = len(tokens) - 1
-            sequence.learn(chunk.num_draft, num_accepted)
-            if num_accepted < chunk.num_draft:
-                sequence.num_computed = end - chunk.num_draft + num_accepted
-                assert sequence.lease is not None
-                self._cache.operations.append(Remove(sequence.lease.slot, sequence.num_computed))
-            progress.append(self._take(sequence, tokens))
-        return progress
+        for chunk in step.chunks:  # all of them first: sharing, below, asks how many cells are free
+            chunk.sequence.num_computed = chunk.start + len(chunk.tokens)
+        return [
+            self._take(chunk, tokens) for chunk, tokens in zip(step.chunks, sampled, strict=True) if chunk.wants_token
+        ]
 
-    def _take(self, sequence: Sequence, tokens: list[int]) -> Progress:
+    def _take(self, chunk: Chunk, tokens: list[int]) -> Progress:
+        sequence, num_accepted = chunk.sequence, len(tokens) - 1
+        assert sequence.lease is not None
+        sequence.learn(chunk.num_draft, num_accepted)
+        if num_accepted < chunk.num_draft:
+            sequence.num_computed -= chunk.num_draft - num_accepted
+            self._cache.operations.append(Remove(sequence.lease.slot, sequence.num_computed))
+        shown = self._append(sequence, tokens)
+        if sequence.finish_reason is not None:
+            self._leave(sequence)
+        elif sequence.lease.num_cached < sequence.num_prompt:
+            self._share(sequence)
+        return Progress(sequence, shown, sequence.finish_reason)
+
+    def _append(self, sequence: Sequence, tokens: list[int]) -> list[int]:
+        """Those that are part of the answer; says why it ends, if it does."""
         shown: list[int] = []
         for token in tokens:
             if token in self._end_tokens:
@@ -214,22 +222,20 @@ class Scheduler:
             if len(sequence.tokens) >= self._limits.n_ctx or sequence.num_generated >= sequence.max_tokens:
                 sequence.finish_reason = FinishReason.LENGTH
                 break
-        assert sequence.lease is not None
-        if sequence.finish_reason is not None:
-            self._leave(sequence)
-        elif sequence.lease.num_cached < sequence.num_prompt:
-            self._cache.commit(sequence.lease, sequence.tokens[: sequence.num_prompt])
-        return Progress(sequence, shown, sequence.finish_reason)
+        return shown
 
     def _leave(self, sequence: Sequence) -> None:
         """Out of service; what it has computed is shared."""
         assert sequence.lease is not None
+        self._share(sequence)
         self._running.remove(sequence)
-        computed = sequence.tokens[: sequence.num_computed]
-        if len(computed) > sequence.lease.num_cached:
-            self._cache.commit(sequence.lease, computed)
         self._cache.release(sequence.lease)
         sequence.lease, sequence.num_computed = None, 0
+
+    def _share(self, sequence: Sequence) -> None:
+        computed = sequence.tokens[: sequence.num_computed]
+        if sequence.lease and len(computed) > sequence.lease.num_cached:
+            self._cache.commit(sequence.lease, computed, self.num_free_cells)
 
     def check_integrity(self) -> None:
         """Slots, leases and cells are each counted once."""
@@ -242,4 +248,3 @@ class Scheduler:
         for sequence in (*self._running, *self._waiting):
             assert 0 <= sequence.num_computed < len(sequence.tokens) < self._limits.n_ctx
             assert sequence.finish_reason is None
-            assert sequence.num_own >= 0

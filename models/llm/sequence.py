@@ -64,11 +64,6 @@ class Sequence:
     def num_generated(self) -> int:
         return len(self.tokens) - self.num_prompt
 
-    @property
-    def num_own(self) -> int:
-        """Computed tokens whose cells the prefix cache does not share."""
-        return self.num_computed - (self.lease.num_cached if self.lease else 0)
-
     def draft(self, limit: int) -> list[int]:
         """At most `limit` tokens that may come next: what the choices leave no choice about, else a lookup."""
         if limit <= 0:
