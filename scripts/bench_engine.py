@@ -72,7 +72,8 @@ class LlamaServer:
     name = "llama-server"
 
     def __init__(self, url: str, banned: Sequence[int]) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=600, trust_env=False)
+        fresh = httpx.Limits(max_keepalive_connections=0)  # the server closes idle connections between turns
+        self._http = httpx.AsyncClient(base_url=url, timeout=600, trust_env=False, limits=fresh)
         self._bias = [[token, False] for token in banned]
 
     async def generate(self, prompt: list[int], num_tokens: int) -> Run:
@@ -117,7 +118,7 @@ async def llama_server(binary: Path, model: Path, threads: int, n_ctx: int, slot
                 await asyncio.sleep(0.2)
         yield url
     finally:
-        process.terminate()
+        process.kill()  # a polite signal would wait for open connections
         process.wait()
 
 
@@ -171,6 +172,7 @@ class Bench:
 
 
 async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Prints a row as soon as it is measured."""
     threads = options.threads or num_physical_cores()
     with Vocabulary(options.model) as vocabulary:
         bench, banned = Bench(vocabulary.size, seed=1), sorted(vocabulary.end_tokens)
@@ -184,9 +186,18 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             contenders.append(LlamaServer(url, banned))
         for contender in contenders:
             await contender.generate(bench.prompt(32), 8)
-        return {
-            name: await interleaved(measure, contenders, options.rounds) for name, measure in bench.measures().items()
-        }
+        results = {}
+        print(
+            f"| measure | {' | '.join(contender.name for contender in contenders)} | ratio |\n| --- "
+            + "| --- " * 3
+            + "|"
+        )
+        for name, measure in bench.measures().items():
+            figures = results[name] = await interleaved(measure, contenders, options.rounds)
+            values = [f"{value:.4g}" for value in figures.values()]
+            ratio = f"{figures['cloister'] / figures['llama-server']:.2f}" if options.vs else ""
+            print(f"| {name} | {' | '.join(values)} | {ratio} |", flush=True)
+        return results
 
 
 async def interleaved(measure: Measure, contenders: list[Contender], rounds: int) -> dict[str, float]:
@@ -208,9 +219,6 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     results = asyncio.run(compare(options))
-    for name, figures in results.items():
-        ratio = figures["cloister"] / figures["llama-server"] if "llama-server" in figures else float("nan")
-        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in figures.values()) + f" | {ratio:.2f} |")
     if options.out:
         options.out.write_text(json.dumps(results, indent=1))
 

@@ -1,0 +1,152 @@
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from models import catalog
+from models.catalog import (
+    ChatModel,
+    EmbeddingModel,
+    check_sha256,
+    read_catalog,
+    resolve_chat,
+    resolve_embedding,
+    sha256_of,
+)
+from models.errors import ModelFileError, ModelNotFound
+
+WEIGHTS = b"GGUF of a kind"
+TOML = """
+[chat.small]
+file = "builtin/small.gguf"
+sha256 = "{sha256}"
+temperature = 0.1
+brief = 99
+
+[chat.gone]
+file = "builtin/gone.gguf"
+sha256 = "{sha256}"
+
+[embedding.absent]
+package = "a_package_nobody_has"
+folder = "model"
+
+[embedding.homeless]
+folder = "model"
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A models package with a catalog and one file of its own."""
+    package = tmp_path / "package"
+    (package / "builtin").mkdir(parents=True)
+    (package / "builtin" / "small.gguf").write_bytes(WEIGHTS)
+    (package / "catalog.toml").write_text(TOML.format(sha256=hashlib.sha256(WEIGHTS).hexdigest()))
+    monkeypatch.setattr(catalog, "_PACKAGE", package)
+    return package
+
+
+@pytest.mark.parametrize("name", read_catalog().chat)
+def test_every_chat_model_that_ships_is_the_one_the_catalog_means(name: str) -> None:
+    resolved = resolve_chat(name)
+    assert resolved.sha256 == sha256_of(resolved.path)
+    assert resolved.path.read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.parametrize("name", read_catalog().embedding)
+def test_every_embedding_model_that_ships_is_the_one_the_catalog_means(name: str) -> None:
+    resolved = resolve_embedding(name)
+    assert resolved.sha256 == sha256_of(resolved.path / "model.safetensors")
+
+
+def test_everything_that_ships_has_a_hash_and_a_licence() -> None:
+    shipped = read_catalog()
+    models: list[ChatModel | EmbeddingModel] = [*shipped.chat.values(), *shipped.embedding.values()]
+    assert all(model.sha256 and model.licence for model in models)
+
+
+def test_a_name_comes_with_what_the_catalog_says(package: Path) -> None:
+    resolved = resolve_chat("small")
+    assert (resolved.name, resolved.path) == ("small", package / "builtin" / "small.gguf")
+    assert (resolved.temperature, resolved.brief) == (0.1, 99)
+
+
+def test_a_path_to_a_gguf_is_a_model_named_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "my-model.Q4_K_M.gguf"
+    path.write_bytes(b"")
+    resolved = resolve_chat(str(path))
+    assert (resolved.name, resolved.path, resolved.sha256) == ("my-model.Q4_K_M", path, None)
+
+
+def test_a_relative_path_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_chat("m.gguf").path == tmp_path / "m.gguf"
+
+
+def test_the_home_folder_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_chat("~/m.gguf").path == tmp_path / "m.gguf"
+
+
+def test_a_catalog_name_wins_over_a_file_of_that_name(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (package / "small").write_bytes(b"")
+    monkeypatch.chdir(package)
+    assert resolve_chat("small").path == package / "builtin" / "small.gguf"
+
+
+def test_a_path_to_a_folder_is_an_embedding_model(tmp_path: Path) -> None:
+    resolved = resolve_embedding(str(tmp_path))
+    assert (resolved.name, resolved.path, resolved.sha256) == (tmp_path.name, tmp_path, None)
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "/no/such/file.gguf", "", "."])
+def test_an_unknown_chat_model_is_not_found(name: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        resolve_chat(name)
+    assert caught.value.name == name
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "/no/such/folder", __file__])
+def test_an_unknown_embedding_model_is_not_found(name: str) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        resolve_embedding(name)
+    assert caught.value.name == name
+
+
+@pytest.mark.parametrize("name", ["absent", "homeless"])
+@pytest.mark.usefixtures("package")
+def test_an_embedding_model_whose_package_is_not_installed_is_not_found(name: str) -> None:
+    with pytest.raises(ModelNotFound):
+        resolve_embedding(name)
+
+
+@pytest.mark.parametrize("content", [WEIGHTS[:-1], WEIGHTS + b"\0", b""], ids=["cut", "longer", "empty"])
+def test_an_altered_file_is_refused(package: Path, content: bytes) -> None:
+    path = package / "builtin" / "small.gguf"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="altered or cut") as caught:
+        resolve_chat("small")
+    assert caught.value.path == path
+
+
+def test_a_file_that_is_not_there_is_refused(package: Path) -> None:
+    with pytest.raises(ModelFileError, match="No such file") as caught:
+        resolve_chat("gone")
+    assert caught.value.path == package / "builtin" / "gone.gguf"
+
+
+def test_without_a_known_hash_a_file_is_not_read(tmp_path: Path) -> None:
+    check_sha256(tmp_path / "not-there", None)
+
+
+@pytest.mark.parametrize(
+    "line", ["temprature = 0.1", "temperature = -1.0", "brief = -1", 'file = "x"'], ids=lambda line: line.split()[0]
+)
+def test_a_catalog_with_a_slip_in_it_is_refused(package: Path, line: str) -> None:
+    (package / "catalog.toml").write_text(f'[chat.small]\nfile = "x"\n{line}\n[embedding]\n')
+    with pytest.raises((msgspec.ValidationError, ValueError)):
+        read_catalog()
