@@ -2,22 +2,48 @@
 
 The text comes back in segments that say who wrote it: the template, whose control-token names are meant, or a message,
 whose are not. So a document that contains `<|im_end|>` cannot end a turn: the tokenizer reads it as the characters
-it is. Boundaries are found by wrapping every message's content in two Unicode noncharacters, which no template knows
-and no text may contain.
+it is. Boundaries are found by wrapping what messages say in two Unicode noncharacters, which no template knows and no
+text may contain. Words of calls and tools are wrapped only if they could name a control token: templates decide on
+words like `string`, and a model reads best what it was trained on, in one piece.
 """
 
-from collections.abc import Sequence
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import jinja2
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
 import msgspec
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
 from models.errors import TemplateError
+from models.llm.tool_calls import Syntax
+from models.llm.tool_syntax.habits import find_habits
+from models.llm.tool_syntax.turns import (
+    Habits,
+    Marking,
+    Segment,
+    Tool,
+    ToolCall,
+    Turn,
+    adapted,
+    mapped,
+    message_view,
+    tool_view,
+)
+
+__all__ = ["CHATML", "ChatMessage", "ChatTemplate", "Segment", "ToolCall"]
 
 _START, _END = "\ufdd0", "\ufdd1"
 _NONCHARACTERS = str.maketrans({_START: "\ufffd", _END: "\ufffd"})
+_SUSPECT = re.compile(r"[<\[\]｜]")  # what the name of a control token has, and a word of a schema has not
+_OPENING = re.compile(r"[<\[｜]|\](?=[~<])")
+_ESCAPED_MARK = re.compile(r"(?<!\\)((?:\\\\)*)\\ufdd([01])")
 
 # What llama.cpp uses for a file without a template of its own.
 CHATML = (
@@ -28,25 +54,20 @@ CHATML = (
 
 class ChatMessage(msgspec.Struct, frozen=True):
     role: Literal["system", "user", "assistant", "tool"]
-    content: str
-
-
-class Segment(NamedTuple):
-    text: str
-    is_content: bool
-
-
-def _refuse(reason: str) -> None:
-    raise jinja2.TemplateError(reason)
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning: str | None = None
 
 
 class ChatTemplate:
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
         """`bos` and `eos` are the names of those tokens. Raises `TemplateError` when `source` is no template."""
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        environment = _Environment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
         )
-        environment.filters["tojson"] = lambda value, **_: msgspec.json.encode(value).decode()
+        environment.filters.update(tojson=_to_json, from_json=json.loads, fromjson=json.loads)
         environment.globals.update(
             raise_exception=_refuse,
             strftime_now=lambda form: datetime.now().astimezone().strftime(form),
@@ -57,35 +78,101 @@ class ChatTemplate:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise TemplateError(str(error)) from error
+        self.syntax = Syntax.of(source)
+        self._habits = find_habits(self._trial, source)
 
-    def render(self, messages: Sequence[ChatMessage]) -> list[Segment]:
-        """The prompt up to where the assistant's answer begins. Raises `TemplateError`."""
+    @property
+    def renders_tools(self) -> bool:
+        """Whether the template has a place of its own for tools. If not, they are told in the system message."""
+        return self._habits.renders_tools
+
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[Tool] | None = None,
+        *,
+        add_generation_prompt: bool = True,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[Segment]:
+        """The prompt, up to where the assistant's answer begins. Raises `TemplateError`.
+
+        `tools` are OpenAI function tools. `options` are the template's own variables, such as `enable_thinking`.
+        """
+        turns = [self._turn(message) for message in messages]
+        variables = {**_variables(options or {}), "add_generation_prompt": add_generation_prompt}
+        first, *others = self._variants(turns, tools)
         try:
-            return self._segments(messages)
+            return self._segments(*first, variables)
         except TemplateError:
-            if (folded := _fold_system(messages)) == messages:
-                raise
-            return self._segments(folded)  # many templates know no system role
+            for variant in others:
+                with contextlib.suppress(TemplateError):
+                    return self._segments(*variant, variables)
+            raise
 
-    def _segments(self, messages: Sequence[ChatMessage]) -> list[Segment]:
-        clean = [_with_content(m, m.content.translate(_NONCHARACTERS)) for m in messages]
-        plain = self._text(clean)
-        for trimmed in (
-            False,
-            True,
-        ):  # some templates strip what they are given, and would not see through the marks
-            contents = [m.content.strip() if trimmed else m.content for m in clean]
-            marked = self._text([_with_content(m, f"{_START}{c}{_END}") for m, c in zip(clean, contents, strict=True)])
-            if marked.replace(_START, "").replace(_END, "") == plain:
-                return _split(marked)
+    def _turn(self, message: ChatMessage) -> Turn:
+        content, reasoning = message.content, message.reasoning
+        thinking = self.syntax.thinking
+        if thinking and message.role == "assistant" and not reasoning and content.startswith(thinking.begin):
+            # Many clients send back the whole text. The template knows what to do with the reasoning in it.
+            inner, end, rest = content.removeprefix(thinking.begin).partition(thinking.end)
+            content, reasoning = (rest.lstrip(), inner.strip()) if end else (content, reasoning)
+        parts = (Segment(content, is_content=True),) if content else ()
+        return Turn(message.role, parts, message.tool_calls, message.tool_call_id, message.name, reasoning)
+
+    def _variants(
+        self, turns: list[Turn], tools: Sequence[Tool] | None
+    ) -> list[tuple[list[Turn], Sequence[Tool] | None]]:
+        """The same in ways that a template may put up with: as it is, then with less and less asked of it."""
+        ways = []
+        for is_told in (False, True) if tools else (False,):
+            fit, fit_tools = adapted(turns, tools, self._habits, self.syntax.written, tells_tools=is_told)
+            quiet = [turn._replace(reasoning=None) for turn in fit]
+            for variant in (fit, quiet, _fold_system(fit), _fold_system(quiet)):
+                if (variant, fit_tools) not in ways:
+                    ways.append((variant, fit_tools))
+        return ways
+
+    def _segments(
+        self, turns: Sequence[Turn], tools: Sequence[Tool] | None, variables: Mapping[str, Any]
+    ) -> list[Segment]:
+        def text(content: Callable[[str], str], word: Callable[[str], str]) -> str:
+            return self._text(turns, tools, self._habits, Marking(content, word), variables)
+
+        # Some templates strip what they are given, and do not see through marks around white space.
+        trials = [(_same, _whole, _suspect_whole), (_same, _core, _suspect_whole)]
+        if tools or any(turn.calls for turn in turns):
+            trials.append((_broken, _core, _broken))
+        plains: dict[Callable[[str], str], str] = {}
+        for plain_word, content, word in trials:
+            if plain_word not in plains:
+                plains[plain_word] = text(_same, plain_word)
+            with contextlib.suppress(TemplateError):
+                segments = _split(text(content, word), plains[plain_word])
+                if segments is not None:
+                    return segments
         # The template takes the content apart, so nothing tells its text from ours: break the names of control
         # tokens in the content, by a zero-width space after the first character, and let all of it be the template's.
-        return [Segment(self._text([_with_content(m, _break_names(m.content)) for m in clean]), is_content=False)]
+        return [Segment(text(_broken, _broken), is_content=False)]
 
-    def _text(self, messages: Sequence[ChatMessage]) -> str:
+    def _trial(self, turns: Sequence[Turn], tools: Sequence[Tool] | None, habits: Habits) -> str:
+        return self._text(turns, tools, habits, Marking(_same, _same), {"add_generation_prompt": True})
+
+    def _text(
+        self,
+        turns: Sequence[Turn],
+        tools: Sequence[Tool] | None,
+        habits: Habits,
+        marking: Marking,
+        variables: Mapping[str, Any],
+    ) -> str:
+        views = _Given(tool_view(tool, marking) for tool in tools or ())
         try:
             return self._template.render(
-                messages=[msgspec.to_builtins(m) for m in messages], add_generation_prompt=True, tools=None
+                variables,
+                messages=_Given(message_view(turn, habits, marking) for turn in turns),
+                tools=views if views or habits.has_empty_tools else None,
+                functions=_to_json(views, indent=2) if views else "",  # the same, for firefunction
+                datetime=datetime.now().astimezone().strftime("%d %b %Y"),
             )
         except (
             jinja2.TemplateError,
@@ -94,34 +181,117 @@ class ChatTemplate:
             ArithmeticError,
             LookupError,
             AttributeError,
+            RecursionError,
         ) as error:
             raise TemplateError(str(error)) from error  # what a faulty template or an unexpected message can raise
 
 
-def _with_content(message: ChatMessage, content: str) -> ChatMessage:
-    return ChatMessage(message.role, content)
+class _Given(list[Any]):
+    """What a template was given, and may not change."""
 
 
-def _fold_system(messages: Sequence[ChatMessage]) -> Sequence[ChatMessage]:
-    """System messages in front of the first user turn's content, where there is one."""
-    system = "\n\n".join(m.content for m in messages if m.role == "system")
-    rest = [m for m in messages if m.role != "system"]
+class _Environment(ImmutableSandboxedEnvironment):
+    """Lets a template add to and take from the lists that it made itself, while they are small."""
+
+    _CHANGES: ClassVar = {"append", "pop", "extend", "insert"}
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if type(obj) is list and attr in self._CHANGES:
+            return len(obj) < MAX_RANGE
+        return super().is_safe_attribute(obj, attr, value)
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}` marks, for training, what the model writes; here it is just its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _refuse(reason: str) -> None:
+    raise jinja2.TemplateError(reason)
+
+
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As in transformers, whose output the models have been trained on."""
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_listed
+    )
+
+
+def _listed(value: object) -> list[object]:
+    if isinstance(value, Iterator):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _variables(options: Mapping[str, Any]) -> dict[str, Any]:
+    """No option may name a control token, or stand in for what the environment gives."""
+    known = {"messages", "tools", "functions", "datetime", "bos_token", "eos_token", "raise_exception", "strftime_now"}
+    variables = {name: mapped(value, _broken) for name, value in options.items() if name not in known}
+    if "enable_thinking" in variables:  # which some templates call by this name
+        variables.setdefault("thinking", variables["enable_thinking"])
+    return variables
+
+
+def _fold_system(turns: list[Turn]) -> list[Turn]:
+    """System messages in front of the first user turn's content, where there is one: many templates know no system."""
+    system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
+    rest = [turn for turn in turns if turn.role != "system"]
     if not system or not rest or rest[0].role != "user":
-        return messages
-    return [_with_content(rest[0], f"{system}\n\n{rest[0].content}"), *rest[1:]]
+        return turns
+    first = rest[0]._replace(content=(Segment(f"{system}\n\n{rest[0].text}", is_content=True),))
+    return [first, *rest[1:]]
 
 
-def _split(marked: str) -> list[Segment]:
-    segments: list[Segment] = []
-    for part in marked.split(_START):
-        content, mark, scaffold = part.rpartition(_END)
-        if mark:
-            segments.append(Segment(content, is_content=True))
-        segments.append(Segment(scaffold, is_content=False))
-    return [segment for segment in segments if segment.text]
+def _split(marked: str, plain: str) -> list[Segment] | None:
+    """None where the marks changed what the template did, or no longer stand in pairs."""
+    segments = _pairs(marked, plain)
+    if segments is None and "\\ufdd" in marked:  # as Python and ASCII JSON write them
+        unescaped = _ESCAPED_MARK.sub(lambda mark: mark[1] + (_START, _END)[int(mark[2])], marked)
+        return _pairs(unescaped, plain)
+    return segments
 
 
-def _break_names(content: str) -> str:
-    for opening in ("<", "["):
-        content = content.replace(opening, f"{opening}\u200b")
-    return content
+def _pairs(marked: str, plain: str) -> list[Segment] | None:
+    if marked.replace(_START, "").replace(_END, "") != plain:
+        return None
+    scaffold, *parts = marked.split(_START)
+    segments = [Segment(scaffold, is_content=False)]
+    for part in parts:
+        content, *behind = part.split(_END)
+        if len(behind) != 1:
+            return None
+        segments += [Segment(content, is_content=True), Segment(behind[0], is_content=False)]
+    return None if _END in scaffold else [segment for segment in segments if segment.text]
+
+
+def _same(text: str) -> str:
+    return text.translate(_NONCHARACTERS)
+
+
+def _whole(text: str) -> str:
+    return f"{_START}{_same(text)}{_END}" if text else text
+
+
+def _core(text: str) -> str:
+    core = text.strip()
+    before, _, after = text.partition(core) if core else (text, "", "")
+    return f"{before}{_whole(core)}{after}"
+
+
+def _suspect_whole(text: str) -> str:
+    return _whole(text) if _SUSPECT.search(text) else _same(text)
+
+
+def _broken(text: str) -> str:
+    return _OPENING.sub(lambda opening: f"{opening[0]}\u200b", _same(text))
