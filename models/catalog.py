@@ -71,7 +71,7 @@ def resolve_chat(name: str) -> ResolvedChat:
         path = _PACKAGE / entry.file
         check_sha256(path, entry.sha256)
         return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief, entry.quotes)
-    path = Path(name).expanduser()
+    path = _existing(name)
     if not path.is_file():
         raise ModelNotFound(name)
     defaults = ChatModel(file=name)
@@ -87,10 +87,20 @@ def resolve_embedding(name: str) -> ResolvedEmbedding:
         path = Path(spec.origin).parent / entry.folder
         check_sha256(path / "model.safetensors", entry.sha256)
         return ResolvedEmbedding(name, path, entry.sha256, entry.chunk_tokens)
-    path = Path(name).expanduser()
+    path = _existing(name)
     if not path.is_dir():
         raise ModelNotFound(name)
     return ResolvedEmbedding(path.name, path.resolve(), None, EmbeddingModel(folder=name).chunk_tokens)
+
+
+def _existing(name: str) -> Path:
+    try:
+        path = Path(name).expanduser()
+        if name and path.exists():
+            return path
+    except (OSError, RuntimeError, ValueError):  # too long, of an unknown user, with a zero character
+        pass
+    raise ModelNotFound(name)
 
 
 def sha256_of(path: Path) -> str:

@@ -57,7 +57,8 @@ class Inbox(Generic[In]):
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError, msgspec.DecodeError), self._sock.makefile("rb") as stream:
+        cut_short = OSError, struct.error, msgspec.DecodeError
+        with contextlib.suppress(*cut_short), self._sock.makefile("rb") as stream:
             while head := stream.read(_LENGTH.size):
                 (size,) = _LENGTH.unpack(head)
                 self._frames.put(self._decoder.decode(stream.read(size)))
@@ -104,7 +105,7 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
     try:
         main(inbox)
     except Exception as error:  # the process boundary: whatever it was, the parent is told and the process ends
-        inbox.send(Refused(reason=f"{type(error).__name__}: {error}" if not str(error) else str(error)))
+        inbox.send(Refused(reason=(str(error).splitlines() or [type(error).__name__])[0]))
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
@@ -188,8 +189,10 @@ class Child(Generic[In]):
     async def close(self, grace_s: float = 5.0) -> None:
         """Closes the connection, which asks the child to end; kills it after `grace_s`."""
         self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+        try:
+            await asyncio.wait_for(self._writer.wait_closed(), grace_s)
+        except (OSError, TimeoutError):
+            self._writer.transport.abort()
         if await self._wait(grace_s) is None:
             self._process.kill()
             await self._wait(5.0)

@@ -39,5 +39,6 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         exception_handlers=HANDLERS,
         lifespan=[lifespan],
         openapi_config=None,
+        logging_config=None,
         request_max_body_size=_MAX_BODY,
     )

@@ -21,6 +21,9 @@ class Embedder:
 
     def __init__(self, path: Path, num_threads: int = 0) -> None:
         """Reads a local folder and nothing else. `num_threads` 0: torch's own choice. Raises `ModelFileError`."""
+        weights = path / "model.safetensors"
+        if not weights.is_file():
+            raise ModelFileError(path, "not a sentence-transformers folder with a model.safetensors")
         os.environ.update(OFFLINE)
         import torch
         from sentence_transformers import SentenceTransformer
@@ -29,9 +32,6 @@ class Embedder:
         transformers_logging.disable_progress_bar()
         if num_threads:
             torch.set_num_threads(num_threads)
-        weights = path / "model.safetensors"
-        if not weights.is_file():
-            raise ModelFileError(path, "not a sentence-transformers folder with a model.safetensors")
         try:
             self._model: Any = SentenceTransformer(
                 str(path), device="cpu", local_files_only=True, trust_remote_code=False

@@ -19,7 +19,7 @@ import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
 import msgspec
-from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from models.errors import TemplateError
 from models.llm.tool_calls import Syntax
@@ -40,7 +40,6 @@ from models.llm.tool_syntax.turns import (
 __all__ = ["CHATML", "ChatMessage", "ChatTemplate", "Segment", "ToolCall"]
 
 _START, _END = "\ufdd0", "\ufdd1"
-_NONCHARACTERS = str.maketrans({_START: "\ufffd", _END: "\ufffd"})
 _SUSPECT = re.compile(r"[<\[\]｜]")  # what the name of a control token has, and a word of a schema has not
 _OPENING = re.compile(r"[<\[｜]|\](?=[~<])")
 _ESCAPED_MARK = re.compile(r"(?<!\\)((?:\\\\)*)\\ufdd([01])")
@@ -76,7 +75,7 @@ class ChatTemplate:
         )
         try:
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
+        except Exception as error:  # a model file is foreign code, and can fail in any way
             raise TemplateError(str(error)) from error
         self.syntax = Syntax.of(source)
         self._habits = find_habits(self._trial, source)
@@ -100,37 +99,36 @@ class ChatTemplate:
         """
         turns = [self._turn(message) for message in messages]
         variables = {**_variables(options or {}), "add_generation_prompt": add_generation_prompt}
-        first, *others = self._variants(turns, tools)
-        try:
-            return self._segments(*first, variables)
-        except TemplateError:
-            for variant in others:
-                with contextlib.suppress(TemplateError):
-                    return self._segments(*variant, variables)
-            raise
+        refused: TemplateError | None = None
+        for variant, variant_tools in self._variants(turns, tools):
+            try:
+                return self._segments(variant, variant_tools, variables)
+            except TemplateError as error:
+                refused = refused or error
+        assert refused  # by the first of them
+        raise refused
 
     def _turn(self, message: ChatMessage) -> Turn:
         content, reasoning = message.content, message.reasoning
         thinking = self.syntax.thinking
-        if thinking and message.role == "assistant" and not reasoning and content.startswith(thinking.begin):
+        if thinking and message.role == "assistant" and not reasoning and content.lstrip().startswith(thinking.begin):
             # Many clients send back the whole text. The template knows what to do with the reasoning in it.
-            inner, end, rest = content.removeprefix(thinking.begin).partition(thinking.end)
+            inner, end, rest = content.lstrip().removeprefix(thinking.begin).partition(thinking.end)
             content, reasoning = (rest.lstrip(), inner.strip()) if end else (content, reasoning)
         parts = (Segment(content, is_content=True),) if content else ()
         return Turn(message.role, parts, message.tool_calls, message.tool_call_id, message.name, reasoning)
 
     def _variants(
         self, turns: list[Turn], tools: Sequence[Tool] | None
-    ) -> list[tuple[list[Turn], Sequence[Tool] | None]]:
+    ) -> Iterator[tuple[list[Turn], Sequence[Tool] | None]]:
         """The same in ways that a template may put up with: as it is, then with less and less asked of it."""
-        ways = []
-        for is_told in (False, True) if tools else (False,):
-            fit, fit_tools = adapted(turns, tools, self._habits, self.syntax.written, tells_tools=is_told)
+        for tells_tools in (False, True) if tools else (False,):
+            fit, fit_tools = adapted(turns, tools, self._habits, self.syntax.written, tells_tools=tells_tools)
+            yield fit, fit_tools
             quiet = [turn._replace(reasoning=None) for turn in fit]
-            for variant in (fit, quiet, _fold_system(fit), _fold_system(quiet)):
-                if (variant, fit_tools) not in ways:
-                    ways.append((variant, fit_tools))
-        return ways
+            for variant in (quiet, _fold_system(fit), _fold_system(quiet)):
+                if variant != fit:
+                    yield variant, fit_tools
 
     def _segments(
         self, turns: Sequence[Turn], tools: Sequence[Tool] | None, variables: Mapping[str, Any]
@@ -174,16 +172,8 @@ class ChatTemplate:
                 functions=_to_json(views, indent=2) if views else "",  # the same, for firefunction
                 datetime=datetime.now().astimezone().strftime("%d %b %Y"),
             )
-        except (
-            jinja2.TemplateError,
-            TypeError,
-            ValueError,
-            ArithmeticError,
-            LookupError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            raise TemplateError(str(error)) from error  # what a faulty template or an unexpected message can raise
+        except Exception as error:  # foreign code, which can fail in any way
+            raise TemplateError(str(error)) from error
 
 
 class _Given(list[Any]):
@@ -193,11 +183,12 @@ class _Given(list[Any]):
 class _Environment(ImmutableSandboxedEnvironment):
     """Lets a template add to and take from the lists that it made itself, while they are small."""
 
-    _CHANGES: ClassVar = {"append", "pop", "extend", "insert"}
+    _CHANGES: ClassVar = {"append", "pop"}
+    _MAX_LENGTH: ClassVar = 10_000  # or a loop over what it appends to would never end
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if type(obj) is list and attr in self._CHANGES:
-            return len(obj) < MAX_RANGE
+            return len(obj) < self._MAX_LENGTH
         return super().is_safe_attribute(obj, attr, value)
 
 
@@ -276,7 +267,7 @@ def _pairs(marked: str, plain: str) -> list[Segment] | None:
 
 
 def _same(text: str) -> str:
-    return text.translate(_NONCHARACTERS)
+    return text.replace(_START, "\ufffd").replace(_END, "\ufffd")
 
 
 def _whole(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from models.client import ProcessClient, open_process, reading
 from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
+from models.llm.grammar import Constraint
 from models.llm.messages import Cancel, Delta, Deltas, FromEngine, Generate, Load, Ready
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.sequence import Priority
@@ -25,6 +26,7 @@ class EngineClient(ProcessClient[Ready, Delta]):
         sampling: SamplingParams,
         *,
         choices: list[list[int]] | None = None,
+        constraint: Constraint | None = None,
         client: str = "",
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[Delta, None]:
@@ -38,7 +40,7 @@ class EngineClient(ProcessClient[Ready, Delta]):
         if self.num_pending >= self.params.n_slots + self.params.max_queue:
             raise QueueFull(self.num_pending - self.params.n_slots, retry_after=2)
         replies = self.exchange(
-            lambda id: Generate(id, prompt, max_tokens, sampling, choices, client, priority), Cancel
+            lambda id: Generate(id, prompt, max_tokens, sampling, choices, constraint, client, priority), Cancel
         )
         async with contextlib.aclosing(replies):
             async for delta in replies:

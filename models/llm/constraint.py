@@ -1,6 +1,9 @@
 """What an answer may be."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+
+from models.llm.grammar import GrammarError
+from models.llm.sequence import Constraint
 
 
 class Choices:
@@ -30,3 +33,26 @@ class Choices:
 
     def _open(self, generated: list[int]) -> list[list[int]]:
         return [choice for choice in self._choices if choice[: len(generated)] == generated]
+
+
+class FailClosed:
+    """A grammar that ends its own answer, and says why, where it can go on no longer; others in the batch go on."""
+
+    def __init__(self, grammar: Constraint, end_token: int) -> None:
+        self._grammar = grammar
+        self._end_token = end_token
+        self.error: str | None = None
+
+    def after(self, generated: list[int]) -> Collection[int]:
+        return self._guard(lambda: self._grammar.after(generated), [self._end_token])
+
+    def forced(self, generated: list[int], limit: int) -> list[int]:
+        return list(self._guard(lambda: self._grammar.forced(generated, limit), []))
+
+    def _guard(self, ask: Callable[[], Collection[int]], otherwise: list[int]) -> Collection[int]:
+        if self.error is None:
+            try:
+                return ask()
+            except GrammarError as error:
+                self.error = str(error)
+        return otherwise

@@ -23,10 +23,10 @@ class Detokenizer:
         if self.is_stopped:
             return ""
         self._held += self._decode(b"".join(map(self._piece, tokens)), final)
-        found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
-        if found:
+        found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if found:  # what ends first, as if the text had come character by character
             self.is_stopped = True
-            return self._held[: min(found)]
+            return self._held[: min(found)[1]]
         safe = len(self._held) - (0 if final else self._num_suspect())
         text, self._held = self._held[:safe], self._held[safe:]
         return text

@@ -12,6 +12,7 @@ from models.errors import ContextLengthExceeded
 from models.llm.chat_template import CHATML, ChatMessage, ChatTemplate
 from models.llm.client import EngineClient
 from models.llm.detokenizer import Detokenizer
+from models.llm.grammar import Constraint
 from models.llm.llama import Vocabulary
 from models.llm.params import SamplingParams
 from models.llm.sequence import FinishReason
@@ -68,10 +69,12 @@ class LanguageModel:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         choices: Sequence[str] = (),
+        constraint: Constraint | None = None,
     ) -> AsyncGenerator[TextDelta, None]:
         """Text as it is made; the last delta has the finish reason. Closing the generator cancels the work.
 
-        `max_tokens` None: as far as the context goes. With `choices` the answer is one of them.
+        `max_tokens` None: as far as the context goes. With `choices` the answer is one of them, with
+        `constraint` it is of that form.
         Raises `ContextLengthExceeded`, `QueueFull`,
         `ProcessUnavailable`, `ProcessFailed`.
         """
@@ -81,7 +84,9 @@ class LanguageModel:
             raise ContextLengthExceeded(len(prompt), engine.hello.n_ctx)
         text = Detokenizer(self._vocabulary.piece, stop)
         allowed = [self._vocabulary.tokenize(choice, parse_special=False) for choice in choices]
-        deltas = engine.generate(prompt, min(max_tokens or room, room), sampling, choices=allowed or None)
+        deltas = engine.generate(
+            prompt, min(max_tokens or room, room), sampling, choices=allowed or None, constraint=constraint
+        )
         async with contextlib.aclosing(deltas):
             async for delta in deltas:
                 piece = text.feed(delta.tokens, final=delta.is_last)

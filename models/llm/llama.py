@@ -76,7 +76,6 @@ class Vocabulary:
         self._vocab = C.llama_model_get_vocab(self._model)
         self.path = path
         self.size: int = C.llama_vocab_n_tokens(self._vocab)
-        self.n_ctx_train: int = C.llama_model_n_ctx_train(self._model)
         self.end_tokens = frozenset(i for i in range(self.size) if C.llama_vocab_is_eog(self._vocab, i))
         self.adds_bos: bool = C.llama_vocab_get_add_bos(self._vocab)
         self.bos: int = C.llama_vocab_bos(self._vocab)
@@ -238,8 +237,9 @@ class LlamaRunner:
         logits = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, row), shape=(self._n_vocab,))
         own = logits.copy()
         if allowed is not None:
+            ids = np.fromiter(allowed, np.intp, len(allowed))
             logits[:] = -np.inf
-            logits[allowed] = own[allowed]
+            logits[ids] = own[ids]
         token = int(C.llama_sampler_sample(self._sampler(sequence), self._context, row))
         if num_logprobs is not None:
             self._logprobs.setdefault(sequence, []).append(_logprobs(own, token, num_logprobs))

@@ -3,6 +3,7 @@
 import msgspec
 
 from models.ipc import Refused
+from models.llm.grammar import Constraint
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.sequence import FinishReason, Priority
 
@@ -20,6 +21,7 @@ class Generate(msgspec.Struct, tag=True, frozen=True):
     max_tokens: int
     sampling: SamplingParams
     choices: list[list[int]] | None = None  # the answer is one of these
+    constraint: Constraint | None = None  # the answer is of this form; instead of choices
     client: str = ""  # who asks; clients are served evenly
     priority: Priority = Priority.INTERACTIVE
 

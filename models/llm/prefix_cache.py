@@ -169,12 +169,14 @@ class PrefixCache(Cache):
 
     @property
     def num_evictable(self) -> int:
-        def free_below(node: Node) -> tuple[int, bool]:
-            below = [free_below(child) for child in node.children.values()]
-            is_free = not node.num_users and all(child_is_free for _, child_is_free in below)
-            return sum(cells for cells, _ in below) + (len(node.tokens) if is_free else 0), is_free
-
-        return free_below(self._tree.root)[0]
+        needed: set[Node] = set()  # by a lease, at the node or below it
+        cells = 0
+        for node in reversed(list(self._tree)):  # children before their parents
+            if node.num_users or node in needed:
+                needed |= {node.parent} if node.parent else set()
+            else:
+                cells += len(node.tokens)
+        return cells
 
     def num_own(self, lease: Lease, num_computed: int) -> int:
         return num_computed - lease.num_cached

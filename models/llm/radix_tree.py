@@ -26,10 +26,12 @@ class Node:
         self.last_used = 0
 
     def __iter__(self) -> Iterator["Node"]:
-        """This node and all below it."""
-        yield self
-        for child in self.children.values():
-            yield from child
+        """This node and all below it, parents first. A conversation makes long chains: no recursion."""
+        pending = [self]
+        while pending:
+            node = pending.pop()
+            yield node
+            pending += node.children.values()
 
     def __repr__(self) -> str:
         return f"Node(end={self.end}, holder={self.holder}, users={self.num_users}, children={len(self.children)})"
@@ -76,10 +78,14 @@ class RadixTree:
         return leaf
 
     def prune(self, node: Node) -> None:
-        """Takes out what nobody holds or leases any more, upwards from `node`."""
+        """Takes out what nobody holds or leases any more, upwards from `node`, and joins what is then one run."""
         while node.parent is not None and not node.children and node.holder is None and not node.num_users:
             del node.parent.children[node.tokens[0]]
             node = node.parent
+        if node.parent is not None and len(node.children) == 1 and node.holder is None and not node.num_users:
+            (child,) = node.children.values()
+            child.tokens, child.parent = node.tokens + child.tokens, node.parent
+            node.parent.children[node.tokens[0]] = child
 
     def touch(self, node: Node | None) -> None:
         now = next(self._clock)

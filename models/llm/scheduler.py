@@ -233,6 +233,8 @@ class Scheduler:
         sequence.lease, sequence.num_computed = None, 0
 
     def _share(self, sequence: Sequence) -> None:
+        if sequence.num_computed > len(sequence.tokens) and not self._limits.is_divisible:
+            return  # its state has read an end token, which is not part of it
         computed = sequence.tokens[: sequence.num_computed]
         if sequence.lease and len(computed) > sequence.lease.num_cached:
             self._cache.commit(sequence.lease, computed, self.num_free_cells)

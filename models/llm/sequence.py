@@ -1,11 +1,19 @@
 """One stream of tokens on its way through the engine."""
 
+from collections.abc import Collection
 from enum import IntEnum, StrEnum
+from typing import Protocol
 
-from models.llm.constraint import Choices
 from models.llm.draft import PromptLookup
 from models.llm.params import SamplingParams
 from models.llm.prefix_cache import Lease
+
+
+class Constraint(Protocol):
+    """What an answer may be: `Choices`, or a `Grammar`. Both methods depend on `generated` alone."""
+
+    def after(self, generated: list[int]) -> Collection[int]: ...
+    def forced(self, generated: list[int], limit: int) -> list[int]: ...
 
 
 class FinishReason(StrEnum):
@@ -34,7 +42,7 @@ class Sequence:
         max_tokens: int,
         sampling: SamplingParams,
         *,
-        choices: Choices | None = None,
+        constraint: Constraint | None = None,
         client: str = "",
         priority: Priority = Priority.INTERACTIVE,
         drafts: bool = True,
@@ -46,7 +54,7 @@ class Sequence:
         self.num_prompt = len(prompt)
         self.max_tokens = max_tokens
         self.sampling = sampling
-        self.choices = choices
+        self.constraint = constraint
         self.client = client
         self.priority = priority
         self.num_computed = 0  # tokens whose keys and values are in the slot
@@ -65,20 +73,20 @@ class Sequence:
         return len(self.tokens) - self.num_prompt
 
     def draft(self, limit: int) -> list[int]:
-        """At most `limit` tokens that may come next: what the choices leave no choice about, else a lookup."""
+        """At most `limit` tokens that may come next: what the constraint leaves no choice about, else a lookup."""
         if limit <= 0:
             return []
-        if self.choices is not None:
-            return self.choices.forced(self.tokens[self.num_prompt :], limit)
+        if self.constraint is not None:
+            return self.constraint.forced(self.tokens[self.num_prompt :], limit)
         return self._lookup.propose(limit) if self._lookup else []
 
     def learn(self, num_proposed: int, num_accepted: int) -> None:
         """How a draft fared."""
-        if num_proposed and self._lookup and self.choices is None:
+        if num_proposed and self._lookup and self.constraint is None:
             self._lookup.learn(num_proposed, num_accepted)
 
-    def allowed(self, accepted: list[int]) -> list[int] | None:
+    def allowed(self, accepted: list[int]) -> Collection[int] | None:
         """Tokens that may come after those generated and these; None: all of them."""
-        if self.choices is None:
+        if self.constraint is None:
             return None
-        return self.choices.after(self.tokens[self.num_prompt :] + accepted)
+        return self.constraint.after(self.tokens[self.num_prompt :] + accepted)

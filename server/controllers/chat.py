@@ -11,6 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from models.llm.chat_template import ChatMessage
+from models.llm.grammar import Constraint, GrammarError, JsonObject, JsonSchema, check
 from models.llm.params import SamplingParams
 from server.addressing import GROUNDED, target_of
 from server.answer import Answer
@@ -28,6 +29,7 @@ from server.protocol.chat import (
     Delta,
     Message,
     PromptTokensDetails,
+    ResponseFormat,
     UrlCitation,
     Usage,
 )
@@ -42,6 +44,9 @@ _ROLES: Final = {
     "tool": "tool",
     "function": "tool",
 }
+
+
+_NOT_PLAIN: Final = ("logit_bias", "num_logprobs")  # sampling fields that are no request field of the same name
 
 
 class ChatController(Controller):
@@ -69,9 +74,15 @@ async def _start(data: ChatRequest, services: Services) -> Answer:
         prompt, sources, choices = await services.grounder.ground(messages, target.collections, max_tokens)
     else:
         prompt, sources, choices = services.language_model.prompt(messages), None, ()
+    constraint = _constraint(data.response_format)
     stop = [data.stop] if isinstance(data.stop, str) else data.stop or []
     deltas = services.language_model.generate(
-        prompt, _sampling(data, services.chat.temperature), max_tokens=max_tokens, stop=stop, choices=choices
+        prompt,
+        _sampling(data, services.chat.temperature),
+        max_tokens=max_tokens,
+        stop=stop,
+        choices=choices,
+        constraint=constraint,
     )
     answer = Answer(len(prompt), sources, deltas)
     await answer.start()
@@ -79,18 +90,33 @@ async def _start(data: ChatRequest, services: Services) -> Answer:
 
 
 def _refuse_unsupported(data: ChatRequest) -> None:
-    form = data.response_format
-    is_plain = form is None or (isinstance(form, dict) and form.get("type") == "text")
     asked = {
         "tools": bool(data.tools),
         "functions": bool(data.functions),
-        "response_format": not is_plain,
         "logprobs": bool(data.logprobs),
         "n": data.n not in (None, 1),
     }
     for name, is_asked in asked.items():
         if is_asked:
             raise RequestError(f"{name} is not supported yet; leave it out.", name)
+
+
+def _constraint(form: ResponseFormat | None) -> Constraint | None:
+    """Raises `RequestError` for a schema that cannot be enforced, with its path."""
+    if form is None or form.type == "text":
+        return None
+    schema = form.json_schema.schema if form.json_schema else form.schema
+    if schema is None:
+        if form.type == "json_schema":
+            raise RequestError("Its schema is missing.", "response_format.json_schema", "missing_required_parameter")
+        return JsonObject()
+    constraint = JsonSchema(msgspec.json.encode(schema).decode())
+    try:
+        check(constraint)
+    except GrammarError as error:
+        path = error.path.replace("$", "response_format.json_schema.schema", 1) or "response_format"
+        raise RequestError(f"This schema cannot be enforced: {error.reason}.", path, "invalid_value") from None
+    return constraint
 
 
 def _message(at: int, message: Message) -> ChatMessage:
@@ -116,7 +142,7 @@ def _sampling(data: ChatRequest, temperature: float) -> SamplingParams:
         raise RequestError("Its keys must be token ids, whole numbers.", "logit_bias", "invalid_value")
     bias = {int(token): value for token, value in (data.logit_bias or {}).items()}
     names = msgspec.structs.fields(SamplingParams)
-    given = {field.name: getattr(data, field.name) for field in names if field.name != "logit_bias"}
+    given = {field.name: getattr(data, field.name) for field in names if field.name not in _NOT_PLAIN}
     chosen = {name: value for name, value in given.items() if value is not None}
     return SamplingParams(**{"temperature": temperature, **chosen}, logit_bias=bias)
 

@@ -24,6 +24,18 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
+class SchemaFormat(msgspec.Struct, frozen=True):
+    schema: dict[str, Any]
+
+
+class ResponseFormat(msgspec.Struct, frozen=True):
+    """`schema` beside "json_object" is llama.cpp's and others' form of "json_schema"."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaFormat | None = None
+    schema: dict[str, Any] | None = None
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     messages: Annotated[list[Message], Meta(min_length=1)]
     model: str | None = None
@@ -39,14 +51,17 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    dry_multiplier: Annotated[float, Meta(ge=0, le=100)] | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=100)] | None = None
+    dry_allowed_length: Annotated[int, Meta(ge=1, le=4096)] | None = None
     logit_bias: dict[str, float] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: str | list[str] | None = None
     n: int | None = None
+    response_format: ResponseFormat | None = None
     # What these ask for is not built yet; they are read so that asking is refused, not ignored.
     tools: list[Any] | None = None
     functions: list[Any] | None = None
-    response_format: Any = None
     logprobs: bool | None = None
 
 

@@ -1,5 +1,6 @@
 """The path a user walks: a folder, a question, an answer that says where it is from."""
 
+import json
 import re
 import time
 from typing import Any
@@ -99,6 +100,13 @@ def test_search_finds_passages_with_their_place(server: Server) -> None:
         results = http.post("/v1/search", json={"query": "where is the spare key?", "top_k": 2}).json()["data"]
     assert (results[0]["path"], results[0]["lines"]) == ("office/keys.txt", [1, 1])
     assert len(results) == 2
+
+
+def test_a_second_question_computes_only_what_is_new(server: Server) -> None:
+    cold = server.ask("How long is the parental leave that is paid?").json()["usage"]
+    warm = server.ask("How long is the parental leave that is paid?").json()["usage"]
+    assert warm["prompt_tokens_details"]["cached_tokens"] == warm["prompt_tokens"] - 1
+    assert cold["prompt_tokens"] == warm["prompt_tokens"]
 
 
 def test_status_counts_documents_and_chunks(server: Server) -> None:
@@ -214,6 +222,37 @@ def test_nulls_and_unknown_fields_are_ignored_at_every_depth(server: Server) -> 
     with server.client() as http:
         response = http.post("/chat/completions", json=body)
     assert SENTENCE in response.json()["choices"][0]["message"]["content"]
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"weeks": {"type": "integer", "minimum": 0, "maximum": 99}, "paid": {"type": "boolean"}},
+    "required": ["weeks", "paid"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("model", ["cloister", "reader-v0"])
+def test_an_answer_of_a_schema_is_of_that_schema(server: Server, model: str) -> None:
+    """With a model that only quotes, its values mean nothing; its form does."""
+    with openai_client(server) as client:
+        completion = client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": PARENTAL}],
+            response_format={"type": "json_schema", "json_schema": {"name": "leave", "schema": SCHEMA, "strict": True}},
+        )
+    answer = json.loads(completion.choices[0].message.content or "")
+    assert answer.keys() == {"weeks", "paid"}
+    assert 0 <= answer["weeks"] <= 99
+    assert isinstance(answer["paid"], bool)
+
+
+def test_a_schema_that_cannot_be_enforced_is_told_with_its_path(server: Server) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "not": {"const": 3}}}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    error = server.ask(PARENTAL, response_format=form).json()["error"]
+    assert error["param"] == "response_format.json_schema.schema.properties.n.not"
+    assert error["code"] == "invalid_value"
 
 
 def test_stop_strings_and_limits_are_kept(server: Server) -> None:

@@ -47,7 +47,7 @@ def test_what_there_is_no_choice_about_is_known_ahead(generated: list[int], limi
 
 
 def test_the_prompt_is_no_part_of_the_choice() -> None:
-    sequence = Sequence(0, [1, 2], 10, SamplingParams(), choices=Choices([[1, 2], [3]], END))
+    sequence = Sequence(0, [1, 2], 10, SamplingParams(), constraint=Choices([[1, 2], [3]], END))
     assert sequence.allowed([]) == [1, 3]
     assert sequence.allowed([1]) == [2]
     sequence.tokens.append(1)

@@ -35,7 +35,13 @@ class PlayedBack:
         self.is_closed = False
 
     async def generate(
-        self, prompt: list[int], max_tokens: int, sampling: SamplingParams, *, choices: list[list[int]] | None = None
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: SamplingParams,
+        *,
+        choices: list[list[int]] | None = None,
+        constraint: object = None,
     ) -> AsyncGenerator[Delta, None]:
         self.max_tokens, self.choices = max_tokens, choices
         try:

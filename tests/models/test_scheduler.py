@@ -1,6 +1,6 @@
 import itertools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import pytest
@@ -33,9 +33,9 @@ def repetitive(tokens: list[int]) -> int:
     return END if chance % 29 == 0 else 1 + (sum(tokens[-2:]) + (chance % 5 == 0)) % 3
 
 
-def draw(next_token: Next, tokens: list[int], allowed: list[int] | None) -> int:
+def draw(next_token: Next, tokens: list[int], allowed: Collection[int] | None) -> int:
     token = next_token(tokens)
-    return token if allowed is None or token in allowed else allowed[token % len(allowed)]
+    return token if allowed is None or token in allowed else list(allowed)[token % len(allowed)]
 
 
 class Cell:
@@ -100,7 +100,7 @@ def answer_alone(sequence: Sequence, n_ctx: int, next_token: Next) -> Answer:
     """What the model would say with nobody else around, one token at a time."""
     tokens, answer = sequence.tokens[: sequence.num_prompt], list[int]()
     while True:
-        allowed = sequence.choices.after(answer) if sequence.choices else None
+        allowed = sequence.constraint.after(answer) if sequence.constraint else None
         token = draw(next_token, tokens + answer, allowed)
         if token == END:
             return Answer(answer, FinishReason.STOP)
@@ -148,7 +148,7 @@ class Run:
             self.fresh(prompt) if isinstance(prompt, int) else prompt,
             max_tokens,
             SamplingParams(),
-            choices=Choices(choices, END) if choices else None,
+            constraint=Choices(choices, END) if choices else None,
             client=client,
             priority=priority,
             drafts=drafts,
@@ -394,6 +394,15 @@ class TestPrefixes:
         run.finish()
         assert answer_of(again) == answer_of(first)
 
+    def test_who_goes_on_from_one_that_still_runs_takes_nothing_from_it(self) -> None:
+        run = Run(n_slots=2, n_batch=16, next_token=scrambled)
+        first = run.add(10, max_tokens=8)
+        run.step()
+        second = run.add([*first.tokens[:10], *run.fresh(4)], max_tokens=2)
+        assert run.step() == [(first, 1), (second, 4)]
+        run.finish()
+        assert [answer_of(first), answer_of(second)] == [run.alone(first), run.alone(second)]
+
     def test_a_long_prompt_waits_for_the_one_that_is_computing_its_beginning(self) -> None:
         run = Run(n_slots=3, n_batch=32, n_cells=256, n_ctx=128)
         manual = run.fresh(64)
@@ -501,7 +510,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler = Scheduler(self.limits, frozenset({END}))
         self.memory = Memory(self.limits, repetitive)
         self.live: list[Sequence] = []
-        self.beginnings = [[], self.manual[:4], self.manual[:40], self.manual]  # of prompts, and every answer so far
+        self.beginnings = [[], self.manual[:4], self.manual[:40], self.manual]  # of prompts; then whatever was said
 
     @rule(
         beginning=st.integers(0, 20),
@@ -527,7 +536,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             prompt,
             max_tokens,
             SamplingParams(),
-            choices=constraint,
+            constraint=constraint,
             client=client,
             priority=priority,
             drafts=self.is_divisible,
@@ -538,6 +547,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.scheduler.add(sequence)
             self.live.append(sequence)
+            self.beginnings.append(prompt)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), is_trusted=st.booleans())

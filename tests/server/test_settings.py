@@ -41,7 +41,7 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
         ("n_ctx = 1", {}, "n_ctx"),
         ("[engine]\nn_cxt = 1", {}, "engine.n_cxt"),
         ("[engine]\nn_slots = 0", {}, "engine.n_slots"),
-        ("[engine]\nn_slots = 256\nn_batch = 8", {}, "engine"),
+        ("[engine]\nn_slots = 64\nn_batch = 8", {}, "engine"),
         ("engine = 3", {}, "engine"),
         ("", {"CLOISTER_RAG__TOP_K": "many"}, "rag.top_k"),
         ("", {"CLOISTER_": "x"}, ""),

@@ -1,0 +1,29 @@
+"""What a model's text turns out to be."""
+
+import msgspec
+
+
+class Content(msgspec.Struct, frozen=True):
+    text: str
+
+
+class Reasoning(msgspec.Struct, frozen=True):
+    text: str
+
+
+class ToolCallStart(msgspec.Struct, frozen=True):
+    """`index` counts the calls of one answer from 0."""
+
+    index: int
+    id: str
+    name: str
+
+
+class ToolCallArguments(msgspec.Struct, frozen=True):
+    """All texts of one index together are one JSON object."""
+
+    index: int
+    text: str
+
+
+Event = Content | Reasoning | ToolCallStart | ToolCallArguments
