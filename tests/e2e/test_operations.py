@@ -201,7 +201,7 @@ def test_a_broken_model_file_is_one_line(tmp_path: Path, name: str) -> None:
         ([], {"CLOISTER_ENGINE__N_SLOTS": "0"}, "", "engine.n_slots: Expected int >= 1"),
         ([], {}, "[engine]\nn_batch = 'many'", "engine.n_batch: Expected int"),
         ([], {}, "engine = ", "is not TOML"),
-        ([], {}, "[engine]\nn_slots = 300", "engine.n_slots: Expected int <= 256"),
+        ([], {}, "[engine]\nn_slots = 300", "engine.n_slots: Expected int <= 64"),
         (["--data=file.txt"], {}, "", "file.txt: the data folder cannot be used"),
     ],
 )
