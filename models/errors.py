@@ -67,3 +67,12 @@ class ProcessFailed(ModelError):
         super().__init__(f"{name}: {reason}")
         self.name = name
         self.reason = reason
+
+
+class GrammarError(ModelError):
+    """What was asked for cannot be enforced. `path`: where in the schema, `$.properties.age`, or "" if unknown."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.reason = reason
+        self.path = path

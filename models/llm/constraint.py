@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 
-from models.llm.grammar import GrammarError
+from models.errors import GrammarError
 from models.llm.sequence import Constraint
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from models.errors import GrammarError
 from models.ipc import Inbox, child_main
 from models.llm.constraint import Choices, FailClosed
-from models.llm.grammar import Constraint, Grammar, GrammarError, GrammarTokenizer
+from models.llm.grammar import Constraint, Grammar, GrammarTokenizer
 from models.llm.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine, TokenLogprobs
 from models.llm.scheduler import Progress, Scheduler, Step
 from models.llm.sequence import Sequence

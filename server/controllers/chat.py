@@ -10,8 +10,9 @@ from litestar import Controller, MediaType, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from models.errors import GrammarError
 from models.llm.chat_template import ChatMessage
-from models.llm.grammar import Constraint, GrammarError, JsonObject, JsonSchema, check
+from models.llm.grammar import Constraint, JsonObject, JsonSchema, check
 from models.llm.params import SamplingParams
 from server.addressing import GROUNDED, target_of
 from server.answer import Answer

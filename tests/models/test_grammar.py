@@ -12,13 +12,10 @@ import numpy as np
 import pytest
 
 from models.catalog import resolve_chat
+from models.errors import GrammarError
 from models.llm.grammar import (
-    MAX_DEPTH,
-    MAX_NODES,
-    MAX_TEXT,
     Constraint,
     Grammar,
-    GrammarError,
     GrammarTokenizer,
     JsonObject,
     JsonSchema,
@@ -28,6 +25,7 @@ from models.llm.grammar import (
     ToolForm,
     check,
 )
+from models.llm.json_schema import MAX_DEPTH, MAX_NODES, MAX_TEXT
 from models.llm.llama import Vocabulary
 
 BUILTIN = resolve_chat("reader-v0").path
