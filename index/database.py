@@ -78,7 +78,7 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
-    except BaseException:
+    except BaseException:  # also what ends the process: nothing half-done is kept
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")

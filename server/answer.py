@@ -26,7 +26,7 @@ class Answer:
         """Waits for the first token, so that whatever prevents an answer is raised before its first byte is sent."""
         try:
             self._first = await anext(self._deltas)
-        except BaseException:
+        except BaseException:  # a cancellation too: the engine must not go on for nobody
             await self.close()
             raise
 

@@ -73,10 +73,8 @@ class LanguageModel:
     ) -> AsyncGenerator[TextDelta, None]:
         """Text as it is made; the last delta has the finish reason. Closing the generator cancels the work.
 
-        `max_tokens` None: as far as the context goes. With `choices` the answer is one of them, with
-        `constraint` it is of that form.
-        Raises `ContextLengthExceeded`, `QueueFull`,
-        `ProcessUnavailable`, `ProcessFailed`.
+        `max_tokens` None: as far as the context goes. With `choices` the answer is one of them, with `constraint` it
+        is of that form. Raises `ContextLengthExceeded`, `QueueFull`, `ProcessUnavailable`, `ProcessFailed`.
         """
         engine = self._engine()
         room = engine.hello.n_ctx - len(prompt)
