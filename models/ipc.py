@@ -70,6 +70,10 @@ class Inbox(Generic[In]):
         with self._sending, contextlib.suppress(OSError):
             self._sock.sendall(_frame(message))
 
+    def post(self, message: In) -> None:
+        """Puts a message of this process's own among those that come; from any thread."""
+        self._frames.put(message)
+
     def take(self, timeout: float | None = 0) -> list[In] | None:
         """Every frame that has come, waiting up to `timeout` seconds (None: for ever) for the first.
 

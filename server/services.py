@@ -115,7 +115,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     collections = settings.collections()
     chat, embedding = resolve_chat(settings.model), resolve_embedding(settings.embedder)
     data = settings.data_folder
-    engine = Supervisor("engine", lambda: open_engine(chat.path, settings.engine))
+    engine = Supervisor("engine", lambda: open_engine(chat.path, settings.engine, data / "prefixes"))
     encoder = Supervisor("encoder", lambda: open_encoder(embedding.path, settings.encoder.num_threads))
     indexing = _with_chunk_tokens(settings.indexing, embedding)
     indexer = Supervisor("indexer", lambda: open_indexer(data, collections, embedding.path, indexing))

@@ -56,10 +56,15 @@ def _replies(frame: FromEngine) -> Iterable[tuple[int, Delta]]:
 
 
 @contextlib.asynccontextmanager
-async def open_engine(path: Path, params: EngineParams) -> AsyncIterator[EngineClient]:
-    """Starts an engine process for a GGUF and waits until it is loaded; `ProcessFailed` says why it is not."""
-    load = Load(str(path), params)
-    async with open_process("engine", "models.llm.engine", FromEngine, _SHORT_SPIN, load, Ready) as (
+async def open_engine(
+    path: Path, params: EngineParams, prefix_folder: Path | None = None
+) -> AsyncIterator[EngineClient]:
+    """Starts an engine process for a GGUF and waits until it is loaded; `ProcessFailed` says why it is not.
+
+    `prefix_folder`: where it may keep prefixes over restarts.
+    """
+    load = Load(str(path), params, str(prefix_folder) if prefix_folder else None)
+    async with open_process("engine", "models.llm.process", FromEngine, _SHORT_SPIN, load, Ready) as (
         child,
         ready,
     ):

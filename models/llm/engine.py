@@ -1,17 +1,16 @@
-"""The engine process: one loaded GGUF, and the loop that steps it. `python -m models.llm.engine FD`.
+"""Requests by id on one side, sequences on the other: takes requests in, steps, says what came of them.
 
 Knows tokens only; text, templates and HTTP are the server's.
 """
 
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
-from models.errors import GrammarError
-from models.ipc import Inbox, child_main
 from models.llm.constraint import Choices, FailClosed
-from models.llm.grammar import Constraint, Grammar, GrammarTokenizer
-from models.llm.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine, TokenLogprobs
+from models.llm.grammar import Grammar
+from models.llm.messages import Delta, Generate, TokenLogprobs
+from models.llm.pace import Pace
 from models.llm.scheduler import Progress, Scheduler, Step
 from models.llm.sequence import Sequence
 
@@ -23,7 +22,7 @@ class Runner(Protocol):
 
 
 class Engine:
-    """Requests by id on one side, sequences on the other. Everything happens on the caller's thread."""
+    """Everything happens on the caller's thread."""
 
     def __init__(
         self,
@@ -31,13 +30,15 @@ class Engine:
         runner: Runner,
         end_token: int,
         *,
-        grammar: Callable[[Constraint], Grammar] | None = None,
+        pace: Pace,
         prompt_lookup: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._end_token = end_token
-        self._grammar = grammar
+        self._pace = pace
+        self._clock = clock
         self._prompt_lookup = prompt_lookup
         self._sequences: dict[int, Sequence] = {}
 
@@ -45,13 +46,12 @@ class Engine:
     def is_idle(self) -> bool:
         return self._scheduler.is_idle
 
-    def add(self, request: Generate) -> list[Delta]:
-        """Takes a request in; what there is to say at once, if its constraint cannot be enforced."""
+    def add(self, request: Generate, grammar: Grammar | None = None) -> list[Delta]:
+        """Takes a request in, with its constraint compiled; what there is to say at once, if it cannot be done."""
         try:
-            constraint = self._constraint(request)
-            sequence = self._sequence(request, constraint)
+            sequence = self._sequence(request, self._constraint(request, grammar))
             self._scheduler.add(sequence)
-        except (GrammarError, ValueError) as error:
+        except ValueError as error:
             return [Delta(request.id, [], error=str(error))]
         self._sequences[request.id] = sequence
         return []
@@ -68,9 +68,9 @@ class Engine:
             drafts=self._prompt_lookup,
         )
 
-    def _constraint(self, request: Generate) -> Choices | FailClosed | None:
-        if request.constraint is not None and self._grammar is not None:
-            return FailClosed(self._grammar(request.constraint), self._end_token)
+    def _constraint(self, request: Generate, grammar: Grammar | None) -> Choices | FailClosed | None:
+        if grammar is not None:
+            return FailClosed(grammar, self._end_token)
         return Choices(request.choices, self._end_token) if request.choices else None
 
     def cancel(self, id: int) -> None:
@@ -80,11 +80,13 @@ class Engine:
 
     def step(self) -> list[Delta]:
         """One forward pass; what it brought. A batch that fails ends its requests, and only those."""
-        step = self._scheduler.schedule()
+        step = self._scheduler.schedule(self._pace.beside)
+        started = self._clock()
         try:
             sampled = self._runner.compute(step)
         except RuntimeError as error:
             return [self._fail(chunk.sequence, str(error)) for chunk in step.chunks]
+        self._pace.learn(step, self._clock() - started)
         return [self._delta(progress) for progress in self._scheduler.update(step, sampled)]
 
     def _fail(self, sequence: Sequence, reason: str) -> Delta:
@@ -105,49 +107,3 @@ class Engine:
     def _forget(self, sequence: Sequence) -> None:
         self._sequences.pop(sequence.id, None)
         self._runner.forget(sequence)
-
-
-class _Grammars:
-    """Makes grammars for the vocabulary of a model, which is prepared when the first is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._tokenizer: GrammarTokenizer | None = None
-
-    def __call__(self, constraint: Constraint) -> Grammar:
-        from models.llm.llama import Vocabulary
-
-        if self._tokenizer is None:
-            self._tokenizer = GrammarTokenizer(Vocabulary(self._path))
-        return Grammar(self._tokenizer, constraint)
-
-
-def _serve(inbox: Inbox[ToEngine]) -> None:
-    from models.llm.llama import LlamaRunner  # loads llama.cpp: only here, after the socket is being read
-
-    load = next(iter(inbox), None)
-    if not isinstance(load, Load):
-        return
-    with LlamaRunner(Path(load.path), load.params) as runner:
-        engine = Engine(
-            Scheduler(runner.limits, runner.end_tokens),
-            runner,
-            min(runner.end_tokens, default=0),
-            grammar=_Grammars(Path(load.path)),
-            prompt_lookup=load.params.prompt_lookup and runner.limits.is_divisible,
-        )
-        inbox.send(Ready(runner.limits.n_ctx, runner.num_params, runner.size))
-        while (messages := inbox.take(timeout=None if engine.is_idle else 0)) is not None:
-            for message in messages:
-                match message:
-                    case Generate():
-                        if refused := engine.add(message):
-                            inbox.send(Deltas(refused))
-                    case Cancel(id):
-                        engine.cancel(id)
-            if not engine.is_idle and (deltas := engine.step()):
-                inbox.send(Deltas(deltas))
-
-
-if __name__ == "__main__":
-    child_main(_serve, ToEngine)

@@ -10,14 +10,16 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+import llama_cpp
 import llama_cpp.llama_cpp as C
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelFileError
+from models.llm.identity import identity_of
 from models.llm.messages import TokenLogprobs
 from models.llm.params import EngineParams, SamplingParams
-from models.llm.prefix_cache import Copy, Remove
+from models.llm.prefix_cache import Copy, Operation, Remove
 from models.llm.scheduler import Chunk, Limits, Step
 from models.llm.sequence import Sequence
 from models.threads import num_physical_cores
@@ -145,6 +147,7 @@ class LlamaRunner:
             )
             self.num_params: int = C.llama_model_n_params(self._model)
             self.size: int = C.llama_model_size(self._model)
+            self.identity = identity_of([path], llama_cpp.__version__, str(self.limits.is_divisible))
             self._samplers: dict[Sequence, Any] = {}
             self._logprobs: dict[Sequence, list[TokenLogprobs]] = {}
             self._fields = self._batch_views(params.n_batch)
@@ -186,12 +189,7 @@ class LlamaRunner:
 
         Raises `RuntimeError` when llama.cpp refuses the batch; what its chunks computed is then not to be used.
         """
-        for operation in step.operations:
-            match operation:
-                case Copy(source, target, start, end):
-                    C.llama_memory_seq_cp(self._memory, source, target, start, end)
-                case Remove(slot, start, end):
-                    C.llama_memory_seq_rm(self._memory, slot, start, end)
+        self.apply(step.operations)
         ends = self._fill(step.chunks)
         status = C.llama_decode(self._context, self._batch) if ends else 0
         if status:
@@ -200,6 +198,27 @@ class LlamaRunner:
             self._draw(chunk, end - 1 - chunk.num_draft) if chunk.wants_token else []
             for chunk, end in zip(step.chunks, ends, strict=True)
         ]
+
+    def apply(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            match operation:
+                case Copy(source, target, start, end):
+                    C.llama_memory_seq_cp(self._memory, source, target, start, end)
+                case Remove(slot, start, end):
+                    C.llama_memory_seq_rm(self._memory, slot, start, end)
+
+    def save(self, slot: int) -> bytes:
+        """What the slot has read, for `load` of the same model in this or a later run."""
+        size = C.llama_state_seq_get_size(self._context, slot)
+        state = np.empty(size, np.uint8)
+        pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        written = C.llama_state_seq_get_data(self._context, pointer, size, slot)
+        return state[:written].tobytes()
+
+    def load(self, slot: int, state: bytes) -> bool:
+        """Fills a slot with a saved state; False when it does not fit, and then the slot is empty or to be emptied."""
+        pointer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return int(C.llama_state_seq_set_data(self._context, pointer, len(state), slot)) == len(state)
 
     def _fill(self, chunks: list[Chunk]) -> list[int]:
         """Writes the batch; the row after each chunk's last."""

@@ -13,6 +13,7 @@ class Load(msgspec.Struct, tag=True, frozen=True):
 
     path: str
     params: EngineParams
+    prefix_folder: str | None = None  # where prefixes are kept over restarts
 
 
 class Generate(msgspec.Struct, tag=True, frozen=True):

@@ -15,6 +15,9 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 0
     n_slots: Annotated[int, Meta(ge=1, le=64, description="requests generated at the same time")] = 8
     n_cached: Annotated[int, Meta(ge=0, le=128, description="further prefixes kept in memory for reuse")] = 32
+    prefix_disk: Annotated[
+        int, Meta(ge=0, description="bytes of disk for prefixes that are kept over restarts; 0: none")
+    ] = 2_000_000_000
     n_batch: Annotated[
         int, Meta(ge=1, le=8192, description="tokens in one step; small keeps cancelling and sharing quick")
     ] = 256

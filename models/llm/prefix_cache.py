@@ -65,6 +65,19 @@ class Cache(ABC):
         """How many tokens from the front can be had from memory."""
         return self._resident(tokens)[1]
 
+    def recent(self, *, hot: bool) -> list[list[int]]:
+        """Prefixes in memory, most recently used first; with `hot`, those that a later request went on from."""
+        nodes = [node for node in self._tree if node.end and (node.is_hot if hot else self._is_end(node))]
+        return [node.path for node in sorted(nodes, key=lambda node: -self._last_use(node))]
+
+    def _last_use(self, node: Node) -> int:
+        """Of it or of what goes on from it."""
+        return max(each.last_used for each in node)
+
+    @abstractmethod
+    def _is_end(self, node: Node) -> bool:
+        """Whether the node is where somebody left off."""
+
     def acquire(self, tokens: list[int]) -> Lease | None:
         """A slot with the longest prefix of `tokens` that can be had; None when every slot is in use."""
         node = self._tree.node_at(*self._resident(tokens))
@@ -197,6 +210,9 @@ class PrefixCache(Cache):
             self._empty(former)
         return self._tree.extend(node, tokens, slot)
 
+    def _is_end(self, node: Node) -> bool:
+        return not node.children
+
     def _resident(self, tokens: list[int]) -> tuple[Node, int]:
         return self._tree.walk(tokens)
 
@@ -260,6 +276,9 @@ class CheckpointCache(Cache):
         else:  # another sequence has computed the same: own its memory instead
             self._free.append(slot)
             self.operations += [Remove(lease.slot, 0), self._join(node, lease.slot)]
+
+    def _is_end(self, node: Node) -> bool:
+        return node.holder is not None
 
     def _resident(self, tokens: list[int]) -> tuple[Node, int]:
         node, matched = self._tree.walk(tokens)

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 class Node:
     """A run of tokens after its parent's. `end` counts tokens from the root; `num_users` leases end exactly here.
 
-    `holder` is the slot that keeps the memory of the path from the root to here, if there is one of its own.
+    `holder` is the slot that keeps the memory of the path from the root to here, if there is one of its own. `is_hot`:
+    a later request went on from here, or from what is now a part of the run.
     """
 
-    __slots__ = ("children", "end", "holder", "last_used", "num_users", "parent", "tokens")
+    __slots__ = ("children", "end", "holder", "is_hot", "last_used", "num_users", "parent", "tokens")
 
     def __init__(self, tokens: list[int], parent: "Node | None", holder: int | None) -> None:
         self.tokens = tokens
@@ -24,6 +25,17 @@ class Node:
         self.children: dict[int, Node] = {}
         self.num_users = 0
         self.last_used = 0
+        self.is_hot = False
+
+    @property
+    def path(self) -> list[int]:
+        """Tokens from the root to here."""
+        parts: list[list[int]] = []
+        node: Node | None = self
+        while node is not None:
+            parts.append(node.tokens)
+            node = node.parent
+        return [token for part in reversed(parts) for token in part]
 
     def __iter__(self) -> Iterator["Node"]:
         """This node and all below it, parents first. A conversation makes long chains: no recursion."""
@@ -85,6 +97,7 @@ class RadixTree:
         if node.parent is not None and len(node.children) == 1 and node.holder is None and not node.num_users:
             (child,) = node.children.values()
             child.tokens, child.parent = node.tokens + child.tokens, node.parent
+            child.is_hot |= node.is_hot
             node.parent.children[node.tokens[0]] = child
 
     def touch(self, node: Node | None) -> None:

@@ -9,7 +9,7 @@ knows no llama.cpp and no clock.
 from collections import Counter
 from typing import NamedTuple
 
-from models.llm.prefix_cache import CheckpointCache, Operation, PrefixCache, Remove
+from models.llm.prefix_cache import CheckpointCache, Lease, Operation, PrefixCache, Remove
 from models.llm.sequence import FinishReason, Sequence
 
 _SHARED_PREFILL = (
@@ -43,12 +43,42 @@ class Chunk(NamedTuple):
     num_draft: int
     wants_token: bool
 
+    @property
+    def is_prefill(self) -> bool:
+        return len(self.tokens) > 1 + self.num_draft
+
 
 class Step(NamedTuple):
     """One forward pass. The runner carries out the operations, in order, before it computes the chunks."""
 
     operations: list[Operation]
     chunks: list[Chunk]
+
+
+class _Plan:
+    """A step in the making. `rows`: what is left of the batch; `prefill`: what of that may go to prompts."""
+
+    def __init__(self, rows: int, prefill: int) -> None:
+        self.chunks: list[Chunk] = []
+        self.num_cells = 0  # that the chunks will fill
+        self.rows = rows
+        self.prefill = prefill
+
+    def take(self, chunk: Chunk) -> None:
+        """A place for each running sequence's next token is set aside before; its draft is not."""
+        if not chunk.tokens:
+            return
+        self.chunks.append(chunk)
+        self.num_cells += len(chunk.tokens)
+        if chunk.sequence.num_missing == 1:
+            self.spend(chunk.num_draft)
+        else:
+            self.prefill -= len(chunk.tokens)
+            self.spend(len(chunk.tokens))
+
+    def spend(self, rows: int) -> None:
+        self.rows -= rows
+        self.prefill = min(self.prefill, self.rows)
 
 
 class Progress(NamedTuple):
@@ -106,33 +136,64 @@ class Scheduler:
         sequence.num_computed = sequence.lease.num_cached if sequence.lease else 0
         self.remove(sequence)
 
-    def schedule(self) -> Step:
-        """The next step. Without chunks only when the scheduler is idle."""
-        chunks: list[Chunk] = []
-        planned = 0  # cells the chunks will fill
-        budget = self._limits.n_batch - sum(sequence.num_missing == 1 for sequence in self._running)
-        for sequence in list(self._running):
-            if sequence in self._running and (room := self._make_room(sequence, budget, planned)):
-                chunk = self._chunk(sequence, budget, room)
-                budget -= chunk.num_draft if sequence.num_missing == 1 else len(chunk.tokens)
-                planned += len(chunk.tokens)
-                chunks += [chunk] if chunk.tokens else []
-        while budget > 0 and (admitted := self._admit(planned)):
-            budget -= admitted.num_missing == 1
-            chunk = self._chunk(admitted, budget, self._make_room(admitted, budget, planned))
-            budget -= chunk.num_draft if admitted.num_missing == 1 else len(chunk.tokens)
-            planned += len(chunk.tokens)
-            chunks.append(chunk)
-        operations, self._cache.operations = self._cache.operations, []
-        return Step(operations, chunks)
+    def schedule(self, beside: int | None = None) -> Step:
+        """The next step. Without chunks only when the scheduler is idle.
 
-    def _make_room(self, sequence: Sequence, budget: int, planned: int) -> int:
+        `beside`: most tokens of prompts in a step that also goes on with answers; None: as many as fit.
+        """
+        num_decoding = sum(sequence.num_missing == 1 for sequence in self._running)
+        rows = self._limits.n_batch - num_decoding
+        plan = _Plan(rows, min(rows, beside) if num_decoding and beside is not None else rows)
+        for sequence in list(self._running):
+            if sequence in self._running and (room := self._make_room(sequence, plan)):
+                plan.take(self._chunk(sequence, plan, room))
+        while plan.prefill > 0 and (admitted := self._admit(plan.num_cells)):
+            if admitted.num_missing == 1:
+                plan.spend(1)
+            plan.take(self._chunk(admitted, plan, self._make_room(admitted, plan)))
+        return Step(self.take_operations(), plan.chunks)
+
+    def take_operations(self) -> list[Operation]:
+        """What the runner has to do with its memory before anything else."""
+        operations, self._cache.operations = self._cache.operations, []
+        return operations
+
+    @property
+    def is_divisible(self) -> bool:
+        return self._limits.is_divisible
+
+    def num_resident(self, tokens: list[int]) -> int:
+        """How many tokens from the front are in memory."""
+        return self._cache.match(tokens)
+
+    def prefixes(self, *, hot: bool) -> list[list[int]]:
+        """Those in memory, most recently used first; with `hot`, those that a later request went on from."""
+        return self._cache.recent(hot=hot)
+
+    def lend(self, tokens: list[int], num_cells: int = 0) -> Lease | None:
+        """A slot that shares what is in memory of `tokens`, and room for `num_cells` more in it; None if there is not.
+
+        To be given back with `take_back` before the next step. Nobody's work is stopped for it.
+        """
+        if num_cells > self.num_free_cells + self._cache.num_evictable:
+            return None
+        while num_cells > self.num_free_cells and self._cache.evict():
+            pass
+        return self._cache.acquire(tokens)
+
+    def take_back(self, lease: Lease, tokens: list[int]) -> None:
+        """`tokens`: all that the slot holds now; what is new of it is shared."""
+        if len(tokens) > lease.num_cached:
+            self._cache.commit(lease, tokens, self.num_free_cells - len(tokens))
+        self._cache.release(lease)
+
+    def _make_room(self, sequence: Sequence, plan: "_Plan") -> int:
         """Free cells for the sequence, evicting prefixes for what it lacks and preempting for one token.
 
         0 when the sequence itself was preempted, being the last to be served.
         """
-        wanted = 1 if sequence.num_missing == 1 else min(sequence.num_missing, max(budget, 1))
-        while (room := self.num_free_cells - planned) < wanted:
+        wanted = 1 if sequence.num_missing == 1 else min(sequence.num_missing, max(plan.prefill, 1))
+        while (room := self.num_free_cells - plan.num_cells) < wanted:
             if self._cache.evict():
                 continue
             if room > 0:
@@ -144,13 +205,15 @@ class Scheduler:
                 return 0
         return room
 
-    def _chunk(self, sequence: Sequence, budget: int, room: int) -> Chunk:
+    def _chunk(self, sequence: Sequence, plan: "_Plan", room: int) -> Chunk:
         start, missing = sequence.num_computed, sequence.num_missing
         if missing > 1:
-            size = max(min(missing, budget, room), 0)
+            pause = self._stop_before(sequence) or 0
+            upto = pause - start if start < pause else missing
+            size = max(min(missing, plan.prefill, room, upto), 0)
             return Chunk(sequence, start, sequence.tokens[start : start + size], 0, size == missing)
         to_generate = min(sequence.max_tokens - sequence.num_generated, self._limits.n_ctx - len(sequence.tokens))
-        draft = sequence.draft(min(budget, room - 1, to_generate - 1))
+        draft = sequence.draft(min(plan.rows, room - 1, to_generate - 1))
         return Chunk(sequence, start, [sequence.tokens[-1], *draft], len(draft), True)
 
     def _admit(self, planned: int) -> Sequence | None:
@@ -171,6 +234,7 @@ class Scheduler:
             sequence.num_computed = sequence.lease.num_cached
             if sequence.num_cached is None:
                 sequence.num_cached = sequence.num_computed
+                sequence.lease.node.is_hot = True
             self._waiting.remove(sequence)
             self._running.append(sequence)
             self._running.sort(key=lambda each: each.priority)  # stable: by admission within
@@ -192,9 +256,17 @@ class Scheduler:
         """
         for chunk in step.chunks:  # all of them first: sharing, below, asks how many cells are free
             chunk.sequence.num_computed = chunk.start + len(chunk.tokens)
-        return [
-            self._take(chunk, tokens) for chunk, tokens in zip(step.chunks, sampled, strict=True) if chunk.wants_token
-        ]
+        progress = []
+        for chunk, tokens in zip(step.chunks, sampled, strict=True):
+            if chunk.wants_token:
+                progress.append(self._take(chunk, tokens))
+            elif chunk.sequence.num_computed == self._stop_before(chunk.sequence):
+                self._share(chunk.sequence)
+        return progress
+
+    def _stop_before(self, sequence: Sequence) -> int | None:
+        """Where reading a prompt pauses for a checkpoint: one token must be left for whoever asks the same again."""
+        return None if self._limits.is_divisible else sequence.num_prompt - 1
 
     def _take(self, chunk: Chunk, tokens: list[int]) -> Progress:
         sequence, num_accepted = chunk.sequence, len(tokens) - 1
@@ -206,7 +278,7 @@ class Scheduler:
         shown = self._append(sequence, tokens)
         if sequence.finish_reason is not None:
             self._leave(sequence)
-        elif sequence.lease.num_cached < sequence.num_prompt:
+        elif sequence.lease.num_cached < sequence.num_prompt - 1:
             self._share(sequence)
         return Progress(sequence, shown, sequence.finish_reason)
 

@@ -17,7 +17,7 @@ from running import Server, children, serving, wait_until, write_handbook
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 QUESTION = "How long is parental leave?"
-MODULES = ("models.llm.engine", "models.encoder.process", "server.indexing")
+MODULES = ("models.llm.process", "models.encoder.process", "server.indexing")
 BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v0.gguf"
 
 
@@ -77,7 +77,7 @@ def test_saving_still_shows_after_the_indexer_was_killed(own_server: Server) -> 
 
 def test_killing_the_engine_mid_stream_gives_an_error_frame(own_server: Server) -> None:
     wait_until(own_server.is_healthy, 60, "a healthy server")
-    engine = own_server.child("models.llm.engine")
+    engine = own_server.child("models.llm.process")
     assert engine is not None
     body = {
         "model": "reader-v0",

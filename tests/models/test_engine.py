@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from models.llm.engine import Engine
 from models.llm.messages import Delta, Generate, TokenLogprobs
+from models.llm.pace import Pace
 from models.llm.params import SamplingParams
 from models.llm.scheduler import Limits, Scheduler, Step
 from models.llm.sequence import FinishReason, Sequence
@@ -35,7 +36,9 @@ class ScriptedRunner:
 
 
 def make(runner: ScriptedRunner, *, n_slots: int = 2, n_batch: int = 8, n_cells: int = 64) -> Engine:
-    return Engine(Scheduler(Limits(n_slots, 4, n_batch, n_cells, n_ctx=16), frozenset({END})), runner, END)
+    return Engine(
+        Scheduler(Limits(n_slots, 4, n_batch, n_cells, n_ctx=16), frozenset({END})), runner, END, pace=Pace(n_batch)
+    )
 
 
 def request(id: int, *prompt: int, max_tokens: int = 100) -> Generate:

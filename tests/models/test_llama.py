@@ -15,6 +15,7 @@ from models.errors import ModelFileError
 from models.llm.engine import Engine
 from models.llm.llama import LlamaRunner, Vocabulary
 from models.llm.messages import Delta, Generate, TokenLogprobs
+from models.llm.pace import Pace
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.scheduler import Scheduler
 from models.llm.sequence import FinishReason
@@ -48,7 +49,13 @@ def vocabulary() -> Iterator[Vocabulary]:
 def open_engine(n_cells: int = 2 * N_CTX, *, prompt_lookup: bool = True) -> Iterator[Engine]:
     with LlamaRunner(BUILTIN, PARAMS) as runner:
         limits = runner.limits._replace(n_cells=n_cells)
-        yield Engine(Scheduler(limits, runner.end_tokens), runner, min(runner.end_tokens), prompt_lookup=prompt_lookup)
+        yield Engine(
+            Scheduler(limits, runner.end_tokens),
+            runner,
+            min(runner.end_tokens),
+            pace=Pace(limits.n_batch),
+            prompt_lookup=prompt_lookup,
+        )
 
 
 @pytest.fixture(scope="module")
