@@ -12,6 +12,8 @@ at the engine's client (no HTTP); llama-server at its native /completion with to
 import argparse
 import asyncio
 import contextlib
+import functools
+import itertools
 import json
 import os
 import platform
@@ -19,10 +21,12 @@ import random
 import socket
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import httpx
 
@@ -44,6 +48,14 @@ class Run(NamedTuple):
     @property
     def gaps_s(self) -> list[float]:
         return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
+
+
+class Gaps(NamedTuple):
+    """Between tokens of running answers, seconds, and until a prompt that came meanwhile had its first token."""
+
+    p95_s: float
+    longest_s: float
+    first_s: float
 
 
 class Contender(Protocol):
@@ -122,6 +134,7 @@ async def llama_server(binary: Path, model: Path, threads: int, n_ctx: int, slot
         process.wait()
 
 
+T = TypeVar("T")
 Measure = Callable[[Contender], Awaitable[float]]
 
 
@@ -143,7 +156,13 @@ class Bench:
             "decode 8 streams, tokens/s": lambda c: self.decode(c, 8),
             "decode 16 streams, tokens/s": lambda c: self.decode(c, 16),
             "second question over a shared prefix of 1000, s to first token": self.shared_prefix,
-            "inter-token p95 of 4 streams while prompts of 500 arrive, s": self.mixed,
+        }
+
+    def mixed_measures(self) -> dict[str, Callable[[Contender], Awaitable[Gaps]]]:
+        """While prompts come without a pause; and three of them, with pauses."""
+        return {
+            "prompts of 500 without pause": lambda c: self.mixed(c, pause_s=0, num_prompts=5),
+            "3 prompts of 500": lambda c: self.mixed(c, pause_s=0.3, num_prompts=3),
         }
 
     async def prefill(self, contender: Contender) -> float:
@@ -162,13 +181,18 @@ class Bench:
         await contender.generate([*prefix, *self.prompt(20)], 8)
         return (await contender.generate([*prefix, *self.prompt(20)], 2)).first_s
 
-    async def mixed(self, contender: Contender) -> float:
+    async def mixed(self, contender: Contender, *, pause_s: float, num_prompts: int) -> Gaps:
+        """Four answers go on while prompts of 500 tokens come, one after the other."""
         talking = [asyncio.create_task(contender.generate(self.prompt(16), 96)) for _ in range(4)]
-        for _ in range(3):
-            await asyncio.sleep(0.3)
-            await contender.generate(self.prompt(500), 1)
-        gaps = sorted(gap for run in await asyncio.gather(*talking) for gap in run.gaps_s)
-        return gaps[int(len(gaps) * 0.95)]
+        started, first = time.perf_counter(), []
+        for _ in range(num_prompts):
+            await asyncio.sleep(pause_s)
+            first.append((await contender.generate(self.prompt(500), 1)).first_s)
+        elapsed = time.perf_counter() - started
+        runs = await asyncio.gather(*talking)
+        arrivals = [[at for at in run.times if at <= elapsed] for run in runs]
+        gaps = sorted(b - a for times in arrivals for a, b in itertools.pairwise(times))
+        return Gaps(gaps[int(len(gaps) * 0.95)], gaps[-1], statistics.median(first))
 
 
 async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -177,6 +201,13 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     with Vocabulary(options.model) as vocabulary:
         bench, banned = Bench(vocabulary.size, seed=1), sorted(vocabulary.end_tokens)
     params = EngineParams(n_ctx=8192, n_slots=16, n_threads=threads, prompt_lookup=False)
+    results: dict[str, dict[str, float]] = {}
+
+    def report(name: str, figures: dict[str, float]) -> None:
+        results[name] = figures
+        ratio = f"{figures['cloister'] / figures['llama-server']:.2f}" if "llama-server" in figures else ""
+        print(f"| {name} | {' | '.join(f'{value:.4g}' for value in figures.values())} | {ratio} |", flush=True)
+
     async with contextlib.AsyncExitStack() as stack:
         contenders: list[Contender] = [
             Ours(await stack.enter_async_context(open_engine(options.model, params)), banned)
@@ -186,27 +217,64 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             contenders.append(LlamaServer(url, banned))
         for contender in contenders:
             await contender.generate(bench.prompt(32), 8)
-        results = {}
-        print(
-            f"| measure | {' | '.join(contender.name for contender in contenders)} | ratio |\n| --- "
-            + "| --- " * 3
-            + "|"
-        )
+        print(f"| measure | {' | '.join(each.name for each in contenders)} | ratio |\n| --- {'| --- ' * 3}|")
         for name, measure in bench.measures().items():
-            figures = results[name] = await interleaved(measure, contenders, options.rounds)
-            values = [f"{value:.4g}" for value in figures.values()]
-            ratio = f"{figures['cloister'] / figures['llama-server']:.2f}" if options.vs else ""
-            print(f"| {name} | {' | '.join(values)} | {ratio} |", flush=True)
-        return results
+            runs = await interleaved(measure, contenders, options.rounds)
+            report(name, {each: statistics.median(values) for each, values in runs.items()})
+        for name, measure_gaps in bench.mixed_measures().items():
+            gaps = await interleaved(measure_gaps, contenders, options.rounds)
+            for field, what in enumerate(("p95 between tokens", "longest between tokens", "prompt's first token")):
+                report(f"{name}: {what}, s", {n: statistics.median(g[field] for g in each) for n, each in gaps.items()})
+        with busy_neighbour():
+            for streams in (1, 8):
+                runs = await interleaved(functools.partial(bench.decode, streams=streams), contenders, options.rounds)
+                report(
+                    f"decode {streams} streams beside a busy process, tokens/s",
+                    {each: statistics.median(values) for each, values in runs.items()},
+                )
+    for name, seconds in (await disk_cache(options.model, params, banned, bench)).items():
+        report(name, {"cloister": seconds})
+    return results
 
 
-async def interleaved(measure: Measure, contenders: list[Contender], rounds: int) -> dict[str, float]:
-    """Medians; who goes first alternates."""
-    figures: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+@contextlib.contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """A process that keeps one core busy."""
+    process = _start([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def disk_cache(model: Path, params: EngineParams, banned: Sequence[int], bench: "Bench") -> dict[str, float]:
+    """Seconds to the first token of the same 1000 tokens: never seen, in memory, and on disk after a restart."""
+    prompt = bench.prompt(1000)
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_engine(model, params, Path(folder)) as engine:
+            await Ours(engine, banned).generate(bench.prompt(32), 2)
+            cold = (await Ours(engine, banned).generate(prompt, 2)).first_s
+            warm = (await Ours(engine, banned).generate(prompt, 2)).first_s
+        async with open_engine(model, params, Path(folder)) as engine:
+            await Ours(engine, banned).generate(bench.prompt(32), 2)
+            disk = (await Ours(engine, banned).generate(prompt, 2)).first_s
+    return {
+        "prompt of 1000 never seen, s to first token": cold,
+        "the same again, in memory": warm,
+        "the same after a restart, from disk": disk,
+    }
+
+
+async def interleaved(
+    measure: Callable[[Contender], Awaitable[T]], contenders: list[Contender], rounds: int
+) -> dict[str, list[T]]:
+    """Figures by contender; who goes first alternates."""
+    figures: dict[str, list[T]] = {contender.name: [] for contender in contenders}
     for turn in range(rounds):
         for contender in contenders[:: 1 if turn % 2 else -1]:
             figures[contender.name].append(await measure(contender))
-    return {name: statistics.median(values) for name, values in figures.items()}
+    return figures
 
 
 def main() -> None:

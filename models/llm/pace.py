@@ -6,7 +6,7 @@ and 5 s for a large model on two cores. So the engine measures its steps.
 
 from models.llm.scheduler import Step
 
-_LONGEST_S = 0.25  # of a step beside answers: four tokens a second can still be read along
+_LONGEST_S = 0.5  # of a step beside answers; smaller ones read prompts at half the speed and less
 _SMALLEST = 16  # tokens; below this llama.cpp reads prompts at a fraction of its speed
 _FIRST = 32  # tokens, before anything was measured
 _WEIGHT = 0.3  # of the newest measurement
