@@ -5,6 +5,7 @@ ModelError
 ├── ModelFileError           a file that is not the model it should be: missing, truncated, altered
 ├── TemplateError            the model's chat template cannot render these messages
 ├── ContextLengthExceeded    the prompt alone is longer than the model's context
+├── UnknownToken             a prompt has a token that the model does not have
 ├── QueueFull                as many requests as may wait are waiting
 ├── ProcessUnavailable       the process that runs the model is starting, restarting or gone
 └── ProcessFailed            it died, or refused, while this request was in its hands
@@ -41,6 +42,13 @@ class ContextLengthExceeded(ModelError):
         super().__init__(f"prompt of {n_prompt} tokens, context of {n_ctx}")
         self.n_prompt = n_prompt
         self.n_ctx = n_ctx
+
+
+class UnknownToken(ModelError):
+    def __init__(self, token: int, size: int) -> None:
+        super().__init__(f"token {token} of a vocabulary of {size}")
+        self.token = token
+        self.size = size
 
 
 class QueueFull(ModelError):

@@ -20,7 +20,9 @@ from models.errors import (
     ProcessUnavailable,
     QueueFull,
     TemplateError,
+    UnknownToken,
 )
+from models.llm.toolbox import UnenforceableTool
 from server.protocol.errors import ErrorBody, ErrorDetail
 
 _log = logging.getLogger(__name__)
@@ -85,6 +87,11 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(
                 400, f"The model's chat template refused these messages: {reason}", "invalid_value", "messages"
             )
+        case UnenforceableTool(index=index, reason=reason, path=path):
+            where = f"tools[{index}].function.parameters{path.removeprefix('$')}"
+            return _problem(400, f"This tool's schema cannot be enforced: {reason}.", "invalid_value", where)
+        case UnknownToken(token=token, size=size):
+            return _problem(400, f"There is no token {token}; there are 0 to {size - 1}.", "invalid_value", "prompt")
         case CollectionNotFound(name=name, known=known):
             return _problem(
                 404, f"There is no collection {name!r}; there are: {_listed(known)}.", "collection_not_found"

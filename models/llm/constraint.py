@@ -1,6 +1,6 @@
 """What an answer may be."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from models.errors import GrammarError
 from models.llm.sequence import Constraint
@@ -43,16 +43,18 @@ class FailClosed:
         self._end_token = end_token
         self.error: str | None = None
 
-    def after(self, generated: list[int]) -> Collection[int]:
-        return self._guard(lambda: self._grammar.after(generated), [self._end_token])
-
-    def forced(self, generated: list[int], limit: int) -> list[int]:
-        return list(self._guard(lambda: self._grammar.forced(generated, limit), []))
-
-    def _guard(self, ask: Callable[[], Collection[int]], otherwise: list[int]) -> Collection[int]:
+    def after(self, generated: list[int]) -> Collection[int] | None:
         if self.error is None:
             try:
-                return ask()
+                return self._grammar.after(generated)
             except GrammarError as error:
                 self.error = str(error)
-        return otherwise
+        return [self._end_token]
+
+    def forced(self, generated: list[int], limit: int) -> list[int] | None:
+        if self.error is None:
+            try:
+                return self._grammar.forced(generated, limit)
+            except GrammarError as error:
+                self.error = str(error)
+        return []

@@ -16,13 +16,20 @@ class Detokenizer:
         self._stop = [s for s in stop if s]
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._held = ""
+        self.decoded = ""  # by the last tokens fed, whatever was held back of it
         self.is_stopped = False
+
+    @property
+    def num_held(self) -> int:
+        """Characters that are held back."""
+        return 0 if self.is_stopped else len(self._held)
 
     def feed(self, tokens: Iterable[int], *, final: bool = False) -> str:
         """The text these tokens make certain; everything held back, when `final`."""
         if self.is_stopped:
             return ""
-        self._held += self._decode(b"".join(map(self._piece, tokens)), final)
+        self.decoded = self._decode(b"".join(map(self._piece, tokens)), final)
+        self._held += self.decoded
         found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:  # what ends first, as if the text had come character by character
             self.is_stopped = True

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from models.errors import GrammarError
 from models.llm.json_schema import LIMITS, Budget, Schema, check_regex, compile_error, encode
+from models.llm.trigger import Trigger
 
 _MAX_FORCED = 1024  # bytes tokenized ahead
 _MAX_TOKEN = 64  # bytes; only the last tokens of what was cut off ahead could be others without the cut
+MAX_CALLS = 16  # in one answer: small models know no end
 _LOCATING = 0.2  # seconds spent on finding which part of a refused schema is to blame
 
 
@@ -45,8 +47,9 @@ class Tool(msgspec.Struct, frozen=True):
 class ToolForm(msgspec.Struct, frozen=True):
     """How a model writes calls: `opening`, calls with `separator` between them, `closing`. Here as Hermes and Qwen do.
 
-    A call is `before`, the tool's name escaped as in a JSON string, `between`, the arguments, `after`. Names of the
-    vocabulary's control tokens stand for those tokens: these texts are the server's, never a request's.
+    A call is `before`, the tool's name escaped as in a JSON string, `between`, where `NAME` stands for it once more,
+    the arguments, `after`. Names of the vocabulary's control tokens stand for those tokens: these texts are the
+    server's, never a request's.
     """
 
     opening: str = ""
@@ -58,14 +61,33 @@ class ToolForm(msgspec.Struct, frozen=True):
 
 
 class ToolCalls(msgspec.Struct, tag=True, frozen=True):
-    """One call of one of these tools, or with `parallel` one or several."""
+    """One call of one of these tools, with `parallel` up to `MAX_CALLS`; or, where there is one, a text of that form.
+
+    With a `trigger`, which the form begins with, nothing is constrained until the trigger has been generated outside of
+    reasoning. For that it must be `Framed`.
+    """
 
     tools: tuple[Tool, ...]
     form: ToolForm = ToolForm()
     parallel: bool = False
+    otherwise: JsonSchema | JsonObject | None = None
+    trigger: str = ""
 
 
-Constraint = JsonSchema | JsonObject | Regex | ToolCalls
+class Framed(msgspec.Struct, tag=True, frozen=True):
+    """An answer with what the model itself writes around it: reasoning before it, and the scaffold `lead`.
+
+    These texts are the server's, as in `ToolForm`.
+    """
+
+    answer: JsonSchema | JsonObject | ToolCalls
+    thinking: tuple[str, str] | None = None  # where reasoning begins and ends
+    is_thinking: bool = False  # the prompt has begun it; else the answer may
+    rejoin: str = ""  # scaffold between reasoning and answer
+    lead: str = ""
+
+
+Constraint = JsonSchema | JsonObject | Regex | ToolCalls | Framed
 
 
 def check(constraint: Constraint) -> None:
@@ -80,19 +102,21 @@ class _Source:
 
     def __init__(self, constraint: Constraint, control: Mapping[str, int]) -> None:
         self._control = control
-        self._schemas: dict[str, Schema] = {}  # by name of the tool
+        self._schemas: dict[str, Schema] = {}  # by name of the tool, "" for the answer itself
+        self._rules: list[str] = []
+        self._budget = Budget()
         self.control_tokens: set[int] = set()  # those it asks for
-        match constraint:
-            case JsonSchema(text):
-                self.text = self._json(text)
-            case JsonObject():
-                self.text = self._json('{"type": "object"}')
-            case Regex(pattern):
-                Budget().take_text(pattern, "")
-                check_regex(pattern, "")
-                self.text = LLMatcher.grammar_from_regex(regex_to_lark(pattern, "dw"))
-            case ToolCalls(tools, form, parallel):
-                self.text = self._calls(tools, form, parallel)
+        if isinstance(constraint, Regex):
+            self._budget.take_text(constraint.pattern, "")
+            check_regex(constraint.pattern, "")
+            self.text = LLMatcher.grammar_from_regex(regex_to_lark(constraint.pattern, "dw"))
+            return
+        framed = constraint if isinstance(constraint, Framed) else Framed(constraint)
+        start = self._frame(framed, self._answer(framed.answer))
+        grammars: list[dict[str, Any]] = [{"lark_grammar": "\n".join([f"start: {start}", *self._rules])}]
+        for i, schema in enumerate(self._schemas.values()):
+            grammars.append({"name": f"schema{i}", "json_schema": schema.document()})
+        self.text = encode({"grammars": grammars})
 
     def explain(self, message: str) -> GrammarError:
         """The error for what the compiler said."""
@@ -104,35 +128,68 @@ class _Source:
                 return GrammarError(f"tool {name!r}: {text}" if name else text, path)
         return GrammarError(text)
 
-    def _json(self, text: str) -> str:
-        schema = self._schemas[""] = Schema(text, Budget())
-        return encode({"grammars": [{"json_schema": schema.document()}]})
+    def _answer(self, constraint: JsonSchema | JsonObject | ToolCalls) -> str:
+        match constraint:
+            case JsonSchema(text):
+                return self._json(text)
+            case JsonObject():
+                return self._json('{"type": "object"}')
+            case ToolCalls():
+                calls = self._calls(constraint)
+                return f"({calls}) | {self._answer(constraint.otherwise)}" if constraint.otherwise else calls
 
-    def _calls(self, tools: tuple[Tool, ...], form: ToolForm, parallel: bool) -> str:
-        budget = Budget()
-        for tool in tools:
+    def _frame(self, framed: Framed, answer: str) -> str:
+        answer = f"{self._literal(framed.lead)} ({answer})" if framed.lead else answer
+        if not framed.thinking or (isinstance(framed.answer, ToolCalls) and framed.answer.trigger):
+            return answer
+        begin, end = framed.thinking
+        thought = f"{self._up_to(end)} {self._literal(framed.rejoin)} GAP"
+        self._rules.append(r"GAP: /[ \n]{0,4}/")
+        thought = thought if framed.is_thinking else f"({self._literal(begin)} {thought})?"
+        return f"{thought} ({answer})"
+
+    def _up_to(self, end: str) -> str:
+        """Any text that ends with this, which begins with the name of a control token or has none in it."""
+        self._rules.append(r"ANYTHING: /(.|\n)*/")
+        literal = self._literal(end)
+        if literal.startswith("<"):
+            return f"ANYTHING {literal}"
+        self._rules.append(f"up_to[lazy]: ANYTHING {literal}")
+        return "up_to"
+
+    def _json(self, text: str) -> str:
+        self._schemas[""] = Schema(text, self._budget)
+        return f"@schema{len(self._schemas) - 1}"
+
+    def _calls(self, asked: ToolCalls) -> str:
+        for tool in asked.tools:
             if not tool.name or tool.name in self._schemas:
                 raise GrammarError(f"tool {tool.name!r}: a name of its own is expected")
-            budget.take_text(tool.name, "")
+            self._budget.take_text(tool.name, "")
             try:
-                self._schemas[tool.name] = Schema(tool.parameters, budget, object_only=True)
+                self._schemas[tool.name] = Schema(tool.parameters, self._budget, object_only=True)
             except GrammarError as error:
                 raise GrammarError(f"tool {tool.name!r}: {error.reason}", error.path) from error
-        if not tools:
+        if not asked.tools:
             raise GrammarError("no tools to call")
-        more = f"({self._literal(form.separator)} call)*" if parallel else ""
-        rules = [
-            f"start: {self._literal(form.opening)} call {more} {self._literal(form.closing)}",
-            "call: " + " | ".join(f"call{i}" for i in range(len(tools))),
-        ]
-        for i, tool in enumerate(tools):
+        form = asked.form
+        self._call_rules("call", form.before, asked)
+        more = f"({self._literal(form.separator)} call){{0,{MAX_CALLS - 1}}}" if asked.parallel else ""
+        opening, first = self._literal(form.opening), "call"
+        if asked.trigger and form.opening:
+            opening = f"{self._up_to(asked.trigger)} {self._literal(form.opening.removeprefix(asked.trigger))}"
+        elif asked.trigger:
+            opening, first = self._up_to(asked.trigger), "first"
+            self._call_rules("first", form.before.removeprefix(asked.trigger), asked)
+        return f"{opening} {first} {more} {self._literal(form.closing)}"
+
+    def _call_rules(self, rule: str, before: str, asked: ToolCalls) -> None:
+        options = []
+        for i, tool in enumerate(asked.tools):
             name = json.dumps(json.dumps(tool.name, ensure_ascii=False)[1:-1], ensure_ascii=False)
-            head = f"{self._literal(form.before)} {name} {self._literal(form.between)}"
-            rules.append(f"call{i}: {head} @arguments{i} {self._literal(form.after)}")
-        grammars: list[dict[str, Any]] = [{"lark_grammar": "\n".join(rules)}]
-        for i, schema in enumerate(self._schemas.values()):
-            grammars.append({"name": f"arguments{i}", "json_schema": schema.document()})
-        return encode({"grammars": grammars})
+            parts = [self._literal(part) for part in (before, *asked.form.between.split("NAME"))]
+            options.append(f"{f' {name} '.join(parts)} @schema{i} {self._literal(asked.form.after)}")
+        self._rules.append(f"{rule}: " + " | ".join(options))
 
     def _literal(self, text: str) -> str:
         """Exactly this text, with control tokens where their names are."""
@@ -211,6 +268,7 @@ class GrammarTokenizer:
         self.end_tokens = np.array(ends, dtype=np.intp)
         names = {token: pieces.tokens[token].decode(errors="replace") for token in pieces.special_token_ids}
         self.control = {name: token for token, name in names.items() if name and token not in vocabulary.end_tokens}
+        self.pieces = pieces.tokens
         self._is_plain = np.ones(self.size, dtype=np.bool_)
         self._is_plain[pieces.special_token_ids] = False
         self._is_plain[ends] = True
@@ -237,18 +295,24 @@ class Grammar:
         self._usable = tokenizer.usable(source.control_tokens)
         self._mask = allocate_token_bitmask(1, tokenizer.size)
         self._consumed: list[int] = []
+        self._unfit: list[int] | None = None  # with which no call begins although the trigger is there
+        self._trigger: Trigger | None = None
         if self._matcher.is_error():
             raise source.explain(self._matcher.get_error())
         self.after([])
+        framed = constraint if isinstance(constraint, Framed) else Framed(JsonObject())
+        if isinstance(framed.answer, ToolCalls) and framed.answer.trigger:
+            self._trigger = Trigger(tokenizer.pieces, framed.answer.trigger, framed.thinking, framed.is_thinking)
 
-    def after(self, generated: list[int]) -> NDArray[np.intp]:
-        """The tokens that may follow; the end tokens once the answer is complete. Never empty.
+    def after(self, generated: list[int]) -> NDArray[np.intp] | None:
+        """The tokens that may follow; the end tokens once the answer is complete. Never empty; None: any.
 
         Raises `GrammarError` when going on takes more than the limits, or `generated` is not what it allowed.
         """
         if generated and generated[-1] in self._tokenizer.end_tokens:
             return self._tokenizer.end_tokens
-        self._follow(generated)
+        if not self._has_begun(generated):
+            return None
         if self._matcher.is_stopped():
             return self._tokenizer.end_tokens
         fill_next_token_bitmask(self._matcher, self._mask)
@@ -259,16 +323,38 @@ class Grammar:
             raise GrammarError("nothing can follow")
         return allowed
 
-    def forced(self, generated: list[int], limit: int) -> list[int]:
-        """The next tokens, at most `limit`, as far as there is only one way to go on. Raises as `after`."""
+    def forced(self, generated: list[int], limit: int) -> list[int] | None:
+        """The next tokens, at most `limit`, as far as there is only one way to go on; None: any may come.
+
+        Raises as `after`.
+        """
         if limit <= 0 or (generated and generated[-1] in self._tokenizer.end_tokens):
             return []
-        self._follow(generated)
+        if not self._has_begun(generated):
+            return None
         if self._matcher.is_stopped():
             return []
         tokens = self._matcher.compute_ff_tokens()
         self._check()
         return tokens[:limit]
+
+    def _has_begun(self, generated: list[int]) -> bool:
+        """Brings the matcher to where these tokens lead; not, if the trigger is not among them."""
+        if self._trigger is None:
+            self._follow(generated)
+            return True
+        span = self._trigger.span(generated)
+        if span is None or generated[: span[1]] == self._unfit:
+            return False
+        opening = generated[slice(*span)]
+        if self._consumed[: len(opening)] != opening:
+            try:
+                self._follow(opening)
+            except GrammarError:  # the token that completes the trigger brought text that no call goes on with
+                self._unfit = generated[: span[1]]
+                return False
+        self._follow(generated[span[0] :])
+        return True
 
     def _follow(self, generated: list[int]) -> None:
         """Brings the matcher to where these tokens lead."""

@@ -1,28 +1,29 @@
-"""A chat model as the server uses it: text in, text out; the weights are in another process.
+"""A chat model as the server uses it: conversations in, events or text out; the weights are in another process.
 
-Templates, tokenizing, detokenizing and stop strings run here, off the engine's thread.
+Templates, tokenizing, detokenizing, stop strings and the reading of calls run here, off the engine's thread.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, Self
 
-from models.errors import ContextLengthExceeded
+from models.errors import ContextLengthExceeded, UnknownToken
 from models.llm.chat_template import CHATML, ChatMessage, ChatTemplate
 from models.llm.client import EngineClient
 from models.llm.detokenizer import Detokenizer
-from models.llm.grammar import Constraint
+from models.llm.grammar import Constraint, Framed, JsonObject, JsonSchema
 from models.llm.llama import Vocabulary
+from models.llm.messages import Delta, TokenLogprobs
 from models.llm.params import SamplingParams
+from models.llm.prompt import Prompt, PromptTokenizer
+from models.llm.scored import ScoredToken, TokenTrail, candidate
 from models.llm.sequence import FinishReason
+from models.llm.tool_calls import Parser
+from models.llm.toolbox import TokenNames, Toolbox
+from models.llm.turn import TextDelta, Turn, TurnEvent
 
-
-class TextDelta(NamedTuple):
-    text: str
-    num_tokens: int
-    finish_reason: FinishReason | None
-    num_cached: int  # tokens of the prompt that needed no computing
+__all__ = ["LanguageModel", "Prompt", "TextDelta"]
 
 
 class LanguageModel:
@@ -33,33 +34,100 @@ class LanguageModel:
         self.name = name
         self._engine = engine
         self._vocabulary = Vocabulary(path)
+        self._tokenize = PromptTokenizer(self._vocabulary)
         self._template = ChatTemplate(
             self._vocabulary.chat_template or CHATML,
-            bos=self._token_name(self._vocabulary.bos),
-            eos=self._token_name(self._vocabulary.eos),
+            bos=self.piece(self._vocabulary.bos),
+            eos=self.piece(self._vocabulary.eos),
+        )
+        self._syntax = self._template.syntax
+        self._markers = self._control_markers()
+        self._names = TokenNames(
+            frozenset(map(self.piece, self._vocabulary.end_tokens)),
+            frozenset(name.decode() for name in self._markers.values()),
         )
 
-    def _token_name(self, token: int) -> str:
-        return self._vocabulary.piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+    def _control_markers(self) -> dict[int, bytes]:
+        """Control tokens with which the model marks calls and reasoning: in its turns they are text."""
+        markers = {}
+        for name in self._syntax.control_markers:
+            tokens = self._vocabulary.tokenize(name, parse_special=True)
+            if len(tokens) == 1 and not self._vocabulary.piece(tokens[0]):
+                markers[tokens[0]] = name.encode()
+        return markers
 
     @property
     def n_ctx(self) -> int:
         """Tokens of one conversation, the answer included; known once the engine runs."""
         return self._engine().hello.n_ctx
 
-    def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """The conversation as tokens, control tokens from the template alone. Raises `TemplateError`."""
-        segments = self._template.render(messages)
-        tokens: list[int] = []
-        for text, is_content in segments:
-            tokens += self._vocabulary.tokenize(text, parse_special=not is_content)
-        if self._vocabulary.adds_bos and tokens[:1] != [self._vocabulary.bos]:
-            tokens.insert(0, self._vocabulary.bos)
-        return tokens
+    def prompt(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Prompt:
+        """The conversation as tokens, control tokens from the template alone. Raises `TemplateError`.
+
+        `tools` are OpenAI function tools; a template that has no place for them gets them in the system message.
+        `options` are the template's own variables.
+        """
+        segments = self._template.render(messages, tools, options=options)
+        end = "" if not segments or segments[-1].is_content else segments[-1].text
+        return Prompt(self._tokenize(segments), self._syntax.starts_in_reasoning(end))
 
     def piece(self, token: int) -> str:
-        """A token as text, control tokens by name: for tests and explanations."""
-        return self._token_name(token)
+        """A token as text, control tokens by name; "" for none."""
+        return self._vocabulary.piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+
+    def constraint(
+        self, prompt: Prompt, toolbox: Toolbox | None = None, form: JsonSchema | JsonObject | None = None
+    ) -> Constraint | None:
+        """What a turn behind this prompt is held to: calls of the tools, else the form. It may reason first.
+
+        Compiles what it has not seen before. Raises `UnenforceableTool`.
+        """
+        calls = toolbox and toolbox.constraint(self._syntax, self._names, form)
+        answer = calls or form
+        if answer is None:
+            return None
+        family, thinking = self._syntax.family, self._syntax.thinking
+        return Framed(
+            answer,
+            (thinking.begin, thinking.end) if thinking else None,
+            prompt.is_reasoning,
+            family.rejoin,
+            "" if calls else family.answer_lead,
+        )
+
+    async def turn(
+        self,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        *,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        toolbox: Toolbox | None = None,
+        choices: Sequence[str] = (),
+        constraint: Constraint | None = None,
+    ) -> AsyncGenerator[list[TurnEvent], None]:
+        """The answer's events as they are certain, of every step, were it none; a `TurnEnd` is the last. Closing the
+        generator cancels the work. Raises what `generate` does."""
+        tools = toolbox.callable_tools if toolbox else ()
+        must_call = toolbox is not None and toolbox.choice == "required"
+        turn = Turn(Parser(self._syntax, bool(tools), prompt.is_reasoning, tools, must_call=must_call))
+        deltas = self.generate(
+            prompt.tokens,
+            sampling,
+            max_tokens=max_tokens,
+            stop=stop,
+            choices=choices,
+            constraint=constraint,
+            has_markers=True,
+        )
+        async with contextlib.aclosing(deltas):
+            async for delta in deltas:
+                yield turn.feed(delta)
 
     async def generate(
         self,
@@ -70,28 +138,38 @@ class LanguageModel:
         stop: Sequence[str] = (),
         choices: Sequence[str] = (),
         constraint: Constraint | None = None,
+        has_markers: bool = False,
     ) -> AsyncGenerator[TextDelta, None]:
         """Text as it is made; the last delta has the finish reason. Closing the generator cancels the work.
 
         `max_tokens` None: as far as the context goes. With `choices` the answer is one of them, with `constraint` it
-        is of that form. Raises `ContextLengthExceeded`, `QueueFull`, `ProcessUnavailable`, `ProcessFailed`.
+        is of that form; with `has_markers` the text is for a `Turn`. Raises `ContextLengthExceeded`, `UnknownToken`,
+        `QueueFull`, `ProcessUnavailable`, `ProcessFailed`.
         """
         engine = self._engine()
         room = engine.hello.n_ctx - len(prompt)
         if room <= 0:
             raise ContextLengthExceeded(len(prompt), engine.hello.n_ctx)
-        text = Detokenizer(self._vocabulary.piece, stop)
+        for token in (min(prompt), max(prompt)):
+            if not 0 <= token < self._vocabulary.size:  # it would fail the whole batch that it is in
+                raise UnknownToken(token, self._vocabulary.size)
+        text = _Text(Detokenizer(self._marked_piece if has_markers else self._vocabulary.piece, stop), self._piece)
         allowed = [self._vocabulary.tokenize(choice, parse_special=False) for choice in choices]
         deltas = engine.generate(
             prompt, min(max_tokens or room, room), sampling, choices=allowed or None, constraint=constraint
         )
         async with contextlib.aclosing(deltas):
             async for delta in deltas:
-                piece = text.feed(delta.tokens, final=delta.is_last)
-                finish_reason = FinishReason.STOP if text.is_stopped else delta.finish_reason
-                yield TextDelta(piece, len(delta.tokens), finish_reason, delta.num_cached)
+                for piece in text.feed(delta):
+                    yield piece
                 if text.is_stopped:
                     return
+
+    def _piece(self, token: int) -> bytes:
+        return self._vocabulary.piece(token, special=True)
+
+    def _marked_piece(self, token: int) -> bytes:
+        return self._markers.get(token) or self._vocabulary.piece(token)
 
     def close(self) -> None:
         self._vocabulary.close()
@@ -101,3 +179,37 @@ class LanguageModel:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Text:
+    """The text of one answer, with its tokens if their log probabilities are told."""
+
+    def __init__(self, detokenizer: Detokenizer, piece: Callable[[int], bytes]) -> None:
+        self._detokenizer = detokenizer
+        self._piece = piece
+        self._trail = TokenTrail()
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._detokenizer.is_stopped
+
+    def feed(self, delta: Delta) -> Iterator[TextDelta]:
+        """In one piece, or token by token, so that each stays with its text."""
+        if not delta.logprobs:
+            yield self._piece_of(delta, delta.tokens, delta.is_last)
+            return
+        last = len(delta.tokens) - 1
+        for at, told in enumerate(delta.logprobs):
+            yield self._piece_of(delta, [told.token], delta.is_last and at == last, told)
+            if self.is_stopped:
+                return
+
+    def _piece_of(self, delta: Delta, tokens: list[int], is_last: bool, told: TokenLogprobs | None = None) -> TextDelta:
+        text = self._detokenizer.feed(tokens, final=is_last)
+        if told:
+            top = tuple(candidate(self._piece(token), logprob) for token, logprob in told.top)
+            chosen = candidate(self._piece(told.token), told.logprob)
+            self._trail.push([ScoredToken(self._detokenizer.decoded, chosen, top)])
+        scored = self._trail.take(text, self._detokenizer.num_held)
+        finish_reason = FinishReason.STOP if self.is_stopped else delta.finish_reason if is_last else None
+        return TextDelta(text, len(tokens), finish_reason, delta.num_cached, scored)

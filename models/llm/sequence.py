@@ -10,10 +10,10 @@ from models.llm.prefix_cache import Lease
 
 
 class Constraint(Protocol):
-    """What an answer may be: `Choices`, or a `Grammar`. Both methods depend on `generated` alone."""
+    """What an answer may be: `Choices`, or a `Grammar`. Both methods depend on `generated` alone; None: anything."""
 
-    def after(self, generated: list[int]) -> Collection[int]: ...
-    def forced(self, generated: list[int], limit: int) -> list[int]: ...
+    def after(self, generated: list[int]) -> Collection[int] | None: ...
+    def forced(self, generated: list[int], limit: int) -> list[int] | None: ...
 
 
 class FinishReason(StrEnum):
@@ -62,6 +62,7 @@ class Sequence:
         self.lease: Lease | None = None
         self.finish_reason: FinishReason | None = None
         self._lookup = PromptLookup(self.tokens) if drafts else None
+        self._is_guess = False  # the last draft
 
     @property
     def num_missing(self) -> int:
@@ -76,13 +77,15 @@ class Sequence:
         """At most `limit` tokens that may come next: what the constraint leaves no choice about, else a lookup."""
         if limit <= 0:
             return []
-        if self.constraint is not None:
-            return self.constraint.forced(self.tokens[self.num_prompt :], limit)
+        forced = None if self.constraint is None else self.constraint.forced(self.tokens[self.num_prompt :], limit)
+        self._is_guess = forced is None
+        if forced is not None:
+            return forced
         return self._lookup.propose(limit) if self._lookup else []
 
     def learn(self, num_proposed: int, num_accepted: int) -> None:
         """How a draft fared."""
-        if num_proposed and self._lookup and self.constraint is None:
+        if num_proposed and self._lookup and self._is_guess:
             self._lookup.learn(num_proposed, num_accepted)
 
     def allowed(self, accepted: list[int]) -> Collection[int] | None:

@@ -68,6 +68,11 @@ class Syntax:
         """Whether the model's text begins within reasoning, behind a prompt whose scaffold ends like this."""
         return self.thinking is not None and prompt_end.rstrip().endswith(self.thinking.begin.rstrip())
 
+    @cached_property
+    def trigger(self) -> str:
+        """What a call begins with, where what follows is always the form in which calls are forced; else ""."""
+        return self.family.trigger
+
     def forced_call(self, name: str) -> ForcedCall:
         """For constrained decoding. A prompt that ends within reasoning wants the reasoning's end first."""
         return self.family.forced.named(name)
@@ -102,22 +107,34 @@ class Parser:
         tools_allowed: bool = True,
         starts_in_reasoning: bool = False,
         tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        must_call: bool = False,
     ) -> None:
         """`tools` are the request's OpenAI function tools: they type arguments whose text does not, and where a call
-        has no marker, only a name among them makes one."""
+        has no marker, only a name among them makes one. `must_call`: the text is constrained to be calls."""
         self._family = syntax.family
         self._thinking = syntax.thinking
         self._formats = syntax.family.formats if tools_allowed else ()
         self._tools = Tools(tools)
+        self._must_call = must_call
         self._reader = Reader()
+        self._is_cut = False
+        self.is_reasoning = starts_in_reasoning and self._thinking is not None
         self._space = ""  # let out only if content follows
         self._has_content = False
         self._is_behind_block = False  # reasoning or a call, with no content after it yet
         self._num_calls = 0
         self._flow = self._run(starts_in_reasoning)
 
-    def feed(self, text: str, *, final: bool = False) -> list[Event]:
-        """What this text makes certain; everything held back, when `final`."""
+    @property
+    def num_held(self) -> int:
+        """Characters that are held back."""
+        return len(self._reader.text) + len(self._space)
+
+    def feed(self, text: str, *, final: bool = False, is_cut: bool = False) -> list[Event]:
+        """What this text makes certain; everything held back, when `final`. Half a call is content, but nothing where
+        it `is_cut`: the model had no room to finish it."""
+        self._is_cut = is_cut
         self._reader.feed(text, final=final)
         events: list[Event] = []
         for event in self._flow:
@@ -141,8 +158,9 @@ class Parser:
                 self._cut(len(marker))
             elif not (yield from self._calls([form for form in self._formats if marker in form.begins])):
                 yield from self._let_out(Content, self._cut(len(marker)))
-        if self._space and not self._is_behind_block:
-            yield Content(self._space)
+        space, self._space = self._space, ""
+        if space and not self._is_behind_block:
+            yield Content(space)
 
     @property
     def _may_think(self) -> bool:
@@ -170,6 +188,7 @@ class Parser:
 
     def _reasoning(self, thinking: Thinking) -> Flow:
         space, self._space = self._space * self._has_content, ""
+        self.is_reasoning = True
         yield from self._reader.skip_space()
         yield from self._reader.take(thinking.begin)
         yield from self._reader.skip_space()
@@ -180,9 +199,11 @@ class Parser:
             self._cut(len(thinking.end))
         self._space = space
         self._is_behind_block = True
+        self.is_reasoning = False
 
     def _calls(self, formats: Sequence[CallFormat]) -> Generator[Event | None, None, bool]:
         """Whether the text began with a call in one of these formats."""
+        self._reader.is_exhausted = False
         for form in formats:
             num_before = self._num_calls
             self._reader.at = 0
@@ -196,9 +217,16 @@ class Parser:
                 return True
             except Malformed:
                 self._reader.at = 0
+                if self._is_unfinished(form):
+                    self._cut(len(self._reader.text))
+                    self._space = ""
+                    return True
                 if self._num_calls > num_before:
                     return True  # and what follows the last call is content
         return False
+
+    def _is_unfinished(self, form: CallFormat) -> bool:
+        return self._is_cut and self._reader.is_exhausted and (bool(form.begins) or self._must_call)
 
     def _call(self, call: Call) -> Flow:
         self._reader.commit()

@@ -24,6 +24,11 @@ class MarkerFilter:
         self._length = 0  # of the text given out
         self.citations: list[Citation] = []
 
+    @property
+    def num_held(self) -> int:
+        """Characters that are held back."""
+        return len(self._held)
+
     def feed(self, text: str, *, final: bool = False) -> str:
         self._held += text
         out: list[str] = []

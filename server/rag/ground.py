@@ -8,7 +8,7 @@ from index.types import Passage
 from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
 from models.llm.chat_template import ChatMessage
-from models.llm.language_model import LanguageModel
+from models.llm.language_model import LanguageModel, Prompt
 from server.rag.brief import briefs
 from server.rag.prompts import SYSTEM, Source, user_turn
 from server.rag.quotes import quotes
@@ -17,10 +17,13 @@ _FLOOR = 0.25  # cosine; below it no sentence of a passage has to do with the qu
 _ANSWER_TOKENS = 256  # room for an answer whose length the client leaves open
 
 
-class Grounded(NamedTuple):
-    """`prompt` in tokens, the sources in it by number, and the answers allowed: none named, any."""
+Render = Callable[[Sequence[ChatMessage]], Prompt]
 
-    prompt: list[int]
+
+class Grounded(NamedTuple):
+    """The sources in the prompt by number, and the answers allowed to a model that quotes: none named, any."""
+
+    prompt: Prompt
     sources: dict[int, Source]
     choices: Sequence[str]
 
@@ -49,14 +52,21 @@ class Grounder:
         return await self._retriever().search(question, self._encoder(), k, collections)
 
     async def ground(
-        self, messages: Sequence[ChatMessage], collections: Sequence[str] | None, max_tokens: int | None
+        self,
+        messages: Sequence[ChatMessage],
+        collections: Sequence[str] | None,
+        max_tokens: int | None,
+        render: Render,
     ) -> Grounded:
-        """The last message, the user's, with passages before it. Raises what `search` does, `ContextLengthExceeded`
-        when the conversation is too long without any passage, and `TemplateError`."""
+        """The last message, the user's, with passages before it, rendered.
+
+        Raises what `search` does, `ContextLengthExceeded` when the conversation is too long without any passage, and
+        `TemplateError`.
+        """
         question = messages[-1].content
         passages = await self.search(question, collections, self._top_k) if question.strip() else []
         sources = await self._sources(question, passages)
-        return self._fit(messages, sources, max_tokens)
+        return self._fit(messages, sources, max_tokens, render)
 
     async def _sources(self, question: str, passages: list[Passage]) -> list[Source]:
         if not self._brief or not passages:
@@ -67,17 +77,20 @@ class Grounder:
         told.sort(key=lambda each: -(each[0].score + each[2]))
         return [Source(number, passage, text) for number, (passage, text, _) in enumerate(told, 1)]
 
-    def _fit(self, messages: Sequence[ChatMessage], sources: list[Source], max_tokens: int | None) -> Grounded:
+    def _fit(
+        self, messages: Sequence[ChatMessage], sources: list[Source], max_tokens: int | None, render: Render
+    ) -> Grounded:
         """Drops the weakest passages until prompt and answer fit; a user's turn is never dropped."""
         n_ctx = self._language_model.n_ctx
         room = n_ctx - min(max_tokens or _ANSWER_TOKENS, n_ctx // 2)
         for count in range(len(sources), -1, -1):
             kept = sources[:count]
-            prompt = self._language_model.prompt(_with_sources(messages, kept))
-            if len(prompt) <= room or (not kept and len(prompt) < n_ctx):
+            prompt = render(_with_sources(messages, kept))
+            size = len(prompt.tokens)
+            if size <= room or (not kept and size < n_ctx):
                 choices = quotes(kept) if kept and self._quotes_only else ()
                 return Grounded(prompt, {source.number: source for source in kept}, choices)
-        raise ContextLengthExceeded(len(prompt), n_ctx)
+        raise ContextLengthExceeded(size, n_ctx)
 
 
 def _with_sources(messages: Sequence[ChatMessage], sources: Sequence[Source]) -> list[ChatMessage]:

@@ -14,7 +14,9 @@ import pytest
 from models.catalog import resolve_chat
 from models.errors import GrammarError
 from models.llm.grammar import (
+    MAX_CALLS,
     Constraint,
+    Framed,
     Grammar,
     GrammarTokenizer,
     JsonObject,
@@ -286,6 +288,100 @@ def test_a_form_may_ask_for_control_tokens_and_a_name_may_not(builtin: Model) ->
     assert generated[0] == builtin.token("<|pad|>") == 0 and generated[-1] == builtin.token("<|assistant|>")
     assert builtin.is_text(generated[1:-1])
     assert json.loads(builtin.text(generated)) == [{"tool": "<|system|>", "with": {"name": "cat"}}]
+
+
+# What stands before and beside an answer
+
+
+WAITING = Framed(ToolCalls((Tool("get", json.dumps(CITY)),), trigger="<tool_call>"), ("<think>", "</think>"))
+
+
+def tokens(model: Model, text: str) -> list[int]:
+    """Letter by letter as far as possible, so that no token is more than it should be."""
+    return [token for letter in text for token in model.vocabulary.tokenize(letter, parse_special=False)]
+
+
+def test_text_is_free_until_a_call_begins(builtin: Model) -> None:
+    grammar = Grammar(builtin.tokenizer, WAITING)
+    said = tokens(builtin, "I will look. <tool_cal")
+    for size in range(len(said) + 1):
+        assert grammar.after(said[:size]) is None
+        assert grammar.forced(said[:size], 8) is None
+    begun = [*said, *tokens(builtin, "l>")]
+    forced = grammar.forced(begun, 50)
+    assert forced is not None
+    assert builtin.text(forced).startswith('\n{"name": "get", "arguments": {"city": "')
+    assert grammar.after(said) is None  # a guess that was taken back
+
+
+def test_a_call_that_waited_is_of_the_schema_and_then_the_answer_ends(builtin: Model) -> None:
+    grammar = Grammar(builtin.tokenizer, WAITING)
+    text = '<tool_call>\n{"name": "get", "arguments": {"city": "Bern"}}\n</tool_call>'
+    generated = tokens(builtin, f"Yes. {text}")
+    assert set(np.asarray(grammar.after(generated)).tolist()) == builtin.ends
+    with pytest.raises(GrammarError):
+        grammar.after(tokens(builtin, "Yes. " + text.replace("Bern", "Oslo")))
+
+
+def test_a_call_in_reasoning_is_thought_of_only(builtin: Model) -> None:
+    grammar = Grammar(builtin.tokenizer, WAITING)
+    thought = tokens(builtin, "<think>maybe <tool_call> it</think>")
+    assert grammar.after(thought) is None
+    assert grammar.after([*thought, *tokens(builtin, "so <tool_call>")]) is not None
+
+
+def test_text_behind_a_trigger_with_which_no_call_goes_on_stays_free(builtin: Model) -> None:
+    """The token that completes the trigger brought more with it."""
+    joined = next(t for t in range(builtin.vocabulary.size) if re.fullmatch(rb"a[b-z]+", builtin.vocabulary.piece(t)))
+    trigger = "a"
+    form = ToolForm("", "a!", "", "")
+    grammar = Grammar(builtin.tokenizer, Framed(ToolCalls((Tool("get"),), form, trigger=trigger)))
+    assert grammar.after([joined]) is None
+    assert grammar.forced([joined], 4) is None
+    assert grammar.after([joined, *tokens(builtin, " b")]) is None
+    assert grammar.after(tokens(builtin, "a")) is not None
+
+
+THINKING = ("<think>", "</think>")
+
+
+@pytest.mark.parametrize("is_thinking", [False, True])
+def test_reasoning_may_come_before_a_form(builtin: Model, is_thinking: bool) -> None:
+    framed = Framed(schema({"const": 7}), THINKING, is_thinking)
+    begin = "" if is_thinking else "<think>"
+    assert takes(builtin, framed, f"{begin}Let me <see>.</think>\n\n7")
+    assert takes(builtin, framed, f"{begin}x</think>7")
+    assert takes(builtin, framed, "7") is not is_thinking
+    assert not takes(builtin, framed, f"{begin}x</think>8")
+
+
+def test_scaffold_stands_between_reasoning_and_answer(builtin: Model) -> None:
+    framed = Framed(schema({"const": 7}), ("<|pad|>", "<|system|>"), False, "<|user|>", "<|assistant|>")
+    grammar = Grammar(builtin.tokenizer, framed)
+    pad, system, user, assistant = map(builtin.token, ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"))
+    seven = tokens(builtin, "7")
+    for generated in ([pad, *tokens(builtin, "so"), system, user, assistant, *seven], [assistant, *seven]):
+        assert set(np.asarray(grammar.after(generated)).tolist()) == builtin.ends
+
+
+def test_an_answer_of_a_form_or_a_call(builtin: Model) -> None:
+    either = ToolCalls((Tool("get", json.dumps(CITY)),), otherwise=schema({"const": [1]}))
+    assert takes(builtin, either, "[1]")
+    assert takes(builtin, either, '<tool_call>\n{"name": "get", "arguments": {"city": "Rome"}}\n</tool_call>')
+    assert not takes(builtin, either, "[2]")
+
+
+def test_calls_come_to_an_end(builtin: Model) -> None:
+    call = '<tool_call>\n{"name": "get_all", "arguments": {}}\n</tool_call>'
+    many = ToolCalls((Tool("get_all", '{"type": "object", "maxProperties": 0}'),), parallel=True)
+    assert takes(builtin, many, "\n".join([call] * MAX_CALLS))
+    assert not takes(builtin, many, "\n".join([call] * (MAX_CALLS + 1)))
+
+
+def test_a_name_may_stand_twice_in_a_form(builtin: Model) -> None:
+    form = ToolForm("", "to=", ' do="NAME">', "!", "")
+    assert takes(builtin, ToolCalls((Tool("a"),), form), 'to=a do="a">{}!')
+    assert not takes(builtin, ToolCalls((Tool("a"), Tool("b")), form), 'to=a do="b">{}!')
 
 
 # What comes next

@@ -2,9 +2,14 @@
 
 import msgspec
 
+from models.llm.scored import ScoredToken
+
 
 class Content(msgspec.Struct, frozen=True):
+    """`tokens`: those of the text, when their log probabilities were asked for."""
+
     text: str
+    tokens: tuple[ScoredToken, ...] = ()
 
 
 class Reasoning(msgspec.Struct, frozen=True):

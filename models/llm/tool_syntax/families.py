@@ -31,6 +31,16 @@ class Family:
     thinking: Thinking | None = None
     is_native: bool = True  # the template speaks of tools, and the model has seen this form
     is_pythonic: bool = False  # what was called before is written in Python, too
+    answer_lead: str = ""  # scaffold in front of an answer that is text
+    rejoin: str = ""  # scaffold between reasoning and what follows it
+
+    @property
+    def trigger(self) -> str:
+        """The beginning of a call, where the model's own calls are in the forced form: their arguments JSON."""
+        form = self.formats[0]
+        is_json = isinstance(form, JsonCalls) or (isinstance(form, TaggedCalls) and form.is_json)
+        start = self.forced.opening + self.forced.begin
+        return max((b for b in form.begins if is_json and start.startswith(b)), key=len, default="")
 
 
 def _json(opening: str, closing: str, arguments: str = "arguments", *, separator: str | None = "\n") -> ForcedCall:
@@ -284,6 +294,8 @@ HARMONY = Family(
         "<|return|>",
     ),
     thinking=Thinking("<|channel|>analysis<|message|>", "<|end|>", is_anywhere=True),
+    answer_lead="<|channel|>final<|message|>",
+    rejoin="<|start|>assistant",
 )
 LFM2 = Family(
     "lfm2",

@@ -23,6 +23,7 @@ class Reader:
         self.text = ""
         self.at = 0
         self.is_final = False
+        self.is_exhausted = False  # something waited for text after the last of it
 
     def feed(self, text: str, *, final: bool) -> None:
         self.text += text
@@ -36,6 +37,7 @@ class Reader:
     def more(self) -> Generator[None, None, bool]:
         """Waits for text. False: there will be none."""
         if self.is_final:
+            self.is_exhausted = True
             return False
         yield
         return True

@@ -55,6 +55,11 @@ class TaggedCalls:
             return tags
         return (*tags, parameter.begin, parameter.key_end, parameter.type_end, parameter.value_begin, parameter.end)
 
+    @property
+    def is_json(self) -> bool:
+        """Whether arguments are never written in another way."""
+        return self.parameter is None and self.dialect is JSON
+
     def read(self, reader: Reader, tools: Tools) -> Reading:
         reader.at = 0
         is_in_section = yield from self._take_parts(reader, self.section)

@@ -1,0 +1,79 @@
+"""What a client asks for, in no dialect, and the answers to it: grounded or from the language model alone."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from models.llm.chat_template import ChatMessage
+from models.llm.grammar import JsonObject, JsonSchema
+from models.llm.language_model import Prompt
+from models.llm.params import SamplingParams
+from models.llm.toolbox import Toolbox
+from server.addressing import target_of
+from server.answer import Answers
+from server.services import Services
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """`sampling` is of the fields of `SamplingParams`; what is left out is the model's own default, or idle."""
+
+    messages: Sequence[ChatMessage]
+    model: str | None = None
+    sampling: Mapping[str, Any] = {}
+    max_tokens: int | None = None
+    stop: Sequence[str] = ()
+    num_answers: int = 1
+    toolbox: Toolbox | None = None
+    form: JsonSchema | JsonObject | None = None
+    options: Mapping[str, Any] = {}  # the chat template's own variables
+
+    @property
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        return self.toolbox.tools if self.toolbox else ()
+
+
+async def answers_to(ask: Ask, services: Services) -> Answers:
+    """Started; the caller closes them. Raises whatever prevents an answer.
+
+    A turn of the user's is grounded. What answers a tool's result is not: its question was.
+    """
+    target = target_of(ask.model, services)
+    language_model = services.language_model
+
+    def render(messages: Sequence[ChatMessage]) -> Prompt:
+        return language_model.prompt(messages, ask.tools, ask.options)
+
+    if target.is_grounded and ask.messages[-1].role == "user":
+        prompt, sources, quotes = await services.grounder.ground(
+            ask.messages, target.collections, ask.max_tokens, render
+        )
+        choices = () if ask.toolbox or ask.form else quotes
+    else:
+        prompt, sources, choices = render(ask.messages), None, ()
+    constraint = await asyncio.to_thread(language_model.constraint, prompt, ask.toolbox, ask.form)
+    sampling = SamplingParams(**{"temperature": services.chat.temperature, **ask.sampling})
+    steps = [
+        language_model.turn(
+            prompt,
+            _own(sampling, index),
+            max_tokens=ask.max_tokens,
+            stop=ask.stop,
+            toolbox=ask.toolbox,
+            choices=choices,
+            constraint=constraint,
+        )
+        for index in range(ask.num_answers)
+    ]
+    answers = Answers(len(prompt.tokens), sources, steps)
+    await answers.start()
+    return answers
+
+
+def _own(sampling: SamplingParams, index: int) -> SamplingParams:
+    """With a seed of its own for each answer, or all would be the same."""
+    if sampling.seed is None or not index:
+        return sampling
+    seed = (sampling.seed + index + 2**63) % 2**64 - 2**63
+    return msgspec.structs.replace(sampling, seed=seed)
