@@ -159,7 +159,10 @@ class LlamaRunner:
         if C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model):
             few = min(params.n_slots, _FEW), min(params.n_cached, _FEW)
             return Limits(*few, params.n_batch, 4 * n_ctx, n_ctx, is_divisible=False)
-        return Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
+        limits = Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
+        if C.llama_supports_gpu_offload() and params.n_gpu_layers:  # a GPU checks guesses almost for nothing
+            return limits._replace(guess_price=0.1, guess_price_beside=0.1)
+        return limits
 
     def _open_context(self, path: Path, params: EngineParams) -> Any:
         fields = C.llama_context_default_params()
@@ -256,7 +259,7 @@ class LlamaRunner:
         logits = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, row), shape=(self._n_vocab,))
         own = logits.copy()
         if allowed is not None:
-            ids = np.fromiter(allowed, np.intp, len(allowed))
+            ids = np.asarray(allowed, np.intp)
             logits[:] = -np.inf
             logits[ids] = own[ids]
         token = int(C.llama_sampler_sample(self._sampler(sequence), self._context, row))

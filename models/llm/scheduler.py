@@ -24,6 +24,8 @@ class Limits(NamedTuple):
     n_cells: int  # tokens whose keys and values fit in memory, all sequences and prefixes together
     n_ctx: int  # tokens of one sequence, prompt and answer; at most n_cells, or half of it when not divisible
     is_divisible: bool = True  # whether the model's memory can be cut at any token
+    guess_price: float = 0.4  # what checking a guess costs, in tokens of an answer that is alone in the batch
+    guess_price_beside: float = 0.6  # and of one that is not
 
     @property
     def num_sequences(self) -> int:
@@ -58,11 +60,12 @@ class Step(NamedTuple):
 class _Plan:
     """A step in the making. `rows`: what is left of the batch; `prefill`: what of that may go to prompts."""
 
-    def __init__(self, rows: int, prefill: int) -> None:
+    def __init__(self, rows: int, prefill: int, guess_price: float) -> None:
         self.chunks: list[Chunk] = []
         self.num_cells = 0  # that the chunks will fill
         self.rows = rows
         self.prefill = prefill
+        self.guess_price = guess_price
 
     def take(self, chunk: Chunk) -> None:
         """A place for each running sequence's next token is set aside before; its draft is not."""
@@ -143,7 +146,9 @@ class Scheduler:
         """
         num_decoding = sum(sequence.num_missing == 1 for sequence in self._running)
         rows = self._limits.n_batch - num_decoding
-        plan = _Plan(rows, min(rows, beside) if num_decoding and beside is not None else rows)
+        prefill = min(rows, beside) if num_decoding and beside is not None else rows
+        is_alone = num_decoding == 1
+        plan = _Plan(rows, prefill, self._limits.guess_price if is_alone else self._limits.guess_price_beside)
         for sequence in list(self._running):
             if sequence in self._running and (room := self._make_room(sequence, plan)):
                 plan.take(self._chunk(sequence, plan, room))
@@ -213,7 +218,7 @@ class Scheduler:
             size = max(min(missing, plan.prefill, room, upto), 0)
             return Chunk(sequence, start, sequence.tokens[start : start + size], 0, size == missing)
         to_generate = min(sequence.max_tokens - sequence.num_generated, self._limits.n_ctx - len(sequence.tokens))
-        draft = sequence.draft(min(plan.rows, room - 1, to_generate - 1))
+        draft = sequence.draft(min(plan.rows, room - 1, to_generate - 1), plan.guess_price)
         return Chunk(sequence, start, [sequence.tokens[-1], *draft], len(draft), True)
 
     def _admit(self, planned: int) -> Sequence | None:

@@ -73,15 +73,18 @@ class Sequence:
     def num_generated(self) -> int:
         return len(self.tokens) - self.num_prompt
 
-    def draft(self, limit: int) -> list[int]:
-        """At most `limit` tokens that may come next: what the constraint leaves no choice about, else a lookup."""
+    def draft(self, limit: int, price: float) -> list[int]:
+        """At most `limit` tokens that may come next: what the constraint leaves no choice about, else a lookup.
+
+        `price`: what checking a guess costs, in tokens.
+        """
         if limit <= 0:
             return []
         forced = None if self.constraint is None else self.constraint.forced(self.tokens[self.num_prompt :], limit)
         self._is_guess = forced is None
         if forced is not None:
             return forced
-        return self._lookup.propose(limit) if self._lookup else []
+        return self._lookup.propose(limit, price) if self._lookup else []
 
     def learn(self, num_proposed: int, num_accepted: int) -> None:
         """How a draft fared."""
