@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from models.errors import ModelFileError, ModelNotFound
+from models.llm.files import name_of
+from models.llm.messages import Adapter
 
 _PACKAGE = Path(__file__).parent
 
@@ -55,6 +57,7 @@ class ResolvedChat(Resolved, frozen=True):
     temperature: float
     brief: int
     quotes: bool
+    adapters: tuple[Adapter, ...] = ()
 
 
 class ResolvedEmbedding(Resolved, frozen=True):
@@ -75,7 +78,7 @@ def resolve_chat(name: str) -> ResolvedChat:
     if not path.is_file():
         raise ModelNotFound(name)
     defaults = ChatModel(file=name)
-    return ResolvedChat(path.stem, path.resolve(), None, defaults.temperature, defaults.brief, defaults.quotes)
+    return ResolvedChat(name_of(path), path.resolve(), None, defaults.temperature, defaults.brief, defaults.quotes)
 
 
 def resolve_embedding(name: str) -> ResolvedEmbedding:

@@ -11,6 +11,7 @@ ModelError
 └── ProcessFailed            it died, or refused, while this request was in its hands
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -75,6 +76,23 @@ class ProcessFailed(ModelError):
         super().__init__(f"{name}: {reason}")
         self.name = name
         self.reason = reason
+
+
+class ModelDoesNotFit(ModelError):
+    """Sizes in bytes. `retry_after` is in seconds; None: there will never be room for it."""
+
+    def __init__(
+        self, name: str, size: int, budget: int, loaded: Sequence[str] = (), retry_after: int | None = None
+    ) -> None:
+        taken = f", and these are in use: {', '.join(loaded)}" if loaded else ""
+        super().__init__(
+            f"{name} needs about {size / 1e9:.2f} GB of memory; {budget / 1e9:.2f} GB are for chat models{taken}."
+            " Lower engine.n_ctx, take a smaller model, or raise memory_budget"
+        )
+        self.name = name
+        self.size = size
+        self.budget = budget
+        self.retry_after = retry_after
 
 
 class GrammarError(ModelError):

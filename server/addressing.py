@@ -1,34 +1,41 @@
-"""What a model id asks for: the language model alone, or an answer from the documents."""
+"""What a model id asks for: a language model alone, or an answer from the documents.
+
+cloister                    an answer from all collections, by the default model
+cloister/handbook           from one collection
+cloister/handbook@qwen      from one collection, by another of the configured models; also cloister@qwen
+qwen                        that language model alone
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.exceptions import UnknownModel
 from server.services import Services
-
-GROUNDED = "cloister"
+from server.settings import GROUNDED
 
 
 class Target(NamedTuple):
-    """`collections` None: all of them. Only meaningful when grounded."""
+    """`model` is the language model's name. `collections` None: all of them; only meaningful when grounded."""
 
+    model: str
     is_grounded: bool
     collections: Sequence[str] | None = None
 
 
 def model_ids(services: Services) -> list[str]:
-    """Every id a client may ask for, the default one first."""
+    """The ids clients are shown, the default first. To any grounded one a model may be added, with @."""
     grounded = [f"{GROUNDED}/{collection.name}" for collection in services.collections]
-    return [GROUNDED, *grounded, services.language_model.name]
+    further = [f"{GROUNDED}@{model.name}" for model in services.shelf if model is not services.shelf.default]
+    return [GROUNDED, *grounded, *further, *(model.name for model in services.shelf)]
 
 
-def target_of(model: str | None, services: Services) -> Target:
+def target_of(id: str | None, services: Services) -> Target:
     """No id, or an empty one, is the default's. Raises `UnknownModel`."""
-    if not model or model == GROUNDED:
-        return Target(is_grounded=True)
-    if model == services.language_model.name:
-        return Target(is_grounded=False)
-    family, _, collection = model.partition("/")
-    if family == GROUNDED and collection in {c.name for c in services.collections}:
-        return Target(is_grounded=True, collections=[collection])
-    raise UnknownModel(model, model_ids(services))
+    if id and id in services.shelf:
+        return Target(id, is_grounded=False)
+    asked, _, model = (id or GROUNDED).partition("@")
+    family, slash, collection = asked.partition("/")
+    is_known = not slash or collection in {c.name for c in services.collections}
+    if family != GROUNDED or not is_known or (model and model not in services.shelf):
+        raise UnknownModel(id or GROUNDED, model_ids(services))
+    return Target(model or services.shelf.default.name, True, [collection] if slash else None)

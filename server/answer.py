@@ -52,7 +52,10 @@ class Answer:
 
 
 class Answers:
-    """Several answers to one prompt, made at the same time. `close` cancels what is left of them."""
+    """Several answers to one prompt, made at the same time. `aclose` cancels what is left of them.
+
+    `lease` is what they need until then; whoever starts them may hand it over.
+    """
 
     def __init__(self, num_prompt: int, sources: Mapping[int, Source] | None, steps: Sequence[Steps]) -> None:
         self.num_prompt = num_prompt
@@ -62,19 +65,19 @@ class Answers:
         self._arrived: asyncio.Queue[tuple[int, list[TurnEvent] | Exception]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._steps = steps
+        self.lease = contextlib.AsyncExitStack()
         self._first: tuple[int, list[TurnEvent]] | None = None
 
     def __len__(self) -> int:
         return len(self._answers)
 
     async def start(self) -> None:
-        """Waits for the first token, so that whatever prevents an answer is raised before its first byte is sent."""
+        """Waits for the first token, so that whatever prevents an answer is raised before its first byte is sent.
+
+        Whatever it raises, the caller closes the answers.
+        """
         self._tasks = [asyncio.create_task(self._collect(index, steps)) for index, steps in enumerate(self._steps)]
-        try:
-            self._first = await self._next()
-        except BaseException:  # a cancellation too: the engine must not go on for nobody
-            await self.close()
-            raise
+        self._first = await self._next()
 
     async def events(self) -> AsyncIterator[tuple[int, AnswerEvent]]:
         """With the index of the answer each belongs to. Raises `ProcessFailed` when the engine dies meanwhile."""
@@ -117,8 +120,9 @@ class Answers:
         """Of the prompt, which is computed once: what the first of them found in memory."""
         return min((end.num_cached for end in self.ends.values()), default=0)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Idempotent."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.lease.aclose()

@@ -1,6 +1,7 @@
 """What a client asks for, in no dialect, and the answers to it: grounded or from the language model alone."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +12,12 @@ from models.llm.grammar import JsonObject, JsonSchema
 from models.llm.language_model import Prompt
 from models.llm.params import SamplingParams
 from models.llm.toolbox import Toolbox
-from server.addressing import target_of
+from server.addressing import Target, target_of
 from server.answer import Answers
+from server.rag.ground import Reader
+from server.rag.prompts import Source
 from server.services import Services
+from server.shelf import ShelfModel
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,35 +44,44 @@ async def answers_to(ask: Ask, services: Services) -> Answers:
     A turn of the user's is grounded. What answers a tool's result is not: its question was.
     """
     target = target_of(ask.model, services)
-    language_model = services.language_model
+    async with contextlib.AsyncExitStack() as stack:
+        model = await stack.enter_async_context(services.shelf.use(target.model))
+        prompt, sources, choices = await _prompt(ask, target, model, services)
+        constraint = await asyncio.to_thread(model.language_model.constraint, prompt, ask.toolbox, ask.form)
+        sampling = SamplingParams(**{"temperature": model.resolved.temperature, **ask.sampling})
+        steps = [
+            model.language_model.turn(
+                prompt,
+                _own(sampling, index),
+                max_tokens=ask.max_tokens,
+                stop=ask.stop,
+                toolbox=ask.toolbox,
+                choices=choices,
+                constraint=constraint,
+            )
+            for index in range(ask.num_answers)
+        ]
+        answers = Answers(len(prompt.tokens), sources, steps)
+        await stack.enter_async_context(contextlib.aclosing(answers))
+        await answers.start()
+        answers.lease = stack.pop_all()
+        return answers
+
+
+async def _prompt(
+    ask: Ask, target: Target, model: ShelfModel, services: Services
+) -> tuple[Prompt, Mapping[int, Source] | None, Sequence[str]]:
+    """With the sources in it by number, None if it is not grounded, and the answers allowed: none named, any."""
 
     def render(messages: Sequence[ChatMessage]) -> Prompt:
-        return language_model.prompt(messages, ask.tools, ask.options)
+        return model.language_model.prompt(messages, ask.tools, ask.options)
 
-    if target.is_grounded and ask.messages[-1].role == "user":
-        prompt, sources, quotes = await services.grounder.ground(
-            ask.messages, target.collections, ask.max_tokens, render
-        )
-        choices = () if ask.toolbox or ask.form else quotes
-    else:
-        prompt, sources, choices = render(ask.messages), None, ()
-    constraint = await asyncio.to_thread(language_model.constraint, prompt, ask.toolbox, ask.form)
-    sampling = SamplingParams(**{"temperature": services.chat.temperature, **ask.sampling})
-    steps = [
-        language_model.turn(
-            prompt,
-            _own(sampling, index),
-            max_tokens=ask.max_tokens,
-            stop=ask.stop,
-            toolbox=ask.toolbox,
-            choices=choices,
-            constraint=constraint,
-        )
-        for index in range(ask.num_answers)
-    ]
-    answers = Answers(len(prompt.tokens), sources, steps)
-    await answers.start()
-    return answers
+    if not target.is_grounded or ask.messages[-1].role != "user":
+        return render(ask.messages), None, ()
+    n_ctx, brief = model.language_model.n_ctx, services.brief(model)
+    reader = Reader(render, n_ctx, ask.max_tokens, brief, model.resolved.quotes)
+    prompt, sources, quotes = await services.grounder.ground(ask.messages, target.collections, reader)
+    return prompt, sources, () if ask.toolbox or ask.form else quotes
 
 
 def _own(sampling: SamplingParams, index: int) -> SamplingParams:

@@ -152,7 +152,7 @@ async def _announce(services: Services, address: str) -> None:
     """Says what is being waited for, then how to ask. Raises when a process cannot be started at all."""
     if services.settings.host not in _LOOPBACK:
         _say(f"Listening on {services.settings.host}: whoever can reach this address can read the documents.")
-    _say(f"Loading {services.chat.name} and {services.settings.embedder} …")
+    _say(f"Loading {services.shelf.default.name} and {services.settings.embedder} …")
     await asyncio.gather(*(process.first() for process in services.processes))
     folders = ", ".join(f"{c.name} ({c.root})" for c in services.collections) or "no folder; name one with --docs DIR"
     _say(f"Indexing {folders} …")

@@ -14,6 +14,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from index.errors import CollectionNotFound, DataFolderError, IndexingError
 from models.errors import (
     ContextLengthExceeded,
+    ModelDoesNotFit,
     ModelError,
     ModelNotFound,
     ProcessFailed,
@@ -108,6 +109,8 @@ def problem_of(error: BaseException) -> Problem:
         case QueueFull(num_waiting=num_waiting, retry_after=retry_after):
             message = f"{num_waiting} requests are waiting already; try again in {retry_after} s."
             return _problem(429, message, "rate_limit_exceeded", retry_after=retry_after)
+        case ModelDoesNotFit(retry_after=retry_after):
+            return _problem(503, f"{error}.", "model_does_not_fit", "model", retry_after=retry_after)
         case ProcessUnavailable(name=name, reason=reason, retry_after=retry_after):
             message = f"The {name} is not ready: {reason}. Try again in {retry_after} s."
             return _problem(503, message, "model_loading", retry_after=retry_after)

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import apsw
@@ -15,14 +16,15 @@ from index.indexer import IndexingParams
 from index.lookup import CollectionStatus, read_status
 from index.retriever import Retriever
 from index.types import Collection
-from models.catalog import ResolvedChat, ResolvedEmbedding, resolve_chat, resolve_embedding
+from models.catalog import ResolvedEmbedding, resolve_embedding
 from models.encoder.client import EncoderClient, open_encoder
 from models.errors import ModelError
 from models.llm.client import EngineClient, open_engine
-from models.llm.language_model import LanguageModel
+from models.memory import default_budget
 from server.indexing import IndexerClient, open_indexer
 from server.rag.ground import Grounder
 from server.settings import Settings
+from server.shelf import Shelf, ShelfModel
 from server.supervisor import Supervisor
 
 _FOLLOW_S = 0.5  # how often the in-memory index follows the database when nobody searches
@@ -34,30 +36,34 @@ class Services:
     def __init__(
         self,
         settings: Settings,
-        chat: ResolvedChat,
-        language_model: LanguageModel,
+        shelf: Shelf,
         collections: list[Collection],
-        engine: Supervisor[EngineClient],
         encoder: Supervisor[EncoderClient],
         indexer: Supervisor[IndexerClient],
     ) -> None:
         self.settings = settings
-        self.chat = chat
-        self.language_model = language_model
+        self.shelf = shelf
         self.collections = collections
-        self.engine = engine
         self.encoder = encoder
         self.indexer = indexer
         self.started_at = int(time.time())
         self._retriever: Retriever | None = None
-        brief = chat.brief if settings.rag.brief is None else settings.rag.brief
-        self.grounder = Grounder(
-            self.retriever, encoder.current, language_model, settings.rag.top_k, brief, chat.quotes
-        )
+        self.grounder = Grounder(self.retriever, encoder.current, settings.rag.top_k)
+
+    @property
+    def engine(self) -> Supervisor[EngineClient]:
+        """Of the default chat model."""
+        assert self.shelf.default.supervisor is not None, "the shelf is running"
+        return self.shelf.default.supervisor
 
     @property
     def processes(self) -> tuple[Supervisor[EngineClient], Supervisor[EncoderClient], Supervisor[IndexerClient]]:
+        """Those without which nothing is answered."""
         return self.engine, self.encoder, self.indexer
+
+    def brief(self, model: ShelfModel) -> int:
+        """Most characters of a passage that the model is given; 0: all."""
+        return model.resolved.brief if self.settings.rag.brief is None else self.settings.rag.brief
 
     @property
     def can_answer(self) -> bool:
@@ -113,15 +119,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     Raises `SettingsError`, `ModelError` or `DataFolderError` for what cannot even be started.
     """
     collections = settings.collections()
-    chat, embedding = resolve_chat(settings.model), resolve_embedding(settings.embedder)
+    chat, embedding = settings.chat_models(), resolve_embedding(settings.embedder)
     data = settings.data_folder
-    engine = Supervisor("engine", lambda: open_engine(chat.path, settings.engine, data / "prefixes"))
     encoder = Supervisor("encoder", lambda: open_encoder(embedding.path, settings.encoder.num_threads))
     indexing = _with_chunk_tokens(settings.indexing, embedding)
     indexer = Supervisor("indexer", lambda: open_indexer(data, collections, embedding.path, indexing))
-    with _claim(data), LanguageModel(chat.name, chat.path, engine.current) as language_model:
-        services = Services(settings, chat, language_model, collections, engine, encoder, indexer)
-        tasks = [asyncio.create_task(process.run(), name=process.name) for process in services.processes]
+
+    def open_model(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:
+        chosen = model.resolved
+        return open_engine(chosen.path, model.params, data / "prefixes", chosen.adapters)
+
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_claim(data))
+        models = [stack.enter_context(ShelfModel(*each)) for each in chat]
+        shelf = Shelf(models, open_model, settings.memory_budget or default_budget(), settings.unload_after_s)
+        await stack.enter_async_context(shelf.running())
+        services = Services(settings, shelf, collections, encoder, indexer)
+        tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))
         try:
             yield services

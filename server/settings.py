@@ -15,12 +15,16 @@ from msgspec import Meta
 
 from index.indexer import IndexingParams
 from index.types import Collection
+from models.catalog import ResolvedChat, resolve_chat
+from models.llm.messages import Adapter
 from models.llm.params import EngineParams
 
 PREFIX = "CLOISTER_"
 CONFIG_FILE = "cloister.toml"
 MANUAL = Path(__file__).parents[1] / "docs"  # in a clone; a wheel has none
+GROUNDED = "cloister"  # the model id that asks for an answer from the documents
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 
 
 class SettingsError(Exception):
@@ -50,12 +54,33 @@ class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = None
 
 
+class ChatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A further chat model, under a name of your choice."""
+
+    path: Annotated[str, Meta(min_length=1, description="a catalog name or the path of a GGUF")]
+    lora: Annotated[
+        dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(description="LoRA adapters: path of a GGUF = scale")
+    ] = {}
+    n_ctx: Annotated[int, Meta(ge=0, le=4_194_304, description="instead of engine.n_ctx; 0: that")] = 0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
     docs: Annotated[dict[str, str], Meta(description="collections: name = folder")] = {}
     data: Annotated[str | None, Meta(description="where the index lives; unset: the platform's data folder")] = None
-    model: Annotated[str, Meta(description="chat model: a catalog name or the path of a GGUF")] = "reader-v0"
+    model: Annotated[
+        str, Meta(description="default chat model: one of models, a catalog name or the path of a GGUF")
+    ] = "reader-v0"
+    models: Annotated[
+        dict[str, ChatSettings], Meta(description="further chat models by name, loaded when they are asked for")
+    ] = {}
+    memory_budget: Annotated[
+        int, Meta(ge=0, description="bytes for all chat models together; 0: four fifths of the machine's memory")
+    ] = 0
+    unload_after_s: Annotated[
+        float, Meta(ge=0, description="seconds without a request after which a further model leaves the memory")
+    ] = 600
     embedder: Annotated[str, Meta(description="embedding model: a catalog name or a folder")] = "all-MiniLM-L6-v2"
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0: any free one")] = 8000
@@ -75,6 +100,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Watched folders; the manual where none is named. Raises `SettingsError` for one that cannot be watched."""
         folders = self.docs or ({"docs": str(MANUAL)} if MANUAL.is_dir() else {})
         return [Collection(name, _folder(name, folder)) for name, folder in sorted(folders.items())]
+
+    def chat_models(self) -> list[tuple[ResolvedChat, EngineParams]]:
+        """The default first. Raises `SettingsError` for a name that cannot be, `ModelError` for files that are not."""
+        default = [] if self.model in self.models else [(resolve_chat(self.model), self.engine)]
+        further = [_chat_model(name, chosen, self.engine) for name, chosen in self.models.items()]
+        found = [*default, *sorted(further, key=lambda each: each[0].name != self.model)]
+        names = [resolved.name for resolved, _ in found]
+        if clash := next((name for name in names if names.count(name) > 1), None):
+            raise SettingsError(f"models.{clash}", "the default model has this name already; choose another")
+        return found
+
+
+def _chat_model(name: str, chosen: ChatSettings, engine: EngineParams) -> tuple[ResolvedChat, EngineParams]:
+    if not _MODEL_NAME.fullmatch(name) or name == GROUNDED or name.startswith((f"{GROUNDED}/", f"{GROUNDED}@")):
+        raise SettingsError(
+            f"models.{name}",
+            f"a model's name is 1 to 128 of letters, digits, '.', ':', '/', '-' and '_', not {GROUNDED!r}",
+        )
+    adapters = tuple(Adapter(str(Path(path).expanduser().absolute()), scale) for path, scale in chosen.lora.items())
+    resolved = msgspec.structs.replace(resolve_chat(chosen.path), name=name, adapters=adapters)
+    return resolved, msgspec.structs.replace(engine, n_ctx=chosen.n_ctx or engine.n_ctx)
 
 
 def _folder(name: str, folder: str) -> Path:

@@ -1,13 +1,13 @@
 """What the server holds of an engine process."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from models.client import ProcessClient, open_process, reading
 from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
 from models.llm.grammar import Constraint
-from models.llm.messages import Cancel, Delta, Deltas, FromEngine, Generate, Load, Ready
+from models.llm.messages import Adapter, Cancel, Delta, Deltas, FromEngine, Generate, Load, Ready
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.sequence import Priority
 
@@ -57,13 +57,13 @@ def _replies(frame: FromEngine) -> Iterable[tuple[int, Delta]]:
 
 @contextlib.asynccontextmanager
 async def open_engine(
-    path: Path, params: EngineParams, prefix_folder: Path | None = None
+    path: Path, params: EngineParams, prefix_folder: Path | None = None, adapters: Sequence[Adapter] = ()
 ) -> AsyncIterator[EngineClient]:
     """Starts an engine process for a GGUF and waits until it is loaded; `ProcessFailed` says why it is not.
 
     `prefix_folder`: where it may keep prefixes over restarts.
     """
-    load = Load(str(path), params, str(prefix_folder) if prefix_folder else None)
+    load = Load(str(path), params, str(prefix_folder) if prefix_folder else None, tuple(adapters))
     async with open_process("engine", "models.llm.process", FromEngine, _SHORT_SPIN, load, Ready) as (
         child,
         ready,

@@ -12,10 +12,11 @@ from models.errors import ContextLengthExceeded, UnknownToken
 from models.llm.chat_template import CHATML, ChatMessage, ChatTemplate
 from models.llm.client import EngineClient
 from models.llm.detokenizer import Detokenizer
+from models.llm.estimate import Estimate
 from models.llm.grammar import Constraint, Framed, JsonObject, JsonSchema
 from models.llm.llama import Vocabulary
 from models.llm.messages import Delta, TokenLogprobs
-from models.llm.params import SamplingParams
+from models.llm.params import EngineParams, SamplingParams
 from models.llm.prompt import Prompt, PromptTokenizer
 from models.llm.scored import ScoredToken, TokenTrail, candidate
 from models.llm.sequence import FinishReason
@@ -55,6 +56,10 @@ class LanguageModel:
             if len(tokens) == 1 and not self._vocabulary.piece(tokens[0]):
                 markers[tokens[0]] = name.encode()
         return markers
+
+    def estimate(self, params: EngineParams) -> Estimate:
+        """How much memory its engine will take."""
+        return self._vocabulary.estimate(params)
 
     @property
     def n_ctx(self) -> int:

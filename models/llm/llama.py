@@ -7,6 +7,7 @@ Everything here owns a C object and frees it once, on `close`. `Vocabulary` may 
 import contextlib
 import ctypes
 import os
+from collections.abc import Sequence as Sequences
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelFileError
+from models.llm.estimate import Estimate, context_length, estimate
+from models.llm.files import parts_of
 from models.llm.identity import identity_of
-from models.llm.messages import TokenLogprobs
+from models.llm.messages import Adapter, TokenLogprobs
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.prefix_cache import Copy, Operation, Remove
 from models.llm.scheduler import Chunk, Limits, Step
 from models.llm.sequence import Sequence
 from models.threads import num_physical_cores
 
-_DEFAULT_N_CTX = 8192
 _PENALTY_WINDOW = 64  # tokens, llama.cpp's own default
 _DRY_WINDOW = 4096  # tokens in which DRY looks for repeats
 _DRY_BREAKERS = (b"\n", b":", b'"', b"*")  # its author's: a repeat does not reach over these
@@ -50,12 +52,17 @@ class _Log:
 _log = _Log()
 
 
-def _load(path: Path, **fields: object) -> Any:
+def _check_magic(path: Path) -> None:
     if not path.is_file():
         raise ModelFileError(path, "there is no such file")
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ModelFileError(path, "not a GGUF file (it does not begin with 'GGUF')")
+
+
+def _load(path: Path, **fields: object) -> Any:
+    path = parts_of(path)[0]
+    _check_magic(path)
     _log.install()
     _log.errors.clear()
     C.llama_backend_init()
@@ -93,6 +100,11 @@ class Vocabulary:
         C.llama_model_meta_val_str(self._model, key.encode(), buffer, size + 1)
         return buffer.value.decode(errors="replace")
 
+    def estimate(self, params: EngineParams) -> Estimate:
+        """How much memory the model will take; see `models.llm.estimate`."""
+        size = sum(part.stat().st_size for part in parts_of(self.path))
+        return estimate(self.metadata, size, self.size, params)
+
     def tokenize(self, text: str, *, parse_special: bool, add_bos: bool = False) -> list[int]:
         """Token ids; names of control tokens become those tokens only with `parse_special`."""
         data = text.encode(errors="replace")
@@ -129,14 +141,15 @@ class Vocabulary:
 class LlamaRunner:
     """A model's weights and one context. Computes the scheduler's steps and draws the next tokens."""
 
-    def __init__(self, path: Path, params: EngineParams) -> None:
-        """Raises `ModelFileError` when the file cannot be loaded or its context cannot be made."""
+    def __init__(self, path: Path, params: EngineParams, adapters: Sequences[Adapter] = ()) -> None:
+        """Raises `ModelFileError` when a file cannot be loaded or the context cannot be made."""
         with contextlib.ExitStack() as stack:
             self._model = _load(path, n_gpu_layers=params.n_gpu_layers)
             stack.callback(C.llama_model_free, self._model)
             self.limits = self._limits(params)
             self._context = self._open_context(path, params)
             stack.callback(C.llama_free, self._context)
+            self._apply_adapters(adapters)
             self._batch = C.llama_batch_init(params.n_batch, 0, 1)
             stack.callback(C.llama_batch_free, self._batch)
             self._memory = C.llama_get_memory(self._context)
@@ -147,7 +160,9 @@ class LlamaRunner:
             )
             self.num_params: int = C.llama_model_n_params(self._model)
             self.size: int = C.llama_model_size(self._model)
-            self.identity = identity_of([path], llama_cpp.__version__, str(self.limits.is_divisible))
+            files = [*parts_of(path), *(Path(adapter.path) for adapter in adapters)]
+            scales = [str(adapter.scale) for adapter in adapters]
+            self.identity = identity_of(files, llama_cpp.__version__, str(self.limits.is_divisible), *scales)
             self._samplers: dict[Sequence, Any] = {}
             self._logprobs: dict[Sequence, list[TokenLogprobs]] = {}
             self._fields = self._batch_views(params.n_batch)
@@ -155,7 +170,7 @@ class LlamaRunner:
 
     def _limits(self, params: EngineParams) -> Limits:
         """Recurrent and hybrid models keep a whole state for every llama.cpp sequence, so they are given few."""
-        n_ctx = params.n_ctx or min(C.llama_model_n_ctx_train(self._model), _DEFAULT_N_CTX)
+        n_ctx = context_length(C.llama_model_n_ctx_train(self._model), params)
         if C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model):
             few = min(params.n_slots, _FEW), min(params.n_cached, _FEW)
             return Limits(*few, params.n_batch, 4 * n_ctx, n_ctx, is_divisible=False)
@@ -177,6 +192,22 @@ class LlamaRunner:
             reason = next(iter(_log.errors), "not enough memory?")
             raise ModelFileError(path, f"no context of {self.limits.n_cells} tokens could be made for it: {reason}")
         return context
+
+    def _apply_adapters(self, adapters: Sequences[Adapter]) -> None:
+        """LoRA adapters, which belong to the model and are freed with it."""
+        loaded = []
+        for adapter in adapters:
+            path = Path(adapter.path)
+            _check_magic(path)
+            _log.errors.clear()
+            if not (pointer := C.llama_adapter_lora_init(self._model, os.fsencode(path))):
+                reason = next(iter(_log.errors), "it is no LoRA adapter of this model")
+                raise ModelFileError(path, f"llama.cpp cannot apply it: {reason}")
+            loaded.append((pointer, adapter.scale))
+        if loaded:
+            pointers = (C.llama_adapter_lora_p_ctypes * len(loaded))(*(pointer for pointer, _ in loaded))
+            scales = (ctypes.c_float * len(loaded))(*(scale for _, scale in loaded))
+            C.llama_set_adapters_lora(self._context, pointers, len(loaded), scales)
 
     def _batch_views(self, n_batch: int) -> dict[str, np.ndarray]:
         """The C batch's arrays as numpy views; `seq_id` is an array of pointers, each to one id."""

@@ -8,12 +8,20 @@ from models.llm.params import EngineParams, SamplingParams
 from models.llm.sequence import FinishReason, Priority
 
 
+class Adapter(msgspec.Struct, frozen=True):
+    """A LoRA adapter, a GGUF that changes a model; `scale` 0 changes nothing, 1 is as trained."""
+
+    path: str
+    scale: float = 1.0
+
+
 class Load(msgspec.Struct, tag=True, frozen=True):
     """First frame to the engine; it answers `Ready` or `Refused`."""
 
     path: str
     params: EngineParams
     prefix_folder: str | None = None  # where prefixes are kept over restarts
+    adapters: tuple[Adapter, ...] = ()
 
 
 class Generate(msgspec.Struct, tag=True, frozen=True):

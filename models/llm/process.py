@@ -99,7 +99,7 @@ def _serve(inbox: Inbox[ToEngine | Prepared]) -> None:
         return
     path = Path(load.path)
     with contextlib.ExitStack() as stack:
-        runner = stack.enter_context(LlamaRunner(path, load.params))
+        runner = stack.enter_context(LlamaRunner(path, load.params, load.adapters))
         scheduler = Scheduler(runner.limits, runner.end_tokens)
         engine = Engine(
             scheduler,

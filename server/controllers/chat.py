@@ -23,9 +23,9 @@ class ChatController(Controller):
         answers = await unless_gone(request, answers_to(ask_of(data), services))
         reply = ChatReply(data, answers, str(request.base_url))
         if data.stream:
-            return event_stream(reply.chunks(), answers.close)
+            return event_stream(reply.chunks(), answers.aclose)
         try:
             completion = await unless_gone(request, reply.completion())
         finally:
-            await answers.close()
+            await answers.aclose()
         return Response(completion, media_type=MediaType.JSON)

@@ -17,10 +17,10 @@ class ModelController(Controller):
     @get(["/v1/models/{model_id:path}", "/models/{model_id:path}"], operation_id="retrieveModel")
     async def retrieve(self, model_id: FromPath[str], services: NamedDependency[Services]) -> ModelCard:
         id = model_id.lstrip("/")
-        target_of(id, services)  # raises when there is none
         return _card(id, services)
 
 
 def _card(id: str, services: Services) -> ModelCard:
-    n_ctx = services.language_model.n_ctx if services.engine.is_ready else None
-    return ModelCard(id, services.started_at, "cloister", n_ctx)
+    """Raises `UnknownModel`."""
+    model = services.shelf[target_of(id, services).model]
+    return ModelCard(id, services.started_at, "cloister", model.n_ctx, model.state, model.size)

@@ -9,7 +9,6 @@ from msgspec import UNSET
 from models.llm.scored import Candidate, ScoredToken
 from models.llm.tool_calls import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.turn import EndReason, TurnEnd
-from server.addressing import GROUNDED
 from server.answer import AnswerEvent, Answers, Cited
 from server.controllers.documents import passage_url
 from server.protocol.chat import (
@@ -32,6 +31,7 @@ from server.protocol.chat import (
     Usage,
 )
 from server.rag.citations import Citation
+from server.settings import GROUNDED
 
 
 class ChatReply:

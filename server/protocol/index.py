@@ -44,10 +44,14 @@ class IndexStatus(msgspec.Struct, frozen=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True):
+    """`state` is "ready", "not loaded", or why it is not ready; `memory` is in bytes, estimated, when it is loaded."""
+
     id: str
     created: int
     owned_by: str
-    context_length: int | None
+    context_length: int
+    state: str
+    memory: int
     object: Literal["model"] = "model"
 
 

@@ -8,7 +8,7 @@ from index.types import Passage
 from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
 from models.llm.chat_template import ChatMessage
-from models.llm.language_model import LanguageModel, Prompt
+from models.llm.language_model import Prompt
 from server.rag.brief import briefs
 from server.rag.prompts import SYSTEM, Source, user_turn
 from server.rag.quotes import quotes
@@ -28,24 +28,23 @@ class Grounded(NamedTuple):
     choices: Sequence[str]
 
 
+class Reader(NamedTuple):
+    """The model that reads the passages, as far as grounding needs to know it."""
+
+    render: Render
+    n_ctx: int  # tokens
+    max_tokens: int | None  # of the answer
+    brief: int  # most characters of a passage, from its best sentence on; 0: all
+    quotes_only: bool
+
+
 class Grounder:
     """`retriever` and `encoder` give what runs now, or raise `ProcessUnavailable`."""
 
-    def __init__(
-        self,
-        retriever: Callable[[], Retriever],
-        encoder: Callable[[], EncoderClient],
-        language_model: LanguageModel,
-        top_k: int,
-        brief: int,
-        quotes_only: bool,
-    ) -> None:
+    def __init__(self, retriever: Callable[[], Retriever], encoder: Callable[[], EncoderClient], top_k: int) -> None:
         self._retriever = retriever
         self._encoder = encoder
-        self._language_model = language_model
         self._top_k = top_k
-        self._brief = brief
-        self._quotes_only = quotes_only
 
     async def search(self, question: str, collections: Sequence[str] | None, k: int) -> list[Passage]:
         """Raises `CollectionNotFound`, `ProcessUnavailable`, `ProcessFailed`."""
@@ -55,42 +54,39 @@ class Grounder:
         self,
         messages: Sequence[ChatMessage],
         collections: Sequence[str] | None,
-        max_tokens: int | None,
-        render: Render,
+        reader: Reader,
     ) -> Grounded:
-        """The last message, the user's, with passages before it, rendered.
+        """The last message, the user's, with passages before it, rendered for the model that is to read it.
 
         Raises what `search` does, `ContextLengthExceeded` when the conversation is too long without any passage, and
         `TemplateError`.
         """
         question = messages[-1].content
         passages = await self.search(question, collections, self._top_k) if question.strip() else []
-        sources = await self._sources(question, passages)
-        return self._fit(messages, sources, max_tokens, render)
+        sources = await self._sources(question, passages, reader.brief)
+        return _fit(messages, sources, reader)
 
-    async def _sources(self, question: str, passages: list[Passage]) -> list[Source]:
-        if not self._brief or not passages:
+    async def _sources(self, question: str, passages: list[Passage], brief: int) -> list[Source]:
+        if not brief or not passages:
             return [Source(number, passage, passage.text) for number, passage in enumerate(passages, 1)]
-        shaped = await briefs(question, [p.text for p in passages], self._brief, self._encoder().embed_queries)
+        shaped = await briefs(question, [p.text for p in passages], brief, self._encoder().embed_queries)
         told = [(p, text, likeness) for p, (text, likeness) in zip(passages, shaped, strict=True) if likeness >= _FLOOR]
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
         told.sort(key=lambda each: -(each[0].score + each[2]))
         return [Source(number, passage, text) for number, (passage, text, _) in enumerate(told, 1)]
 
-    def _fit(
-        self, messages: Sequence[ChatMessage], sources: list[Source], max_tokens: int | None, render: Render
-    ) -> Grounded:
-        """Drops the weakest passages until prompt and answer fit; a user's turn is never dropped."""
-        n_ctx = self._language_model.n_ctx
-        room = n_ctx - min(max_tokens or _ANSWER_TOKENS, n_ctx // 2)
-        for count in range(len(sources), -1, -1):
-            kept = sources[:count]
-            prompt = render(_with_sources(messages, kept))
-            size = len(prompt.tokens)
-            if size <= room or (not kept and size < n_ctx):
-                choices = quotes(kept) if kept and self._quotes_only else ()
-                return Grounded(prompt, {source.number: source for source in kept}, choices)
-        raise ContextLengthExceeded(size, n_ctx)
+
+def _fit(messages: Sequence[ChatMessage], sources: list[Source], reader: Reader) -> Grounded:
+    """Drops the weakest passages until prompt and answer fit; a user's turn is never dropped."""
+    room = reader.n_ctx - min(reader.max_tokens or _ANSWER_TOKENS, reader.n_ctx // 2)
+    for count in range(len(sources), -1, -1):
+        kept = sources[:count]
+        prompt = reader.render(_with_sources(messages, kept))
+        size = len(prompt.tokens)
+        if size <= room or (not kept and size < reader.n_ctx):
+            choices = quotes(kept) if kept and reader.quotes_only else ()
+            return Grounded(prompt, {source.number: source for source in kept}, choices)
+    raise ContextLengthExceeded(size, reader.n_ctx)
 
 
 def _with_sources(messages: Sequence[ChatMessage], sources: Sequence[Source]) -> list[ChatMessage]:

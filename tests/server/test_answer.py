@@ -49,7 +49,7 @@ async def collect(answers: Answers) -> list[tuple[int, AnswerEvent]]:
     try:
         return [told async for told in answers.events()]
     finally:
-        await answers.close()
+        await answers.aclose()
 
 
 def test_answers_come_interleaved_and_their_cost_is_summed() -> None:
@@ -94,8 +94,8 @@ def test_closing_ends_all() -> None:
 
     async def leave() -> None:
         await answers.start()
-        await answers.close()
-        await answers.close()
+        await answers.aclose()
+        await answers.aclose()
 
     asyncio.run(leave())
     assert [each.is_closed for each in played] == [True] * 3

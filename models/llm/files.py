@@ -1,0 +1,27 @@
+"""A model's files: one GGUF, or all parts of a split one."""
+
+import re
+from pathlib import Path
+
+from models.errors import ModelFileError
+
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+
+
+def parts_of(path: Path) -> list[Path]:
+    """All files of the model, the first first, whichever part is named. Raises `ModelFileError` for a missing one."""
+    part = _PART.fullmatch(path.name)
+    if part is None:
+        return [path]
+    count = int(part["count"])
+    parts = [path.with_name(f"{part['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+    for each in parts:
+        if not each.is_file():
+            raise ModelFileError(each, f"this part of a model of {count} files is missing; put it beside the others")
+    return parts
+
+
+def name_of(path: Path) -> str:
+    """What clients call the model: its file's name without suffix and part number."""
+    part = _PART.fullmatch(path.name)
+    return part["stem"] if part else path.stem
