@@ -15,8 +15,9 @@ from index.indexer import IndexingParams
 from index.lookup import CollectionStatus, read_status
 from index.retriever import Retriever
 from index.types import Collection
-from models.catalog import ResolvedChat, ResolvedEmbedding, resolve_chat, resolve_embedding
+from models.catalog import ResolvedChat, ResolvedEmbedding, resolve_chat, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
+from models.encoder.preparation import Preparation
 from models.errors import ModelError
 from models.llm.client import EngineClient, open_engine
 from models.llm.language_model import LanguageModel
@@ -114,11 +115,27 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """
     collections = settings.collections()
     chat, embedding = resolve_chat(settings.model), resolve_embedding(settings.embedder)
+    reranker = resolve_reranker(settings.reranker) if settings.reranker else None
     data = settings.data_folder
-    engine = Supervisor("engine", lambda: open_engine(chat.path, settings.engine, data / "prefixes"))
-    encoder = Supervisor("encoder", lambda: open_encoder(embedding.path, settings.encoder.num_threads))
+    preparation = Preparation(settings.cache_folder, settings.encoder.runtime)
     indexing = _with_chunk_tokens(settings.indexing, embedding)
-    indexer = Supervisor("indexer", lambda: open_indexer(data, collections, embedding.path, indexing))
+
+    @contextlib.asynccontextmanager
+    async def prepared_encoder() -> AsyncIterator[EncoderClient]:
+        embedder_files = await preparation.files(embedding, "embedding")
+        reranker_files = await preparation.files(reranker, "reranking") if reranker else None
+        async with open_encoder(embedder_files, reranker_files, settings.encoder.num_threads) as client:
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def prepared_indexer() -> AsyncIterator[IndexerClient]:
+        embedder_files = await preparation.files(embedding, "embedding")
+        async with open_indexer(data, collections, embedder_files, indexing) as client:
+            yield client
+
+    engine = Supervisor("engine", lambda: open_engine(chat.path, settings.engine, data / "prefixes"))
+    encoder = Supervisor("encoder", prepared_encoder)
+    indexer = Supervisor("indexer", prepared_indexer)
     with _claim(data), LanguageModel(chat.name, chat.path, engine.current) as language_model:
         services = Services(settings, chat, language_model, collections, engine, encoder, indexer)
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in services.processes]
