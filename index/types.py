@@ -27,6 +27,12 @@ class DocumentEmbedder(Protocol):
     def embed_documents(self, texts: Sequence[str]) -> Vectors: ...
 
 
+class Reranker(Protocol):
+    """What orders passages by reading them with the question. Higher scores are better; their scale is the model's."""
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
 class Collection(msgspec.Struct, frozen=True):
     """A watched folder under a name."""
 

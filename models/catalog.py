@@ -40,9 +40,19 @@ class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     chunk_tokens: Annotated[int, Meta(ge=16)] = 128
 
 
+class RerankModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A cross-encoder's folder, as sentence-transformers loads it; `sha256` is of its `model.safetensors`."""
+
+    package: str | None = None
+    folder: str
+    sha256: str | None = None
+    licence: str | None = None
+
+
 class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chat: dict[str, ChatModel]
     embedding: dict[str, EmbeddingModel]
+    rerank: dict[str, RerankModel] = {}
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -84,16 +94,33 @@ def resolve_chat(name: str) -> ResolvedChat:
 def resolve_embedding(name: str) -> ResolvedEmbedding:
     """By catalog name, else as a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
     if entry := read_catalog().embedding.get(name):
-        spec = importlib.util.find_spec(entry.package) if entry.package else None
-        if spec is None or spec.origin is None:
-            raise ModelNotFound(name)
-        path = Path(spec.origin).parent / entry.folder
-        check_sha256(path / "model.safetensors", entry.sha256)
-        return ResolvedEmbedding(name, path, entry.sha256, entry.chunk_tokens)
+        return ResolvedEmbedding(name, _installed(name, entry), entry.sha256, entry.chunk_tokens)
+    path = _existing_folder(name)
+    return ResolvedEmbedding(path.name, path, None, EmbeddingModel(folder=name).chunk_tokens)
+
+
+def resolve_reranker(name: str) -> Resolved:
+    """By catalog name, else as a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
+    if entry := read_catalog().rerank.get(name):
+        return Resolved(name, _installed(name, entry), entry.sha256)
+    path = _existing_folder(name)
+    return Resolved(path.name, path, None)
+
+
+def _installed(name: str, entry: EmbeddingModel | RerankModel) -> Path:
+    spec = importlib.util.find_spec(entry.package) if entry.package else None
+    if spec is None or spec.origin is None:
+        raise ModelNotFound(name)
+    path = Path(spec.origin).parent / entry.folder
+    check_sha256(path / "model.safetensors", entry.sha256)
+    return path
+
+
+def _existing_folder(name: str) -> Path:
     path = _existing(name)
     if not path.is_dir():
         raise ModelNotFound(name)
-    return ResolvedEmbedding(path.name, path.resolve(), None, EmbeddingModel(folder=name).chunk_tokens)
+    return path.resolve()
 
 
 def _existing(name: str) -> Path:

@@ -16,7 +16,8 @@ from index.indexer import Indexer, IndexingParams
 from index.priority import yield_to_others
 from index.types import Collection
 from models.client import ProcessClient, open_process, reading
-from models.encoder.embedder import Embedder
+from models.encoder.embedder import open_embedder
+from models.encoder.messages import ModelFiles
 from models.ipc import Inbox, Refused, child_main
 from models.offline import OFFLINE
 
@@ -26,7 +27,7 @@ class Load(msgspec.Struct, tag=True, frozen=True):
 
     data: str
     roots: dict[str, str]  # collection: folder
-    embedder: str
+    embedder: ModelFiles
     params: IndexingParams
 
 
@@ -47,7 +48,7 @@ def _serve(inbox: Inbox[Load]) -> None:
     data = Path(load.data)
     writer = DocumentWriter(open_writer(data))
     collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
-    embedder = Embedder(Path(load.embedder), load.params.num_threads)
+    embedder = open_embedder(load.embedder, load.params.num_threads)
     indexer = Indexer(collections, writer, embedder, load.params, data)
     inbox.send(Ready(embedder.fingerprint))
     with contextlib.closing(writer):
@@ -56,10 +57,10 @@ def _serve(inbox: Inbox[Load]) -> None:
 
 @contextlib.asynccontextmanager
 async def open_indexer(
-    data: Path, collections: list[Collection], embedder: Path, params: IndexingParams
+    data: Path, collections: list[Collection], embedder: ModelFiles, params: IndexingParams
 ) -> AsyncIterator[IndexerClient]:
     """Starts the indexer and waits until it follows the folders; `ProcessFailed` says why it does not."""
-    load = Load(str(data), {c.name: str(c.root) for c in collections}, str(embedder), params)
+    load = Load(str(data), {c.name: str(c.root) for c in collections}, embedder, params)
     async with open_process("indexer", "server.indexing", Ready | Refused, OFFLINE, load, Ready) as (child, ready):
         client = IndexerClient(child, ready, lambda _: ())
         async with reading(client):

@@ -16,8 +16,9 @@ from index.indexer import IndexingParams
 from index.lookup import CollectionStatus, read_status
 from index.retriever import Retriever
 from index.types import Collection
-from models.catalog import ResolvedEmbedding, resolve_embedding
+from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
+from models.encoder.preparation import Preparation
 from models.errors import ModelError
 from models.llm.client import EngineClient, open_engine
 from models.memory import default_budget
@@ -120,10 +121,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """
     collections = settings.collections()
     chat, embedding = settings.chat_models(), resolve_embedding(settings.embedder)
+    reranker = resolve_reranker(settings.reranker) if settings.reranker else None
     data = settings.data_folder
-    encoder = Supervisor("encoder", lambda: open_encoder(embedding.path, settings.encoder.num_threads))
+    preparation = Preparation(settings.cache_folder, settings.encoder.runtime)
     indexing = _with_chunk_tokens(settings.indexing, embedding)
-    indexer = Supervisor("indexer", lambda: open_indexer(data, collections, embedding.path, indexing))
+
+    @contextlib.asynccontextmanager
+    async def prepared_encoder() -> AsyncIterator[EncoderClient]:
+        embedder_files = await preparation.files(embedding, "embedding")
+        reranker_files = await preparation.files(reranker, "reranking") if reranker else None
+        async with open_encoder(embedder_files, reranker_files, settings.encoder.num_threads) as client:
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def prepared_indexer() -> AsyncIterator[IndexerClient]:
+        embedder_files = await preparation.files(embedding, "embedding")
+        async with open_indexer(data, collections, embedder_files, indexing) as client:
+            yield client
 
     def open_model(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:
         chosen = model.resolved
@@ -134,6 +148,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         models = [stack.enter_context(ShelfModel(*each)) for each in chat]
         shelf = Shelf(models, open_model, settings.memory_budget or default_budget(), settings.unload_after_s)
         await stack.enter_async_context(shelf.running())
+        encoder = Supervisor("encoder", prepared_encoder)
+        indexer = Supervisor("indexer", prepared_indexer)
         services = Services(settings, shelf, collections, encoder, indexer)
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))

@@ -16,6 +16,7 @@ from msgspec import Meta
 from index.indexer import IndexingParams
 from index.types import Collection
 from models.catalog import ResolvedChat, resolve_chat
+from models.encoder.preparation import Runtime
 from models.llm.messages import Adapter
 from models.llm.params import EngineParams
 
@@ -37,11 +38,15 @@ class SettingsError(Exception):
 
 
 class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How questions are embedded."""
+    """How questions are embedded, and passages reranked."""
 
     num_threads: Annotated[
-        int, Meta(ge=0, le=1024, description="threads that embed questions; 0: the library's choice")
+        int, Meta(ge=0, le=1024, description="threads that embed questions and rerank; 0: physical cores")
     ] = 0
+    runtime: Annotated[
+        Runtime,
+        Meta(description="onnx, torch, or auto: onnxruntime for each model it can run, else sentence-transformers"),
+    ] = "auto"
 
 
 class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +87,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, Meta(ge=0, description="seconds without a request after which a further model leaves the memory")
     ] = 600
     embedder: Annotated[str, Meta(description="embedding model: a catalog name or a folder")] = "all-MiniLM-L6-v2"
+    reranker: Annotated[
+        str | None, Meta(description="cross-encoder that orders the passages found: a folder; unset: none")
+    ] = None
+    cache: Annotated[
+        str | None, Meta(description="where converted models are kept; unset: the platform's cache folder")
+    ] = None
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0: any free one")] = 8000
     log_level: Annotated[
@@ -95,6 +106,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def data_folder(self) -> Path:
         return Path(self.data or platformdirs.user_data_dir("cloister", appauthor=False)).expanduser().absolute()
+
+    @property
+    def cache_folder(self) -> Path:
+        return Path(self.cache or platformdirs.user_cache_dir("cloister", appauthor=False)).expanduser().absolute()
 
     def collections(self) -> list[Collection]:
         """Watched folders; the manual where none is named. Raises `SettingsError` for one that cannot be watched."""

@@ -20,6 +20,8 @@ ONLY_IN = {
     "sentence_transformers": "models/encoder/",
     "transformers": "models/encoder/",
     "torch": "models/encoder/",
+    "onnxruntime": "models/encoder/",
+    "tokenizers": "models/encoder/",
     "faiss": "index/vectors.py",
 }
 
@@ -72,6 +74,7 @@ def test_a_wrong_import_is_found(tmp_path: Path, place: str, line: str) -> None:
 
 
 def test_the_server_process_loads_no_tensor_library() -> None:
-    code = "import sys, server.cli; print(*{'torch', 'transformers', 'sentence_transformers'} & sys.modules.keys())"
+    libraries = {"torch", "transformers", "sentence_transformers", "onnxruntime", "tokenizers"}
+    code = f"import sys, server.cli; print(*{libraries} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -1,18 +1,33 @@
-"""The encoder process: query embeddings at normal priority. `python -m models.encoder.process FD`."""
+"""The encoder process: query embeddings and reranking at normal priority. `python -m models.encoder.process FD`."""
 
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-from models.encoder.embedder import Embedder
-from models.encoder.messages import Embed, Embedded, Load, Ready, ToEncoder
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoder.embedder import Embedder, open_embedder
+from models.encoder.messages import Embed, Load, Numbers, Ready, Rerank, ToEncoder
+from models.encoder.reranker import Reranker, open_reranker
 from models.ipc import Inbox, child_main
 
 
-def _answer(embedder: Embedder, request: Embed) -> Embedded:
-    embed = embedder.embed_queries if request.kind == "query" else embedder.embed_documents
+def _answer(id: int, compute: Callable[[], NDArray[np.float32]]) -> Numbers:
     try:
-        return Embedded(request.id, embed(request.texts).astype("<f4").tobytes())
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        return Embedded(request.id, error=str(error))
+        return Numbers(id, compute().astype("<f4").tobytes())
+    except Exception as error:  # whatever a runtime raises: this request's answer, not the process's end
+        return Numbers(id, error=(str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _embed(embedder: Embedder, request: Embed) -> Numbers:
+    embed = embedder.embed_queries if request.kind == "query" else embedder.embed_documents
+    return _answer(request.id, lambda: embed(request.texts))
+
+
+def _rerank(reranker: Reranker | None, request: Rerank) -> Numbers:
+    if reranker is None:
+        return Numbers(request.id, error='no reranker is loaded; name one: reranker = "FOLDER"')
+    return _answer(request.id, lambda: reranker.rerank(request.query, request.texts))
 
 
 def _serve(inbox: Inbox[ToEncoder]) -> None:
@@ -20,12 +35,16 @@ def _serve(inbox: Inbox[ToEncoder]) -> None:
     load = next(messages, None)
     if not isinstance(load, Load):
         return
-    embedder = Embedder(Path(load.path), load.num_threads)
+    embedder = open_embedder(load.embedder, load.num_threads)
     embedder.embed_queries(["warm up"])  # the first call pays for lazy set-up; not the first question
-    inbox.send(Ready(embedder.dimension, embedder.fingerprint, embedder.max_tokens))
-    for message in messages:
-        if isinstance(message, Embed):
-            inbox.send(_answer(embedder, message))
+    reranker = open_reranker(load.reranker, load.num_threads) if load.reranker else None
+    inbox.send(Ready(embedder.dimension, embedder.fingerprint, embedder.max_tokens, reranker is not None))
+    with ThreadPoolExecutor(1, thread_name_prefix="rerank") as reranking:  # no question waits for a reranking
+        for message in messages:
+            if isinstance(message, Embed):
+                inbox.send(_embed(embedder, message))
+            elif isinstance(message, Rerank):
+                reranking.submit(lambda request: inbox.send(_rerank(reranker, request)), message)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 START_S = 90.0
+CACHE = Path(__file__).parents[2] / ".pytest_cache" / "d" / "converted"  # one for all runs, the models' tests' too
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "") -> Any:
@@ -106,7 +107,11 @@ def serving(
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*line, *arguments], stdout=output, stderr=output, cwd=folder, env={**os.environ, **(environment or {})}
+            [*line, *arguments],
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env={**os.environ, "CLOISTER_CACHE": str(CACHE), **(environment or {})},
         )
     server = Server(process, log, docs)
     try:

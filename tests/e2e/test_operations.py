@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import Server, children, serving, wait_until, write_handbook
+from running import CACHE, Server, children, serving, wait_until, write_handbook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -145,7 +145,12 @@ def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -
     command = [sys.executable, "-m", "server", "serve", *arguments]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("CLOISTER_")}
     return subprocess.run(
-        command, cwd=cwd, env={**clean, **(environment or {})}, capture_output=True, text=True, timeout=60
+        command,
+        cwd=cwd,
+        env={**clean, "CLOISTER_CACHE": str(CACHE), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 

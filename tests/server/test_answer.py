@@ -1,6 +1,7 @@
 """Several answers at the same time: in order each, told apart, and ended together."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -45,11 +46,9 @@ def scored(text: str) -> Content:
 
 
 async def collect(answers: Answers) -> list[tuple[int, AnswerEvent]]:
-    await answers.start()
-    try:
+    async with contextlib.aclosing(answers):
+        await answers.start()
         return [told async for told in answers.events()]
-    finally:
-        await answers.aclose()
 
 
 def test_answers_come_interleaved_and_their_cost_is_summed() -> None:

@@ -1,0 +1,91 @@
+"""Models run by sentence-transformers: what conversions are checked against, and what runs all other models."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoder.exports import fingerprint_of
+from models.errors import ModelFileError
+from models.offline import OFFLINE
+
+_BATCH = 8  # texts a forward pass; larger is slower on a CPU (cache)
+
+
+class ReferenceEmbedder:
+    """Not safe for concurrent use; whoever opened it owns it."""
+
+    def __init__(self, path: Path, source: str, num_threads: int = 0) -> None:
+        """Reads a local folder and nothing else. `num_threads` 0: torch's own choice. Raises `ModelFileError`."""
+        self.model: Any = _load("SentenceTransformer", path, num_threads)
+        self.dimension: int = self.model.get_embedding_dimension()
+        self.max_tokens: int = self.model.get_max_seq_length() or 512
+        self.fingerprint = fingerprint_of(source, "float32")
+        self.query_prompt = self._prompt("query")
+        self.document_prompt = self._prompt("document", "passage", "corpus")
+        self._tokenizer = self.model.tokenizer
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text without the model's own start and end marks."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
+
+    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._encode(self.model.encode_document, self.document_prompt, texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._encode(self.model.encode_query, self.query_prompt, texts)
+
+    def _prompt(self, *names: str) -> str:
+        """The first of these that says something. The library's own choice never gets past an empty `document`."""
+        return next((prompt for name in names if (prompt := self.model.prompts.get(name))), "")
+
+    def _encode(self, encode: Callable[..., Any], prompt: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not texts:
+            return np.empty((0, self.dimension), np.float32)
+        vectors: NDArray[np.float32] = encode(
+            list(texts),
+            prompt=prompt,
+            batch_size=_BATCH,
+            normalize_embeddings=True,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+        )
+        return np.ascontiguousarray(vectors, np.float32)
+
+
+class ReferenceReranker:
+    """Not safe for concurrent use; whoever opened it owns it."""
+
+    def __init__(self, path: Path, num_threads: int = 0) -> None:
+        """Reads a local folder and nothing else. `num_threads` 0: torch's own choice. Raises `ModelFileError`."""
+        self.model: Any = _load("CrossEncoder", path, num_threads)
+        if self.model.num_labels != 1:
+            raise ModelFileError(
+                path, f"not a reranker: it gives {self.model.num_labels} numbers a pair, not one score"
+            )
+
+    def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        pairs = [(query, text) for text in texts]
+        scores = self.model.predict(pairs, batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True)
+        return np.asarray(scores, np.float32)
+
+
+def _load(kind: str, path: Path, num_threads: int) -> Any:
+    os.environ.update(OFFLINE)
+    import sentence_transformers
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    try:
+        return getattr(sentence_transformers, kind)(
+            str(path), device="cpu", local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # whatever the libraries raise for damaged files: one line for the user
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelFileError(path, f"sentence-transformers cannot load it: {reason}") from error

@@ -1,0 +1,85 @@
+"""A tiny cross-encoder with random weights: converted against sentence-transformers, and in the encoder process."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.encoder import exporter
+from models.encoder.client import open_encoder
+from models.encoder.exports import source_of
+from models.encoder.messages import ModelFiles
+from models.encoder.reranker import open_reranker
+from models.errors import ModelFileError, ProcessFailed
+
+pytestmark = pytest.mark.timeout(120)
+
+QUERY = "how long is parental leave?"
+TEXTS = [
+    "leave with full pay",
+    "rust",
+    "iron, water, air",
+    "a train platform",
+    "weeks of leave " * 50,
+    "shock waves flow",
+]
+
+
+@pytest.fixture(scope="module")
+def files(tiny_reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    source, export = source_of(tiny_reranker, "reranking"), tmp_path_factory.mktemp("cache") / "tiny"
+    exporter.convert(tiny_reranker, source, export, "reranking")
+    return ModelFiles(str(tiny_reranker), source, str(export))
+
+
+def test_scores_are_the_reference_s(files: ModelFiles) -> None:
+    theirs = open_reranker(ModelFiles(files.path, files.source, None)).rerank(QUERY, TEXTS)
+    ours = open_reranker(files).rerank(QUERY, TEXTS)
+    assert ours.shape == (len(TEXTS),)
+    assert np.ptp(theirs) > 0.1  # they differ, so that agreeing means something
+    assert np.max(np.abs(ours - theirs)) < 0.1 * np.ptp(theirs)
+
+
+def test_a_score_is_the_pair_s_alone(files: ModelFiles) -> None:
+    reranker = open_reranker(files, 2)
+    together = reranker.rerank(QUERY, TEXTS)
+    assert np.array_equal([reranker.rerank(QUERY, [text])[0] for text in TEXTS], together)
+    assert reranker.rerank(QUERY, []).shape == (0,)
+
+
+def test_the_encoder_process_reranks_and_embeds_at_once(files: ModelFiles, minilm: ModelFiles) -> None:
+    expected = open_reranker(files).rerank(QUERY, TEXTS)
+
+    async def scenario() -> None:
+        async with open_encoder(minilm, files, num_threads=1) as client:
+            assert client.hello.has_reranker
+            scores, vectors, more = await asyncio.gather(
+                client.rerank(QUERY, TEXTS), client.embed_queries([QUERY]), client.rerank(QUERY, TEXTS[::-1])
+            )
+            assert np.array_equal(scores, expected)
+            assert np.array_equal(more, expected[::-1])
+            assert vectors.shape == (1, client.hello.dimension)
+
+    asyncio.run(scenario())
+
+
+def test_a_model_with_several_labels_is_no_reranker(tiny_reranker: Path, tmp_path: Path) -> None:
+    from transformers import BertForSequenceClassification
+
+    model = BertForSequenceClassification.from_pretrained(tiny_reranker, num_labels=3, ignore_mismatched_sizes=True)
+    folder = shutil.copytree(tiny_reranker, tmp_path / "three")
+    model.save_pretrained(folder)
+    with pytest.raises(ModelFileError, match="3 numbers a pair"):
+        open_reranker(ModelFiles(str(folder), "0", None))
+
+
+def test_a_broken_reranker_stops_the_start_with_one_line(minilm: ModelFiles, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with pytest.raises(ProcessFailed, match=tmp_path.name) as caught:
+            async with open_encoder(minilm, ModelFiles("", "0", str(tmp_path))):
+                pass
+        assert "\n" not in caught.value.reason
+
+    asyncio.run(scenario())
