@@ -21,6 +21,7 @@ ONLY_IN = {
     "transformers": "models/encoder/",
     "torch": "models/encoder/",
     "faiss": "index/vectors.py",
+    "tantivy": "index/lexical/inverted.py",
 }
 
 
