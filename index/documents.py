@@ -7,7 +7,6 @@ sees the old version or the new one.
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import apsw
@@ -15,7 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from index.analyzer import Analyzer
 from index.database import query, transaction
+from index.lexical import fts5
+from index.lexical.rows import make_row
 from index.types import Chunk, Collection, Vectors
 
 _MAX_HEADING = 240  # characters
@@ -50,6 +52,11 @@ class DocumentWriter:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
+        self._analyzer = Analyzer()
+
+    @property
+    def connection(self) -> apsw.Connection:
+        return self._db
 
     def close(self) -> None:
         self._db.close()
@@ -163,9 +170,15 @@ class DocumentWriter:
         with transaction(self._db):
             document_id = self._upsert(collection_id, path, stat, sha256, title, "indexed", error=None)
             self._remove_chunks(document_id)
-            name = str(PurePosixPath(path).with_suffix(""))
-            for ordinal, chunk in enumerate(chunks):
-                self._insert_chunk(document_id, ordinal, chunk, name)
+            ids = [self._insert_chunk(document_id, ordinal, chunk) for ordinal, chunk in enumerate(chunks)]
+            if fts5.filling(self._db) is not None:
+                fts5.add(
+                    self._db,
+                    (
+                        make_row(self._analyzer, chunk_id, collection_id, path, chunk.heading, chunk.text)
+                        for chunk_id, chunk in zip(ids, chunks, strict=True)
+                    ),
+                )
             self._note_change(collection_id)
 
     def _upsert(
@@ -188,7 +201,7 @@ class DocumentWriter:
         )
         return int(document_id)
 
-    def _insert_chunk(self, document_id: int, ordinal: int, chunk: Chunk, name: str) -> None:
+    def _insert_chunk(self, document_id: int, ordinal: int, chunk: Chunk) -> int:
         ((chunk_id,),) = query(
             self._db,
             "INSERT INTO chunks (document_id, ordinal, text, heading, char_from, char_to, line_from, line_to,"
@@ -205,15 +218,12 @@ class DocumentWriter:
                 content_hash(chunk),
             ),
         )
-        self._db.execute(
-            "INSERT INTO lexical (rowid, heading, text) VALUES (?, ?, ?)",
-            (chunk_id, " ".join((name, *chunk.heading)), chunk.text),
-        )
         self._db.execute("INSERT INTO changes (chunk_id, is_removal) VALUES (?, 0)", (chunk_id,))
+        return int(chunk_id)
 
     def _remove_chunks(self, document_id: int) -> None:
         old = (document_id,)
-        self._db.execute("DELETE FROM lexical WHERE rowid IN (SELECT id FROM chunks WHERE document_id = ?)", old)
+        fts5.remove_document(self._db, document_id)
         self._db.execute(
             "INSERT INTO changes (chunk_id, is_removal) SELECT id, 1 FROM chunks WHERE document_id = ?", old
         )

@@ -3,6 +3,7 @@
 IndexingError
 ├── DataFolderError          the data folder cannot be used: not writable, in use, of a newer version
 ├── CollectionNotFound
+├── LexicalIndexError        tantivy's index folder cannot be used; it is built again from the database
 ├── RootUnavailable          a watched folder is not there or cannot be read
 └── UnreadableDocument       one file cannot be read; the reason goes into its row
 """
@@ -26,6 +27,13 @@ class CollectionNotFound(IndexingError):
         super().__init__(f"no collection named {name!r}")
         self.name = name
         self.known = known
+
+
+class LexicalIndexError(IndexingError):
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"{folder}: {reason}")
+        self.folder = folder
+        self.reason = reason
 
 
 class RootUnavailable(IndexingError):

@@ -23,6 +23,7 @@ from index.chunker import Chunker
 from index.documents import DocumentWriter, FileStat, KnownDocument, content_hash, embedded_text
 from index.errors import RootUnavailable, UnreadableDocument
 from index.files import Listing, is_nameable, is_wanted, list_files, read_file, stat_file
+from index.lexical.upkeep import LexicalUpkeep
 from index.readers import read
 from index.retriever import vectors_folder
 from index.types import Chunk, Collection, DocumentEmbedder
@@ -92,6 +93,7 @@ class Indexer:
         limit = min(params.chunk_tokens or 128, embedder.max_tokens - _HEADING_TOKENS)
         self._chunker = Chunker(embedder.count_tokens, max(limit, _SMALLEST_CHUNK))
         writer.distrust_other_chunking(f"{limit} tokens")
+        self._lexical = LexicalUpkeep(writer.connection, data)
         self._generations = vectors_folder(data, embedder.fingerprint)
         self._work: OrderedDict[Item, None] = OrderedDict()  # the front is next
         self._unsettled: dict[Item, tuple[float, float]] = {}  # first and last hint, monotonic seconds
@@ -107,6 +109,11 @@ class Indexer:
             with Watcher(root for root, _ in self._watched) as watcher:
                 self._follow(watcher, stop)
         self.write_generation()
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what runs beside; the writer stays open."""
+        self._lexical.close()
 
     def _follow(self, watcher: Watcher, stop: Event) -> None:
         """Until `stop` is set, or the folders must be watched anew: one came, went or was replaced."""
@@ -119,7 +126,8 @@ class Indexer:
             if now >= next_scan:
                 self.scan()
                 next_scan = now + max(self._params.scan_interval_s, (time.monotonic() - now) / _SCAN_SHARE)
-            hints = watcher.take(0 if self._work else self._patience(now, next_scan))
+            is_busy = self.index_words() or bool(self._work)
+            hints = watcher.take(0 if is_busy else self._patience(now, next_scan))
             if hints & self._root_paths:  # a root itself: its watch may be gone, though its inode be used again
                 return
             if len(hints) > _BURST:
@@ -216,6 +224,10 @@ class Indexer:
             self._embed_and_commit(list(self._prepare(group)))
         return len(group)
 
+    def index_words(self) -> bool:
+        """Lets the lexical index follow what was committed; whether it has more to do at once."""
+        return self._lexical.advance()
+
     def _prepare(self, group: list[Item]) -> Iterator[_Prepared]:
         """Read and chunked. Files that cannot be, or need not be, are dealt with here."""
         for item in group:
@@ -267,7 +279,8 @@ class Indexer:
         except OSError as error:
             _log.warning("the index snapshot could not be written: %s", error)
             return
-        self._writer.trim_changes(self._written_seq)
+        lexical_seq = self._lexical.seq
+        self._writer.trim_changes(min(self._written_seq, self._written_seq if lexical_seq is None else lexical_seq))
         self._writer.forget_unused_vectors()
         self._written_seq = seq
 

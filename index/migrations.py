@@ -63,4 +63,13 @@ MIGRATIONS = [
 
     CREATE TABLE properties (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- Both columns hold terms of the analyzer, separated by a space; ASCII terms consist of a-z, 0-9, '.', '_' and '-'.
+    DROP TABLE lexical;
+    CREATE VIRTUAL TABLE words USING fts5 (
+        terms,
+        scope,                              -- the collection, and the language the words were stemmed in
+        content = '', contentless_delete = 1, tokenize = "ascii tokenchars '._-'"
+    );
+    """,
 ]

@@ -14,11 +14,11 @@ import apsw
 import msgspec
 import numpy as np
 
-from index import lexical
 from index.database import open_reader, query
 from index.documents import read_vectors
 from index.errors import CollectionNotFound
 from index.generations import read_newest
+from index.lexical.search import LexicalSearch
 from index.types import Passage, Vectors
 from index.vectors import Ids, VectorIndex
 
@@ -48,6 +48,7 @@ class Retriever:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="retriever")
         self._db: apsw.Connection | None = None
         self._vectors = VectorIndex(dimension)
+        self._lexical = LexicalSearch(data)
         self._seq = -1  # the newest change taken in; -1 before the first
         self._members: dict[tuple[int, ...], Ids] = {}  # chunk ids by scope, of `_seq`
 
@@ -61,6 +62,7 @@ class Retriever:
 
     async def catch_up(self) -> None:
         await self._run(self._catch_up)
+        await self._run(lambda: self._lexical.open(self._connection()))
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -80,8 +82,9 @@ class Retriever:
     def _search(self, question: str, vector: Vectors, k: int, scope: list[int]) -> list[Passage]:
         self._catch_up()
         num_candidates = max(_CANDIDATES, 2 * k)
-        dense = self._vectors.search(vector, num_candidates, self._allowed(tuple(scope)))
-        words = lexical.search(self._connection(), question, num_candidates, scope)
+        allowed = self._allowed(tuple(scope))
+        dense = self._vectors.search(vector, num_candidates, allowed)
+        words = self._lexical.search(self._connection(), question, num_candidates, None if allowed is None else scope)
         best = fuse(dense, words)[: k + k]  # some may be gone by now
         cosines = dict(dense)
         passages = self._passages([id for id, _ in best])

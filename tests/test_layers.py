@@ -23,6 +23,7 @@ ONLY_IN = {
     "onnxruntime": "models/encoder/",
     "tokenizers": "models/encoder/",
     "faiss": "index/vectors.py",
+    "tantivy": "index/lexical/inverted.py",
 }
 
 

@@ -97,7 +97,9 @@ class Workspace:
         """Scans and works until nothing is left to do; how many texts were embedded."""
         indexer, before = self.indexer, len(self.embedder.embedded)
         indexer.scan()
-        while indexer.work():
+        while indexer.index_words() or indexer.work():
+            pass
+        while indexer.index_words():
             pass
         return len(self.embedder.embedded) - before
 
@@ -122,6 +124,8 @@ class Workspace:
         self.data = after
 
     def close(self) -> None:
+        if self._indexer is not None:
+            self._indexer.close()
         if self.writer is not None:
             self.writer.close()
         self.writer = self._indexer = None

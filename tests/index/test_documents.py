@@ -93,7 +93,7 @@ def test_a_failing_commit_leaves_the_old_version(tmp_path: Path, writer: Documen
     _put(writer, notes, "a.md", _chunk("old"))
     contents = (
         "SELECT text FROM chunks",
-        "SELECT rowid FROM lexical",
+        "SELECT rowid FROM words",
         "SELECT * FROM changes",
         "SELECT * FROM documents",
     )

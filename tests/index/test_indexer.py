@@ -107,7 +107,7 @@ def test_a_deleted_file_is_forgotten(workspace: Workspace) -> None:
     file.unlink()
     workspace.sync()
     assert workspace.texts() == {}
-    assert workspace.rows("SELECT id FROM chunks UNION ALL SELECT rowid FROM lexical") == []
+    assert workspace.rows("SELECT id FROM chunks UNION ALL SELECT rowid FROM words") == []
     assert workspace.status().documents == 0
 
 
@@ -472,7 +472,7 @@ def test_a_kill_at_any_instant_loses_nothing_that_was_committed(workspace: Works
     for wanted in (1, 50, 100, 150):
         _sync_and_kill(workspace, wanted)
         assert workspace.rows("PRAGMA integrity_check") == [("ok",)]
-        assert workspace.rows("SELECT id FROM chunks ORDER BY id") == workspace.rows("SELECT rowid FROM lexical")
+        assert workspace.rows("SELECT id FROM chunks ORDER BY id") == workspace.rows("SELECT rowid FROM words")
         assert set(workspace.texts().values()) <= {f"one {number}\ntwo {number}" for number in range(400)}
         assert workspace.status().documents >= wanted
         assert not workspace.rows("SELECT id FROM chunks WHERE content_hash NOT IN (SELECT content_hash FROM vectors)")

@@ -1,0 +1,84 @@
+"""The engine of a small corpus: SQLite's FTS5, in the transactions of the documents.
+
+A row is there for every chunk, or the table is empty and `Filling` absent: then tantivy has the chunks.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import apsw
+import msgspec
+
+from index.analyzer import VERSION
+from index.database import query
+from index.languages import LATIN
+from index.lexical.filling import Filling
+from index.lexical.rows import Row, collection_term, language_term
+
+_FILLING = "lexical_fts5"  # a property: JSON
+
+
+def filling(db: apsw.Connection) -> Filling | None:
+    """None when the rows are not kept."""
+    rows = query(db, "SELECT value FROM properties WHERE name = ?", (_FILLING,))
+    return msgspec.json.decode(rows[0][0], type=Filling) if rows else None
+
+
+def start(db: apsw.Connection) -> Filling:
+    """Keeps rows from here on; those of the chunks there are must be filled in. In a transaction."""
+    drop(db)
+    ((last,),) = query(db, "SELECT coalesce(max(id), 0) FROM chunks")
+    started = Filling(VERSION, 1, last)
+    note(db, started)
+    return started
+
+
+def note(db: apsw.Connection, reached: Filling) -> None:
+    encoded = msgspec.json.encode(reached).decode()
+    db.execute("INSERT OR REPLACE INTO properties VALUES (?, ?)", (_FILLING, encoded))
+
+
+def drop(db: apsw.Connection) -> None:
+    """Removes all rows, and keeps none. In a transaction."""
+    db.execute("DELETE FROM properties WHERE name = ?", (_FILLING,))
+    db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+
+
+def add(db: apsw.Connection, rows: Iterable[Row]) -> None:
+    db.executemany("INSERT INTO words (rowid, terms, scope) VALUES (?, ?, ?)", rows)
+
+
+def remove_document(db: apsw.Connection, document_id: int) -> None:
+    """Before its chunks are."""
+    db.execute("DELETE FROM words WHERE rowid IN (SELECT id FROM chunks WHERE document_id = ?)", (document_id,))
+
+
+def languages(db: apsw.Connection) -> list[str]:
+    """The Latin languages that chunks are in."""
+    sql = "SELECT 1 FROM words WHERE words MATCH ? LIMIT 1"
+    return [language for language in LATIN if query(db, sql, (f'scope : "{language_term(language)}"',))]
+
+
+def search(
+    db: apsw.Connection, terms: Counter[str], k: int, collection_ids: Sequence[int] | None
+) -> list[tuple[int, float]]:
+    """The `k` best chunks, of these collections or of all, as (id, BM25), best first; larger is better."""
+    expression = match_expression(terms, collection_ids)
+    if expression is None:
+        return []
+    rows = query(
+        db,
+        "SELECT rowid, -bm25(words, 1.0, 0.0) AS score FROM words WHERE words MATCH ? ORDER BY score DESC LIMIT ?",
+        (expression, k),
+    )
+    return [(int(id), float(score)) for id, score in rows]
+
+
+def match_expression(terms: Counter[str], collection_ids: Sequence[int] | None) -> str | None:
+    """FTS5's MATCH argument; None when nothing can match. Terms have no quotes, so that each is one string."""
+    if not terms or (collection_ids is not None and not collection_ids):
+        return None
+    wanted = "terms : (" + " OR ".join(f'"{term}"' for term in terms.elements()) + ")"
+    if collection_ids is None:
+        return wanted
+    return f"{wanted} AND scope : (" + " OR ".join(f'"{collection_term(id)}"' for id in collection_ids) + ")"

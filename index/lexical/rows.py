@@ -1,0 +1,60 @@
+"""What either engine is given of a chunk."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import apsw
+import msgspec
+
+from index.analyzer import Analyzer
+from index.database import query
+
+# A heading counts so many times as often as text. Repeated in one field, not weighted in two: engines then agree.
+_HEADING_WEIGHT = 3
+
+
+class Row(NamedTuple):
+    chunk_id: int
+    terms: str  # separated by a space
+    scope: str  # terms, too: the collection, and the language the words were stemmed in
+
+
+def make_row(
+    analyzer: Analyzer, chunk_id: int, collection_id: int, path: str, heading: Sequence[str], text: str
+) -> Row:
+    """A document's name and headings are searched with each of its chunks."""
+    name = str(PurePosixPath(path).with_suffix(""))
+    headings, body = analyzer.document(" ".join((name, *heading))).terms, analyzer.document(text)
+    terms = " ".join(filter(None, (*(headings,) * _HEADING_WEIGHT, body.terms)))
+    return Row(chunk_id, terms, f"{collection_term(collection_id)} {language_term(body.language)}")
+
+
+def collection_term(collection_id: int) -> str:
+    return f"c{collection_id}"
+
+
+def language_term(language: str) -> str:
+    return f"l{language}"
+
+
+_SELECT = (
+    "SELECT chunks.id, collection_id, path, heading, text FROM chunks JOIN documents ON documents.id = document_id"
+    " WHERE chunks.id "
+)
+
+
+def rows_between(db: apsw.Connection, analyzer: Analyzer, first: int, last: int, limit: int) -> list[Row]:
+    """Of the chunks with these ids, both ends in, by id; `limit` of them at most."""
+    return list(_rows(db, analyzer, f"{_SELECT} BETWEEN ? AND ? ORDER BY chunks.id LIMIT ?", (first, last, limit)))
+
+
+def rows_of(db: apsw.Connection, analyzer: Analyzer, chunk_ids: Sequence[int]) -> list[Row]:
+    """Of those of these chunks that exist."""
+    wanted = msgspec.json.encode(list(chunk_ids)).decode()
+    return list(_rows(db, analyzer, f"{_SELECT} IN (SELECT value FROM json_each(?))", (wanted,)))
+
+
+def _rows(db: apsw.Connection, analyzer: Analyzer, sql: str, bindings: Sequence[object]) -> Iterator[Row]:
+    for chunk_id, collection_id, path, heading, text in query(db, sql, bindings):
+        yield make_row(analyzer, chunk_id, collection_id, path, msgspec.json.decode(heading, type=list[str]), text)
