@@ -20,6 +20,7 @@ from typing import Any
 
 from models.llm import llama
 from models.llm.engine import Engine
+from models.llm.grammar import Grammar, GrammarTokenizer, JsonSchema
 from models.llm.llama import LlamaRunner, Vocabulary
 from models.llm.messages import Generate
 from models.llm.pace import Pace
@@ -29,6 +30,7 @@ from models.llm.sequence import Sequence
 from models.threads import num_physical_cores
 
 MANUAL = Path(__file__).parents[1] / "docs"
+FORM = JsonSchema('{"type": "array", "items": {"type": "string", "maxLength": 400}, "minItems": 50}')  # goes on
 GREEDY = SamplingParams(temperature=0)
 
 
@@ -38,9 +40,9 @@ class Dictated(LlamaRunner):
     answers: dict[int, list[int]]
 
     def _sample(self, sequence: Sequence, row: int, accepted: list[int]) -> int:
-        super()._sample(sequence, row, accepted)
-        answer = self.answers[sequence.id]
-        return answer[(sequence.num_generated + len(accepted)) % len(answer)]
+        token = super()._sample(sequence, row, accepted)
+        answer = self.answers.get(sequence.id)
+        return token if answer is None else answer[(sequence.num_generated + len(accepted)) % len(answer)]
 
 
 class Timed:
@@ -136,6 +138,27 @@ def python_share(runner: Dictated, vocabulary: Vocabulary, streams: int) -> tupl
     return 1 - timed.seconds / elapsed, 1000 * (elapsed - timed.seconds) / steps
 
 
+def constrained(runner: Dictated, vocabulary: Vocabulary, streams: int, num_tokens: int) -> tuple[float, float]:
+    """Tokens a second of answers held to a schema, and of the same number of answers that are free."""
+    tokenizer = GrammarTokenizer(vocabulary)
+    prompt, _, other = texts(vocabulary)
+    rates = []
+    for form in (FORM, None):
+        engine = Engine(Scheduler(runner.limits, frozenset()), runner, 0, pace=Pace(256), prompt_lookup=False)
+        runner.answers = {} if form else dict.fromkeys(range(streams), other)
+        for id in range(streams):
+            engine.add(Generate(id, prompt[id : id + 64], num_tokens, GREEDY), form and Grammar(tokenizer, form))
+        while not engine.step():
+            pass
+        started, counted = time.perf_counter(), 0
+        while not engine.is_idle:
+            counted += sum(len(delta.tokens) for delta in engine.step())
+        rates.append(counted / (time.perf_counter() - started))
+        for slot in range(runner.limits.num_sequences):
+            llama.C.llama_memory_seq_rm(runner._memory, slot, 0, -1)
+    return rates[0], rates[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
@@ -150,6 +173,9 @@ def main() -> None:
         for streams in (1, 8):
             share, each = python_share(runner, vocabulary, streams)
             print(f"Python's share of a step, {streams} streams: {share:.2%} ({each:.2f} ms)", flush=True)
+        for streams in (1, 8):
+            held, free = constrained(runner, vocabulary, streams, options.tokens)
+            print(f"Held to a schema, {streams} streams: {held:.1f} tokens/s, free {free:.1f}", flush=True)
         print("| tokens/s | with prompt lookup | without | ratio |\n| --- | --- | --- | --- |")
         for row in lookup_rows(runner, vocabulary, options.rounds, options.tokens):
             print(row, flush=True)
