@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import apsw
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from index.analyzer import Analyzer
 from index.database import query, transaction
@@ -246,27 +244,3 @@ class DocumentWriter:
     def trim_changes(self, seq: int) -> None:
         """Forgets changes up to `seq`. A reader that is further behind starts again from the vectors."""
         self._db.execute("DELETE FROM changes WHERE seq <= ? AND seq < (SELECT max(seq) FROM changes)", (seq,))
-
-    def all_vectors(self, fingerprint: str, dimension: int) -> tuple[int, NDArray[np.int64], Vectors]:
-        """Every chunk's id and vector, and the `seq` they are of, read at one instant."""
-        with transaction(self._db):
-            return (self.last_change(), *read_vectors(self._db, fingerprint, dimension))
-
-
-def read_vectors(
-    connection: apsw.Connection, fingerprint: str, dimension: int, chunk_ids: Sequence[int] | None = None
-) -> tuple[NDArray[np.int64], Vectors]:
-    """Ids (int64) and unit vectors of all chunks, or of those of `chunk_ids` that exist. Chunks without a vector
-    in this space are left out."""
-    sql = (
-        "SELECT chunks.id, vector FROM chunks JOIN vectors USING (content_hash) WHERE fingerprint = ?"
-        if chunk_ids is None
-        else "SELECT chunks.id, vector FROM chunks JOIN vectors USING (content_hash) WHERE fingerprint = ?"
-        " AND chunks.id IN (SELECT value FROM json_each(?))"
-    )
-    bindings = (fingerprint,) if chunk_ids is None else (fingerprint, msgspec.json.encode(list(chunk_ids)).decode())
-    rows = query(connection, sql, bindings)
-    ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-    vectors = np.frombuffer(b"".join(row[1] for row in rows), "<f2").reshape(len(rows), dimension).astype(np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return ids, vectors / np.maximum(norms, np.float32(1e-12))

@@ -6,6 +6,7 @@ marked pending in the database first, so that a crash loses no work, then read, 
 documents at a time; between two groups new hints are taken, so a fresh save never waits for a long import.
 """
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -18,16 +19,14 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from index import generations
 from index.chunker import Chunker
+from index.compaction import Compaction, is_stale
 from index.documents import DocumentWriter, FileStat, KnownDocument, content_hash, embedded_text
 from index.errors import RootUnavailable, UnreadableDocument
 from index.files import Listing, is_nameable, is_wanted, list_files, read_file, stat_file
 from index.lexical.upkeep import LexicalUpkeep
 from index.readers import read
-from index.retriever import vectors_folder
 from index.types import Chunk, Collection, DocumentEmbedder
-from index.vectors import serialize_flat
 from index.watcher import Watcher
 
 _log = logging.getLogger(__name__)
@@ -94,26 +93,25 @@ class Indexer:
         self._chunker = Chunker(embedder.count_tokens, max(limit, _SMALLEST_CHUNK))
         writer.distrust_other_chunking(f"{limit} tokens")
         self._lexical = LexicalUpkeep(writer.connection, data)
-        self._generations = vectors_folder(data, embedder.fingerprint)
+        self._compaction = Compaction(data, embedder.fingerprint, embedder.dimension, writer.database_id())
         self._work: OrderedDict[Item, None] = OrderedDict()  # the front is next
         self._unsettled: dict[Item, tuple[float, float]] = {}  # first and last hint, monotonic seconds
         self._touched: set[Item] = set()  # named by a hint since they were read
-        self._written_seq = 0
         self._watched: list[tuple[Path, int]] = []
 
     def run(self, stop: Event) -> None:
         """Until `stop` is set. Errors of single files become rows; others end the process, which is restarted."""
         self._writer.distrust_unembedded(self._embedder.fingerprint)
-        while not stop.is_set():
-            self._watched = _identities(self._roots.values())
-            with Watcher(root for root, _ in self._watched) as watcher:
-                self._follow(watcher, stop)
-        self.write_generation()
-        self.close()
+        with contextlib.closing(self):
+            while not stop.is_set():
+                self._watched = _identities(self._roots.values())
+                with Watcher(root for root, _ in self._watched) as watcher:
+                    self._follow(watcher, stop)
 
     def close(self) -> None:
-        """Waits for what runs beside; the writer stays open."""
+        """Ends what runs beside; the writer stays open."""
         self._lexical.close()
+        self._compaction.close()
 
     def _follow(self, watcher: Watcher, stop: Event) -> None:
         """Until `stop` is set, or the folders must be watched anew: one came, went or was replaced."""
@@ -135,8 +133,7 @@ class Indexer:
             self._note(hints)
             if self._examine_settled() + self.work():
                 last_work = time.monotonic()
-            elif time.monotonic() - last_work > _QUIET_S and self._is_generation_due():
-                self.write_generation()
+            self._compact(is_quiet=time.monotonic() - last_work > _QUIET_S)
 
     def _patience(self, now: float, next_scan: float) -> float:
         """Seconds to wait for a hint; short enough to see `stop`."""
@@ -263,26 +260,25 @@ class Indexer:
         for item, found, sha256, title, chunks in group:
             self._writer.replace(self._ids[item.collection], item.path, found, sha256, title, chunks)
 
-    def _is_generation_due(self) -> bool:
-        """Not for every save: a reader replays some thousand changes in no time."""
-        return self._writer.last_change() - self._written_seq >= 1000
+    def _compact(self, *, is_quiet: bool) -> None:
+        """Sees that readers never have much to replay, nor much beside their base."""
+        self._forget(self._compaction.finished())
+        num_changes = self._writer.last_change() - self._compaction.seq
+        if is_stale(num_changes, self._compaction.count, at_work=not is_quiet):
+            self._compaction.start()
 
     def write_generation(self) -> None:
-        """Snapshots the vectors for the next start. Failing is harmless: the index is built from the database then."""
-        if self._writer.last_change() == self._written_seq:
-            return
-        fingerprint, dimension = self._embedder.fingerprint, self._embedder.dimension
-        seq, ids, vectors = self._writer.all_vectors(fingerprint, dimension)
-        header = generations.Header(self._writer.database_id(), fingerprint, dimension, len(ids), seq)
-        try:
-            generations.write_generation(self._generations, header, serialize_flat(ids, vectors))
-        except OSError as error:
-            _log.warning("the index snapshot could not be written: %s", error)
-            return
-        lexical_seq = self._lexical.seq
-        self._writer.trim_changes(min(self._written_seq, self._written_seq if lexical_seq is None else lexical_seq))
-        self._writer.forget_unused_vectors()
-        self._written_seq = seq
+        """Snapshots the vectors for the next start, if anything has changed."""
+        if self._writer.last_change() != self._compaction.seq:
+            self._compaction.start()
+            self._forget(self._compaction.finished(wait=True))
+
+    def _forget(self, seq: int | None) -> None:
+        """What only the generation before the last two needs."""
+        if seq is not None:
+            lexical_seq = self._lexical.seq
+            self._writer.trim_changes(seq if lexical_seq is None else min(seq, lexical_seq))
+            self._writer.forget_unused_vectors()
 
 
 def _identities(roots: Iterable[Path]) -> list[tuple[Path, int]]:

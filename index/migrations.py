@@ -72,4 +72,19 @@ MIGRATIONS = [
         content = '', contentless_delete = 1, tokenize = "ascii tokenchars '._-'"
     );
     """,
+    # Vectors get a row number, which an index keeps: some hundred are read for every search, and a lookup by hash in
+    # a table of whole rows goes through ten pages.
+    """
+    CREATE TABLE vectors_by_row (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        content_hash BLOB NOT NULL,
+        fingerprint TEXT NOT NULL,
+        vector BLOB NOT NULL,
+        UNIQUE (content_hash, fingerprint)
+    ) STRICT;
+    INSERT INTO vectors_by_row (content_hash, fingerprint, vector)
+        SELECT content_hash, fingerprint, vector FROM vectors;
+    DROP TABLE vectors;
+    ALTER TABLE vectors_by_row RENAME TO vectors;
+    """,
 ]

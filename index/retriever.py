@@ -5,26 +5,32 @@ search. Before each search the in-memory index catches up with the `changes` tab
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 import apsw
 import msgspec
-import numpy as np
 
+from index.compaction import is_stale, vectors_folder
 from index.database import open_reader, query
-from index.documents import read_vectors
 from index.errors import CollectionNotFound
-from index.generations import read_newest
+from index.generations import newest_header, read_newest
 from index.lexical.search import LexicalSearch
-from index.types import Passage, Vectors
-from index.vectors import Ids, VectorIndex
+from index.types import Passage, Reranker, Vectors
+from index.vector_store import VectorStore
+from index.vectors import VectorIndex
 
 _CANDIDATES = 100  # of each arm, at least
 _DENSE_WEIGHT = 0.5  # convex combination; .4 to .6 measured alike (docs/architecture.md, Index)
 _REPLAY = 10_000  # changes taken in at once
+# Two look-ups; both in one SELECT would read the whole table.
+_BOUNDS = "SELECT coalesce((SELECT min(seq) FROM changes), 0), coalesce((SELECT max(seq) FROM changes), 0)"
+_RERANKED = 30  # passages at most; beyond, rerankers lose quality and time
+_SPARE = 3  # times as many passages are looked at as are asked for: some are gone, some say the same
+_NEARLY_EQUAL = 0.97  # cosine
 
 T = TypeVar("T")
 
@@ -33,24 +39,20 @@ class QueryEmbedder(Protocol):
     async def embed_queries(self, texts: Sequence[str]) -> Vectors: ...
 
 
-def vectors_folder(data: Path, fingerprint: str) -> Path:
-    """Where the generations of a vector space lie."""
-    return data / "vectors" / fingerprint
-
-
 class Retriever:
     """Owns a reading connection and the in-memory index of one vector space."""
 
-    def __init__(self, data: Path, fingerprint: str, dimension: int) -> None:
+    def __init__(self, data: Path, fingerprint: str, dimension: int, reranker: Reranker | None = None) -> None:
         self._data = data
         self._fingerprint = fingerprint
         self._dimension = dimension
+        self._reranker = reranker
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="retriever")
         self._db: apsw.Connection | None = None
         self._vectors = VectorIndex(dimension)
         self._lexical = LexicalSearch(data)
         self._seq = -1  # the newest change taken in; -1 before the first
-        self._members: dict[tuple[int, ...], Ids] = {}  # chunk ids by scope, of `_seq`
+        self._base_seq = -1  # the newest change in the base
 
     async def search(
         self, question: str, embedder: QueryEmbedder, k: int, collections: Sequence[str] | None = None
@@ -58,11 +60,16 @@ class Retriever:
         """The `k` best passages, best first, of these collections (None: of all). Raises `CollectionNotFound`."""
         scope = await self._run(self._scope, collections)
         vector = (await embedder.embed_queries([question]))[0]
-        return await self._run(self._search, question, vector, k, scope)
+        found = await self._run(self._search, question, vector, k, scope)
+        if self._reranker is not None and found:
+            found = await _reranked(self._reranker, question, found)
+        return await self._run(self._thinned, found, k)
 
     async def catch_up(self) -> None:
+        """Takes in what is new; and a newer generation, once much lies beside the one in memory."""
         await self._run(self._catch_up)
         await self._run(lambda: self._lexical.open(self._connection()))
+        await self._run(self._renew)
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -80,60 +87,73 @@ class Retriever:
         return sorted(known[name] for name in (known if names is None else names))
 
     def _search(self, question: str, vector: Vectors, k: int, scope: list[int]) -> list[Passage]:
+        """More than `k`, so that there is a choice."""
         self._catch_up()
         num_candidates = max(_CANDIDATES, 2 * k)
-        allowed = self._allowed(tuple(scope))
-        dense = self._vectors.search(vector, num_candidates, allowed)
-        words = self._lexical.search(self._connection(), question, num_candidates, None if allowed is None else scope)
-        best = fuse(dense, words)[: k + k]  # some may be gone by now
+        dense = self.search_dense(vector, num_candidates, scope)
+        filtered = None if self._is_everything(scope) else scope
+        words = self._lexical.search(self._connection(), question, num_candidates, filtered)
+        best = fuse(dense, words)[: max(_SPARE * k, _RERANKED if self._reranker else 0)]
         cosines = dict(dense)
         passages = self._passages([id for id, _ in best])
         return [
             msgspec.structs.replace(passages[id], score=score, similarity=cosines.get(id))
             for id, score in best
             if id in passages
-        ][:k]
+        ]
 
-    def _allowed(self, scope: tuple[int, ...]) -> Ids | None:
-        """Chunks of these collections; None when they are all there are, and nothing needs to be left out."""
-        if scope == tuple(id for (id,) in query(self._connection(), "SELECT id FROM collections ORDER BY id")):
-            return None
-        if (ids := self._members.get(scope)) is None:
-            rows = query(
-                self._connection(),
-                "SELECT chunks.id FROM chunks JOIN documents ON documents.id = document_id"
-                " WHERE collection_id IN (SELECT value FROM json_each(?))",
-                (msgspec.json.encode(scope).decode(),),
-            )
-            ids = self._members[scope] = np.fromiter((row[0] for row in rows), np.int64)
-        return ids
+    def search_dense(self, vector: Vectors, k: int, scope: list[int]) -> list[tuple[int, float]]:
+        """The `k` nearest chunks of these collections as (id, cosine), best first. On the retriever's thread."""
+        return self._vectors.search(vector, k, self._store().fetch, None if self._is_everything(scope) else scope)
+
+    def _is_everything(self, scope: list[int]) -> bool:
+        return scope == [id for (id,) in query(self._connection(), "SELECT id FROM collections ORDER BY id")]
+
+    def _thinned(self, passages: list[Passage], k: int) -> list[Passage]:
+        return thin(passages, k, dict(self._vectors_of(passages)))
+
+    def _vectors_of(self, passages: list[Passage]) -> Iterator[tuple[int, Vectors]]:
+        stored = self._store().of_chunks([passage.chunk_id for passage in passages])
+        yield from zip(stored.ids.tolist(), stored.vectors, strict=True)
+
+    def _store(self) -> VectorStore:
+        return VectorStore(self._connection(), self._fingerprint, self._dimension)
 
     def _catch_up(self) -> None:
         """Takes in the changes since the last one; from a generation, or from all vectors, when too far behind."""
         db = self._connection()
         while True:
             with db:  # one snapshot for the changes and their vectors
-                bounds = query(db, "SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM changes")
-                ((oldest, newest),) = bounds
+                ((oldest, newest),) = query(db, _BOUNDS)
                 if self._seq == newest:
                     return
-                self._members.clear()
                 if self._seq < max(oldest - 1, 0):
                     self._start_over(db, oldest, newest)
                     continue
                 self._replay(db)
 
     def _start_over(self, db: apsw.Connection, oldest: int, newest: int) -> None:
-        folder = vectors_folder(self._data, self._fingerprint)
-        ((database,),) = query(db, "SELECT value FROM properties WHERE name = 'id'")
-        generation = read_newest(folder, database, self._fingerprint, self._dimension)
+        generation = read_newest(*self._space(db))
         if generation is not None and oldest - 1 <= generation.header.seq <= newest:
-            self._vectors = VectorIndex(self._dimension, generation.payload)
-            self._seq = generation.header.seq
+            payload, self._seq = generation.payload, generation.header.seq
         else:
-            self._vectors = VectorIndex(self._dimension)
-            self._vectors.add(*read_vectors(db, self._fingerprint, self._dimension))
-            self._seq = newest
+            built = self._store().build_base()
+            payload, self._seq = memoryview(b"".join(built[1] if built else [])), newest
+        self._base_seq = self._seq
+        self._vectors.close()
+        self._vectors = VectorIndex(self._dimension, payload)
+
+    def _space(self, db: apsw.Connection) -> tuple[Path, str, str, int]:
+        ((database,),) = query(db, "SELECT value FROM properties WHERE name = 'id'")
+        return vectors_folder(self._data, self._fingerprint), database, self._fingerprint, self._dimension
+
+    def _renew(self) -> None:
+        if is_stale(self._vectors.num_beside, len(self._vectors)):
+            newest = newest_header(*self._space(self._connection()))
+            if newest is not None and newest.seq > self._base_seq:
+                self._seq = -1
+                self._catch_up()
+                self._base_seq = newest.seq  # also when it was damaged: it is not tried again
 
     def _replay(self, db: apsw.Connection) -> None:
         rows = query(
@@ -142,7 +162,7 @@ class Retriever:
         removed = {chunk_id for _, chunk_id, is_removal in rows if is_removal}
         added = [chunk_id for _, chunk_id, is_removal in rows if not is_removal and chunk_id not in removed]
         self._vectors.remove(removed)
-        self._vectors.add(*read_vectors(db, self._fingerprint, self._dimension, added))
+        self._vectors.add(self._store().of_chunks(added))
         self._seq = rows[-1][0]
 
     def _passages(self, chunk_ids: list[int]) -> dict[int, Passage]:
@@ -164,6 +184,7 @@ class Retriever:
         self._thread.shutdown()
 
     def _close_connection(self) -> None:
+        self._vectors.close()
         if self._db is not None:
             self._db.close()
 
@@ -183,3 +204,42 @@ def fuse(dense: Sequence[tuple[int, float]], words: Sequence[tuple[int, float]])
         for id, score in hits:
             scores[id] = scores.get(id, 0.0) + weight * ((score - low) / width if width else 1.0)
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+
+
+def thin(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vectors]) -> list[Passage]:
+    """The first `k` that say something new: equal texts once; what nearly repeats another, and what a document says
+    beyond its half of `k`, only where nothing else is left. `vectors` by chunk id."""
+    chosen: list[Passage] = []
+    others: list[Passage] = []
+    seen: set[tuple[tuple[str, ...], str]] = set()
+    per_document: Counter[int] = Counter()
+    for passage in passages:
+        if (passage.heading, passage.text) in seen:
+            continue
+        seen.add((passage.heading, passage.text))
+        repeats = _repeats(passage, chosen, vectors)
+        if len(chosen) == k or repeats or per_document[passage.document_id] >= max(1, k // 2):
+            others.append(passage)
+        else:
+            chosen.append(passage)
+            per_document[passage.document_id] += 1
+    kept = {passage.chunk_id for passage in (chosen + others)[:k]}
+    return [passage for passage in passages if passage.chunk_id in kept]
+
+
+def _repeats(passage: Passage, chosen: Sequence[Passage], vectors: Mapping[int, Vectors]) -> bool:
+    own = vectors.get(passage.chunk_id)
+    others = [vectors[other.chunk_id] for other in chosen if other.chunk_id in vectors]
+    return own is not None and any(float(own @ other) > _NEARLY_EQUAL for other in others)
+
+
+async def _reranked(reranker: Reranker, question: str, passages: list[Passage]) -> list[Passage]:
+    """The first passages in the reranker's order; the others stay behind them."""
+    first, rest = passages[:_RERANKED], passages[_RERANKED:]
+    scores = await reranker.rerank(question, [passage.text for passage in first])
+    low, width = min(scores), (max(scores) - min(scores)) or 1  # the model's scale, made 0..1
+    first = [
+        msgspec.structs.replace(p, score=float((score - low) / width)) for p, score in zip(first, scores, strict=True)
+    ]
+    first.sort(key=lambda passage: -passage.score)
+    return first + [msgspec.structs.replace(p, score=min(p.score, first[-1].score)) for p in rest]

@@ -7,9 +7,10 @@ import pytest
 
 from index import database
 from index.database import open_reader, open_writer, query
-from index.documents import DocumentWriter, FileStat, content_hash, read_vectors
+from index.documents import DocumentWriter, FileStat, content_hash
 from index.errors import DataFolderError
 from index.types import Chunk, Collection, Vectors
+from index.vector_store import VectorStore
 
 _STAT = FileStat(size=3, mtime_ns=7)
 _SPACE = "space"
@@ -194,13 +195,16 @@ def test_vectors_come_back_as_unit_vectors_of_the_chunks_that_exist(
     writer.store_vectors(_SPACE, [content_hash(one)], stored)
     writer.store_vectors("other", [content_hash(two)], stored)
     _put(writer, notes, "a.md", one, two, one)
-    seq, ids, vectors = writer.all_vectors(_SPACE, 3)
-    assert (seq, sorted(ids.tolist())) == (3, [1, 3])
-    assert np.allclose(vectors, np.repeat(stored, 2, axis=0), atol=1e-3)
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     reader = open_reader(tmp_path)
-    assert read_vectors(reader, _SPACE, 3, [2, 3, 99])[0].tolist() == [3]
-    assert read_vectors(reader, _SPACE, 3, [])[1].shape == (0, 3)
+    store = VectorStore(reader, _SPACE, 3)
+    (block,) = store.blocks()
+    assert block.ids.tolist() == [1, 3]
+    assert block.collections.tolist() == [notes, notes]
+    assert np.allclose(block.vectors, np.repeat(stored, 2, axis=0), atol=1e-3)
+    assert np.allclose(np.linalg.norm(block.vectors, axis=1), 1, atol=1e-6)
+    assert store.of_chunks([2, 3, 99]).ids.tolist() == [3]
+    assert store.of_chunks([]).vectors.shape == (0, 3)
+    assert store.fetch(np.array([99, *block.rows]))[0].tolist() == [block.rows[0]]
     reader.close()
 
 

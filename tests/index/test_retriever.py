@@ -1,15 +1,20 @@
+import asyncio
 import shutil
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from index.documents import read_vectors
+from index.compaction import vectors_folder
 from index.errors import CollectionNotFound, DataFolderError
 from index.generations import read_newest
-from index.retriever import Retriever, fuse, vectors_folder
-from index.types import Collection
-from tests.index.conftest import HashEmbedder, Search, Workspace
+from index.retriever import Retriever, fuse, thin
+from index.types import Collection, Passage
+from index.vector_store import VectorStore
+from index.vectors import Stored
+from tests.index.conftest import HashEmbedder, QueryHashEmbedder, Search, Workspace
 
 _QUESTIONS = ["kestrel", "word3 word5", "item7 item20", "nothing of the kind", "word1 word2 word3 word4"]
 
@@ -129,7 +134,7 @@ def test_a_question_without_words_is_searched_by_meaning_alone(workspace: Worksp
 def test_only_the_asked_collections_are_searched(workspace: Workspace) -> None:
     other = Collection("other", workspace.root.with_name("other"))
     for number in range(120):  # more than the candidates of one search, and all of them nearer
-        workspace.write(f"{number}.md", "kestrel kestrel kestrel")
+        workspace.write(f"{number}.md", f"kestrel kestrel kestrel {number}")
     workspace.write("far.md", "one kestrel among many other birds of the moor", other.root)
     workspace.start(*workspace.collections, other)
     workspace.sync()
@@ -190,16 +195,18 @@ def test_a_start_uses_the_generation(workspace: Workspace, monkeypatch: pytest.M
     _fill(workspace, 0, 10)
     workspace.indexer.write_generation()
     _fill(workspace, 10, 12)
-    asked = []
+    asked: list[list[int]] = []
+    of_chunks = VectorStore.of_chunks
 
-    def record(*arguments: object) -> object:
-        asked.append(arguments[3] if len(arguments) > 3 else None)
-        return read_vectors(*arguments)  # type: ignore[arg-type]
+    def record(self: VectorStore, chunk_ids: list[int]) -> Stored:
+        asked.append(chunk_ids)
+        return of_chunks(self, chunk_ids)
 
-    monkeypatch.setattr("index.retriever.read_vectors", record)
+    monkeypatch.setattr(VectorStore, "of_chunks", record)
+    monkeypatch.delattr(VectorStore, "blocks")
     with workspace.retrieving() as search:
         assert len(_paths(search, "word1")) == 12
-    assert asked == [[11, 12]]
+    assert asked[0] == [11, 12]
 
 
 def test_a_damaged_generation_is_not_noticed_by_who_searches(workspace: Workspace) -> None:
@@ -328,3 +335,123 @@ def test_a_closed_retriever_refuses(workspace: Workspace) -> None:
         search("kestrel")
     with Retriever(workspace.data, "never used", 4):
         pass
+
+
+def _passage(id: int, document: int, text: str | None = None) -> Passage:
+    return Passage(id, document, "notes", f"{document}.md", (), text or f"text {id}", 1, 1, score=1 - id / 100)
+
+
+def _thinned(passages: list[Passage], k: int, repeats: dict[int, int] | None = None) -> list[int]:
+    """Ids that stay. Passages are unlike each other but for those that `repeats` says repeat another."""
+    axes = np.eye(100, dtype=np.float32)
+    vectors = {p.chunk_id: axes[(repeats or {}).get(p.chunk_id, p.chunk_id)] for p in passages}
+    return [p.chunk_id for p in thin(passages, k, vectors)]
+
+
+def test_equal_texts_come_once() -> None:
+    passages = [_passage(1, 1, "same"), _passage(2, 2, "same"), _passage(3, 3)]
+    assert _thinned(passages, 3) == [1, 3]
+
+
+def test_equal_texts_under_other_headings_both_come() -> None:
+    passages = [_passage(1, 1, "same"), msgspec.structs.replace(_passage(2, 2, "same"), heading=("B",))]
+    assert _thinned(passages, 2) == [1, 2]
+
+
+def test_what_nearly_repeats_another_waits_for_room() -> None:
+    passages = [_passage(id, id) for id in range(1, 5)]
+    assert _thinned(passages, 3, {2: 1}) == [1, 3, 4]
+    assert _thinned(passages, 4, {2: 1}) == [1, 2, 3, 4]
+
+
+def test_one_document_takes_at_most_half_unless_nothing_else_is_there() -> None:
+    passages = [_passage(id, 1) for id in range(1, 7)] + [_passage(7, 2), _passage(8, 3)]
+    assert _thinned(passages, 4) == [1, 2, 7, 8]
+    assert _thinned(passages, 6) == [1, 2, 3, 4, 7, 8]
+    assert _thinned(passages[:6], 4) == [1, 2, 3, 4]
+    assert _thinned(passages, 1) == [1]
+    assert _thinned(passages, 0) == []
+
+
+def test_passages_without_a_vector_are_told_apart_by_their_text() -> None:
+    assert len(thin([_passage(1, 1), _passage(2, 2)], 2, {})) == 2
+
+
+class LongestFirst:
+    """A reranker that likes long texts."""
+
+    def __init__(self) -> None:
+        self.read: list[Sequence[str]] = []
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.read.append(texts)
+        return np.array([len(text) - 20 for text in texts], np.float32)
+
+
+def test_a_reranker_orders_the_best_thirty(workspace: Workspace) -> None:
+    for number in range(1, 41):
+        workspace.write(f"{number}.md", "kestrel " + "x" * number)
+    workspace.sync()
+    reranker = LongestFirst()
+    with Retriever(workspace.data, workspace.embedder.fingerprint, workspace.embedder.dimension, reranker) as retriever:
+        search = Search(retriever, QueryHashEmbedder(workspace.embedder))
+        few, many = search("kestrel", 3), search("kestrel", 40)
+        assert search("kestrel", 3, []) == []
+    assert [len(texts) for texts in reranker.read] == [30, 30]
+    assert [p.text for p in few] == sorted(reranker.read[0], key=len, reverse=True)[:3]
+    assert len(many) == 40
+    assert [p.score for p in many] == sorted((p.score for p in many), reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["scalar", "binary"])
+def test_kinds_that_are_not_exact_give_the_same_results(
+    workspace: Workspace, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fill(workspace, 0, 60)
+    with workspace.retrieving() as search:
+        expected = _cosines_found(search)
+    monkeypatch.setattr("index.vectors.kind_for", lambda count: kind)
+    with workspace.retrieving() as rebuilt:
+        assert _cosines_found(rebuilt) == pytest.approx(expected, abs=1e-6)
+    workspace.indexer.write_generation()
+    for number in range(0, 60, 7):
+        (workspace.root / f"{number}.md").unlink()
+    _fill(workspace, 60, 70)
+    with workspace.retrieving() as replayed:
+        found = _cosines_found(replayed)
+    assert len(found) == 61
+    for generation in vectors_folder(workspace.data, workspace.embedder.fingerprint).iterdir():
+        generation.unlink()
+    with workspace.retrieving() as rebuilt:
+        assert _cosines_found(rebuilt) == pytest.approx(found, abs=1e-6)
+    assert found == pytest.approx(_cosines(workspace, "item7 word2"), abs=1e-5)
+
+
+def _cosines_found(search: Search) -> dict[int, float | None]:
+    return {passage.chunk_id: passage.similarity for passage in search("item7 word2", 500)}
+
+
+def test_a_reader_with_much_beside_its_base_takes_a_newer_generation(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.compaction._FEW", 5)
+    loaded: list[object] = []
+    read = read_newest
+
+    def record(*space: object) -> object:
+        loaded.append(space)
+        return read(*space)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("index.retriever.read_newest", record)
+    workspace.start()
+    with workspace.retrieving() as search:
+        _results(search)
+        _fill(workspace, 0, 20)
+        expected = _results(search)
+        asyncio.run(search.retriever.catch_up())
+        assert len(loaded) == 1, "there is nothing newer yet"
+        workspace.indexer.write_generation()
+        for _ in range(3):
+            asyncio.run(search.retriever.catch_up())
+        assert len(loaded) == 2, "once"
+        assert _results(search) == expected

@@ -1,10 +1,14 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from index.types import Vectors
-from index.vectors import Ids, VectorIndex, serialize_flat
+from index.vectors import BaseBuilder, Fetch, Ids, Kind, Stored, VectorIndex, kind_for
 
-_DIMENSION = 16
+_DIMENSION = 32
+_KINDS: list[Kind] = ["exact", "scalar", "binary"]
+_COLLECTIONS = 3
 
 
 def _vectors(random: np.random.Generator, count: int) -> Vectors:
@@ -13,68 +17,132 @@ def _vectors(random: np.random.Generator, count: int) -> Vectors:
     return vectors
 
 
+def _stored(ids: Ids, vectors: Vectors) -> Stored:
+    """A chunk's row is ten times its id, its collection follows from its id."""
+    return Stored(ids, ids * 10, ids % _COLLECTIONS, vectors)
+
+
 def _ids(*ids: int) -> Ids:
     return np.array(ids, np.int64)
 
 
-def _nearest(stored: dict[int, Vectors], query: Vectors, k: int, allowed: set[int] | None) -> list[tuple[int, float]]:
+def _payload(stored: Stored, kind: Kind, blocks: int = 3) -> bytes:
+    builder = BaseBuilder(_DIMENSION, len(stored.ids), stored.vectors, kind)
+    edges = [round(at) for at in np.linspace(0, len(stored.ids), blocks + 1)]
+    for start, stop in pairwise(edges):
+        builder.add(stored.take(slice(start, stop)))
+    return b"".join(builder.payload())
+
+
+def _all(known: dict[int, Vectors]) -> Stored:
+    ids = _ids(*sorted(known))
+    return _stored(ids, np.array([known[id] for id in ids.tolist()], np.float32).reshape(-1, _DIMENSION))
+
+
+def _fetching(known: dict[int, Vectors]) -> Fetch:
+    def fetch(rows: Ids) -> tuple[Ids, Vectors]:
+        there = [row for row in np.unique(rows).tolist() if row // 10 in known]
+        return _ids(*there), np.array([known[row // 10] for row in there], np.float32).reshape(-1, _DIMENSION)
+
+    return fetch
+
+
+def _nearest(known: dict[int, Vectors], query: Vectors, k: int, scope: list[int] | None) -> list[tuple[int, float]]:
     """The oracle: every cosine computed, the best taken."""
-    hits = [(id, float(vector @ query)) for id, vector in stored.items() if allowed is None or id in allowed]
+    hits = [(id, float(v @ query)) for id, v in known.items() if scope is None or id % _COLLECTIONS in scope]
     return sorted(hits, key=lambda hit: -hit[1])[:k]
 
 
-@pytest.mark.parametrize("num_base", [None, 0, 40])
-@pytest.mark.parametrize("seed", range(6))
-def test_any_sequence_of_changes_searches_like_brute_force(seed: int, num_base: int | None) -> None:
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("num_base", [0, 1, 40])
+@pytest.mark.parametrize("seed", range(4))
+def test_any_sequence_of_changes_searches_like_brute_force(seed: int, num_base: int, kind: Kind) -> None:
     random = np.random.default_rng(seed)
-    stored: dict[int, Vectors] = {}
-    payload = None
-    if num_base is not None:
-        stored = dict(enumerate(_vectors(random, num_base)))
-        payload = serialize_flat(_ids(*stored), np.array(list(stored.values())).reshape(-1, _DIMENSION))
-    index = VectorIndex(_DIMENSION, payload)
+    known: dict[int, Vectors] = dict(enumerate(_vectors(random, num_base)))
+    ever = dict(known)
+    index = VectorIndex(_DIMENSION, _payload(_all(known), kind))
     for _ in range(60):
         some = random.choice(80, size=random.integers(0, 12), replace=False).astype(np.int64)
-        match random.integers(4):
+        match random.integers(5):
             case 0:
-                vectors = _vectors(random, len(some))
-                index.add(some, vectors)
-                stored = dict(zip(some.tolist(), vectors, strict=True)) | stored
+                new = [id for id in some.tolist() if id not in ever]  # an id is never used twice
+                vectors = dict(zip(new, _vectors(random, len(new)), strict=True))
+                index.add(_stored(_ids(*new), np.array(list(vectors.values())).reshape(-1, _DIMENSION)))
+                known |= vectors
+                ever |= vectors
             case 1:
                 index.remove(some.tolist())
-                stored = {id: vector for id, vector in stored.items() if id not in some}
+                known = {id: vector for id, vector in known.items() if id not in some}
+            case 2 if random.random() < 0.3:
+                index.close()
+                index = VectorIndex(_DIMENSION, _payload(_all(known), kind))
+                assert index.num_beside == 0
             case _:
                 (query,) = _vectors(random, 1)
                 k = int(random.integers(1, 100))
-                for allowed in (None, some, _ids(), random.permutation(90)[:45].astype(np.int64)):
-                    hits = index.search(query, k, allowed)
-                    expected = _nearest(stored, query, k, None if allowed is None else set(allowed.tolist()))
+                for scope in (None, [0], [1, 2], [], [0, 1, 2], [7]):
+                    hits = index.search(query, k, _fetching(known), scope)
+                    expected = _nearest(known, query, k, scope)
                     assert [id for id, _ in hits] == [id for id, _ in expected]
                     assert np.allclose([score for _, score in hits], [score for _, score in expected], atol=1e-5)
-        assert len(index) == len(stored)
-        assert {id for id in range(90) if id in index} == stored.keys()
+        assert len(index) == len(known)
+        assert {id for id in range(90) if id in index} == known.keys()
+    index.close()
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_shards_together_are_one_index(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.vectors._SHARD", 100)
+    random = np.random.default_rng(1)
+    known = dict(zip(range(5, 4005, 4), _vectors(random, 1000), strict=True))
+    index = VectorIndex(_DIMENSION, _payload(_all(known), kind, blocks=7))
+    gone = random.choice(list(known), 300, replace=False).tolist()
+    index.search(known[5], 5, _fetching(known), [1])  # a scope that is known before something goes
+    index.remove(gone)
+    known = {id: vector for id, vector in known.items() if id not in gone}
+    recalls = []
+    for query in _vectors(random, 20):
+        for scope in (None, [1]):
+            hits = [id for id, _ in index.search(query, 10, _fetching(known), scope)]
+            expected = [id for id, _ in _nearest(known, query, 10, scope)]
+            assert set(hits) <= known.keys()
+            recalls.append(len(set(hits) & set(expected)) / 10)
+    assert np.mean(recalls) >= (1 if kind == "exact" else 0.95)
+    index.close()
+
+
+def test_the_kind_follows_from_the_size() -> None:
+    sizes = [0, 50_000, 50_001, 100_000, 100_001, 10**7]
+    assert [kind_for(size) for size in sizes] == ["exact", "exact", "scalar", "scalar", "binary", "binary"]
+
+
+@pytest.mark.parametrize("told", [0, 3, 64, 500])
+def test_a_count_that_was_told_wrong_does_no_harm(told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.vectors._SHARD", 50)
+    known = dict(enumerate(_vectors(np.random.default_rng(2), 100)))
+    builder = BaseBuilder(_DIMENSION, told, np.empty((0, _DIMENSION), np.float32), "exact")
+    builder.add(_all(known))
+    index = VectorIndex(_DIMENSION, b"".join(builder.payload()))
+    assert [id for id, _ in index.search(known[99], 1, _fetching(known))] == [99]
+    assert len(index) == 100
+    index.close()
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_what_is_stored_no_longer_is_not_found_again(kind: Kind) -> None:
+    known = dict(enumerate(_vectors(np.random.default_rng(3), 50)))
+    index = VectorIndex(_DIMENSION, _payload(_all(known), kind))
+    rest = {id: vector for id, vector in known.items() if id != 7}
+    found = {id for id, _ in index.search(known[7], 50, _fetching(rest))}
+    assert found == (known.keys() if kind == "exact" else rest.keys())
+    index.close()
 
 
 def test_an_id_that_is_there_keeps_its_vector() -> None:
     first, second = np.eye(_DIMENSION, dtype=np.float32)[:2]
-    for index in (VectorIndex(_DIMENSION), VectorIndex(_DIMENSION, serialize_flat(_ids(7), first[None]))):
-        index.add(_ids(7), first[None])
-        index.add(_ids(7), second[None])
-        assert index.search(first, 5) == [(7, 1.0)]
-
-
-def test_removing_what_is_not_there_changes_nothing() -> None:
-    (vector,) = _vectors(np.random.default_rng(0), 1)
-    index = VectorIndex(_DIMENSION, serialize_flat(_ids(1), vector[None]))
-    index.remove([2, 3])
-    index.remove([])
-    assert len(index) == 1
-
-
-def test_an_empty_index_finds_nothing() -> None:
-    (query,) = _vectors(np.random.default_rng(0), 1)
-    empty = np.empty((0, _DIMENSION), np.float32)
-    for index in (VectorIndex(_DIMENSION), VectorIndex(_DIMENSION, serialize_flat(_ids(), empty))):
-        index.add(_ids(), empty)
-        assert len(index) == 0
-        assert index.search(query, 5) == index.search(query, 5, _ids(1)) == []
+    for payload in (None, _payload(_stored(_ids(7), first[None]), "exact")):
+        index = VectorIndex(_DIMENSION, payload)
+        index.add(_stored(_ids(7, 7), np.array([first, second])))
+        index.add(_stored(_ids(7), second[None]))
+        assert index.search(first, 5, _fetching({})) == [(7, 1.0)]
+        index.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from index.compaction import vectors_folder
 from index.files import list_files
 from index.indexer import IndexingParams
 from index.types import Collection, Vectors
@@ -215,11 +216,16 @@ def test_a_root_that_comes_only_later_is_followed(workspace: Workspace) -> None:
         eventually(lambda: workspace.texts() == {"a.md": "one"})
 
 
-def test_the_end_leaves_a_generation(workspace: Workspace) -> None:
-    workspace.write("a.md", "one")
+def test_many_changes_make_a_generation_beside_the_work(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.compaction._FEW", 2)
+    folder = vectors_folder(workspace.data, workspace.embedder.fingerprint)
     with workspace.running():
+        workspace.write("a.md", "one")
         _await_equal(workspace)
-    assert len(list((workspace.data / "vectors" / workspace.embedder.fingerprint).iterdir())) == 1
+        assert not folder.exists()
+        workspace.write("b.md", "two")
+        _await_equal(workspace)
+        eventually(lambda: list(folder.glob("*.vectors")))
 
 
 @pytest.mark.parametrize("seed", range(2))
