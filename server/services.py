@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import fcntl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import apsw
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from index.errors import DataFolderError, IndexingError
 from index.indexer import IndexingParams
@@ -77,7 +79,9 @@ class Services:
             encoder = self.encoder.current()
             if not self.indexer.has_started:
                 self.indexer.current()  # raises: there may be no database yet
-            self._retriever = Retriever(self.settings.data_folder, encoder.hello.fingerprint, encoder.hello.dimension)
+            hello = encoder.hello
+            reranker = _CurrentReranker(self.encoder) if hello.has_reranker else None
+            self._retriever = Retriever(self.settings.data_folder, hello.fingerprint, hello.dimension, reranker)
         return self._retriever
 
     async def index_status(self) -> list[CollectionStatus]:
@@ -95,6 +99,16 @@ class Services:
     def close(self) -> None:
         if self._retriever is not None:
             self._retriever.close()
+
+
+class _CurrentReranker:
+    """The reranker in whichever encoder process runs now."""
+
+    def __init__(self, encoder: Supervisor[EncoderClient]) -> None:
+        self._encoder = encoder
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        return await self._encoder.current().rerank(query, texts)
 
 
 @contextlib.contextmanager
