@@ -42,7 +42,7 @@ def content_hash(chunk: Chunk) -> bytes:
 
 def embedded_text(chunk: Chunk) -> str:
     """The chunk under its headings, as far as they are short. Without the file's name: a rename embeds nothing."""
-    return f"{' > '.join(chunk.heading)[-_MAX_HEADING:]}: {chunk.text}" if chunk.heading else chunk.text
+    return f"{' > '.join(chunk.heading)[-_MAX_HEADING:]}: {chunk.shown}" if chunk.heading else chunk.shown
 
 
 class DocumentWriter:
@@ -129,7 +129,7 @@ class DocumentWriter:
         return str(value)
 
     def distrust_other_chunking(self, chunking: str) -> None:
-        """All documents are pending when they were cut by another rule."""
+        """All documents are pending when they were read or cut by another rule."""
         with transaction(self._db):
             before = query(self._db, "SELECT value FROM properties WHERE name = 'chunking'")
             if before != [(chunking,)]:
@@ -162,18 +162,27 @@ class DocumentWriter:
             )
 
     def replace(
-        self, collection_id: int, path: str, stat: FileStat, sha256: str, title: str | None, chunks: Sequence[Chunk]
+        self,
+        collection_id: int,
+        path: str,
+        stat: FileStat,
+        sha256: str,
+        title: str | None,
+        chunks: Sequence[Chunk],
+        note: str | None = None,
     ) -> None:
-        """Commits a document's new version; every chunk's vector must be stored already."""
+        """Commits a document's new version; every chunk's vector must be stored already. `note`: what of it could not
+        be read."""
         with transaction(self._db):
             document_id = self._upsert(collection_id, path, stat, sha256, title, "indexed", error=None)
+            self._db.execute("UPDATE documents SET note = ? WHERE id = ?", (note, document_id))
             self._remove_chunks(document_id)
             ids = [self._insert_chunk(document_id, ordinal, chunk) for ordinal, chunk in enumerate(chunks)]
             if fts5.filling(self._db) is not None:
                 fts5.add(
                     self._db,
                     (
-                        make_row(self._analyzer, chunk_id, collection_id, path, chunk.heading, chunk.text)
+                        make_row(self._analyzer, chunk_id, collection_id, path, chunk.heading, chunk.shown)
                         for chunk_id, chunk in zip(ids, chunks, strict=True)
                     ),
                 )
@@ -203,7 +212,7 @@ class DocumentWriter:
         ((chunk_id,),) = query(
             self._db,
             "INSERT INTO chunks (document_id, ordinal, text, heading, char_from, char_to, line_from, line_to,"
-            " content_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            " content_hash, place, lead) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (
                 document_id,
                 ordinal,
@@ -214,6 +223,8 @@ class DocumentWriter:
                 chunk.line_from,
                 chunk.line_to,
                 content_hash(chunk),
+                None if chunk.place is None else msgspec.json.encode(chunk.place).decode(),
+                chunk.lead,
             ),
         )
         self._db.execute("INSERT INTO changes (chunk_id, is_removal) VALUES (?, 0)", (chunk_id,))

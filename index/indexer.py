@@ -11,7 +11,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Annotated, NamedTuple
@@ -19,14 +19,14 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from index import readers
 from index.chunker import Chunker
 from index.compaction import Compaction, is_stale
 from index.documents import DocumentWriter, FileStat, KnownDocument, content_hash, embedded_text
 from index.errors import RootUnavailable, UnreadableDocument
 from index.files import Listing, is_nameable, is_wanted, list_files, read_file, stat_file
 from index.lexical.upkeep import LexicalUpkeep
-from index.readers import read
-from index.types import Chunk, Collection, DocumentEmbedder
+from index.types import Chunk, Collection, DocumentEmbedder, Parsed
 from index.watcher import Watcher
 
 _log = logging.getLogger(__name__)
@@ -70,10 +70,15 @@ class _Prepared(NamedTuple):
     sha256: str
     title: str | None
     chunks: list[Chunk]
+    note: str | None
 
 
 class Indexer:
-    """Owns the writer. Runs on the thread that calls `run`."""
+    """Owns the writer. Runs on the thread that calls `run`.
+
+    `read` makes text of a path and content; what it raises, `UnreadableDocument` and a parser's own errors, is that
+    file's failure.
+    """
 
     def __init__(
         self,
@@ -82,7 +87,9 @@ class Indexer:
         embedder: DocumentEmbedder,
         params: IndexingParams,
         data: Path,
+        read: Callable[[str, bytes], Parsed],
     ) -> None:
+        self._read = read
         self._roots = {collection.name: collection.root for collection in collections}
         self._root_paths = set(self._roots.values())
         self._writer = writer
@@ -91,7 +98,7 @@ class Indexer:
         self._ids = writer.configure(collections)
         limit = min(params.chunk_tokens or 128, embedder.max_tokens - _HEADING_TOKENS)
         self._chunker = Chunker(embedder.count_tokens, max(limit, _SMALLEST_CHUNK))
-        writer.distrust_other_chunking(f"{limit} tokens")
+        writer.distrust_other_chunking(f"{limit} tokens, readers {readers.VERSION}")
         self._lexical = LexicalUpkeep(writer.connection, data)
         self._compaction = Compaction(data, embedder.fingerprint, embedder.dimension, writer.database_id())
         self._work: OrderedDict[Item, None] = OrderedDict()  # the front is next
@@ -238,8 +245,9 @@ class Indexer:
                 if known is not None and known.sha256 == sha256:
                     self._writer.settle_unchanged(collection_id, item.path, found)
                     continue
-                parsed = read(item.path, content)
-                yield _Prepared(item, found, sha256, parsed.title, self._chunker.chunks(parsed))
+                parsed = self._read(item.path, content)
+                note = "; ".join(parsed.notes) or None
+                yield _Prepared(item, found, sha256, parsed.title, self._chunker.chunks(parsed), note)
             except FileNotFoundError:
                 self._examine(item)  # gone, or its whole root is
             except OSError as error:
@@ -257,8 +265,8 @@ class Indexer:
         if missing:
             vectors = self._embedder.embed_documents([texts[hash] for hash in missing])
             self._writer.store_vectors(fingerprint, missing, vectors)
-        for item, found, sha256, title, chunks in group:
-            self._writer.replace(self._ids[item.collection], item.path, found, sha256, title, chunks)
+        for item, found, sha256, title, chunks, note in group:
+            self._writer.replace(self._ids[item.collection], item.path, found, sha256, title, chunks, note)
 
     def _compact(self, *, is_quiet: bool) -> None:
         """Sees that readers never have much to replay, nor much beside their base."""

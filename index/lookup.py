@@ -9,6 +9,7 @@ import apsw
 import msgspec
 
 from index.database import exists, open_reader, query
+from index.types import Place
 
 _MAX_FAILED = 1000
 
@@ -38,11 +39,16 @@ class StoredChunk(NamedTuple):
     text: str
     line_from: int
     line_to: int
+    place: Place | None
+    lead: str
 
 
 class StoredDocument(NamedTuple):
+    """`note`: what of it could not be read."""
+
     collection: str
     path: str
+    note: str | None
     chunks: list[StoredChunk]
 
 
@@ -115,7 +121,7 @@ def read_document(data: Path, document_id: int) -> StoredDocument | None:
     with _reading(data) as db:
         found = query(
             db,
-            "SELECT name, path FROM documents JOIN collections ON collections.id = collection_id"
+            "SELECT name, path, note FROM documents JOIN collections ON collections.id = collection_id"
             " WHERE documents.id = ? AND is_active",
             (document_id,),
         )
@@ -123,9 +129,18 @@ def read_document(data: Path, document_id: int) -> StoredDocument | None:
             return None
         rows = query(
             db,
-            "SELECT id, heading, text, line_from, line_to FROM chunks WHERE document_id = ? ORDER BY ordinal",
+            "SELECT id, heading, text, line_from, line_to, place, lead FROM chunks"
+            " WHERE document_id = ? ORDER BY ordinal",
             (document_id,),
         )
-        chunks = [StoredChunk(id, tuple(msgspec.json.decode(heading)), *rest) for id, heading, *rest in rows]
-        ((collection, path),) = found
-        return StoredDocument(collection, path, chunks)
+        chunks = [
+            StoredChunk(id, tuple(msgspec.json.decode(heading)), text, first, last, decode_place(place), lead)
+            for id, heading, text, first, last, place, lead in rows
+        ]
+        ((collection, path, note),) = found
+        return StoredDocument(collection, path, note, chunks)
+
+
+def decode_place(stored: str | None) -> Place | None:
+    """From its column in `chunks`."""
+    return None if stored is None else msgspec.json.decode(stored, type=Place)

@@ -87,4 +87,9 @@ MIGRATIONS = [
     DROP TABLE vectors;
     ALTER TABLE vectors_by_row RENAME TO vectors;
     """,
+    """
+    ALTER TABLE chunks ADD COLUMN place TEXT;   -- JSON array: unit, first, last, name; NULL where lines say it
+    ALTER TABLE chunks ADD COLUMN lead TEXT NOT NULL DEFAULT '';  -- header of the table the text goes on with
+    ALTER TABLE documents ADD COLUMN note TEXT; -- what of an indexed document could not be read
+    """,
 ]

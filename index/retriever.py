@@ -19,6 +19,7 @@ from index.database import open_reader, query
 from index.errors import CollectionNotFound
 from index.generations import newest_header, read_newest
 from index.lexical.search import LexicalSearch
+from index.lookup import decode_place
 from index.types import Passage, Reranker, Vectors
 from index.vector_store import VectorStore
 from index.vectors import VectorIndex
@@ -168,15 +169,20 @@ class Retriever:
     def _passages(self, chunk_ids: list[int]) -> dict[int, Passage]:
         rows = query(
             self._connection(),
-            "SELECT chunks.id, documents.id, collections.name, path, heading, text, line_from, line_to"
+            "SELECT chunks.id, documents.id, collections.name, path, heading, text, line_from, line_to, place, lead"
             " FROM chunks JOIN documents ON documents.id = document_id"
             " JOIN collections ON collections.id = collection_id"
             " WHERE chunks.id IN (SELECT value FROM json_each(?))",
             (msgspec.json.encode(chunk_ids).decode(),),
         )
         return {
-            id: Passage(id, document_id, name, path, tuple(msgspec.json.decode(heading)), text, first, last, score=0.0)
-            for id, document_id, name, path, heading, text, first, last in rows
+            id: Passage(
+                *(id, document_id, name, path, tuple(msgspec.json.decode(heading)), text, first, last),
+                score=0.0,
+                place=decode_place(place),
+                lead=lead,
+            )
+            for id, document_id, name, path, heading, text, first, last, place, lead in rows
         }
 
     def close(self) -> None:

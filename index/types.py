@@ -5,13 +5,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]  # unit vectors, one a row
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Vectors = NDArray[np.float32]  # unit vectors, one a row
+    Scores = NDArray[np.float32]
+else:  # a process that only reads files has no use for numpy and its threads
+    Vectors = Scores = Any
+
+_ABBREVIATED = {"page": ("p.", "pp."), "sheet": ("row", "rows")}  # other units are told by their names
 
 
 class DocumentEmbedder(Protocol):
@@ -30,7 +37,7 @@ class DocumentEmbedder(Protocol):
 class Reranker(Protocol):
     """What orders passages by reading them with the question. Higher scores are better; their scale is the model's."""
 
-    async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]: ...
+    async def rerank(self, query: str, texts: Sequence[str]) -> Scores: ...
 
 
 class Collection(msgspec.Struct, frozen=True):
@@ -40,29 +47,59 @@ class Collection(msgspec.Struct, frozen=True):
     root: Path
 
 
+class Place(NamedTuple):
+    """Where in a document that is not counted in lines: pages, slides, cells, messages, a sheet's rows. Numbers are
+    the document's own, from 1, both ends in. `name` is the sheet's, where there is one."""
+
+    unit: str
+    first: int
+    last: int
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """For a person: `p. 3`, `slides 4–5`, `Budget, rows 2–40`."""
+        one, many = _ABBREVIATED.get(self.unit, (self.unit, f"{self.unit}s"))
+        where = f"{one} {self.first}" if self.first == self.last else f"{many} {self.first}–{self.last}"
+        return f"{self.name}, {where}" if self.name else where
+
+    def adjoins(self, other: "Place") -> bool:
+        """Whether both can be told as one: numbers of the same kind in the same sheet."""
+        return (self.unit, self.name) == (other.unit, other.name)
+
+
 class Block(NamedTuple):
     """A run of a document's canonical text that belongs together: `text[start:end]`, characters.
 
     `heading` is the path of headings it stands under, outermost first; `section` counts headings, also those that read
-    the same.
+    the same. `lead` is the span of the header of the table that this block is a row of, or the header of.
     """
 
     start: int
     end: int
     heading: tuple[str, ...]
     section: int = 0
+    place: Place | None = None
+    lead: tuple[int, int] | None = None
 
 
 class Parsed(NamedTuple):
-    """What a reader makes of a file: its canonical text, the blocks in it, and its title if it has one."""
+    """What a reader makes of a file: its canonical text, the blocks in it, and its title if it has one.
+
+    For files that are text, the canonical text is the file's, line by line. `notes` say what could not be read of it.
+    """
 
     text: str
     blocks: list[Block]
     title: str | None
+    notes: tuple[str, ...] = ()
 
 
 class Chunk(NamedTuple):
-    """A citable piece of a document. `text` is `canonical[start:end]`, exactly; lines count from 1, both ends in."""
+    """A citable piece of a document. `text` is `canonical[start:end]`, exactly; lines count from 1, both ends in.
+
+    `lead` is the header of the table that the text goes on with, "" elsewhere: embedded, indexed and shown before it.
+    """
 
     text: str
     heading: tuple[str, ...]
@@ -70,6 +107,17 @@ class Chunk(NamedTuple):
     end: int
     line_from: int
     line_to: int
+    place: Place | None = None
+    lead: str = ""
+
+    @property
+    def shown(self) -> str:
+        return with_lead(self.lead, self.text)
+
+
+def with_lead(lead: str, text: str) -> str:
+    """A table's header and the rows that follow it."""
+    return f"{lead}\n{text}" if lead else text
 
 
 class Passage(msgspec.Struct, frozen=True):
@@ -85,3 +133,17 @@ class Passage(msgspec.Struct, frozen=True):
     line_to: int
     score: float
     similarity: float | None = None
+    place: Place | None = None
+    lead: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The text under the header of the table it is of."""
+        return with_lead(self.lead, self.text)
+
+    @property
+    def whereabouts(self) -> tuple[str, ...]:
+        """What comes after the path in a citation: the place, if the document is not counted in lines, and headings."""
+        if self.place is None:
+            return self.heading
+        return (self.place.label, *(name for name in self.heading if name != self.place.name))

@@ -26,6 +26,7 @@ from index.database import open_writer
 from index.documents import DocumentWriter
 from index.indexer import Indexer, IndexingParams
 from index.lookup import read_status
+from index.reading import open_reading
 from index.types import Collection
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
@@ -69,8 +70,9 @@ def index(folder: Path) -> dict[str, Any]:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         writer = DocumentWriter(open_writer(data))
         stack.callback(writer.close)
+        reading = stack.enter_context(open_reading())
         params = IndexingParams(num_threads=cores, chunk_tokens=embedding.chunk_tokens)
-        indexer = Indexer([Collection("files", folder)], writer, embedder, params, data)
+        indexer = Indexer([Collection("files", folder)], writer, embedder, params, data, reading.read)
         stages.time(indexer._chunker, "chunks", "chunk")
         stages.time(embedder, "embed_documents", "embed")
         stages.time(writer, "replace", "commit")

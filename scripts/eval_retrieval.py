@@ -22,6 +22,7 @@ import numpy as np
 from index.database import open_writer
 from index.documents import DocumentWriter
 from index.indexer import Indexer, IndexingParams
+from index.readers import read
 from index.retriever import Retriever
 from index.types import Collection, Passage, Vectors
 from models.catalog import resolve_embedding
@@ -123,7 +124,9 @@ def index(dataset: Dataset, embedder: Embedder, folder: Path, is_chunked: bool) 
         (root / f"{number}.md").write_text(document.markdown)
     writer = DocumentWriter(open_writer(folder))
     params = IndexingParams(chunk_tokens=0 if is_chunked else 8192)
-    indexer = Indexer([Collection("eval", root)], writer, embedder if is_chunked else Whole(embedder), params, folder)
+    indexer = Indexer(
+        [Collection("eval", root)], writer, embedder if is_chunked else Whole(embedder), params, folder, read
+    )
     indexer.scan()
     while indexer.work():
         pass

@@ -14,6 +14,7 @@ from index.database import open_writer
 from index.documents import DocumentWriter
 from index.indexer import Indexer, IndexingParams
 from index.priority import yield_to_others
+from index.reading import open_reading
 from index.types import Collection
 from models.client import ProcessClient, open_process, reading
 from models.encoder.embedder import open_embedder
@@ -49,9 +50,9 @@ def _serve(inbox: Inbox[Load]) -> None:
     writer = DocumentWriter(open_writer(data))
     collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
     embedder = open_embedder(load.embedder, load.params.num_threads)
-    indexer = Indexer(collections, writer, embedder, load.params, data)
-    inbox.send(Ready(embedder.fingerprint))
-    with contextlib.closing(writer):
+    with contextlib.closing(writer), open_reading() as reading:
+        indexer = Indexer(collections, writer, embedder, load.params, data, reading.read)
+        inbox.send(Ready(embedder.fingerprint))
         indexer.run(inbox.closed)
 
 

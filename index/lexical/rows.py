@@ -9,6 +9,7 @@ import msgspec
 
 from index.analyzer import Analyzer
 from index.database import query
+from index.types import with_lead
 
 # A heading counts so many times as often as text. Repeated in one field, not weighted in two: engines then agree.
 _HEADING_WEIGHT = 3
@@ -39,7 +40,8 @@ def language_term(language: str) -> str:
 
 
 _SELECT = (
-    "SELECT chunks.id, collection_id, path, heading, text FROM chunks JOIN documents ON documents.id = document_id"
+    "SELECT chunks.id, collection_id, path, heading, lead, text FROM chunks"
+    " JOIN documents ON documents.id = document_id"
     " WHERE chunks.id "
 )
 
@@ -56,5 +58,6 @@ def rows_of(db: apsw.Connection, analyzer: Analyzer, chunk_ids: Sequence[int]) -
 
 
 def _rows(db: apsw.Connection, analyzer: Analyzer, sql: str, bindings: Sequence[object]) -> Iterator[Row]:
-    for chunk_id, collection_id, path, heading, text in query(db, sql, bindings):
-        yield make_row(analyzer, chunk_id, collection_id, path, msgspec.json.decode(heading, type=list[str]), text)
+    for chunk_id, collection_id, path, heading, lead, text in query(db, sql, bindings):
+        headings = msgspec.json.decode(heading, type=list[str])
+        yield make_row(analyzer, chunk_id, collection_id, path, headings, with_lead(lead, text))

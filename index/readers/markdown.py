@@ -1,11 +1,13 @@
-"""Markdown: CommonMark with tables, by markdown-it-py; top-level blocks under their headings."""
+"""Markdown: CommonMark with tables, by markdown-it-py; top-level blocks under their headings, tables row by row."""
 
 import re
+from itertools import pairwise
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from index.lines import line_starts
+from index.readers.text import decode
 from index.types import Block, Parsed
 
 # Between rules, without a blank line: a rule with text around it is no front matter.
@@ -14,10 +16,16 @@ _FRONT_MATTER = re.compile(
 )
 
 
-def read_markdown(text: str) -> Parsed:
+def read(content: bytes, suffix: str) -> Parsed:
+    return read_markdown(decode(content))
+
+
+def read_markdown(text: str, headings: list[str] | None = None) -> Parsed:
+    """`headings`, from parts before this one, are what its beginning stands under; they become those of its end. The
+    index is the depth, "" a level that was skipped."""
+    headings = [] if headings is None else headings
     tokens = MarkdownIt("commonmark").enable("table").parse(_blank_front_matter(text))
     starts = [*line_starts(text), len(text)]
-    headings: list[str] = []  # index = depth; "" where a level was skipped
     blocks: list[Block] = []
     bare: Block | None = None  # a heading that nothing has followed yet; it is then a block of its own
     title: str | None = None
@@ -32,11 +40,11 @@ def read_markdown(text: str) -> Parsed:
             if bare is not None and depth <= len(headings):
                 blocks.append(bare)
             name = _plain(tokens[at + 1])
-            headings = [*headings[: depth - 1], *[""] * (depth - 1 - len(headings)), name]
+            headings[depth - 1 :] = [*[""] * (depth - 1 - len(headings)), name]
             title = title or name
             bare = block._replace(heading=_path(headings[:-1]))
         elif block.start < block.end:
-            blocks.append(block)
+            blocks += _rows(text, starts, tokens, at, block) if token.type == "table_open" else [block]
             bare = None
     if bare is not None:
         blocks.append(bare)
@@ -56,6 +64,15 @@ def _block(text: str, starts: list[int], token: Token, headings: list[str]) -> B
     body = text[start:end]
     start += len(body) - len(body.lstrip("\n"))
     return Block(start, start + len(text[start:end].rstrip()), _path(headings))
+
+
+def _rows(text: str, starts: list[int], tokens: list[Token], at: int, table: Block) -> list[Block]:
+    """A table's header, with the rule beneath it, and its rows."""
+    end = next(i for i in range(at, len(tokens)) if tokens[i].type == "table_close")
+    lines = [token.map[0] for token in tokens[at:end] if token.type == "tr_open" and token.map is not None]
+    bounds = [table.start, *(starts[line] for line in lines[1:]), table.end]
+    spans = [(start, start + len(text[start:stop].rstrip())) for start, stop in pairwise(bounds)]
+    return [table._replace(start=start, end=stop, lead=spans[0]) for start, stop in spans if start < stop]
 
 
 def _path(headings: list[str]) -> tuple[str, ...]:

@@ -1,36 +1,103 @@
 """Plain text: decoding, and paragraphs as blocks."""
 
+import codecs
 import re
+
+import charset_normalizer
 
 from index.errors import UnreadableDocument
 from index.types import Block, Parsed
 
 _PARAGRAPH = re.compile(r"\S(?:.*\S)?(?:\n.*\S.*)*")
+# The longer marks first: UTF-32's begins with UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+)
+# Told apart by how often their letters stand beside each other; Windows-1252 where that tells nothing.
+_LEGACY = (
+    "cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256", "cp932", "euc_jp", "gb18030",
+    "big5", "cp949",
+)  # fmt: skip
+_ENOUGH = 16  # bytes beyond ASCII that make a guess at the language worth something
+_SAMPLE = 1 << 16  # bytes
+_DECLARED = re.compile(rb"(?:charset|encoding|coding)\s*[=:]\s*[\"']?\s*([A-Za-z0-9._-]{2,40})", re.IGNORECASE)
+_TELLS = 2048  # bytes at the beginning in which a file may declare its encoding
 
 
-def decode(content: bytes) -> str:
-    """Text with \\n line ends. UTF-8 (with or without mark), UTF-16 with its mark, else Windows-1252."""
+def read(content: bytes, suffix: str) -> Parsed:
+    return read_plain(decode(content))
+
+
+def decode(content: bytes, *, may_declare: bool = False) -> str:
+    """Text with \\n line ends. UTF-8, UTF-16 and UTF-32, with or without mark; `may_declare`: what the file says of
+    itself, as HTML, XML and Python do; else a legacy encoding. Raises `UnreadableDocument`."""
+    encoding = _unicode(content) or (may_declare and _declared(content)) or _legacy(content)
     try:
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            text = content.decode("utf-16")
-        elif b"\0" in content:
-            raise UnreadableDocument("this is binary, not text (it contains zero bytes)")
-        else:
-            text = _decode_unmarked(content)
-        if "\0" in text:
-            raise UnreadableDocument("this is binary, not text (it contains zero characters)")
-    except UnicodeDecodeError as error:
-        raise UnreadableDocument(
-            f"its text encoding is not known (byte {error.object[error.start]:#04x} at {error.start}); save it as UTF-8"
-        ) from error
+        text = content.decode(encoding)
+    except UnicodeError as error:
+        where = ""
+        if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):
+            where = f" (byte {error.object[error.start]:#04x} at {error.start})"
+        raise UnreadableDocument(f"its text encoding is not known{where}; save it as UTF-8") from error
+    if "\0" in text:
+        raise UnreadableDocument("this is binary, not text (it contains zero characters)")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _decode_unmarked(content: bytes) -> str:
+def _unicode(content: bytes) -> str | None:
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            return encoding
+    if b"\0" in content:
+        return _unmarked_wide(content)
     try:
-        return content.decode("utf-8-sig")
+        content.decode()
     except UnicodeDecodeError:
-        return content.decode("cp1252")
+        return None
+    return "utf-8"
+
+
+def _unmarked_wide(content: bytes) -> str:
+    """By where the zero bytes of Western letters lie. Raises `UnreadableDocument` when they tell nothing."""
+    sample = content[:_SAMPLE]
+    if len(content) % 4 == 0:
+        zeros = [sample[at::4].count(0) * 4 / len(sample) for at in range(4)]
+        if min(zeros[2:]) > 0.95 and zeros[0] < 0.05:
+            return "utf-32-le"
+        if min(zeros[:2]) > 0.95 and zeros[3] < 0.05:
+            return "utf-32-be"
+    if len(content) % 2 == 0:
+        even, odd = (sample[at::2].count(0) * 2 / len(sample) for at in range(2))
+        if odd > 0.4 and even < 0.05:
+            return "utf-16-le"
+        if even > 0.4 and odd < 0.05:
+            return "utf-16-be"
+    raise UnreadableDocument("this is binary, not text (it contains zero bytes)")
+
+
+def _declared(content: bytes) -> str | None:
+    found = _DECLARED.search(content[:_TELLS])
+    if found is None:
+        return None
+    name = found[1].decode()
+    try:
+        is_text = codecs.lookup(name)._is_text_encoding  # as `bytes.decode` asks; "hex" and its like are none
+        content.decode(name)
+    except (LookupError, UnicodeError):
+        return None
+    return name if is_text else None
+
+
+def _legacy(content: bytes) -> str:
+    sample = content[:_SAMPLE]
+    if sum(byte > 0x7F for byte in sample) < _ENOUGH:
+        return "cp1252"
+    best = charset_normalizer.from_bytes(content, cp_isolation=list(_LEGACY), preemptive_behaviour=False).best()
+    return "cp1252" if best is None else best.encoding
 
 
 def read_plain(text: str) -> Parsed:

@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from index.lookup import StoredChunk, StoredDocument, read_document
-from index.types import Passage
+from index.types import Passage, Place, with_lead
 from server.exceptions import NotFound
 from server.services import Services
 
@@ -36,11 +36,14 @@ class DocumentController(Controller):
 def _page(document: StoredDocument) -> str:
     title = html.escape(f"{document.collection}/{document.path}")
     body = "\n".join(map(_section, document.chunks))
+    if document.note:
+        body = f"<p>Not read: {html.escape(document.note)}.</p>\n{body}"
     head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>'
     return f"{head}\n<h1>{title}</h1>\n{body}\n</html>\n"
 
 
 def _section(chunk: StoredChunk) -> str:
-    lines = f"{chunk.line_from}–{chunk.line_to}" if chunk.line_to > chunk.line_from else str(chunk.line_from)
-    where = html.escape(" › ".join((*chunk.heading, f"line {lines}" if "–" not in lines else f"lines {lines}")))
-    return f'<section id="chunk-{chunk.id}"><p><small>{where}</small></p><pre>{html.escape(chunk.text)}</pre></section>'
+    place = chunk.place or Place("line", chunk.line_from, chunk.line_to)
+    where = html.escape(" › ".join((*chunk.heading, place.label)))
+    text = html.escape(with_lead(chunk.lead, chunk.text))
+    return f'<section id="chunk-{chunk.id}"><p><small>{where}</small></p><pre>{text}</pre></section>'

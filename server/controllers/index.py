@@ -30,11 +30,12 @@ class IndexController(Controller):
 
 def _result(passage: Passage, base_url: str) -> SearchResult:
     return SearchResult(
-        text=passage.text,
+        text=passage.shown,
         collection=passage.collection,
         path=passage.path,
         heading=passage.heading,
         lines=(passage.line_from, passage.line_to),
+        place=passage.place.label if passage.place else None,
         score=round(passage.score, 4),
         similarity=None if passage.similarity is None else round(passage.similarity, 4),
         document_id=passage.document_id,

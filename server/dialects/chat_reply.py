@@ -131,6 +131,7 @@ class ChatReply:
             path=passage.path,
             collection=passage.collection,
             lines=(passage.line_from, passage.line_to),
+            place=passage.place.label if passage.place else None,
             score=round(passage.score, 4),
         )
 

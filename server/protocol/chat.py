@@ -137,7 +137,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UrlCitation(msgspec.Struct, frozen=True):
-    """`start_index` and `end_index` are the marker's code points in the final text; `content` is the source's text."""
+    """`start_index` and `end_index` are the marker's code points in the final text; `content` is the source's text.
+    `place` is the page, slide or rows, null where `lines` say it: those are of the text that was read."""
 
     url: str
     title: str
@@ -147,6 +148,7 @@ class UrlCitation(msgspec.Struct, frozen=True):
     path: str
     collection: str
     lines: tuple[int, int]
+    place: str | None
     score: float
 
 

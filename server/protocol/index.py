@@ -15,13 +15,15 @@ class SearchRequest(msgspec.Struct, frozen=True):
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """`similarity` is the cosine to the question, null for passages found by their words alone."""
+    """`similarity` is the cosine to the question, null for passages found by their words alone; `place` the page, slide
+    or rows, null where `lines` say it."""
 
     text: str
     collection: str
     path: str
     heading: tuple[str, ...]
     lines: tuple[int, int]
+    place: str | None
     score: float
     similarity: float | None
     document_id: int

@@ -68,8 +68,8 @@ class Grounder:
 
     async def _sources(self, question: str, passages: list[Passage], brief: int) -> list[Source]:
         if not brief or not passages:
-            return [Source(number, passage, passage.text) for number, passage in enumerate(passages, 1)]
-        shaped = await briefs(question, [p.text for p in passages], brief, self._encoder().embed_queries)
+            return [Source(number, passage, passage.shown) for number, passage in enumerate(passages, 1)]
+        shaped = await briefs(question, [p.shown for p in passages], brief, self._encoder().embed_queries)
         told = [(p, text, likeness) for p, (text, likeness) in zip(passages, shaped, strict=True) if likeness >= _FLOOR]
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
         told.sort(key=lambda each: -(each[0].score + each[2]))

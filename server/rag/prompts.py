@@ -29,8 +29,8 @@ class Source(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """Where it is from: path and headings."""
-        return " › ".join((f"{self.passage.collection}/{self.passage.path}", *self.passage.heading))
+        """Where it is from: path, page or the like, and headings."""
+        return " › ".join((f"{self.passage.collection}/{self.passage.path}", *self.passage.whereabouts))
 
 
 def user_turn(question: str, sources: Sequence[Source]) -> str:

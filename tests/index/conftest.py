@@ -20,8 +20,9 @@ from index.database import open_reader, open_writer, query
 from index.documents import DocumentWriter
 from index.indexer import Indexer, IndexingParams
 from index.lookup import CollectionStatus, read_status
+from index.readers import read
 from index.retriever import Retriever
-from index.types import Collection, Passage, Vectors
+from index.types import Collection, Parsed, Passage, Vectors
 
 _WORD = re.compile(r"\w+")
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
@@ -72,6 +73,7 @@ class Workspace:
         self.embedder = HashEmbedder()
         self.collections = [Collection("notes", self.root)]
         self.params = IndexingParams(settle_s=0.05)
+        self.read: Callable[[str, bytes], Parsed] = read
         self.writer: DocumentWriter | None = None
         self._indexer: Indexer | None = None
 
@@ -86,7 +88,7 @@ class Workspace:
         self.close()
         self.collections = list(collections) or self.collections
         self.writer = DocumentWriter(open_writer(self.data))
-        self._indexer = Indexer(self.collections, self.writer, self.embedder, self.params, self.data)
+        self._indexer = Indexer(self.collections, self.writer, self.embedder, self.params, self.data, self.read)
         return self._indexer
 
     @property

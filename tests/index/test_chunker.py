@@ -1,14 +1,28 @@
+import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.chunker import Chunker
 from index.readers import read
 from index.types import Chunk, Parsed
 from tests.index.conftest import unhurried
+from tests.index.samples import (
+    TRAVEL,
+    Section,
+    docx_of,
+    eml_of,
+    epub_of,
+    html_of,
+    ipynb_of,
+    pdf_of,
+    pptx_of,
+    xlsx_of,
+)
 
 
 def _words(text: str) -> int:
@@ -40,7 +54,9 @@ _BLOCKS = st.one_of(
 )  # fmt: skip
 # At least the tokens of the costliest character, four bytes here: semchunk cannot cut one and raises RecursionError.
 _LIMITS = st.integers(4, 40)
-_DOCUMENTS = st.lists(_BLOCKS, max_size=8).map("\n\n".join) | st.text()
+_DOCUMENTS = st.lists(_BLOCKS, max_size=8).map("\n\n".join) | st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +147,93 @@ def test_no_chunk_crosses_a_heading(sections: list[tuple[int, int, bool]], limit
     for chunk in chunks:
         number = chunk.heading[-1].removeprefix("title")
         assert set(chunk.text.split()) == {f"word{number}"}
+
+
+_CELLS = st.text(st.sampled_from("ab 1.,|-é€\u3042"), max_size=20)
+_TABLES = st.tuples(st.integers(1, 4), st.integers(1, 12)).flatmap(
+    lambda size: st.lists(st.lists(_CELLS, min_size=size[0], max_size=size[0]), min_size=size[1], max_size=size[1])
+)
+_WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), max_size=80)
+_SECTIONS = st.lists(st.builds(Section, _WORDS, st.lists(_WORDS, max_size=3), _TABLES), min_size=1, max_size=3)
+_MAKERS: dict[str, Callable[[list[Section]], bytes]] = {
+    "a.docx": docx_of,
+    "a.pptx": pptx_of,
+    "a.html": html_of,
+    "a.epub": epub_of,
+    "a.eml": eml_of,
+    "a.ipynb": ipynb_of,
+    "a.xlsx": lambda sections: xlsx_of({f"S{n}": section.rows for n, section in enumerate(sections)}),
+    "a.csv": lambda sections: "\n".join(",".join(row) for s in sections for row in s.rows).encode(),
+    "a.json": lambda sections: json.dumps(sections, indent=1).encode(),
+    "a.jsonl": lambda sections: "\n".join(json.dumps(section) for section in sections).encode(),
+    "a.rst": lambda sections: "\n\n".join(
+        "\n\n".join([f"{section.heading}\n{'=' * 90}", *section.paragraphs]) for section in sections
+    ).encode(),
+    "a.py": lambda sections: "\n".join(f"def f(a):\n    return {s.heading!r}\n" for s in sections).encode(),
+    "a.pdf": lambda sections: pdf_of([[_latin(section)] for section in sections]),
+}  # fmt: skip
+
+
+def _latin(section: Section) -> Section:
+    """What the PDF's own font can say."""
+    plain = [text.encode("latin-1", "ignore").decode("latin-1") for text in section.paragraphs]
+    return Section("Heading", [text for text in plain if text.strip()] or ["words"])
+
+
+@pytest.mark.parametrize("path", _MAKERS)
+@settings(unhurried, max_examples=15)
+@given(sections=_SECTIONS, limit=st.integers(16, 60))
+def test_chunks_of_every_format_are_exact_spans(path: str, sections: list[Section], limit: int) -> None:
+    parsed = read(path, _MAKERS[path](sections))
+    chunks = Chunker(_words, limit).chunks(parsed)
+    last = 0
+    for chunk in chunks:
+        assert last <= chunk.start < chunk.end
+        assert parsed.text[chunk.start : chunk.end] == chunk.text
+        assert _words(chunk.shown) <= limit
+        assert chunk.lead in parsed.text[: chunk.start]
+        last = chunk.end
+    covered = {at for chunk in chunks for at in range(chunk.start, chunk.end)}
+    inside = {at for b in parsed.blocks for at in range(b.start, b.end) if not parsed.text[at].isspace()}
+    assert inside <= covered
+    parsed.text.encode()
+
+
+@unhurried
+@given(rows=st.lists(st.integers(1, 12), min_size=1, max_size=40), limit=st.integers(40, 80))
+def test_rows_stay_whole_under_their_header(rows: list[int], limit: int) -> None:
+    lines = [f"| {number} | {'word ' * size}|" for number, size in enumerate(rows)]
+    header = "| number | words |\n|---|---|"
+    for path, text in (("a.md", "\n".join([header, *lines])), ("a.csv", "number,words\n" + "\n".join(
+        f"{number},{'word ' * size}" for number, size in enumerate(rows)
+    ))):  # fmt: skip
+        chunks = Chunker(_words, limit).chunks(read(path, text.encode()))
+        head = text[: text.index("\n" + (lines[0] if path == "a.md" else "0,"))]
+        body = text[len(head) :].split("\n")[1:]
+        told = [line for chunk in chunks for line in chunk.text.removeprefix(head).strip("\n").split("\n") if line]
+        assert [line.rstrip() for line in told] == [line.rstrip() for line in body]
+        assert all(chunk.shown.startswith(head) for chunk in chunks)
+        assert [chunk.lead for chunk in chunks] == [""] + [head] * (len(chunks) - 1)
+
+
+def test_a_row_larger_than_a_chunk_is_cut_under_its_header() -> None:
+    rows = "| a | b |\n|---|---|\n| " + "word " * 50 + "| x |"
+    chunks = _chunks(rows, 40)
+    assert "".join(chunk.text for chunk in chunks).count("word") == 50
+    assert {chunk.lead for chunk in chunks[1:]} == {"| a | b |\n|---|---|"}
+
+
+def test_a_chunk_tells_the_rows_it_holds() -> None:
+    rows = [("City", "Hotel"), *((f"City{n}", n) for n in range(20))]
+    chunks = Chunker(_words, 40).chunks(read("a.xlsx", xlsx_of({"Budget": rows})))
+    places = [chunk.place for chunk in chunks]
+    assert next(place.label for place in places if place) == "Budget, rows 1–6"
+    assert all(a and b and b.first == a.last + 1 for a, b in pairwise(places))
+    assert places[-1] and places[-1].last == 21
+
+
+def test_no_chunk_crosses_a_page() -> None:
+    parsed = read("a.pdf", pdf_of([TRAVEL, TRAVEL]))
+    assert [chunk.place and chunk.place.label for chunk in Chunker(_words, 500).chunks(parsed)] == ["p. 1"] * 2 + [
+        "p. 2"
+    ] * 2

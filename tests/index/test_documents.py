@@ -2,13 +2,16 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 
 from index import database
-from index.database import open_reader, open_writer, query
+from index.database import FILE, open_reader, open_writer, query
 from index.documents import DocumentWriter, FileStat, content_hash
 from index.errors import DataFolderError
+from index.lookup import StoredChunk, read_document
+from index.migrations import MIGRATIONS
 from index.types import Chunk, Collection, Vectors
 from index.vector_store import VectorStore
 
@@ -226,3 +229,17 @@ def test_headings_are_stored_as_json(tmp_path: Path, writer: DocumentWriter, not
     _put(writer, notes, "a.md", _chunk("one", 'A "quoted" part', "Über", "1 > 2"))
     ((heading,),) = _rows(tmp_path, "SELECT heading FROM chunks")
     assert json.loads(str(heading)) == ['A "quoted" part', "Über", "1 > 2"]
+
+
+def test_an_index_of_the_first_release_is_taken_over(tmp_path: Path) -> None:
+    old = apsw.Connection(str(tmp_path / FILE))
+    old.execute(MIGRATIONS[0])
+    old.execute("INSERT INTO collections VALUES (1, 'notes', '/notes', 1, NULL, NULL, NULL)")
+    old.execute("INSERT INTO documents VALUES (1, 1, 'a.md', 1, 1, 'x', NULL, 'indexed', NULL, 0)")
+    old.execute("INSERT INTO chunks VALUES (1, 1, 0, 'one', '[]', 0, 3, 1, 1, x'00')")
+    old.pragma("user_version", 1)
+    old.close()
+    open_writer(tmp_path).close()
+    document = read_document(tmp_path, 1)
+    assert document is not None
+    assert document.chunks == [StoredChunk(1, (), "one", 1, 1, None, "")]

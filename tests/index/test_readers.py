@@ -28,10 +28,30 @@ def _blocks(text: str, path: str = "a.md") -> list[tuple[tuple[str, ...], str]]:
         b"\xff\xfe" + "Grüße\n€5".encode("utf-16-le"),
         b"\xfe\xff" + "Grüße\n€5".encode("utf-16-be"),
         "Grüße\n€5".encode("cp1252"),
+        b"\xff\xfe\0\0" + "Grüße\n€5".encode("utf-32-le"),
+        b"\0\0\xfe\xff" + "Grüße\n€5".encode("utf-32-be"),
+        "Grüße\n€5".encode("utf-32-le"),
+        "Grüße\n€5".encode("utf-32-be"),
+        "Grüße\n€5".encode("utf-16-le"),
+        "Grüße\n€5".encode("utf-16-be"),
         "Grüße\r\n€5".encode(),
         "Grüße\r€5".encode(),
     ],
-    ids=["utf-8", "utf-8 marked", "utf-16-le", "utf-16-be", "cp1252", "CRLF", "CR"],
+    ids=[
+        "utf-8",
+        "utf-8 marked",
+        "utf-16-le",
+        "utf-16-be",
+        "cp1252",
+        "utf-32-le",
+        "utf-32-be",
+        "utf-32-le unmarked",
+        "utf-32-be unmarked",
+        "utf-16-le unmarked",
+        "utf-16-be unmarked",
+        "CRLF",
+        "CR",
+    ],
 )
 def test_every_usual_encoding_and_line_end_gives_the_same_text(content: bytes) -> None:
     assert decode(content) == "Grüße\n€5"
@@ -52,13 +72,36 @@ def test_what_is_no_text_is_refused_with_a_reason(content: bytes, reason: str) -
         decode(content)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "Сотрудники покупают билеты на поезд во втором классе и сохраняют все чеки."),
+        ("koi8_r", "Сотрудники покупают билеты на поезд во втором классе и сохраняют все чеки."),
+        (
+            "cp1250",
+            "Zaměstnanci kupují jízdenky druhé třídy a účtenky uschovají. Jídlo nad čtyřicet eur vyžaduje podpis. " * 3,
+        ),
+        ("cp932", "従業員は二等車の切符を購入し、すべての領収書を保管しなければなりません。"),
+        ("gb18030", "员工应购买二等座火车票，并保留所有收据。超过四十欧元的餐费需要签字。"),
+        ("cp1252", "Die Beschäftigten müssen für Übernachtungen über fünfzig Euro höhere Gebühren begründen. " * 4),
+    ],
+)
+def test_legacy_encodings_are_told_apart_in_running_text(encoding: str, text: str) -> None:
+    assert decode(text.encode(encoding)) == text
+
+
+def test_a_file_may_declare_its_encoding() -> None:
+    assert "Žluťoučký" in read("a.html", b'<meta charset="windows-1250"><p>\x8elu\x9dou\xe8k\xfd').text
+    assert "é" in read("a.py", b"# coding: latin-1\ntext = '\xe9'\n").text
+
+
 @pytest.mark.parametrize("path", ["a.md", "b/A.MD", "c.markdown", "d.txt", "e.rst", "two.dots.text"])
 def test_the_suffix_chooses_the_reader(path: str) -> None:
     assert is_readable(path)
     assert read(path, b"words").text == "words"
 
 
-@pytest.mark.parametrize("path", ["a", "a.py", "md", "a.md.bak", "a.pdf", "txt/a"])
+@pytest.mark.parametrize("path", ["a", "a.exe", "md", "a.md.bak", "a.png", "txt/a"])
 def test_other_suffixes_have_no_reader(path: str) -> None:
     assert not is_readable(path)
 
@@ -76,7 +119,7 @@ def test_other_suffixes_have_no_reader(path: str) -> None:
         ("> # quoted\n> words", [((), "> # quoted\n> words")]),
         ("# A\n\n```sh\n# comment\n\nls\n```\n\nend", [(("A",), "```sh\n# comment\n\nls\n```"), (("A",), "end")]),
         ("# A\n\n~~~\n# never closed\n", [(("A",), "~~~\n# never closed")]),
-        ("# A\n\n| x |\n|---|\n| 1 |\n\nend", [(("A",), "| x |\n|---|\n| 1 |"), (("A",), "end")]),
+        ("# A\n\n| x |\n|---|\n| 1 |\n\nend", [(("A",), "| x |\n|---|"), (("A",), "| 1 |"), (("A",), "end")]),
         ("- one\n- two\n\n  still two\n\nend", [((), "- one\n- two\n\n  still two"), ((), "end")]),
         ("1. one\n   # no heading of the page\n2. two", [((), "1. one\n   # no heading of the page\n2. two")]),
         ("one\ntwo  \n\n\n\nthree", [((), "one\ntwo"), ((), "three")]),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.types import Passage, Vectors
+from index.types import Passage, Place, Vectors
 from server.rag.brief import briefs, cut, sentence_starts, sentences, unwrap
 from server.rag.citations import Citation, MarkerFilter
 from server.rag.prompts import NO_ANSWER, Source, user_turn
@@ -135,3 +135,19 @@ def test_sources_stand_before_the_question_in_layout_one() -> None:
         "[2] handbook/leave.md › Leave › Sick leave\nTwo weeks.\n\n"
         "Question: how long?"
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "heading", "label"),
+    [
+        (None, ("Leave",), "handbook/leave.md › Leave"),
+        (Place("page", 3, 3), (), "handbook/leave.md › p. 3"),
+        (Place("page", 3, 4), ("Leave",), "handbook/leave.md › pp. 3–4 › Leave"),
+        (Place("slide", 4, 4), ("Leave",), "handbook/leave.md › slide 4 › Leave"),
+        (Place("sheet", 2, 40, "Budget"), ("Budget",), "handbook/leave.md › Budget, rows 2–40"),
+        (Place("cell", 1, 2), (), "handbook/leave.md › cells 1–2"),
+    ],
+)
+def test_a_source_is_told_by_its_place_and_headings(place: Place | None, heading: tuple[str, ...], label: str) -> None:
+    passage = Passage(7, 3, "handbook", "leave.md", heading, "text", 1, 2, score=0.5, place=place)
+    assert Source(1, passage, "text").label == label
