@@ -10,6 +10,7 @@ from index.types import Parsed, Place
 
 _SIGNATURE = b"%PDF-"
 _HEADER = 1024  # bytes in which the signature must lie
+_MAX_PAGES = 1_000_000  # liteparse would silently stop at the thousandth
 _MAX_NAMED = 8  # page numbers in a note
 _EMPTY = "```text\n\n```"  # liteparse's Markdown of a page without text
 
@@ -17,7 +18,9 @@ _EMPTY = "```text\n\n```"  # liteparse's Markdown of a page without text
 def read(content: bytes, suffix: str) -> Parsed:
     if _SIGNATURE not in content[:_HEADER]:  # liteparse would look for a program that reads whatever it is
         raise UnreadableDocument("it is not a PDF")
-    parser = LiteParse(ocr_enabled=False, output_format="markdown", quiet=True, continue_on_page_error=True)
+    parser = LiteParse(
+        ocr_enabled=False, output_format="markdown", quiet=True, continue_on_page_error=True, max_pages=_MAX_PAGES
+    )
     try:
         pages = parser.parse(content[content.index(_SIGNATURE) :]).pages
     except ParseError as error:

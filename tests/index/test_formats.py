@@ -7,7 +7,7 @@ import pytest
 
 from index.errors import UnreadableDocument
 from index.readers import read
-from index.types import Parsed
+from index.types import Parsed, Place
 from tests.index.samples import (
     TRAVEL,
     Section,
@@ -62,6 +62,11 @@ def test_a_pdf_is_read_by_page_with_its_table() -> None:
     assert leads(parsed)[-1] == _TABLE[0]
     assert parsed.notes == ("page 2 has no text layer",)
     assert parsed.title == "Travel"
+
+
+def test_no_page_of_a_long_pdf_is_left_out() -> None:
+    parsed = read("a.pdf", pdf_of([[Section(f"Heading {number}", ["words"])] for number in range(1100)]))
+    assert parsed.blocks[-1].place == Place("page", 1100, 1100)
 
 
 def test_the_columns_of_a_page_are_read_one_after_the_other() -> None:
