@@ -6,6 +6,7 @@ ended is told on the first. This process has one thread, touches no file's conte
 closes the connection.
 """
 
+import contextlib
 import gc
 import os
 import signal
@@ -51,7 +52,8 @@ def main() -> None:
             _read_files(socket.socket(fileno=descriptors[0]), limits)
         os.close(descriptors[0])
         _, status = os.waitpid(pid, 0)
-        control.sendall(ENDED.pack(os.waitstatus_to_exitcode(status)))
+        with contextlib.suppress(OSError):  # the parent is gone: the next request says so
+            control.sendall(ENDED.pack(os.waitstatus_to_exitcode(status)))
 
 
 def _request(control: socket.socket) -> list[int]:
