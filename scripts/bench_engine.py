@@ -161,7 +161,7 @@ class Bench:
     def mixed_measures(self) -> dict[str, Callable[[Contender], Awaitable[Gaps]]]:
         """While prompts come without a pause; and three of them, with pauses."""
         return {
-            "prompts of 500 without pause": lambda c: self.mixed(c, pause_s=0, num_prompts=5),
+            "prompts of 500 without pause": lambda c: self.mixed(c, pause_s=0, num_prompts=3),
             "3 prompts of 500": lambda c: self.mixed(c, pause_s=0.3, num_prompts=3),
         }
 

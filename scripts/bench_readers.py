@@ -7,11 +7,13 @@ Made-up Markdown files of about a kilobyte and a PDF of text and tables; medians
 """
 
 import argparse
+import io
 import statistics
 import time
 from collections.abc import Callable
 
-from fpdf import FPDF
+from reportlab.lib.styles import getSampleStyleSheet
+from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Table
 
 from index import readers
 from index.reading import open_reading
@@ -26,15 +28,14 @@ def _markdown(number: int) -> bytes:
 
 
 def _pdf(num_pages: int) -> bytes:
-    pdf = FPDF()
-    pdf.set_font("helvetica", "", 11)
+    styles, story = getSampleStyleSheet(), []
     for number in range(num_pages):
-        pdf.add_page()
-        pdf.multi_cell(0, text=f"Page {number}. " + _SENTENCE * 20, new_x="LMARGIN", new_y="NEXT")
-        with pdf.table() as table:
-            for row in range(12):
-                table.row([f"City {row}", str(row), str(2 * row)])
-    return bytes(pdf.output())
+        story.append(Paragraph(f"Page {number}. " + _SENTENCE * 20, styles["Normal"]))
+        story.append(Table([[f"City {row}", str(row), str(2 * row)] for row in range(12)]))
+        story.append(PageBreak())
+    file = io.BytesIO()
+    SimpleDocTemplate(file).build(story)
+    return file.getvalue()
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -12,8 +12,21 @@ from typing import NamedTuple
 
 import docx
 import xlsxwriter
-from fpdf import FPDF
 from pptx import Presentation
+from reportlab.graphics.shapes import Drawing, Rect
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.lib.styles import ParagraphStyle, getSampleStyleSheet
+from reportlab.platypus import (
+    BaseDocTemplate,
+    Flowable,
+    Frame,
+    PageBreak,
+    PageTemplate,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
+    Table,
+)
 
 
 class Section(NamedTuple):
@@ -150,38 +163,51 @@ def ipynb_of(sections: Sequence[Section]) -> bytes:
     return json.dumps({"nbformat": 4, "cells": cells}).encode()
 
 
-def pdf_of(pages: Sequence[Sequence[Section]], **encryption: str) -> bytes:
+_STYLES = getSampleStyleSheet()
+
+
+def pdf_of(pages: Sequence[Sequence[Section]], *, password: str | None = None) -> bytes:
     """A page without sections is a picture."""
-    pdf = FPDF()
+    story: list[Flowable] = []
     for sections in pages:
-        pdf.add_page()
-        if not sections:
-            pdf.rect(10, 10, 50, 50, style="F")
-        for section in sections:
-            pdf.set_font("helvetica", "B", 20)
-            pdf.multi_cell(0, text=section.heading, new_x="LMARGIN", new_y="NEXT")
-            pdf.set_font("helvetica", "", 11)
-            for paragraph in section.paragraphs:
-                pdf.multi_cell(0, text=paragraph, new_x="LMARGIN", new_y="NEXT")
-                pdf.ln(5)
-            if section.rows:
-                with pdf.table() as table:
-                    for row in section.rows:
-                        table.row(row)
-    if encryption:
-        pdf.set_encryption(**encryption)  # type: ignore[arg-type]
-    return bytes(pdf.output())
+        story += [part for section in sections for part in _flowables(section)] or [_picture()]
+        story.append(PageBreak())
+    file = io.BytesIO()
+    encrypt = None if password is None else StandardEncryption(password)
+    SimpleDocTemplate(file, encrypt=encrypt).build(story)
+    return file.getvalue()
+
+
+def _flowables(section: Section) -> list[Flowable]:
+    """Page titles are far larger than text; tables are ruled."""
+    title = ParagraphStyle("title", _STYLES["Title"], alignment=0)
+    parts: list[Flowable] = [Paragraph(escape(section.heading), title)]
+    for paragraph in section.paragraphs:
+        parts += [Paragraph(escape(paragraph), _STYLES["Normal"]), Spacer(0, 14)]
+    if section.rows:
+        parts.append(
+            Table([list(row) for row in section.rows], colWidths=120, style=[("GRID", (0, 0), (-1, -1), 1, 0)])
+        )
+    return parts
+
+
+def _picture() -> Flowable:
+    drawing = Drawing(150, 150)
+    drawing.add(Rect(10, 10, 100, 100))
+    return drawing
 
 
 def columns_of(paragraphs: Sequence[str]) -> bytes:
     """A page in two columns."""
-    pdf = FPDF()
-    pdf.add_page()
-    pdf.set_font("helvetica", "", 11)
-    with pdf.text_columns(ncols=2, gutter=10) as columns:
-        for paragraph in paragraphs:
-            columns.write(f"{paragraph}\n\n")
-    return bytes(pdf.output())
+    story = [
+        part for paragraph in paragraphs for part in (Paragraph(escape(paragraph), _STYLES["Normal"]), Spacer(0, 12))
+    ]
+    frames = [Frame(left, 72, 210, 650) for left in (72, 312)]
+    file = io.BytesIO()
+    document = BaseDocTemplate(file)
+    document.addPageTemplates(PageTemplate(frames=frames))
+    document.build(story)
+    return file.getvalue()
 
 
 def zipped(parts: dict[str, bytes]) -> bytes:

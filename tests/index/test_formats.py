@@ -246,7 +246,7 @@ def test_code_is_cut_by_definition(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "content", "reason"),
     [
-        ("a.pdf", pdf_of([TRAVEL], owner_password="a", user_password="b"), "the PDF is encrypted"),
+        ("a.pdf", pdf_of([TRAVEL], password="b"), "the PDF is encrypted"),
         ("a.pdf", b"%PDF-1.7 junk", "the PDF is damaged"),
         ("a.pdf", b"PK\3\4", "not a PDF"),
         ("a.pdf", pdf_of([[], []]), r"none of its pages has a text layer \(2\)"),
