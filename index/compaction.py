@@ -67,9 +67,9 @@ class Compaction:
                 built = VectorStore(connection, *self._space).build_base(lambda: not self._stop.is_set())
             if built is None:
                 return None
-            count, payload = built
-            header = Header(self._database, *self._space, count, seq)
-            write_generation(vectors_folder(self._data, self._space[0]), header, payload)
+            header = Header(self._database, *self._space, built.count, seq)
+            with built:
+                write_generation(vectors_folder(self._data, self._space[0]), header, built.payload(), built.stored())
         except OSError as error:
             _log.warning("the index snapshot could not be written: %s", error)
             return None

@@ -2,7 +2,7 @@
 
 FAISS files carry no checksum and its writer can report success on a full disk, so the bytes are framed here:
 
-    magic · header length (4 bytes, big-endian) · header (JSON) · payload · SHA-256 of everything before
+    magic · header length (4 bytes, big-endian) · header (JSON) · payload · vectors · SHA-256 of everything before
 
 written to a temporary file, synced, read back and compared, renamed, and the folder synced. The newest generation that
 verifies is the one; the previous one is kept.
@@ -14,12 +14,15 @@ import os
 import re
 import struct
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 
-_MAGIC = b"CLOISTER-VECTORS-2\n"
+from index.vectors import StoredVectors
+
+_MAGIC = b"CLOISTER-VECTORS-3\n"
 _LENGTH = struct.Struct(">I")
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _SUFFIX = ".vectors"
@@ -27,6 +30,7 @@ _NUMBER = re.compile(r"[0-9]{8}")
 _KEPT = 2
 _BLOCK = 1 << 20  # bytes
 _MAX_HEADER = 1 << 16  # bytes
+_DAMAGE = OSError, msgspec.MsgspecError, struct.error, UnicodeDecodeError
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -35,16 +39,23 @@ class Header(msgspec.Struct, frozen=True):
     dimension: int
     count: int
     seq: int  # the newest change it contains
+    stored_size: int = 0  # bytes of vectors behind the payload
 
 
 class Generation(NamedTuple):
+    """`stored` stays on disk, and is the caller's to close."""
+
     header: Header
     payload: memoryview
+    stored: StoredVectors | None
 
 
-def write_generation(folder: Path, header: Header, payload: Iterable[bytes]) -> Path:
+def write_generation(
+    folder: Path, header: Header, payload: Iterable[bytes], stored: StoredVectors | None = None
+) -> Path:
     """Raises `OSError`; then the newest generation is what it was before."""
     folder.mkdir(parents=True, exist_ok=True)
+    header = msgspec.structs.replace(header, stored_size=stored.size if stored else 0)
     encoded = msgspec.json.encode(header)
     number = 1 + max((int(path.stem) for path in _files(folder)), default=0)
     final = folder / f"{number:08d}{_SUFFIX}"
@@ -52,7 +63,9 @@ def write_generation(folder: Path, header: Header, payload: Iterable[bytes]) -> 
     try:
         digest = hashlib.sha256()
         with temporary.open("wb") as file:
-            for part in (_MAGIC, _LENGTH.pack(len(encoded)), encoded, *payload):
+            for part in chain(
+                (_MAGIC, _LENGTH.pack(len(encoded)), encoded), payload, stored.blocks() if stored else ()
+            ):
                 digest.update(part)
                 file.write(part)
             file.write(digest.digest())
@@ -71,13 +84,9 @@ def write_generation(folder: Path, header: Header, payload: Iterable[bytes]) -> 
 
 def read_newest(folder: Path, database: str, fingerprint: str, dimension: int) -> Generation | None:
     """The newest intact generation of this database and vector space, or None: then the vectors are the way."""
-    wanted = database, fingerprint, dimension
     for path in reversed(_files(folder)):
-        generation = _read(path)
-        if generation is not None:
-            header = generation.header
-            if (header.database, header.fingerprint, header.dimension) == wanted:
-                return generation
+        if _is_of(_header(path), database, fingerprint, dimension) and (generation := _read(path)):
+            return generation
     return None
 
 
@@ -88,16 +97,23 @@ def _files(folder: Path) -> list[Path]:
 
 def newest_header(folder: Path, database: str, fingerprint: str, dimension: int) -> Header | None:
     """What the newest generation of this database and space says of itself, unverified."""
-    wanted = database, fingerprint, dimension
     for path in reversed(_files(folder)):
         header = _header(path)
-        if header is not None and (header.database, header.fingerprint, header.dimension) == wanted:
+        if _is_of(header, database, fingerprint, dimension):
             return header
     return None
 
 
+def _is_of(header: Header | None, database: str, fingerprint: str, dimension: int) -> bool:
+    return header is not None and (header.database, header.fingerprint, header.dimension) == (
+        database,
+        fingerprint,
+        dimension,
+    )
+
+
 def _header(path: Path) -> Header | None:
-    with contextlib.suppress(OSError, msgspec.MsgspecError, struct.error), path.open("rb") as file:
+    with contextlib.suppress(*_DAMAGE), path.open("rb") as file:
         if file.read(len(_MAGIC)) == _MAGIC:
             (size,) = _LENGTH.unpack(file.read(_LENGTH.size))
             return msgspec.json.decode(file.read(min(size, _MAX_HEADER)), type=Header)
@@ -105,28 +121,47 @@ def _header(path: Path) -> Header | None:
 
 
 def _read(path: Path) -> Generation | None:
-    """The file, read once: what was verified is what is used."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError, struct.error), path.open("rb") as file:
-        content = memoryview(bytearray(os.fstat(file.fileno()).st_size))
-        if file.readinto(content) != len(content):
+    """The file, verified. What stays in memory is what was verified; the vectors behind it stay in the open file."""
+    with contextlib.ExitStack() as stack, contextlib.suppress(*_DAMAGE):
+        file = stack.enter_context(path.open("rb"))
+        head = file.read(len(_MAGIC) + _LENGTH.size)
+        if head[: len(_MAGIC)] != _MAGIC:
             return None
-        body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
-        if body[: len(_MAGIC)] != _MAGIC or hashlib.sha256(body).digest() != digest:
+        (size,) = _LENGTH.unpack(head[len(_MAGIC) :])
+        encoded = file.read(min(size, _MAX_HEADER))
+        header = msgspec.json.decode(encoded, type=Header)
+        start = len(head) + len(encoded)
+        payload_size = os.fstat(file.fileno()).st_size - start - header.stored_size - _DIGEST_SIZE
+        if payload_size < 0 or header.stored_size < 0:
             return None
-        start = len(_MAGIC) + _LENGTH.size
-        (size,) = _LENGTH.unpack(body[len(_MAGIC) : start])
-        return Generation(msgspec.json.decode(body[start : start + size], type=Header), body[start + size :])
+        payload = memoryview(bytearray(payload_size))
+        file.readinto(payload)
+        digest = hashlib.sha256(head + encoded)
+        digest.update(payload)
+        if not _ends_with(file, header.stored_size, digest):
+            return None
+        stored = None
+        if header.stored_size:
+            stack.pop_all()
+            stored = StoredVectors(file, start + payload_size, header.stored_size)
+        return Generation(header, payload, stored)
     return None
+
+
+def _ends_with(file: IO[bytes], size: int, digest: "hashlib._Hash") -> bool:
+    """Whether so many more bytes come, and then the digest of all, with these taken in."""
+    while size > 0 and (part := file.read(min(size, _BLOCK))):
+        digest.update(part)
+        size -= len(part)
+    return size == 0 and file.read() == digest.digest()
 
 
 def _holds(path: Path, digest: bytes) -> bool:
     """Whether the file reads back as what has this digest, followed by the digest."""
     with path.open("rb") as file:
-        size, found = os.fstat(file.fileno()).st_size - _DIGEST_SIZE, hashlib.sha256()
-        while size > 0 and (part := file.read(min(size, _BLOCK))):
-            found.update(part)
-            size -= len(part)
-        return size == 0 and found.digest() == digest == file.read()
+        size = os.fstat(file.fileno()).st_size - _DIGEST_SIZE
+        found = hashlib.sha256()
+        return _ends_with(file, size, found) and found.digest() == digest
 
 
 def _sync_folder(folder: Path) -> None:

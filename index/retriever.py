@@ -105,7 +105,7 @@ class Retriever:
 
     def search_dense(self, vector: Vectors, k: int, scope: list[int]) -> list[tuple[int, float]]:
         """The `k` nearest chunks of these collections as (id, cosine), best first. On the retriever's thread."""
-        return self._vectors.search(vector, k, self._store().fetch, None if self._is_everything(scope) else scope)
+        return self._vectors.search(vector, k, None if self._is_everything(scope) else scope)
 
     def _is_everything(self, scope: list[int]) -> bool:
         return scope == [id for (id,) in query(self._connection(), "SELECT id FROM collections ORDER BY id")]
@@ -136,13 +136,17 @@ class Retriever:
     def _start_over(self, db: apsw.Connection, oldest: int, newest: int) -> None:
         generation = read_newest(*self._space(db))
         if generation is not None and oldest - 1 <= generation.header.seq <= newest:
-            payload, self._seq = generation.payload, generation.header.seq
+            index = VectorIndex(self._dimension, generation.payload, generation.stored)
+            self._seq = generation.header.seq
         else:
+            if generation is not None and generation.stored is not None:
+                generation.stored.close()
             built = self._store().build_base()
-            payload, self._seq = memoryview(b"".join(built[1] if built else [])), newest
+            assert built is not None, "nothing stops it"
+            index, self._seq = VectorIndex(self._dimension, b"".join(built.payload()), built.stored()), newest
         self._base_seq = self._seq
         self._vectors.close()
-        self._vectors = VectorIndex(self._dimension, payload)
+        self._vectors = index
 
     def _space(self, db: apsw.Connection) -> tuple[Path, str, str, int]:
         ((database,),) = query(db, "SELECT value FROM properties WHERE name = 'id'")

@@ -1,6 +1,8 @@
 """Reading vectors from SQLite: those of some chunks, of all chunks in blocks, or rows of the table."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import apsw
 import msgspec
@@ -8,12 +10,12 @@ import numpy as np
 
 from index.database import query
 from index.types import Vectors
-from index.vectors import BaseBuilder, Ids, Stored
+from index.vectors import BaseBuilder, Stored, unit
 
 _BLOCK = 8192
 _SAMPLE = 20_000  # vectors that tell how the others are spread
 _SELECT = (
-    "SELECT chunks.id, vectors.id, collection_id, vector FROM chunks"
+    "SELECT chunks.id, collection_id, vector FROM chunks"
     " JOIN documents ON documents.id = document_id JOIN vectors USING (content_hash) WHERE fingerprint = ?"
 )
 
@@ -47,38 +49,30 @@ class VectorStore:
         if rows:
             yield self._stored(rows)
 
-    def build_base(self, proceed: Callable[[], bool] = lambda: True) -> tuple[int, list[bytes]] | None:
-        """How many vectors there are, and an index over all of them as a generation's payload; None, when `proceed`
-        says no on the way. The caller holds a snapshot."""
-        builder, count = BaseBuilder(self._dimension, self.count_chunks(), self.sample()), 0
-        for block in self.blocks():
-            if not proceed():
-                return None
-            builder.add(block)
-            count += len(block.ids)
-        return count, builder.payload()
+    def build_base(self, proceed: Callable[[], bool] = lambda: True) -> BaseBuilder | None:
+        """Filled with all vectors, the caller's to close; None, when `proceed` says no on the way. The caller holds a
+        snapshot."""
+        folder = Path(self._db.filename).parent
+        with contextlib.ExitStack() as stack:
+            builder = BaseBuilder(self._dimension, self.count_chunks(), self.sample(), folder=folder)
+            stack.enter_context(builder)
+            for block in self.blocks():
+                if not proceed():
+                    return None
+                builder.add(block)
+            stack.pop_all()
+        return builder
 
     def sample(self) -> Vectors:
         """Vectors from all over the table."""
         ((last,),) = query(self._db, "SELECT coalesce(max(id), 0) FROM vectors")
         rows = np.unique(np.linspace(1, max(last, 1), _SAMPLE).astype(np.int64))
-        return self.fetch(rows)[1]
+        sql = "SELECT vector FROM vectors WHERE id IN carray(?) AND fingerprint = ?"
+        return self._unit([blob for (blob,) in query(self._db, sql, (apsw.carray(rows), self._fingerprint))])
 
-    def fetch(self, rows: Ids) -> tuple[Ids, Vectors]:
-        """Rows of the table that exist, in ascending order, and their vectors."""
-        found = query(
-            self._db,
-            "SELECT id, vector FROM vectors WHERE id IN carray(?) AND fingerprint = ? ORDER BY id",
-            (apsw.carray(np.unique(rows)), self._fingerprint),
-        )
-        return np.fromiter((row for row, _ in found), np.int64, len(found)), self._unit([blob for _, blob in found])
-
-    def _stored(self, rows: Sequence[tuple[int, int, int, bytes]]) -> Stored:
-        ids, places, collections = (np.fromiter((row[i] for row in rows), np.int64, len(rows)) for i in range(3))
-        return Stored(ids, places, collections, self._unit([row[3] for row in rows]))
+    def _stored(self, rows: Sequence[tuple[int, int, bytes]]) -> Stored:
+        ids, collections = (np.fromiter((row[i] for row in rows), np.int64, len(rows)) for i in range(2))
+        return Stored(ids, collections, self._unit([row[2] for row in rows]))
 
     def _unit(self, blobs: Sequence[bytes]) -> Vectors:
-        vectors: Vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), self._dimension).astype(np.float32)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors /= np.maximum(norms, np.float32(1e-12))
-        return vectors
+        return unit(np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), self._dimension))

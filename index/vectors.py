@@ -2,13 +2,16 @@
 
 The only module that imports faiss. Vectors are unit vectors, so inner product is cosine. The kind of the base follows
 from its size: exact; 8 bits a dimension; 1 bit a dimension (RaBitQ), scanned whole, since a list that is not probed
-loses its vectors for good. Whatever is not exact only names candidates, which are scored again by the stored vectors.
+loses its vectors for good. Whatever is not exact only names candidates, which are scored again by their vectors. Those
+stay on disk, float16, in the order of the base.
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple, TypeVar
+from pathlib import Path
+from typing import IO, Literal, NamedTuple, Self, TypeVar
 
 import faiss
 import numpy as np
@@ -20,26 +23,65 @@ Ids = NDArray[np.int64]
 Bits = NDArray[np.uint8]
 Kind = Literal["exact", "scalar", "binary"]
 T = TypeVar("T", bound=np.generic)
-Fetch = Callable[[Ids], tuple[Ids, Vectors]]  # rows to those of them that exist, and their vectors
 
 _MAX_EXACT, _MAX_SCALAR = 50_000, 100_000  # vectors; beyond, scanning takes more than the 5 ms it may
 _SHARD = 25_000  # vectors worth a thread's start
 _MAX_SHARDS = 4
 _ALIGNMENT = 32  # a shard's part of a bitmap starts at a whole byte, and its codes at a whole block
 _MIN_RESCORED = 500  # of 1,000,000: recall@10 .985; .974 with 300
-_LITTLE = np.dtype("<i8")
+_LITTLE, _HALF = np.dtype("<i8"), np.dtype("<f2")
+_BLOCK = 1 << 20  # bytes
 
 
 class Stored(NamedTuple):
-    """Chunks with their vectors, parallel arrays: chunk id, row of the vectors table, collection id, vector."""
+    """Chunks with their vectors, parallel arrays: chunk id, collection id, vector."""
 
     ids: Ids
-    rows: Ids
     collections: Ids
     vectors: Vectors
 
     def take(self, chosen: NDArray[np.bool_] | slice) -> "Stored":
-        return Stored(self.ids[chosen], self.rows[chosen], self.collections[chosen], self.vectors[chosen])
+        return Stored(self.ids[chosen], self.collections[chosen], self.vectors[chosen])
+
+
+class StoredVectors:
+    """The base's vectors, by position, in a file: `size` bytes of float16 from `offset` on. Owns the file.
+
+    Read by `pread`, not mapped: a file that is cut while it is open is a short read and not the end of the process.
+    """
+
+    def __init__(self, file: IO[bytes], offset: int, size: int) -> None:
+        self._file = file
+        self._offset = offset
+        self.size = size
+
+    def fetch(self, positions: Ids, dimension: int) -> Vectors:
+        """Unit vectors, one a position; zeros where the file has none."""
+        width, descriptor = dimension * _HALF.itemsize, self._file.fileno()
+        rows = (os.pread(descriptor, width, self._offset + at * width) for at in positions.tolist())
+        joined = b"".join(row.ljust(width, b"\0") for row in rows)
+        return unit(np.frombuffer(joined, _HALF).reshape(len(positions), dimension))
+
+    def blocks(self) -> Iterator[bytes]:
+        """All of it, in order."""
+        for start in range(0, self.size, _BLOCK):
+            yield os.pread(self._file.fileno(), min(_BLOCK, self.size - start), self._offset + start)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def unit(vectors: NDArray[np.float16]) -> Vectors:
+    """Rows of length one, as float32."""
+    rows: Vectors = vectors.astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
+    return rows
 
 
 def kind_for(count: int) -> Kind:
@@ -51,8 +93,11 @@ def kind_for(count: int) -> Kind:
 class BaseBuilder:
     """Takes the vectors in blocks, so that they are never in memory at once."""
 
-    def __init__(self, dimension: int, count: int, sample: Vectors, kind: Kind | None = None) -> None:
-        """`count` is how many will come, in ascending order of id; `sample`, some of them, teaches the codes."""
+    def __init__(
+        self, dimension: int, count: int, sample: Vectors, kind: Kind | None = None, folder: Path | None = None
+    ) -> None:
+        """`count` is how many will come, in ascending order of id; `sample`, some of them, teaches the codes. What is
+        too much for memory goes to a nameless file in `folder`."""
         faiss.omp_set_num_threads(1)  # of this thread
         self._kind: Kind = kind or kind_for(count)
         self._rotation = _rotation(dimension) if self._kind == "binary" else None
@@ -60,12 +105,15 @@ class BaseBuilder:
         self._shard_size = -(-count // (num_shards * _ALIGNMENT)) * _ALIGNMENT or _ALIGNMENT
         sample = _turned(sample, self._rotation) if len(sample) else np.zeros((1, dimension), np.float32)
         self._shards = [_codes(self._kind, dimension, sample) for _ in range(num_shards)]
-        self._columns: list[list[Ids]] = [[], [], []]
+        self._columns: list[list[Ids]] = [[], []]
         self._count = 0
+        self._spool = None if self._kind == "exact" else tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
 
     def add(self, stored: Stored) -> None:
-        for column, values in zip(self._columns, stored[:3], strict=True):
+        for column, values in zip(self._columns, stored[:2], strict=True):
             column.append(values)
+        if self._spool is not None:
+            self._spool.write(stored.vectors.astype(_HALF).tobytes())
         vectors = _turned(stored.vectors, self._rotation)
         while len(vectors):
             shard = min(self._count // self._shard_size, len(self._shards) - 1)
@@ -75,8 +123,29 @@ class BaseBuilder:
             self._count += len(vectors[:room])
             vectors = vectors[room:]
 
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def stored(self) -> StoredVectors | None:
+        """The vectors that a base of this kind needs beside its payload. Closing them, or this, closes both."""
+        if self._spool is None:
+            return None
+        self._spool.flush()
+        return StoredVectors(self._spool, 0, self._spool.tell())
+
+    def close(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def payload(self) -> list[bytes]:
-        """What a generation keeps of it, in parts."""
+        """What is kept of it in memory, in parts."""
         columns = [np.concatenate([*column, np.empty(0, np.int64)]) for column in self._columns]
         rotation = b"" if self._rotation is None else self._rotation.astype("<f4").tobytes()
         sections = [
@@ -99,13 +168,11 @@ class _Base:
         ends = 16 + 8 * num_sections + np.cumsum(sizes)
         sections = [payload[end - size : end] for size, end in zip(sizes.tolist(), ends.tolist(), strict=True)]
         self.kind = bytes(sections[0]).decode()
-        self.ids, self.rows, self.collections = (
-            np.frombuffer(part, _LITTLE).astype(np.int64) for part in sections[1:4]
-        )
-        self.collections = self.collections.astype(np.int32)
-        turn = np.frombuffer(sections[4], "<f4").astype(np.float32)
+        self.ids = np.frombuffer(sections[1], _LITTLE).astype(np.int64)
+        self.collections = np.frombuffer(sections[2], _LITTLE).astype(np.int32)
+        turn = np.frombuffer(sections[3], "<f4").astype(np.float32)
         self.rotation = turn.reshape(int(len(turn) ** 0.5), -1) if len(turn) else None
-        self.shards = [faiss.deserialize_index(np.frombuffer(part, np.uint8)) for part in sections[5:]]
+        self.shards = [faiss.deserialize_index(np.frombuffer(part, np.uint8)) for part in sections[4:]]
 
     def contains(self, ids: Ids) -> NDArray[np.bool_]:
         if not len(self.ids):
@@ -118,11 +185,14 @@ class _Base:
 class VectorIndex:
     """In memory, for one thread at a time. Opens threads of its own; whoever opened it closes it."""
 
-    def __init__(self, dimension: int, payload: bytes | memoryview | None = None) -> None:
-        """Empty, or from a generation's payload, which must have been verified."""
+    def __init__(
+        self, dimension: int, payload: bytes | memoryview | None = None, stored: StoredVectors | None = None
+    ) -> None:
+        """Empty, or from what a `BaseBuilder` made, which must have been verified. Takes `stored` over."""
         self._dimension = dimension
+        self._stored = stored
         if payload is None:
-            payload = b"".join(BaseBuilder(dimension, 0, np.empty((0, dimension), np.float32)).payload())
+            payload = b"".join(BaseBuilder(dimension, 0, np.empty((0, dimension), np.float32), "exact").payload())
         self._base = _Base(memoryview(payload))
         self._alive = _packed(np.ones(len(self._base.ids), bool))
         self._num_gone = 0
@@ -137,6 +207,8 @@ class VectorIndex:
 
     def close(self) -> None:
         self._threads.shutdown()
+        if self._stored is not None:
+            self._stored.close()
 
     def __len__(self) -> int:
         return len(self._base.ids) - self._num_gone + len(self._slots)
@@ -162,7 +234,7 @@ class VectorIndex:
     def add(self, stored: Stored) -> None:
         """Ids that are here already are left as they are: a chunk never changes under its id."""
         _, first = np.unique(stored.ids, return_index=True)
-        stored = Stored(stored.ids[first], stored.rows[first], stored.collections[first], stored.vectors[first])
+        stored = Stored(stored.ids[first], stored.collections[first], stored.vectors[first])
         known = self._in_base(stored.ids) | np.fromiter((id in self._slots for id in stored.ids.tolist()), bool)
         stored = stored.take(~known)
         if not len(stored.ids):
@@ -186,16 +258,11 @@ class VectorIndex:
             if (slot := self._slots.pop(id, None)) is not None:
                 self._delta_alive[slot] = False
 
-    def search(
-        self, query: Vectors, k: int, fetch: Fetch, collections: Sequence[int] | None = None
-    ) -> list[tuple[int, float]]:
-        """The `k` nearest to one query vector, best first, as (id, cosine); in these collections, when given.
-
-        `fetch` reads stored vectors, to score the candidates of a base that is not exact.
-        """
+    def search(self, query: Vectors, k: int, collections: Sequence[int] | None = None) -> list[tuple[int, float]]:
+        """The `k` nearest to one query vector, best first, as (id, cosine); in these collections, when given."""
         faiss.omp_set_num_threads(1)  # of this thread: a team that spins would take the chat's cores
         scope = None if collections is None else tuple(sorted(collections))
-        hits = self._search_delta(query, k, scope) + self._search_base(query, k, scope, fetch)
+        hits = self._search_delta(query, k, scope) + self._search_base(query, k, scope)
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:k]
 
     def _search_delta(self, query: Vectors, k: int, scope: tuple[int, ...] | None) -> list[tuple[int, float]]:
@@ -207,15 +274,12 @@ class VectorIndex:
         scores, slots = _search_codes(self._delta, query, k, None if wanted.all() else _packed(wanted))
         return list(zip(self._delta_ids[slots].tolist(), scores.tolist(), strict=True))
 
-    def _search_base(
-        self, query: Vectors, k: int, scope: tuple[int, ...] | None, fetch: Fetch
-    ) -> list[tuple[int, float]]:
+    def _search_base(self, query: Vectors, k: int, scope: tuple[int, ...] | None) -> list[tuple[int, float]]:
         if not len(self._base.ids) or k <= 0:
             return []
-        is_exact = self._base.kind == "exact"
         wanted = self._wanted(scope)
         turned = _turned(query.reshape(1, -1), self._base.rotation)[0]
-        num_candidates = k if is_exact else max(_MIN_RESCORED, 3 * k)
+        num_candidates = k if self._stored is None else max(_MIN_RESCORED, 3 * k)
 
         def search(shard: int) -> tuple[Vectors, Ids]:
             start = shard * self._base.shard_size
@@ -228,17 +292,9 @@ class VectorIndex:
         positions = np.concatenate([positions for _, positions in found])
         best = np.argsort(-scores, kind="stable")[:num_candidates]
         scores, positions = scores[best], positions[best]
-        if not is_exact:
-            scores, positions = self._rescored(query, positions, fetch)
+        if self._stored is not None:
+            scores = self._stored.fetch(positions, self._dimension) @ query
         return list(zip(self._base.ids[positions].tolist(), scores.tolist(), strict=True))
-
-    def _rescored(self, query: Vectors, positions: Ids, fetch: Fetch) -> tuple[Vectors, Ids]:
-        """By the stored vectors; what is stored no longer is left out."""
-        rows, vectors = fetch(self._base.rows[positions])
-        vector_of = {row: at for at, row in enumerate(rows.tolist())}  # chunks of equal text share a row
-        at = [vector_of.get(row, -1) for row in self._base.rows[positions].tolist()]
-        chosen = np.array(at, np.int64)
-        return (vectors @ query)[chosen[chosen >= 0]], positions[chosen >= 0]
 
     def _wanted(self, scope: tuple[int, ...] | None) -> Bits | None:
         """Bitmap of the positions to search; None for all."""

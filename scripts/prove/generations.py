@@ -48,9 +48,10 @@ def prove(folder: Path, kind: Kind, num_damages: int) -> int:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids = np.arange(1, _COUNT + 1)
     builder = BaseBuilder(_DIMENSION, _COUNT, vectors, kind)
-    builder.add(Stored(ids, ids, ids % 3, vectors))
+    builder.add(Stored(ids, ids % 3, vectors))
     for seq in (1, 2):
-        newest = write_generation(folder, Header("database", "space", _DIMENSION, _COUNT, seq), builder.payload())
+        header = Header("database", "space", _DIMENSION, _COUNT, seq)
+        newest = write_generation(folder, header, builder.payload(), builder.stored())
     content, missed, same = newest.read_bytes(), 0, 0
     for _ in range(num_damages):
         broken = damage(content, random)
@@ -60,7 +61,7 @@ def prove(folder: Path, kind: Kind, num_damages: int) -> int:
             same += 1
         elif found is None or found.header.seq != 1:
             missed += 1
-    VectorIndex(_DIMENSION, found.payload if found else None).close()
+    VectorIndex(_DIMENSION, found.payload, found.stored).close() if found else None
     print(f"{kind}: {num_damages - same} damages to {len(content):,} bytes, {num_damages - same - missed} noticed")
     return missed
 

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from index.compaction import Compaction, is_stale, vectors_folder
@@ -54,11 +53,11 @@ def test_what_is_written_is_the_whole_index(filled: Workspace, monkeypatch: pyte
     folder = vectors_folder(filled.data, filled.embedder.fingerprint)
     generation = read_newest(folder, str(database), filled.embedder.fingerprint, filled.embedder.dimension)
     assert generation is not None
-    index = VectorIndex(filled.embedder.dimension, generation.payload)
+    index = VectorIndex(filled.embedder.dimension, generation.payload, generation.stored)
     assert {id for id in range(100) if id in index} == filled.chunk_ids()
     (query,) = filled.embedder.vectors(["item7"])
     ((expected,),) = filled.rows("SELECT id FROM chunks WHERE text = 'item7'")
-    ((id, cosine),) = index.search(query, 1, lambda rows: (rows, np.empty((0, 0), np.float32)))
+    ((id, cosine),) = index.search(query, 1)
     assert (id, cosine) == (expected, pytest.approx(1, abs=1e-3))
     index.close()
 

@@ -10,8 +10,8 @@ from index.generations import Generation, Header, newest_header, read_newest, wr
 from index.vectors import BaseBuilder, Kind, Stored
 
 _HEADER = Header(database="db", fingerprint="space", dimension=8, count=2, seq=5)
-_OLD = Generation(_HEADER, memoryview(b"the generation before"))
-_NEW = Generation(Header("db", "space", 8, 3, 9), memoryview(bytes(range(256)) * 2))
+_OLD = Generation(_HEADER, memoryview(b"the generation before"), None)
+_NEW = Generation(Header("db", "space", 8, 3, 9), memoryview(bytes(range(256)) * 2), None)
 
 
 def _newest(folder: Path) -> Generation | None:
@@ -38,7 +38,7 @@ def test_without_a_generation_there_is_none(tmp_path: Path) -> None:
 
 def test_an_empty_payload_is_a_payload(tmp_path: Path) -> None:
     write_generation(tmp_path, _HEADER, [b""])
-    assert _newest(tmp_path) == Generation(_HEADER, memoryview(b""))
+    assert _newest(tmp_path) == Generation(_HEADER, memoryview(b""), None)
 
 
 def test_two_generations_are_kept(folder: Path) -> None:
@@ -46,7 +46,7 @@ def test_two_generations_are_kept(folder: Path) -> None:
         written = write_generation(folder, Header("db", "space", 8, 3, seq), [b"x"])
         assert len(list(folder.iterdir())) == 2
         assert written in folder.iterdir()
-    assert _newest(folder) == Generation(Header("db", "space", 8, 3, 19), memoryview(b"x"))
+    assert _newest(folder) == Generation(Header("db", "space", 8, 3, 19), memoryview(b"x"), None)
 
 
 def test_every_flipped_bit_is_noticed(folder: Path) -> None:
@@ -80,7 +80,9 @@ def test_other_vector_spaces_are_passed_over(folder: Path) -> None:
     assert _newest(folder) == _NEW
     write_generation(folder, Header("db", "space", 16, 1, 30), [b"y"])
     assert _newest(folder) is None  # the two that are kept are of other spaces
-    assert read_newest(folder, "db", "space", 16) == Generation(Header("db", "space", 16, 1, 30), memoryview(b"y"))
+    assert read_newest(folder, "db", "space", 16) == Generation(
+        Header("db", "space", 16, 1, 30), memoryview(b"y"), None
+    )
 
 
 def test_generations_of_another_database_are_passed_over(folder: Path) -> None:
@@ -105,14 +107,14 @@ def test_what_else_lies_in_the_folder_is_left_alone(folder: Path) -> None:
     assert _newest(folder) == _NEW
     (folder / "00000099.vectors").rmdir()
     write_generation(folder, Header("db", "space", 8, 1, 30), [b"x"])
-    assert _newest(folder) == Generation(Header("db", "space", 8, 1, 30), memoryview(b"x"))
+    assert _newest(folder) == Generation(Header("db", "space", 8, 1, 30), memoryview(b"x"), None)
     assert {file.name for file in folder.iterdir()} >= set(litter)
 
 
 def test_a_leftover_of_a_crash_does_not_stop_the_next_generation(folder: Path) -> None:
     (folder / "00000003.tmp").write_bytes(b"half of a gener")
     write_generation(folder, Header("db", "space", 8, 1, 30), [b"x"])
-    assert _newest(folder) == Generation(Header("db", "space", 8, 1, 30), memoryview(b"x"))
+    assert _newest(folder) == Generation(Header("db", "space", 8, 1, 30), memoryview(b"x"), None)
     assert not list(folder.glob("*.tmp"))
 
 
@@ -149,9 +151,10 @@ def test_damage_anywhere_in_an_index_never_reaches_faiss(tmp_path: Path, kind: K
     ids = np.arange(1, 201)
     vectors = random.normal(size=(200, 32)).astype(np.float32)
     builder = BaseBuilder(32, 200, vectors, kind)
-    builder.add(Stored(ids, ids, ids % 2, vectors))
+    builder.add(Stored(ids, ids % 2, vectors))
     write_generation(tmp_path, _OLD.header, [bytes(_OLD.payload)])
-    newest = write_generation(tmp_path, _NEW.header, builder.payload())
+    with builder:
+        newest = write_generation(tmp_path, _NEW.header, builder.payload(), builder.stored())
     content = newest.read_bytes()
     regions = np.linspace(0, len(content), 11, dtype=int)  # magic, header, ids, codes, digest: each gets its share
     for start, stop in pairwise(regions.tolist()):
@@ -166,11 +169,19 @@ def test_damage_anywhere_in_an_index_never_reaches_faiss(tmp_path: Path, kind: K
     found = _newest(tmp_path)
     assert found is not None
     assert found.payload == b"".join(builder.payload())
+    assert (found.stored is None) == (kind == "exact")
+    if found.stored is not None:
+        with found.stored as stored:
+            turned = stored.fetch(np.array([199, 0]), 32)
+            expected = vectors[[199, 0]] / np.linalg.norm(vectors[[199, 0]], axis=1, keepdims=True)
+            assert np.allclose(turned, expected, atol=1e-3)
+            newest.write_bytes(content[:-40_000])
+            assert not stored.fetch(np.array([199]), 32).any(), "what was cut while it was open is zeros, not a crash"
 
 
 def test_what_a_generation_says_of_itself(folder: Path) -> None:
     assert newest_header(folder, "db", "space", 8) == _NEW.header
     assert newest_header(folder, "db", "other", 8) is None
-    max(folder.iterdir()).write_bytes(b"CLOISTER-VECTORS-2\n\0\0\0\x04nope")
+    max(folder.iterdir()).write_bytes(b"CLOISTER-VECTORS-3\n\0\0\0\x04nope")
     assert newest_header(folder, "db", "space", 8) == _OLD.header
     assert newest_header(folder / "missing", "db", "space", 8) is None
