@@ -1,112 +1,26 @@
 import itertools
-import zlib
-from collections.abc import Callable, Collection
-from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from models.llm.constraint import Choices
 from models.llm.params import SamplingParams
-from models.llm.prefix_cache import Copy, Remove
-from models.llm.scheduler import Chunk, Limits, Progress, Scheduler, Step
+from models.llm.scheduler import Limits, Progress, Scheduler, Step
 from models.llm.sequence import FinishReason, Priority, Sequence
-
-END, WORD = 0, 7
-Next = Callable[[list[int]], int]
-
-
-def never_ends(_: list[int]) -> int:
-    return WORD
-
-
-def scrambled(tokens: list[int]) -> int:
-    """Depends on every token read so far."""
-    return 1 + zlib.crc32(repr(tokens).encode()) % 99
-
-
-def repetitive(tokens: list[int]) -> int:
-    """Depends on every token too, but often repeats itself, so that some guesses hold, and now and then ends."""
-    chance = zlib.crc32(repr(tokens).encode())
-    return END if chance % 29 == 0 else 1 + (sum(tokens[-2:]) + (chance % 5 == 0)) % 3
-
-
-def draw(next_token: Next, tokens: list[int], allowed: Collection[int] | None) -> int:
-    token = next_token(tokens)
-    return token if allowed is None or token in allowed else list(allowed)[token % len(allowed)]
-
-
-class Cell:
-    """One token's place in memory, which any number of slots may own."""
-
-    def __init__(self, token: int) -> None:
-        self.token = token
-
-
-class Memory:
-    """Stands for llama.cpp: the next token comes from the cells a slot owns, not from those it should own."""
-
-    def __init__(self, limits: Limits, next_token: Next) -> None:
-        self._limits = limits
-        self._next_token = next_token
-        self.slots: dict[int, dict[int, Cell]] = {slot: {} for slot in range(limits.num_sequences)}
-
-    def compute(self, step: Step) -> list[list[int]]:
-        for operation in step.operations:
-            match operation:
-                case Copy(source, target, start, end):
-                    self._copy(source, target, start, len(self.slots[source]) if end < 0 else end)
-                case Remove(slot, start, end):
-                    self._remove(slot, start, len(self.slots[slot]) if end < 0 else end)
-        assert sum(len(chunk.tokens) for chunk in step.chunks) <= self._limits.n_batch
-        sampled = [self._compute(chunk) for chunk in step.chunks]
-        assert len({cell for slot in self.slots.values() for cell in slot.values()}) <= self._limits.n_cells
-        return sampled
-
-    def _copy(self, source: int, target: int, start: int, end: int) -> None:
-        assert self._limits.is_divisible or (start, end, self.slots[target]) == (0, len(self.slots[source]), {})
-        self.slots[target] |= {at: self.slots[source][at] for at in range(start, end)}
-
-    def _remove(self, slot: int, start: int, end: int) -> None:
-        assert self._limits.is_divisible or start == 0 or start >= len(self.slots[slot])
-        self.slots[slot] = {at: cell for at, cell in self.slots[slot].items() if not start <= at < end}
-
-    def _compute(self, chunk: Chunk) -> list[int]:
-        sequence, start, tokens, num_draft, wants_token = chunk
-        assert sequence.lease is not None
-        cells = self.slots[sequence.lease.slot]
-        assert sorted(cells) == list(range(start)), "llama.cpp wants the position after the last"
-        assert start + len(tokens) < self._limits.n_ctx
-        cells |= {start + i: Cell(token) for i, token in enumerate(tokens)}
-        read = [cells[at].token for at in range(len(cells))]
-        assert read[: len(read) - num_draft] == sequence.tokens[: len(read) - num_draft]
-        drawn: list[int] = []
-        for guess in [*tokens[len(tokens) - num_draft :], None] if wants_token else []:
-            known = read[: len(read) - num_draft + len(drawn)]
-            drawn.append(draw(self._next_token, known, sequence.allowed(drawn)))
-            if drawn[-1] != guess:
-                break
-        return drawn
-
-
-class Answer(NamedTuple):
-    tokens: list[int]
-    finish_reason: FinishReason | None
-
-
-def answer_alone(sequence: Sequence, n_ctx: int, next_token: Next) -> Answer:
-    """What the model would say with nobody else around, one token at a time."""
-    tokens, answer = sequence.tokens[: sequence.num_prompt], list[int]()
-    while True:
-        allowed = sequence.constraint.after(answer) if sequence.constraint else None
-        token = draw(next_token, tokens + answer, allowed)
-        if token == END:
-            return Answer(answer, FinishReason.STOP)
-        answer.append(token)
-        if len(answer) == sequence.max_tokens or len(tokens + answer) == n_ctx:
-            return Answer(answer, FinishReason.LENGTH)
+from tests.models.scheduling import (
+    END,
+    WORD,
+    Answer,
+    Memory,
+    Next,
+    World,
+    answer_alone,
+    answer_of,
+    never_ends,
+    scrambled,
+)
 
 
 class Run:
@@ -173,10 +87,6 @@ class Run:
 
     def alone(self, sequence: Sequence) -> Answer:
         return answer_alone(sequence, self._limits.n_ctx, self._next_token)
-
-
-def answer_of(sequence: Sequence) -> Answer:
-    return Answer(sequence.tokens[sequence.num_prompt :], sequence.finish_reason)
 
 
 @pytest.mark.parametrize(
@@ -495,7 +405,6 @@ class SchedulerMachine(RuleBasedStateMachine):
     """Any order of adding, cancelling and stepping: everyone ends, with the answer they would have had alone."""
 
     is_divisible = True
-    manual = [1 + zlib.crc32(bytes([i])) % 3 for i in range(60)]
 
     @initialize(
         n_slots=st.integers(1, 4),
@@ -506,11 +415,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     )
     def start(self, n_slots: int, n_cached: int, more_batch: int, n_ctx: int, more_cells: int) -> None:
         n_cells = (1 if self.is_divisible else 2) * n_ctx + more_cells
-        self.limits = Limits(n_slots, n_cached, n_slots + more_batch, n_cells, n_ctx, self.is_divisible)
-        self.scheduler = Scheduler(self.limits, frozenset({END}))
-        self.memory = Memory(self.limits, repetitive)
-        self.live: list[Sequence] = []
-        self.beginnings = [[], self.manual[:4], self.manual[:40], self.manual]  # of prompts; then whatever was said
+        self.world = World(Limits(n_slots, n_cached, n_slots + more_batch, n_cells, n_ctx, self.is_divisible))
 
     @rule(
         beginning=st.integers(0, 20),
@@ -529,77 +434,39 @@ class SchedulerMachine(RuleBasedStateMachine):
         client: str,
         priority: Priority,
     ) -> None:
-        prompt = self.beginnings[beginning % len(self.beginnings)][: self.limits.n_ctx - 2] + rest
-        constraint = Choices(choices, END) if choices and self.is_divisible else None
-        sequence = Sequence(
-            0,
-            prompt,
-            max_tokens,
-            SamplingParams(),
-            constraint=constraint,
-            client=client,
-            priority=priority,
-            drafts=self.is_divisible,
-        )
-        if len(prompt) >= self.limits.n_ctx:
+        sequence = self.world.sequence(beginning, rest, max_tokens, choices, client, priority)
+        if sequence.num_prompt >= self.world.limits.n_ctx:
             with pytest.raises(ValueError, match="room"):
-                self.scheduler.add(sequence)
+                self.world.scheduler.add(sequence)
         else:
-            self.scheduler.add(sequence)
-            self.live.append(sequence)
-            self.beginnings.append(prompt)
+            self.world.add(sequence)
 
-    @precondition(lambda self: self.live)
+    @precondition(lambda self: self.world.live)
     @rule(data=st.data(), is_trusted=st.booleans())
     def cancel(self, data: st.DataObject, is_trusted: bool) -> None:
-        sequence = data.draw(st.sampled_from(self.live))
-        self.live.remove(sequence)
-        if is_trusted:
-            self.scheduler.remove(sequence)
-        else:
-            self.scheduler.discard(sequence)
+        self.world.cancel(data.draw(st.sampled_from(self.world.live)), is_trusted=is_trusted)
 
-    @precondition(lambda self: self.live)
-    @rule()
-    def step(self) -> None:
-        step = self.scheduler.schedule()
-        assert step.chunks, "nothing is done though somebody waits"
-        assert all(chunk.tokens for chunk in step.chunks)
-        progress = self.scheduler.update(step, self.memory.compute(step))
-        assert [each.sequence for each in progress] == [c.sequence for c in step.chunks if c.wants_token]
-        for sequence, tokens, finish_reason in progress:
-            assert tokens == sequence.tokens[len(sequence.tokens) - len(tokens) :]
-            assert finish_reason is sequence.finish_reason
-            if finish_reason is not None:
-                self.live.remove(sequence)
-                self.beginnings.append(sequence.tokens)
-                assert answer_of(sequence) == answer_alone(sequence, self.limits.n_ctx, repetitive)
+    @precondition(lambda self: self.world.live)
+    @rule(beside=st.none() | st.integers(1, 8))
+    def step(self, beside: int | None) -> None:
+        self.world.step(beside)
 
-    @precondition(lambda self: self.live)
+    @precondition(lambda self: self.world.live)
     @rule()
     def fail(self) -> None:
-        """A batch that llama.cpp refused, after it had changed who knows which cells."""
-        step = self.scheduler.schedule()
-        self.memory.compute(step)
-        for chunk in step.chunks:
-            self.scheduler.discard(chunk.sequence)
-            self.live.remove(chunk.sequence)
+        self.world.fail()
 
-    @invariant()
-    def is_whole(self) -> None:
-        self.scheduler.check_integrity()
-        assert self.scheduler.num_running + self.scheduler.num_waiting == len(self.live)
-        assert self.scheduler.is_idle == (not self.live)
+    @rule(which=st.integers(0, 20))
+    def save(self, which: int) -> None:
+        self.world.save(which)
+
+    @rule(which=st.integers(0, 20), num_kept=st.integers(0, 64))
+    def restore(self, which: int, num_kept: int) -> None:
+        self.world.restore(which, num_kept)
 
     def teardown(self) -> None:
-        if not hasattr(self, "live"):
-            return
-        # Each step brings whoever is served first a token nearer, and only a more urgent one can come before them.
-        for _ in range(2 * len(self.live) * self.limits.n_ctx):
-            if self.live:
-                self.step()
-                self.is_whole()
-        assert not self.live
+        if hasattr(self, "world"):
+            self.world.finish()
 
 
 class IndivisibleMachine(SchedulerMachine):

@@ -1,0 +1,246 @@
+"""A scheduler beside a model of llama.cpp's memory: what tests and scripts/prove/scheduler.py drive."""
+
+import zlib
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from models.llm.constraint import Choices
+from models.llm.params import SamplingParams
+from models.llm.prefix_cache import Copy, Operation, Remove
+from models.llm.scheduler import Chunk, Limits, Scheduler, Step
+from models.llm.sequence import FinishReason, Priority, Sequence
+
+END, WORD = 0, 7
+Next = Callable[[list[int]], int]
+
+
+def never_ends(_: list[int]) -> int:
+    return WORD
+
+
+def scrambled(tokens: list[int]) -> int:
+    """Depends on every token read so far."""
+    return 1 + zlib.crc32(repr(tokens).encode()) % 99
+
+
+def repetitive(tokens: list[int]) -> int:
+    """Depends on every token too, but often repeats itself, so that some guesses hold, and now and then ends."""
+    chance = zlib.crc32(repr(tokens).encode())
+    return END if chance % 29 == 0 else 1 + (sum(tokens[-2:]) + (chance % 5 == 0)) % 3
+
+
+def draw(next_token: Next, tokens: list[int], allowed: Collection[int] | None) -> int:
+    token = next_token(tokens)
+    return token if allowed is None or token in allowed else list(allowed)[token % len(allowed)]
+
+
+class Cell:
+    """One token's place in memory, which any number of slots may own."""
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+
+
+class Memory:
+    """Stands for llama.cpp: the next token comes from the cells a slot owns, not from those it should own."""
+
+    def __init__(self, limits: Limits, next_token: Next) -> None:
+        self._limits = limits
+        self._next_token = next_token
+        self.slots: dict[int, dict[int, Cell]] = {slot: {} for slot in range(limits.num_sequences)}
+
+    def apply(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            match operation:
+                case Copy(source, target, start, end):
+                    self._copy(source, target, start, len(self.slots[source]) if end < 0 else end)
+                case Remove(slot, start, end):
+                    self._remove(slot, start, len(self.slots[slot]) if end < 0 else end)
+
+    def compute(self, step: Step) -> list[list[int]]:
+        self.apply(step.operations)
+        assert sum(len(chunk.tokens) for chunk in step.chunks) <= self._limits.n_batch
+        sampled = [self._compute(chunk) for chunk in step.chunks]
+        self.check()
+        return sampled
+
+    def check(self) -> None:
+        assert len({cell for slot in self.slots.values() for cell in slot.values()}) <= self._limits.n_cells
+
+    def read(self, slot: int) -> list[int]:
+        """The tokens a slot has in memory."""
+        return [self.slots[slot][at].token for at in range(len(self.slots[slot]))]
+
+    def load(self, slot: int, tokens: list[int]) -> None:
+        assert not self.slots[slot]
+        self.slots[slot] = {at: Cell(token) for at, token in enumerate(tokens)}
+        self.check()
+
+    def _copy(self, source: int, target: int, start: int, end: int) -> None:
+        assert self._limits.is_divisible or (start, end, self.slots[target]) == (0, len(self.slots[source]), {})
+        self.slots[target] |= {at: self.slots[source][at] for at in range(start, end)}
+
+    def _remove(self, slot: int, start: int, end: int) -> None:
+        assert self._limits.is_divisible or start == 0 or start >= len(self.slots[slot])
+        self.slots[slot] = {at: cell for at, cell in self.slots[slot].items() if not start <= at < end}
+
+    def _compute(self, chunk: Chunk) -> list[int]:
+        sequence, start, tokens, num_draft, wants_token = chunk
+        assert sequence.lease is not None
+        cells = self.slots[sequence.lease.slot]
+        assert sorted(cells) == list(range(start)), "llama.cpp wants the position after the last"
+        assert start + len(tokens) < self._limits.n_ctx
+        cells |= {start + i: Cell(token) for i, token in enumerate(tokens)}
+        read = [cells[at].token for at in range(len(cells))]
+        assert read[: len(read) - num_draft] == sequence.tokens[: len(read) - num_draft]
+        drawn: list[int] = []
+        for guess in [*tokens[len(tokens) - num_draft :], None] if wants_token else []:
+            known = read[: len(read) - num_draft + len(drawn)]
+            drawn.append(draw(self._next_token, known, sequence.allowed(drawn)))
+            if drawn[-1] != guess:
+                break
+        return drawn
+
+
+class Answer(NamedTuple):
+    tokens: list[int]
+    finish_reason: FinishReason | None
+
+
+def answer_alone(sequence: Sequence, n_ctx: int, next_token: Next) -> Answer:
+    """What the model would say with nobody else around, one token at a time."""
+    tokens, answer = sequence.tokens[: sequence.num_prompt], list[int]()
+    while True:
+        allowed = sequence.constraint.after(answer) if sequence.constraint else None
+        token = draw(next_token, tokens + answer, allowed)
+        if token == END:
+            return Answer(answer, FinishReason.STOP)
+        answer.append(token)
+        if len(answer) == sequence.max_tokens or len(tokens + answer) == n_ctx:
+            return Answer(answer, FinishReason.LENGTH)
+
+
+def answer_of(sequence: Sequence) -> Answer:
+    return Answer(sequence.tokens[sequence.num_prompt :], sequence.finish_reason)
+
+
+class World:
+    """Requests that come, go, are computed, fail and end, in any order: everyone gets the answer they would have had
+    alone. Every method checks what must hold at all times."""
+
+    manual = [1 + zlib.crc32(bytes([i])) % 3 for i in range(60)]
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.scheduler = Scheduler(limits, frozenset({END}))
+        self.memory = Memory(limits, repetitive)
+        self.live: list[Sequence] = []
+        self.beginnings = [[], self.manual[:4], self.manual[:40], self.manual]  # of prompts; then whatever was said
+        self.saved: list[list[int]] = []  # prefixes on disk
+        self.num_ended = 0
+        self.num_cached = 0
+
+    def sequence(
+        self,
+        beginning: int,
+        rest: list[int],
+        max_tokens: int,
+        choices: list[list[int]] | None,
+        client: str,
+        priority: Priority,
+    ) -> Sequence:
+        """A prompt that begins like an earlier one."""
+        prompt = self.beginnings[beginning % len(self.beginnings)][: self.limits.n_ctx - 2] + rest
+        constraint = Choices(choices, END) if choices and self.limits.is_divisible else None
+        return Sequence(
+            0,
+            prompt,
+            max_tokens,
+            SamplingParams(),
+            constraint=constraint,
+            client=client,
+            priority=priority,
+            drafts=self.limits.is_divisible,
+        )
+
+    def add(self, sequence: Sequence) -> None:
+        self.scheduler.add(sequence)
+        self.live.append(sequence)
+        self.beginnings.append(sequence.tokens[: sequence.num_prompt])
+        self.check()
+
+    def cancel(self, sequence: Sequence, *, is_trusted: bool) -> None:
+        self.live.remove(sequence)
+        if is_trusted:
+            self.scheduler.remove(sequence)
+        else:
+            self.scheduler.discard(sequence)
+        self.check()
+
+    def step(self, beside: int | None = None) -> None:
+        step = self.scheduler.schedule(beside)
+        assert step.chunks, "nothing is done though somebody waits"
+        assert all(chunk.tokens for chunk in step.chunks)
+        progress = self.scheduler.update(step, self.memory.compute(step))
+        assert [each.sequence for each in progress] == [c.sequence for c in step.chunks if c.wants_token]
+        for sequence, tokens, finish_reason in progress:
+            assert tokens == sequence.tokens[len(sequence.tokens) - len(tokens) :]
+            assert finish_reason is sequence.finish_reason
+            if finish_reason is not None:
+                self._end(sequence)
+        self.check()
+
+    def _end(self, sequence: Sequence) -> None:
+        self.live.remove(sequence)
+        self.beginnings.append(sequence.tokens)
+        self.num_ended += 1
+        self.num_cached += sequence.num_cached or 0
+        assert answer_of(sequence) == answer_alone(sequence, self.limits.n_ctx, repetitive)
+
+    def fail(self) -> None:
+        """A batch that llama.cpp refused, after it had changed who knows which cells."""
+        step = self.scheduler.schedule()
+        self.memory.compute(step)
+        for chunk in step.chunks:
+            self.scheduler.discard(chunk.sequence)
+            self.live.remove(chunk.sequence)
+        self.check()
+
+    def save(self, which: int) -> None:
+        """A prefix in memory to disk, as the archive does it."""
+        prefixes = self.scheduler.prefixes(hot=which % 2 == 0)
+        if not prefixes:
+            return
+        tokens = prefixes[which % len(prefixes)]
+        if lease := self.scheduler.lend(tokens):
+            self.memory.apply(self.scheduler.take_operations())
+            if lease.num_cached == len(tokens):
+                assert self.memory.read(lease.slot) == tokens
+                self.saved.append(tokens)
+            self.scheduler.take_back(lease, tokens[: lease.num_cached])
+        self.check()
+
+    def restore(self, which: int, num_kept: int) -> None:
+        """A prefix from disk to memory; of divisible memory, its first tokens alone."""
+        if not self.saved:
+            return
+        tokens = self.saved[which % len(self.saved)]
+        if lease := self.scheduler.lend([], num_cells=len(tokens)):
+            self.memory.apply(self.scheduler.take_operations())
+            self.memory.load(lease.slot, tokens)
+            kept = tokens[:num_kept] if self.limits.is_divisible else tokens
+            self.memory.apply([Remove(lease.slot, len(kept))] if len(kept) < len(tokens) else [])
+            self.scheduler.take_back(lease, kept)
+        self.check()
+
+    def finish(self) -> None:
+        """Each step brings whoever is served first a token nearer, and only a more urgent one can come before them."""
+        for _ in range(2 * len(self.live) * self.limits.n_ctx):
+            if self.live:
+                self.step()
+        assert not self.live, "somebody waits for ever"
+
+    def check(self) -> None:
+        self.scheduler.check_integrity()
+        assert self.scheduler.num_running + self.scheduler.num_waiting == len(self.live)
+        assert self.scheduler.is_idle == (not self.live)
