@@ -204,7 +204,7 @@ class Scheduler:
             if room > 0:
                 break
             last = self._running[-1]
-            self._leave(last)
+            self._leave(last, plan.num_cells)
             self._waiting.insert(0, last)
             if last is sequence:
                 return 0
@@ -301,20 +301,20 @@ class Scheduler:
                 break
         return shown
 
-    def _leave(self, sequence: Sequence) -> None:
-        """Out of service; what it has computed is shared."""
+    def _leave(self, sequence: Sequence, num_promised: int = 0) -> None:
+        """Out of service; what it has computed is shared. `num_promised`: free cells that are somebody's already."""
         assert sequence.lease is not None
-        self._share(sequence)
+        self._share(sequence, num_promised)
         self._running.remove(sequence)
         self._cache.release(sequence.lease)
         sequence.lease, sequence.num_computed = None, 0
 
-    def _share(self, sequence: Sequence) -> None:
+    def _share(self, sequence: Sequence, num_promised: int = 0) -> None:
         if sequence.num_computed > len(sequence.tokens) and not self._limits.is_divisible:
             return  # its state has read an end token, which is not part of it
         computed = sequence.tokens[: sequence.num_computed]
         if sequence.lease and len(computed) > sequence.lease.num_cached:
-            self._cache.commit(sequence.lease, computed, self.num_free_cells)
+            self._cache.commit(sequence.lease, computed, self.num_free_cells - num_promised)
 
     def check_integrity(self) -> None:
         """Slots, leases and cells are each counted once."""

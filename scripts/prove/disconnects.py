@@ -1,0 +1,170 @@
+"""Clients that go away at random instants leak no slot and leave nothing running.
+
+    .venv/bin/python scripts/prove/disconnects.py [--clients 500] [--seed 1]
+
+A real server with the built-in model and its eight slots. Each client opens a raw connection, asks for a long answer
+(it may not end before the context is full; some ask for several answers, some for a tool call, half for a stream) and
+closes it at a random instant: before its request is whole, in the queue, while the prompt is read, in the middle of the
+answer. Afterwards the engine must stop using the processor, eight requests at once must all be answered at once (so all
+slots are free), no process may have been restarted or have grown by more than 100 MB since the first hundred clients,
+and the log must be empty.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import socket
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+sys.path[:0] = [str(Path(__file__).parents[2] / "tests" / "e2e")]
+
+from running import Server, children, serving, write_handbook  # noqa: E402
+
+_AT_ONCE = 24  # connections open at the same time: three times as many as slots
+_ENDS = range(1, 8)  # tokens that may end an answer of the built-in model
+_LONGEST_S = 1.5  # a connection is held
+_GROWTH = 100_000_000  # bytes
+_QUIET_S = 2.0
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+
+
+def request(random: random.Random, host: str) -> bytes:
+    words = " ".join(
+        random.choice(["leave", "train", "key", "cabinet", "flight"]) for _ in range(random.randint(5, 400))
+    )
+    body: dict[str, Any] = {
+        "model": random.choice(["reader-v0", "reader-v0", "cloister"]),
+        "messages": [{"role": "user", "content": words}],
+        "logit_bias": dict.fromkeys(map(str, _ENDS), -100),
+        "stream": random.random() < 0.5,
+        "n": random.choice([1, 1, 2, 3]),
+    }
+    if random.random() < 0.2:
+        body |= {"tools": [TOOL], "tool_choice": "required"}
+    content = json.dumps(body).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+def come_and_go(url: str, seed: int) -> None:
+    """One client. A server that resets the connection first is no failure of it."""
+    generator = random.Random(seed)
+    address = urlsplit(url)
+    whole = request(generator, address.netloc)
+    with socket.create_connection((address.hostname, address.port), 10) as connection:
+        try:
+            if generator.random() < 0.15:  # leaves in the middle of its own sentence
+                connection.sendall(whole[: generator.randrange(len(whole))])
+            else:
+                connection.sendall(whole)
+            if generator.random() < 0.1:
+                connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(0.05)
+            deadline = time.monotonic() + _LONGEST_S * generator.random() ** 2
+            while time.monotonic() < deadline:
+                try:
+                    if not connection.recv(65536):
+                        return
+                except TimeoutError:
+                    continue
+        except OSError:
+            return
+
+
+def come_all(server: Server, num_clients: int, seed: int) -> None:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(lambda number: come_and_go(server.url, seed * 100_000 + number), range(num_clients)))
+
+
+def processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def first_tokens(server: Server) -> list[float]:
+    """Seconds to the first token of eight requests at once, each of which goes on for a while."""
+    barrier = threading.Barrier(8)
+
+    def ask(number: int) -> float:
+        body = {
+            "model": "reader-v0",
+            "messages": [{"role": "user", "content": f"Say {number}"}],
+            "logit_bias": dict.fromkeys(map(str, _ENDS), -100),
+            "stream": True,
+            "max_tokens": 400,
+        }
+        with server.client() as http:
+            barrier.wait()
+            started = time.monotonic()
+            with http.stream("POST", "/v1/chat/completions", json=body) as response:
+                for line in response.iter_lines():
+                    if '"content":"' in line and '"content":""' not in line:
+                        return time.monotonic() - started
+        raise AssertionError("an answer without a token")
+
+    with ThreadPoolExecutor(8) as pool:
+        return sorted(pool.map(ask, range(8)))
+
+
+def prove(server: Server, num_clients: int, seed: int) -> list[str]:
+    """What does not hold."""
+    come_all(server, 100, seed + 1)  # buffers have grown to their size, and are no leak
+    before = {pid: (name, resident(pid)) for pid, name in children(server.process.pid)}
+    before[server.process.pid] = "server", resident(server.process.pid)
+    engine = server.child("models.llm.process")
+    assert engine is not None
+    log = server.log.read_text()
+    print(f"first token of eight at once: {first_tokens(server)[-1]:.2f} s")
+    started = time.monotonic()
+    come_all(server, num_clients, seed)
+    print(f"{num_clients} clients came and went in {time.monotonic() - started:.0f} s")
+    problems = []
+    time.sleep(1)  # for what was under way: a step, a body
+    used = processor_s(engine)
+    time.sleep(_QUIET_S)
+    if (used := processor_s(engine) - used) > 0.1 * _QUIET_S:
+        problems.append(f"the engine goes on for nobody: {used:.2f} s of processor in {_QUIET_S} s")
+    slowest = first_tokens(server)[-1]
+    print(f"first token of eight at once, afterwards: {slowest:.2f} s")
+    if slowest > 5:
+        problems.append("eight requests are not served at once")
+    now = dict(children(server.process.pid))
+    for pid, (name, size) in before.items():
+        if pid != server.process.pid and pid not in now:
+            problems.append(f"{name} was restarted")
+        elif (growth := resident(pid) - size) > _GROWTH:
+            problems.append(f"{name} has grown by {growth / 1e6:.0f} MB")
+    if server.log.read_text() != log:
+        problems.append(f"the log says: {server.log.read_text()[len(log) :]}")
+    return problems
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with serving(folder, write_handbook(folder / "handbook")) as server:
+            problems = prove(server, options.clients, options.seed)
+    print("\n".join(problems) or "all of it holds")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
