@@ -75,7 +75,7 @@ def test_saving_still_shows_after_the_indexer_was_killed(own_server: Server) -> 
     wait_until(lambda: "barley soup" in own_server.answer("When is barley soup served?"), 60, "the file in an answer")
 
 
-def test_killing_the_engine_mid_stream_gives_an_error_frame(own_server: Server) -> None:
+def test_killing_the_engine_mid_stream_gives_every_client_an_error_frame(own_server: Server) -> None:
     wait_until(own_server.is_healthy, 60, "a healthy server")
     engine = own_server.child("models.llm.process")
     assert engine is not None
@@ -86,13 +86,17 @@ def test_killing_the_engine_mid_stream_gives_an_error_frame(own_server: Server) 
         "logit_bias": {"1": -100},  # never the end token: it talks until it is stopped
         "messages": [{"role": "user", "content": "hello"}],
     }
-    with own_server.client() as http, http.stream("POST", "/v1/chat/completions", json=body) as stream:
-        lines = stream.iter_lines()
-        next(line for line in lines if '"content":"' in line and '"content":""' not in line)
+    with contextlib.ExitStack() as stack:
+        http = stack.enter_context(own_server.client())
+        streams = [stack.enter_context(http.stream("POST", "/v1/chat/completions", json=body)) for _ in range(4)]
+        answers = [stream.iter_lines() for stream in streams]
+        for lines in answers:
+            next(line for line in lines if '"content":"' in line and '"content":""' not in line)
         os.kill(engine, signal.SIGKILL)
-        rest = [line for line in lines if line]
-    assert rest[-1].startswith('data: {"error":{"message":"The engine failed')
-    assert "data: [DONE]" not in rest
+        for lines in answers:
+            rest = [line for line in lines if line]
+            assert rest[-1].startswith('data: {"error":{"message":"The engine failed')
+            assert "data: [DONE]" not in rest
     wait_until(own_server.is_healthy, 60, "a healthy server again")
     assert "sixteen weeks" in own_server.answer(QUESTION)
 
