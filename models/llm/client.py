@@ -13,7 +13,8 @@ from models.llm.sequence import Priority
 
 # ggml's threads meet at a barrier after every operation; libgomp's long default spin turns one busy neighbour process
 # into a collapse of decode speed, and a short one costs nothing on a quiet machine (docs/architecture.md, Chat first).
-_SHORT_SPIN = {"GOMP_SPINCOUNT": "1000"}
+# When llama.cpp gives up, it would start a debugger to print a backtrace, where there is one.
+_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}
 
 
 class EngineClient(ProcessClient[Ready, Delta]):
@@ -64,7 +65,7 @@ async def open_engine(
     `prefix_folder`: where it may keep prefixes over restarts.
     """
     load = Load(str(path), params, str(prefix_folder) if prefix_folder else None, tuple(adapters))
-    async with open_process("engine", "models.llm.process", FromEngine, _SHORT_SPIN, load, Ready) as (
+    async with open_process("engine", "models.llm.process", FromEngine, _ENVIRONMENT, load, Ready) as (
         child,
         ready,
     ):

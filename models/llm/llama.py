@@ -182,7 +182,7 @@ class LlamaRunner:
     def _open_context(self, path: Path, params: EngineParams) -> Any:
         fields = C.llama_context_default_params()
         fields.n_ctx = self.limits.n_cells
-        fields.n_batch = params.n_batch
+        fields.n_batch = max(params.n_batch, self.limits.num_sequences)  # with less, llama.cpp ends the process
         fields.n_ubatch = params.n_batch
         fields.n_seq_max = self.limits.num_sequences
         fields.kv_unified = True

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -72,6 +73,19 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("n_batch", "n_slots", "n_cached"), [(8, 8, 32), (47, 8, 32), (48, 8, 32), (1, 1, 0), (64, 64, 128)]
+)
+def test_steps_may_be_smaller_than_the_number_of_sequences(n_batch: int, n_slots: int, n_cached: int) -> None:
+    small = msgspec.structs.replace(PARAMS, n_batch=n_batch, n_slots=n_slots, n_cached=n_cached)
+
+    async def ask(params: EngineParams) -> list[int]:
+        async with open_engine(BUILTIN, params) as client:
+            return (await answer(client))[0]
+
+    assert asyncio.run(ask(small)) == asyncio.run(ask(PARAMS))
 
 
 def test_a_question_is_answered() -> None:
