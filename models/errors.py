@@ -2,17 +2,22 @@
 
 ModelError
 ├── ModelNotFound            no such name in the catalog and no such file
+├── ModelNotInstalled        a model of the catalog whose file is not on this disk
 ├── ModelFileError           a file that is not the model it should be: missing, truncated, altered
 ├── TemplateError            the model's chat template cannot render these messages
 ├── ContextLengthExceeded    the prompt alone is longer than the model's context
 ├── UnknownToken             a prompt has a token that the model does not have
 ├── QueueFull                as many requests as may wait are waiting
+├── ModelDoesNotFit          there is no room for it in the memory that models may take
+├── GrammarError             what an answer is to be held to cannot be enforced
 ├── ProcessUnavailable       the process that runs the model is starting, restarting or gone
 └── ProcessFailed            it died, or refused, while this request was in its hands
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+
+from models.memory import readable
 
 
 class ModelError(Exception):
@@ -23,6 +28,20 @@ class ModelNotFound(ModelError):
     def __init__(self, name: str) -> None:
         super().__init__(f"no model named {name!r} in the catalog, and no file at that path")
         self.name = name
+
+
+class ModelNotInstalled(ModelError):
+    """A model of the catalog whose file is not in the models folder. `source` is the name of a repository."""
+
+    def __init__(self, name: str, file: str, source: str, folder: Path) -> None:
+        super().__init__(
+            f"the file of {name} is not here; get {file} (for example from the Hugging Face repository {source})"
+            f" and put it into {folder}"
+        )
+        self.name = name
+        self.file = file
+        self.source = source
+        self.folder = folder
 
 
 class ModelFileError(ModelError):
@@ -79,14 +98,18 @@ class ProcessFailed(ModelError):
 
 
 class ModelDoesNotFit(ModelError):
-    """Sizes in bytes. `retry_after` is in seconds; None: there will never be room for it."""
+    """Sizes in bytes. `retry_after` is in seconds; None: there will never be room for it.
+
+    `loaded`: the models that take the room, in words.
+    """
 
     def __init__(
         self, name: str, size: int, budget: int, loaded: Sequence[str] = (), retry_after: int | None = None
     ) -> None:
-        taken = f", and these are in use: {', '.join(loaded)}" if loaded else ""
+        kept = "these are in use" if retry_after else "this one always stays in memory"
+        taken = f", and {kept}: {', '.join(loaded)}" if loaded else ""
         super().__init__(
-            f"{name} needs about {size / 1e9:.2f} GB of memory; {budget / 1e9:.2f} GB are for chat models{taken}."
+            f"{name} needs about {readable(size)} of memory; {readable(budget)} are for chat models{taken}."
             " Lower engine.n_ctx, take a smaller model, or raise memory_budget"
         )
         self.name = name

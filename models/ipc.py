@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -212,6 +212,20 @@ def _spawn(module: str, theirs: socket.socket, env: Mapping[str, str]) -> subpro
     )
 
 
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Returns when the work is done, however often it is cancelled meanwhile; then passes that on."""
+    working = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not working.done():
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    working.result()
+    if cancelled is not None:
+        raise cancelled
+
+
 @contextlib.asynccontextmanager
 async def open_child(name: str, module: str, message_type: Any, env: Mapping[str, str]) -> AsyncIterator[Child[Any]]:
     """Starts `python -m module FD` with the environment plus `env`; on leaving, the process has ended.
@@ -231,4 +245,4 @@ async def open_child(name: str, module: str, message_type: Any, env: Mapping[str
     try:
         yield child
     finally:
-        await asyncio.shield(child.close())
+        await to_the_end(child.close())

@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Self
 
 from models.catalog import ResolvedChat
-from models.errors import ModelDoesNotFit, ProcessUnavailable
+from models.errors import ModelDoesNotFit, ModelFileError, ProcessUnavailable
 from models.llm.client import EngineClient
 from models.llm.language_model import LanguageModel
 from models.llm.params import EngineParams
@@ -33,14 +34,16 @@ class ShelfModel:
         """Raises `ModelFileError`, `TemplateError`."""
         self.resolved = resolved
         self.params = params
+        adapters = sum(_size_of(Path(adapter.path)) for adapter in resolved.adapters)
         self.language_model = LanguageModel(resolved.name, resolved.path, self.engine)
         estimate = self.language_model.estimate(params)
-        self.size = estimate.total  # bytes when loaded
+        self.size = estimate.total + adapters  # bytes when loaded
         self.n_ctx = estimate.n_ctx
         self.num_users = 0
         self.last_used = time.monotonic()
         self.supervisor: Supervisor[EngineClient] | None = None
         self._running: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -48,12 +51,22 @@ class ShelfModel:
 
     @property
     def is_loaded(self) -> bool:
-        """Or is being loaded, or restarted."""
+        """Whether it takes memory: it is loaded, being loaded or restarted, or its process has not ended yet."""
         return self._running is not None and not self._running.done()
 
     @property
+    def is_leaving(self) -> bool:
+        return self._stopping is not None
+
+    @property
     def state(self) -> str:
-        return self.supervisor.state if self.supervisor is not None and self.is_loaded else "not loaded"
+        if self.supervisor is None:
+            return "not loaded"
+        if self.is_leaving:
+            return "unloading"
+        if self.is_loaded:
+            return self.supervisor.state
+        return "not loaded" if self.supervisor.has_started else f"not loaded: {self.supervisor.state}"
 
     def engine(self) -> EngineClient:
         """What runs now. Raises `ProcessUnavailable`."""
@@ -62,9 +75,15 @@ class ShelfModel:
         return self.supervisor.current()
 
     def start(self, open: "OpenEngine") -> Supervisor[EngineClient]:
-        self.supervisor = Supervisor("engine", lambda: open(self))
-        self._running = asyncio.create_task(self.supervisor.run(), name=f"engine {self.name}")
-        return self.supervisor
+        supervisor = self.supervisor = Supervisor("engine", lambda: open(self))
+        self._running = asyncio.create_task(supervisor.run(), name=f"engine {self.name}")
+        self._running.add_done_callback(lambda task: supervisor.give_up(self._ended(task)))
+        return supervisor
+
+    def _ended(self, task: "asyncio.Task[None]") -> ProcessUnavailable:
+        error = None if task.cancelled() else task.exception()
+        reason = f"{type(error).__name__}: {error}" if error else f"{self.name} was unloaded"
+        return ProcessUnavailable("engine", reason, retry_after=_RETRY_S)
 
     def __enter__(self) -> Self:
         return self
@@ -73,11 +92,24 @@ class ShelfModel:
         self.language_model.close()
 
     async def stop(self) -> None:
-        """Idempotent."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+        """Returns when the process has ended, whatever becomes of other callers. Idempotent."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name=f"stop {self.name}")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        self._running = self._stopping = None
+
+
+def _size_of(path: Path) -> int:
+    """Raises `ModelFileError`."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ModelFileError(path, error.strerror or str(error)) from error
 
 
 OpenEngine = Callable[[ShelfModel], AbstractAsyncContextManager[EngineClient]]
@@ -87,16 +119,17 @@ class Shelf:
     """Owns the engines' supervisors. `budget` is in bytes, for all models in memory together."""
 
     def __init__(self, models: Sequence[ShelfModel], open: OpenEngine, budget: int, unload_after_s: float) -> None:
-        """The first model is the default. Raises `ModelDoesNotFit` for one that never can."""
+        """The first model is the default. Raises `ModelDoesNotFit` for one for which there will never be room."""
         self._models = {model.name: model for model in models}
         self._open = open
         self._budget = budget
         self._unload_after_s = unload_after_s
         self._loading = asyncio.Lock()
-        for model in models:
-            if model.size > budget:
-                raise ModelDoesNotFit(model.name, model.size, budget, [])
         self.default = models[0]
+        for model in models:
+            kept = [] if model is self.default else [self.default]
+            if model.size + sum(each.size for each in kept) > budget:
+                raise ModelDoesNotFit(model.name, model.size, budget, _listed(kept))
 
     def __iter__(self) -> Iterator[ShelfModel]:
         return iter(self._models.values())
@@ -109,7 +142,7 @@ class Shelf:
 
     @property
     def num_bytes(self) -> int:
-        """Of the models that are in memory, or being loaded."""
+        """Of the models that are in memory, on their way into it or out of it."""
         return sum(model.size for model in self if model.is_loaded)
 
     @contextlib.asynccontextmanager
@@ -131,23 +164,28 @@ class Shelf:
 
     async def _load(self, model: ShelfModel) -> None:
         """Whoever comes while it is being loaded waits for the same start."""
-        async with self._loading:
-            if not model.is_loaded:
-                await self._make_room(model)
-                model.start(self._open)
+        if not model.is_loaded or model.is_leaving:
+            async with self._loading:
+                if model.is_leaving:
+                    await model.stop()
+                if not model.is_loaded:
+                    await self._make_room(model)
+                    model.start(self._open)
         assert model.supervisor is not None
         await model.supervisor.first()
 
     async def _make_room(self, wanted: ShelfModel) -> None:
-        """Unloads what nobody uses, the least recently used first. Raises `ModelDoesNotFit` if that is not enough."""
-        idle = sorted((each for each in self if self._is_idle(each)), key=lambda each: each.last_used)
-        if self.num_bytes - sum(each.size for each in idle) + wanted.size > self._budget:
-            loaded = [f"{each.name} ({readable(each.size)})" for each in self if each.is_loaded]
-            raise ModelDoesNotFit(wanted.name, wanted.size, self._budget, loaded, retry_after=_RETRY_S)
-        for each in idle:
-            if self.num_bytes + wanted.size <= self._budget:
-                break
-            await each.stop()
+        """Unloads what nobody uses, the least recently used first. Raises `ModelDoesNotFit` if that is not enough.
+
+        Looks again after each, for others come and go meanwhile.
+        """
+        while self.num_bytes + wanted.size > self._budget:
+            idle = sorted((each for each in self if self._is_idle(each)), key=lambda each: each.last_used)
+            if self.num_bytes - sum(each.size for each in idle) + wanted.size > self._budget:
+                loaded = _listed(each for each in self if each.is_loaded)
+                raise ModelDoesNotFit(wanted.name, wanted.size, self._budget, loaded, retry_after=_RETRY_S)
+            _log.info("%s: unloaded, %s needs the memory", idle[0].name, wanted.name)
+            await idle[0].stop()
 
     def _is_idle(self, model: ShelfModel) -> bool:
         return model.is_loaded and not model.num_users and model is not self.default
@@ -160,6 +198,7 @@ class Shelf:
         try:
             yield
         finally:
+            self._open = _closed
             watching.cancel()
             await asyncio.gather(watching, *(model.stop() for model in self), return_exceptions=True)
 
@@ -171,3 +210,12 @@ class Shelf:
                     if self._is_idle(model) and time.monotonic() - model.last_used >= self._unload_after_s:
                         _log.info("%s: unloaded, nobody has used it", model.name)
                         await model.stop()
+
+
+def _listed(models: Iterable[ShelfModel]) -> list[str]:
+    return [f"{model.name} ({readable(model.size)})" for model in models]
+
+
+def _closed(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:
+    """Opens nothing more."""
+    raise ProcessUnavailable("engine", f"the server is stopping; {model.name} is not loaded", retry_after=_RETRY_S)

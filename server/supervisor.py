@@ -61,6 +61,13 @@ class Supervisor(Generic[C]):
         """Waits for the first start; raises what prevented it (then there is no second)."""
         return await asyncio.shield(self._first)
 
+    def give_up(self, error: ModelError | OSError) -> None:
+        """There will be no first start: whoever waits for it, or will, is told the error. Idempotent."""
+        if not self._first.done():
+            self._reason = str(error)
+            self._first.set_exception(error)
+            self._first.exception()  # it is no loss if nobody waits for it
+
     async def run(self) -> None:
         while True:
             started = time.monotonic()
@@ -74,8 +81,7 @@ class Supervisor(Generic[C]):
             except (ModelError, OSError) as error:
                 reason = str(error)
                 if not self._first.done():
-                    self._reason = reason
-                    self._first.set_exception(error)
+                    self.give_up(error)
                     return
             finally:
                 self._client = None

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from models.errors import ProcessFailed
-from models.ipc import Child, Inbox, Refused, open_child
+from models.ipc import Child, Inbox, Refused, open_child, to_the_end
 
 SIZES = [0, 1, 100, 65_535, 65_536, 65_537, 1 << 20, (16 << 20) + 1]
 
@@ -216,3 +216,25 @@ class TestInbox:
         inbox.send(Note(b"anyone there?"))
         inbox.send(Note(b"anyone?"))
         assert inbox.take(timeout=None) is None
+
+
+def test_what_must_end_ends_however_often_it_is_cancelled() -> None:
+    async def scenario() -> None:
+        end, is_done = asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            await end.wait()
+            is_done.set()
+
+        waiting = asyncio.create_task(to_the_end(work()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            waiting.cancel()
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert is_done.is_set()
+
+    asyncio.run(scenario())
