@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from models.errors import ModelFileError, ModelNotFound
+from models.errors import ModelFileError, ModelNotFound, ModelNotInstalled
 from models.llm.files import name_of
 from models.llm.messages import Adapter
 
@@ -19,7 +19,9 @@ _PACKAGE = Path(__file__).parent
 class ChatModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A GGUF. `brief` is the most characters of each passage it is given, begun at the best sentence; 0: all.
 
-    `quotes`: it is made to quote, so a grounded answer is constrained to sentences of its sources.
+    `quotes`: it is made to quote, so a grounded answer is constrained to sentences of its sources. `source` is the
+    repository that has the file; without one it ships with this package. The rest is for people who choose: `context`
+    in tokens as trained, `parameters`, `bytes` of the file, and of `memory` as estimated at default settings.
     """
 
     file: str
@@ -28,6 +30,12 @@ class ChatModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     temperature: Annotated[float, Meta(ge=0)] = 0.3
     brief: Annotated[int, Meta(ge=0)] = 0
     quotes: bool = False
+    source: str | None = None
+    context: int | None = None
+    parameters: int | None = None
+    bytes: int | None = None
+    memory: int | None = None
+    purpose: str | None = None
 
 
 class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,17 +86,41 @@ def read_catalog() -> Catalog:
     return msgspec.convert(tomllib.loads((_PACKAGE / "catalog.toml").read_text()), Catalog)
 
 
-def resolve_chat(name: str) -> ResolvedChat:
-    """By catalog name, else as a path to a GGUF. Raises `ModelNotFound`, `ModelFileError`."""
+def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChat:
+    """By catalog name, else as a path to a GGUF, else as the name of a GGUF in `folder`, the user's models.
+
+    Raises `ModelNotFound`, `ModelNotInstalled`, `ModelFileError`.
+    """
     if entry := read_catalog().chat.get(name):
-        path = _PACKAGE / entry.file
+        path = _file_of(name, entry, folder)
         check_sha256(path, entry.sha256)
         return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief, entry.quotes)
-    path = _existing(name)
-    if not path.is_file():
-        raise ModelNotFound(name)
+    path = _existing_file(name, folder)
     defaults = ChatModel(file=name)
     return ResolvedChat(name_of(path), path.resolve(), None, defaults.temperature, defaults.brief, defaults.quotes)
+
+
+def _file_of(name: str, entry: ChatModel, folder: Path | None) -> Path:
+    if entry.source is None:
+        return _PACKAGE / entry.file
+    if folder is None or not (folder / entry.file).is_file():
+        raise ModelNotInstalled(name, entry.file, entry.source, folder or Path())
+    return folder / entry.file
+
+
+def _existing_file(name: str, folder: Path | None) -> Path:
+    try:
+        path = _existing(name)
+    except ModelNotFound:
+        if folder is None or Path(name).name != name:
+            raise
+        path = folder / name
+        if not path.is_file():
+            raise
+    if not path.is_file():
+        what = "this is a folder; name the GGUF file in it" if path.is_dir() else "this is not an ordinary file"
+        raise ModelFileError(path, what)
+    return path
 
 
 def resolve_embedding(name: str) -> ResolvedEmbedding:

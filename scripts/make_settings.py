@@ -29,7 +29,14 @@ policies = "/srv/policies"
 
 [engine]
 n_ctx = 16384
+
+[models.coder]
+path = "/models/qwen2.5-coder-7b-q4_k_m.gguf"
+n_ctx = 32768
+lora = { "/models/house-style.gguf" = 1.0 }
 ```
+
+Each further model is a table of its own, `[models.NAME]`; NAME is what clients ask for.
 
 | setting | default | meaning |
 | --- | --- | --- |
@@ -43,9 +50,20 @@ def rows(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
             yield from rows(type(field.default), f"{name}.")
             continue
         yield f"| `{name}` | {shown(field)} | {description(kind.type, name)} |"
+        if table := struct_in(kind.type):
+            yield from rows(table, f"{name}.NAME.")
+
+
+def struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    """Of the values of a table by name; None if they are no tables."""
+    kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+    values = kind.value_type if isinstance(kind, msgspec.inspect.DictType) else None
+    return values.cls if isinstance(values, msgspec.inspect.StructType) else None
 
 
 def shown(field: Any) -> str:
+    if field.required:
+        return "required"
     default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     return "–" if default in (None, {}) else f"`{default}`"
 

@@ -111,6 +111,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def cache_folder(self) -> Path:
         return Path(self.cache or platformdirs.user_cache_dir("cloister", appauthor=False)).expanduser().absolute()
 
+    @property
+    def models_folder(self) -> Path:
+        """Where the user puts the files of chat models that the catalog names."""
+        return self.data_folder / "models"
+
     def collections(self) -> list[Collection]:
         """Watched folders; the manual where none is named. Raises `SettingsError` for one that cannot be watched."""
         folders = self.docs or ({"docs": str(MANUAL)} if MANUAL.is_dir() else {})
@@ -118,24 +123,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def chat_models(self) -> list[tuple[ResolvedChat, EngineParams]]:
         """The default first. Raises `SettingsError` for a name that cannot be, `ModelError` for files that are not."""
-        default = [] if self.model in self.models else [(resolve_chat(self.model), self.engine)]
-        further = [_chat_model(name, chosen, self.engine) for name, chosen in self.models.items()]
+        folder = self.models_folder
+        default = [] if self.model in self.models else [(resolve_chat(self.model, folder), self.engine)]
+        further = [_chat_model(name, chosen, self.engine, folder) for name, chosen in self.models.items()]
         found = [*default, *sorted(further, key=lambda each: each[0].name != self.model)]
         names = [resolved.name for resolved, _ in found]
+        if _is_reserved(names[0]):
+            raise SettingsError("model", f"{names[0]!r} stands for answers from documents; give the file another name")
         if clash := next((name for name in names if names.count(name) > 1), None):
             raise SettingsError(f"models.{clash}", "the default model has this name already; choose another")
         return found
 
 
-def _chat_model(name: str, chosen: ChatSettings, engine: EngineParams) -> tuple[ResolvedChat, EngineParams]:
-    if not _MODEL_NAME.fullmatch(name) or name == GROUNDED or name.startswith((f"{GROUNDED}/", f"{GROUNDED}@")):
+def _chat_model(
+    name: str, chosen: ChatSettings, engine: EngineParams, folder: Path
+) -> tuple[ResolvedChat, EngineParams]:
+    if not _MODEL_NAME.fullmatch(name) or _is_reserved(name):
         raise SettingsError(
             f"models.{name}",
             f"a model's name is 1 to 128 of letters, digits, '.', ':', '/', '-' and '_', not {GROUNDED!r}",
         )
     adapters = tuple(Adapter(str(Path(path).expanduser().absolute()), scale) for path, scale in chosen.lora.items())
-    resolved = msgspec.structs.replace(resolve_chat(chosen.path), name=name, adapters=adapters)
+    resolved = msgspec.structs.replace(resolve_chat(chosen.path, folder), name=name, adapters=adapters)
     return resolved, msgspec.structs.replace(engine, n_ctx=chosen.n_ctx or engine.n_ctx)
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether it would read as an id that asks for an answer from documents."""
+    return name == GROUNDED or name.startswith((f"{GROUNDED}/", f"{GROUNDED}@"))
 
 
 def _folder(name: str, folder: str) -> Path:

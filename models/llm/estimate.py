@@ -1,11 +1,12 @@
 """How much memory a model will take, told before it is loaded from what its file says of itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from models.llm.params import EngineParams
 
 _DEFAULT_N_CTX = 8192
+FEW = 4  # slots, and prefixes kept, of a model that has a whole state for each
 _STATE_BYTES, _CELL_BYTES = 4, 2  # of a number: recurrent states are float32, keys and values float16
 _PROCESS = 120_000_000  # bytes: Python, llama.cpp, the tables of a large vocabulary
 
@@ -28,25 +29,43 @@ def context_length(trained: int, params: EngineParams) -> int:
     return params.n_ctx or min(trained, _DEFAULT_N_CTX)
 
 
-def estimate(metadata: Callable[[str], str | None], file_bytes: int, n_vocab: int, params: EngineParams) -> Estimate:
-    """`metadata` gives a GGUF's values by key, as text; numbers that differ by layer it does not give.
+def estimate(
+    metadata: Callable[[str], str | None],
+    by_layer: Mapping[str, Sequence[float]],
+    file_bytes: int,
+    n_vocab: int,
+    params: EngineParams,
+) -> Estimate:
+    """`metadata` gives a GGUF's values by key, as text; `by_layer` has those that differ by layer.
 
     Where a file leaves a number out, what is largest for its kind is taken: the estimate errs upwards.
     """
     family = metadata("general.architecture") or ""
 
     def number(key: str, default: int = 0) -> int:
+        if layers := by_layer.get(f"{family}.{key}"):
+            return int(max(layers))
         value = metadata(f"{family}.{key}")
         return int(float(value)) if value and value.replace(".", "", 1).isdigit() else default
 
     n_ctx = context_length(number("context_length", _DEFAULT_N_CTX), params)
-    width, layers = number("embedding_length"), number("block_count")
+    width, num_layers = number("embedding_length"), number("block_count")
     heads = number("attention.head_count")
-    kv_heads = number("attention.head_count_kv", heads)
     head_width = width // heads if heads else 0
-    cell = kv_heads * (number("attention.key_length", head_width) + number("attention.value_length", head_width))
-    state = number("ssm.inner_size") * (number("ssm.state_size") + number("ssm.conv_kernel"))
-    n_cells, n_states = (4 * n_ctx, 12) if state else (2 * n_ctx, 0)
-    memory = layers * (_CELL_BYTES * n_cells * cell + _STATE_BYTES * n_states * state)
+    cell = number("attention.key_length", head_width) + number("attention.value_length", head_width)
+    kv_heads = by_layer.get(f"{family}.attention.head_count_kv") or _kv_heads(
+        num_layers, number("attention.head_count_kv", heads), number("full_attention_interval", 1)
+    )
+    inner, depth, groups = number("ssm.inner_size"), number("ssm.state_size"), number("ssm.group_count")
+    window = max(number("ssm.conv_kernel") - 1, 0) * (inner + 2 * groups * depth)
+    state = inner * depth + window + max(number("shortconv.l_cache") - 1, 0) * width
+    num_states = sum(not each for each in kv_heads) or num_layers  # of hybrids: the layers without attention
+    n_cells, n_sequences = (4 * n_ctx, 3 * FEW) if state else (2 * n_ctx, 0)
+    memory = _CELL_BYTES * n_cells * cell * int(sum(kv_heads)) + _STATE_BYTES * n_sequences * state * num_states
     activations = 4 * params.n_batch * (n_vocab + 8 * width + 3 * number("feed_forward_length", 4 * width))
     return Estimate(file_bytes, memory, activations + _PROCESS, n_ctx)
+
+
+def _kv_heads(num_layers: int, each: int, interval: int) -> list[int]:
+    """Of every layer; with an interval, only every so many layers have attention."""
+    return [each if interval and (layer + 1) % interval == 0 else 0 for layer in range(num_layers)]

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelFileError
-from models.llm.estimate import Estimate, context_length, estimate
+from models.llm.estimate import FEW, Estimate, context_length, estimate
 from models.llm.files import parts_of
+from models.llm.header import numbers_by_layer
 from models.llm.identity import identity_of
 from models.llm.messages import Adapter, TokenLogprobs
 from models.llm.params import EngineParams, SamplingParams
@@ -30,7 +31,6 @@ from models.threads import num_physical_cores
 _PENALTY_WINDOW = 64  # tokens, llama.cpp's own default
 _DRY_WINDOW = 4096  # tokens in which DRY looks for repeats
 _DRY_BREAKERS = (b"\n", b":", b'"', b"*")  # its author's: a repeat does not reach over these
-_FEW = 4
 _LOG_ERROR = 4
 
 
@@ -71,7 +71,7 @@ def _load(path: Path, **fields: object) -> Any:
         setattr(params, name, value)
     model = C.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
-        reason = next(iter(_log.errors), "llama.cpp could not load it")
+        reason = next(iter(_log.errors), "it does not say why").rsplit("error loading model: ", 1)[-1]
         raise ModelFileError(path, f"llama.cpp cannot load it: {reason}; the file may be cut short or damaged")
     return model
 
@@ -102,8 +102,9 @@ class Vocabulary:
 
     def estimate(self, params: EngineParams) -> Estimate:
         """How much memory the model will take; see `models.llm.estimate`."""
-        size = sum(part.stat().st_size for part in parts_of(self.path))
-        return estimate(self.metadata, size, self.size, params)
+        parts = parts_of(self.path)
+        size = sum(part.stat().st_size for part in parts)
+        return estimate(self.metadata, numbers_by_layer(parts[0]), size, self.size, params)
 
     def tokenize(self, text: str, *, parse_special: bool, add_bos: bool = False) -> list[int]:
         """Token ids; names of control tokens become those tokens only with `parse_special`."""
@@ -172,7 +173,7 @@ class LlamaRunner:
         """Recurrent and hybrid models keep a whole state for every llama.cpp sequence, so they are given few."""
         n_ctx = context_length(C.llama_model_n_ctx_train(self._model), params)
         if C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model):
-            few = min(params.n_slots, _FEW), min(params.n_cached, _FEW)
+            few = min(params.n_slots, FEW), min(params.n_cached, FEW)
             return Limits(*few, params.n_batch, 4 * n_ctx, n_ctx, is_divisible=False)
         limits = Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
         if C.llama_supports_gpu_offload() and params.n_gpu_layers:  # a GPU checks guesses almost for nothing

@@ -14,7 +14,7 @@ from models.catalog import (
     resolve_embedding,
     sha256_of,
 )
-from models.errors import ModelFileError, ModelNotFound
+from models.errors import ModelError, ModelFileError, ModelNotFound, ModelNotInstalled
 
 WEIGHTS = b"GGUF of a kind"
 TOML = """
@@ -48,7 +48,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-@pytest.mark.parametrize("name", read_catalog().chat)
+MANUAL = Path(__file__).parents[2] / "docs" / "models.md"
+SHIPPED = [name for name, entry in read_catalog().chat.items() if entry.source is None]
+RECOMMENDED = {name: entry for name, entry in read_catalog().chat.items() if entry.source}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_chat_model_that_ships_is_the_one_the_catalog_means(name: str) -> None:
     resolved = resolve_chat(name)
     assert resolved.sha256 == sha256_of(resolved.path)
@@ -63,8 +68,79 @@ def test_every_embedding_model_that_ships_is_the_one_the_catalog_means(name: str
 
 def test_everything_that_ships_has_a_hash_and_a_licence() -> None:
     shipped = read_catalog()
-    models: list[ChatModel | EmbeddingModel] = [*shipped.chat.values(), *shipped.embedding.values()]
+    models: list[ChatModel | EmbeddingModel] = [shipped.chat[name] for name in SHIPPED]
+    models += shipped.embedding.values()
     assert all(model.sha256 and model.licence for model in models)
+
+
+@pytest.mark.parametrize("name", RECOMMENDED)
+def test_of_every_recommended_model_people_are_told_what_to_choose_by(name: str) -> None:
+    entry = RECOMMENDED[name]
+    assert entry.licence
+    assert entry.purpose
+    assert entry.context
+    assert entry.parameters
+    assert entry.bytes
+    assert entry.memory
+    assert entry.memory > entry.bytes
+    assert 0.4 < entry.bytes / entry.parameters < 0.8, "of four to five bits a parameter"
+    assert Path(entry.file).name == entry.file
+    assert entry.file.endswith(".gguf")
+
+
+@pytest.mark.parametrize("name", RECOMMENDED)
+def test_the_manual_says_the_same_of_it(name: str) -> None:
+    entry = RECOMMENDED[name]
+    row = (
+        f"| `{name}` | `{entry.file}` | {entry.source} | {entry.licence} | {(entry.bytes or 0) / 1e9:.1f} GB"
+        f" | {(entry.memory or 0) / 1e9:.1f} GB | {entry.purpose} |"
+    )
+    assert row in MANUAL.read_text().splitlines()
+
+
+def test_recommended_models_are_listed_by_the_memory_they_need() -> None:
+    needs = [entry.memory or 0 for entry in RECOMMENDED.values()]
+    assert needs == sorted(needs)
+
+
+def test_a_recommended_model_that_is_not_here_is_an_error_that_says_what_to_put_where(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotInstalled) as caught:
+        resolve_chat("qwen3-4b", tmp_path)
+    for part in ("qwen3-4b", "Qwen3-4B-Q4_K_M.gguf", "unsloth/Qwen3-4B-GGUF", str(tmp_path)):
+        assert part in str(caught.value)
+
+
+def test_a_recommended_model_is_found_in_the_models_folder(tmp_path: Path) -> None:
+    path = tmp_path / RECOMMENDED["qwen3-4b"].file
+    path.write_bytes(b"GGUF")
+    resolved = resolve_chat("qwen3-4b", tmp_path)
+    assert (resolved.name, resolved.path, resolved.sha256) == ("qwen3-4b", path, None)
+
+
+def test_any_file_in_the_models_folder_may_be_named_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
+    assert resolve_chat("mine.gguf", tmp_path).path == tmp_path / "mine.gguf"
+    nearer = tmp_path / "nearer"
+    nearer.mkdir()
+    (nearer / "mine.gguf").write_bytes(b"GGUF")
+    monkeypatch.chdir(nearer)
+    assert resolve_chat("mine.gguf", tmp_path).path == nearer / "mine.gguf"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../models/mine.gguf", "other.gguf"])
+def test_nothing_else_is_found_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(ModelError):
+        resolve_chat(name, folder)
+
+
+def test_a_folder_is_no_chat_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="this is a folder") as caught:
+        resolve_chat(str(tmp_path))
+    assert caught.value.path == tmp_path
 
 
 def test_a_name_comes_with_what_the_catalog_says(package: Path) -> None:
@@ -103,7 +179,7 @@ def test_a_path_to_a_folder_is_an_embedding_model(tmp_path: Path) -> None:
     assert (resolved.name, resolved.path, resolved.sha256) == (tmp_path.name, tmp_path, None)
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "/no/such/file.gguf", "", "."])
+@pytest.mark.parametrize("name", ["no-such-model", "/no/such/file.gguf", ""])
 def test_an_unknown_chat_model_is_not_found(name: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         resolve_chat(name)

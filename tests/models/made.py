@@ -1,0 +1,126 @@
+"""Small GGUFs with random weights: whole, in parts, and LoRA adapters."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gguf
+import numpy as np
+
+BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v0.gguf"
+
+
+class Shape(NamedTuple):
+    """Of a llama. `n_vocab` 0: the built-in vocabulary; more: it and tokens without use."""
+
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    kv_heads: int = 2
+    inner: int = 128
+    n_vocab: int = 0
+
+
+SMALL = Shape()
+Tensors = dict[str, np.ndarray]
+
+
+def write_llama(
+    path: Path, shape: Shape = SMALL, *, seed: int = 0, notes: Mapping[str, Sequence[int]] | None = None
+) -> Path:
+    """`notes`: further arrays in the header."""
+    writer = _writer(path, shape, notes or {})
+    _finish(writer, llama_tensors(shape, seed))
+    return path
+
+
+def write_parts(folder: Path, name: str, count: int, *, seed: int = 0) -> list[Path]:
+    """The same model in parts, as llama.cpp's `gguf-split` writes them: the header in the first."""
+    shape = SMALL
+    items = list(llama_tensors(shape, seed).items())
+    paths = [folder / f"{name}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    for number, path in enumerate(paths):
+        writer = _writer(path, shape, {}) if number == 0 else gguf.GGUFWriter(path, "llama")
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", count)
+        writer.add_int32("split.tensors.count", len(items))
+        _finish(writer, dict(items[number::count]))
+    return paths
+
+
+def write_lora(path: Path, shape: Shape = SMALL, *, rank: int = 4, family: str = "llama") -> Path:
+    """An adapter of all layers' queries."""
+    rng = np.random.default_rng(7)
+    writer = gguf.GGUFWriter(path, family)
+    writer.add_string("general.type", "adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    names = [f"blk.{layer}.attn_q.weight" for layer in range(shape.layers)]
+    down = {f"{name}.lora_a": rng.standard_normal((rank, shape.width)) for name in names}
+    up = {f"{name}.lora_b": rng.standard_normal((shape.width, rank)) for name in names}
+    _finish(writer, down | up)
+    return path
+
+
+def llama_tensors(shape: Shape, seed: int) -> Tensors:
+    rng = np.random.default_rng(seed)
+    kv = shape.width // shape.heads * shape.kv_heads
+
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        return rng.standard_normal((rows, columns), np.float32) * columns**-0.5
+
+    blocks = {
+        f"blk.{layer}.{name}.weight": tensor
+        for layer in range(shape.layers)
+        for name, tensor in {
+            "attn_norm": np.ones(shape.width),
+            "attn_q": matrix(shape.width, shape.width),
+            "attn_k": matrix(kv, shape.width),
+            "attn_v": matrix(kv, shape.width),
+            "attn_output": matrix(shape.width, shape.width),
+            "ffn_norm": np.ones(shape.width),
+            "ffn_gate": matrix(shape.inner, shape.width),
+            "ffn_up": matrix(shape.inner, shape.width),
+            "ffn_down": matrix(shape.width, shape.inner),
+        }.items()
+    }
+    tokens = shape.n_vocab or len(_vocabulary().fields["tokenizer.ggml.tokens"].data)
+    return {"token_embd.weight": matrix(tokens, shape.width) * 8, "output_norm.weight": np.ones(shape.width), **blocks}
+
+
+def _vocabulary() -> Any:
+    return gguf.GGUFReader(BUILTIN)
+
+
+def _writer(path: Path, shape: Shape, notes: Mapping[str, Sequence[int]]) -> Any:
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(2048)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.inner)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_rope_dimension_count(shape.width // shape.heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    for key, values in notes.items():
+        writer.add_array(key, list(values))
+    unused = {"tokenizer.ggml.tokens": "<unused{}>", "tokenizer.ggml.token_type": 5, "tokenizer.ggml.scores": -1e4}
+    for name, field in _vocabulary().fields.items():
+        if not name.startswith("tokenizer."):
+            continue
+        value = field.contents()
+        if name in unused and shape.n_vocab:
+            filler = unused[name]
+            more = range(len(value), shape.n_vocab)
+            value = [*value, *(filler.format(i) if isinstance(filler, str) else filler for i in more)]
+        writer.add_key_value(name, value, field.types[0], [*field.types, None][1])
+    return writer
+
+
+def _finish(writer: Any, tensors: Mapping[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, np.ascontiguousarray(tensor, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
