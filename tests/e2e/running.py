@@ -127,6 +127,20 @@ def serving(
                 process.wait()
 
 
+def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    """`cloister serve` that is expected to end by itself."""
+    command = [sys.executable, "-m", "server", "serve", *arguments]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("CLOISTER_")}
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**clean, "CLOISTER_CACHE": str(CACHE), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 HANDBOOK = {
     "leave.md": "# Leave\n\n## Parental leave\n\nParental leave is sixteen weeks with full pay.\n\n"
     "## Sick leave\n\nSend a note to your team before ten in the morning.\n",

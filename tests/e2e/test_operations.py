@@ -4,15 +4,13 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from running import CACHE, Server, children, serving, wait_until, write_handbook
+from running import Server, children, run, serving, wait_until, write_handbook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -143,19 +141,6 @@ def test_killing_the_server_leaves_no_orphan_and_the_next_start_goes_on(tmp_path
         wait_until(lambda: not any(map(alive, pids)), 20, "all children gone")
     with serving(tmp_path, docs) as server:
         assert "sixteen weeks" in server.answer(QUESTION)
-
-
-def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "server", "serve", *arguments]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("CLOISTER_")}
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env={**clean, "CLOISTER_CACHE": str(CACHE), **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def test_a_taken_port_is_one_line_that_names_another(tmp_path: Path) -> None:

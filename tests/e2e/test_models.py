@@ -1,0 +1,140 @@
+"""Several chat models behind one address, with real files: loaded when asked for, unloaded when idle."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import Server, children, run, serving, wait_until, write_handbook
+
+from tests.models.made import write_llama, write_lora, write_parts
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+CONFIG = """
+unload_after_s = 1
+[models.parts]
+path = "{parts}"
+n_ctx = 512
+[models.adapted]
+path = "{parts}"
+lora = {{ "{lora}" = 1.0 }}
+n_ctx = 512
+[models.broken]
+path = "{broken}"
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("models")
+    parts = write_parts(folder, "random", 2)
+    broken = folder / "broken.gguf"
+    broken.write_bytes(write_llama(folder / "whole.gguf").read_bytes())
+    lora = write_lora(folder / "lora.gguf")
+    (folder / "cloister.toml").write_text(CONFIG.format(parts=parts[1], lora=lora, broken=broken))
+    with serving(folder, write_handbook(folder / "handbook")) as running:
+        broken.write_bytes(broken.read_bytes()[:-9000])  # after the start, which looks at its head only
+        yield running
+
+
+def states(server: Server) -> dict[str, str]:
+    with server.client() as http:
+        return {card["id"]: card["state"] for card in http.get("/v1/models").json()["data"]}
+
+
+def engines(server: Server) -> int:
+    return sum("models.llm.process" in command for _, command in children(server.process.pid))
+
+
+def say(server: Server, model: str, **fields: Any) -> dict[str, Any]:
+    response = server.ask("How long is parental leave?", model=model, max_tokens=4, temperature=0, **fields)
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def test_a_model_is_loaded_when_asked_for_and_leaves_when_idle_and_comes_back(server: Server) -> None:
+    assert states(server)["parts"] == "not loaded"
+    for _ in range(2):
+        answer = say(server, "parts")
+        assert answer["usage"]["completion_tokens"] >= 1
+        wait_until(lambda: states(server)["parts"] == "not loaded" and engines(server) == 1, 20, "the model's going")
+    assert states(server)["cloister"] == "ready"
+    assert "sixteen weeks" in server.answer("How long is parental leave?")
+
+
+def test_the_list_names_every_model_alone_and_with_the_documents(server: Server) -> None:
+    assert {"cloister", "cloister/handbook", "cloister@parts", "parts", "adapted", "reader-v0"} <= set(states(server))
+
+
+def test_another_model_is_given_the_documents_too(server: Server) -> None:
+    alone, grounded = say(server, "parts"), say(server, "cloister@parts")
+    assert grounded["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"] + 20
+    of_one = say(server, "cloister/handbook@parts")
+    assert of_one["usage"]["prompt_tokens"] == grounded["usage"]["prompt_tokens"]
+
+
+def test_an_adapter_makes_another_model_of_the_same_file(server: Server) -> None:
+    plain, adapted = (
+        say(server, model, logprobs=True)["choices"][0]["logprobs"]["content"] for model in ("parts", "adapted")
+    )
+    assert plain[0]["logprob"] != adapted[0]["logprob"]
+
+
+def test_a_model_that_cannot_be_loaded_is_an_error_and_the_others_go_on(server: Server) -> None:
+    for _ in range(2):
+        response = server.ask("hello", model="broken")
+        assert response.status_code == 503
+        assert "broken.gguf" in response.json()["error"]["message"]
+    assert states(server)["broken"].startswith("not loaded: ")
+    say(server, "parts")
+
+
+def test_an_unknown_model_behind_the_at_sign_is_named(server: Server) -> None:
+    response = server.ask("hello", model="cloister@none")
+    assert response.status_code == 404
+    assert "cloister@parts" in response.json()["error"]["message"]
+
+
+def test_no_room_while_another_is_used_is_a_503_with_the_numbers(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path, "random", 2)
+    first, second = (f'[models.{name}]\npath = "{parts[0]}"\n' for name in ("first", "second"))
+    (tmp_path / "cloister.toml").write_text(f"memory_budget = 400_000_000\n{first}{second}")
+    endless = {"model": "first", "stream": True, "max_tokens": 1900, "logit_bias": {"1": -100}}
+    with serving(tmp_path, write_handbook(tmp_path / "handbook")) as server, server.client() as http:
+        body = {"messages": [{"role": "user", "content": "hello"}], **endless}
+        with http.stream("POST", "/v1/chat/completions", json=body) as stream:
+            lines = stream.iter_lines()  # the answer goes on as long as somebody holds this
+            next(lines)
+            refused = server.ask("hello", model="second")
+            assert states(server)["first"] == "ready"
+            lines.close()
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["code"] == "model_does_not_fit"
+        assert "400 MB are for chat models, and these are in use" in refused.json()["error"]["message"]
+        wait_until(lambda: server.ask("hello", model="second", max_tokens=1).status_code == 200, 20, "room")
+        assert states(server)["first"] == "not loaded"
+
+
+def test_a_budget_too_small_for_the_default_stops_the_start_with_the_numbers(tmp_path: Path) -> None:
+    done = refused_start(tmp_path, "memory_budget = 50_000_000")
+    assert "reader-v0 needs about" in done.stderr
+    assert "50 MB are for chat models" in done.stderr
+
+
+def test_a_model_that_never_fits_beside_the_default_stops_the_start(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "random.gguf")
+    done = refused_start(tmp_path, f'memory_budget = 200_000_000\n[models.more]\npath = "{path}"')
+    assert "more needs about" in done.stderr
+    assert "always stays in memory: reader-v0" in done.stderr
+
+
+def refused_start(folder: Path, config: str) -> "subprocess.CompletedProcess[str]":
+    (folder / "cloister.toml").write_text(config)
+    done = run(f"--docs={write_handbook(folder / 'docs')}", f"--data={folder / 'd'}", "--port=0", cwd=folder)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    return done
