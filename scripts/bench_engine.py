@@ -219,14 +219,18 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             await contender.generate(bench.prompt(32), 8)
         print(f"| measure | {' | '.join(each.name for each in contenders)} | ratio |\n| --- {'| --- ' * 3}|")
         for name, measure in bench.measures().items():
+            if options.only not in name:
+                continue
             runs = await interleaved(measure, contenders, options.rounds)
             report(name, {each: statistics.median(values) for each, values in runs.items()})
         for name, measure_gaps in bench.mixed_measures().items():
+            if options.only not in name:
+                continue
             gaps = await interleaved(measure_gaps, contenders, options.rounds)
             for field, what in enumerate(("p95 between tokens", "longest between tokens", "prompt's first token")):
                 report(f"{name}: {what}, s", {n: statistics.median(g[field] for g in each) for n, each in gaps.items()})
         with busy_neighbour():
-            for streams in (1, 8):
+            for streams in (1, 8) if options.only in "beside a busy process" else ():
                 runs = await interleaved(functools.partial(bench.decode, streams=streams), contenders, options.rounds)
                 report(
                     f"decode {streams} streams beside a busy process, tokens/s",
@@ -283,6 +287,7 @@ def main() -> None:
     parser.add_argument("--vs", type=Path, help="path of a llama-server")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="measures with this in their name")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
