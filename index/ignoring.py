@@ -31,11 +31,11 @@ class IgnoreRules(NamedTuple):
         """With those of the folder's own file, if it has one. Raises `OSError` for one that cannot be read: what it
         hides is then not known."""
         try:
-            descriptor = os.open(root / folder / IGNORE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(root / folder / IGNORE_FILE, "rb", opener=_open_itself) as file:
+                content = file.read(_MAX_BYTES)
         except FileNotFoundError:
             return self
-        with os.fdopen(descriptor, "rb") as file:
-            lines = file.read(_MAX_BYTES).decode("utf-8-sig", errors="replace").splitlines()
+        lines = content.decode("utf-8-sig", errors="replace").splitlines()
         prefix = f"{folder}/" if folder else ""
         return IgnoreRules((*self.layers, (prefix, GitIgnoreSpec.from_lines(filter(_is_pattern, lines)))))
 
@@ -60,6 +60,10 @@ def rules_at(root: Path, folder: str) -> IgnoreRules | None:
         if rules.are_ignoring(above, is_folder=True):
             return None
     return rules
+
+
+def _open_itself(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _is_pattern(line: str) -> bool:
