@@ -21,10 +21,12 @@ _MAX_INODE = (1 << 63) - 1  # what SQLite can hold
 
 
 class Listing(NamedTuple):
-    """Wanted files by path, with /, and the folders that could not be listed: what lies below them is not known."""
+    """Wanted files by path, with /; the folders that could not be listed: what lies below them is not known; and
+    symbolic links to folders, which are not followed."""
 
     files: list[tuple[str, FileStat]]
     unlisted: list[str]
+    links: list[str]
 
 
 def is_wanted(path: str) -> bool:
@@ -70,7 +72,7 @@ def list_files(root: Path, below: str = "", excluded: Path | None = None) -> Lis
     Raises `RootUnavailable` when `root` itself cannot be listed.
     """
     is_empty(root)
-    listing = Listing([], [])
+    listing = Listing([], [], [])
     try:
         rules = None if below and _passes_link(root, f"{below}/") else rules_at(root, below)
     except OSError:
@@ -105,6 +107,10 @@ def _sort_out(folder: str, entries: "list[os.DirEntry[str]]", rules: IgnoreRules
     for entry in entries:
         name = entry.name
         if name[0] == ".":
+            continue
+        if entry.is_symlink():
+            if entry.is_dir():
+                listing.links.append(prefix + name)
             continue
         is_folder = entry.is_dir(follow_symlinks=False)
         if not is_folder and not (_is_wanted_name(name) and entry.is_file(follow_symlinks=False)):

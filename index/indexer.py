@@ -135,6 +135,7 @@ class Indexer:
         self._scan_at: dict[str, float] = {}  # when each collection is scanned next, monotonic seconds
         self._holding: set[str] = set()  # collections of which documents are kept although their files are gone
         self._accepting: set[str] = set()  # collections of which they may go at the next scan
+        self._linked: set[str] = set()  # collections of which links hide events
         self._watched: list[tuple[Path, str]] = []
         self._with_events: list[Path] = []  # roots that should be watched; those that exist are
         self._events_at = 0.0  # when events are tried again, after the system refused them
@@ -182,6 +183,7 @@ class Indexer:
 
     def _run_watched(self, watcher: Watcher, stop: Event, orders: Callable[[], Iterable[Order]]) -> None:
         """Until `stop` is set, or the folders must be watched anew: one came, went or was replaced."""
+        self._linked.clear()
         self._scan_soon(*self._roots)
         is_watching = watcher.is_ready
         last_work = time.monotonic()
@@ -247,16 +249,34 @@ class Indexer:
 
     def _note(self, paths: set[Path]) -> None:
         now = time.monotonic()
-        paths = {path for path in paths if not path.is_relative_to(self._data)}
+        if len(paths) > _BURST:  # some were lost, perhaps; and a scan is the cheaper answer
+            self._scan_soon(*self._roots, delay_s=self._params.settle_s)
+            return
+        for path in [path for path in paths if not path.is_relative_to(self._data)]:
+            real = path.parent.resolve() / path.name
+            if real != path or path.is_symlink():
+                self._distrust_events(path)
+            for collection, root in self._roots.items():
+                if real.is_relative_to(root):
+                    self._hint(Item(collection, real.relative_to(root).as_posix()), now)
+
+    def _hint(self, item: Item, now: float) -> None:
+        if is_hidden(item.path) and not item.path.endswith(IGNORE_FILE):
+            return
+        first, _ = self._unsettled.get(item, (now, now))
+        self._unsettled[item] = first, now
+        if item.collection in self._holding:  # the files may be coming back
+            self._scan_soon(item.collection, delay_s=self._params.settle_s)
+
+    def _distrust_events(self, link: Path) -> None:
+        """Folders that a link leads to are watched under one of their names only, and not at all when the link goes:
+        the collections concerned are scanned often."""
+        target = link.resolve()
         for collection, root in self._roots.items():
-            below = [path.relative_to(root).as_posix() for path in paths if path.is_relative_to(root)]
-            items = [Item(collection, path) for path in below if path.endswith(IGNORE_FILE) or not is_hidden(path)]
-            is_burst = len(items) > _BURST  # some were lost, perhaps; and a scan is the cheaper answer
-            if is_burst or (items and collection in self._holding):  # the files may be coming back
-                self._scan_soon(collection, delay_s=self._params.settle_s)
-            for item in () if is_burst else items:
-                first, _ = self._unsettled.get(item, (now, now))
-                self._unsettled[item] = first, now
+            is_concerned = link.is_relative_to(root) or target.is_relative_to(root) or root.is_relative_to(target)
+            if is_concerned and collection not in self._linked:
+                self._linked.add(collection)
+                self._scan_soon(collection)
 
     def _examine_settled(self) -> int:
         now = time.monotonic()
@@ -280,7 +300,7 @@ class Indexer:
         elif is_hidden(path):
             return
         elif found := stat_file(root, path):
-            listing = Listing([(path, found)] if is_meant(root, path) else [], [])
+            listing = Listing([(path, found)] if is_meant(root, path) else [], [], [])
             self._touched.update(Item(collection, path) for path, _ in listing.files)  # whatever its stat says
             self._compare_below(item, listing)
         else:
@@ -313,7 +333,7 @@ class Indexer:
             started = time.monotonic()
             self._scan(collection, is_settling=True)
             now = time.monotonic()
-            if any(root == self._roots[collection] for root, _ in self._watched):
+            if collection not in self._linked and any(root == self._roots[collection] for root, _ in self._watched):
                 pause = max(self._params.scan_interval_s, (now - started) / _SCAN_SHARE)
             else:
                 pause = max(min(_POLL_S, self._params.scan_interval_s), (now - started) / _POLL_SHARE)
@@ -340,6 +360,8 @@ class Indexer:
         except OSError as error:
             self._writer.note_scan(collection_id, error.strerror or str(error))
             return
+        for link in listing.links:
+            self._distrust_events(root / link)
         self._apply(collection, listing, known, gone, front=False, is_settling=is_settling)
         self._writer.note_scan(collection_id, None, None if collection in self._holding else its_identity)
 
