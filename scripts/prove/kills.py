@@ -23,6 +23,7 @@ from pathlib import Path
 
 from index.database import FILE, exists, open_reader, query
 from index.indexer import IndexingParams
+from index.migrations import MIGRATIONS
 from models.catalog import resolve_embedding
 from models.encoder.messages import ModelFiles
 from models.encoder.preparation import Preparation
@@ -79,9 +80,20 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _is_made(data: Path) -> bool:
+    """Whether the database has its tables: a kill may come before."""
+    if not exists(data):
+        return False
+    reader = open_reader(data)
+    try:
+        return bool(reader.pragma("user_version") >= len(MIGRATIONS))
+    finally:
+        reader.close()
+
+
 def indexed(data: Path) -> dict[str, str]:
     """SHA-256 by path of what can be found."""
-    if not exists(data):
+    if not _is_made(data):
         return {}
     reader = open_reader(data)
     try:
@@ -92,7 +104,7 @@ def indexed(data: Path) -> dict[str, str]:
 
 def examine(data: Path, files: Files, before: dict[str, str], rested: set[str]) -> list[str]:
     """What is wrong after a kill. `before` was found just before it; `rested`: those of it that were never gone."""
-    if not exists(data):
+    if not _is_made(data):
         return ["the database is gone"] if before else []
     after = indexed(data)
     wrong = [f"lost: {path}" for path in rested - after.keys()]

@@ -4,10 +4,10 @@
 
 The indexer's own loop with the system's events, and a stand-in for the embedding model. What is done: new files, slow
 writes, saves by way of another file, edits that keep size and time, renames, moves between the folders, deletions,
-folders renamed, moved and deleted, names whose case changes, symbolic links in and out and in circles. Scans come once
-an hour, so that what is seen was hinted at, or asked for by the indexer itself. Then 30,000 files are written while the process
-is stopped (SIGSTOP). Prints how long the index took to be equal; exits 1 when it was not within ten seconds (the 30,000
-take longer to be read: there the figure is when the last was known).
+folders renamed, moved and deleted, names whose case changes, symbolic links in and out and in circles. Scans at an
+interval come once an hour, so that what is seen was hinted at, or asked for by the indexer itself. Then 30,000 files
+are written while the process is stopped (SIGSTOP). Prints how long the index took to be equal; exits 1 when it was not
+within ten seconds (the 30,000 take longer to be read: there the figure is when the last was known).
 """
 
 import argparse
