@@ -1,4 +1,4 @@
-"""How soon a saved file is found, how long a scan takes that finds nothing, and what watching costs when nothing happens.
+"""How soon a saved file is found, how long a scan takes that finds nothing, and what watching costs when idle.
 
     .venv/bin/python scripts/bench_freshness.py [--files 10000] [--scanned 100000] [--saves 100] [--out results.json]
 
