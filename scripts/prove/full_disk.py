@@ -90,7 +90,7 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
 
     (root / f"before{number}.md").write_text(f"kestrel{number} sits on the wire")
     writer = DocumentWriter(open_writer(data))
-    params = IndexingParams(settle_s=0.02, scan_interval_s=3600)
+    params = IndexingParams(settle_s=0.02, scan_interval_s=3600, hold_deletions_s=0)
     indexer = Indexer([Collection("notes", root)], writer, embedder, params, data, read, report)
     running = threading.Thread(target=indexer.run, args=(stop,))
     running.start()
@@ -106,6 +106,7 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
 
             if not finds(f"kestrel{number}"):
                 return "not found while there was room"
+            acknowledged = documents(data).keys() & {path.name for path in root.iterdir()}
             filling = threading.Thread(target=fill, args=(ballast, chance, has_told))
             filling.start()
             count = 0
@@ -120,13 +121,12 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
                 return f"the error was not said (running: {running.is_alive()})"
             if not finds(f"kestrel{number}"):
                 return "the search failed on a full disk"
-            before = documents(data)
+            if not acknowledged <= documents(data).keys():
+                return "something acknowledged was lost"
             ballast.unlink()
             wanted = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir()}
             if not _eventually(lambda: documents(data) == wanted, 30):
                 return "work did not resume"
-            if not before.keys() <= documents(data).keys():
-                return "something acknowledged was lost"
             if not finds("otter"):
                 return "what was indexed since is not found"
         reader = open_reader(data)
