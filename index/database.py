@@ -78,7 +78,8 @@ def transaction(connection: apsw.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:  # also what ends the process: nothing half-done is kept
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk has SQLite roll back by itself, at times
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")

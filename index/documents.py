@@ -19,6 +19,7 @@ from index.lexical.rows import make_row
 from index.types import Chunk, Collection, Vectors
 
 _MAX_HEADING = 240  # characters
+_REMOVED = 500  # documents a transaction
 
 
 class FileStat(NamedTuple):
@@ -26,6 +27,8 @@ class FileStat(NamedTuple):
 
     size: int  # bytes
     mtime_ns: int
+    ctime_ns: int = 0  # changes with every write, whatever is done to mtime; 0: not known
+    inode: int = 0
 
 
 class KnownDocument(NamedTuple):
@@ -69,8 +72,8 @@ class DocumentWriter:
             for collection in collections:
                 self._db.execute(
                     "INSERT INTO collections (name, root, is_active) VALUES (?, ?, 1)"
-                    " ON CONFLICT (name) DO UPDATE SET root = excluded.root, is_active = 1,"
-                    " error = NULL, scanned_at = NULL",
+                    " ON CONFLICT (name) DO UPDATE SET identity = iif(root = excluded.root, identity, NULL),"
+                    " root = excluded.root, is_active = 1, error = NULL, scanned_at = NULL",
                     (collection.name, str(collection.root)),
                 )
             return dict(query(self._db, "SELECT name, id FROM collections WHERE is_active"))
@@ -79,42 +82,52 @@ class DocumentWriter:
         """Documents by path; with `path`, that one and everything below it."""
         rows = query(
             self._db,
-            "SELECT path, id, size, mtime_ns, sha256, state FROM documents WHERE collection_id = ?1"
+            "SELECT path, id, size, mtime_ns, ctime_ns, inode, sha256, state FROM documents WHERE collection_id = ?1"
             " AND (?2 IS NULL OR path = ?2 OR (path >= ?2 || '/' AND path < ?2 || '0'))",  # '0' follows '/'
             (collection_id, path),
         )
         return {
-            path: KnownDocument(id, FileStat(size, mtime_ns), sha256, state)
-            for path, id, size, mtime_ns, sha256, state in rows
+            path: KnownDocument(id, FileStat(size, mtime_ns, ctime_ns, inode), sha256, state)
+            for path, id, size, mtime_ns, ctime_ns, inode, sha256, state in rows
         }
 
     def mark_pending(self, collection_id: int, files: Iterable[tuple[str, FileStat]]) -> None:
         """New or changed files that wait to be read; what was indexed of them stays findable meanwhile."""
         with transaction(self._db):
             self._db.executemany(
-                "INSERT INTO documents (collection_id, path, size, mtime_ns, state) VALUES (?, ?, ?, ?, 'pending')"
-                " ON CONFLICT DO UPDATE SET state = 'pending'",
+                "INSERT INTO documents (collection_id, path, size, mtime_ns, ctime_ns, inode, state)"
+                " VALUES (?, ?, ?, ?, ?, ?, 'pending') ON CONFLICT DO UPDATE SET state = 'pending'",
                 ((collection_id, path, *stat) for path, stat in files),
             )
 
-    def remove(self, collection_id: int, paths: Iterable[str]) -> None:
-        with transaction(self._db):
-            for path in paths:
-                row = self._db.execute(
-                    "SELECT id FROM documents WHERE collection_id = ? AND path = ?", (collection_id, path)
-                ).fetchone()
-                if row is not None:
-                    self._remove_chunks(row[0])
-                    self._db.execute("DELETE FROM documents WHERE id = ?", row)
-            self._note_change(collection_id)
-
-    def settle_unchanged(self, collection_id: int, path: str, stat: FileStat) -> None:
-        """The file was touched, its content is what is indexed already."""
+    def retry_failed(self, collection_id: int) -> None:
+        """Files that could not be read are pending again."""
         self._db.execute(
-            "UPDATE documents SET size = ?, mtime_ns = ?, state = 'indexed', error = NULL"
-            " WHERE collection_id = ? AND path = ?",
-            (*stat, collection_id, path),
+            "UPDATE documents SET state = 'pending' WHERE collection_id = ? AND state = 'failed'", (collection_id,)
         )
+
+    def remove(self, collection_id: int, paths: Iterable[str]) -> None:
+        left = list(paths)
+        while left:
+            some, left = left[:_REMOVED], left[_REMOVED:]
+            with transaction(self._db):
+                for path in some:
+                    row = self._db.execute(
+                        "SELECT id FROM documents WHERE collection_id = ? AND path = ?", (collection_id, path)
+                    ).fetchone()
+                    if row is not None:
+                        self._remove_chunks(row[0])
+                        self._db.execute("DELETE FROM documents WHERE id = ?", row)
+                self._note_change(collection_id)
+
+    def settle_unchanged(self, files: Iterable[tuple[int, str, FileStat]]) -> None:
+        """These files of collections were touched, their content is what is indexed already."""
+        with transaction(self._db):
+            self._db.executemany(
+                "UPDATE documents SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, state = 'indexed', error = NULL"
+                " WHERE collection_id = ? AND path = ?",
+                ((*stat, collection_id, path) for collection_id, path, stat in files),
+            )
 
     def fail(self, collection_id: int, path: str, stat: FileStat, reason: str) -> None:
         """The file cannot be read: its old chunks go, a row with the reason stays."""
@@ -200,9 +213,10 @@ class DocumentWriter:
     ) -> int:
         ((document_id,),) = query(
             self._db,
-            "INSERT INTO documents (collection_id, path, size, mtime_ns, sha256, title, state, error, indexed_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,"
-            " mtime_ns = excluded.mtime_ns, sha256 = excluded.sha256, title = excluded.title,"
+            "INSERT INTO documents (collection_id, path, size, mtime_ns, ctime_ns, inode, sha256, title, state, error,"
+            " indexed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,"
+            " mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, inode = excluded.inode,"
+            " sha256 = excluded.sha256, title = excluded.title,"
             " state = excluded.state, error = excluded.error, indexed_at = excluded.indexed_at RETURNING id",
             (collection_id, path, *stat, sha256, title, state, error, time.time()),
         )
@@ -241,11 +255,38 @@ class DocumentWriter:
     def _note_change(self, collection_id: int) -> None:
         self._db.execute("UPDATE collections SET changed_at = ? WHERE id = ?", (time.time(), collection_id))
 
-    def note_scan(self, collection_id: int, error: str | None) -> None:
-        """A full scan has ended, or could not be made because of `error`."""
+    def note_scan(self, collection_id: int, error: str | None, identity: str | None = None) -> None:
+        """A full scan of a folder of this identity has ended, or could not be made because of `error`."""
         self._db.execute(
-            "UPDATE collections SET scanned_at = ?, error = ? WHERE id = ?", (time.time(), error, collection_id)
+            "UPDATE collections SET scanned_at = ?, error = ?, identity = coalesce(?, identity) WHERE id = ?",
+            (time.time(), error, identity, collection_id),
         )
+
+    def identity(self, collection_id: int) -> str | None:
+        """Of the folder that the last full scan saw."""
+        ((found,),) = query(self._db, "SELECT identity FROM collections WHERE id = ?", (collection_id,))
+        return None if found is None else str(found)
+
+    def note_missing(self, collection_id: int, count: int) -> float:
+        """So many documents are kept although their files are gone; for how many seconds, since that was first so."""
+        now = time.time()
+        ((since,),) = query(
+            self._db,
+            "UPDATE collections SET missing = ?1, missing_since = iif(?1, coalesce(missing_since, ?2), NULL)"
+            " WHERE id = ?3 RETURNING missing_since",
+            (count, now, collection_id),
+        )
+        return 0.0 if since is None else now - since
+
+    def is_paused(self) -> bool:
+        return query(self._db, "SELECT value FROM properties WHERE name = 'paused'") != []
+
+    def pause(self, is_paused: bool) -> None:
+        """Kept over restarts."""
+        if is_paused:
+            self._db.execute("INSERT OR REPLACE INTO properties VALUES ('paused', '')")
+        else:
+            self._db.execute("DELETE FROM properties WHERE name = 'paused'")
 
     def last_change(self) -> int:
         """`seq` of the newest change; 0 at the beginning."""

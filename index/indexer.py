@@ -1,7 +1,8 @@
 """Keeps the index equal to the watched folders. The only writer.
 
 Hints from the watcher name paths; a path is looked at once nothing has touched it for a moment. Scans look at
-everything: at the start, every so often, after a burst of hints and whenever watching failed. What either finds is
+everything: at the start, every so often, after a burst of hints, where a folder seems to be gone, and often where there
+are no hints. Only a scan deletes more than one document, and not many at once. What either finds is
 marked pending in the database first, so that a crash loses no work, then read, chunked, embedded and committed, a few
 documents at a time; between two groups new hints are taken, so a fresh save never waits for a long import.
 """
@@ -9,13 +10,15 @@ documents at a time; between two groups new hints are taken, so a fresh save nev
 import contextlib
 import hashlib
 import logging
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+import apsw
 import msgspec
 from msgspec import Meta
 
@@ -24,10 +27,23 @@ from index.chunker import Chunker
 from index.compaction import Compaction, is_stale
 from index.documents import DocumentWriter, FileStat, KnownDocument, content_hash, embedded_text
 from index.errors import RootUnavailable, UnreadableDocument
-from index.files import Listing, is_nameable, is_wanted, list_files, read_file, stat_file
+from index.files import (
+    Listing,
+    identity,
+    is_empty,
+    is_hidden,
+    is_meant,
+    is_nameable,
+    list_files,
+    read_file,
+    stat_file,
+)
+from index.ignoring import IGNORE_FILE
 from index.lexical.upkeep import LexicalUpkeep
+from index.orders import Follow, Order, Pause, Rescan
+from index.pace import Pace, Progress
 from index.types import Chunk, Collection, DocumentEmbedder, Parsed
-from index.watcher import Watcher
+from index.watcher import Watcher, has_events
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +53,11 @@ _BURST = 1000  # hints at once that make a scan the cheaper answer
 _QUIET_S = 2.0  # without work before a generation is written
 _MAX_UNSETTLED_S = 5.0  # a file that is written to without end is looked at this often all the same
 _SCAN_SHARE = 0.01  # at most this share of the time goes into periodic scans
+_POLL_S, _POLL_SHARE = 2.0, 0.05  # the same of folders without events, and the least between two scans of them
+_RETRY_EVENTS_S = 300.0  # after the system refused to tell events
+_RETRY_WRITING_S = 2.0  # after the database could not be written: a full disk may have room again
+_FEW = 50  # documents that may always go at once
+_CLOCK_STEP_NS = 20_000_000  # a file changed this soon before it was read may change again under the same time
 _HEADING_TOKENS = 80  # kept free for the headings that are embedded with a chunk
 _UNKNOWN = FileStat(-1, -1)  # of a file that could not be read: no scan will find it unchanged
 
@@ -48,6 +69,14 @@ class IndexingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     scan_interval_s: Annotated[
         float, Meta(gt=0, description="seconds between full scans, longer for large folders")
     ] = 60
+    watch: Annotated[
+        Literal["auto", "events", "poll"],
+        Meta(description="how changes are noticed: events, poll, or auto: poll on network file systems"),
+    ] = "auto"
+    hold_deletions_s: Annotated[
+        float,
+        Meta(ge=0, description="seconds documents are kept when most of a folder's files are gone at once"),
+    ] = 3600
     max_bytes: Annotated[int, Meta(gt=0, description="size of the largest file that is read")] = 20_000_000
     chunk_tokens: Annotated[int, Meta(ge=0, le=8192, description="size of a chunk; 0: what suits the embedder")] = 0
     num_threads: Annotated[int, Meta(ge=1, le=1024, description="threads that embed documents")] = 1
@@ -77,7 +106,7 @@ class Indexer:
     """Owns the writer. Runs on the thread that calls `run`.
 
     `read` makes text of a path and content; what it raises, `UnreadableDocument` and a parser's own errors, is that
-    file's failure.
+    file's failure. `report` is told what is being done.
     """
 
     def __init__(
@@ -88,73 +117,166 @@ class Indexer:
         params: IndexingParams,
         data: Path,
         read: Callable[[str, bytes], Parsed],
+        report: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self._read = read
-        self._roots = {collection.name: collection.root for collection in collections}
-        self._root_paths = set(self._roots.values())
         self._writer = writer
         self._embedder = embedder
         self._params = params
-        self._ids = writer.configure(collections)
+        self._data = data.resolve()  # never indexed, should it lie in a watched folder
         limit = min(params.chunk_tokens or 128, embedder.max_tokens - _HEADING_TOKENS)
         self._chunker = Chunker(embedder.count_tokens, max(limit, _SMALLEST_CHUNK))
-        writer.distrust_other_chunking(f"{limit} tokens, readers {readers.VERSION}")
-        self._lexical = LexicalUpkeep(writer.connection, data)
-        self._compaction = Compaction(data, embedder.fingerprint, embedder.dimension, writer.database_id())
+        self._pace = Pace(report)
+        self._roots: dict[str, Path] = {}
+        self._ids: dict[str, int] = {}
         self._work: OrderedDict[Item, None] = OrderedDict()  # the front is next
         self._unsettled: dict[Item, tuple[float, float]] = {}  # first and last hint, monotonic seconds
         self._touched: set[Item] = set()  # named by a hint since they were read
-        self._watched: list[tuple[Path, int]] = []
+        self._scan_at: dict[str, float] = {}  # when each collection is scanned next, monotonic seconds
+        self._holding: set[str] = set()  # collections of which documents are kept although their files are gone
+        self._accepting: set[str] = set()  # collections of which they may go at the next scan
+        self._linked: set[str] = set()  # collections of which links hide events
+        self._watched: list[tuple[Path, str]] = []
+        self._with_events: list[Path] = []  # roots that should be watched; those that exist are
+        self._events_at = 0.0  # when events are tried again, after the system refused them
+        self._is_paused = writer.is_paused()
+        self._follow_roots({collection.name: collection.root for collection in collections})
+        writer.distrust_other_chunking(f"{limit} tokens, readers {readers.VERSION}")
+        self._lexical = LexicalUpkeep(writer.connection, data)
+        self._compaction = Compaction(data, embedder.fingerprint, embedder.dimension, writer.database_id())
 
-    def run(self, stop: Event) -> None:
-        """Until `stop` is set. Errors of single files become rows; others end the process, which is restarted."""
+    def run(self, stop: Event, orders: Callable[[], Iterable[Order]] = tuple) -> None:
+        """Until `stop` is set, doing what `orders` says whenever it is asked.
+
+        Errors of single files become rows; a database that cannot be written is tried again; others end the process,
+        which is restarted.
+        """
         self._writer.distrust_unembedded(self._embedder.fingerprint)
         with contextlib.closing(self):
             while not stop.is_set():
-                self._watched = _identities(self._roots.values())
+                self._with_events = self._roots_with_events()
+                self._watched = _identities(self._with_events)
                 with Watcher(root for root, _ in self._watched) as watcher:
-                    self._follow(watcher, stop)
+                    self._run_watched(watcher, stop, orders)
+                    if watcher.has_failed:
+                        self._events_at = time.monotonic() + _RETRY_EVENTS_S
 
     def close(self) -> None:
         """Ends what runs beside; the writer stays open."""
         self._lexical.close()
         self._compaction.close()
 
-    def _follow(self, watcher: Watcher, stop: Event) -> None:
+    def _follow_roots(self, roots: dict[str, Path]) -> None:
+        kept = {name for name, root in self._roots.items() if roots.get(name) == root}
+        self._work = OrderedDict.fromkeys(item for item in self._work if item.collection in kept)
+        self._unsettled = {item: hints for item, hints in self._unsettled.items() if item.collection in kept}
+        self._roots = roots
+        self._ids = self._writer.configure([Collection(name, root) for name, root in roots.items()])
+        self._scan_at = dict.fromkeys(roots, 0.0)
+        self._with_events = self._roots_with_events()
+
+    def _roots_with_events(self) -> list[Path]:
+        if self._params.watch == "poll" or time.monotonic() < self._events_at:
+            return []
+        self._events_at = 0.0
+        return [root for root in self._roots.values() if self._params.watch == "events" or has_events(root)]
+
+    def _run_watched(self, watcher: Watcher, stop: Event, orders: Callable[[], Iterable[Order]]) -> None:
         """Until `stop` is set, or the folders must be watched anew: one came, went or was replaced."""
-        next_scan = last_work = time.monotonic()
+        self._linked.clear()
+        self._scan_soon(*self._roots)
         is_watching = watcher.is_ready
-        while not stop.is_set() and watcher.is_alive and _identities(self._roots.values()) == self._watched:
-            now = time.monotonic()
+        last_work = time.monotonic()
+        while not stop.is_set() and watcher.is_alive and self._is_watched_rightly():
+            for order in orders():
+                self._obey(order)
+            if self._is_paused:
+                self._pace.tell("paused")
+                watcher.take(0.5)  # the scan at the end finds what it says
+                continue
             if watcher.is_ready and not is_watching:
-                is_watching, next_scan = True, now  # what was saved before the watch was set
-            if now >= next_scan:
-                self.scan()
-                next_scan = now + max(self._params.scan_interval_s, (time.monotonic() - now) / _SCAN_SHARE)
-            is_busy = self.index_words() or bool(self._work)
-            hints = watcher.take(0 if is_busy else self._patience(now, next_scan))
-            if hints & self._root_paths:  # a root itself: its watch may be gone, though its inode be used again
-                return
-            if len(hints) > _BURST:
-                next_scan = 0
-            self._note(hints)
-            if self._examine_settled() + self.work():
-                last_work = time.monotonic()
-            self._compact(is_quiet=time.monotonic() - last_work > _QUIET_S)
+                is_watching = True
+                self._scan_soon(*self._roots)  # what was saved before the watch was set
+            try:
+                self._scan_due()
+                is_busy = self.index_words() or bool(self._work)
+                hints = watcher.take(0 if is_busy else self._patience())
+                if hints & {root for root, _ in self._watched}:  # its watch may be gone, though its inode be used again
+                    return
+                self._note(hints)
+                if self._examine_settled() + self.work():
+                    last_work = time.monotonic()
+                self._pace.note_backlog(bool(self._work or self._unsettled))
+                if not self._work:
+                    self._pace.tell("idle")
+                self._compact(is_quiet=time.monotonic() - last_work > _QUIET_S)
+            except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError) as error:
+                self._wait_to_write(error, stop)
 
-    def _patience(self, now: float, next_scan: float) -> float:
+    def _is_watched_rightly(self) -> bool:
+        is_to_retry = 0 < self._events_at <= time.monotonic()
+        return not is_to_retry and _identities(self._with_events) == self._watched
+
+    def _wait_to_write(self, error: apsw.Error, stop: Event) -> None:
+        """What was being done is still pending in the database; a scan finds it there."""
+        reason = f"the index cannot be written: {error}"
+        _log.warning("%s; trying again", reason)
+        self._pace.tell("waiting", error=reason)
+        self._work.clear()
+        stop.wait(_RETRY_WRITING_S)
+        self._scan_soon(*self._roots)
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Follow(roots=roots):
+                self._follow_roots({name: Path(root) for name, root in roots.items()})
+            case Pause(is_paused=is_paused):
+                self._writer.pause(is_paused)
+                self._is_paused = is_paused
+                self._scan_soon(*self._roots)
+            case Rescan(collection=collection, accept_deletions=accept_deletions):
+                names = [name for name in self._roots if collection in (None, name)]
+                for name in names:
+                    self._writer.retry_failed(self._ids[name])
+                self._accepting.update(names if accept_deletions else ())
+                self._scan_soon(*names)
+
+    def _patience(self) -> float:
         """Seconds to wait for a hint; short enough to see `stop`."""
-        settled = min((last for _, last in self._unsettled.values()), default=now + 0.5) + self._params.settle_s
-        return max(0.02, min(settled - now, next_scan - now, 0.5))
-
-    def _note(self, paths: Iterable[Path]) -> None:
         now = time.monotonic()
-        for path in paths:
+        settled = min((last for _, last in self._unsettled.values()), default=now + 0.5) + self._params.settle_s
+        return max(0.02, min(settled - now, min(self._scan_at.values(), default=now + 0.5) - now, 0.5))
+
+    def _note(self, paths: set[Path]) -> None:
+        now = time.monotonic()
+        if len(paths) > _BURST:  # some were lost, perhaps; and a scan is the cheaper answer
+            self._scan_soon(*self._roots, delay_s=self._params.settle_s)
+            return
+        for path in [path for path in paths if not path.is_relative_to(self._data)]:
+            real = path.parent.resolve() / path.name
+            if real != path or path.is_symlink():
+                self._distrust_events(path)
             for collection, root in self._roots.items():
-                if path.is_relative_to(root):
-                    item = Item(collection, path.relative_to(root).as_posix())
-                    first, _ = self._unsettled.get(item, (now, now))
-                    self._unsettled[item] = first, now
+                if real.is_relative_to(root):
+                    self._hint(Item(collection, real.relative_to(root).as_posix()), now)
+
+    def _hint(self, item: Item, now: float) -> None:
+        if is_hidden(item.path) and not item.path.endswith(IGNORE_FILE):
+            return
+        first, _ = self._unsettled.get(item, (now, now))
+        self._unsettled[item] = first, now
+        if item.collection in self._holding:  # the files may be coming back
+            self._scan_soon(item.collection, delay_s=self._params.settle_s)
+
+    def _distrust_events(self, link: Path) -> None:
+        """Folders that a link leads to are watched under one of their names only, and not at all when the link goes:
+        the collections concerned are scanned often."""
+        target = link.resolve()
+        for collection, root in self._roots.items():
+            is_concerned = link.is_relative_to(root) or target.is_relative_to(root) or root.is_relative_to(target)
+            if is_concerned and collection not in self._linked:
+                self._linked.add(collection)
+                self._scan_soon(collection)
 
     def _examine_settled(self) -> int:
         now = time.monotonic()
@@ -170,49 +292,133 @@ class Indexer:
 
     def _examine(self, item: Item) -> None:
         """Compares one path, a file or a folder and all below it, with what is known of it."""
-        root, below = self._roots[item.collection], item.path
-        if not is_nameable(below):
+        (collection, path), root = item, self._roots[item.collection]
+        if not is_nameable(path):
             return
-        if found := stat_file(root, below):
-            listing = Listing([(below, found)] if is_wanted(below) else [], [])
-            self._touched.update(Item(item.collection, path) for path, _ in listing.files)  # whatever its stat says
-        elif any(part.startswith(".") for part in below.split("/")):
-            listing = Listing([], [])
+        if path == IGNORE_FILE or path.endswith(f"/{IGNORE_FILE}"):
+            self._scan_soon(collection)
+        elif is_hidden(path):
+            return
+        elif found := stat_file(root, path):
+            listing = Listing([(path, found)] if is_meant(root, path) else [], [], [])
+            self._touched.update(Item(collection, path) for path, _ in listing.files)  # whatever its stat says
+            self._compare_below(item, listing)
         else:
-            try:
-                listing = list_files(root, below)
-            except RootUnavailable:
-                return  # deletes nothing; the next scan says so
-        self._compare(item.collection, listing, self._writer.known(self._ids[item.collection], below), front=True)
+            with contextlib.suppress(RootUnavailable):  # deletes nothing; the next scan says so
+                self._compare_below(item, list_files(root, path, self._data))
+
+    def _compare_below(self, item: Item, listing: Listing) -> None:
+        """One document may go at once, if its root is the folder it was; where more have gone, a scan decides."""
+        collection, path = item
+        known = self._writer.known(self._ids[collection], path)
+        gone = _gone(listing, known)
+        if len(gone) > 1 or (gone and not self._is_same_root(collection)):
+            self._scan_soon(collection)
+            gone = set()
+        self._apply(collection, listing, known, gone, front=True)
+
+    def _is_same_root(self, collection: str) -> bool:
+        try:
+            return identity(self._roots[collection]) == self._writer.identity(self._ids[collection])
+        except OSError:
+            return False
+
+    def _scan_soon(self, *collections: str, delay_s: float = 0.0) -> None:
+        for collection in collections:
+            at = time.monotonic() + delay_s
+            self._scan_at[collection] = min(self._scan_at.get(collection, at), at)
+
+    def _scan_due(self) -> None:
+        for collection in [name for name, at in self._scan_at.items() if at <= time.monotonic()]:
+            started = time.monotonic()
+            self._scan(collection, is_settling=True)
+            now = time.monotonic()
+            if collection not in self._linked and any(root == self._roots[collection] for root, _ in self._watched):
+                pause = max(self._params.scan_interval_s, (now - started) / _SCAN_SHARE)
+            else:
+                pause = max(min(_POLL_S, self._params.scan_interval_s), (now - started) / _POLL_SHARE)
+            self._scan_at[collection] = now + pause
 
     def scan(self) -> None:
         """Compares every watched folder with what is known of it."""
-        for collection, root in self._roots.items():
-            collection_id = self._ids[collection]
-            try:
-                listing = list_files(root)
-            except RootUnavailable as error:
-                _log.warning("%s", error)
-                self._writer.note_scan(collection_id, error.reason)
-                continue
-            self._compare(collection, listing, self._writer.known(collection_id), front=False)
-            self._writer.note_scan(collection_id, None)
+        for collection in self._roots:
+            self._scan(collection)
 
-    def _compare(self, collection: str, listing: Listing, known: dict[str, KnownDocument], *, front: bool) -> None:
+    def _scan(self, collection: str, *, is_settling: bool = False) -> None:
+        """With `is_settling`, files that were changed a moment ago are left alone until they have rested."""
+        root, collection_id = self._roots[collection], self._ids[collection]
+        self._pace.tell("scanning", collection)
+        try:
+            its_identity = identity(root)
+            listing = list_files(root, excluded=self._data)
+            known = self._writer.known(collection_id)
+            gone = self._let_go(collection, listing, known, its_identity)
+        except RootUnavailable as error:
+            _log.warning("%s", error)
+            self._writer.note_scan(collection_id, error.reason)
+            return
+        except OSError as error:
+            self._writer.note_scan(collection_id, error.strerror or str(error))
+            return
+        for link in listing.links:
+            self._distrust_events(root / link)
+        self._apply(collection, listing, known, gone, front=False, is_settling=is_settling)
+        self._writer.note_scan(collection_id, None, None if collection in self._holding else its_identity)
+
+    def _let_go(
+        self, collection: str, listing: Listing, known: dict[str, KnownDocument], its_identity: str
+    ) -> set[str]:
+        """Those of which the files are gone; without them, while it may be the disk that is gone."""
+        root, collection_id = self._roots[collection], self._ids[collection]
+        gone, before = _gone(listing, known), self._writer.identity(collection_id)
+        present = {stat.inode for _, stat in listing.files}
+        is_other_and_empty = bool(gone) and before not in (None, its_identity) and is_empty(root)
+        if is_other_and_empty or (before is not None and len(gone) >= max(_FEW, len(known) / 2 + 1)):
+            missing = {
+                path for path in gone if known[path].stat.inode not in present and not os.path.lexists(root / path)
+            }
+        else:
+            missing = set()
+        is_held = (is_other_and_empty or len(missing) >= max(_FEW, len(known) / 2 + 1)) and bool(missing)
+        if collection in self._accepting:
+            self._accepting.discard(collection)
+            is_held = False
+        if is_held:
+            is_held = self._writer.note_missing(collection_id, len(missing)) < self._params.hold_deletions_s
+        if is_held:
+            self._holding.add(collection)
+            return gone - missing
+        self._writer.note_missing(collection_id, 0)
+        self._holding.discard(collection)
+        return gone
+
+    def _apply(
+        self,
+        collection: str,
+        listing: Listing,
+        known: dict[str, KnownDocument],
+        gone: set[str],
+        *,
+        front: bool,
+        is_settling: bool = False,
+    ) -> None:
         collection_id = self._ids[collection]
         changed = [
             (path, found)
             for path, found in listing.files
             if self._is_due(Item(collection, path), found, known.get(path))
         ]
-        out_of_sight = tuple(f"{folder}/" for folder in listing.unlisted)
-        gone = {path for path in known if not path.startswith(out_of_sight)} - {path for path, _ in listing.files}
         if gone:
             self._writer.remove(collection_id, gone)
         if changed:
             self._writer.mark_pending(collection_id, changed)
-        for path, _ in changed:
+        rested_ns = time.time_ns() - int(self._params.settle_s * 1e9)
+        now = time.monotonic()
+        for path, found in changed:
             item = Item(collection, path)
+            if is_settling and rested_ns < found.ctime_ns <= rested_ns + int(_MAX_UNSETTLED_S * 1e9):
+                self._unsettled.setdefault(item, (now, now))
+                continue
             self._work[item] = None
             if front:
                 self._work.move_to_end(item, last=False)
@@ -234,16 +440,20 @@ class Indexer:
 
     def _prepare(self, group: list[Item]) -> Iterator[_Prepared]:
         """Read and chunked. Files that cannot be, or need not be, are dealt with here."""
+        unchanged = []
         for item in group:
             root, collection_id = self._roots[item.collection], self._ids[item.collection]
+            self._pace.tell("indexing", *item)
             self._touched.discard(item)
             seen = stat_file(root, item.path) or _UNKNOWN
             try:
                 content, found = read_file(root, item.path, self._params.max_bytes)
+                if time.time_ns() - found.ctime_ns < _CLOCK_STEP_NS:
+                    found = found._replace(ctime_ns=0)  # the next scan looks again
                 sha256 = hashlib.sha256(content).hexdigest()
                 known = self._writer.known(collection_id, item.path).get(item.path)
                 if known is not None and known.sha256 == sha256:
-                    self._writer.settle_unchanged(collection_id, item.path, found)
+                    unchanged.append((collection_id, item.path, found))
                     continue
                 parsed = self._read(item.path, content)
                 note = "; ".join(parsed.notes) or None
@@ -257,6 +467,8 @@ class Indexer:
             except (ValueError, RecursionError, LookupError) as error:  # a reader tripped over one file: a row, no more
                 reason = f"it could not be read ({type(error).__name__}: {error})"
                 self._writer.fail(collection_id, item.path, seen, reason)
+        if unchanged:
+            self._writer.settle_unchanged(unchanged)
 
     def _embed_and_commit(self, group: list[_Prepared]) -> None:
         fingerprint = self._embedder.fingerprint
@@ -267,6 +479,7 @@ class Indexer:
             self._writer.store_vectors(fingerprint, missing, vectors)
         for item, found, sha256, title, chunks, note in group:
             self._writer.replace(self._ids[item.collection], item.path, found, sha256, title, chunks, note)
+            self._pace.note_done(found.size)
 
     def _compact(self, *, is_quiet: bool) -> None:
         """Sees that readers never have much to replay, nor much beside their base."""
@@ -286,15 +499,25 @@ class Indexer:
         if seq is not None:
             lexical_seq = self._lexical.seq
             self._writer.trim_changes(seq if lexical_seq is None else min(seq, lexical_seq))
-            self._writer.forget_unused_vectors()
+            if not (self._work or self._unsettled):  # else what was moved may be between its two places
+                self._writer.forget_unused_vectors()
 
 
-def _identities(roots: Iterable[Path]) -> list[tuple[Path, int]]:
-    """The roots that exist, each with its inode: a folder made anew must be watched anew."""
+def _gone(listing: Listing, known: dict[str, KnownDocument]) -> set[str]:
+    """Known documents without a wanted file. Of what could not be listed, nothing is known."""
+    gone = known.keys() - {path for path, _ in listing.files}
+    if "" in listing.unlisted:
+        return set()
+    out_of_sight = tuple(f"{folder}/" for folder in listing.unlisted)
+    return {path for path in gone if not path.startswith(out_of_sight)} if out_of_sight else set(gone)
+
+
+def _identities(roots: Iterable[Path]) -> list[tuple[Path, str]]:
+    """The roots that exist: a folder made anew must be watched anew."""
     found = []
     for root in roots:
         try:
-            found.append((root, root.stat().st_ino))
+            found.append((root, identity(root)))
         except OSError:
             continue
     return found

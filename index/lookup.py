@@ -20,17 +20,23 @@ class FailedDocument(msgspec.Struct, frozen=True):
 
 
 class CollectionStatus(msgspec.Struct, frozen=True):
-    """`pending`: files that wait to be read. Times are Unix seconds; `scanned_at` None: not yet scanned in this run."""
+    """`pending`: files that wait to be read. `bytes` are those of the files. `missing`: documents kept although their
+    files are gone, since most of them went at once. Times are Unix seconds; `scanned_at` None: not yet scanned in this
+    run."""
 
     name: str
     root: str
     documents: int
+    bytes: int
     chunks: int
     pending: int
+    pending_bytes: int
     failed: list[FailedDocument]
     error: str | None
     scanned_at: float | None
     last_change: float | None
+    missing: int
+    missing_since: float | None
 
 
 class StoredChunk(NamedTuple):
@@ -68,11 +74,13 @@ def read_status(data: Path) -> list[CollectionStatus]:
         return []
     with _reading(data) as db:
         collections = query(
-            db, "SELECT id, name, root, error, scanned_at, changed_at FROM collections WHERE is_active ORDER BY name"
+            db,
+            "SELECT id, name, root, error, scanned_at, changed_at, missing, missing_since FROM collections"
+            " WHERE is_active ORDER BY name",
         )
         return [
-            CollectionStatus(name, root, *_counts(db, id), _failed(db, id), error, scanned_at, changed_at)
-            for id, name, root, error, scanned_at, changed_at in collections
+            CollectionStatus(name, root, *_counts(db, id), _failed(db, id), *rest)
+            for id, name, root, *rest in collections
         ]
 
 
@@ -92,17 +100,20 @@ def read_topic(data: Path) -> str | None:
     return None
 
 
-def _counts(db: apsw.Connection, collection_id: int) -> tuple[int, int, int]:
-    """Indexed documents, their chunks, pending files."""
-    states = dict(
-        query(db, "SELECT state, count(*) FROM documents WHERE collection_id = ? GROUP BY state", (collection_id,))
+def _counts(db: apsw.Connection, collection_id: int) -> tuple[int, int, int, int, int]:
+    """Indexed documents, their bytes, their chunks, pending files, their bytes."""
+    rows = query(
+        db,
+        "SELECT state, count(*), sum(max(size, 0)) FROM documents WHERE collection_id = ? GROUP BY state",
+        (collection_id,),
     )
+    states = {state: (count, size) for state, count, size in rows}
     ((num_chunks,),) = query(
         db,
         "SELECT count(*) FROM chunks JOIN documents ON documents.id = document_id WHERE collection_id = ?",
         (collection_id,),
     )
-    return states.get("indexed", 0), num_chunks, states.get("pending", 0)
+    return *states.get("indexed", (0, 0)), num_chunks, *states.get("pending", (0, 0))
 
 
 def _failed(db: apsw.Connection, collection_id: int) -> list[FailedDocument]:

@@ -92,4 +92,12 @@ MIGRATIONS = [
     ALTER TABLE chunks ADD COLUMN lead TEXT NOT NULL DEFAULT '';  -- header of the table the text goes on with
     ALTER TABLE documents ADD COLUMN note TEXT; -- what of an indexed document could not be read
     """,
+    """
+    ALTER TABLE documents ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;  -- 0: not known, so look again
+    ALTER TABLE documents ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX documents_state ON documents (collection_id, state, size);
+    ALTER TABLE collections ADD COLUMN identity TEXT;       -- of the folder that the last full scan saw
+    ALTER TABLE collections ADD COLUMN missing INTEGER NOT NULL DEFAULT 0;  -- documents whose files are gone
+    ALTER TABLE collections ADD COLUMN missing_since REAL;  -- Unix seconds
+    """,
 ]

@@ -4,6 +4,7 @@ Only hints: the operating system drops events silently when its queue overflows.
 """
 
 import logging
+import os
 import queue
 import threading
 from collections.abc import Iterable
@@ -16,6 +17,11 @@ _log = logging.getLogger(__name__)
 _STEP_MS = 50
 _DEBOUNCE_MS = 200
 _BEAT_MS = 500  # how soon after the start it is known that the watches are set
+# File systems on which others may change files without an event here.
+_REMOTE = (
+    "nfs nfs4 cifs smb smb2 smb3 smbfs ncpfs afs 9p ceph glusterfs lustre beegfs drvfs vboxsf virtiofs prl_fs"
+    " fuse.sshfs fuse.rclone fuse.s3fs fuse.glusterfs fuse.vmhgfs-fuse fuse.grpcfuse fakeowner"
+)
 
 
 class Watcher:
@@ -27,6 +33,7 @@ class Watcher:
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self.has_failed = False  # the system refuses: its watches have run out, say
 
     def __enter__(self) -> Self:
         if self._roots:
@@ -59,24 +66,44 @@ class Watcher:
             return paths
 
     def _watch(self) -> None:
-        for force_polling in (None, True):  # polling where the system's own watches have run out
-            try:
-                for changes in watchfiles.watch(
-                    *self._roots,
-                    watch_filter=None,
-                    debounce=_DEBOUNCE_MS,
-                    step=_STEP_MS,
-                    stop_event=self._stop,
-                    force_polling=force_polling,
-                    rust_timeout=_BEAT_MS,
-                    yield_on_timeout=True,
-                    raise_interrupt=False,
-                    ignore_permission_denied=True,
-                ):
-                    self._ready.set()
-                    if changes:
-                        self._hints.put({Path(path) for _, path in changes})
-            except OSError as error:
-                _log.warning("watching by events failed (%s)%s", error, "" if force_polling else "; polling instead")
-            else:
-                return
+        try:
+            for changes in watchfiles.watch(
+                *self._roots,
+                watch_filter=None,
+                debounce=_DEBOUNCE_MS,
+                step=_STEP_MS,
+                stop_event=self._stop,
+                force_polling=False,  # a scan does the same for less
+                rust_timeout=_BEAT_MS,
+                yield_on_timeout=True,
+                raise_interrupt=False,
+                ignore_permission_denied=True,
+            ):
+                self._ready.set()
+                if changes:
+                    self._hints.put({Path(path) for _, path in changes})
+        except OSError as error:
+            _log.warning("watching by events failed (%s); scanning often instead", error)
+            self.has_failed = True
+
+
+def has_events(root: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
+    """Whether the file system tells of every change; not so for those that other machines write to."""
+    try:
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
+    except OSError:  # not Linux
+        return True
+    place, longest, kind = f"{os.fspath(root).rstrip('/')}/", "", ""
+    for line in lines:
+        _, folder, its_kind, *_ = line.split(" ")
+        folder = f"{_unescaped(folder).rstrip('/')}/"
+        if place.startswith(folder) and len(folder) >= len(longest):
+            longest, kind = folder, its_kind
+    return kind not in _REMOTE.split()
+
+
+def _unescaped(folder: str) -> str:
+    """A path as /proc writes it: four characters in octal."""
+    for code in ("\\040", "\\011", "\\012", "\\134"):
+        folder = folder.replace(code, chr(int(code[1:], 8)))
+    return folder

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(options)
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")
-        return _run(settings)
+        return _run(settings, lambda: _settings(options))
     except SettingsError as error:
         print(f"cloister: {error}", file=sys.stderr)
         return 2
@@ -70,7 +70,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return read_settings(options.config, os.environ, {**flags, "docs": docs_from_flags(options.docs)})
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, reread: Callable[[], Settings]) -> int:
     _say(f"Cloister: model {settings.model}, data in {settings.data_folder}")
     with _listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
@@ -80,7 +80,7 @@ def _run(settings: Settings) -> int:
 
             loop_factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_serve(settings, listener, _address(host, port)))
+            runner.run(_serve(settings, reread, listener, _address(host, port)))
     return 0
 
 
@@ -122,8 +122,8 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def _serve(settings: Settings, listener: socket.socket, address: str) -> None:
-    async with open_services(settings) as services:
+async def _serve(settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str) -> None:
+    async with open_services(settings) as services, _reloading(services, reread):
         config = uvicorn.Config(
             create_app(lambda: contextlib.nullcontext(services)),
             log_config=None,
@@ -146,6 +146,34 @@ async def _serve(settings: Settings, listener: socket.socket, address: str) -> N
             server.stop()
             await asyncio.gather(serving, announcing, return_exceptions=True)
     _say("Stopped.")
+
+
+@contextlib.asynccontextmanager
+async def _reloading(services: Services, reread: Callable[[], Settings]) -> AsyncIterator[None]:
+    """On SIGHUP, the collections are those that the settings name now. Other settings stay as they are."""
+    loop = asyncio.get_running_loop()
+    is_wanted = asyncio.Event()
+
+    async def reload() -> None:
+        while True:
+            await is_wanted.wait()
+            is_wanted.clear()
+            try:
+                collections = (await asyncio.to_thread(reread)).collections()
+                await services.follow_collections(collections)
+            except (SettingsError, ModelError) as error:
+                print(f"cloister: the folders stay as they are: {error}", file=sys.stderr, flush=True)
+            else:
+                _say("Indexing " + (", ".join(f"{c.name} ({c.root})" for c in collections) or "no folder"))
+
+    loop.add_signal_handler(signal.SIGHUP, is_wanted.set)
+    reloading = asyncio.create_task(reload(), name="reload")
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        reloading.cancel()
+        await asyncio.gather(reloading, return_exceptions=True)
 
 
 async def _announce(services: Services, address: str) -> None:

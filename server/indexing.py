@@ -7,12 +7,15 @@ import never stands before a question. It runs only when nobody else wants the p
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from index.database import open_writer
 from index.documents import DocumentWriter
 from index.indexer import Indexer, IndexingParams
+from index.orders import Follow, Order, Pause, Rescan
+from index.pace import Progress
 from index.priority import yield_to_others
 from index.reading import open_reading
 from index.types import Collection
@@ -24,7 +27,7 @@ from models.offline import OFFLINE
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """The only frame to the indexer; it answers `Ready` or `Refused`. Closing the connection ends it."""
+    """First frame to the indexer; it answers `Ready` or `Refused`. Orders follow. Closing the connection ends it."""
 
     data: str
     roots: dict[str, str]  # collection: folder
@@ -38,12 +41,29 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     fingerprint: str
 
 
-IndexerClient = ProcessClient[Ready, None]
+ToIndexer = Load | Follow | Pause | Rescan
+FromIndexer = Ready | Progress | Refused
 
 
-def _serve(inbox: Inbox[Load]) -> None:
+class IndexerClient(ProcessClient[Ready, None]):
+    """`progress` is what it last said of its work."""
+
+    progress = Progress()
+
+    async def tell(self, order: Order) -> None:
+        """Raises `ProcessFailed` when the process is gone."""
+        await self._child.send(order)
+
+    def note(self, frame: Any) -> tuple[()]:
+        """Takes in a frame; none is a reply to anybody."""
+        if isinstance(frame, Progress):
+            self.progress = frame
+        return ()
+
+
+def _serve(inbox: Inbox[ToIndexer]) -> None:
     load = next(iter(inbox), None)
-    if load is None:
+    if not isinstance(load, Load):
         return
     yield_to_others()
     data = Path(load.data)
@@ -51,9 +71,9 @@ def _serve(inbox: Inbox[Load]) -> None:
     collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
     embedder = open_embedder(load.embedder, load.params.num_threads)
     with contextlib.closing(writer), open_reading() as reading:
-        indexer = Indexer(collections, writer, embedder, load.params, data, reading.read)
+        indexer = Indexer(collections, writer, embedder, load.params, data, reading.read, inbox.send)
         inbox.send(Ready(embedder.fingerprint))
-        indexer.run(inbox.closed)
+        indexer.run(inbox.closed, lambda: [order for order in inbox.take() or () if not isinstance(order, Load)])
 
 
 @contextlib.asynccontextmanager
@@ -62,11 +82,11 @@ async def open_indexer(
 ) -> AsyncIterator[IndexerClient]:
     """Starts the indexer and waits until it follows the folders; `ProcessFailed` says why it does not."""
     load = Load(str(data), {c.name: str(c.root) for c in collections}, embedder, params)
-    async with open_process("indexer", "server.indexing", Ready | Refused, OFFLINE, load, Ready) as (child, ready):
-        client = IndexerClient(child, ready, lambda _: ())
+    async with open_process("indexer", "server.indexing", FromIndexer, OFFLINE, load, Ready) as (child, ready):
+        client = IndexerClient(child, ready, lambda frame: client.note(frame))
         async with reading(client):
             yield client
 
 
 if __name__ == "__main__":
-    child_main(_serve, Load)
+    child_main(_serve, ToIndexer)

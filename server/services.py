@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from index.errors import DataFolderError, IndexingError
 from index.indexer import IndexingParams
 from index.lookup import CollectionStatus, read_status
+from index.orders import Follow
 from index.retriever import Retriever
 from index.types import Collection
 from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranker
@@ -83,6 +84,12 @@ class Services:
             reranker = _CurrentReranker(self.encoder) if hello.has_reranker else None
             self._retriever = Retriever(self.settings.data_folder, hello.fingerprint, hello.dimension, reranker)
         return self._retriever
+
+    async def follow_collections(self, collections: list[Collection]) -> None:
+        """Watches these folders from now on, and no others."""
+        self.collections[:] = collections
+        if self.indexer.is_ready:  # else it is told when it starts
+            await self.indexer.current().tell(Follow({c.name: str(c.root) for c in collections}))
 
     async def index_status(self) -> list[CollectionStatus]:
         return await asyncio.to_thread(read_status, self.settings.data_folder)

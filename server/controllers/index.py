@@ -1,22 +1,75 @@
-"""GET /v1/index/status and POST /v1/search."""
+"""The state of the index, its steering, its collections, and POST /v1/search."""
 
+import asyncio
+import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
+from litestar.response import Stream
 
+from index.errors import CollectionNotFound
+from index.orders import Pause, Rescan
+from index.pace import Progress
 from index.types import Passage
 from server.connection import unless_gone
 from server.controllers.documents import passage_url
-from server.protocol.index import IndexStatus, SearchRequest, SearchResult, SearchResults
+from server.protocol.index import (
+    CollectionCard,
+    CollectionList,
+    CurrentFile,
+    IndexStatus,
+    RescanRequest,
+    SearchRequest,
+    SearchResult,
+    SearchResults,
+)
 from server.services import Services
+from server.sse import event_stream
+
+_EVENT_S = 0.5  # at least, between two looks at the index for a listener
 
 
 class IndexController(Controller):
     @get("/v1/index/status", operation_id="indexStatus")
     async def status(self, services: NamedDependency[Services]) -> IndexStatus:
-        return IndexStatus(services.indexer.state, await services.index_status())
+        return await _status(services)
+
+    @get("/v1/index/events", operation_id="indexEvents")
+    async def events(self, services: NamedDependency[Services]) -> Stream:
+        """The status, and again whenever it has changed, until the client leaves."""
+        statuses = _statuses(services)
+        return event_stream(statuses, statuses.aclose)
+
+    @post("/v1/index/pause", status_code=200, operation_id="pauseIndexing")
+    async def pause(self, services: NamedDependency[Services]) -> IndexStatus:
+        """Also after a restart of the server."""
+        await services.indexer.current().tell(Pause(True))
+        return await _status(services)
+
+    @post("/v1/index/resume", status_code=200, operation_id="resumeIndexing")
+    async def resume(self, services: NamedDependency[Services]) -> IndexStatus:
+        await services.indexer.current().tell(Pause(False))
+        return await _status(services)
+
+    @post("/v1/index/rescan", status_code=202, operation_id="rescan")
+    async def rescan(
+        self, services: NamedDependency[Services], data: JSONBody[RescanRequest | None] = None
+    ) -> IndexStatus:
+        """Compares folders with the index now, and tries again what could not be read."""
+        wanted = data or RescanRequest()
+        known = [collection.name for collection in services.collections]
+        if wanted.collection is not None and wanted.collection not in known:
+            raise CollectionNotFound(wanted.collection, known)
+        await services.indexer.current().tell(Rescan(wanted.collection, wanted.accept_deletions))
+        return await _status(services)
+
+    @get("/v1/collections", operation_id="listCollections")
+    async def collections(self, services: NamedDependency[Services]) -> CollectionList:
+        statuses = await services.index_status()
+        return CollectionList([CollectionCard(s.name, s.root, s.documents, s.chunks) for s in statuses])
 
     @post("/v1/search", status_code=200, operation_id="search")
     async def search(
@@ -26,6 +79,35 @@ class IndexController(Controller):
         passages = await unless_gone(request, services.grounder.search(data.query, data.collections, top_k))
         base_url = str(request.base_url)
         return SearchResults(data.query, [_result(passage, base_url) for passage in passages])
+
+
+async def _statuses(services: Services) -> AsyncGenerator[IndexStatus, None]:
+    told = None
+    while True:
+        started = time.monotonic()
+        if (status := await _status(services)) != told:
+            told = status
+            yield status
+        await asyncio.sleep(max(_EVENT_S, 10 * (time.monotonic() - started)))  # counting a large index takes time
+
+
+async def _status(services: Services) -> IndexStatus:
+    indexer = services.indexer
+    progress = indexer.current().progress if indexer.is_ready else Progress()
+    collections = await services.index_status()
+    left = sum(collection.pending_bytes for collection in collections)
+    is_indexing = progress.activity == "indexing"
+    return IndexStatus(
+        indexer=indexer.state,
+        activity=progress.activity,
+        current=CurrentFile(progress.collection, progress.path) if progress.collection and progress.path else None,
+        files_per_s=progress.files_per_s,
+        bytes_per_s=progress.bytes_per_s,
+        seconds_left=round(left / progress.bytes_per_s, 1) if is_indexing and left and progress.bytes_per_s else None,
+        lag_s=progress.lag_s,
+        error=progress.error,
+        collections=collections,
+    )
 
 
 def _result(passage: Passage, base_url: str) -> SearchResult:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from index.lookup import CollectionStatus
+from index.pace import Activity
 
 
 class SearchRequest(msgspec.Struct, frozen=True):
@@ -37,12 +38,48 @@ class SearchResults(msgspec.Struct, frozen=True):
     object: Literal["list"] = "list"
 
 
+class CurrentFile(msgspec.Struct, frozen=True):
+    collection: str
+    path: str
+
+
 class IndexStatus(msgspec.Struct, frozen=True):
-    """`indexer` is "ready", or why it is not."""
+    """`indexer` is "ready", or why it is not; `activity` what it does, "waiting" because of `error`. Rates are those of
+    the last ten seconds; `seconds_left` is null when nothing is left or nobody knows. `lag_s`: for how long the index
+    has not been equal to the folders, as far as is known."""
 
     indexer: str
+    activity: Activity
+    current: CurrentFile | None
+    files_per_s: float
+    bytes_per_s: float
+    seconds_left: float | None
+    lag_s: float
+    error: str | None
     collections: list[CollectionStatus]
     object: Literal["index.status"] = "index.status"
+
+
+class RescanRequest(msgspec.Struct, frozen=True):
+    """`collection` null: all. `accept_deletions`: documents that are kept although their files are gone go too."""
+
+    collection: str | None = None
+    accept_deletions: bool = False
+
+
+class CollectionCard(msgspec.Struct, frozen=True):
+    """`id` is the name, and `cloister/NAME` the model that answers from it alone."""
+
+    id: str
+    root: str
+    documents: int
+    chunks: int
+    object: Literal["collection"] = "collection"
+
+
+class CollectionList(msgspec.Struct, frozen=True):
+    data: list[CollectionCard]
+    object: Literal["list"] = "list"
 
 
 class ModelCard(msgspec.Struct, frozen=True):

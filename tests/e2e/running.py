@@ -88,11 +88,17 @@ def children(parent: int) -> list[tuple[int, str]]:
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, docs: Path, *arguments: str, command: tuple[str, ...] = (), environment: dict[str, str] | None = None
+    folder: Path,
+    docs: Path,
+    *arguments: str,
+    command: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
+    docs_flag: bool = True,
 ) -> Iterator[Server]:
     """Starts a server on a free port with its data and log in `folder`; on leaving it has ended, by its process id.
 
-    `command` goes in front (`unshare`, `strace`) and must leave the server the process id it is started with.
+    Without `docs_flag`, a `cloister.toml` in `folder` names the folders. `command` goes in front (`unshare`, `strace`)
+    and must leave the server the process id it is started with.
     """
     log = folder / "server.log"
     line = [
@@ -101,7 +107,7 @@ def serving(
         "-m",
         "server",
         "serve",
-        f"--docs={docs}",
+        *([f"--docs={docs}"] if docs_flag else []),
         f"--data={folder / 'data'}",
         "--port=0",
     ]

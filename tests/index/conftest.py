@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -20,6 +20,8 @@ from index.database import open_reader, open_writer, query
 from index.documents import DocumentWriter
 from index.indexer import Indexer, IndexingParams
 from index.lookup import CollectionStatus, read_status
+from index.orders import Order
+from index.pace import Progress
 from index.readers import read
 from index.retriever import Retriever
 from index.types import Collection, Parsed, Passage, Vectors
@@ -83,12 +85,12 @@ class Workspace:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
         return file
 
-    def start(self, *collections: Collection) -> Indexer:
+    def start(self, *collections: Collection, report: Callable[[Progress], None] = lambda _: None) -> Indexer:
         """A new indexer, of these collections if any are given; the one before is closed."""
         self.close()
         self.collections = list(collections) or self.collections
         self.writer = DocumentWriter(open_writer(self.data))
-        self._indexer = Indexer(self.collections, self.writer, self.embedder, self.params, self.data, self.read)
+        self._indexer = Indexer(self.collections, self.writer, self.embedder, self.params, self.data, self.read, report)
         return self._indexer
 
     @property
@@ -106,13 +108,22 @@ class Workspace:
         return len(self.embedder.embedded) - before
 
     @contextlib.contextmanager
-    def running(self, *collections: Collection) -> Iterator[None]:
-        """The indexer's own loop on a thread, past its first scan; its errors are raised at the end."""
-        indexer, stop = self.start(*collections), Event()
+    def running(
+        self,
+        *collections: Collection,
+        orders: Callable[[], Iterable[Order]] = tuple,
+        report: Callable[[Progress], None] = lambda _: None,
+        is_paused: bool = False,
+    ) -> Iterator[None]:
+        """The indexer's own loop on a thread, past its first scan unless it is paused; its errors are raised at the
+        end."""
+        indexer, stop = self.start(*collections, report=report), Event()
         with ThreadPoolExecutor(1) as thread:
-            running = thread.submit(indexer.run, stop)
+            running = thread.submit(indexer.run, stop, orders)
             try:
-                eventually(lambda: running.done() or all(status.scanned_at for status in read_status(self.data)))
+                eventually(
+                    lambda: is_paused or running.done() or all(status.scanned_at for status in read_status(self.data))
+                )
                 yield
             finally:
                 stop.set()

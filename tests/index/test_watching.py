@@ -142,6 +142,20 @@ def test_links_out_of_the_root_are_not_followed(workspace: Workspace, tmp_path: 
         assert "secret" not in "".join(workspace.embedder.embedded)
 
 
+def test_a_link_to_a_watched_folder_hides_no_event(workspace: Workspace) -> None:
+    file = workspace.write("a/b.md", "one")
+    with _watching(workspace):
+        link = workspace.root / "c"
+        link.symlink_to(file.parent)
+        file.write_text("two")
+        _await_equal(workspace)
+        link.unlink()  # with it, the system's watch on the folder may go
+        workspace.write("d.md", "seen after that")
+        _await_equal(workspace)
+        file.write_text("three")
+        _await_equal(workspace)
+
+
 def test_a_file_that_became_binary_is_followed_there_and_back(workspace: Workspace) -> None:
     with _watching(workspace):
         workspace.write("a.md", b"\0")
@@ -241,7 +255,7 @@ def test_any_sequence_of_operations_ends_with_the_index_equal_to_the_disk(
     def operate(number: int) -> None:
         file, other = (root / chance.choice(folders) / chance.choice(names) for _ in range(2))
         folder, other_folder = (root / chance.choice(folders[1:]) for _ in range(2))
-        match chance.randrange(8):
+        match chance.randrange(9):
             case 0 | 1 | 2:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(f"text {number} of {chance.randrange(4)}")
@@ -256,6 +270,8 @@ def test_any_sequence_of_operations_ends_with_the_index_equal_to_the_disk(
             case 7:
                 with file.open("a") as opened:
                     opened.write(f"and {number} ")
+            case 8:
+                other.symlink_to(chance.choice([root, folder, other_folder, file]))
 
     with _watching(workspace, scan_interval_s):
         for number in range(90):

@@ -1,0 +1,28 @@
+"""What an indexer is told while it runs."""
+
+import msgspec
+
+
+class Follow(msgspec.Struct, tag=True, frozen=True):
+    """These folders from now on, by collection, and no others."""
+
+    roots: dict[str, str]
+
+
+class Pause(msgspec.Struct, tag=True, frozen=True):
+    """Neither scan nor read until told otherwise, also after a restart."""
+
+    is_paused: bool
+
+
+class Rescan(msgspec.Struct, tag=True, frozen=True):
+    """Compare a collection (None: all) with its folder now, and try again what could not be read.
+
+    With `accept_deletions`, documents that are kept although their files are gone go as well.
+    """
+
+    collection: str | None = None
+    accept_deletions: bool = False
+
+
+Order = Follow | Pause | Rescan

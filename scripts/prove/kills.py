@@ -1,0 +1,212 @@
+"""The real indexer process, killed (SIGKILL) again and again at random instants while files change under it.
+
+    .venv/bin/python scripts/prove/kills.py [--kills 500] [--seed 1]
+
+After each kill the database is examined: whatever it held a moment before must still be there unless the file was
+changed since; nothing may be there that was never in a file; every chunk has its vector and its words. Every 25 kills
+the files rest, and the index must become equal to them. Prints the figures; exits 1 when something was lost, or
+a restart took longer than 10 s.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from index.database import FILE, exists, open_reader, query
+from index.indexer import IndexingParams
+from index.migrations import MIGRATIONS
+from models.catalog import resolve_embedding
+from models.encoder.messages import ModelFiles
+from models.encoder.preparation import Preparation
+from models.ipc import open_child
+from models.offline import OFFLINE
+from server.indexing import FromIndexer, Load, Ready
+from server.settings import Settings
+
+_REST_EVERY = 25
+_MOST_RESTART_S = 10.0
+
+
+class Files:
+    """A folder that changes, and all that ever stood in each of its files."""
+
+    def __init__(self, root: Path, chance: random.Random) -> None:
+        self.root = root
+        self.chance = chance
+        self.written: defaultdict[str, set[str]] = defaultdict(set)  # SHA-256 by path
+        self.gone: set[str] = set()  # paths deleted or moved in this life of the indexer
+        self.count = 0
+
+    def change(self) -> None:
+        path = f"{self.chance.randrange(5)}/{self.chance.randrange(40)}.md"
+        file = self.root / path
+        self.count += 1
+        match self.chance.randrange(10):
+            case 0 if file.exists():
+                self.gone.add(path)
+                file.unlink()
+            case 1 if file.exists():
+                other = f"{self.chance.randrange(5)}/{self.chance.randrange(40)}.md"
+                self.gone.add(path)
+                self.written[other].add(_sha256(file.read_bytes()))
+                file.replace(self.root / other)
+            case _:
+                words = " ".join(self.chance.choice(("kestrel", "pike", "otter", "heron", "vole")) for _ in range(12))
+                content = f"# Note {self.count}\n\n{words}\n\n# More of {self.count}\n\n{words[::-1]}\n".encode()
+                self.written[path].add(_sha256(content))
+                temporary = file.with_name(f".{file.name}.swp")
+                temporary.parent.mkdir(exist_ok=True)
+                temporary.write_bytes(content)
+                temporary.replace(file)
+
+    def now(self) -> dict[str, str]:
+        return {
+            file.relative_to(self.root).as_posix(): _sha256(file.read_bytes())
+            for file in self.root.rglob("*.md")
+            if not file.name.startswith(".")
+        }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _is_made(data: Path) -> bool:
+    """Whether the database has its tables: a kill may come before."""
+    if not exists(data):
+        return False
+    reader = open_reader(data)
+    try:
+        return bool(reader.pragma("user_version") >= len(MIGRATIONS))
+    finally:
+        reader.close()
+
+
+def indexed(data: Path) -> dict[str, str]:
+    """SHA-256 by path of what can be found."""
+    if not _is_made(data):
+        return {}
+    reader = open_reader(data)
+    try:
+        return dict(query(reader, "SELECT path, sha256 FROM documents WHERE sha256 IS NOT NULL"))
+    finally:
+        reader.close()
+
+
+def examine(data: Path, files: Files, before: dict[str, str], rested: set[str]) -> list[str]:
+    """What is wrong after a kill. `before` was found just before it; `rested`: those of it that were never gone."""
+    if not _is_made(data):
+        return ["the database is gone"] if before else []
+    after = indexed(data)
+    wrong = [f"lost: {path}" for path in rested - after.keys()]
+    wrong += [f"phantom: {path}" for path, sha256 in after.items() if sha256 not in files.written[path]]
+    reader = open_reader(data)
+    try:
+        (checked,) = query(reader, "PRAGMA quick_check")
+        orphans = query(
+            reader,
+            "SELECT count(*) FROM chunks WHERE content_hash NOT IN (SELECT content_hash FROM vectors)"
+            " OR document_id NOT IN (SELECT id FROM documents) OR id NOT IN (SELECT rowid FROM words)",
+        )
+        empty = query(
+            reader,
+            "SELECT count(*) FROM documents WHERE sha256 IS NOT NULL"
+            " AND (SELECT count(*) FROM chunks WHERE document_id = documents.id) != 2",
+        )
+    finally:
+        reader.close()
+    wrong += [f"{FILE}: {checked[0]}"] * (checked[0] != "ok")
+    wrong += [f"{count} {what}" for ((count,),), what in ((orphans, "orphans"), (empty, "half documents")) if count]
+    return wrong
+
+
+class Run:
+    """One life of the indexer at a time."""
+
+    def __init__(self, folder: Path, embedder: ModelFiles, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.data = folder / "data"
+        self.files = Files(folder / "root", self.chance)
+        self.files.root.mkdir()
+        for _ in range(100):
+            self.files.change()
+        params = IndexingParams(settle_s=0.1, scan_interval_s=2)
+        self.load = Load(str(self.data), {"notes": str(self.files.root)}, embedder, params)
+        self.ready_s: list[float] = []
+        self.equal_s: list[float] = []
+        self.acknowledged = 0
+
+    async def _serve(self, frames: object, started: float) -> None:
+        async for frame in frames:  # type: ignore[attr-defined]
+            if isinstance(frame, Ready):
+                self.ready_s.append(time.monotonic() - started)
+
+    async def live(self, *, until_equal: bool) -> list[str]:
+        """Starts the process; kills it at a random instant, or, with `until_equal`, once it has caught up."""
+        started, present = time.monotonic(), self.files.now().keys()
+        self.files.gone.clear()
+        async with open_child("indexer", "server.indexing", FromIndexer, OFFLINE) as child:
+            serving = asyncio.create_task(self._serve(child.frames(), started))
+            await child.send(self.load)
+            if until_equal:
+                while indexed(self.data) != self.files.now():
+                    if time.monotonic() - started > 60:
+                        return ["the index does not become equal to the files"]
+                    await asyncio.sleep(0.02)
+                self.equal_s.append(time.monotonic() - started)
+            else:
+                end = started + self.chance.uniform(0.1, 2.5)
+                while time.monotonic() < end:
+                    self.files.change()
+                    await asyncio.sleep(self.chance.uniform(0, 0.05))
+            before = indexed(self.data)
+            os.kill(child.pid, signal.SIGKILL)
+            with contextlib.suppress(Exception):
+                await serving
+        rested = (before.keys() & present) - self.files.gone
+        self.acknowledged += len(rested)
+        return examine(self.data, self.files, before, rested)
+
+
+async def prove(folder: Path, num_kills: int, seed: int) -> bool:
+    settings = Settings()
+    preparation = Preparation(settings.cache_folder, settings.encoder.runtime)
+    embedder = await preparation.files(resolve_embedding(settings.embedder), "embedding")
+    run, wrong = Run(folder, embedder, seed), []
+    for number in range(1, num_kills + 1):
+        found = await run.live(until_equal=number % _REST_EVERY == 0)
+        wrong += found
+        for each in found:
+            print(f"kill {number}: {each}", flush=True)
+        if number % _REST_EVERY == 0:
+            print(f"{number} kills, {len(wrong)} wrong", flush=True)
+    slowest = max([*run.ready_s, *run.equal_s])
+    print(
+        f"{num_kills} kills, {run.files.count:,} changes to files, {run.acknowledged:,} documents looked up"
+        f" again: {len(wrong)} wrong; ready after {max(run.ready_s):.1f} s at most, equal to the files after"
+        f" {max(run.equal_s, default=0):.1f} s at most"
+    )
+    return not wrong and slowest <= _MOST_RESTART_S
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        is_good = asyncio.run(prove(Path(folder), options.kills, options.seed))
+    sys.exit(0 if is_good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""A random walk over two watched folders against an oracle: ten seconds after the last change, the index is the disk.
+
+    .venv/bin/python scripts/prove/watching.py [--walks 20] [--steps 200] [--seed 1]
+
+The indexer's own loop with the system's events, and a stand-in for the embedding model. What is done: new files, slow
+writes, saves by way of another file, edits that keep size and time, renames, moves between the folders, deletions,
+folders renamed, moved and deleted, names whose case changes, symbolic links in and out and in circles. Scans at an
+interval come once an hour, so that what is seen was hinted at, or asked for by the indexer itself. Then 30,000 files
+are written while the process is stopped (SIGSTOP). Prints how long the index took to be equal; exits 1 when it was not
+within ten seconds (the 30,000 take longer to be read: there the figure is when the last was known).
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from index.database import exists, open_reader, open_writer, query
+from index.documents import DocumentWriter
+from index.files import list_files
+from index.indexer import Indexer, IndexingParams
+from index.readers import read
+from index.types import Collection, Vectors
+
+_QUIET_S = 10.0
+_STOPPED = 30_000
+_NAMES = ["a.md", "b.txt", "A.md", "x.md", ".d.md", "e.md.tmp", "f.py", "ü.md"]
+_FOLDERS = ["", "x", "x/y", "z", ".w", "x.md", "Z"]
+
+
+class Embedder:
+    """The same vector for everything."""
+
+    fingerprint, dimension, max_tokens = "same", 8, 512
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def embed_documents(self, texts: list[str]) -> Vectors:
+        vectors: Vectors = np.ones((len(texts), self.dimension), np.float32)
+        return vectors
+
+
+def index(folder: Path) -> None:
+    """In a process of its own, until its standard input closes."""
+    stop = Event()
+    writer = DocumentWriter(open_writer(folder / "data"))
+    collections = [Collection(name, folder / name) for name in ("one", "two")]
+    params = IndexingParams(scan_interval_s=3600)
+    indexer = Indexer(collections, writer, Embedder(), params, folder / "data", read)
+    import threading
+
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    indexer.run(stop)
+
+
+def indexed(folder: Path) -> dict[tuple[str, str], str]:
+    if not exists(folder / "data"):
+        return {}
+    reader = open_reader(folder / "data")
+    try:
+        rows = query(
+            reader,
+            "SELECT name, path, coalesce(group_concat(text, char(10) ORDER BY ordinal), '') FROM documents"
+            " JOIN collections ON collections.id = collection_id LEFT JOIN chunks ON document_id = documents.id"
+            " GROUP BY documents.id",
+        )
+    finally:
+        reader.close()
+    return {(name, path): text for name, path, text in rows}
+
+
+def on_disk(folder: Path) -> dict[tuple[str, str], str]:
+    return {
+        (name, path): (folder / name / path).read_text().rstrip()
+        for name in ("one", "two")
+        for path, _ in list_files(folder / name).files
+    }
+
+
+def step(folder: Path, chance: random.Random, number: int) -> None:
+    """One change, or an `OSError` where something is in the way."""
+
+    def some_folder() -> Path:
+        return folder / chance.choice(("one", "two")) / chance.choice(_FOLDERS[1:])
+
+    def some_file() -> Path:
+        return folder / chance.choice(("one", "two")) / chance.choice(_FOLDERS) / chance.choice(_NAMES)
+
+    file, text = some_file(), f"text {number} of {chance.randrange(1000):03}"
+    match chance.randrange(14):
+        case 0 | 1 | 2:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        case 3:  # slowly
+            with file.open("w") as opened:
+                for word in text.split():
+                    opened.write(f"{word} ")
+                    opened.flush()
+                    time.sleep(0.05)
+        case 4:  # by way of another file
+            other = file.with_name(f"{file.name}.tmp")
+            other.write_text(text)
+            other.replace(file)
+        case 5:  # size and time as before
+            status = file.stat()
+            file.write_bytes(bytes(chance.choice(b"abc") for _ in range(status.st_size)))
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        case 6 | 7:
+            file.replace(some_file())
+        case 8:
+            file.unlink()
+        case 9 | 10:
+            some_folder().rename(some_folder())
+        case 11:
+            shutil.rmtree(some_folder())
+        case 12:  # links: out, in, and in a circle
+            target = chance.choice([folder / "outside", folder / "one", file, Path("nowhere")])
+            some_file().symlink_to(target)
+        case 13:
+            file.rename(file.with_name(file.name.swapcase()))
+
+
+def await_equal(folder: Path, since: float, timeout_s: float) -> float | None:
+    """Seconds since the last change, or None."""
+    wanted = on_disk(folder)
+    while time.monotonic() - since < timeout_s:
+        if indexed(folder) == wanted:
+            return time.monotonic() - since
+        time.sleep(0.05)
+    return None
+
+
+def walk(folder: Path, chance: random.Random, num_steps: int) -> float | None:
+    for name in ("one", "two", "outside"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir()
+    (folder / "outside" / "secret.md").write_text("secret")
+    for number in range(num_steps):
+        with contextlib.suppress(OSError):
+            step(folder, chance, number)
+        if chance.random() < 0.05:
+            time.sleep(chance.random())
+    took = await_equal(folder, time.monotonic(), _QUIET_S)
+    if took is None:
+        there, wanted = indexed(folder), on_disk(folder)
+        different = [key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)]
+        print(f"not equal: {[(key, there.get(key), wanted.get(key)) for key in different]}")
+    return took
+
+
+def stopped(folder: Path, pid: int) -> float | None:
+    os.kill(pid, signal.SIGSTOP)
+    for number in range(_STOPPED):
+        if number % 100 == 0:
+            (folder / "one" / f"many{number // 100}").mkdir()
+        (folder / "one" / f"many{number // 100}" / f"{number}.md").write_text(f"text {number}")
+    os.kill(pid, signal.SIGCONT)
+    since = time.monotonic()
+    wanted = len(on_disk(folder))
+    while time.monotonic() - since < 60:
+        reader = open_reader(folder / "data")
+        ((known,),) = query(reader, "SELECT count(*) FROM documents")
+        reader.close()
+        if known == wanted:
+            return time.monotonic() - since
+        time.sleep(0.1)
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--walks", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--index", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.index:
+        index(options.index)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "one").mkdir()
+        (folder / "two").mkdir()
+        child = subprocess.Popen([sys.executable, __file__, "--index", name], stdin=subprocess.PIPE)
+        try:
+            took = [walk(folder, random.Random(options.seed + n), options.steps) for n in range(options.walks)]
+            good = [each for each in took if each is not None]
+            print(
+                f"{len(took)} walks of {options.steps} steps: {len(good)} equal to the disk, after"
+                f" {max(good, default=0):.1f} s of quiet at most"
+            )
+            known_after = stopped(folder, child.pid)
+            found = await_equal(folder, time.monotonic(), 900) is not None
+            print(
+                f"stopped while {_STOPPED:,} files were written: all known {known_after or 0:.1f} s after it went on,"
+                f" {'none' if found else 'SOME'} lost"
+            )
+        finally:
+            child.kill()
+            child.wait()
+    sys.exit(0 if len(good) == len(took) and known_after and found else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Watching, steering and looking at the index over HTTP."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from running import Server, serving, wait_until, write_handbook
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("index")
+    write_handbook(folder / "handbook")
+    (folder / "more").mkdir()
+    (folder / "more" / "lunch.md").write_text("# Lunch\n\nThe canteen serves barley soup on Thursdays.\n")
+    (folder / "cloister.toml").write_text(f'[docs]\nhandbook = "{folder / "handbook"}"\n')
+    with serving(folder, folder / "handbook", docs_flag=False) as running:
+        yield running
+
+
+def _get(server: Server, path: str) -> dict[str, Any]:
+    with server.client() as http:
+        found: dict[str, Any] = http.get(path).json()
+        return found
+
+
+def _post(server: Server, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    with server.client() as http:
+        response = http.post(path, json=body)
+        return response.status_code, response.json()
+
+
+def test_the_status_tells_what_is_done_and_left(own_server: Server) -> None:
+    wait_until(lambda: _get(own_server, "/v1/index/status")["activity"] == "idle", what="an idle indexer")
+    status = _get(own_server, "/v1/index/status")
+    (collection,) = status["collections"]
+    assert (collection["documents"], collection["pending"], collection["missing"]) == (3, 0, 0)
+    assert collection["bytes"] == sum(file.stat().st_size for file in own_server.docs.rglob("*.*"))
+    assert (status["indexer"], status["error"], status["current"], status["seconds_left"]) == (
+        "ready",
+        None,
+        None,
+        None,
+    )
+
+
+def test_pausing_stops_the_indexing_until_it_is_resumed(own_server: Server) -> None:
+    assert _post(own_server, "/v1/index/pause")[0] == 200
+    wait_until(lambda: _get(own_server, "/v1/index/status")["activity"] == "paused", what="a paused indexer")
+    (own_server.docs / "later.md").write_text("# Later\n\nNobody has read this yet.\n")
+    indexer = own_server.child("server.indexing")
+    assert indexer is not None
+    os.kill(indexer, signal.SIGKILL)
+    wait_until(lambda: own_server.child("server.indexing") not in (None, indexer), 30, "another process")
+    wait_until(lambda: _get(own_server, "/v1/index/status")["activity"] == "paused", 30, what="still paused")
+    assert own_server.status()["documents"] == 3
+    assert _post(own_server, "/v1/index/resume")[0] == 200
+    wait_until(lambda: own_server.status()["documents"] == 4, what="the file saved while it was paused")
+    (own_server.docs / "later.md").unlink()
+    wait_until(lambda: own_server.status()["documents"] == 3, what="its going")
+
+
+def test_a_rescan_names_a_collection_that_is_there(own_server: Server) -> None:
+    assert _post(own_server, "/v1/index/rescan")[0] == 202
+    before = own_server.status()["scanned_at"]
+    assert _post(own_server, "/v1/index/rescan", {"collection": "handbook", "accept_deletions": True})[0] == 202
+    wait_until(lambda: own_server.status()["scanned_at"] > before, what="a scan")
+    status, body = _post(own_server, "/v1/index/rescan", {"collection": "nowhere"})
+    assert (status, body["error"]["code"]) == (404, "collection_not_found")
+
+
+def test_events_tell_the_status_when_it_changes(own_server: Server) -> None:
+    with own_server.client() as http, http.stream("GET", "/v1/index/events") as stream:
+        events = (json.loads(line.removeprefix("data: ")) for line in stream.iter_lines() if line)
+        assert next(events)["collections"][0]["documents"] == 3
+        (own_server.docs / "event.md").write_text("# Event\n\nSomething happens.\n")
+        deadline = time.monotonic() + 20
+        seen = next(
+            event for event in events if event["collections"][0]["documents"] == 4 or time.monotonic() > deadline
+        )
+    assert seen["collections"][0]["documents"] == 4
+
+
+def test_folders_come_and_go_with_the_settings_file(own_server: Server) -> None:
+    folder = own_server.docs.parent
+    config = folder / "cloister.toml"
+    before = config.read_text()
+
+    def names() -> list[str]:
+        return [collection["id"] for collection in _get(own_server, "/v1/collections")["data"]]
+
+    config.write_text(f'{before}more = "{folder / "more"}"\n')
+    own_server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: names() == ["handbook", "more"], what="the new collection")
+    wait_until(lambda: "barley soup" in own_server.answer("When is barley soup served?", model="cloister/more"), 30)
+    config.write_text(f'{before}wrong = "{folder / "nowhere"}"\n')
+    own_server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "there is no folder" in own_server.log.read_text(), what="the error")
+    assert names() == ["handbook", "more"]
+    config.write_text(before)
+    own_server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: names() == ["handbook"], what="its going")
+    assert own_server.ask("When is barley soup served?", model="cloister/more").status_code == 404
