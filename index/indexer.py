@@ -371,11 +371,11 @@ class Indexer:
         """Those of which the files are gone; without them, while it may be the disk that is gone."""
         root, collection_id = self._roots[collection], self._ids[collection]
         gone, before = _gone(listing, known), self._writer.identity(collection_id)
-        present = {stat.inode for _, stat in listing.files}
+        present = {_traits(stat) for _, stat in listing.files}
         is_other_and_empty = bool(gone) and before not in (None, its_identity) and is_empty(root)
         if is_other_and_empty or (before is not None and len(gone) >= max(_FEW, len(known) / 2 + 1)):
             missing = {
-                path for path in gone if known[path].stat.inode not in present and not os.path.lexists(root / path)
+                path for path in gone if _traits(known[path].stat) not in present and not os.path.lexists(root / path)
             }
         else:
             missing = set()
@@ -501,6 +501,11 @@ class Indexer:
             self._writer.trim_changes(seq if lexical_seq is None else min(seq, lexical_seq))
             if not (self._work or self._unsettled):  # else what was moved may be between its two places
                 self._writer.forget_unused_vectors()
+
+
+def _traits(stat: FileStat) -> tuple[int, int, int]:
+    """What stays when a file is moved; the inode alone may be that of another file by now."""
+    return stat.inode, stat.size, stat.mtime_ns
 
 
 def _gone(listing: Listing, known: dict[str, KnownDocument]) -> set[str]:
