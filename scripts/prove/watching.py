@@ -178,6 +178,19 @@ def stopped(folder: Path, pid: int) -> float | None:
     return None
 
 
+def await_all(folder: Path) -> bool:
+    """Waits as long as documents are still being read; whether the index is the disk then."""
+    wanted, before, since = on_disk(folder), -1, time.monotonic()
+    while time.monotonic() - since < 60:
+        there = indexed(folder)
+        if there == wanted:
+            return True
+        if (num_read := sum(map(bool, there.values()))) != before:
+            before, since = num_read, time.monotonic()
+        time.sleep(1)
+    return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--walks", type=int, default=20)
@@ -198,14 +211,15 @@ def main() -> None:
             good = [each for each in took if each is not None]
             print(
                 f"{len(took)} walks of {options.steps} steps: {len(good)} equal to the disk, after"
-                f" {max(good, default=0):.1f} s of quiet at most"
+                f" {max(good, default=0):.1f} s of quiet at most",
+                flush=True,
             )
             known_after = stopped(folder, child.pid)
-            found = await_equal(folder, time.monotonic(), 900) is not None
             print(
-                f"stopped while {_STOPPED:,} files were written: all known {known_after or 0:.1f} s after it went on,"
-                f" {'none' if found else 'SOME'} lost"
+                f"stopped while {_STOPPED:,} files were written: all known after {known_after or 0:.1f} s", flush=True
             )
+            found = await_all(folder)
+            print(f"{'none' if found else 'SOME'} of them lost once all were read")
         finally:
             child.kill()
             child.wait()
