@@ -1,4 +1,6 @@
 import itertools
+from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import settings
@@ -18,7 +20,9 @@ from tests.models.scheduling import (
     World,
     answer_alone,
     answer_of,
+    live,
     never_ends,
+    random_world,
     scrambled,
 )
 
@@ -479,3 +483,16 @@ SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
 SchedulerMachine.TestCase.settings = IndivisibleMachine.TestCase.settings = SETTINGS
 TestAnyOrderOfAddingCancellingAndStepping = SchedulerMachine.TestCase
 TestAnyOrderWithIndivisibleMemory = IndivisibleMachine.TestCase
+
+
+@pytest.mark.parametrize("is_divisible", [True, False], ids=["", "indivisible"])
+def test_thousands_of_steps_in_worlds_of_any_size(is_divisible: bool) -> None:
+    """scripts/prove/scheduler.py goes on to a million."""
+    happened = Counter[str]()
+    for seed in range(10):
+        random = Random(seed)
+        world = random_world(random, is_divisible=is_divisible)
+        live(world, random, 1000)
+        happened += world.counts
+    assert happened["ended"] > 1000
+    assert min(happened[name] for name in ("preempted", "drafted tokens", "saved", "restored", "failed batches")) > 0
