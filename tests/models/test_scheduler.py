@@ -38,9 +38,10 @@ class Run:
         n_batch: int = 8,
         n_cells: int = 64,
         n_ctx: int = 32,
+        is_divisible: bool = True,
         next_token: Next = never_ends,
     ) -> None:
-        self._limits = Limits(n_slots, n_cached, n_batch, n_cells, n_ctx)
+        self._limits = Limits(n_slots, n_cached, n_batch, n_cells, n_ctx, is_divisible)
         self._next_token = next_token
         self._fresh = itertools.count(100)
         self._memory = Memory(self._limits, next_token)
@@ -233,6 +234,18 @@ class TestWhenCellsRunOut:
         assert patient.finish_reason is None
         run.finish()
         assert answer_of(patient) == run.alone(patient)
+
+    def test_a_checkpoint_of_who_yields_takes_no_cell_that_the_step_has_promised(self) -> None:
+        run = Run(n_slots=3, n_cached=2, n_batch=16, n_cells=20, n_ctx=9, is_divisible=False, next_token=scrambled)
+        shared = run.fresh(3)
+        sequences = [run.add(2, 7, priority=Priority.BATCH)]
+        sequences += [run.add([*shared[:1], *run.fresh(2)], 7, priority=Priority.BATCH)]
+        for _ in range(4):
+            run.step()
+        sequences += [run.add([*shared[:1], *run.fresh(2)], 8, priority=Priority.BATCH)]
+        sequences += [run.add([*shared, *run.fresh(2)], 7)]
+        run.finish()
+        assert [answer_of(sequence) for sequence in sequences] == [run.alone(sequence) for sequence in sequences]
 
 
 class TestCancelling:
