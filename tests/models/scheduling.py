@@ -1,7 +1,9 @@
 """A scheduler beside a model of llama.cpp's memory: what tests and scripts/prove/scheduler.py drive."""
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection
+from random import Random
 from typing import NamedTuple
 
 from models.llm.constraint import Choices
@@ -137,8 +139,20 @@ class World:
         self.live: list[Sequence] = []
         self.beginnings = [[], self.manual[:4], self.manual[:40], self.manual]  # of prompts; then whatever was said
         self.saved: list[list[int]] = []  # prefixes on disk
-        self.num_ended = 0
-        self.num_cached = 0
+        self.counts: Counter[str] = Counter()
+        self._in_line: Counter[Sequence] = Counter()  # steps since each was last running
+        self._count_evictions()
+
+    def _count_evictions(self) -> None:
+        cache = self.scheduler._cache
+        evict = cache.evict
+
+        def counted() -> bool:
+            has_evicted = evict()
+            self.counts["prefixes evicted"] += has_evicted
+            return has_evicted
+
+        cache.evict = counted
 
     def sequence(
         self,
@@ -149,9 +163,10 @@ class World:
         client: str,
         priority: Priority,
     ) -> Sequence:
-        """A prompt that begins like an earlier one."""
+        """A prompt that begins like an earlier one. As in the engine, memory that cannot be cut gets no guesses, only
+        drafts that its constraint leaves no choice about."""
         prompt = self.beginnings[beginning % len(self.beginnings)][: self.limits.n_ctx - 2] + rest
-        constraint = Choices(choices, END) if choices and self.limits.is_divisible else None
+        constraint = Choices(choices, END) if choices else None
         return Sequence(
             0,
             prompt,
@@ -175,12 +190,15 @@ class World:
             self.scheduler.remove(sequence)
         else:
             self.scheduler.discard(sequence)
+        self.counts["cancelled"] += 1
         self.check()
 
     def step(self, beside: int | None = None) -> None:
+        running = [sequence for sequence in self.live if sequence.lease]
         step = self.scheduler.schedule(beside)
         assert step.chunks, "nothing is done though somebody waits"
         assert all(chunk.tokens for chunk in step.chunks)
+        self._count(step, running)
         progress = self.scheduler.update(step, self.memory.compute(step))
         assert [each.sequence for each in progress] == [c.sequence for c in step.chunks if c.wants_token]
         for sequence, tokens, finish_reason in progress:
@@ -190,11 +208,20 @@ class World:
                 self._end(sequence)
         self.check()
 
+    def _count(self, step: Step, were_running: list[Sequence]) -> None:
+        self.counts["steps"] += 1
+        self.counts["preempted"] += sum(sequence.lease is None for sequence in were_running)
+        self.counts["drafted tokens"] += sum(chunk.num_draft for chunk in step.chunks)
+        self._in_line = Counter({each: self._in_line[each] + 1 for each in self.live if each.lease is None})
+        for sequence, num_steps in self._in_line.items():
+            name = f"steps in the longest {sequence.priority.name.lower()} wait"
+            self.counts[name] = max(self.counts[name], num_steps)
+
     def _end(self, sequence: Sequence) -> None:
         self.live.remove(sequence)
         self.beginnings.append(sequence.tokens)
-        self.num_ended += 1
-        self.num_cached += sequence.num_cached or 0
+        self.counts["ended"] += 1
+        self.counts["cached tokens"] += sequence.num_cached or 0
         assert answer_of(sequence) == answer_alone(sequence, self.limits.n_ctx, repetitive)
 
     def fail(self) -> None:
@@ -204,6 +231,7 @@ class World:
         for chunk in step.chunks:
             self.scheduler.discard(chunk.sequence)
             self.live.remove(chunk.sequence)
+        self.counts["failed batches"] += 1
         self.check()
 
     def save(self, which: int) -> None:
@@ -217,6 +245,7 @@ class World:
             if lease.num_cached == len(tokens):
                 assert self.memory.read(lease.slot) == tokens
                 self.saved.append(tokens)
+                self.counts["saved"] += 1
             self.scheduler.take_back(lease, tokens[: lease.num_cached])
         self.check()
 
@@ -231,6 +260,7 @@ class World:
             kept = tokens[:num_kept] if self.limits.is_divisible else tokens
             self.memory.apply([Remove(lease.slot, len(kept))] if len(kept) < len(tokens) else [])
             self.scheduler.take_back(lease, kept)
+            self.counts["restored"] += 1
         self.check()
 
     def finish(self) -> None:
@@ -244,3 +274,50 @@ class World:
         self.scheduler.check_integrity()
         assert self.scheduler.num_running + self.scheduler.num_waiting == len(self.live)
         assert self.scheduler.is_idle == (not self.live)
+
+
+def random_world(random: Random, *, is_divisible: bool) -> World:
+    """Of any size, often with hardly more memory than one sequence takes."""
+    n_slots, n_ctx = random.randint(1, 6), random.choice([random.randint(2, 12), random.randint(40, 64)])
+    n_cells = (1 if is_divisible else 2) * n_ctx + random.randint(0, random.choice([8, 96]))
+    return World(Limits(n_slots, random.randint(0, 6), n_slots + random.randint(0, 16), n_cells, n_ctx, is_divisible))
+
+
+def live(world: World, random: Random, num_steps: int) -> None:
+    """So many steps in which anything may happen, and then on until everyone has ended."""
+    busyness = random.choice([0.05, 0.2, 0.6])
+    for _ in range(num_steps):
+        while not world.live or (random.random() < busyness and len(world.live) < 20):
+            _come(world, random)
+        _happen(world, random)
+        if world.live:
+            world.step(random.choice([None, 1, 4, 8]))
+        del world.beginnings[4:-40], world.saved[:-10]
+    world.finish()
+
+
+def _come(world: World, random: Random) -> None:
+    choices = [[random.randint(1, 3) for _ in range(random.randint(0, 6))] for _ in range(random.randint(1, 3))]
+    sequence = world.sequence(
+        random.randrange(40),
+        [random.randint(1, 3) for _ in range(random.randint(1, 8))],
+        random.randint(1, 40),
+        choices if random.random() < 0.2 else None,
+        random.choice("abc"),
+        random.choice(list(Priority)),
+    )
+    if sequence.num_prompt < world.limits.n_ctx:
+        world.add(sequence)
+
+
+def _happen(world: World, random: Random) -> None:
+    """Mostly nothing."""
+    chance = random.random()
+    if chance < 0.02:
+        world.cancel(random.choice(world.live), is_trusted=random.random() < 0.5)
+    elif chance < 0.025:
+        world.fail()
+    elif chance < 0.04:
+        world.save(random.randrange(20))
+    elif chance < 0.05:
+        world.restore(random.randrange(20), random.randint(0, 64))

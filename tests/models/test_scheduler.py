@@ -1,4 +1,6 @@
 import itertools
+from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import settings
@@ -18,7 +20,9 @@ from tests.models.scheduling import (
     World,
     answer_alone,
     answer_of,
+    live,
     never_ends,
+    random_world,
     scrambled,
 )
 
@@ -34,9 +38,10 @@ class Run:
         n_batch: int = 8,
         n_cells: int = 64,
         n_ctx: int = 32,
+        is_divisible: bool = True,
         next_token: Next = never_ends,
     ) -> None:
-        self._limits = Limits(n_slots, n_cached, n_batch, n_cells, n_ctx)
+        self._limits = Limits(n_slots, n_cached, n_batch, n_cells, n_ctx, is_divisible)
         self._next_token = next_token
         self._fresh = itertools.count(100)
         self._memory = Memory(self._limits, next_token)
@@ -229,6 +234,18 @@ class TestWhenCellsRunOut:
         assert patient.finish_reason is None
         run.finish()
         assert answer_of(patient) == run.alone(patient)
+
+    def test_a_checkpoint_of_who_yields_takes_no_cell_that_the_step_has_promised(self) -> None:
+        run = Run(n_slots=3, n_cached=2, n_batch=16, n_cells=20, n_ctx=9, is_divisible=False, next_token=scrambled)
+        shared = run.fresh(3)
+        sequences = [run.add(2, 7, priority=Priority.BATCH)]
+        sequences += [run.add([*shared[:1], *run.fresh(2)], 7, priority=Priority.BATCH)]
+        for _ in range(4):
+            run.step()
+        sequences += [run.add([*shared[:1], *run.fresh(2)], 8, priority=Priority.BATCH)]
+        sequences += [run.add([*shared, *run.fresh(2)], 7)]
+        run.finish()
+        assert [answer_of(sequence) for sequence in sequences] == [run.alone(sequence) for sequence in sequences]
 
 
 class TestCancelling:
@@ -479,3 +496,16 @@ SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
 SchedulerMachine.TestCase.settings = IndivisibleMachine.TestCase.settings = SETTINGS
 TestAnyOrderOfAddingCancellingAndStepping = SchedulerMachine.TestCase
 TestAnyOrderWithIndivisibleMemory = IndivisibleMachine.TestCase
+
+
+@pytest.mark.parametrize("is_divisible", [True, False], ids=["", "indivisible"])
+def test_thousands_of_steps_in_worlds_of_any_size(is_divisible: bool) -> None:
+    """scripts/prove/scheduler.py goes on to a million."""
+    happened = Counter[str]()
+    for seed in range(10):
+        random = Random(seed)
+        world = random_world(random, is_divisible=is_divisible)
+        live(world, random, 1000)
+        happened += world.counts
+    assert happened["ended"] > 1000
+    assert min(happened[name] for name in ("preempted", "drafted tokens", "saved", "restored", "failed batches")) > 0
