@@ -12,7 +12,8 @@ _PROCESS = 120_000_000  # bytes: Python, llama.cpp, the tables of a large vocabu
 
 
 class Estimate(NamedTuple):
-    """Bytes. `weights` are the files' size; `memory` is what has been read: keys and values, or recurrent states."""
+    """Bytes. `weights` are the files' size; `memory` is what has been read: keys and values, also of
+    prefixes set aside, or recurrent states."""
 
     weights: int
     memory: int
@@ -61,7 +62,10 @@ def estimate(
     state = inner * depth + window + max(number("shortconv.l_cache") - 1, 0) * width
     num_states = sum(not each for each in kv_heads) or num_layers  # of hybrids: the layers without attention
     n_cells, n_sequences = (4 * n_ctx, 3 * FEW) if state else (2 * n_ctx, 0)
-    memory = _CELL_BYTES * n_cells * cell * int(sum(kv_heads)) + _STATE_BYTES * n_sequences * state * num_states
+    n_parked = 0 if state else n_ctx if params.n_parked < 0 else params.n_parked
+    memory = (
+        _CELL_BYTES * (n_cells + n_parked) * cell * int(sum(kv_heads)) + _STATE_BYTES * n_sequences * state * num_states
+    )
     activations = 4 * params.n_batch * (n_vocab + 8 * width + 3 * number("feed_forward_length", 4 * width))
     return Estimate(file_bytes, memory, activations + _PROCESS, n_ctx)
 

@@ -24,6 +24,7 @@ from models.llm.identity import identity_of
 from models.llm.messages import Adapter, TokenLogprobs
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.prefix_cache import Copy, Operation, Remove
+from models.llm.prefixes import State
 from models.llm.scheduler import Chunk, Limits, Step
 from models.llm.sequence import Sequence
 from models.threads import num_physical_cores
@@ -242,17 +243,17 @@ class LlamaRunner:
                 case Remove(slot, start, end):
                     C.llama_memory_seq_rm(self._memory, slot, start, end)
 
-    def save(self, slot: int) -> bytes:
+    def save(self, slot: int) -> State:
         """What the slot has read, for `load` of the same model in this or a later run."""
         size = C.llama_state_seq_get_size(self._context, slot)
         state = np.empty(size, np.uint8)
         pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         written = C.llama_state_seq_get_data(self._context, pointer, size, slot)
-        return state[:written].tobytes()
+        return state[:written].data
 
-    def load(self, slot: int, state: bytes) -> bool:
+    def load(self, slot: int, state: State) -> bool:
         """Fills a slot with a saved state; False when it does not fit, and then the slot is empty or to be emptied."""
-        pointer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        pointer = np.frombuffer(state, np.uint8).ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         return int(C.llama_state_seq_set_data(self._context, pointer, len(state), slot)) == len(state)
 
     def _fill(self, chunks: list[Chunk]) -> list[int]:
@@ -286,18 +287,26 @@ class LlamaRunner:
 
     def _sample(self, sequence: Sequence, row: int, accepted: list[int]) -> int:
         allowed, num_logprobs = sequence.allowed(accepted), sequence.sampling.num_logprobs
-        if allowed is None and num_logprobs is None:
-            return int(C.llama_sampler_sample(self._sampler(sequence), self._context, row))
         logits = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, row), shape=(self._n_vocab,))
-        own = logits.copy()
+        own = logits if allowed is None and num_logprobs is None else logits.copy()
         if allowed is not None:
             ids = np.asarray(allowed, np.intp)
             logits[:] = -np.inf
             logits[ids] = own[ids]
-        token = int(C.llama_sampler_sample(self._sampler(sequence), self._context, row))
+        token = self._choose(sequence, row, logits)
         if num_logprobs is not None:
             self._logprobs.setdefault(sequence, []).append(_logprobs(own, token, num_logprobs))
         return token
+
+    def _choose(self, sequence: Sequence, row: int, logits: NDArray[np.float32]) -> int:
+        """llama.cpp's samplers first copy the whole vocabulary; the likeliest token is found without."""
+        sampling = sequence.sampling
+        if sampling.temperature or sampling.has_memory:
+            return int(C.llama_sampler_sample(self._sampler(sequence), self._context, row))
+        for token, bias in sampling.logit_bias.items():
+            if 0 <= token < self._n_vocab:
+                logits[token] += bias
+        return int(logits.argmax())
 
     def logprobs(self, sequence: Sequence) -> list[TokenLogprobs]:
         """Of the tokens drawn for this sequence since the last call."""

@@ -15,6 +15,14 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 0
     n_slots: Annotated[int, Meta(ge=1, le=64, description="requests generated at the same time")] = 8
     n_cached: Annotated[int, Meta(ge=0, le=128, description="further prefixes kept in memory for reuse")] = 32
+    n_parked: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            description="tokens of prefixes kept aside in memory while others are answered;"
+            " 0: none, -1: as many as the longest conversation has",
+        ),
+    ] = -1
     prefix_disk: Annotated[
         int, Meta(ge=0, description="bytes of disk for prefixes that are kept over restarts; 0: none")
     ] = 2_000_000_000

@@ -11,6 +11,8 @@ the state after them.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from models.llm.radix_tree import Node, RadixTree
@@ -34,6 +36,14 @@ class Remove(NamedTuple):
 
 
 Operation = Copy | Remove
+
+
+class Resting(NamedTuple):
+    """A prefix in memory that nobody uses or waits for. `is_hot`: a later request went on from it."""
+
+    slot: int  # that holds just this
+    tokens: list[int]
+    is_hot: bool
 
 
 class Lease:
@@ -110,6 +120,21 @@ class Cache(ABC):
         self._unhold(node)
         self._tree.prune(node)
         return True
+
+    @contextmanager
+    def reserving(self, prompts: Iterable[list[int]]) -> Iterator[None]:
+        """Meanwhile what is in memory of these is used, and not evicted."""
+        nodes = [self._tree.walk(tokens)[0] for tokens in prompts]
+        for node in nodes:
+            node.num_users += 1
+        yield
+        for node in nodes:  # each still has a holder or children: what is evicted below one becomes its own
+            node.num_users -= 1
+
+    def next_to_evict(self) -> Resting | None:
+        """Valid until the next change; its memory is there once the operations are applied."""
+        node = self._tree.least_recently_used()
+        return Resting(node.holder, node.path, node.is_hot) if node and node.holder is not None else None
 
     @abstractmethod
     def commit(self, lease: Lease, tokens: list[int], room: int) -> None:

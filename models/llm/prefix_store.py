@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from models.llm.prefixes import State, Tokens, contained, covers, ids, longest
 
 _MAGIC = b"cloister prefix 1\n"
 _HEAD = struct.Struct(f"<{len(_MAGIC)}s32sIQ32s32s")  # magic, model, tokens, bytes of state, digests: head, state
@@ -28,7 +29,7 @@ class Saved(NamedTuple):
     """A prefix that lies on disk."""
 
     path: Path
-    tokens: NDArray[np.int32]
+    tokens: Tokens
     size: int  # bytes of the state
     digest: bytes  # of the state
 
@@ -66,26 +67,12 @@ class PrefixStore:
             path.unlink(missing_ok=True)
 
     def match(self, tokens: Sequence[int], *, whole: bool = False) -> tuple[Saved | None, int]:
-        """The saved prefix with which `tokens` agree longest, and how far; with `whole`, to its own end or not at all.
-
-        The last token is never matched: something must be left to compute.
-        """
-        wanted = np.asarray(tokens[:-1], np.int32)
-        best: Saved | None = None
-        longest = 0
-        for saved in list(self._saved.values()):
-            size = _agreement(saved.tokens, wanted)
-            if size > longest and (not whole or size == len(saved.tokens)):
-                best, longest = saved, size
-        return best, longest
+        """The saved prefix with which `tokens` agree longest, and how far; see `longest`."""
+        return longest(list(self._saved.values()), tokens, whole=whole)
 
     def covers(self, tokens: Sequence[int], *, whole: bool = False) -> bool:
         """Whether a saved prefix begins with all of these; with `whole`, is these."""
-        wanted = np.asarray(tokens, np.int32)
-        return any(
-            _agreement(saved.tokens, wanted) == len(wanted) and (not whole or len(saved.tokens) == len(wanted))
-            for saved in list(self._saved.values())
-        )
+        return covers(list(self._saved.values()), ids(tokens), whole=whole)
 
     def read(self, saved: Saved) -> bytes | None:
         """Its state; None, and it is no longer saved, if the file is gone or not what was written."""
@@ -104,22 +91,21 @@ class PrefixStore:
         with contextlib.suppress(OSError):
             saved.path.unlink(missing_ok=True)
 
-    def write(self, tokens: Sequence[int], state: bytes, *, whole: bool = False) -> bool:
+    def write(self, tokens: Sequence[int], state: State, *, whole: bool = False) -> bool:
         """Keeps a prefix; others go for it, least recently used first. False when there is no room for it at all.
 
         Unless states are only good `whole`, prefixes that these tokens begin with go too: this one contains them.
         """
-        ids = np.asarray(tokens, np.int32)
-        if not self._make_room(_HEAD.size + ids.nbytes + len(state)):
+        prefix = ids(tokens)
+        if not self._make_room(_HEAD.size + prefix.nbytes + len(state)):
             return False
-        path = self._folder / f"{hashlib.sha256(self._model + ids.tobytes()).hexdigest()[:32]}{_SUFFIX}"
-        saved = Saved(path, ids, len(state), _digest(state))
+        path = self._folder / f"{hashlib.sha256(self._model + prefix.tobytes()).hexdigest()[:32]}{_SUFFIX}"
+        saved = Saved(path, prefix, len(state), _digest(state))
         try:
             _write(saved, self._model, state)
         except OSError:  # a full disk, say: the prefix is computed again next time
             return False
-        contained = [s for s in list(self._saved.values()) if len(s.tokens) == _agreement(s.tokens, ids) < len(ids)]
-        for shorter in [] if whole else contained:
+        for shorter in [] if whole else contained(list(self._saved.values()), prefix):
             self.drop(shorter)
         self._saved[path] = saved
         return True
@@ -143,14 +129,7 @@ class PrefixStore:
         return used + size <= self._max_bytes
 
 
-def _agreement(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
-    """How many tokens from the front are the same."""
-    size = min(len(a), len(b))
-    different = np.flatnonzero(a[:size] != b[:size])
-    return int(different[0]) if different.size else size
-
-
-def _digest(content: bytes) -> bytes:
+def _digest(content: State) -> bytes:
     return hashlib.blake2b(content, digest_size=32).digest()
 
 
@@ -158,7 +137,7 @@ def _head(saved: Saved, model: bytes, digest: bytes) -> bytes:
     return _HEAD.pack(_MAGIC, model, len(saved.tokens), saved.size, digest, saved.digest)
 
 
-def _write(saved: Saved, model: bytes, state: bytes) -> None:
+def _write(saved: Saved, model: bytes, state: State) -> None:
     """Whole or not at all, under its name."""
     tokens = saved.tokens.astype("<i4").tobytes()
     head = _head(saved, model, _digest(_head(saved, model, bytes(32)) + tokens))

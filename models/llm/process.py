@@ -10,6 +10,7 @@ from models.llm.engine import Engine
 from models.llm.grammar import Constraint, Grammar, GrammarTokenizer
 from models.llm.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine
 from models.llm.pace import Pace
+from models.llm.parking import Parking
 from models.llm.prefix_store import PrefixStore
 from models.llm.preparation import Preparation, Prepared
 from models.llm.scheduler import Scheduler
@@ -39,11 +40,17 @@ class _Loop:
     """Messages in, steps, messages out, until the server closes its end."""
 
     def __init__(
-        self, inbox: Inbox[ToEngine | Prepared], engine: Engine, preparation: Preparation, archive: Archive | None
+        self,
+        inbox: Inbox[ToEngine | Prepared],
+        engine: Engine,
+        preparation: Preparation,
+        parking: Parking,
+        archive: Archive | None,
     ) -> None:
         self._inbox = inbox
         self._engine = engine
         self._preparation = preparation
+        self._parking = parking
         self._archive = archive
         self._is_rested = True  # nothing has come since there was nothing left to write
 
@@ -54,6 +61,7 @@ class _Loop:
                 if told := self._take(message):
                     self._inbox.send(Deltas(told))
             if not self._engine.is_idle:
+                self._parking.before_step()
                 if deltas := self._engine.step():
                     self._inbox.send(Deltas(deltas))
             elif not messages:
@@ -109,10 +117,12 @@ def _serve(inbox: Inbox[ToEngine | Prepared]) -> None:
             prompt_lookup=load.params.prompt_lookup and runner.limits.is_divisible,
         )
         store = _open_store(load, runner.identity)
-        archive = stack.enter_context(Archive(store, scheduler, runner)) if store is not None else None
+        n_parked = runner.limits.n_ctx if load.params.n_parked < 0 else load.params.n_parked
+        parking = Parking(scheduler, runner, n_parked)
+        archive = stack.enter_context(Archive(store, scheduler, runner, parking)) if store is not None else None
         preparation = stack.enter_context(Preparation(_Grammars(path), store, inbox.post))
         inbox.send(Ready(runner.limits.n_ctx, runner.num_params, runner.size))
-        _Loop(inbox, engine, preparation, archive).run()
+        _Loop(inbox, engine, preparation, parking, archive).run()
 
 
 def _open_store(load: Load, model: bytes) -> PrefixStore | None:

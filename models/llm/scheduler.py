@@ -7,9 +7,10 @@ knows no llama.cpp and no clock.
 """
 
 from collections import Counter
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from models.llm.prefix_cache import CheckpointCache, Lease, Operation, PrefixCache, Remove
+from models.llm.prefix_cache import CheckpointCache, Lease, Operation, PrefixCache, Remove, Resting
 from models.llm.sequence import FinishReason, Sequence
 
 _SHARED_PREFILL = (
@@ -186,6 +187,37 @@ class Scheduler:
             pass
         return self._cache.acquire(tokens)
 
+    @property
+    def upcoming(self) -> list[list[int]]:
+        """Those who wait, as they would be taken into service now, as many as there is room for."""
+        room = self.num_free_cells + self._cache.num_evictable
+        upcoming = []
+        for sequence in self._queue()[: self._limits.n_slots - len(self._running)]:
+            room -= len(sequence.tokens)
+            if room < 0:
+                break
+            upcoming.append(sequence.tokens)
+        return upcoming
+
+    @property
+    def num_resting(self) -> int:
+        """Cells of prefixes that nobody uses or waits for. 0 where they cannot be cut: those slow no step."""
+        with self._cache.reserving(sequence.tokens for sequence in self._waiting):
+            return self._cache.num_evictable if self._limits.is_divisible else 0
+
+    def resting(self) -> Resting | None:
+        """The prefix used least recently that nobody uses; while somebody is running, that nobody waits for either."""
+        with self._reserving():
+            return self._cache.next_to_evict()
+
+    def evict_resting(self) -> None:
+        """Forgets that prefix; its slot is emptied by the operations taken next."""
+        with self._reserving():
+            self._cache.evict()
+
+    def _reserving(self) -> AbstractContextManager[None]:
+        return self._cache.reserving(sequence.tokens for sequence in self._waiting if self._running)
+
     def take_back(self, lease: Lease, tokens: list[int]) -> None:
         """`tokens`: all that the slot holds now; what is new of it is shared."""
         if len(tokens) > lease.num_cached:
@@ -222,11 +254,10 @@ class Scheduler:
         return Chunk(sequence, start, [sequence.tokens[-1], *draft], len(draft), True)
 
     def _admit(self, planned: int) -> Sequence | None:
-        """Takes the next of the queue into service: by priority, then the client least served, then arrival."""
+        """Takes the next of the queue into service."""
         if len(self._running) >= self._limits.n_slots:
             return None
-        load = Counter(sequence.client for sequence in self._running)
-        for sequence in sorted(self._waiting, key=lambda each: (each.priority, load[each.client])):
+        for sequence in self._queue():
             matched = min(self._cache.match(sequence.tokens), len(sequence.tokens) - 1)
             if self._is_being_computed(sequence, matched):
                 continue
@@ -245,6 +276,11 @@ class Scheduler:
             self._running.sort(key=lambda each: each.priority)  # stable: by admission within
             return sequence
         return None
+
+    def _queue(self) -> list[Sequence]:
+        """Those who wait: by priority, then the client least served, then arrival."""
+        load = Counter(sequence.client for sequence in self._running)
+        return sorted(self._waiting, key=lambda each: (each.priority, load[each.client]))
 
     def _is_being_computed(self, sequence: Sequence, matched: int) -> bool:
         """Whether somebody else is computing much of this prompt; it is shared as soon as that is done."""

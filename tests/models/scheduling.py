@@ -6,9 +6,13 @@ from collections.abc import Callable, Collection
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
+
 from models.llm.constraint import Choices
 from models.llm.params import SamplingParams
+from models.llm.parking import Parked, Parking
 from models.llm.prefix_cache import Copy, Operation, Remove
+from models.llm.prefixes import State, ids, restore
 from models.llm.scheduler import Chunk, Limits, Scheduler, Step
 from models.llm.sequence import FinishReason, Priority, Sequence
 
@@ -73,10 +77,14 @@ class Memory:
         """The tokens a slot has in memory."""
         return [self.slots[slot][at].token for at in range(len(self.slots[slot]))]
 
-    def load(self, slot: int, tokens: list[int]) -> None:
+    def save(self, slot: int) -> State:
+        return ids(self.read(slot)).tobytes()
+
+    def load(self, slot: int, state: State) -> bool:
         assert not self.slots[slot]
-        self.slots[slot] = {at: Cell(token) for at, token in enumerate(tokens)}
+        self.slots[slot] = {at: Cell(token) for at, token in enumerate(np.frombuffer(state, np.int32).tolist())}
         self.check()
+        return True
 
     def _copy(self, source: int, target: int, start: int, end: int) -> None:
         assert self._limits.is_divisible or (start, end, self.slots[target]) == (0, len(self.slots[source]), {})
@@ -132,27 +140,33 @@ class World:
 
     manual = [1 + zlib.crc32(bytes([i])) % 3 for i in range(60)]
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, n_parked: int = 0, tolerated: int = 0) -> None:
         self.limits = limits
         self.scheduler = Scheduler(limits, frozenset({END}))
         self.memory = Memory(limits, repetitive)
+        self.parking = Parking(self.scheduler, self.memory, n_parked, tolerated=tolerated, least=2)
         self.live: list[Sequence] = []
         self.beginnings = [[], self.manual[:4], self.manual[:40], self.manual]  # of prompts; then whatever was said
-        self.saved: list[list[int]] = []  # prefixes on disk
+        self.saved: list[Parked] = []  # prefixes on disk
         self.counts: Counter[str] = Counter()
         self._in_line: Counter[Sequence] = Counter()  # steps since each was last running
-        self._count_evictions()
+        self._count_moves()
 
-    def _count_evictions(self) -> None:
+    def _count_moves(self) -> None:
         cache = self.scheduler._cache
-        evict = cache.evict
+        evict, load = cache.evict, self.memory.load
 
         def counted() -> bool:
             has_evicted = evict()
             self.counts["prefixes evicted"] += has_evicted
             return has_evicted
 
+        def loaded(slot: int, state: State) -> bool:
+            self.counts["put back"] += 1
+            return load(slot, state)
+
         cache.evict = counted
+        self.memory.load = loaded  # type: ignore[method-assign]
 
     def sequence(
         self,
@@ -195,6 +209,7 @@ class World:
 
     def step(self, beside: int | None = None) -> None:
         running = [sequence for sequence in self.live if sequence.lease]
+        self.parking.before_step()
         step = self.scheduler.schedule(beside)
         assert step.chunks, "nothing is done though somebody waits"
         assert all(chunk.tokens for chunk in step.chunks)
@@ -244,7 +259,7 @@ class World:
             self.memory.apply(self.scheduler.take_operations())
             if lease.num_cached == len(tokens):
                 assert self.memory.read(lease.slot) == tokens
-                self.saved.append(tokens)
+                self.saved.append(Parked(ids(tokens), self.memory.save(lease.slot), is_hot=False))
                 self.counts["saved"] += 1
             self.scheduler.take_back(lease, tokens[: lease.num_cached])
         self.check()
@@ -253,14 +268,9 @@ class World:
         """A prefix from disk to memory; of divisible memory, its first tokens alone."""
         if not self.saved:
             return
-        tokens = self.saved[which % len(self.saved)]
-        if lease := self.scheduler.lend([], num_cells=len(tokens)):
-            self.memory.apply(self.scheduler.take_operations())
-            self.memory.load(lease.slot, tokens)
-            kept = tokens[:num_kept] if self.limits.is_divisible else tokens
-            self.memory.apply([Remove(lease.slot, len(kept))] if len(kept) < len(tokens) else [])
-            self.scheduler.take_back(lease, kept)
-            self.counts["restored"] += 1
+        saved = self.saved[which % len(self.saved)]
+        prompt = saved.tokens[:num_kept] if self.limits.is_divisible else saved.tokens
+        self.counts["restored"] += restore(self.scheduler, self.memory, saved, saved.state, prompt.tolist()) > 0
         self.check()
 
     def finish(self) -> None:
@@ -280,7 +290,9 @@ def random_world(random: Random, *, is_divisible: bool) -> World:
     """Of any size, often with hardly more memory than one sequence takes."""
     n_slots, n_ctx = random.randint(1, 6), random.choice([random.randint(2, 12), random.randint(40, 64)])
     n_cells = (1 if is_divisible else 2) * n_ctx + random.randint(0, random.choice([8, 96]))
-    return World(Limits(n_slots, random.randint(0, 6), n_slots + random.randint(0, 16), n_cells, n_ctx, is_divisible))
+    n_parked, tolerated = random.choice([0, 40, 400]), random.choice([0, 16])
+    limits = Limits(n_slots, random.randint(0, 6), n_slots + random.randint(0, 16), n_cells, n_ctx, is_divisible)
+    return World(limits, n_parked=n_parked, tolerated=tolerated)
 
 
 def live(world: World, random: Random, num_steps: int) -> None:

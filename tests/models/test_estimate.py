@@ -93,8 +93,8 @@ def test_only_layers_with_attention_have_keys_and_values() -> None:
 
 def test_what_a_file_leaves_out_counts_as_the_largest_there_is() -> None:
     facts = {"block_count": 8, "attention.head_count": 32, "embedding_length": 4096, "context_length": 4096}
-    assert estimated(facts, {}, 0, 10).memory == 8 * 2 * (2 * 4096) * (4096 + 4096)
-    assert estimated({**facts, "attention.head_count_kv": 8}, {}, 0, 10).memory == 8 * 2 * (2 * 4096) * 2048
+    assert estimated(facts, {}, 0, 10).memory == 8 * 2 * (3 * 4096) * (4096 + 4096)
+    assert estimated({**facts, "attention.head_count_kv": 8}, {}, 0, 10).memory == 8 * 2 * (3 * 4096) * 2048
 
 
 @pytest.mark.parametrize(

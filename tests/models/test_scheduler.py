@@ -509,3 +509,4 @@ def test_thousands_of_steps_in_worlds_of_any_size(is_divisible: bool) -> None:
         happened += world.counts
     assert happened["ended"] > 1000
     assert min(happened[name] for name in ("preempted", "drafted tokens", "saved", "restored", "failed batches")) > 0
+    assert is_divisible == (happened["put back"] > happened["restored"])
