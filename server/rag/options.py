@@ -1,0 +1,32 @@
+"""How a request wants its answer grounded."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+
+class Mode(StrEnum):
+    """When the documents are searched: `AUTO` leaves out turns that are no question of a person's."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class CitationStyle(StrEnum):
+    """How an answer says where it is from: markers and a list of sources in the text, annotations beside it."""
+
+    INLINE = "inline"
+    ANNOTATIONS = "annotations"
+    BOTH = "both"
+    NONE = "none"
+
+
+class RagOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`collections` None: all of them. `top_k` None: as the server is set."""
+
+    collections: Sequence[str] | None = None
+    top_k: int | None = None
+    mode: Mode = Mode.AUTO
+    citations: CitationStyle = CitationStyle.ANNOTATIONS

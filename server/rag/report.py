@@ -1,0 +1,25 @@
+"""What grounding a turn came to: for the response's `rag` object, and for people who ask why."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from server.rag.prompts import Source
+
+
+class DroppedSource(msgspec.Struct, frozen=True):
+    """A passage that was found and is not in the prompt, or not whole. `number` is that of a source that went."""
+
+    label: str
+    reason: str  # for a person
+    number: int | None = None
+
+
+class RagReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`sources` are those of this turn, new in the prompt; `earlier` those of the turns before that are still in it."""
+
+    queries: Sequence[str] = ()
+    sources: Sequence[Source] = ()
+    earlier: Sequence[Source] = ()
+    dropped: Sequence[DroppedSource] = ()
+    num_tokens: int = 0  # of this turn's sources in the prompt
