@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import TypeGuard
 
 import msgspec
 
+from models.llm.chat_template import ChatMessage, ToolCall
 from models.llm.scored import TokenTrail
-from models.llm.tool_calls import Content
+from models.llm.tool_calls import Content, ToolCallArguments, ToolCallStart
 from models.llm.turn import TurnEnd, TurnEvent
 from server.rag.citations import Citation, MarkerFilter
 from server.rag.prompts import Source
@@ -49,6 +51,30 @@ class Answer:
     def _content(self, markers: MarkerFilter, text: str) -> list[AnswerEvent]:
         tokens = self._trail.take(text, markers.num_held)
         return [Content(text, tokens)] if text else []
+
+
+async def remembered(steps: Steps, remember: Callable[[ChatMessage], None]) -> Steps:
+    """The same events; when the answer is complete, `remember` is called with it as the message it will be."""
+    told: list[TurnEvent] = []
+    async with contextlib.aclosing(steps):
+        async for events in steps:
+            told += events
+            if any(isinstance(event, TurnEnd) for event in events):
+                remember(_message_of(told))
+            yield events
+
+
+def _message_of(events: Sequence[TurnEvent]) -> ChatMessage:
+    calls = [
+        ToolCall(start.id, start.name, "".join(e.text for e in events if _is_of(e, start)))
+        for start in events
+        if isinstance(start, ToolCallStart)
+    ]
+    return ChatMessage("assistant", "".join(e.text for e in events if isinstance(e, Content)), tuple(calls))
+
+
+def _is_of(event: TurnEvent, start: ToolCallStart) -> TypeGuard[ToolCallArguments]:
+    return isinstance(event, ToolCallArguments) and event.index == start.index
 
 
 class Answers:

@@ -13,9 +13,9 @@ from models.llm.language_model import Prompt
 from models.llm.params import SamplingParams
 from models.llm.toolbox import Toolbox
 from server.addressing import Target, target_of
-from server.answer import Answers
-from server.rag.ground import Reader
-from server.rag.prompts import Source
+from server.answer import Answers, remembered
+from server.rag.ground import Grounded, Reader
+from server.rag.options import RagOptions
 from server.services import Services
 from server.shelf import ShelfModel
 
@@ -32,6 +32,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     toolbox: Toolbox | None = None
     form: JsonSchema | JsonObject | None = None
     options: Mapping[str, Any] = {}  # the chat template's own variables
+    rag: RagOptions = RagOptions()
 
     @property
     def tools(self) -> Sequence[Mapping[str, Any]]:
@@ -41,12 +42,13 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 async def answers_to(ask: Ask, services: Services) -> Answers:
     """Started; the caller closes them. Raises whatever prevents an answer.
 
-    A turn of the user's is grounded. What answers a tool's result is not: its question was.
+    A turn of the user's is grounded. What answers a tool's result is not searched for: its question was.
     """
     target = target_of(ask.model, services)
     async with contextlib.AsyncExitStack() as stack:
         model = await stack.enter_async_context(services.shelf.use(target.model))
-        prompt, sources, choices = await _prompt(ask, target, model, services)
+        grounded = await _grounded(ask, target, model, services)
+        prompt = grounded.prompt if grounded else model.language_model.prompt(ask.messages, ask.tools, ask.options)
         constraint = await asyncio.to_thread(model.language_model.constraint, prompt, ask.toolbox, ask.form)
         sampling = SamplingParams(**{"temperature": model.resolved.temperature, **ask.sampling})
         steps = [
@@ -56,32 +58,39 @@ async def answers_to(ask: Ask, services: Services) -> Answers:
                 max_tokens=ask.max_tokens,
                 stop=ask.stop,
                 toolbox=ask.toolbox,
-                choices=choices,
+                choices=grounded.choices if grounded else (),
                 constraint=constraint,
             )
             for index in range(ask.num_answers)
         ]
-        answers = Answers(len(prompt.tokens), sources, steps)
+        if grounded:
+            steps = [remembered(each, grounded.remember) for each in steps]
+        answers = Answers(len(prompt.tokens), grounded.sources if grounded else None, steps)
         await stack.enter_async_context(contextlib.aclosing(answers))
         await answers.start()
         answers.lease = stack.pop_all()
         return answers
 
 
-async def _prompt(
-    ask: Ask, target: Target, model: ShelfModel, services: Services
-) -> tuple[Prompt, Mapping[int, Source] | None, Sequence[str]]:
-    """With the sources in it by number, None if it is not grounded, and the answers allowed: none named, any."""
+async def _grounded(ask: Ask, target: Target, model: ShelfModel, services: Services) -> Grounded | None:
+    """None when the language model is asked alone."""
+    if not target.is_grounded:
+        return None
+    language_model = model.language_model
 
     def render(messages: Sequence[ChatMessage]) -> Prompt:
-        return model.language_model.prompt(messages, ask.tools, ask.options)
+        return language_model.prompt(messages, ask.tools, ask.options)
 
-    if not target.is_grounded or ask.messages[-1].role != "user":
-        return render(ask.messages), None, ()
-    n_ctx, brief = model.language_model.n_ctx, services.brief(model)
-    reader = Reader(render, n_ctx, ask.max_tokens, brief, model.resolved.quotes)
-    prompt, sources, quotes = await services.grounder.ground(ask.messages, target.collections, reader)
-    return prompt, sources, () if ask.toolbox or ask.form else quotes
+    reader = Reader(
+        render,
+        language_model.count_tokens,
+        language_model.n_ctx,
+        ask.max_tokens,
+        services.brief(model),
+        model.resolved.quotes and not ask.toolbox and not ask.form,
+    )
+    options = msgspec.structs.replace(ask.rag, collections=target.collections)
+    return await services.grounder.ground(ask.messages, options, reader, is_question=ask.messages[-1].role == "user")
 
 
 def _own(sampling: SamplingParams, index: int) -> SamplingParams:

@@ -27,6 +27,7 @@ from models.llm.client import EngineClient, open_engine
 from models.memory import default_budget
 from server.indexing import IndexerClient, open_indexer
 from server.rag.ground import Grounder
+from server.rag.memory import TurnMemory
 from server.settings import Settings
 from server.shelf import Shelf, ShelfModel
 from server.supervisor import Supervisor
@@ -44,6 +45,7 @@ class Services:
         collections: list[Collection],
         encoder: Supervisor[EncoderClient],
         indexer: Supervisor[IndexerClient],
+        memory: TurnMemory,
     ) -> None:
         self.settings = settings
         self.shelf = shelf
@@ -52,7 +54,7 @@ class Services:
         self.indexer = indexer
         self.started_at = int(time.time())
         self._retriever: Retriever | None = None
-        self.grounder = Grounder(self.retriever, encoder.current, settings.rag.top_k)
+        self.grounder = Grounder(self.retriever, encoder.current, memory, settings.rag.top_k)
 
     @property
     def engine(self) -> Supervisor[EngineClient]:
@@ -171,7 +173,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await stack.enter_async_context(shelf.running())
         encoder = Supervisor("encoder", prepared_encoder)
         indexer = Supervisor("indexer", prepared_indexer)
-        services = Services(settings, shelf, collections, encoder, indexer)
+        memory = stack.enter_context(TurnMemory(data / "turns.sqlite3", settings.rag.memory))
+        services = Services(settings, shelf, collections, encoder, indexer, memory)
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))
         try:

@@ -53,6 +53,9 @@ class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What a grounded question is given."""
 
     top_k: Annotated[int, Meta(ge=1, le=64, description="passages a question is given")] = 4
+    memory: Annotated[
+        int, Meta(ge=0, description="bytes of disk for the passages that conversations were answered from")
+    ] = 64_000_000
     brief: Annotated[
         Annotated[int, Meta(ge=0)] | None,
         Meta(description="most characters of a passage, from its best sentence on; 0: whole; unset: the model's"),

@@ -81,6 +81,10 @@ class LanguageModel:
         end = "" if not segments or segments[-1].is_content else segments[-1].text
         return Prompt(self._tokenize(segments), self._syntax.starts_in_reasoning(end))
 
+    def count_tokens(self, text: str) -> int:
+        """Of a text that stands among others."""
+        return len(self._vocabulary.tokenize(text, parse_special=False))
+
     def piece(self, token: int) -> str:
         """A token as text, control tokens by name; "" for none."""
         return self._vocabulary.piece(token, special=True).decode(errors="replace") if token >= 0 else ""

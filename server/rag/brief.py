@@ -14,6 +14,7 @@ _MIN_SENTENCE = 12  # characters; less than that is a list number or an abbrevia
 # A line break inside a paragraph: after a line that was full, before one that begins no item, row, heading or fence.
 _WRAP = re.compile(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)(?![-*+] |\d+[.)] |[|#>]|```)")
 _WORD = re.compile(r"[^\W\d_]{2}")
+_WORDS = re.compile(r"\w{2,}")
 _FULL_LINE = 60  # characters
 
 
@@ -54,6 +55,18 @@ def cut(text: str, start: int, limit: int) -> str:
         return rest
     ends = [at for at in sentence_starts(rest) if 0 < at <= limit]
     return rest[: ends[-1] if ends else rest.rfind(" ", 0, limit) + 1 or limit].rstrip()
+
+
+def best_sentences(question: str, text: str, limit: int) -> str:
+    """At most `limit` characters of a text, from the sentence on that has most of the question's words."""
+    wanted = set(_WORDS.findall(question.lower()))
+    text = unwrap(text)
+
+    def num_wanted(span: tuple[int, int]) -> int:
+        return len(wanted & set(_WORDS.findall(text[slice(*span)].lower())))
+
+    start, _ = max(_spans(text), key=num_wanted, default=(0, 0))
+    return cut(text, start, limit)
 
 
 async def briefs(

@@ -1,49 +1,75 @@
-"""A conversation to a grounded prompt: search, shape the passages, put them before the question, fit the context."""
+"""A conversation to a grounded prompt: recall its turns, search, shape what is new, fit the context, remember."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from index.retriever import Retriever
 from index.types import Passage
 from models.encoder.client import EncoderClient
-from models.errors import ContextLengthExceeded
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
 from server.rag.brief import briefs
-from server.rag.prompts import SYSTEM, Source, user_turn
+from server.rag.context import Context, Render, fit
+from server.rag.memory import TurnMemory
+from server.rag.neighbours import merged
+from server.rag.options import RagOptions
+from server.rag.prompts import NO_ANSWER, Source
 from server.rag.quotes import quotes
+from server.rag.report import RagReport
+from server.rag.turns import Turn, key_after, keys_of, last_number, names_of, recalled
 
 _FLOOR = 0.25  # cosine; below it no sentence of a passage has to do with the question
 _ANSWER_TOKENS = 256  # room for an answer whose length the client leaves open
-
-
-Render = Callable[[Sequence[ChatMessage]], Prompt]
-
-
-class Grounded(NamedTuple):
-    """The sources in the prompt by number, and the answers allowed to a model that quotes: none named, any."""
-
-    prompt: Prompt
-    sources: dict[int, Source]
-    choices: Sequence[str]
 
 
 class Reader(NamedTuple):
     """The model that reads the passages, as far as grounding needs to know it."""
 
     render: Render
+    count: Callable[[str], int]  # tokens of a text
     n_ctx: int  # tokens
     max_tokens: int | None  # of the answer
     brief: int  # most characters of a passage, from its best sentence on; 0: all
     quotes_only: bool
 
+    @property
+    def room(self) -> int:
+        """Tokens for the prompt."""
+        return self.n_ctx - min(self.max_tokens or _ANSWER_TOKENS, self.n_ctx // 2)
+
+
+class Grounded(NamedTuple):
+    """The sources in the prompt by number, and the answers allowed to a model that quotes: none named, any."""
+
+    prompt: Prompt
+    sources: Mapping[int, Source]
+    choices: Sequence[str]
+    report: RagReport
+    remember: Callable[[ChatMessage], None]  # to be called with each reply that is complete
+
+
+class _Found(NamedTuple):
+    """Sources that are new to the conversation, best first, and those found again in it."""
+
+    fresh: list[Source]
+    again: list[Source]
+
 
 class Grounder:
     """`retriever` and `encoder` give what runs now, or raise `ProcessUnavailable`."""
 
-    def __init__(self, retriever: Callable[[], Retriever], encoder: Callable[[], EncoderClient], top_k: int) -> None:
+    def __init__(
+        self,
+        retriever: Callable[[], Retriever],
+        encoder: Callable[[], EncoderClient],
+        memory: TurnMemory,
+        top_k: int,
+    ) -> None:
         self._retriever = retriever
         self._encoder = encoder
+        self._memory = memory
         self._top_k = top_k
 
     async def search(self, question: str, collections: Sequence[str] | None, k: int) -> list[Passage]:
@@ -51,46 +77,94 @@ class Grounder:
         return await self._retriever().search(question, self._encoder(), k, collections)
 
     async def ground(
-        self,
-        messages: Sequence[ChatMessage],
-        collections: Sequence[str] | None,
-        reader: Reader,
+        self, messages: Sequence[ChatMessage], options: RagOptions, reader: Reader, *, is_question: bool
     ) -> Grounded:
-        """The last message, the user's, with passages before it, rendered for the model that is to read it.
+        """The conversation with the passages that its turns brought, and new ones before the last message if it is a
+        question, rendered for the model that is to read it.
 
         Raises what `search` does, `ContextLengthExceeded` when the conversation is too long without any passage, and
         `TemplateError`.
         """
-        question = messages[-1].content
-        passages = await self.search(question, collections, self._top_k) if question.strip() else []
-        sources = await self._sources(question, passages, reader.brief)
-        return _fit(messages, sources, reader)
+        scope = "\n".join(sorted(options.collections)) if options.collections is not None else "*"
+        keys = keys_of(messages, scope)
+        context = await self._recall(messages, keys)
+        found = _Found([], [])
+        if is_question:
+            found = await self._find(messages, options, reader, context)
+            turn = Turn(sources=tuple(found.fresh), found_nothing=not (found.fresh or found.again))
+            context = context._replace(turns={**context.turns, len(messages) - 1: turn}, new=len(messages) - 1)
+        fitted = fit(context, reader.render, reader.count, reader.room, reader.n_ctx)
+        remember = self._remembering(fitted.context, keys)
+        sources = fitted.context.sources
+        at_hand = [*fitted.context.fresh, *(source for source in found.again if source.number in sources)]
+        return Grounded(
+            fitted.prompt,
+            sources,
+            _choices(at_hand) if is_question and reader.quotes_only else (),
+            RagReport(
+                queries=[messages[-1].content] if is_question else [],
+                sources=fitted.context.fresh,
+                earlier=fitted.context.earlier,
+                dropped=fitted.dropped,
+            ),
+            remember,
+        )
 
-    async def _sources(self, question: str, passages: list[Passage], brief: int) -> list[Source]:
+    async def _recall(self, messages: Sequence[ChatMessage], keys: Sequence[bytes]) -> Context:
+        names = [name for _, names in names_of(messages, keys) for name in names]
+        turns = recalled(messages, keys, await self._memory.recall(names)) if names else {}
+        hidden = turns[max(turns)].hidden if turns else frozenset[int]()
+        return Context(messages, turns, hidden=hidden)
+
+    def _remembering(self, context: Context, keys: Sequence[bytes]) -> Callable[[ChatMessage], None]:
+        """Remembers the new turn at once, by its question, and by each reply to it."""
+        if context.new is None:
+            return lambda _: None
+        turn = msgspec.structs.replace(context.turns[context.new], hidden=context.hidden)
+        self._memory.remember(keys[-1], turn)
+        return lambda reply: self._memory.remember(key_after(keys[-1], reply), turn)
+
+    async def _find(
+        self, messages: Sequence[ChatMessage], options: RagOptions, reader: Reader, context: Context
+    ) -> _Found:
+        question = messages[-1].content
+        if not question.strip():
+            return _Found([], [])
+        top_k = options.top_k or self._top_k
+        passages = merged(await self.search(question, options.collections, top_k))
+        shaped = await self._shaped(question, passages, reader.brief)
+        return _sorted_out(shaped, context)
+
+    async def _shaped(self, question: str, passages: list[Passage], brief: int) -> list[tuple[Passage, str]]:
+        """With the text the model is given of each, best first."""
         if not brief or not passages:
-            return [Source(number, passage, passage.shown) for number, passage in enumerate(passages, 1)]
+            return [(passage, passage.shown) for passage in passages]
         shaped = await briefs(question, [p.shown for p in passages], brief, self._encoder().embed_queries)
         told = [(p, text, likeness) for p, (text, likeness) in zip(passages, shaped, strict=True) if likeness >= _FLOOR]
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
         told.sort(key=lambda each: -(each[0].score + each[2]))
-        return [Source(number, passage, text) for number, (passage, text, _) in enumerate(told, 1)]
+        return [(passage, text) for passage, text, _ in told]
 
 
-def _fit(messages: Sequence[ChatMessage], sources: list[Source], reader: Reader) -> Grounded:
-    """Drops the weakest passages until prompt and answer fit; a user's turn is never dropped."""
-    room = reader.n_ctx - min(reader.max_tokens or _ANSWER_TOKENS, reader.n_ctx // 2)
-    for count in range(len(sources), -1, -1):
-        kept = sources[:count]
-        prompt = reader.render(_with_sources(messages, kept))
-        size = len(prompt.tokens)
-        if size <= room or (not kept and size < reader.n_ctx):
-            choices = quotes(kept) if kept and reader.quotes_only else ()
-            return Grounded(prompt, {source.number: source for source in kept}, choices)
-    raise ContextLengthExceeded(size, reader.n_ctx)
+def _sorted_out(shaped: Sequence[tuple[Passage, str]], context: Context) -> _Found:
+    """What the conversation has already is not said twice; numbers go on from those it ever had."""
+    present = context.sources.values()
+    number = last_number(context.messages, context.turns)
+    fresh: list[Source] = []
+    again: list[Source] = []
+    for passage, text in shaped:
+        if known := next((source for source in present if _says(source, passage, text)), None):
+            again.append(known)
+        else:
+            number += 1
+            fresh.append(Source(number, passage, text))
+    return _Found(fresh, again)
 
 
-def _with_sources(messages: Sequence[ChatMessage], sources: Sequence[Source]) -> list[ChatMessage]:
-    """The static instruction first, unless the client has its own; the sources in the turn they belong to."""
-    has_system = any(message.role == "system" for message in messages)
-    turn = ChatMessage("user", user_turn(messages[-1].content, sources))
-    return [*([] if has_system else [ChatMessage("system", SYSTEM)]), *messages[:-1], turn]
+def _says(source: Source, passage: Passage, text: str) -> bool:
+    other = source.passage
+    return (other.collection, other.path) == (passage.collection, passage.path) and text in source.text
+
+
+def _choices(sources: Sequence[Source]) -> Sequence[str]:
+    return quotes(sources) if sources else [NO_ANSWER]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from index.types import Passage
+from models.llm.chat_template import ChatMessage
 
 SYSTEM = (
     "Answer the question using only the sources. Cite each source you use as [n]. "
@@ -33,7 +34,20 @@ class Source(msgspec.Struct, frozen=True):
         return " › ".join((f"{self.passage.collection}/{self.passage.path}", *self.passage.whereabouts))
 
 
-def user_turn(question: str, sources: Sequence[Source]) -> str:
-    """The sources in front of the question they belong to."""
-    blocks = [f"[{source.number}] {source.label}\n{source.text}" for source in sources] or [NOTHING_FOUND]
+def told(source: Source) -> str:
+    """A source as it stands before the question."""
+    return f"[{source.number}] {source.label}\n{source.text}"
+
+
+def user_turn(question: str, sources: Sequence[Source], *, found_nothing: bool = False) -> str:
+    """The sources in front of the question they belong to. Without any, the question is about what came before."""
+    blocks = [told(source) for source in sources] or ([NOTHING_FOUND] if found_nothing else [])
     return "\n\n".join([*blocks, f"Question: {question}"])
+
+
+def system_message(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The instruction first; behind the client's own words, if it has any: who uses sources must know how to cite."""
+    first = messages[0] if messages and messages[0].role == "system" else None
+    if first is None:
+        return [ChatMessage("system", SYSTEM), *messages]
+    return [ChatMessage("system", f"{first.content}\n\n{SYSTEM}"), *messages[1:]]

@@ -1,0 +1,43 @@
+"""Passages that lie side by side in one section, told as one."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+
+from index.types import Passage
+
+
+def merged(passages: Sequence[Passage]) -> list[Passage]:
+    """In the order of the best of each. A merged passage is known by its best part: chunk, score."""
+    groups: list[list[Passage]] = []
+    for passage in sorted(passages, key=lambda p: (p.document_id, p.line_from, p.chunk_id)):
+        if groups and _goes_on(groups[-1][-1], passage):
+            groups[-1].append(passage)
+        else:
+            groups.append([passage])
+    rank = {passage.chunk_id: at for at, passage in enumerate(passages)}
+    groups.sort(key=lambda group: min(rank[each.chunk_id] for each in group))
+    return [_one(group, min(group, key=lambda each: rank[each.chunk_id])) for group in groups]
+
+
+def _goes_on(first: Passage, second: Passage) -> bool:
+    """At most an empty line lies between them. A table's parts are told apart: each has its header."""
+    return (
+        (first.document_id, first.heading) == (second.document_id, second.heading)
+        and first.place == second.place
+        and not first.lead
+        and not second.lead
+        and first.chunk_id < second.chunk_id
+        and 0 <= second.line_from - first.line_to <= 2
+    )
+
+
+def _one(group: Sequence[Passage], best: Passage) -> Passage:
+    if len(group) == 1:
+        return best
+    text = group[0].text
+    for before, after in pairwise(group):
+        gap = after.line_from - before.line_to
+        text += ("\n" * gap or " ") + after.text
+    return msgspec.structs.replace(best, text=text, line_from=group[0].line_from, line_to=group[-1].line_to)

@@ -1,0 +1,141 @@
+"""Conversations with a made-up index and model: what tests and scripts/prove/conversations.py drive."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import cast
+
+from index.retriever import Retriever
+from index.types import Passage
+from models.encoder.client import EncoderClient
+from models.errors import ContextLengthExceeded
+from models.llm.chat_template import ChatMessage
+from models.llm.language_model import Prompt
+from server.rag.ground import Grounded, Grounder, Reader
+from server.rag.memory import TurnMemory
+from server.rag.options import RagOptions
+from server.rag.prompts import NOTHING_FOUND, SYSTEM
+
+_WORDS = [f"word{i}" for i in range(40)]
+
+
+def render(messages: Sequence[ChatMessage]) -> Prompt:
+    """A token is a character."""
+    return Prompt([ord(c) for m in messages for c in f"<{m.role}>{m.content}</{m.role}>"] + [ord(">")])
+
+
+def passage(number: int, size: int) -> Passage:
+    text = f"Passage {number} " + "says so. " * size
+    return Passage(number, number // 3, "notes", f"{number // 3}.md", (), text.strip(), 10 * number, 10 * number, 0.5)
+
+
+class Index:
+    """Finds passages by a number in the question; nothing for others. Stands for the retriever."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = sizes
+
+    async def search(self, question: str, *_: object) -> list[Passage]:
+        found = [int(word) for word in question.split() if word.isdecimal()]
+        return [passage(number, self._sizes[number]) for number in found]
+
+
+class Conversation:
+    """One client's, and what has to hold of every prompt."""
+
+    def __init__(
+        self, grounder: Grounder, random: Random, n_ctx: int, counts: Counter[str], *, is_forgotten: bool
+    ) -> None:
+        self._grounder = grounder
+        self._random = random
+        self._reader = Reader(render, len, n_ctx, 20, 0, quotes_only=False)
+        self._counts = counts
+        self._is_forgotten = is_forgotten  # as soon as there is more to remember
+        self.messages: list[ChatMessage] = []
+        self._before: tuple[list[ChatMessage], Grounded] | None = None  # the last request
+
+    async def ask(self, question: str) -> None:
+        """Asks, checks, and takes in a reply; a conversation too long for any prompt begins anew."""
+        self.messages.append(ChatMessage("user", question))
+        try:
+            grounded = await self._grounder.ground(self.messages, RagOptions(), self._reader, is_question=True)
+        except ContextLengthExceeded:
+            bare = [ChatMessage("system", SYSTEM), *self.messages]
+            assert len(render(bare).tokens) + len("Question: ") * len(bare) + 100 >= self._reader.n_ctx
+            self._counts["too long"] += 1
+            self.messages, self._before = [], None
+            return
+        self._check(grounded)
+        self._before = list(self.messages), grounded
+        reply = ChatMessage("assistant", f"So it is{''.join(f' [{number}]' for number in grounded.sources)}.")
+        grounded.remember(reply)
+        self.messages.append(reply)
+
+    def _check(self, grounded: Grounded) -> None:
+        text = "".join(map(chr, grounded.prompt.tokens))
+        assert len(grounded.prompt.tokens) < self._reader.n_ctx
+        at = -1
+        for message in self.messages:
+            at = text.index(message.content, at + 1)  # every turn is there, and in order
+        self._counts["turns"] += 1
+        for number, source in grounded.sources.items():
+            assert text.count(f"[{number}] {source.label}\n{source.text}") == 1
+        assert len({source.text for source in grounded.sources.values()}) == len(grounded.sources)
+        self._counts["dropped"] += len(grounded.report.dropped)
+        if not grounded.report.sources and not grounded.report.earlier and not grounded.report.dropped:
+            assert NOTHING_FOUND in text
+        self._compare(grounded)
+
+    def _compare(self, grounded: Grounded) -> None:
+        """With the request before, if this one goes on from it."""
+        if self._before is None or self.messages[: len(self._before[0])] != self._before[0]:
+            return
+        before = self._before[1]
+        for number, source in grounded.sources.items():
+            assert before.sources.get(number, source) == source, "a number means one passage for the whole conversation"
+        if self._is_forgotten:
+            self._counts["forgotten"] += not before.sources.keys() <= grounded.sources.keys()
+        elif before.sources.keys() <= grounded.sources.keys():
+            shared = before.prompt.tokens[:-1]
+            assert grounded.prompt.tokens[: len(shared)] == shared, "what was said stays as it was, token by token"
+            self._counts["continued"] += 1
+        else:
+            self._counts["earlier passages gave way"] += 1
+
+    def change(self) -> None:
+        """The client edits a message, or goes back to one."""
+        if self.messages:
+            at = self._random.randrange(0, len(self.messages), 2)
+            self.messages = self.messages[:at]
+            self._counts["branched"] += 1
+
+
+async def converse(folder: Path, random: Random, num_conversations: int) -> Counter[str]:
+    counts = Counter[str]()
+    for number in range(num_conversations):
+        index = Index([random.randint(1, 60) for _ in range(40)])
+        is_forgotten = random.random() < 0.2
+        memory_bytes = 2000 if is_forgotten else 1_000_000
+        with TurnMemory(folder / f"{number}.sqlite3", memory_bytes) as memory:
+
+            def grounder(memory: TurnMemory = memory, index: Index = index) -> Grounder:
+                return Grounder(lambda: cast(Retriever, index), lambda: cast(EncoderClient, None), memory, 4)
+
+            n_ctx = random.choice([900, 2000, 5000])
+            conversation = Conversation(grounder(), random, n_ctx, counts, is_forgotten=is_forgotten)
+            for _ in range(random.randint(1, 12)):
+                if random.random() < 0.1:
+                    conversation.change()
+                await conversation.ask(question(random))
+    return counts
+
+
+def question(random: Random) -> str:
+    numbers = random.sample(range(40), random.choice([0, 1, 2, 4]))
+    return " ".join([*random.choices(_WORDS, k=random.randint(1, 12)), *map(str, numbers), f"{random.random()}?"])
+
+
+def run(folder: Path, seed: int, num_conversations: int) -> Counter[str]:
+    return asyncio.run(converse(folder, Random(seed), num_conversations))
