@@ -229,13 +229,10 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             gaps = await interleaved(measure_gaps, contenders, options.rounds)
             for field, what in enumerate(("p95 between tokens", "longest between tokens", "prompt's first token")):
                 report(f"{name}: {what}, s", {n: statistics.median(g[field] for g in each) for n, each in gaps.items()})
-        with busy_neighbour():
-            for streams in (1, 8) if options.only in "beside a busy process" else ():
-                runs = await interleaved(functools.partial(bench.decode, streams=streams), contenders, options.rounds)
-                report(
-                    f"decode {streams} streams beside a busy process, tokens/s",
-                    {each: statistics.median(values) for each, values in runs.items()},
-                )
+        if options.only in (name := "decode 1 stream beside a busy process, tokens/s"):
+            with busy_neighbour():
+                runs = await interleaved(functools.partial(bench.decode, streams=1), contenders, options.rounds)
+            report(name, {each: statistics.median(values) for each, values in runs.items()})
     for name, seconds in (await disk_cache(options.model, params, banned, bench)).items():
         report(name, {"cloister": seconds})
     return results

@@ -51,10 +51,10 @@ class Grounded(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Sources that are new to the conversation, best first, and those found again in it."""
+    """All that is relevant, best first, with the text that is of interest now; `fresh` is new to the conversation."""
 
+    relevant: list[Source]
     fresh: list[Source]
-    again: list[Source]
 
 
 class Grounder:
@@ -91,16 +91,16 @@ class Grounder:
         found = _Found([], [])
         if is_question:
             found = await self._find(messages, options, reader, context)
-            turn = Turn(sources=tuple(found.fresh), found_nothing=not (found.fresh or found.again))
+            turn = Turn(sources=tuple(found.fresh), found_nothing=not found.relevant)
             context = context._replace(turns={**context.turns, len(messages) - 1: turn}, new=len(messages) - 1)
         fitted = fit(context, reader.render, reader.count, reader.room, reader.n_ctx)
         remember = self._remembering(fitted.context, keys)
         sources = fitted.context.sources
-        at_hand = [*fitted.context.fresh, *(source for source in found.again if source.number in sources)]
+        at_hand = [source for source in found.relevant if source.number in sources]
         return Grounded(
             fitted.prompt,
             sources,
-            _choices(at_hand) if is_question and reader.quotes_only else (),
+            _choices(at_hand, fitted.context.fresh) if is_question and reader.quotes_only else (),
             RagReport(
                 queries=[messages[-1].content] if is_question else [],
                 sources=fitted.context.fresh,
@@ -150,15 +150,15 @@ def _sorted_out(shaped: Sequence[tuple[Passage, str]], context: Context) -> _Fou
     """What the conversation has already is not said twice; numbers go on from those it ever had."""
     present = context.sources.values()
     number = last_number(context.messages, context.turns)
+    relevant: list[Source] = []
     fresh: list[Source] = []
-    again: list[Source] = []
     for passage, text in shaped:
-        if known := next((source for source in present if _says(source, passage, text)), None):
-            again.append(known)
-        else:
+        known = next((source.number for source in present if _says(source, passage, text)), None)
+        if known is None:
             number += 1
             fresh.append(Source(number, passage, text))
-    return _Found(fresh, again)
+        relevant.append(Source(known or number, passage, text))
+    return _Found(relevant, fresh)
 
 
 def _says(source: Source, passage: Passage, text: str) -> bool:
@@ -166,5 +166,9 @@ def _says(source: Source, passage: Passage, text: str) -> bool:
     return (other.collection, other.path) == (passage.collection, passage.path) and text in source.text
 
 
-def _choices(sources: Sequence[Source]) -> Sequence[str]:
-    return quotes(sources) if sources else [NO_ANSWER]
+def _choices(relevant: Sequence[Source], fresh: Sequence[Source]) -> Sequence[str]:
+    """Small models look at what the turn brings. What was said before is chosen for them, if it is what fits best."""
+    numbers = {source.number for source in fresh}
+    if relevant and relevant[0].number not in numbers:
+        return quotes(relevant[:1]) or [NO_ANSWER]
+    return [*quotes(source for source in relevant if source.number in numbers), NO_ANSWER]

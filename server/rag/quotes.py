@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from server.rag.brief import sentences
-from server.rag.prompts import NO_ANSWER, Source
+from server.rag.prompts import Source
 
 
 def quotes(sources: Iterable[Source]) -> list[str]:
-    """Every sentence of every source with its marker, and the sentence that says that none answers."""
-    return [*(f"{sentence} [{s.number}]" for s in sources for sentence in sentences(s.text)), NO_ANSWER]
+    """Every sentence of every source with its marker."""
+    return [f"{sentence} [{source.number}]" for source in sources for sentence in sentences(source.text)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from index.types import Passage, Place, Vectors
 from server.rag.brief import briefs, cut, sentence_starts, sentences, unwrap
 from server.rag.citations import Citation, MarkerFilter
-from server.rag.prompts import NO_ANSWER, Source, user_turn
+from server.rag.prompts import Source, user_turn
 from server.rag.quotes import quotes
 
 
@@ -123,9 +123,9 @@ def test_a_brief_begins_at_the_sentence_most_like_the_question() -> None:
     assert shaped[0][1] > 0.9 > shaped[1][1] > shaped[2][1] == -1
 
 
-def test_quotes_are_every_sentence_with_its_marker_and_the_refusal() -> None:
+def test_quotes_are_every_sentence_with_its_marker() -> None:
     allowed = quotes([source(1, "One thing is so. Another is not."), source(2, "A third.")])
-    assert allowed == ["One thing is so. [1]", "Another is not. [1]", "A third. [2]", NO_ANSWER]
+    assert allowed == ["One thing is so. [1]", "Another is not. [1]", "A third. [2]"]
 
 
 def test_sources_stand_before_the_question_in_layout_one() -> None:
