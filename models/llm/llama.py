@@ -27,6 +27,7 @@ from models.llm.prefix_cache import Copy, Operation, Remove
 from models.llm.prefixes import State
 from models.llm.scheduler import Chunk, Limits, Step
 from models.llm.sequence import Sequence
+from models.llm.step_cost import GPU_COST
 from models.threads import num_physical_cores
 
 _PENALTY_WINDOW = 64  # tokens, llama.cpp's own default
@@ -178,7 +179,7 @@ class LlamaRunner:
             return Limits(*few, params.n_batch, 4 * n_ctx, n_ctx, is_divisible=False)
         limits = Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
         if C.llama_supports_gpu_offload() and params.n_gpu_layers:  # a GPU checks guesses almost for nothing
-            return limits._replace(guess_price=0.1, guess_price_beside=0.1)
+            return limits._replace(step_cost=GPU_COST)
         return limits
 
     def _open_context(self, path: Path, params: EngineParams) -> Any:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from models.llm.prefix_cache import CheckpointCache, Lease, Operation, PrefixCache, Remove, Resting
 from models.llm.sequence import FinishReason, Sequence
+from models.llm.step_cost import CPU_COST, Stakes, StepCost
 
 _SHARED_PREFILL = (
     32  # tokens; a prompt waits for one that is being computed if they share this much more than is cached
@@ -25,8 +26,7 @@ class Limits(NamedTuple):
     n_cells: int  # tokens whose keys and values fit in memory, all sequences and prefixes together
     n_ctx: int  # tokens of one sequence, prompt and answer; at most n_cells, or half of it when not divisible
     is_divisible: bool = True  # whether the model's memory can be cut at any token
-    guess_price: float = 0.4  # what checking a guess costs, in tokens of an answer that is alone in the batch
-    guess_price_beside: float = 0.6  # and of one that is not
+    step_cost: StepCost = CPU_COST
 
     @property
     def num_sequences(self) -> int:
@@ -59,14 +59,15 @@ class Step(NamedTuple):
 
 
 class _Plan:
-    """A step in the making. `rows`: what is left of the batch; `prefill`: what of that may go to prompts."""
+    """A step in the making. `rows`: what is left of the batch; `prefill`: what of that may go to prompts; `stakes`: of
+    the answers that go on in it."""
 
-    def __init__(self, rows: int, prefill: int, guess_price: float) -> None:
+    def __init__(self, rows: int, prefill: int, stakes: Stakes) -> None:
         self.chunks: list[Chunk] = []
         self.num_cells = 0  # that the chunks will fill
         self.rows = rows
         self.prefill = prefill
-        self.guess_price = guess_price
+        self.stakes = stakes
 
     def take(self, chunk: Chunk) -> None:
         """A place for each running sequence's next token is set aside before; its draft is not."""
@@ -148,8 +149,8 @@ class Scheduler:
         num_decoding = sum(sequence.num_missing == 1 for sequence in self._running)
         rows = self._limits.n_batch - num_decoding
         prefill = min(rows, beside) if num_decoding and beside is not None else rows
-        is_alone = num_decoding == 1
-        plan = _Plan(rows, prefill, self._limits.guess_price if is_alone else self._limits.guess_price_beside)
+        num_answers = max(num_decoding, 1)
+        plan = _Plan(rows, prefill, Stakes(num_answers, num_answers, self._limits.step_cost))
         for sequence in list(self._running):
             if sequence in self._running and (room := self._make_room(sequence, plan)):
                 plan.take(self._chunk(sequence, plan, room))
@@ -250,8 +251,9 @@ class Scheduler:
             size = max(min(missing, plan.prefill, room, upto), 0)
             return Chunk(sequence, start, sequence.tokens[start : start + size], 0, size == missing)
         to_generate = min(sequence.max_tokens - sequence.num_generated, self._limits.n_ctx - len(sequence.tokens))
-        draft = sequence.draft(min(plan.rows, room - 1, to_generate - 1), plan.guess_price)
-        return Chunk(sequence, start, [sequence.tokens[-1], *draft], len(draft), True)
+        tokens, expected = sequence.draft(min(plan.rows, room - 1, to_generate - 1), plan.stakes)
+        plan.stakes = plan.stakes.with_draft(len(tokens), expected)
+        return Chunk(sequence, start, [sequence.tokens[-1], *tokens], len(tokens), True)
 
     def _admit(self, planned: int) -> Sequence | None:
         """Takes the next of the queue into service."""
@@ -312,7 +314,6 @@ class Scheduler:
     def _take(self, chunk: Chunk, tokens: list[int]) -> Progress:
         sequence, num_accepted = chunk.sequence, len(tokens) - 1
         assert sequence.lease is not None
-        sequence.learn(chunk.num_draft, num_accepted)
         if num_accepted < chunk.num_draft:
             sequence.num_computed -= chunk.num_draft - num_accepted
             self._cache.operations.append(Remove(sequence.lease.slot, sequence.num_computed))

@@ -4,9 +4,10 @@ from collections.abc import Collection
 from enum import IntEnum, StrEnum
 from typing import Protocol
 
-from models.llm.draft import PromptLookup
+from models.llm.draft import NONE, Draft, PromptLookup
 from models.llm.params import SamplingParams
 from models.llm.prefix_cache import Lease
+from models.llm.step_cost import Stakes
 
 
 class Constraint(Protocol):
@@ -62,7 +63,6 @@ class Sequence:
         self.lease: Lease | None = None
         self.finish_reason: FinishReason | None = None
         self._lookup = PromptLookup(self.tokens) if drafts else None
-        self._is_guess = False  # the last draft
 
     @property
     def num_missing(self) -> int:
@@ -73,23 +73,14 @@ class Sequence:
     def num_generated(self) -> int:
         return len(self.tokens) - self.num_prompt
 
-    def draft(self, limit: int, price: float) -> list[int]:
-        """At most `limit` tokens that may come next: what the constraint leaves no choice about, else a lookup.
-
-        `price`: what checking a guess costs, in tokens.
-        """
+    def draft(self, limit: int, stakes: Stakes) -> Draft:
+        """At most `limit` tokens that may come next: what the constraint leaves no choice about, else a lookup."""
         if limit <= 0:
-            return []
+            return NONE
         forced = None if self.constraint is None else self.constraint.forced(self.tokens[self.num_prompt :], limit)
-        self._is_guess = forced is None
         if forced is not None:
-            return forced
-        return self._lookup.propose(limit, price) if self._lookup else []
-
-    def learn(self, num_proposed: int, num_accepted: int) -> None:
-        """How a draft fared."""
-        if num_proposed and self._lookup and self._is_guess:
-            self._lookup.learn(num_proposed, num_accepted)
+            return Draft(forced, len(forced))
+        return self._lookup.propose(limit, stakes) if self._lookup else NONE
 
     def allowed(self, accepted: list[int]) -> Collection[int] | None:
         """Tokens that may come after those generated and these; None: all of them."""

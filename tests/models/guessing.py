@@ -15,6 +15,9 @@ from models.llm.messages import Generate, TokenLogprobs
 from models.llm.pace import Pace
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.scheduler import Chunk, Scheduler
+from models.llm.step_cost import StepCost
+
+FREE = StepCost((1.0,), 1, 0.0)  # every guess is worth its place
 
 FALSE_ALARM = 1e-6  # how often the statistic may find a difference where there is none
 NUM_TOKENS = 4  # of an answer
@@ -47,7 +50,7 @@ def ambiguous_prompt(sentence: str) -> list[int]:
 def opened(runner: type[LlamaRunner], *, guesses: bool) -> Iterator[Engine]:
     """Guesses are free, so there are many."""
     with runner(_BUILTIN, _PARAMS) as opened:
-        limits = opened.limits._replace(guess_price=0.0, guess_price_beside=0.0)
+        limits = opened.limits._replace(step_cost=FREE)
         scheduler = Scheduler(limits, opened.end_tokens)
         yield Engine(scheduler, opened, min(opened.end_tokens), pace=Pace(64), prompt_lookup=guesses)
 
