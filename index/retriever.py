@@ -49,6 +49,7 @@ class Retriever:
         self._dimension = dimension
         self._reranker = reranker
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="retriever")
+        self._dense_thread = ThreadPoolExecutor(1, thread_name_prefix="dense")  # beside the words; touches no SQLite
         self._db: apsw.Connection | None = None
         self._vectors = VectorIndex(dimension)
         self._lexical = LexicalSearch(data)
@@ -91,9 +92,12 @@ class Retriever:
         """More than `k`, so that there is a choice."""
         self._catch_up()
         num_candidates = max(_CANDIDATES, 2 * k)
-        dense = self.search_dense(vector, num_candidates, scope)
         filtered = None if self._is_everything(scope) else scope
-        words = self._lexical.search(self._connection(), question, num_candidates, filtered)
+        nearest = self._dense_thread.submit(self._vectors.search, vector, num_candidates, filtered)
+        try:
+            words = self._lexical.search(self._connection(), question, num_candidates, filtered)
+        finally:  # nothing may change the vectors while they are searched
+            dense = nearest.result()
         best = fuse(dense, words)[: max(_SPARE * k, _RERANKED if self._reranker else 0)]
         cosines = dict(dense)
         passages = self._passages([id for id, _ in best])
@@ -192,6 +196,7 @@ class Retriever:
     def close(self) -> None:
         self._thread.submit(self._close_connection).result()
         self._thread.shutdown()
+        self._dense_thread.shutdown()
 
     def _close_connection(self) -> None:
         self._vectors.close()

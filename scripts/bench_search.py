@@ -41,6 +41,7 @@ _NUM_QUERIES = 100
 _SMALL_SHARE = 10  # every tenth document is in the small collection
 _WORDS = 50  # a chunk
 _QUESTION_WORDS = 5
+_NUM_COMMON = 100  # words
 
 
 class Questions(NamedTuple):
@@ -88,6 +89,7 @@ class Language:
         lengths = self._random.integers(1, 5, size=60_000)
         words = ["".join(syllables[i] for i in row[:n]) for row, n in zip(picks, lengths, strict=True)]
         self._vocabulary = np.array(words, object)
+        self._common = frozenset(words[:_NUM_COMMON])
         weights = 1 / (np.arange(len(words)) + 2.7)
         self._bounds = np.cumsum(weights / weights.sum())
 
@@ -96,7 +98,9 @@ class Language:
         return [" ".join(row) for row in self._vocabulary[at]]
 
     def question(self, text: str) -> str:
-        return " ".join(self._random.choice(text.split(), _QUESTION_WORDS, replace=False))
+        """Of a text's words but the commonest, which are two fifths of it: function words are no part of a query."""
+        words = [word for word in text.split() if word not in self._common]
+        return " ".join(self._random.choice(words, _QUESTION_WORDS, replace=False))
 
 
 def build(folder: Path, count: int) -> None:

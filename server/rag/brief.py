@@ -3,10 +3,11 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from index.types import Vectors
+from index.types import Passage, Vectors
 
 # After a full stop, question or exclamation mark (and a closing quote or bracket) before a new beginning; at line ends.
 _BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9`*À-ÞА-Я])|\n+")
@@ -15,6 +16,7 @@ _MIN_SENTENCE = 12  # characters; less than that is a list number or an abbrevia
 _WRAP = re.compile(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)(?![-*+] |\d+[.)] |[|#>]|```)")
 _WORD = re.compile(r"[^\W\d_]{2}")
 _WORDS = re.compile(r"\w{2,}")
+_PROSE = {".md", ".markdown", ".mdown", ".txt", ".text", ".rst", ".eml", ".mbox"}
 _FULL_LINE = 60  # characters
 
 
@@ -26,6 +28,12 @@ def unwrap(text: str) -> str:
         return " " if wrap.start() - line_start >= _FULL_LINE else wrap[0]
 
     return _WRAP.sub(joined, text)
+
+
+def readable(passage: Passage) -> str:
+    """A passage's text as a model reads it: prose without the line breaks that an editor put in."""
+    is_prose = PurePosixPath(passage.path).suffix.lower() in _PROSE and "```" not in passage.text
+    return unwrap(passage.shown) if is_prose else passage.shown
 
 
 def sentence_starts(text: str) -> list[int]:
@@ -77,7 +85,6 @@ async def briefs(
 
     `embed` gives unit vectors; it is called once, with the question first.
     """
-    texts = [unwrap(text) for text in texts]
     bounds = [(i, start, end) for i, text in enumerate(texts) for start, end in _spans(text)]
     vectors = await embed([question, *(texts[i][start:end] for i, start, end in bounds)])
     likeness: np.ndarray = vectors[1:] @ vectors[0]

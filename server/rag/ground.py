@@ -10,7 +10,7 @@ from index.types import Passage
 from models.encoder.client import EncoderClient
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
-from server.rag.brief import briefs
+from server.rag.brief import briefs, readable
 from server.rag.context import Context, Render, fit
 from server.rag.memory import TurnMemory
 from server.rag.neighbours import merged
@@ -138,8 +138,8 @@ class Grounder:
     async def _shaped(self, question: str, passages: list[Passage], brief: int) -> list[tuple[Passage, str]]:
         """With the text the model is given of each, best first."""
         if not brief or not passages:
-            return [(passage, passage.shown) for passage in passages]
-        shaped = await briefs(question, [p.shown for p in passages], brief, self._encoder().embed_queries)
+            return [(passage, readable(passage)) for passage in passages]
+        shaped = await briefs(question, [readable(p) for p in passages], brief, self._encoder().embed_queries)
         told = [(p, text, likeness) for p, (text, likeness) in zip(passages, shaped, strict=True) if likeness >= _FLOOR]
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
         told.sort(key=lambda each: -(each[0].score + each[2]))
