@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from models.llm.step_cost import Stakes
 
-_NGRAMS = (4, 3, 2)  # lengths of the ends that are looked up, longest first
+_NGRAMS = (3, 2)  # lengths of the ends that are looked up, longest first
 _LONGEST_MATCH = 6  # tokens; a longer one says no more
 _CLASSES = (3, 4, 6)  # a match is of the first class below 3 tokens, of the second below 4, …
-_PRIORS = (0.5, 0.8, 0.9, 0.96)  # of each class: how often the next token follows as before where an answer quotes
+_PRIORS = (0.3, 0.5, 0.7, 0.9)  # of each class: how often the next token followed as before, in English text
 _PRIOR_WEIGHT = 4.0  # tokens
 _MEMORY = 0.98  # of what came before, with each new token
 _LONGEST = 15  # tokens of a draft
@@ -79,7 +79,7 @@ class PromptLookup:
             return NONE
         record = self._records[bisect_right(_CLASSES, self._agreement(found))]
         self._last = _Match(found, len(tokens), record)
-        size = stakes.length(record.rate, min(limit, _LONGEST, len(tokens) - found))
+        size = stakes.length(record.rate, min(limit, _LONGEST, len(tokens) - found), len(tokens))
         return Draft(tokens[found : found + size], sum(record.rate**i for i in range(1, size + 1)))
 
     def _learn(self) -> None:

@@ -26,6 +26,9 @@ CPU_COST = StepCost((1, 1.95, 2.45, 2.77, 3.75, 3.9, 4.1, 4.45, 5.3, 5.65, 5.75,
 GPU_COST = StepCost((1.0,), 1, 0.1)
 
 
+_ATTENTION = 8e-5  # of a token to each token before it, which is not shared within a tile; of half a billion parameters
+
+
 class Stakes(NamedTuple):
     """A step in the making: places taken, and the tokens that they are expected to bring."""
 
@@ -33,14 +36,22 @@ class Stakes(NamedTuple):
     num_tokens: float
     cost: StepCost
 
-    def length(self, rate: float, limit: int) -> int:
-        """Guesses, each of which holds with `rate` if all before it do, that bring most tokens for what they cost."""
-        best, most = 0, self.num_tokens / self.cost(self.num_rows)
+    def length(self, rate: float, limit: int, num_cells: int = 0) -> int:
+        """Guesses, each of which holds with `rate` if all before it do, that bring most tokens for what they cost.
+
+        `num_cells`: tokens that each of them attends to.
+        """
+        attention = _ATTENTION * num_cells
+
+        def cost(num_rows: int) -> float:
+            return self.cost(num_rows) + attention * num_rows
+
+        best, most = 0, self.num_tokens / cost(self.num_rows)
         likelihood, tokens = 1.0, self.num_tokens
         for size in range(1, limit + 1):
             likelihood *= rate
             tokens += likelihood
-            if (worth := tokens / self.cost(self.num_rows + size)) > most:
+            if (worth := tokens / cost(self.num_rows + size)) > most:
                 best, most = size, worth
         return best
 

@@ -27,11 +27,10 @@ def test_what_followed_before_is_guessed_to_follow_again(end: list[int], draft: 
     ("num_tokens", "stakes", "size"),
     [
         pytest.param(6, FREE, 15, id="for nothing"),
-        pytest.param(6, Stakes(1, 1, GPU_COST), 15, id="on a GPU"),
-        pytest.param(6, ON_CPU, 15, id="a long match on a CPU fills four tiles of four"),
-        pytest.param(5, ON_CPU, 7, id="a shorter one two"),
-        pytest.param(2, ON_CPU, 0, id="two tokens are too little"),
-        pytest.param(2, Stakes(3, 3, CPU_COST), 1, id="but there is a place left in the tile"),
+        pytest.param(6, Stakes(1, 1, GPU_COST), 9, id="on a GPU"),
+        pytest.param(6, ON_CPU, 7, id="a long match on a CPU fills two tiles of four"),
+        pytest.param(5, ON_CPU, 0, id="a shorter one is too little"),
+        pytest.param(5, Stakes(3, 3, CPU_COST), 1, id="but there is a place left in the tile"),
     ],
 )
 def test_a_draft_is_as_long_as_it_is_worth(num_tokens: int, stakes: Stakes, size: int) -> None:
@@ -72,18 +71,18 @@ def test_tokens_that_came_since_are_looked_up_too() -> None:
 
 
 def test_matches_that_do_not_hold_are_believed_less_and_those_that_do_more() -> None:
-    tokens = [*STORY, *STORY[:5]]
+    tokens = [*STORY, *STORY[:7]]
     lookup = PromptLookup(tokens)
     sizes = []
     for number in range(8):
         sizes.append(len(lookup.propose(100, ON_CPU).tokens))
-        tokens += [1000 + number, *STORY[:5]]  # what followed before does not follow
+        tokens += [1000 + number, *STORY[:7]]  # what followed before does not follow
     assert sizes[0] > 0
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 0
     for _ in range(60):  # also where nothing is guessed it is seen that it would have held
         lookup.propose(100, ON_CPU)
-        tokens += [7, *STORY[:5]]
+        tokens += [7, *STORY[:7]]
     assert len(lookup.propose(100, ON_CPU).tokens) > 0
 
 
@@ -95,7 +94,7 @@ def test_short_and_long_matches_are_learned_apart() -> None:
         tokens += [1000 + number, *STORY[:7]]
     assert lookup.propose(100, ON_CPU).tokens == []
     tokens += [99, *STORY[20:25]]
-    assert lookup.propose(100, ON_CPU).tokens, "five tokens have not failed"
+    assert lookup.propose(100, Stakes(3, 3, CPU_COST)).tokens, "five tokens have not failed"
 
 
 @given(tokens=st.lists(st.integers(1, 3), min_size=1, max_size=40), limit=st.integers(1, 20))
