@@ -186,6 +186,8 @@ async def _announce(services: Services, address: str) -> None:
     _say(f"Indexing {folders} …")
     deadline = time.monotonic() + _FIRST_INDEX_S
     while not (is_indexed := await _is_indexed(services)) and time.monotonic() < deadline:
+        if services.indexer.is_ready and services.indexer.current().progress.activity == "paused":
+            break
         await asyncio.sleep(0.2)
     _say(_READY.format(address=address, question=await _question(services), index=await _summary(services, is_indexed)))
 
