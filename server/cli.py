@@ -123,7 +123,7 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str) -> None:
-    async with open_services(settings) as services, _reloading(services, reread):
+    async with open_services(settings, _say_conversion) as services, _reloading(services, reread):
         config = uvicorn.Config(
             create_app(lambda: contextlib.nullcontext(services)),
             log_config=None,
@@ -222,6 +222,10 @@ async def _summary(services: Services, is_indexed: bool) -> str:
     if failed:
         parts.append(f"{failed} cannot be read")
     return ", ".join(parts)
+
+
+def _say_conversion(model: str) -> None:
+    _say(f"Converting {model} for this machine: about 15 seconds, this once …")
 
 
 def _say(line: str) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from server.indexing import IndexerClient, open_indexer
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.searching import QuestionEmbedder, Searching
-from server.settings import Settings
+from server.settings import ChatModels, Settings
 from server.shelf import Shelf, ShelfModel
 from server.supervisor import Supervisor
 
@@ -142,8 +142,11 @@ def _claim(data: Path) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Starts the processes and yields at once; they become ready, or fail, in the background.
+async def open_services(
+    settings: Settings, tell_conversion: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Services]:
+    """Starts the processes and yields at once; they become ready, or fail, in the background. `tell_conversion` is
+    called with the name of a model that must be converted first.
 
     Raises `SettingsError`, `ModelError` or `DataFolderError` for what cannot even be started.
     """
@@ -151,7 +154,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     chat, embedding = settings.chat_models(), resolve_embedding(settings.embedder)
     reranker = resolve_reranker(settings.reranker) if settings.reranker else None
     data = settings.data_folder
-    preparation = Preparation(settings.cache_folder, settings.encoder.runtime)
+    preparation = Preparation(settings.cache_folder, settings.encoder.runtime, tell_conversion)
     indexing = _with_chunk_tokens(settings.indexing, embedding)
 
     @contextlib.asynccontextmanager
@@ -174,8 +177,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_claim(data))
-        models = [stack.enter_context(ShelfModel(*each)) for each in chat]
-        shelf = Shelf(models, open_model, settings.memory_budget or default_budget(), settings.unload_after_s)
+        models, missing = _opened(chat, stack)
+        budget = settings.memory_budget or default_budget()
+        shelf = Shelf(models, open_model, budget, settings.unload_after_s, missing)
         await stack.enter_async_context(shelf.running())
         encoder = Supervisor("encoder", prepared_encoder)
         indexer = Supervisor("indexer", prepared_indexer)
@@ -190,6 +194,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             services.close()
+
+
+def _opened(chat: ChatModels, stack: contextlib.AsyncExitStack) -> tuple[list[ShelfModel], dict[str, ModelError]]:
+    """The models whose files can be read, the default first, until `stack` is left; and why not the others.
+
+    Raises what is wrong with the default.
+    """
+    (default, *further), missing = chat.found, dict(chat.missing)
+    models = [stack.enter_context(ShelfModel(*default))]
+    for resolved, params in further:
+        try:
+            models.append(stack.enter_context(ShelfModel(resolved, params)))
+        except ModelError as error:
+            missing[resolved.name] = error
+    for name, reason in missing.items():
+        _log.warning("models.%s is not available: %s", name, reason)
+    return models, missing
 
 
 async def _former_embedder(data: Path, embedder: ModelFiles) -> ModelFiles | None:

@@ -93,7 +93,10 @@ class CollectionList(msgspec.Struct, frozen=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """`state` is "ready", "not loaded", or why it is not ready; `memory` is in bytes, estimated, when it is loaded."""
+    """`state` is "ready", "not loaded", or why it is not ready; `memory` is in bytes, estimated, when it is loaded.
+
+    Of a model whose files cannot be read, context and memory are 0.
+    """
 
     id: str
     created: int
