@@ -43,6 +43,10 @@ class Compaction:
         if self._running is None:
             self._running = self._thread.submit(self._write)
 
+    @property
+    def is_running(self) -> bool:
+        return self._running is not None and not self._running.done()
+
     def finished(self, wait: bool = False) -> int | None:
         """The `seq` of the generation before, once a new one is there: changes up to it are needed no more."""
         if self._running is None or not (wait or self._running.done()):

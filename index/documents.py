@@ -40,12 +40,12 @@ class KnownDocument(NamedTuple):
 
 def content_hash(chunk: Chunk) -> bytes:
     """Of what is embedded; equal hashes share one vector."""
-    return hashlib.sha256(embedded_text(chunk).encode(errors="replace")).digest()
+    return hashlib.sha256(embedded_text(chunk.heading, chunk.shown).encode(errors="replace")).digest()
 
 
-def embedded_text(chunk: Chunk) -> str:
-    """The chunk under its headings, as far as they are short. Without the file's name: a rename embeds nothing."""
-    return f"{' > '.join(chunk.heading)[-_MAX_HEADING:]}: {chunk.shown}" if chunk.heading else chunk.shown
+def embedded_text(heading: Sequence[str], shown: str) -> str:
+    """A chunk under its headings, as far as they are short. Without the file's name: a rename embeds nothing."""
+    return f"{' > '.join(heading)[-_MAX_HEADING:]}: {shown}" if heading else shown
 
 
 class DocumentWriter:
@@ -154,7 +154,7 @@ class DocumentWriter:
         self._db.execute("DELETE FROM vectors WHERE content_hash NOT IN (SELECT content_hash FROM chunks)")
 
     def distrust_unembedded(self, fingerprint: str) -> None:
-        """Documents with a chunk that has no vector in this space are pending: the embedder was changed."""
+        """Documents with a chunk that has no vector in this space are pending: the embedder was another meanwhile."""
         self._db.execute(
             "UPDATE documents SET state = 'pending', sha256 = NULL WHERE id IN (SELECT document_id FROM chunks"
             " WHERE NOT EXISTS (SELECT 1 FROM vectors"

@@ -41,7 +41,8 @@ from index.files import (
 from index.ignoring import IGNORE_FILE
 from index.lexical.upkeep import LexicalUpkeep
 from index.orders import Follow, Order, Pause, Rescan
-from index.pace import Pace, Progress
+from index.pace import Pace, Progress, Switch
+from index.space import SpaceUpkeep
 from index.types import Chunk, Collection, DocumentEmbedder, Parsed
 from index.watcher import Watcher, has_events
 
@@ -59,6 +60,12 @@ _RETRY_WRITING_S = 2.0  # after the database could not be written: a full disk m
 _FEW = 50  # documents that may always go at once
 _CLOCK_STEP_NS = 20_000_000  # a file changed this soon before it was read may change again under the same time
 _HEADING_TOKENS = 80  # kept free for the headings that are embedded with a chunk
+# Tokenizers that count these alike cut documents alike, as far as it matters.
+_COUNTED = (
+    "Parental leave is sixteen weeks with full pay, for mothers and fathers alike.",
+    "Die Kündigungsfrist beträgt drei Monate zum Monatsende. Привет! 会议定于星期三上午十点在二楼举行。",
+    "def area(radius: float) -> float:\n    return math.pi * radius**2",
+)
 _UNKNOWN = FileStat(-1, -1)  # of a file that could not be read: no scan will find it unchanged
 
 
@@ -118,7 +125,9 @@ class Indexer:
         data: Path,
         read: Callable[[str, bytes], Parsed],
         report: Callable[[Progress], None] = lambda _: None,
+        origin: str = "",
     ) -> None:
+        """`origin`: kept with the vectors, for whoever must find the embedder of their space again."""
         self._read = read
         self._writer = writer
         self._embedder = embedder
@@ -141,9 +150,14 @@ class Indexer:
         self._events_at = 0.0  # when events are tried again, after the system refused them
         self._is_paused = writer.is_paused()
         self._follow_roots({collection.name: collection.root for collection in collections})
-        writer.distrust_other_chunking(f"{limit} tokens, readers {readers.VERSION}")
+        counted = "/".join(str(embedder.count_tokens(text)) for text in _COUNTED)
+        self._chunking = f"{limit} tokens, as of {counted}, readers {readers.VERSION}"
         self._lexical = LexicalUpkeep(writer.connection, data)
+        self._space = SpaceUpkeep(writer, data, embedder, origin)
+        if not self._space.is_building:
+            writer.distrust_other_chunking(self._chunking)
         self._compaction = Compaction(data, embedder.fingerprint, embedder.dimension, writer.database_id())
+        self._has_snapshot = False  # of the space being made: readers need not make one themselves
 
     def run(self, stop: Event, orders: Callable[[], Iterable[Order]] = tuple) -> None:
         """Until `stop` is set, doing what `orders` says whenever it is asked.
@@ -151,7 +165,8 @@ class Indexer:
         Errors of single files become rows; a database that cannot be written is tried again; others end the process,
         which is restarted.
         """
-        self._writer.distrust_unembedded(self._embedder.fingerprint)
+        if not self._space.is_building:
+            self._writer.distrust_unembedded(self._embedder.fingerprint)
         with contextlib.closing(self):
             while not stop.is_set():
                 self._with_events = self._roots_with_events()
@@ -199,7 +214,7 @@ class Indexer:
                 self._scan_soon(*self._roots)  # what was saved before the watch was set
             try:
                 self._scan_due()
-                is_busy = self.index_words() or bool(self._work)
+                is_busy = self.index_words() or self.follow_embedder() or bool(self._work)
                 hints = watcher.take(0 if is_busy else self._patience())
                 if hints & {root for root, _ in self._watched}:  # its watch may be gone, though its inode be used again
                     return
@@ -208,7 +223,7 @@ class Indexer:
                     last_work = time.monotonic()
                 self._pace.note_backlog(bool(self._work or self._unsettled))
                 if not self._work:
-                    self._pace.tell("idle")
+                    self._pace.tell("embedding" if self._space.is_building else "idle")
                 self._compact(is_quiet=time.monotonic() - last_work > _QUIET_S)
             except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError) as error:
                 self._wait_to_write(error, stop)
@@ -438,6 +453,26 @@ class Indexer:
         """Lets the lexical index follow what was committed; whether it has more to do at once."""
         return self._lexical.advance()
 
+    def follow_embedder(self) -> bool:
+        """Makes the embedder's space the one that is searched, should it be another; whether there is more to do at
+        once. Documents are cut as suits it only then: until then, their chunks have vectors in the space before."""
+        if not self._space.is_building:
+            return self._space.sweep()
+        if self._space.embed():
+            self._pace.note_switch(Switch(self._space.done, self._space.total))
+            return True
+        if not self._has_snapshot:
+            self._has_snapshot = True
+            self._compaction.start()
+        if self._compaction.is_running:
+            return False
+        self._forget(self._compaction.finished())
+        self._space.switch()
+        self._pace.note_switch(None)
+        self._writer.distrust_other_chunking(self._chunking)
+        self._scan_soon(*self._roots)
+        return True
+
     def _prepare(self, group: list[Item]) -> Iterator[_Prepared]:
         """Read and chunked. Files that cannot be, or need not be, are dealt with here."""
         unchanged = []
@@ -472,7 +507,11 @@ class Indexer:
 
     def _embed_and_commit(self, group: list[_Prepared]) -> None:
         fingerprint = self._embedder.fingerprint
-        texts = {content_hash(chunk): embedded_text(chunk) for document in group for chunk in document.chunks}
+        texts = {
+            content_hash(chunk): embedded_text(chunk.heading, chunk.shown)
+            for document in group
+            for chunk in document.chunks
+        }
         missing = list(self._writer.missing_vectors(texts, fingerprint))
         if missing:
             vectors = self._embedder.embed_documents([texts[hash] for hash in missing])
@@ -483,6 +522,8 @@ class Indexer:
 
     def _compact(self, *, is_quiet: bool) -> None:
         """Sees that readers never have much to replay, nor much beside their base."""
+        if self._space.is_building:  # what is written would be a part
+            return
         self._forget(self._compaction.finished())
         num_changes = self._writer.last_change() - self._compaction.seq
         if is_stale(num_changes, self._compaction.count, at_work=not is_quiet):

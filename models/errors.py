@@ -4,6 +4,7 @@ ModelError
 ├── ModelNotFound            no such name in the catalog and no such file
 ├── ModelNotInstalled        a model of the catalog whose file is not on this disk
 ├── ModelFileError           a file that is not the model it should be: missing, truncated, altered
+├── ModelUnavailable         a configured model that could not be opened at the start
 ├── TemplateError            the model's chat template cannot render these messages
 ├── ContextLengthExceeded    the prompt alone is longer than the model's context
 ├── UnknownToken             a prompt has a token that the model does not have
@@ -48,6 +49,13 @@ class ModelFileError(ModelError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = path
+        self.reason = reason
+
+
+class ModelUnavailable(ModelError):
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the model {name} is not available: {reason}")
+        self.name = name
         self.reason = reason
 
 

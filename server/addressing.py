@@ -25,8 +25,9 @@ class Target(NamedTuple):
 def model_ids(services: Services) -> list[str]:
     """The ids clients are shown, the default first. To any grounded one a model may be added, with @."""
     grounded = [f"{GROUNDED}/{collection.name}" for collection in services.collections]
-    further = [f"{GROUNDED}@{model.name}" for model in services.shelf if model is not services.shelf.default]
-    return [GROUNDED, *grounded, *further, *(model.name for model in services.shelf)]
+    names = [*(model.name for model in services.shelf), *services.shelf.missing]
+    further = [f"{GROUNDED}@{name}" for name in names if name != services.shelf.default.name]
+    return [GROUNDED, *grounded, *further, *names]
 
 
 def target_of(id: str | None, services: Services) -> Target:

@@ -123,7 +123,7 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str) -> None:
-    async with open_services(settings) as services, _reloading(services, reread):
+    async with open_services(settings, _say_conversion) as services, _reloading(services, reread):
         config = uvicorn.Config(
             create_app(lambda: contextlib.nullcontext(services)),
             log_config=None,
@@ -186,6 +186,8 @@ async def _announce(services: Services, address: str) -> None:
     _say(f"Indexing {folders} …")
     deadline = time.monotonic() + _FIRST_INDEX_S
     while not (is_indexed := await _is_indexed(services)) and time.monotonic() < deadline:
+        if services.indexer.is_ready and services.indexer.current().progress.activity == "paused":
+            break
         await asyncio.sleep(0.2)
     _say(_READY.format(address=address, question=await _question(services), index=await _summary(services, is_indexed)))
 
@@ -220,6 +222,10 @@ async def _summary(services: Services, is_indexed: bool) -> str:
     if failed:
         parts.append(f"{failed} cannot be read")
     return ", ".join(parts)
+
+
+def _say_conversion(model: str) -> None:
+    _say(f"Converting {model} for this machine: about 15 seconds, this once …")
 
 
 def _say(line: str) -> None:

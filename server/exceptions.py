@@ -17,6 +17,7 @@ from models.errors import (
     ModelDoesNotFit,
     ModelError,
     ModelNotFound,
+    ModelUnavailable,
     ProcessFailed,
     ProcessUnavailable,
     QueueFull,
@@ -109,6 +110,9 @@ def problem_of(error: BaseException) -> Problem:
         case QueueFull(num_waiting=num_waiting, retry_after=retry_after):
             message = f"{num_waiting} requests are waiting already; try again in {retry_after} s."
             return _problem(429, message, "rate_limit_exceeded", retry_after=retry_after)
+        case ModelUnavailable(name=name, reason=reason):
+            message = f"The model {name!r} is not available: {reason}. Put that right and start the server again."
+            return _problem(503, message, "model_unavailable", "model")
         case ModelDoesNotFit(retry_after=retry_after):
             return _problem(503, f"{error}.", "model_does_not_fit", "model", retry_after=retry_after)
         case ProcessUnavailable(name=name, reason=reason, retry_after=retry_after):

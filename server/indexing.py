@@ -71,7 +71,8 @@ def _serve(inbox: Inbox[ToIndexer]) -> None:
     collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
     embedder = open_embedder(load.embedder, load.params.num_threads)
     with contextlib.closing(writer), open_reading() as reading:
-        indexer = Indexer(collections, writer, embedder, load.params, data, reading.read, inbox.send)
+        origin = msgspec.json.encode(load.embedder).decode()
+        indexer = Indexer(collections, writer, embedder, load.params, data, reading.read, inbox.send, origin)
         inbox.send(Ready(embedder.fingerprint))
         indexer.run(inbox.closed, lambda: [order for order in inbox.take() or () if not isinstance(order, Load)])
 

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import fcntl
+import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -18,19 +19,25 @@ from index.indexer import IndexingParams
 from index.lookup import CollectionStatus, read_status
 from index.orders import Follow
 from index.retriever import Retriever
+from index.space import space_of
 from index.types import Collection
 from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
+from models.encoder.exports import source_of
+from models.encoder.messages import ModelFiles
 from models.encoder.preparation import Preparation
-from models.errors import ModelError
+from models.errors import ModelError, ModelFileError
 from models.llm.client import EngineClient, open_engine
 from models.memory import default_budget
 from server.indexing import IndexerClient, open_indexer
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
-from server.settings import Settings
+from server.searching import QuestionEmbedder, Searching
+from server.settings import ChatModels, Settings
 from server.shelf import Shelf, ShelfModel
 from server.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
 
 _FOLLOW_S = 0.5  # how often the in-memory index follows the database when nobody searches
 
@@ -53,8 +60,8 @@ class Services:
         self.encoder = encoder
         self.indexer = indexer
         self.started_at = int(time.time())
-        self._retriever: Retriever | None = None
-        self.grounder = Grounder(self.retriever, encoder.current, memory, settings.rag.top_k)
+        self.searching = Searching(settings.data_folder, encoder.current, _CurrentReranker(encoder))
+        self.grounder = Grounder(self.retriever, self.question_embedder, memory, settings.rag.top_k)
 
     @property
     def engine(self) -> Supervisor[EngineClient]:
@@ -77,15 +84,14 @@ class Services:
         return self.engine.is_ready and self.encoder.is_ready and self.indexer.has_started
 
     def retriever(self) -> Retriever:
-        """Opened with the first encoder, whose vector space it is of. Raises `ProcessUnavailable`."""
-        if self._retriever is None:
-            encoder = self.encoder.current()
-            if not self.indexer.has_started:
-                self.indexer.current()  # raises: there may be no database yet
-            hello = encoder.hello
-            reranker = _CurrentReranker(self.encoder) if hello.has_reranker else None
-            self._retriever = Retriever(self.settings.data_folder, hello.fingerprint, hello.dimension, reranker)
-        return self._retriever
+        """Raises `ProcessUnavailable`."""
+        if not self.indexer.has_started:
+            self.indexer.current()  # raises: there may be no database yet
+        return self.searching.retriever()
+
+    def question_embedder(self) -> QuestionEmbedder:
+        """Of the space that `retriever` searches, when called at once with it. Raises `ProcessUnavailable`."""
+        return self.searching.embedder()
 
     async def follow_collections(self, collections: list[Collection]) -> None:
         """Watches these folders from now on, and no others."""
@@ -102,12 +108,11 @@ class Services:
             await process.first()
         while True:
             with contextlib.suppress(ModelError, IndexingError, apsw.Error):  # the next search says it to somebody
-                await self.retriever().catch_up()
+                await self.searching.follow()
             await asyncio.sleep(_FOLLOW_S)
 
     def close(self) -> None:
-        if self._retriever is not None:
-            self._retriever.close()
+        self.searching.close()
 
 
 class _CurrentReranker:
@@ -137,8 +142,11 @@ def _claim(data: Path) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Starts the processes and yields at once; they become ready, or fail, in the background.
+async def open_services(
+    settings: Settings, tell_conversion: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Services]:
+    """Starts the processes and yields at once; they become ready, or fail, in the background. `tell_conversion` is
+    called with the name of a model that must be converted first.
 
     Raises `SettingsError`, `ModelError` or `DataFolderError` for what cannot even be started.
     """
@@ -146,14 +154,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     chat, embedding = settings.chat_models(), resolve_embedding(settings.embedder)
     reranker = resolve_reranker(settings.reranker) if settings.reranker else None
     data = settings.data_folder
-    preparation = Preparation(settings.cache_folder, settings.encoder.runtime)
+    preparation = Preparation(settings.cache_folder, settings.encoder.runtime, tell_conversion)
     indexing = _with_chunk_tokens(settings.indexing, embedding)
 
     @contextlib.asynccontextmanager
     async def prepared_encoder() -> AsyncIterator[EncoderClient]:
         embedder_files = await preparation.files(embedding, "embedding")
         reranker_files = await preparation.files(reranker, "reranking") if reranker else None
-        async with open_encoder(embedder_files, reranker_files, settings.encoder.num_threads) as client:
+        former = await _former_embedder(data, embedder_files)
+        async with open_encoder(embedder_files, reranker_files, settings.encoder.num_threads, former) as client:
             yield client
 
     @contextlib.asynccontextmanager
@@ -168,8 +177,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_claim(data))
-        models = [stack.enter_context(ShelfModel(*each)) for each in chat]
-        shelf = Shelf(models, open_model, settings.memory_budget or default_budget(), settings.unload_after_s)
+        models, missing = _opened(chat, stack)
+        budget = settings.memory_budget or default_budget()
+        shelf = Shelf(models, open_model, budget, settings.unload_after_s, missing)
         await stack.enter_async_context(shelf.running())
         encoder = Supervisor("encoder", prepared_encoder)
         indexer = Supervisor("indexer", prepared_indexer)
@@ -184,6 +194,40 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             services.close()
+
+
+def _opened(chat: ChatModels, stack: contextlib.AsyncExitStack) -> tuple[list[ShelfModel], dict[str, ModelError]]:
+    """The models whose files can be read, the default first, until `stack` is left; and why not the others.
+
+    Raises what is wrong with the default.
+    """
+    (default, *further), missing = chat.found, dict(chat.missing)
+    models = [stack.enter_context(ShelfModel(*default))]
+    for resolved, params in further:
+        try:
+            models.append(stack.enter_context(ShelfModel(resolved, params)))
+        except ModelError as error:
+            missing[resolved.name] = error
+    for name, reason in missing.items():
+        _log.warning("models.%s is not available: %s", name, reason)
+    return models, missing
+
+
+async def _former_embedder(data: Path, embedder: ModelFiles) -> ModelFiles | None:
+    """That of the space questions are answered from, should it be another one; None also when it has changed."""
+    space = await asyncio.to_thread(space_of, data)
+    if space is None or not space.origin:
+        return None
+    try:
+        former = msgspec.json.decode(space.origin, type=ModelFiles)
+        if former.export is None and former != embedder:  # a conversion is checked when it is opened; this is not
+            source = await asyncio.to_thread(source_of, Path(former.path), "embedding")
+            if source != former.source:
+                raise ModelFileError(Path(former.path), "it was changed")
+    except (msgspec.MsgspecError, ModelError) as error:
+        _log.warning("the former embedding model cannot be used: %s", error)
+        return None
+    return None if former == embedder else former
 
 
 def _with_chunk_tokens(params: IndexingParams, embedding: ResolvedEmbedding) -> IndexingParams:

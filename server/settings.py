@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import platformdirs
@@ -17,6 +17,7 @@ from index.indexer import IndexingParams
 from index.types import Collection
 from models.catalog import ResolvedChat, resolve_chat
 from models.encoder.preparation import Runtime
+from models.errors import ModelError
 from models.llm.messages import Adapter
 from models.llm.params import EngineParams
 
@@ -72,6 +73,13 @@ class ChatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     n_ctx: Annotated[int, Meta(ge=0, le=4_194_304, description="instead of engine.n_ctx; 0: that")] = 0
 
 
+class ChatModels(NamedTuple):
+    """The default first; and those further ones of which the files are not there, by name."""
+
+    found: list[tuple[ResolvedChat, EngineParams]]
+    missing: dict[str, ModelError]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
@@ -124,28 +132,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         folders = self.docs or ({"docs": str(MANUAL)} if MANUAL.is_dir() else {})
         return [Collection(name, _folder(name, folder)) for name, folder in sorted(folders.items())]
 
-    def chat_models(self) -> list[tuple[ResolvedChat, EngineParams]]:
-        """The default first. Raises `SettingsError` for a name that cannot be, `ModelError` for files that are not."""
+    def chat_models(self) -> ChatModels:
+        """Raises `SettingsError` for a name that cannot be, `ModelError` when the default's files are not there."""
         folder = self.models_folder
-        default = [] if self.model in self.models else [(resolve_chat(self.model, folder), self.engine)]
-        further = [_chat_model(name, chosen, self.engine, folder) for name, chosen in self.models.items()]
-        found = [*default, *sorted(further, key=lambda each: each[0].name != self.model)]
-        names = [resolved.name for resolved, _ in found]
-        if _is_reserved(names[0]):
-            raise SettingsError("model", f"{names[0]!r} stands for answers from documents; give the file another name")
-        if clash := next((name for name in names if names.count(name) > 1), None):
-            raise SettingsError(f"models.{clash}", "the default model has this name already; choose another")
-        return found
+        found = [] if self.model in self.models else [(resolve_chat(self.model, folder), self.engine)]
+        missing: dict[str, ModelError] = {}
+        for name, chosen in sorted(self.models.items(), key=lambda each: each[0] != self.model):
+            _check_name(name)
+            try:
+                found.append(_chat_model(name, chosen, self.engine, folder))
+            except ModelError as error:
+                if name == self.model:
+                    raise
+                missing[name] = error
+        default, *others = (*(resolved.name for resolved, _ in found), *missing)
+        if _is_reserved(default):
+            raise SettingsError("model", f"{default!r} stands for answers from documents; give the file another name")
+        if default in others:
+            raise SettingsError(f"models.{default}", "the default model has this name already; choose another")
+        return ChatModels(found, missing)
 
 
-def _chat_model(
-    name: str, chosen: ChatSettings, engine: EngineParams, folder: Path
-) -> tuple[ResolvedChat, EngineParams]:
+def _check_name(name: str) -> None:
     if not _MODEL_NAME.fullmatch(name) or _is_reserved(name):
         raise SettingsError(
             f"models.{name}",
             f"a model's name is 1 to 128 of letters, digits, '.', ':', '/', '-' and '_', not {GROUNDED!r}",
         )
+
+
+def _chat_model(
+    name: str, chosen: ChatSettings, engine: EngineParams, folder: Path
+) -> tuple[ResolvedChat, EngineParams]:
     adapters = tuple(Adapter(str(Path(path).expanduser().absolute()), scale) for path, scale in chosen.lora.items())
     resolved = msgspec.structs.replace(resolve_chat(chosen.path, folder), name=name, adapters=adapters)
     return resolved, msgspec.structs.replace(engine, n_ctx=chosen.n_ctx or engine.n_ctx)

@@ -8,13 +8,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from models.catalog import ResolvedChat
-from models.errors import ModelDoesNotFit, ModelFileError, ProcessUnavailable
+from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ModelUnavailable, ProcessUnavailable
 from models.llm.client import EngineClient
 from models.llm.language_model import LanguageModel
 from models.llm.params import EngineParams
@@ -118,8 +119,19 @@ OpenEngine = Callable[[ShelfModel], AbstractAsyncContextManager[EngineClient]]
 class Shelf:
     """Owns the engines' supervisors. `budget` is in bytes, for all models in memory together."""
 
-    def __init__(self, models: Sequence[ShelfModel], open: OpenEngine, budget: int, unload_after_s: float) -> None:
-        """The first model is the default. Raises `ModelDoesNotFit` for one for which there will never be room."""
+    def __init__(
+        self,
+        models: Sequence[ShelfModel],
+        open: OpenEngine,
+        budget: int,
+        unload_after_s: float,
+        missing: Mapping[str, ModelError] = MappingProxyType({}),
+    ) -> None:
+        """The first model is the default. `missing`: those of which the files cannot be read, and why.
+
+        Raises `ModelDoesNotFit` for a model for which there will never be room.
+        """
+        self.missing = missing
         self._models = {model.name: model for model in models}
         self._open = open
         self._budget = budget
@@ -135,9 +147,13 @@ class Shelf:
         return iter(self._models.values())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._models
+        """Also one that is missing: it is known."""
+        return name in self._models or name in self.missing
 
     def __getitem__(self, name: str) -> ShelfModel:
+        """Raises `ModelUnavailable` for one that is missing."""
+        if name in self.missing:
+            raise ModelUnavailable(name, str(self.missing[name]))
         return self._models[name]
 
     @property
@@ -149,10 +165,10 @@ class Shelf:
     async def use(self, name: str) -> AsyncIterator[ShelfModel]:
         """The model, loaded, and kept for the body's duration.
 
-        Raises `ProcessUnavailable` while the default starts or any restarts, `ModelDoesNotFit` while others are using
-        the memory, and what prevents a start.
+        Raises `ModelUnavailable` for one that is missing, `ProcessUnavailable` while the default starts or any
+        restarts, `ModelDoesNotFit` while others are using the memory, and what prevents a start.
         """
-        model = self._models[name]
+        model = self[name]
         model.num_users += 1
         try:
             if model is not self.default:

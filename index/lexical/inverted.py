@@ -3,7 +3,8 @@
 tantivy's files are written once and replaced as a whole by a new `meta.json`. Each commit carries a mark, a document of
 its own: what database and analyzer it is of, the newest change in it and how many chunks. So there is no moment at
 which files and mark disagree. tantivy verifies nothing when it opens; here every file is compared with the checksum in
-its footer, once, and `meta.json` with the schema and the mark.
+its footer, once, and `meta.json` with the schema and the mark. The writer also notes which checksum each file has, so
+that a whole file in the place of another is noticed too.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from index.lexical.rows import Row, collection_term, language_term
 
 _ENGINE = str(vars(tantivy)["__version__"])  # with the number of its file format; its type stubs lack it
 _META = "meta.json"
+_SUMS = "sums.json"  # CRC-32 by file; without it, or of a file it lacks, the footer alone is believed
 _FOOTER = struct.Struct("<II")  # length of the footer's JSON, magic number
 _MAGIC = 1337
 _BLOCK = 1 << 20  # bytes
@@ -108,7 +110,7 @@ class InvertedIndex:
     def __init__(self, folder: Path, database: str) -> None:
         self.folder = folder
         self._database = database
-        self._verified: set[str] = set()
+        self._verified: dict[str, int] = {}  # CRC-32 by file
         self._seen: tuple[int, int, int] | None = None  # of meta.json
         with _speaking_of(folder):
             self._schema = schema()
@@ -143,14 +145,17 @@ class InvertedIndex:
             meta = _read_meta(self.folder)
             needed = _files_of(meta)
             try:
-                for name in sorted(needed - self._verified):
-                    _verify_file(self.folder / name)
-                    self._verified.add(name)
+                noted = _noted_sums(self.folder) if needed - self._verified.keys() else {}
+                for name in sorted(needed - self._verified.keys()):
+                    crc = _verified_crc(self.folder / name)
+                    if noted.get(name, crc) != crc:
+                        raise ValueError(f"{name} is another file")
+                    self._verified[name] = crc
             except FileNotFoundError:
                 if attempt + 1 == _ATTEMPTS or _read_meta(self.folder) == meta:
                     raise
                 continue  # merged away meanwhile
-            self._verified &= needed
+            self._verified = {name: self._verified[name] for name in needed}
             return meta
         raise LexicalIndexError(self.folder, "it changes faster than it can be read")
 
@@ -167,6 +172,13 @@ class InvertedIndex:
         counted = sum(s.max_doc - (s.deletes.num_deleted_docs if s.deletes else 0) for s in meta.segments)
         if not mark.count + 1 == num_docs == counted:
             raise LexicalIndexError(self.folder, f"{num_docs - 1} chunks are in it where {mark.count} should be")
+
+    def note_sums(self) -> None:
+        """Of all files that were compared. Only the writer does: there is one."""
+        temporary = self.folder / f"{_SUMS}.tmp"
+        with _speaking_of(self.folder):
+            temporary.write_bytes(msgspec.json.encode(self._verified))
+            temporary.replace(self.folder / _SUMS)
 
     def has(self, chunk_id: int) -> bool:
         with _speaking_of(self.folder):
@@ -242,6 +254,7 @@ class InvertedWriter:
             self._writer.add_document(_mark_document(mark))
             self._writer.commit()
         self.index.refresh()
+        self.index.note_sums()
 
     def verify(self) -> None:
         """Reads every file again."""
@@ -251,6 +264,8 @@ class InvertedWriter:
         """Waits for merges, and gives up the folder's lock."""
         with contextlib.suppress(LexicalIndexError), _speaking_of(self.index.folder):
             self._writer.wait_merging_threads()
+            self.index.refresh()
+            self.index.note_sums()
 
 
 def _document(row: Row) -> Document:
@@ -309,8 +324,16 @@ def _files_of(meta: _Meta) -> set[str]:
     return names
 
 
-def _verify_file(path: Path) -> None:
-    """Compares a file with the checksum in its footer. Raises `ValueError`."""
+def _noted_sums(folder: Path) -> dict[str, int]:
+    """Not synced, so it may be anything after the power went."""
+    try:
+        return msgspec.json.decode((folder / _SUMS).read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+def _verified_crc(path: Path) -> int:
+    """Of a file, once it was compared with the checksum in its footer. Raises `ValueError`."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(size - _FOOTER.size, 0))
@@ -324,6 +347,7 @@ def _verify_file(path: Path) -> None:
         footer = _footer(crc)
         if left or file.read() != footer + _FOOTER.pack(len(footer), _MAGIC):
             raise ValueError(f"{path.name} is damaged")
+    return crc
 
 
 def _footer(crc: int) -> bytes:

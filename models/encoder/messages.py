@@ -20,17 +20,26 @@ class ModelFiles(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """First frame to the encoder; it answers `Ready` or `Refused`."""
+    """First frame to the encoder; it answers `Ready` or `Refused`.
+
+    `former` is the embedder before this one, in whose space questions are answered until all is embedded anew.
+    """
 
     embedder: ModelFiles
     reranker: ModelFiles | None
     num_threads: int
+    former: ModelFiles | None = None
 
 
 class Embed(msgspec.Struct, tag=True, frozen=True):
     id: int
     texts: list[str]
     kind: Literal["query", "document"]
+    by_former: bool = False
+
+
+class ForgetFormer(msgspec.Struct, tag=True, frozen=True):
+    """The former embedder is needed no more, and may leave the memory."""
 
 
 class Rerank(msgspec.Struct, tag=True, frozen=True):
@@ -39,11 +48,22 @@ class Rerank(msgspec.Struct, tag=True, frozen=True):
     texts: list[str]
 
 
+class EmbedderCard(msgspec.Struct, frozen=True):
+    """A loaded embedder."""
+
+    fingerprint: str
+    dimension: int
+
+
 class Ready(msgspec.Struct, tag=True, frozen=True):
+    """`former`: as far as it was asked for and could be loaded; else `former_error` says why not."""
+
     dimension: int
     fingerprint: str
     max_tokens: int
     has_reranker: bool
+    former: EmbedderCard | None = None
+    former_error: str | None = None
 
 
 class Numbers(msgspec.Struct, tag=True, frozen=True):
@@ -72,6 +92,6 @@ class Converted(msgspec.Struct, tag=True, frozen=True):
     error: str | None = None
 
 
-ToEncoder = Load | Embed | Rerank
+ToEncoder = Load | Embed | Rerank | ForgetFormer
 FromEncoder = Ready | Numbers | Refused
 FromExporter = Converted | Refused

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +20,15 @@ _log = logging.getLogger(__name__)
 
 class Preparation:
     """`runtime` auto: onnxruntime where the model can be converted, else sentence-transformers. onnx: or an error.
+    `tell` is called with a model's name when its conversion begins.
 
     A model that was once given to sentence-transformers stays there, lest two processes embed into two spaces.
     """
 
-    def __init__(self, cache: Path, runtime: Runtime = "auto") -> None:
+    def __init__(self, cache: Path, runtime: Runtime = "auto", tell: Callable[[str], None] = lambda _: None) -> None:
         self._cache = cache
         self._runtime = runtime
+        self._tell = tell
         self._unconverted: dict[str, ModelFiles] = {}  # by source
         self._preparing = asyncio.Lock()
 
@@ -36,7 +39,7 @@ class Preparation:
             if source in self._unconverted:
                 return self._unconverted[source]
             if self._runtime != "torch":
-                reason = await self._convert(model.path, source, role)
+                reason = await self._convert(model, source, role)
                 if reason is None:
                     return ModelFiles(str(model.path), source, str(self._folder(source)))
                 if self._runtime == "onnx":
@@ -47,18 +50,19 @@ class Preparation:
     def _folder(self, source: str) -> Path:
         return self._cache / "models" / source
 
-    async def _convert(self, path: Path, source: str, role: Role) -> str | None:
+    async def _convert(self, model: Resolved, source: str, role: Role) -> str | None:
         """Why there is no conversion; None when there is. Raises `ModelFileError` when the model itself is broken."""
         folder = self._folder(source)
         if (manifest := await self._read(folder, source)) is not None:
             return manifest.refusal
-        convert = Convert(str(path), source, str(folder), role)
+        self._tell(model.name)
+        convert = Convert(str(model.path), source, str(folder), role)
         try:
             async with open_process(
                 "exporter", "models.encoder.exporter", FromExporter, OFFLINE, convert, Converted
             ) as (_, converted):
                 if converted.error is not None:
-                    raise ModelFileError(path, converted.error)
+                    raise ModelFileError(model.path, converted.error)
         except ProcessFailed as error:
             return error.reason
         manifest = await self._read(folder, source)

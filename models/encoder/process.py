@@ -7,7 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder.embedder import Embedder, open_embedder
-from models.encoder.messages import Embed, Load, Numbers, Ready, Rerank, ToEncoder
+from models.encoder.messages import (
+    Embed,
+    EmbedderCard,
+    ForgetFormer,
+    Load,
+    ModelFiles,
+    Numbers,
+    Ready,
+    Rerank,
+    ToEncoder,
+)
 from models.encoder.reranker import Reranker, open_reranker
 from models.ipc import Inbox, child_main
 
@@ -19,7 +29,9 @@ def _answer(id: int, compute: Callable[[], NDArray[np.float32]]) -> Numbers:
         return Numbers(id, error=(str(error).splitlines() or [type(error).__name__])[0])
 
 
-def _embed(embedder: Embedder, request: Embed) -> Numbers:
+def _embed(embedder: Embedder | None, request: Embed) -> Numbers:
+    if embedder is None:
+        return Numbers(request.id, error="the former embedding model is not loaded")
     embed = embedder.embed_queries if request.kind == "query" else embedder.embed_documents
     return _answer(request.id, lambda: embed(request.texts))
 
@@ -30,6 +42,18 @@ def _rerank(reranker: Reranker | None, request: Rerank) -> Numbers:
     return _answer(request.id, lambda: reranker.rerank(request.query, request.texts))
 
 
+def _open_former(files: ModelFiles | None, num_threads: int) -> tuple[Embedder | None, str | None]:
+    """The embedder, or why there is none. Its files may be gone or not to be read: then questions do without."""
+    if files is None:
+        return None, None
+    try:
+        former = open_embedder(files, num_threads)
+        former.embed_queries(["warm up"])
+    except Exception as error:  # whatever a runtime raises
+        return None, (str(error).splitlines() or [type(error).__name__])[0]
+    return former, None
+
+
 def _serve(inbox: Inbox[ToEncoder]) -> None:
     messages = iter(inbox)
     load = next(messages, None)
@@ -38,11 +62,15 @@ def _serve(inbox: Inbox[ToEncoder]) -> None:
     embedder = open_embedder(load.embedder, load.num_threads)
     embedder.embed_queries(["warm up"])  # the first call pays for lazy set-up; not the first question
     reranker = open_reranker(load.reranker, load.num_threads) if load.reranker else None
-    inbox.send(Ready(embedder.dimension, embedder.fingerprint, embedder.max_tokens, reranker is not None))
+    former, reason = _open_former(load.former, load.num_threads)
+    card = EmbedderCard(former.fingerprint, former.dimension) if former else None
+    inbox.send(Ready(embedder.dimension, embedder.fingerprint, embedder.max_tokens, reranker is not None, card, reason))
     with ThreadPoolExecutor(1, thread_name_prefix="rerank") as reranking:  # no question waits for a reranking
         for message in messages:
             if isinstance(message, Embed):
-                inbox.send(_embed(embedder, message))
+                inbox.send(_embed(former if message.by_former else embedder, message))
+            elif isinstance(message, ForgetFormer):
+                former = None
             elif isinstance(message, Rerank):
                 reranking.submit(lambda request: inbox.send(_rerank(reranker, request)), message)
 

@@ -20,6 +20,7 @@ from server.protocol.index import (
     CollectionCard,
     CollectionList,
     CurrentFile,
+    EmbedderSwitch,
     IndexStatus,
     RescanRequest,
     SearchRequest,
@@ -106,8 +107,16 @@ async def _status(services: Services) -> IndexStatus:
         seconds_left=round(left / progress.bytes_per_s, 1) if is_indexing and left and progress.bytes_per_s else None,
         lag_s=progress.lag_s,
         error=progress.error,
+        switch=_switch(services, progress),
         collections=collections,
     )
+
+
+def _switch(services: Services, progress: Progress) -> EmbedderSwitch | None:
+    if not services.searching.is_in_former_space:
+        return None
+    done, total = (progress.switch.done, progress.switch.total) if progress.switch else (None, None)
+    return EmbedderSwitch(done, total, "words" if services.searching.is_by_words_alone else "former")
 
 
 def _result(passage: Passage, base_url: str) -> SearchResult:

@@ -4,6 +4,7 @@ from litestar import Controller, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from models.errors import ModelUnavailable
 from server.addressing import model_ids, target_of
 from server.protocol.index import ModelCard, ModelList
 from server.services import Services
@@ -22,5 +23,8 @@ class ModelController(Controller):
 
 def _card(id: str, services: Services) -> ModelCard:
     """Raises `UnknownModel`."""
-    model = services.shelf[target_of(id, services).model]
+    try:
+        model = services.shelf[target_of(id, services).model]
+    except ModelUnavailable as error:
+        return ModelCard(id, services.started_at, "cloister", 0, f"not available: {error.reason}", 0)
     return ModelCard(id, services.started_at, "cloister", model.n_ctx, model.state, model.size)

@@ -43,10 +43,19 @@ class CurrentFile(msgspec.Struct, frozen=True):
     path: str
 
 
+class EmbedderSwitch(msgspec.Struct, frozen=True):
+    """Chunks embedded by another embedding model, of all. Until it is all of them, questions are answered from the
+    vectors of the former one, or, where that cannot be loaded, by "words" alone."""
+
+    done: int | None
+    total: int | None
+    answers_from: Literal["former", "words"]
+
+
 class IndexStatus(msgspec.Struct, frozen=True):
     """`indexer` is "ready", or why it is not; `activity` what it does, "waiting" because of `error`. Rates are those of
     the last ten seconds; `seconds_left` is null when nothing is left or nobody knows. `lag_s`: for how long the index
-    has not been equal to the folders, as far as is known."""
+    has not been equal to the folders, as far as is known. `switch` is null unless the embedding model is changing."""
 
     indexer: str
     activity: Activity
@@ -56,6 +65,7 @@ class IndexStatus(msgspec.Struct, frozen=True):
     seconds_left: float | None
     lag_s: float
     error: str | None
+    switch: EmbedderSwitch | None
     collections: list[CollectionStatus]
     object: Literal["index.status"] = "index.status"
 
@@ -83,7 +93,10 @@ class CollectionList(msgspec.Struct, frozen=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """`state` is "ready", "not loaded", or why it is not ready; `memory` is in bytes, estimated, when it is loaded."""
+    """`state` is "ready", "not loaded", or why it is not ready; `memory` is in bytes, estimated, when it is loaded.
+
+    Of a model whose files cannot be read, context and memory are 0.
+    """
 
     id: str
     created: int

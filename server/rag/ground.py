@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from index.retriever import Retriever
+from index.retriever import QueryEmbedder, Retriever
 from index.types import Passage
-from models.encoder.client import EncoderClient
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
 from server.rag.brief import briefs, readable
@@ -63,7 +62,7 @@ class Grounder:
     def __init__(
         self,
         retriever: Callable[[], Retriever],
-        encoder: Callable[[], EncoderClient],
+        encoder: Callable[[], QueryEmbedder],
         memory: TurnMemory,
         top_k: int,
     ) -> None:

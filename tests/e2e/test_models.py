@@ -23,6 +23,10 @@ lora = {{ "{lora}" = 1.0 }}
 n_ctx = 512
 [models.broken]
 path = "{broken}"
+[models.gone]
+path = "/nowhere/gone.gguf"
+[models.unlike]
+path = "{unlike}"
 """
 
 
@@ -33,7 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     broken = folder / "broken.gguf"
     broken.write_bytes(write_llama(folder / "whole.gguf").read_bytes())
     lora = write_lora(folder / "lora.gguf")
-    (folder / "cloister.toml").write_text(CONFIG.format(parts=parts[1], lora=lora, broken=broken))
+    unlike = folder / "unlike.gguf"
+    unlike.write_text("not a model")
+    (folder / "cloister.toml").write_text(CONFIG.format(parts=parts[1], lora=lora, broken=broken, unlike=unlike))
     with serving(folder, write_handbook(folder / "handbook")) as running:
         broken.write_bytes(broken.read_bytes()[:-9000])  # after the start, which looks at its head only
         yield running
@@ -90,6 +96,24 @@ def test_a_model_that_cannot_be_loaded_is_an_error_and_the_others_go_on(server: 
         assert "broken.gguf" in response.json()["error"]["message"]
     assert states(server)["broken"].startswith("not loaded: ")
     say(server, "parts")
+
+
+@pytest.mark.parametrize(("name", "file"), [("gone", "/nowhere/gone.gguf"), ("unlike", "unlike.gguf")])
+def test_a_model_that_cannot_be_read_at_the_start_is_listed_with_the_reason(
+    server: Server, name: str, file: str
+) -> None:
+    assert states(server)[name].startswith("not available: ")
+    assert file in states(server)[f"cloister@{name}"]
+    for id in (name, f"cloister@{name}"):
+        response = server.ask("hello", model=id)
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "model_unavailable")
+        assert file in response.json()["error"]["message"]
+    assert f"models.{name} is not available" in server.log.read_text()
+
+
+def test_a_default_model_without_its_file_stops_the_start(tmp_path: Path) -> None:
+    done = refused_start(tmp_path, 'model = "gone"\n[models.gone]\npath = "/nowhere/gone.gguf"')
+    assert "/nowhere/gone.gguf" in done.stderr
 
 
 def test_an_unknown_model_behind_the_at_sign_is_named(server: Server) -> None:

@@ -11,6 +11,7 @@ import pytest
 from models.catalog import resolve_embedding
 from models.encoder.messages import ModelFiles
 from models.encoder.preparation import Preparation
+from tests.models.tiny import config, make_embedder, tokenizer
 
 BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v0.gguf"
 WIDTH, INNER, STATE, RANK, LAYERS = 64, 128, 16, 8, 2
@@ -69,9 +70,6 @@ def tensors(num_tokens: int) -> dict[str, np.ndarray]:
     return {"token_embd.weight": matrix(num_tokens, WIDTH) * 8, "output_norm.weight": np.ones(WIDTH), **blocks}
 
 
-WORDS = "how long is parental leave weeks with full pay rust iron air water train platform shock waves flow"
-
-
 @pytest.fixture(scope="session")
 def minilm(request: pytest.FixtureRequest) -> ModelFiles:
     assert request.config.cache is not None
@@ -79,46 +77,9 @@ def minilm(request: pytest.FixtureRequest) -> ModelFiles:
     return asyncio.run(Preparation(cache).files(resolve_embedding("all-MiniLM-L6-v2"), "embedding"))
 
 
-def _tokenizer() -> object:
-    from transformers import BertTokenizerFast
-
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split(), ".", ",", "?", ":"]
-    vocab += [*letters, *(f"##{letter}" for letter in letters)]
-    return BertTokenizerFast(vocab={word: id for id, word in enumerate(vocab)})
-
-
-def _config(**changes: object) -> object:
-    from transformers import BertConfig
-
-    return BertConfig(
-        vocab_size=96,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.3,  # scores far enough apart to compare
-        **changes,
-    )
-
-
 @pytest.fixture(scope="session")
 def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """CLS pooling, a dense layer, a prompt for queries and another for passages."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
-    from transformers import BertModel
-
-    torch.manual_seed(7)
-    base, folder = tmp_path_factory.mktemp("bert"), tmp_path_factory.mktemp("embedder")
-    BertModel(_config()).save_pretrained(base)
-    _tokenizer().save_pretrained(base)
-    parts = [Transformer(str(base), max_seq_length=48), Pooling(32, "cls"), Dense(32, 16), Normalize()]
-    prompts = {"query": "how long: ", "passage": "rust, water: "}
-    SentenceTransformer(modules=parts, prompts=prompts, device="cpu").save(str(folder), create_model_card=False)
-    return folder
+    return make_embedder(tmp_path_factory.mktemp("embedder"), tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +89,6 @@ def tiny_reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(7)
     folder = tmp_path_factory.mktemp("reranker")
-    BertForSequenceClassification(_config(num_labels=1)).save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
+    BertForSequenceClassification(config(num_labels=1)).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return folder

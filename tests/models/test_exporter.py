@@ -131,6 +131,7 @@ def test_a_killed_exporter_leaves_nothing_half_and_an_altered_export_is_made_aga
     source = source_of(tiny_embedder, "embedding")
     export = tmp_path / "models" / source
     model = Resolved("tiny", tiny_embedder, None)
+    told: list[str] = []
 
     async def killed() -> None:
         async with open_child("exporter", "models.encoder.exporter", FromExporter, OFFLINE) as child:
@@ -140,7 +141,7 @@ def test_a_killed_exporter_leaves_nothing_half_and_an_altered_export_is_made_aga
             os.kill(child.pid, signal.SIGKILL)
 
     async def prepared() -> None:
-        files = await Preparation(tmp_path).files(model, "embedding")
+        files = await Preparation(tmp_path, tell=told.append).files(model, "embedding")
         assert files.export == str(export)
         assert read_manifest(export, source) is not None
 
@@ -149,6 +150,9 @@ def test_a_killed_exporter_leaves_nothing_half_and_an_altered_export_is_made_aga
     export.mkdir()
     (export / "model.onnx").write_bytes(b"somebody else's")
     asyncio.run(prepared())
+    assert told == ["tiny"]
+    asyncio.run(prepared())
+    assert told == ["tiny"], "nothing is converted twice"
     assert {path.name for path in export.parent.iterdir()} == {source, f"{source}.lock"}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from models.errors import ModelNotFound
 from server.settings import MANUAL, Settings, SettingsError, docs_from_flags, read_settings
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -92,7 +93,9 @@ path = "reader-v0"
 def test_the_default_chat_model_comes_first_and_may_be_one_of_the_named(
     tmp_path: Path, default: str, names: list[str]
 ) -> None:
-    found = {each.name: (each, params) for each, params in read(tmp_path, MODELS.format(default=default)).chat_models()}
+    found = {
+        each.name: (each, params) for each, params in read(tmp_path, MODELS.format(default=default)).chat_models().found
+    }
     assert list(found) == names
     big, params = found["big"]
     assert [(adapter.path, adapter.scale) for adapter in big.adapters] == [("/a.gguf", 0.5)]
@@ -122,12 +125,26 @@ def test_a_file_that_is_called_like_the_documents_id_is_refused(tmp_path: Path) 
         read(tmp_path, "", model=str(path)).chat_models()
 
 
+def test_a_further_model_without_its_file_is_missing_and_the_default_is_an_error(tmp_path: Path) -> None:
+    config = '[models.gone]\npath = "/nowhere/gone.gguf"\n[models.absent]\npath = "qwen3-0.6b"'
+    found, missing = read(tmp_path, config, data=str(tmp_path)).chat_models()
+    assert [each.name for each, _ in found] == ["reader-v0"]
+    assert missing.keys() == {"gone", "absent"}
+    assert "/nowhere/gone.gguf" in str(missing["gone"])
+    with pytest.raises(ModelNotFound, match="gone"):
+        read(tmp_path, config, model="gone").chat_models()
+    with pytest.raises(SettingsError, match="has this name already"):
+        same = tmp_path / "same.gguf"
+        same.write_bytes(b"GGUF")
+        read(tmp_path, '[models.same]\npath = "/nowhere/gone.gguf"', model=str(same)).chat_models()
+
+
 def test_models_that_are_named_alone_are_looked_for_below_the_data_folder(tmp_path: Path) -> None:
     path = tmp_path / "data" / "models" / "mine.gguf"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF")
     settings = read(tmp_path, "", model="mine.gguf", data=str(tmp_path / "data"))
-    assert [each.path for each, _ in settings.chat_models()] == [path]
+    assert [each.path for each, _ in settings.chat_models().found] == [path]
 
 
 def test_the_settings_page_is_what_the_types_say() -> None:

@@ -228,7 +228,7 @@ def test_damage_is_found_by_both_sides_and_mended(
 ) -> None:
     rng = random.Random(damage.__name__)
     large.upkeep.close()
-    names = [path.name for path in large.folder.iterdir() if not path.name.startswith(".") and path.stat().st_size]
+    names = [path.name for path in _read_files(large)]
     for _ in range(60):
         name = rng.choice(names)
         before = (large.folder / name).read_bytes()
@@ -243,6 +243,30 @@ def test_damage_is_found_by_both_sides_and_mended(
     corpora.append(after)
     after.settle()
     after.check()
+
+
+def _read_files(corpus: Corpus) -> list[Path]:
+    """What tantivy reads and something can happen to."""
+    files = (path for path in corpus.folder.iterdir() if not path.name.startswith(".") and path.name != "sums.json")
+    return sorted(path for path in files if path.stat().st_size)
+
+
+def test_a_whole_file_in_the_place_of_another_is_noticed(large: Corpus) -> None:
+    large.put_many(range(100, 130))
+    large.settle()
+    large.upkeep.close()
+    (first, second, *_) = [path for path in _read_files(large) if path.suffix == ".idx"]
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(LexicalIndexError, match="is another file"):
+        InvertedIndex(large.folder, large.writer.database_id())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"[]", b"{}"])
+def test_without_noted_sums_files_are_believed_by_their_footers(large: Corpus, content: bytes | None) -> None:
+    large.upkeep.close()
+    sums = large.folder / "sums.json"
+    sums.unlink() if content is None else sums.write_bytes(content)
+    large.check()
 
 
 def _means_the_same(before: bytes, meta: Path) -> bool:
