@@ -258,26 +258,38 @@ class VectorIndex:
             if (slot := self._slots.pop(id, None)) is not None:
                 self._delta_alive[slot] = False
 
-    def search(self, query: Vectors, k: int, collections: Sequence[int] | None = None) -> list[tuple[int, float]]:
-        """The `k` nearest to one query vector, best first, as (id, cosine); in these collections, when given."""
+    def search(
+        self, query: Vectors, k: int, collections: Sequence[int] | None = None, only: Ids | None = None
+    ) -> list[tuple[int, float]]:
+        """The `k` nearest to one query vector, best first, as (id, cosine); in these collections, and among these
+        ids, when given."""
         faiss.omp_set_num_threads(1)  # of this thread: a team that spins would take the chat's cores
         scope = None if collections is None else tuple(sorted(collections))
-        hits = self._search_delta(query, k, scope) + self._search_base(query, k, scope)
+        hits = self._search_delta(query, k, scope, only) + self._search_base(query, k, scope, only)
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:k]
 
-    def _search_delta(self, query: Vectors, k: int, scope: tuple[int, ...] | None) -> list[tuple[int, float]]:
+    def _search_delta(
+        self, query: Vectors, k: int, scope: tuple[int, ...] | None, only: Ids | None
+    ) -> list[tuple[int, float]]:
         if not (total := self._delta.ntotal) or k <= 0:
             return []
         wanted = self._delta_alive[:total]
         if scope is not None:
             wanted = wanted & np.isin(self._delta_collections[:total], scope)
+        if only is not None:
+            wanted = wanted & np.isin(self._delta_ids[:total], only)
         scores, slots = _search_codes(self._delta, query, k, None if wanted.all() else _packed(wanted))
         return list(zip(self._delta_ids[slots].tolist(), scores.tolist(), strict=True))
 
-    def _search_base(self, query: Vectors, k: int, scope: tuple[int, ...] | None) -> list[tuple[int, float]]:
+    def _search_base(
+        self, query: Vectors, k: int, scope: tuple[int, ...] | None, only: Ids | None
+    ) -> list[tuple[int, float]]:
         if not len(self._base.ids) or k <= 0:
             return []
         wanted = self._wanted(scope)
+        if only is not None:
+            chosen = _packed(np.isin(self._base.ids, only))
+            wanted = chosen if wanted is None else wanted & chosen
         turned = _turned(query.reshape(1, -1), self._base.rotation)[0]
         num_candidates = k if self._stored is None else max(_MIN_RESCORED, 3 * k)
 

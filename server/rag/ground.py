@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from index.retriever import Retriever
-from index.types import Passage
+from index.types import Filters, Passage, Query
 from models.encoder.client import EncoderClient
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
@@ -72,9 +72,11 @@ class Grounder:
         self._memory = memory
         self._top_k = top_k
 
-    async def search(self, question: str, collections: Sequence[str] | None, k: int) -> list[Passage]:
-        """Raises `CollectionNotFound`, `ProcessUnavailable`, `ProcessFailed`."""
-        return await self._retriever().search(question, self._encoder(), k, collections)
+    async def search(
+        self, queries: Sequence[Query], collections: Sequence[str] | None, k: int, filters: Filters | None = None
+    ) -> list[Passage]:
+        """Raises `CollectionNotFound`, `InvalidFilter`, `ProcessUnavailable`, `ProcessFailed`."""
+        return await self._retriever().search(queries, self._encoder(), k, collections, filters)
 
     async def ground(
         self, messages: Sequence[ChatMessage], options: RagOptions, reader: Reader, *, is_question: bool
@@ -131,7 +133,7 @@ class Grounder:
         if not question.strip():
             return _Found([], [])
         top_k = options.top_k or self._top_k
-        passages = merged(await self.search(question, options.collections, top_k))
+        passages = merged(await self.search([Query(question)], options.collections, top_k))
         shaped = await self._shaped(question, passages, reader.brief)
         return _sorted_out(shaped, context)
 
