@@ -3,6 +3,7 @@
 IndexingError
 ├── DataFolderError          the data folder cannot be used: not writable, in use, of a newer version
 ├── CollectionNotFound
+├── InvalidFilter            a pattern of a filter means nothing
 ├── LexicalIndexError        tantivy's index folder cannot be used; it is built again from the database
 ├── RootUnavailable          a watched folder is not there or cannot be read
 └── UnreadableDocument       one file cannot be read; the reason goes into its row
@@ -27,6 +28,12 @@ class CollectionNotFound(IndexingError):
         super().__init__(f"no collection named {name!r}")
         self.name = name
         self.known = known
+
+
+class InvalidFilter(IndexingError):
+    def __init__(self, pattern: str, reason: str) -> None:
+        super().__init__(f"the pattern {pattern!r} means nothing: {reason}")
+        self.pattern = pattern
 
 
 class LexicalIndexError(IndexingError):

@@ -1,15 +1,16 @@
-"""A question to passages: dense and lexical search, fused. Reads what the indexer writes, and never writes.
+"""A question, put in one way or several, to passages: dense and lexical search, fused. Reads what the indexer writes,
+and never writes.
 
 Everything that touches SQLite or FAISS runs on one thread of the retriever's own, so the event loop never waits for a
 search. Before each search the in-memory index catches up with the `changes` table: what was committed is found.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import fsum
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import apsw
 import msgspec
@@ -20,9 +21,11 @@ from index.errors import CollectionNotFound
 from index.generations import newest_header, read_newest
 from index.lexical.search import LexicalSearch
 from index.lookup import decode_place
-from index.types import Passage, Reranker, Vectors
+from index.selection import Selections
+from index.thinning import Thinned, thin
+from index.types import Filters, Passage, Query, Reranker, Vectors
 from index.vector_store import VectorStore
-from index.vectors import VectorIndex
+from index.vectors import Ids, VectorIndex
 
 _CANDIDATES = 100  # of each arm, at least
 _DENSE_WEIGHT = 0.5  # convex combination; .4 to .6 measured alike (docs/architecture.md, Index)
@@ -31,9 +34,16 @@ _REPLAY = 10_000  # changes taken in at once
 _BOUNDS = "SELECT coalesce((SELECT min(seq) FROM changes), 0), coalesce((SELECT max(seq) FROM changes), 0)"
 _RERANKED = 30  # passages at most; beyond, rerankers lose quality and time
 _SPARE = 3  # times as many passages are looked at as are asked for: some are gone, some say the same
-_NEARLY_EQUAL = 0.97  # cosine
 
+Hits = list[tuple[int, float]]  # chunk id and score, best first
 T = TypeVar("T")
+
+
+class Scope(NamedTuple):
+    """Where is searched: in these collections (None: all), and among these chunks when there are filters."""
+
+    collections: list[int] | None
+    only: Ids | None
 
 
 class QueryEmbedder(Protocol):
@@ -53,19 +63,29 @@ class Retriever:
         self._db: apsw.Connection | None = None
         self._vectors = VectorIndex(dimension)
         self._lexical = LexicalSearch(data)
+        self._selections = Selections()
         self._seq = -1  # the newest change taken in; -1 before the first
         self._base_seq = -1  # the newest change in the base
 
     async def search(
-        self, question: str, embedder: QueryEmbedder, k: int, collections: Sequence[str] | None = None
+        self,
+        queries: Sequence[Query],
+        embedder: QueryEmbedder,
+        k: int,
+        collections: Sequence[str] | None = None,
+        filters: Filters | None = None,
     ) -> list[Passage]:
-        """The `k` best passages, best first, of these collections (None: of all). Raises `CollectionNotFound`."""
-        scope = await self._run(self._scope, collections)
-        vector = (await embedder.embed_queries([question]))[0]
-        found = await self._run(self._search, question, vector, k, scope)
+        """The `k` best passages, best first, for one question put in these ways; of these collections (None: of all),
+        from files that pass. A query of weight 0 is not searched. Raises `CollectionNotFound`, `InvalidFilter`."""
+        scope = await self._run(self._scope, collections, filters)
+        asked = [query for query in queries if query.weight > 0]
+        if not asked:
+            return []
+        vectors = await embedder.embed_queries([query.text for query in asked])
+        found = await self._run(self._search, asked, vectors, k, scope)
         if self._reranker is not None and found:
-            found = await _reranked(self._reranker, question, found)
-        return await self._run(self._thinned, found, k)
+            found = await _reranked(self._reranker, max(asked, key=lambda query: query.weight).text, found)
+        return (await self._run(self._thinned, found, vectors, k)).kept
 
     async def catch_up(self) -> None:
         """Takes in what is new; and a newer generation, once much lies beside the one in memory."""
@@ -81,45 +101,50 @@ class Retriever:
             self._db = open_reader(self._data)
         return self._db
 
-    def _scope(self, names: Sequence[str] | None) -> list[int]:
+    def _scope(self, names: Sequence[str] | None, filters: Filters | None) -> Scope:
         known = dict(query(self._connection(), "SELECT name, id FROM collections WHERE is_active"))
         for name in names or ():
             if name not in known:
                 raise CollectionNotFound(name, sorted(known))
-        return sorted(known[name] for name in (known if names is None else names))
+        ids = sorted(known[name] for name in (known if names is None else names))
+        only = None if filters in (None, Filters()) else self._selections.select(self._connection(), filters, ids)
+        return Scope(None if self._is_everything(ids) else ids, only)
 
-    def _search(self, question: str, vector: Vectors, k: int, scope: list[int]) -> list[Passage]:
+    def _search(self, queries: Sequence[Query], vectors: Vectors, k: int, scope: Scope) -> list[Passage]:
         """More than `k`, so that there is a choice."""
+        dense, words = self._arms(queries, vectors, max(_CANDIDATES, 2 * k), scope)
+        best = fuse(queries, dense, words)[: max(_SPARE * k, _RERANKED if self._reranker else 0)]
+        passages = self._passages([id for id, _ in best])
+        return [msgspec.structs.replace(passages[id], score=score) for id, score in best if id in passages]
+
+    def _arms(
+        self, queries: Sequence[Query], vectors: Vectors, num_candidates: int, scope: Scope
+    ) -> tuple[list[Hits], list[Hits]]:
+        """What is nearest to each query, and what has its words."""
         self._catch_up()
-        num_candidates = max(_CANDIDATES, 2 * k)
-        filtered = None if self._is_everything(scope) else scope
-        nearest = self._dense_thread.submit(self._vectors.search, vector, num_candidates, filtered)
+
+        def search_dense() -> list[Hits]:
+            return [self._vectors.search(vector, num_candidates, *scope) for vector in vectors]
+
+        nearest = self._dense_thread.submit(search_dense)
         try:
-            words = self._lexical.search(self._connection(), question, num_candidates, filtered)
+            words = [self._lexical.search(self._connection(), query.text, num_candidates, *scope) for query in queries]
         finally:  # nothing may change the vectors while they are searched
             dense = nearest.result()
-        best = fuse(dense, words)[: max(_SPARE * k, _RERANKED if self._reranker else 0)]
-        cosines = dict(dense)
-        passages = self._passages([id for id, _ in best])
-        return [
-            msgspec.structs.replace(passages[id], score=score, similarity=cosines.get(id))
-            for id, score in best
-            if id in passages
-        ]
+        return dense, words
 
-    def search_dense(self, vector: Vectors, k: int, scope: list[int]) -> list[tuple[int, float]]:
+    def search_dense(self, vector: Vectors, k: int, scope: list[int]) -> Hits:
         """The `k` nearest chunks of these collections as (id, cosine), best first. On the retriever's thread."""
         return self._vectors.search(vector, k, None if self._is_everything(scope) else scope)
 
     def _is_everything(self, scope: list[int]) -> bool:
         return scope == [id for (id,) in query(self._connection(), "SELECT id FROM collections ORDER BY id")]
 
-    def _thinned(self, passages: list[Passage], k: int) -> list[Passage]:
-        return thin(passages, k, dict(self._vectors_of(passages)))
-
-    def _vectors_of(self, passages: list[Passage]) -> Iterator[tuple[int, Vectors]]:
+    def _thinned(self, passages: list[Passage], queries: Vectors, k: int) -> Thinned:
         stored = self._store().of_chunks([passage.chunk_id for passage in passages])
-        yield from zip(stored.ids.tolist(), stored.vectors, strict=True)
+        cosines = dict(zip(stored.ids.tolist(), (stored.vectors @ queries.T).max(axis=1).tolist(), strict=True))
+        passages = [msgspec.structs.replace(p, similarity=cosines.get(p.chunk_id)) for p in passages]
+        return thin(passages, k, dict(zip(stored.ids.tolist(), stored.vectors, strict=True)))
 
     def _store(self) -> VectorStore:
         return VectorStore(self._connection(), self._fingerprint, self._dimension)
@@ -210,42 +235,20 @@ class Retriever:
         self.close()
 
 
-def fuse(dense: Sequence[tuple[int, float]], words: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Convex combination of min–max scaled scores (Bruch et al., arXiv 2210.11934); best first, scores in 0..1."""
-    scores: dict[int, float] = {}
-    for weight, hits in ((_DENSE_WEIGHT, dense), (1 - _DENSE_WEIGHT, words)):
-        low = min((score for _, score in hits), default=0.0)
-        width = max((score for _, score in hits), default=0.0) - low
-        for id, score in hits:
-            scores[id] = scores.get(id, 0.0) + weight * ((score - low) / width if width else 1.0)
+def fuse(queries: Sequence[Query], dense: Sequence[Hits], words: Sequence[Hits]) -> Hits:
+    """Convex combination of min–max scaled scores (Bruch et al., arXiv 2210.11934), of both arms of every query by its
+    weight; scores in 0..1. The order of the queries means nothing."""
+    total = fsum(weight for _, weight in queries)
+    shares: dict[int, list[float]] = {}
+    for (_, weight), nearest, lexical in zip(queries, dense, words, strict=True):
+        for arm, hits in ((_DENSE_WEIGHT, nearest), (1 - _DENSE_WEIGHT, lexical)):
+            low = min((score for _, score in hits), default=0.0)
+            width = max((score for _, score in hits), default=0.0) - low
+            for id, score in hits:
+                scaled = (score - low) / width if width else 1.0
+                shares.setdefault(id, []).append(weight / total * arm * scaled)
+    scores = {id: fsum(parts) for id, parts in shares.items()}
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-
-
-def thin(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vectors]) -> list[Passage]:
-    """The first `k` that say something new: equal texts once; what nearly repeats another, and what a document says
-    beyond its half of `k`, only where nothing else is left. `vectors` by chunk id."""
-    chosen: list[Passage] = []
-    others: list[Passage] = []
-    seen: set[tuple[tuple[str, ...], str]] = set()
-    per_document: Counter[int] = Counter()
-    for passage in passages:
-        if (passage.heading, passage.text) in seen:
-            continue
-        seen.add((passage.heading, passage.text))
-        repeats = _repeats(passage, chosen, vectors)
-        if len(chosen) == k or repeats or per_document[passage.document_id] >= max(1, k // 2):
-            others.append(passage)
-        else:
-            chosen.append(passage)
-            per_document[passage.document_id] += 1
-    kept = {passage.chunk_id for passage in (chosen + others)[:k]}
-    return [passage for passage in passages if passage.chunk_id in kept]
-
-
-def _repeats(passage: Passage, chosen: Sequence[Passage], vectors: Mapping[int, Vectors]) -> bool:
-    own = vectors.get(passage.chunk_id)
-    others = [vectors[other.chunk_id] for other in chosen if other.chunk_id in vectors]
-    return own is not None and any(float(own @ other) > _NEARLY_EQUAL for other in others)
 
 
 async def _reranked(reranker: Reranker, question: str, passages: list[Passage]) -> list[Passage]:

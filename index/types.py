@@ -47,6 +47,27 @@ class Collection(msgspec.Struct, frozen=True):
     root: Path
 
 
+class Query(NamedTuple):
+    """A way to put a question, and how much it counts beside the other ways."""
+
+    text: str
+    weight: float = 1.0
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which files are searched; what is not given limits nothing.
+
+    `paths` are patterns in the syntax of `.gitignore`, relative to the collection's folder: a file passes that matches
+    one of them, or if all begin with `!`, and none of those with `!`. `kinds` are endings of names: `pdf`, `.md`. Times
+    are Unix seconds of the file's last change.
+    """
+
+    paths: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    modified_after: float | None = None
+    modified_before: float | None = None
+
+
 class Place(NamedTuple):
     """Where in a document that is not counted in lines: pages, slides, cells, messages, a sheet's rows. Numbers are
     the document's own, from 1, both ends in. `name` is the sheet's, where there is one."""
@@ -121,7 +142,8 @@ def with_lead(lead: str, text: str) -> str:
 
 
 class Passage(msgspec.Struct, frozen=True):
-    """A chunk that was found, with all a citation needs. `score` lies in 0..1; `similarity` is the cosine, if known."""
+    """A chunk that was found, with all a citation needs. `score` lies in 0..1; `similarity` is the cosine to the
+    nearest query, None without a vector. `also_in`: other files, as collection/path, that say the same."""
 
     chunk_id: int
     document_id: int
@@ -135,6 +157,12 @@ class Passage(msgspec.Struct, frozen=True):
     similarity: float | None = None
     place: Place | None = None
     lead: str = ""
+    also_in: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """The collection and the path in it."""
+        return f"{self.collection}/{self.path}"
 
     @property
     def shown(self) -> str:

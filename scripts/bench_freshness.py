@@ -29,7 +29,7 @@ from index.indexer import Indexer, IndexingParams
 from index.lookup import read_status
 from index.readers import read
 from index.retriever import Retriever
-from index.types import Collection
+from index.types import Collection, Query
 from models.catalog import resolve_embedding
 from models.encoder.client import EncoderClient, open_encoder
 from models.encoder.embedder import open_embedder
@@ -78,7 +78,7 @@ async def freshness(root: Path, retriever: Retriever, encoder: EncoderClient, sa
         temporary.write_text(f"# Note {target}\n\nThe {word} was seen at dawn.\n")
         temporary.replace(file)
         saved = time.perf_counter()
-        while not any(word in passage.text for passage in await retriever.search(word, encoder, 5)):
+        while not any(word in passage.text for passage in await retriever.search([Query(word)], encoder, 5)):
             await asyncio.sleep(0.02)
         seconds.append(time.perf_counter() - saved)
         await asyncio.sleep(chance.random())

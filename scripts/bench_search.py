@@ -31,7 +31,7 @@ from index.documents import DocumentWriter, FileStat, content_hash
 from index.lexical.search import LexicalSearch
 from index.lexical.upkeep import LexicalUpkeep
 from index.retriever import Retriever
-from index.types import Chunk, Collection, Vectors
+from index.types import Chunk, Collection, Query, Vectors
 
 _DIMENSION = 384
 _SPACE = "synthetic"
@@ -272,7 +272,7 @@ async def _fused(
     until = time.perf_counter() + 20
     for text in questions.texts:
         started = time.perf_counter()
-        await retriever.search(text, embedder, 8, collections)
+        await retriever.search([Query(text)], embedder, 8, collections)
         whole.append(time.perf_counter() - started)
         words.append(watch.last_s)
         if time.perf_counter() > until:

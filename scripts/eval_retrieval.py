@@ -24,7 +24,7 @@ from index.documents import DocumentWriter
 from index.indexer import Indexer, IndexingParams
 from index.readers import read
 from index.retriever import Retriever
-from index.types import Collection, Passage, Vectors
+from index.types import Collection, Passage, Query, Vectors
 from models.catalog import resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.preparation import Preparation, Runtime
@@ -141,7 +141,7 @@ def found(dataset: Dataset, passages: Sequence[Passage]) -> Ranking:
 def retrieved(dataset: Dataset, embedder: Embedder, folder: Path, fingerprint: str) -> dict[str, Ranking]:
     async def search(retriever: Retriever) -> dict[str, Ranking]:
         return {
-            id: found(dataset, await retriever.search(text, Queries(embedder), _DEPTH))
+            id: found(dataset, await retriever.search([Query(text)], Queries(embedder), _DEPTH))
             for id, text in dataset.queries.items()
         }
 

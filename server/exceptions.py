@@ -11,7 +11,7 @@ import msgspec
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from index.errors import CollectionNotFound, DataFolderError, IndexingError
+from index.errors import CollectionNotFound, DataFolderError, IndexingError, InvalidFilter
 from models.errors import (
     ContextLengthExceeded,
     ModelDoesNotFit,
@@ -97,6 +97,10 @@ def problem_of(error: BaseException) -> Problem:
         case CollectionNotFound(name=name, known=known):
             return _problem(
                 404, f"There is no collection {name!r}; there are: {_listed(known)}.", "collection_not_found"
+            )
+        case InvalidFilter(pattern=pattern):
+            return _problem(
+                400, f"The pattern {pattern!r} of the filter means nothing.", "invalid_value", "filters.paths"
             )
         case UnknownModel(name=name, known=known):
             message = f"The model {name!r} does not exist; there are: {_listed(known)}."

@@ -14,6 +14,7 @@ from index.database import query
 from index.languages import LATIN
 from index.lexical.filling import Filling
 from index.lexical.rows import Row, collection_term, language_term
+from index.vectors import Ids
 
 _FILLING = "lexical_fts5"  # a property: JSON
 
@@ -60,16 +61,21 @@ def languages(db: apsw.Connection) -> list[str]:
 
 
 def search(
-    db: apsw.Connection, terms: Counter[str], k: int, collection_ids: Sequence[int] | None
+    db: apsw.Connection, terms: Counter[str], k: int, collection_ids: Sequence[int] | None, only: Ids | None = None
 ) -> list[tuple[int, float]]:
-    """The `k` best chunks, of these collections or of all, as (id, BM25), best first; larger is better."""
+    """The `k` best chunks, of these collections or of all, and among the ids in `only` when given, as (id, BM25), best
+    first; larger is better."""
     expression = match_expression(terms, collection_ids)
     if expression is None:
         return []
+    # The + keeps FTS5 from looking for one row after the other.
+    wanted = "" if only is None else " AND +rowid IN (SELECT value FROM json_each(?))"
+    chosen = [] if only is None else [msgspec.json.encode(only.tolist()).decode()]
     rows = query(
         db,
-        "SELECT rowid, -bm25(words, 1.0, 0.0) AS score FROM words WHERE words MATCH ? ORDER BY score DESC LIMIT ?",
-        (expression, k),
+        f"SELECT rowid, -bm25(words, 1.0, 0.0) AS score FROM words WHERE words MATCH ?{wanted}"
+        " ORDER BY score DESC LIMIT ?",
+        (expression, *chosen, k),
     )
     return [(int(id), float(score)) for id, score in rows]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import tantivy
 from tantivy import Document, Occur, Query
 
@@ -25,6 +26,7 @@ from index.errors import LexicalIndexError
 from index.languages import LATIN
 from index.lexical.filling import Filling
 from index.lexical.rows import Row, collection_term, language_term
+from index.vectors import Ids
 
 _ENGINE = str(vars(tantivy)["__version__"])  # with the number of its file format; its type stubs lack it
 _META = "meta.json"
@@ -36,6 +38,8 @@ _MARK_ID = 0  # chunks count from 1
 _MEMORY = 40_000_000  # bytes, of one writing thread
 _NUMBER = re.compile(r"[0-9]{8}")
 _KINDS = frozenset(("fast", "fieldnorm", "idx", "pos", "store", "term"))  # of every segment
+_FEW = 10_000  # chunk ids that a query may name
+_DEEPER = 8  # times as far down as before
 _ATTEMPTS = 5  # at a folder that changes while it is read
 
 
@@ -188,14 +192,39 @@ class InvertedIndex:
         """The Latin languages that chunks are in."""
         return self._languages
 
-    def search(self, terms: Counter[str], k: int, collection_ids: Sequence[int] | None) -> list[tuple[int, float]]:
-        """The `k` best chunks, of these collections or of all, as (id, BM25), best first; larger is better."""
+    def search(
+        self, terms: Counter[str], k: int, collection_ids: Sequence[int] | None, only: Ids | None = None
+    ) -> list[tuple[int, float]]:
+        """The `k` best chunks, of these collections or of all, and among the ids in `only` when given, as (id, BM25),
+        best first; larger is better."""
         if not terms or (collection_ids is not None and not collection_ids):
             return []
         with _speaking_of(self.folder):
-            hits = self._searcher.search(self._query(terms, collection_ids), k, count=False).hits
-            ids = self._searcher.fast_field_values("chunk", [address for _, address in hits])
+            wanted = self._query(terms, collection_ids)
+            if only is None:
+                return self._hits(wanted, k)
+            if len(only) <= _FEW:
+                return self._hits(self._among(only, wanted), k)
+            return self._passing(wanted, k, only)
+
+    def _hits(self, wanted: Query, k: int) -> list[tuple[int, float]]:
+        hits = self._searcher.search(wanted, k, count=False).hits
+        ids = self._searcher.fast_field_values("chunk", [address for _, address in hits])
         return [(int(id), float(score)) for (score, _), id in zip(hits, ids, strict=True) if id is not None]
+
+    def _among(self, only: Ids, wanted: Query) -> Query:
+        chosen = Query.term_set_query(self._schema, "chunk", only.tolist())
+        return Query.boolean_query([(Occur.Must, Query.const_score_query(chosen, 0.0)), (Occur.Must, wanted)])
+
+    def _passing(self, wanted: Query, k: int, only: Ids) -> list[tuple[int, float]]:
+        """From ever longer lists: many ids are faster looked up among the best than told to tantivy one by one."""
+        depth = k
+        while True:
+            depth *= _DEEPER
+            hits = self._hits(wanted, depth)
+            chosen = np.isin(np.array([id for id, _ in hits], np.int64), only)
+            if len(hits) < depth or chosen.sum() >= k:
+                return [hit for hit, is_chosen in zip(hits, chosen, strict=True) if is_chosen][:k]
 
     def _query(self, terms: Counter[str], collection_ids: Sequence[int] | None) -> Query:
         words = [

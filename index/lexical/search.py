@@ -18,6 +18,7 @@ from index.errors import LexicalIndexError
 from index.languages import DEFAULT
 from index.lexical import fts5
 from index.lexical.inverted import InvertedIndex, newest_folder
+from index.vectors import Ids
 
 _log = logging.getLogger(__name__)
 
@@ -52,20 +53,26 @@ class LexicalSearch:
             self._opened(db)
 
     def search(
-        self, db: apsw.Connection, question: str, k: int, collection_ids: Sequence[int] | None
+        self,
+        db: apsw.Connection,
+        question: str,
+        k: int,
+        collection_ids: Sequence[int] | None,
+        only: Ids | None = None,
     ) -> list[tuple[int, float]]:
-        """The `k` best chunks of these collections (None: of all) as (id, BM25), best first; larger is better.
+        """The `k` best chunks of these collections (None: of all), and among the ids in `only` when given, as
+        (id, BM25), best first; larger is better.
 
         Empty while tantivy's index cannot be read: the indexer builds it again. A hit may be of a chunk removed since.
         """
         with db:  # one snapshot: the rows go in the transaction that changes the engine
             if engine(db) == FTS5:
-                return fts5.search(db, self._terms(question, self._languages(db)), k, collection_ids)
+                return fts5.search(db, self._terms(question, self._languages(db)), k, collection_ids, only)
         index = self._opened(db)
         if index is None:
             return []
         try:
-            return index.search(self._terms(question, index.languages()), k, collection_ids)
+            return index.search(self._terms(question, index.languages()), k, collection_ids, only)
         except LexicalIndexError as error:
             self._give_up(error)
             return []

@@ -31,7 +31,7 @@ from index.indexer import Indexer, IndexingParams
 from index.pace import Progress
 from index.readers import read
 from index.retriever import Retriever
-from index.types import Collection, Vectors
+from index.types import Collection, Query, Vectors
 
 _STEP = 4096
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -101,7 +101,7 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
         with Retriever(data, embedder.fingerprint, embedder.dimension) as retriever:
 
             def finds(word: str) -> bool:
-                found = asyncio.run(retriever.search(word, embedder, 5))
+                found = asyncio.run(retriever.search([Query(word)], embedder, 5))
                 return any(word in passage.text for passage in found)
 
             if not finds(f"kestrel{number}"):

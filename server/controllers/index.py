@@ -13,7 +13,7 @@ from litestar.response import Stream
 from index.errors import CollectionNotFound
 from index.orders import Pause, Rescan
 from index.pace import Progress
-from index.types import Passage
+from index.types import Passage, Query
 from server.connection import unless_gone
 from server.controllers.documents import passage_url
 from server.protocol.index import (
@@ -77,7 +77,9 @@ class IndexController(Controller):
         self, request: Request[Any, Any, Any], data: JSONBody[SearchRequest], services: NamedDependency[Services]
     ) -> SearchResults:
         top_k = data.top_k or services.settings.rag.top_k
-        passages = await unless_gone(request, services.grounder.search(data.query, data.collections, top_k))
+        passages = await unless_gone(
+            request, services.grounder.search([Query(data.query)], data.collections, top_k, data.filters)
+        )
         base_url = str(request.base_url)
         return SearchResults(data.query, [_result(passage, base_url) for passage in passages])
 

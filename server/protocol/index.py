@@ -7,12 +7,14 @@ from msgspec import Meta
 
 from index.lookup import CollectionStatus
 from index.pace import Activity
+from index.types import Filters
 
 
 class SearchRequest(msgspec.Struct, frozen=True):
     query: Annotated[str, Meta(min_length=1, max_length=100_000)]
     collections: list[str] | None = None
     top_k: Annotated[int, Meta(ge=1, le=100)] | None = None
+    filters: Filters | None = None
 
 
 class SearchResult(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from index.retriever import QueryEmbedder, Retriever
-from index.types import Passage
+from index.types import Filters, Passage, Query
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
 from server.rag.brief import briefs, readable
@@ -71,9 +71,11 @@ class Grounder:
         self._memory = memory
         self._top_k = top_k
 
-    async def search(self, question: str, collections: Sequence[str] | None, k: int) -> list[Passage]:
-        """Raises `CollectionNotFound`, `ProcessUnavailable`, `ProcessFailed`."""
-        return await self._retriever().search(question, self._encoder(), k, collections)
+    async def search(
+        self, queries: Sequence[Query], collections: Sequence[str] | None, k: int, filters: Filters | None = None
+    ) -> list[Passage]:
+        """Raises `CollectionNotFound`, `InvalidFilter`, `ProcessUnavailable`, `ProcessFailed`."""
+        return await self._retriever().search(queries, self._encoder(), k, collections, filters)
 
     async def ground(
         self, messages: Sequence[ChatMessage], options: RagOptions, reader: Reader, *, is_question: bool
@@ -130,7 +132,7 @@ class Grounder:
         if not question.strip():
             return _Found([], [])
         top_k = options.top_k or self._top_k
-        passages = merged(await self.search(question, options.collections, top_k))
+        passages = merged(await self.search([Query(question)], options.collections, top_k))
         shaped = await self._shaped(question, passages, reader.brief)
         return _sorted_out(shaped, context)
 

@@ -24,7 +24,7 @@ from index.orders import Order
 from index.pace import Progress
 from index.readers import read
 from index.retriever import Retriever
-from index.types import Collection, Parsed, Passage, Vectors
+from index.types import Collection, Filters, Parsed, Passage, Query, Vectors
 
 _WORD = re.compile(r"\w+")
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
@@ -183,8 +183,15 @@ class Search:
         self.retriever = retriever
         self._embedder = embedder
 
-    def __call__(self, question: str, k: int = 5, collections: Sequence[str] | None = None) -> list[Passage]:
-        return asyncio.run(self.retriever.search(question, self._embedder, k, collections))
+    def __call__(
+        self,
+        question: str | Sequence[Query],
+        k: int = 5,
+        collections: Sequence[str] | None = None,
+        filters: Filters | None = None,
+    ) -> list[Passage]:
+        queries = [Query(question)] if isinstance(question, str) else question
+        return asyncio.run(self.retriever.search(queries, self._embedder, k, collections, filters))
 
 
 def eventually(condition: Callable[[], object], deadline_s: float = 10) -> None:

@@ -1,20 +1,25 @@
 import asyncio
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from index.compaction import vectors_folder
-from index.errors import CollectionNotFound, DataFolderError
+from index.errors import CollectionNotFound, DataFolderError, InvalidFilter
 from index.generations import read_newest
-from index.retriever import Retriever, fuse, thin
-from index.types import Collection, Passage
+from index.retriever import Retriever, fuse
+from index.types import Collection, Filters, Query, Vectors
 from index.vector_store import VectorStore
 from index.vectors import Stored
-from tests.index.conftest import HashEmbedder, QueryHashEmbedder, Search, Workspace
+from tests.index.conftest import HashEmbedder, QueryHashEmbedder, Search, Workspace, set_mtime
 
 _QUESTIONS = ["kestrel", "word3 word5", "item7 item20", "nothing of the kind", "word1 word2 word3 word4"]
 
@@ -37,7 +42,7 @@ _QUESTIONS = ["kestrel", "word3 word5", "item7 item20", "nothing of the kind", "
 def test_fusion_averages_the_scaled_scores(
     dense: list[tuple[int, float]], words: list[tuple[int, float]], expected: list[tuple[int, float]]
 ) -> None:
-    fused = fuse(dense, words)
+    fused = fuse([Query("")], [dense], [words])
     assert [id for id, _ in fused] == [id for id, _ in expected]
     assert [score for _, score in fused] == pytest.approx([score for _, score in expected])
 
@@ -337,46 +342,6 @@ def test_a_closed_retriever_refuses(workspace: Workspace) -> None:
         pass
 
 
-def _passage(id: int, document: int, text: str | None = None) -> Passage:
-    return Passage(id, document, "notes", f"{document}.md", (), text or f"text {id}", 1, 1, score=1 - id / 100)
-
-
-def _thinned(passages: list[Passage], k: int, repeats: dict[int, int] | None = None) -> list[int]:
-    """Ids that stay. Passages are unlike each other but for those that `repeats` says repeat another."""
-    axes = np.eye(100, dtype=np.float32)
-    vectors = {p.chunk_id: axes[(repeats or {}).get(p.chunk_id, p.chunk_id)] for p in passages}
-    return [p.chunk_id for p in thin(passages, k, vectors)]
-
-
-def test_equal_texts_come_once() -> None:
-    passages = [_passage(1, 1, "same"), _passage(2, 2, "same"), _passage(3, 3)]
-    assert _thinned(passages, 3) == [1, 3]
-
-
-def test_equal_texts_under_other_headings_both_come() -> None:
-    passages = [_passage(1, 1, "same"), msgspec.structs.replace(_passage(2, 2, "same"), heading=("B",))]
-    assert _thinned(passages, 2) == [1, 2]
-
-
-def test_what_nearly_repeats_another_waits_for_room() -> None:
-    passages = [_passage(id, id) for id in range(1, 5)]
-    assert _thinned(passages, 3, {2: 1}) == [1, 3, 4]
-    assert _thinned(passages, 4, {2: 1}) == [1, 2, 3, 4]
-
-
-def test_one_document_takes_at_most_half_unless_nothing_else_is_there() -> None:
-    passages = [_passage(id, 1) for id in range(1, 7)] + [_passage(7, 2), _passage(8, 3)]
-    assert _thinned(passages, 4) == [1, 2, 7, 8]
-    assert _thinned(passages, 6) == [1, 2, 3, 4, 7, 8]
-    assert _thinned(passages[:6], 4) == [1, 2, 3, 4]
-    assert _thinned(passages, 1) == [1]
-    assert _thinned(passages, 0) == []
-
-
-def test_passages_without_a_vector_are_told_apart_by_their_text() -> None:
-    assert len(thin([_passage(1, 1), _passage(2, 2)], 2, {})) == 2
-
-
 class LongestFirst:
     """A reranker that likes long texts."""
 
@@ -455,3 +420,90 @@ def test_a_reader_with_much_beside_its_base_takes_a_newer_generation(
             asyncio.run(search.retriever.catch_up())
         assert len(loaded) == 2, "once"
         assert _results(search) == expected
+
+
+_HITS = st.dictionaries(st.integers(0, 20), st.floats(-1, 40), max_size=12).map(
+    lambda scores: sorted(scores.items(), key=lambda hit: (-hit[1], hit[0]))
+)
+_ASKED = st.lists(st.tuples(st.floats(0.01, 10), _HITS, _HITS), min_size=1, max_size=4)
+_Asked = list[tuple[float, list[tuple[int, float]], list[tuple[int, float]]]]
+
+
+def _fused(asked: _Asked) -> list[tuple[int, float]]:
+    return fuse([Query("", weight) for weight, _, _ in asked], [d for _, d, _ in asked], [w for _, _, w in asked])
+
+
+@given(_ASKED, st.randoms(use_true_random=False))
+def test_the_order_of_the_queries_means_nothing(asked: _Asked, random: Random) -> None:
+    shuffled = random.sample(asked, len(asked))
+    assert [(id, pytest.approx(score)) for id, score in _fused(asked)] == _fused(shuffled)
+
+
+@given(_ASKED)
+def test_the_same_query_twice_is_that_query(asked: _Asked) -> None:
+    one = _fused(asked[:1])
+    assert dict(_fused([asked[0], asked[0]])) == pytest.approx(dict(one))
+    assert _fused([(7.0, *asked[0][1:])]) == _fused([(1.0, *asked[0][1:])])
+
+
+@given(_ASKED)
+def test_fused_scores_lie_between_nothing_and_one(asked: _Asked) -> None:
+    fused = _fused(asked)
+    assert {id for id, _ in fused} == {id for _, *arms in asked for arm in arms for id, _ in arm}
+    assert all(0 <= score <= 1 + 1e-9 for _, score in fused)
+    assert [score for _, score in fused] == sorted((score for _, score in fused), reverse=True)
+
+
+def test_queries_are_one_ranking_by_their_weights(workspace: Workspace) -> None:
+    workspace.write("kestrel.md", "the kestrel hovers over fields")
+    workspace.write("pike.md", "the pike waits under water")
+    for number in range(5):
+        workspace.write(f"{number}.md", f"item{number} of the list")
+    workspace.sync()
+    embedder = CountingEmbedder(workspace.embedder)
+    with workspace.retrieving() as search:
+        first, second = (search([Query("kestrel", a), Query("pike water", b)], 2) for a, b in ((1, 0.3), (0.3, 1)))
+        assert (first[0].path, second[0].path) == ("kestrel.md", "pike.md")
+        alone = search("kestrel")
+        assert search([Query("kestrel", 0.2), Query("pike", 0)]) == alone
+        assert search([Query("kestrel", 0)]) == search([]) == []
+        asyncio.run(search.retriever.search([Query("kestrel"), Query("pike"), Query("vole", 0)], embedder, 3))
+    assert embedder.calls == [["kestrel", "pike"]]
+
+
+class CountingEmbedder(QueryHashEmbedder):
+    def __init__(self, embedder: HashEmbedder) -> None:
+        super().__init__(embedder)
+        self.calls: list[list[str]] = []
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        self.calls.append(list(texts))
+        return await super().embed_queries(texts)
+
+
+def test_filters_find_as_many_as_there_are_however_deep(workspace: Workspace, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    workspace.start(Collection("notes", workspace.root), Collection("other", other))
+    for number in range(150):
+        workspace.write(f"{number}.md", "kestrel kestrel hovers")
+    workspace.write("deep/a.txt", f"a kestrel, mentioned late: {'word ' * 50}")
+    set_mtime(workspace.write("deep/b.md", f"a long text: {'noun ' * 50} kestrel"), 10**18)
+    workspace.write("deep/a.txt", f"the other kestrel: {'verb ' * 50}", other)
+    workspace.sync()
+    with workspace.retrieving() as search:
+
+        def found(collections: Sequence[str] | None = None, **filters: Any) -> list[str]:
+            return sorted(p.file for p in search("kestrel", 3, collections, Filters(**filters)))
+
+        assert found(paths=("deep/",)) == ["notes/deep/a.txt", "notes/deep/b.md", "other/deep/a.txt"]
+        assert found(kinds=("TXT",)) == ["notes/deep/a.txt", "other/deep/a.txt"]
+        assert found(["other"], paths=("deep/",)) == ["other/deep/a.txt"]
+        assert found(paths=("deep/", "!*.txt"), kinds=(".md", "txt")) == ["notes/deep/b.md"]
+        assert found(modified_before=10**9 + 1) == ["notes/deep/b.md"]
+        assert found(modified_before=10**9) == found(paths=("nowhere/",)) == found([], paths=("deep/",)) == []
+        assert search("kestrel", 3, None, Filters()) == search("kestrel", 3)
+        workspace.write("deep/c.txt", "kestrel")
+        workspace.sync()
+        assert "notes/deep/c.txt" in found(kinds=("txt",)), "what was selected before is looked up again"
+        with pytest.raises(InvalidFilter):
+            found(paths=("\\",))

@@ -79,6 +79,10 @@ def test_any_sequence_of_changes_searches_like_brute_force(seed: int, num_base: 
                     assert np.allclose(told, best, atol=1e-3), "float16 is exact to about three digits"
                     assert np.allclose(told, [known[id] @ query for id, _ in hits], atol=1e-3)
                     assert len({id for id, _ in hits}) == len(hits)
+                    only = np.unique(random.integers(0, 90, int(random.integers(0, 60))))
+                    chosen = {id: vector for id, vector in known.items() if id in only}
+                    limited = [score for _, score in index.search(query, k, scope, only)]
+                    assert np.allclose(limited, [score for _, score in _nearest(chosen, query, k, scope)], atol=1e-3)
         assert len(index) == len(known)
         assert {id for id in range(90) if id in index} == known.keys()
     index.close()

@@ -8,7 +8,7 @@ from random import Random
 from typing import cast
 
 from index.retriever import Retriever
-from index.types import Passage
+from index.types import Passage, Query
 from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
 from models.llm.chat_template import ChatMessage
@@ -37,8 +37,8 @@ class Index:
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
 
-    async def search(self, question: str, *_: object) -> list[Passage]:
-        found = [int(word) for word in question.split() if word.isdecimal()]
+    async def search(self, queries: Sequence[Query], *_: object) -> list[Passage]:
+        found = [int(word) for word in queries[0].text.split() if word.isdecimal()]
         return [passage(number, self._sizes[number]) for number in found]
 
 

@@ -2,9 +2,10 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -14,6 +15,7 @@ from index.lexical import fts5
 from index.lexical.filling import Filling
 from index.lexical.inverted import InvertedWriter
 from index.lexical.rows import make_row
+from index.vectors import Ids
 from tests.index.conftest import unhurried
 from tests.index.test_analyzer import TEXTS
 
@@ -32,9 +34,11 @@ class Engines:
         self.inverted = InvertedWriter.create(folder / "lexical", "x", Filling(VERSION, 1, 0), 0)
         self.inverted.commit(rows, (), Filling(VERSION, 1, 0), 0)
 
-    def search(self, question: str, k: int, scope: list[int] | None) -> tuple[list[tuple[int, float]], ...]:
+    def search(
+        self, question: str, k: int, scope: list[int] | None, only: Ids | None = None
+    ) -> tuple[list[tuple[int, float]], ...]:
         terms = self.analyzer.question(question)
-        return fts5.search(self.db, terms, k, scope), self.inverted.index.search(terms, k, scope)
+        return fts5.search(self.db, terms, k, scope, only), self.inverted.index.search(terms, k, scope, only)
 
     def close(self) -> None:
         self.inverted.close()
@@ -72,6 +76,20 @@ def test_only_the_asked_collections_are_searched(engines: Engines, scope: list[i
     for hits in engines.search("word1 word20", 50, scope):
         assert len(hits) == (50 if {1, 2, 3} & set(scope) else 0)
         assert {id % 3 + 1 for id, _ in hits} <= set(scope)
+
+
+@pytest.mark.parametrize("few", [0, 10_000], ids=["from longer lists", "named"])
+@pytest.mark.parametrize("ids", [[], [7, 99_999], range(1, 3000, 97), range(1, 3000, 2)], ids=len)
+def test_only_the_chosen_chunks_are_found(
+    engines: Engines, ids: Sequence[int], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.lexical.inverted._FEW", few)
+    only = np.array(ids, np.int64)
+    everywhere = [dict(hits) for hits in engines.search("word1 word20", 3000, [1, 3])]
+    for hits, found in zip(engines.search("word1 word20", 40, [1, 3], only), everywhere, strict=True):
+        expected = sorted((score for id, score in found.items() if id in set(ids)), reverse=True)[:40]
+        assert [score for _, score in hits] == pytest.approx(expected)
+        assert all(found[id] == pytest.approx(score) for id, score in hits)
 
 
 def test_a_filter_leaves_scores_as_they_are(engines: Engines) -> None:
