@@ -292,7 +292,8 @@ class VectorIndex:
             chosen = _packed(np.isin(self._base.ids, only))
             wanted = chosen if wanted is None else wanted & chosen
         turned = _turned(query.reshape(1, -1), self._base.rotation)[0]
-        num_candidates = k if self._stored is None else max(_RESCORED if wanted is None else _RESCORED_OF_SOME, 3 * k)
+        rescored = _RESCORED if scope is None and only is None else _RESCORED_OF_SOME
+        num_candidates = k if self._stored is None else max(rescored, 3 * k)
 
         def search(shard: int) -> tuple[Vectors, Ids]:
             start = shard * self._base.shard_size

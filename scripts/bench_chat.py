@@ -123,7 +123,7 @@ class UsualWay:
         self._messages: list[dict[str, str]] = []
 
     async def ask(self, question: str) -> Turn:
-        found = (await self._search.post("/v1/search", json={"query": question})).json()["results"]
+        found = (await self._search.post("/v1/search", json={"query": question})).json()["data"]
         passages = "\n\n".join(f"[{i}] {hit['path']}\n{hit['text']}" for i, hit in enumerate(found, 1))
         self._messages.append({"role": "user", "content": question})
         system = {"role": "system", "content": INSTRUCTION + passages}
