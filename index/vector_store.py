@@ -65,8 +65,8 @@ class VectorStore:
 
     def sample(self) -> Vectors:
         """Vectors from all over the table."""
-        ((last,),) = query(self._db, "SELECT coalesce(max(id), 0) FROM vectors")
-        rows = np.unique(np.linspace(1, max(last, 1), _SAMPLE).astype(np.int64))
+        ((first, last),) = query(self._db, "SELECT coalesce(min(id), 0), coalesce(max(id), 0) FROM vectors")
+        rows = np.unique(np.linspace(first, last, _SAMPLE).astype(np.int64))
         sql = "SELECT vector FROM vectors WHERE id IN carray(?) AND fingerprint = ?"
         return self._unit([blob for (blob,) in query(self._db, sql, (apsw.carray(rows), self._fingerprint))])
 

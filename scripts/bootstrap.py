@@ -55,7 +55,7 @@ def fingerprint(requirements: list[Path]) -> str:
 
 
 def install(requirements: list[Path]) -> None:
-    say(f"Installing into {VENV} (once; about 600 MB to download, 1.7 GB on disk; log: {LOG})")
+    say(f"Installing into {VENV} (once; about 560 MB to download, 1.9 GB on disk; log: {LOG})")
     make_venv()
     if not is_installed("llama_cpp"):
         need_compiler()

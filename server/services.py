@@ -97,7 +97,7 @@ class Services:
         """Watches these folders from now on, and no others."""
         self.collections[:] = collections
         if self.indexer.is_ready:  # else it is told when it starts
-            await self.indexer.current().tell(Follow({c.name: str(c.root) for c in collections}))
+            await self.indexer.current().tell(_follow(collections))
 
     async def index_status(self) -> list[CollectionStatus]:
         return await asyncio.to_thread(read_status, self.settings.data_folder)
@@ -113,6 +113,10 @@ class Services:
 
     def close(self) -> None:
         self.searching.close()
+
+
+def _follow(collections: Sequence[Collection]) -> Follow:
+    return Follow({collection.name: str(collection.root) for collection in collections})
 
 
 class _CurrentReranker:
@@ -168,7 +172,11 @@ async def open_services(
     @contextlib.asynccontextmanager
     async def prepared_indexer() -> AsyncIterator[IndexerClient]:
         embedder_files = await preparation.files(embedding, "embedding")
-        async with open_indexer(data, collections, embedder_files, indexing) as client:
+        told = list(collections)
+        async with open_indexer(data, told, embedder_files, indexing) as client:
+            while told != collections:  # others came while it started
+                told = list(collections)
+                await client.tell(_follow(told))
             yield client
 
     def open_model(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:

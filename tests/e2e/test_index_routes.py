@@ -95,10 +95,16 @@ def test_folders_come_and_go_with_the_settings_file(own_server: Server) -> None:
     def names() -> list[str]:
         return [collection["id"] for collection in _get(own_server, "/v1/collections")["data"]]
 
+    def found(question: str) -> dict[int, str]:
+        results = _post(own_server, "/v1/search", {"query": question, "top_k": 20})[1]["data"]
+        return {result["chunk_id"]: result["path"] for result in results}
+
+    others = found("How long is parental leave?")
     config.write_text(f'{before}more = "{folder / "more"}"\n')
     own_server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: names() == ["handbook", "more"], what="the new collection")
     wait_until(lambda: "barley soup" in own_server.answer("When is barley soup served?", model="cloister/more"), 30)
+    soup = next(id for id, path in found("When is barley soup served?").items() if path == "lunch.md")
     config.write_text(f'{before}wrong = "{folder / "nowhere"}"\n')
     own_server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "there is no folder" in own_server.log.read_text(), what="the error")
@@ -107,3 +113,11 @@ def test_folders_come_and_go_with_the_settings_file(own_server: Server) -> None:
     own_server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: names() == ["handbook"], what="its going")
     assert own_server.ask("When is barley soup served?", model="cloister/more").status_code == 404
+    assert "lunch.md" not in found("When is barley soup served?").values()
+    assert found("How long is parental leave?") == others, "nothing was done to the other collection"
+    config.write_text(f'{before}more = "{folder / "more"}"\n')
+    own_server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: soup in found("When is barley soup served?"), what="the same chunk again")
+    config.write_text(before)
+    own_server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: names() == ["handbook"], what="its going")
