@@ -71,7 +71,7 @@ class Analyzer:
         """
         compounds = _COMPOUND.findall(_normal(text))
         lower = [compound.lower() for compound in compounds]
-        functional = _function_words(set(lower))
+        functional = function_words(set(lower))
         telling = [compound for compound, low in zip(compounds, lower, strict=True) if low not in functional]
         return self._count(telling, languages) or self._count(compounds, languages)
 
@@ -188,7 +188,7 @@ def _is_name(compound: str) -> bool:
     return "_" in compound or "." in compound or any(character.isdigit() for character in compound)
 
 
-def _function_words(lower: set[str]) -> frozenset[str]:
+def function_words(lower: set[str]) -> frozenset[str]:
     """Those of the language a question seems to be in; of other scripts, all."""
     words = STOP_WORDS[guess_latin(lower, least=1)]
     others = {language for word in lower if (language := language_of_word(word)) is not None}

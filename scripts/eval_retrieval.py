@@ -24,7 +24,7 @@ from index.documents import DocumentWriter
 from index.indexer import Indexer, IndexingParams
 from index.readers import read
 from index.retriever import Retriever
-from index.types import Collection, Passage, Query, Vectors
+from index.types import Collection, DocumentEmbedder, Passage, Query, Vectors
 from models.catalog import resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.preparation import Preparation, Runtime
@@ -122,11 +122,14 @@ def index(dataset: Dataset, embedder: Embedder, folder: Path, is_chunked: bool) 
     root.mkdir()
     for number, document in enumerate(dataset.documents):
         (root / f"{number}.md").write_text(document.markdown)
-    writer = DocumentWriter(open_writer(folder))
-    params = IndexingParams(chunk_tokens=0 if is_chunked else 8192)
-    indexer = Indexer(
-        [Collection("eval", root)], writer, embedder if is_chunked else Whole(embedder), params, folder, read
-    )
+    index_folder(root, embedder if is_chunked else Whole(embedder), folder, 0 if is_chunked else 8192)
+
+
+def index_folder(root: Path, embedder: DocumentEmbedder, data: Path, chunk_tokens: int) -> None:
+    """All of a folder, as one collection, in the data folder `data`."""
+    writer = DocumentWriter(open_writer(data))
+    collections = [Collection("eval", root)]
+    indexer = Indexer(collections, writer, embedder, IndexingParams(chunk_tokens=chunk_tokens), data, read)
     indexer.scan()
     while indexer.work():
         pass

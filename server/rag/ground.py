@@ -15,6 +15,7 @@ from server.rag.memory import TurnMemory
 from server.rag.neighbours import merged
 from server.rag.options import RagOptions
 from server.rag.prompts import NO_ANSWER, Source
+from server.rag.queries import queries_of
 from server.rag.quotes import quotes
 from server.rag.report import RagReport
 from server.rag.turns import Turn, key_after, keys_of, last_number, names_of, recalled
@@ -103,7 +104,7 @@ class Grounder:
             sources,
             _choices(at_hand, fitted.context.fresh) if is_question and reader.quotes_only else (),
             RagReport(
-                queries=[messages[-1].content] if is_question else [],
+                queries=[query.text for query in queries_of(messages)] if is_question else [],
                 sources=fitted.context.fresh,
                 earlier=fitted.context.earlier,
                 dropped=fitted.dropped,
@@ -132,7 +133,7 @@ class Grounder:
         if not question.strip():
             return _Found([], [])
         top_k = options.top_k or self._top_k
-        passages = merged(await self.search([Query(question)], options.collections, top_k))
+        passages = merged(await self.search(queries_of(messages), options.collections, top_k))
         shaped = await self._shaped(question, passages, reader.brief)
         return _sorted_out(shaped, context)
 
