@@ -14,7 +14,7 @@ BY_CLIENTS = [
     f"### Task:\nSuggest 3-5 relevant follow-up questions.\n### Guidelines:\n- …\n{HISTORY}",
     f"### Task:\nAnalyze the chat history and generate search queries.\n\n{HISTORY}\n",
     f"### Task:\nGenerate a detailed prompt for am image generation task.\n\n{HISTORY}",
-    "### Task:\nYou are an autocompletion system. Continue the text in `<text>`.\n<type>General</type>\n<text>how</text>",
+    "### Task:\nYou are an autocompletion system. Continue `<text>`.\n<type>General</type>\n<text>how</text>",
     "Your task is to reflect the speaker's likely facial expression through a fitting emoji.\n\nMessage: ```hi```",
     'You have been provided with a set of responses from various models to the latest user query: "how long?"',
     # Continue
