@@ -12,6 +12,8 @@ from index.database import exists, open_reader, query
 from index.types import Place
 
 _MAX_FAILED = 1000
+_SHOWN = 200  # chunks of a document at once
+_BEFORE = 20  # of them before the first that is asked for
 
 
 class FailedDocument(msgspec.Struct, frozen=True):
@@ -49,13 +51,31 @@ class StoredChunk(NamedTuple):
     lead: str
 
 
+class Spot(NamedTuple):
+    """Where in a document to look: at a chunk, else at lines, both ends in, else from the `at`th chunk on, from 0."""
+
+    chunk_id: int | None = None
+    lines: tuple[int, int] | None = None
+    at: int | None = None
+
+
+BEGINNING = Spot()
+
+
 class StoredDocument(NamedTuple):
-    """`note`: what of it could not be read."""
+    """Of a large document only the `chunks` around the spot, from the `start`th of `num_chunks` on.
+
+    `note`: what of it could not be read. `cited`: ids of the chunks at the spot. Not `is_found`: nothing is there.
+    """
 
     collection: str
     path: str
     note: str | None
     chunks: list[StoredChunk]
+    start: int = 0
+    num_chunks: int = 0
+    cited: frozenset[int] = frozenset()
+    is_found: bool = True
 
 
 @contextlib.contextmanager
@@ -125,31 +145,54 @@ def _failed(db: apsw.Connection, collection_id: int) -> list[FailedDocument]:
     return [FailedDocument(path, error) for path, error in rows]
 
 
-def read_document(data: Path, document_id: int) -> StoredDocument | None:
+def read_document(data: Path, document_id: int, spot: Spot = BEGINNING) -> StoredDocument | None:
     """A document of an active collection with its chunks in order; None when there is none of that id."""
     if not exists(data):
         return None
     with _reading(data) as db:
         found = query(
             db,
-            "SELECT name, path, note FROM documents JOIN collections ON collections.id = collection_id"
-            " WHERE documents.id = ? AND is_active",
+            "SELECT name, path, note, (SELECT count(*) FROM chunks WHERE document_id = documents.id)"
+            " FROM documents JOIN collections ON collections.id = collection_id WHERE documents.id = ? AND is_active",
             (document_id,),
         )
         if not found:
             return None
-        rows = query(
-            db,
-            "SELECT id, heading, text, line_from, line_to, place, lead FROM chunks"
-            " WHERE document_id = ? ORDER BY ordinal",
-            (document_id,),
-        )
-        chunks = [
-            StoredChunk(id, tuple(msgspec.json.decode(heading)), text, first, last, decode_place(place), lead)
-            for id, heading, text, first, last, place, lead in rows
-        ]
-        ((collection, path, note),) = found
-        return StoredDocument(collection, path, note, chunks)
+        ((collection, path, note, num_chunks),) = found
+        cited = _cited(db, document_id, spot)
+        if (spot.chunk_id is not None or spot.lines) and not cited:
+            return StoredDocument(collection, path, note, [], 0, num_chunks, is_found=False)
+        start = min(cited.values()) - _BEFORE if cited else spot.at or 0
+        start = max(0, min(start, num_chunks - _SHOWN))
+        chunks = _chunks(db, document_id, start)
+        return StoredDocument(collection, path, note, chunks, start, num_chunks, frozenset(cited))
+
+
+def _cited(db: apsw.Connection, document_id: int, spot: Spot) -> dict[int, int]:
+    """Their places in the document by their ids. What a chunk is begun and ended by are whole lines."""
+    if spot.chunk_id is None and spot.lines is None:
+        return {}
+    first, last = spot.lines or (0, 0)
+    rows = query(
+        db,
+        "SELECT id, ordinal FROM chunks WHERE document_id = ?1"
+        " AND iif(?2 IS NULL, line_to >= ?3 AND line_from <= ?4, id = ?2)",
+        (document_id, spot.chunk_id, first, last),
+    )
+    return dict(rows)
+
+
+def _chunks(db: apsw.Connection, document_id: int, start: int) -> list[StoredChunk]:
+    rows = query(
+        db,
+        "SELECT id, heading, text, line_from, line_to, place, lead FROM chunks"
+        " WHERE document_id = ? AND ordinal >= ? ORDER BY ordinal LIMIT ?",
+        (document_id, start, _SHOWN),
+    )
+    return [
+        StoredChunk(id, tuple(msgspec.json.decode(heading)), text, first, last, decode_place(place), lead)
+        for id, heading, text, first, last, place, lead in rows
+    ]
 
 
 def decode_place(stored: str | None) -> Place | None:

@@ -9,6 +9,7 @@ qwen                        that language model alone
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from index.errors import CollectionNotFound
 from server.exceptions import UnknownModel
 from server.services import Services
 from server.settings import GROUNDED
@@ -30,13 +31,17 @@ def model_ids(services: Services) -> list[str]:
     return [GROUNDED, *grounded, *further, *names]
 
 
-def target_of(id: str | None, services: Services) -> Target:
-    """No id, or an empty one, is the default's. Raises `UnknownModel`."""
+def target_of(id: str | None, services: Services, collections: Sequence[str] | None = None) -> Target:
+    """No id, or an empty one, is the default's. `collections` take the place of the id's own; they mean nothing to a
+    language model alone. Raises `UnknownModel`, `CollectionNotFound`."""
     if id and id in services.shelf:
         return Target(id, is_grounded=False)
     asked, _, model = (id or GROUNDED).partition("@")
     family, slash, collection = asked.partition("/")
-    is_known = not slash or collection in {c.name for c in services.collections}
+    known = [each.name for each in services.collections]
+    is_known = not slash or collection in known
     if family != GROUNDED or not is_known or (model and model not in services.shelf):
         raise UnknownModel(id or GROUNDED, model_ids(services))
-    return Target(model or services.shelf.default.name, True, [collection] if slash else None)
+    if unknown := next((name for name in collections or () if name not in known), None):
+        raise CollectionNotFound(unknown, known)
+    return Target(model or services.shelf.default.name, True, collections or ([collection] if slash else None))

@@ -3,74 +3,115 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import msgspec
 
 from models.llm.chat_template import ChatMessage, ToolCall
-from models.llm.scored import TokenTrail
+from models.llm.scored import ScoredToken, TokenTrail
 from models.llm.tool_calls import Content, ToolCallArguments, ToolCallStart
 from models.llm.turn import TurnEnd, TurnEvent
-from server.rag.citations import Citation, MarkerFilter
+from server.rag.citations import Citation, MarkerFilter, citations_in_json
+from server.rag.evidence import quoted
+from server.rag.options import CitationStyle
 from server.rag.prompts import Source
+from server.rag.report import RagReport
 
 Steps = AsyncGenerator[list[TurnEvent], None]
 
 
+class Grounding(NamedTuple):
+    """What answers are grounded on, and how they are to say so. An answer that is JSON is left as it is."""
+
+    sources: Mapping[int, Source]  # in the prompt, by number
+    report: RagReport
+    style: CitationStyle = CitationStyle.ANNOTATIONS
+    is_json: bool = False
+    remember: Callable[[ChatMessage], None] = lambda _: None  # called with each reply that is complete
+
+
 class Cited(msgspec.Struct, frozen=True):
-    """The citations of an answer whose text is complete; comes before its end, if there are any."""
+    """The citations of an answer whose text is complete; comes before its end, if there are any.
+
+    `is_listed`: a list of the sources is to follow the text; `is_annotated`: the citations are to be told beside it.
+    """
 
     citations: list[Citation]
+    is_listed: bool = False
+    is_annotated: bool = True
 
 
 AnswerEvent = TurnEvent | Cited
 
 
 class Answer:
-    """One answer. Without sources no marker is touched."""
+    """One answer. Without grounding no marker is touched."""
 
-    def __init__(self, sources: Mapping[int, Source] | None) -> None:
-        self._markers = None if sources is None else MarkerFilter(frozenset(sources))
+    def __init__(self, grounding: Grounding | None) -> None:
+        self._grounding = grounding
+        self._markers: MarkerFilter | None = None
+        if grounding is not None and not grounding.is_json:
+            is_cited = grounding.style is not CitationStyle.NONE
+            self._markers = MarkerFilter(frozenset(grounding.sources) if is_cited else frozenset())
         self._trail = TokenTrail()
+        self._text: list[str] = []
+        self._calls: list[ToolCallStart | ToolCallArguments] = []
+        self._is_scored = False
 
     def feed(self, event: TurnEvent) -> list[AnswerEvent]:
-        markers = self._markers
-        if markers is None:
+        if self._grounding is None:
             return [event]
         match event:
             case Content(text, tokens):
-                self._trail.push(tokens)
-                return self._content(markers, markers.feed(text))
+                return self._content(text, tokens)
+            case ToolCallStart() | ToolCallArguments():
+                self._calls.append(event)
+                return [event]
             case TurnEnd():
-                rest = self._content(markers, markers.feed("", final=True))
-                cited = [Cited(markers.citations)] if markers.citations else []
-                return [*rest, *cited, event]
+                rest = self._content("", (), final=True)
+                self._grounding.remember(self._message())
+                return [*rest, *self._cited(self._grounding), event]
             case _:
                 return [event]
 
-    def _content(self, markers: MarkerFilter, text: str) -> list[AnswerEvent]:
-        tokens = self._trail.take(text, markers.num_held)
-        return [Content(text, tokens)] if text else []
+    def _content(self, text: str, tokens: Sequence[ScoredToken], *, final: bool = False) -> list[AnswerEvent]:
+        self._is_scored = self._is_scored or bool(tokens)
+        self._trail.push(tokens)
+        num_held = 0
+        if self._markers is not None:
+            text = self._markers.feed(text, final=final)
+            num_held = self._markers.num_held
+        self._text.append(text)
+        scored = self._trail.take(text, num_held)
+        return [Content(text, scored)] if text else []
 
+    def _cited(self, grounding: Grounding) -> list[Cited]:
+        text, style = "".join(self._text), grounding.style
+        if style is CitationStyle.NONE:
+            return []
+        markers = self._markers
+        found = markers.citations if markers else citations_in_json(text, frozenset(grounding.sources))
+        if not found:
+            return []
+        passages = {number: source.text for number, source in grounding.sources.items()}
+        # A list is for people: not among JSON or code, beside calls, or where each token is to be accounted for.
+        is_prose = markers is not None and not (markers.is_in_code or self._calls or self._is_scored)
+        return [
+            Cited(
+                quoted(found, text, passages),
+                is_listed=is_prose and style in (CitationStyle.INLINE, CitationStyle.BOTH),
+                is_annotated=style in (CitationStyle.ANNOTATIONS, CitationStyle.BOTH),
+            )
+        ]
 
-async def remembered(steps: Steps, remember: Callable[[ChatMessage], None]) -> Steps:
-    """The same events; when the answer is complete, `remember` is called with it as the message it will be."""
-    told: list[TurnEvent] = []
-    async with contextlib.aclosing(steps):
-        async for events in steps:
-            told += events
-            if any(isinstance(event, TurnEnd) for event in events):
-                remember(_message_of(told))
-            yield events
-
-
-def _message_of(events: Sequence[TurnEvent]) -> ChatMessage:
-    calls = [
-        ToolCall(start.id, start.name, "".join(e.text for e in events if _is_of(e, start)))
-        for start in events
-        if isinstance(start, ToolCallStart)
-    ]
-    return ChatMessage("assistant", "".join(e.text for e in events if isinstance(e, Content)), tuple(calls))
+    def _message(self) -> ChatMessage:
+        """The reply as a client sends it back, but for the list of sources."""
+        calls = [
+            ToolCall(start.id, start.name, "".join(e.text for e in self._calls if _is_of(e, start)))
+            for start in self._calls
+            if isinstance(start, ToolCallStart)
+        ]
+        return ChatMessage("assistant", "".join(self._text), tuple(calls))
 
 
 def _is_of(event: TurnEvent, start: ToolCallStart) -> TypeGuard[ToolCallArguments]:
@@ -83,11 +124,11 @@ class Answers:
     `lease` is what they need until then; whoever starts them may hand it over.
     """
 
-    def __init__(self, num_prompt: int, sources: Mapping[int, Source] | None, steps: Sequence[Steps]) -> None:
+    def __init__(self, num_prompt: int, steps: Sequence[Steps], grounding: Grounding | None = None) -> None:
         self.num_prompt = num_prompt
-        self.sources = sources or {}
+        self.grounding = grounding
         self.ends: dict[int, TurnEnd] = {}  # by the answer's index, as far as they have come
-        self._answers = [Answer(sources) for _ in steps]
+        self._answers = [Answer(grounding) for _ in steps]
         self._arrived: asyncio.Queue[tuple[int, list[TurnEvent] | Exception]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._steps = steps

@@ -13,9 +13,11 @@ from models.llm.language_model import Prompt
 from models.llm.params import SamplingParams
 from models.llm.toolbox import Toolbox
 from server.addressing import Target, target_of
-from server.answer import Answers, remembered
+from server.answer import Answers, Grounding
+from server.rag.background import is_background
+from server.rag.citations import without_source_list
 from server.rag.ground import Grounded, Reader
-from server.rag.options import RagOptions
+from server.rag.options import Mode, RagOptions
 from server.services import Services
 from server.shelf import ShelfModel
 
@@ -40,14 +42,13 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def answers_to(ask: Ask, services: Services) -> Answers:
-    """Started; the caller closes them. Raises whatever prevents an answer.
-
-    A turn of the user's is grounded. What answers a tool's result is not searched for: its question was.
-    """
-    target = target_of(ask.model, services)
+    """Started; the caller closes them. Raises whatever prevents an answer."""
+    target = target_of(ask.model, services, ask.rag.collections)
+    is_by_client = ask.rag.mode is Mode.AUTO and is_background(ask.messages)
+    is_question = ask.messages[-1].role == "user" and not is_by_client
     async with contextlib.AsyncExitStack() as stack:
         model = await stack.enter_async_context(services.shelf.use(target.model))
-        grounded = await _grounded(ask, target, model, services)
+        grounded = await _grounded(ask, target, model, services, is_question=is_question)
         prompt = grounded.prompt if grounded else model.language_model.prompt(ask.messages, ask.tools, ask.options)
         constraint = await asyncio.to_thread(model.language_model.constraint, prompt, ask.toolbox, ask.form)
         sampling = SamplingParams(**{"temperature": model.resolved.temperature, **ask.sampling})
@@ -63,18 +64,22 @@ async def answers_to(ask: Ask, services: Services) -> Answers:
             )
             for index in range(ask.num_answers)
         ]
-        if grounded:
-            steps = [remembered(each, grounded.remember) for each in steps]
-        answers = Answers(len(prompt.tokens), grounded.sources if grounded else None, steps)
+        # What a client asks by itself is told as the model says it, whatever the conversation was grounded on.
+        is_told = grounded and not is_by_client and (is_question or grounded.sources)
+        grounding = _grounding(ask, grounded) if grounded and is_told else None
+        answers = Answers(len(prompt.tokens), steps, grounding)
         await stack.enter_async_context(contextlib.aclosing(answers))
         await answers.start()
         answers.lease = stack.pop_all()
         return answers
 
 
-async def _grounded(ask: Ask, target: Target, model: ShelfModel, services: Services) -> Grounded | None:
-    """None when the language model is asked alone."""
-    if not target.is_grounded:
+async def _grounded(
+    ask: Ask, target: Target, model: ShelfModel, services: Services, *, is_question: bool
+) -> Grounded | None:
+    """None when the language model is asked alone. A question is searched for; what answers a tool's result is not, its
+    question was, and what a client asks by itself is not. Then earlier turns still have their sources."""
+    if not target.is_grounded or ask.rag.mode is Mode.NEVER:
         return None
     language_model = model.language_model
 
@@ -90,7 +95,20 @@ async def _grounded(ask: Ask, target: Target, model: ShelfModel, services: Servi
         model.resolved.quotes and not ask.toolbox and not ask.form,
     )
     options = msgspec.structs.replace(ask.rag, collections=target.collections)
-    return await services.grounder.ground(ask.messages, options, reader, is_question=ask.messages[-1].role == "user")
+    messages = [_as_told(message) for message in ask.messages]
+    return await services.grounder.ground(messages, options, reader, is_question=is_question)
+
+
+def _as_told(message: ChatMessage) -> ChatMessage:
+    """An answer as the model gave it."""
+    if message.role != "assistant":
+        return message
+    return msgspec.structs.replace(message, content=without_source_list(message.content))
+
+
+def _grounding(ask: Ask, grounded: Grounded) -> Grounding:
+    is_json = ask.form is not None
+    return Grounding(grounded.sources, grounded.report, ask.rag.citations, is_json, grounded.remember)
 
 
 def _own(sampling: SamplingParams, index: int) -> SamplingParams:

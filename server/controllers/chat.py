@@ -20,7 +20,7 @@ class ChatController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[ChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        answers = await unless_gone(request, answers_to(ask_of(data), services))
+        answers = await unless_gone(request, answers_to(ask_of(data, request.headers), services))
         reply = ChatReply(data, answers, str(request.base_url))
         if data.stream:
             return event_stream(reply.chunks(), answers.aclose)

@@ -1,49 +1,54 @@
 """GET /documents/{id}: what the index holds of a document, for people who follow a citation."""
 
 import asyncio
-import html
+import re
+from typing import Annotated, Any
 
-from litestar import Controller, MediaType, Response, get
+from litestar import Controller, MediaType, Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, Parameter
 
-from index.lookup import StoredChunk, StoredDocument, read_document
-from index.types import Passage, Place, with_lead
-from server.exceptions import NotFound
+from index.lookup import Spot, StoredDocument, read_document
+from server import viewer
+from server.exceptions import NotFound, RequestError
 from server.services import Services
 
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-
-
-def passage_url(base_url: str, passage: Passage) -> str:
-    """Where a browser shows a passage in its document."""
-    return f"{base_url.rstrip('/')}/documents/{passage.document_id}#chunk-{passage.chunk_id}"
+_LINES = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+_LARGEST = 2**63 - 1  # that SQLite can look for
 
 
 class DocumentController(Controller):
     @get("/documents/{document_id:int}", operation_id="showDocument")
-    async def show(self, document_id: FromPath[int], services: NamedDependency[Services]) -> Response[str]:
-        document = await asyncio.to_thread(read_document, services.settings.data_folder, document_id)
-        if document is None:
-            raise NotFound(f"document {document_id}")
-        return Response(_page(document), media_type=MediaType.HTML, headers=_HEADERS)
+    async def show(
+        self,
+        request: Request[Any, Any, Any],
+        document_id: FromPath[int],
+        services: NamedDependency[Services],
+        chunk: Annotated[int | None, Parameter(ge=0, le=_LARGEST)] = None,
+        lines: str | None = None,
+        at: Annotated[int | None, Parameter(ge=0, le=_LARGEST)] = None,
+    ) -> Response[bytes]:
+        """`chunk`: highlighted; else `lines`: `12` or `12-30`; else from the chunk `at` on, counted from 0."""
+        spot = Spot(chunk, _lines(lines), at)
+        document = await _read(services, document_id, spot)
+        if document is not None and document.is_found:
+            return Response(viewer.document_page(document), media_type=MediaType.HTML, headers=viewer.headers())
+        if "text/html" not in request.headers.get("accept", ""):
+            raise NotFound(f"document {document_id}" if document is None else f"such passage in document {document_id}")
+        page = viewer.missing_page(document_id, document)
+        return Response(page, status_code=404, media_type=MediaType.HTML, headers=viewer.headers())
 
 
-def _page(document: StoredDocument) -> str:
-    title = html.escape(f"{document.collection}/{document.path}")
-    body = "\n".join(map(_section, document.chunks))
-    if document.note:
-        body = f"<p>Not read: {html.escape(document.note)}.</p>\n{body}"
-    head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>'
-    return f"{head}\n<h1>{title}</h1>\n{body}\n</html>\n"
+async def _read(services: Services, document_id: int, spot: Spot) -> StoredDocument | None:
+    if not 0 <= document_id <= _LARGEST:
+        return None
+    return await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
 
 
-def _section(chunk: StoredChunk) -> str:
-    place = chunk.place or Place("line", chunk.line_from, chunk.line_to)
-    where = html.escape(" › ".join((*chunk.heading, place.label)))
-    text = html.escape(with_lead(chunk.lead, chunk.text))
-    return f'<section id="chunk-{chunk.id}"><p><small>{where}</small></p><pre>{text}</pre></section>'
+def _lines(text: str | None) -> tuple[int, int] | None:
+    if not text:
+        return None
+    found = _LINES.fullmatch(text)
+    if found is None:
+        raise RequestError("It is a line, or the first and last of them, such as 12-30.", "lines", "invalid_value")
+    return int(found[1]), int(found[2] or found[1])

@@ -15,7 +15,7 @@ from index.orders import Pause, Rescan
 from index.pace import Progress
 from index.types import Passage, Query
 from server.connection import unless_gone
-from server.controllers.documents import passage_url
+from server.links import passage_url
 from server.protocol.index import (
     CollectionCard,
     CollectionList,

@@ -2,15 +2,17 @@
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import PurePosixPath
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from models.llm.scored import Candidate, ScoredToken
 from models.llm.tool_calls import Content, Reasoning, ToolCallArguments, ToolCallStart
-from models.llm.turn import EndReason, TurnEnd
+from models.llm.turn import EndReason, TurnEnd, TurnEvent
 from server.answer import AnswerEvent, Answers, Cited
-from server.controllers.documents import passage_url
+from server.dialects.rag import reply_of
+from server.links import passage_url
 from server.protocol.chat import (
     Annotation,
     AssistantMessage,
@@ -30,7 +32,9 @@ from server.protocol.chat import (
     UrlCitation,
     Usage,
 )
-from server.rag.citations import Citation
+from server.protocol.rag import RagReply
+from server.rag.citations import Citation, cited_numbers, source_list
+from server.rag.prompts import Source
 from server.settings import GROUNDED
 
 
@@ -50,21 +54,34 @@ class ChatReply:
         async for index, event in self._answers.events():
             told[index].append(event)
         choices = [self._choice(index, events) for index, events in enumerate(told)]
-        return ChatCompletion(self._id, self._created, self._model, choices, self._usage())
+        return ChatCompletion(self._id, self._created, self._model, choices, self._usage(), self._rag())
 
     async def chunks(self) -> AsyncIterator[ChatCompletionChunk]:
         for index in range(len(self._answers)):
             yield self._chunk(ChunkChoice(index, Delta(role="assistant", content="")))
+        num_ended = 0
         async for index, event in self._answers.events():
-            yield self._chunk(self._piece(index, event))
+            num_ended += isinstance(event, TurnEnd)
+            is_last = isinstance(event, TurnEnd) and num_ended == len(self._answers)
+            for choice in self._pieces(index, event):
+                yield self._chunk(choice, self._rag() if is_last else UNSET)
         if self._has_usage:
             yield ChatCompletionChunk(self._id, self._created, self._model, [], self._usage())
 
-    def _chunk(self, choice: ChunkChoice) -> ChatCompletionChunk:
+    def _chunk(self, choice: ChunkChoice, rag: RagReply | UnsetType = UNSET) -> ChatCompletionChunk:
         usage = None if self._has_usage else UNSET
-        return ChatCompletionChunk(self._id, self._created, self._model, [choice], usage)
+        return ChatCompletionChunk(self._id, self._created, self._model, [choice], usage, rag)
 
-    def _piece(self, index: int, event: AnswerEvent) -> ChunkChoice:
+    def _pieces(self, index: int, event: AnswerEvent) -> Iterator[ChunkChoice]:
+        if not isinstance(event, Cited):
+            yield self._piece(index, event)
+            return
+        if event.is_listed:
+            yield ChunkChoice(index, Delta(content=self._source_list(event.citations)))
+        if event.is_annotated:
+            yield ChunkChoice(index, Delta(annotations=self._annotations(event.citations)))
+
+    def _piece(self, index: int, event: TurnEvent) -> ChunkChoice:
         match event:
             case Content(text, tokens):
                 return ChunkChoice(index, Delta(content=text), logprobs=self._logprobs(tokens) if tokens else None)
@@ -76,8 +93,6 @@ class ChatReply:
                 )
             case ToolCallArguments(call, text):
                 return ChunkChoice(index, self._call_delta(MadeCall(CalledFunction(text), call)))
-            case Cited(citations):
-                return ChunkChoice(index, Delta(annotations=self._annotations(citations)))
             case TurnEnd():
                 return ChunkChoice(index, Delta(), self._finish_reason(event))
 
@@ -89,13 +104,14 @@ class ChatReply:
         text = "".join(event.text for event in content)
         reasoning = "".join(event.text for event in events if isinstance(event, Reasoning))
         calls = _calls(events)
-        citations = [citation for event in events if isinstance(event, Cited) for citation in event.citations]
+        cited = next((event for event in events if isinstance(event, Cited)), Cited([]))
+        text += self._source_list(cited.citations) if cited.is_listed else ""
         message = AssistantMessage(
             content=text or (None if calls else ""),
             reasoning_content=reasoning or UNSET,
             tool_calls=UNSET if self._is_legacy else calls or UNSET,
             function_call=calls[0].function if self._is_legacy and calls else UNSET,
-            annotations=self._annotations(citations) or UNSET,
+            annotations=self._annotations(cited.citations) if cited.is_annotated and cited.citations else UNSET,
         )
         logprobs = self._logprobs([token for event in content for token in event.tokens])
         return Choice(index, message, self._finish_reason(self._answers.ends[index]), logprobs)
@@ -116,11 +132,23 @@ class ChatReply:
             CompletionTokensDetails(answers.num_reasoning),
         )
 
+    def _rag(self) -> RagReply | UnsetType:
+        grounding = self._answers.grounding
+        return reply_of(grounding.report, self._base_url) if grounding else UNSET
+
+    def _source(self, number: int) -> Source:
+        assert self._answers.grounding, "only what is grounded is cited"
+        return self._answers.grounding.sources[number]
+
+    def _source_list(self, citations: Sequence[Citation]) -> str:
+        sources = [self._source(number) for number in cited_numbers(citations)]
+        return source_list((each.number, each.label, passage_url(self._base_url, each.passage)) for each in sources)
+
     def _annotations(self, citations: Sequence[Citation]) -> list[Annotation]:
         return [Annotation(index, self._url_citation(citation)) for index, citation in enumerate(citations)]
 
     def _url_citation(self, citation: Citation) -> UrlCitation:
-        source = self._answers.sources[citation.number]
+        source = self._source(citation.number)
         passage = source.passage
         return UrlCitation(
             url=passage_url(self._base_url, passage),
@@ -128,8 +156,14 @@ class ChatReply:
             start_index=citation.start,
             end_index=citation.end,
             content=source.text,
-            path=passage.path,
+            quote=citation.quote,
+            number=citation.number,
+            document_id=passage.document_id,
+            chunk_id=passage.chunk_id,
             collection=passage.collection,
+            path=passage.path,
+            filename=PurePosixPath(passage.path).name,
+            heading=passage.heading,
             lines=(passage.line_from, passage.line_to),
             place=passage.place.label if passage.place else None,
             score=round(passage.score, 4),

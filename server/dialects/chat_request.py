@@ -1,7 +1,8 @@
 """POST /v1/chat/completions: what it asks for."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -12,6 +13,7 @@ from models.llm.grammar import JsonObject, JsonSchema, check
 from models.llm.params import SamplingParams
 from models.llm.toolbox import Toolbox
 from server.asking import Ask
+from server.dialects.rag import options_of
 from server.exceptions import RequestError
 from server.protocol.chat import ChatRequest, Function, FunctionCall, Message, Named, NamedTool, ResponseFormat
 
@@ -27,8 +29,8 @@ _NOT_PLAIN: Final = ("logit_bias", "num_logprobs")  # sampling fields that are n
 _EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # as templates know them
 
 
-def ask_of(data: ChatRequest) -> Ask:
-    """Raises `RequestError` for what cannot be done, with the path of the field that asks for it."""
+def ask_of(data: ChatRequest, headers: Mapping[str, str] = MappingProxyType({})) -> Ask:
+    """Raises `RequestError` for what cannot be done, with the path of the field, or the header, that asks for it."""
     _refuse_unsupported(data)
     return Ask(
         messages=list(_messages(data.messages)),
@@ -40,6 +42,7 @@ def ask_of(data: ChatRequest) -> Ask:
         toolbox=_functions(data) if data.functions else _tools(data),
         form=_form(data),
         options=_options(data),
+        rag=options_of(data.rag, headers),
     )
 
 

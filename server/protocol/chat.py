@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from server.protocol.rag import RagReply, RagRequest
+
 
 class ContentPart(msgspec.Struct, frozen=True):
     type: str
@@ -129,6 +131,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     function_call: str | Named | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    rag: RagRequest | None = None
     # What these ask for cannot be done; they are read so that asking is refused, not ignored.
     modalities: list[str] | None = None
     audio: Any = None
@@ -136,17 +139,24 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     grammar: str | None = None
 
 
-class UrlCitation(msgspec.Struct, frozen=True):
-    """`start_index` and `end_index` are the marker's code points in the final text; `content` is the source's text.
-    `place` is the page, slide or rows, null where `lines` say it: those are of the text that was read."""
+class UrlCitation(msgspec.Struct, frozen=True, kw_only=True):
+    """`start_index` and `end_index` are the marker's code points in the final text; `content` is the source's text,
+    `quote` the sentence of it that supports the answer's, if one does. `place` is the page, slide or rows, null where
+    `lines` say it: those are of the text that was read."""
 
     url: str
     title: str
     start_index: int
     end_index: int
     content: str
-    path: str
+    quote: str | None
+    number: int
+    document_id: int
+    chunk_id: int
     collection: str
+    path: str
+    filename: str
+    heading: tuple[str, ...]
     lines: tuple[int, int]
     place: str | None
     score: float
@@ -234,11 +244,14 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class ChatCompletion(msgspec.Struct, frozen=True):
+    """`rag` where the answer is grounded."""
+
     id: str
     created: int
     model: str
     choices: list[Choice]
     usage: Usage
+    rag: RagReply | UnsetType = UNSET
     object: Literal["chat.completion"] = "chat.completion"
 
 
@@ -259,11 +272,13 @@ class ChunkChoice(msgspec.Struct, frozen=True):
 
 
 class ChatCompletionChunk(msgspec.Struct, frozen=True):
-    """`usage` is null on all but the last chunk, and absent, when the client has not asked for it."""
+    """`usage` is null on all but the last chunk, and absent, when the client has not asked for it. `rag` is on the last
+    chunk with a choice, where the answer is grounded."""
 
     id: str
     created: int
     model: str
     choices: list[ChunkChoice]
     usage: Usage | UnsetType | None = UNSET
+    rag: RagReply | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

@@ -14,7 +14,7 @@ from server.rag.context import Context, Render, fit
 from server.rag.memory import TurnMemory
 from server.rag.neighbours import merged
 from server.rag.options import RagOptions
-from server.rag.prompts import NO_ANSWER, Source
+from server.rag.prompts import NO_ANSWER, Source, told
 from server.rag.queries import queries_of
 from server.rag.quotes import quotes
 from server.rag.report import RagReport
@@ -108,6 +108,8 @@ class Grounder:
                 sources=fitted.context.fresh,
                 earlier=fitted.context.earlier,
                 dropped=fitted.dropped,
+                found_nothing=is_question and not found.relevant,
+                num_tokens=sum(reader.count(told(source)) for source in fitted.context.fresh),
             ),
             remember,
         )
@@ -133,7 +135,7 @@ class Grounder:
         if not question.strip():
             return _Found([], [])
         top_k = options.top_k or self._top_k
-        passages = merged(await self.search(queries_of(messages), options.collections, top_k))
+        passages = merged(await self.search(queries_of(messages), options.collections, top_k, options.filters))
         shaped = await self._shaped(question, passages, reader.brief)
         return _sorted_out(shaped, context)
 
@@ -142,10 +144,10 @@ class Grounder:
         if not brief or not passages:
             return [(passage, readable(passage)) for passage in passages]
         shaped = await briefs(question, [readable(p) for p in passages], brief, self._encoder().embed_queries)
-        told = [(p, text, likeness) for p, (text, likeness) in zip(passages, shaped, strict=True) if likeness >= _FLOOR]
+        near = [(p, text, likeness) for p, (text, likeness) in zip(passages, shaped, strict=True) if likeness >= _FLOOR]
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
-        told.sort(key=lambda each: -(each[0].score + each[2]))
-        return [(passage, text) for passage, text, _ in told]
+        near.sort(key=lambda each: -(each[0].score + each[2]))
+        return [(passage, text) for passage, text, _ in near]
 
 
 def _sorted_out(shaped: Sequence[tuple[Passage, str]], context: Context) -> _Found:

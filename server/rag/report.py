@@ -16,10 +16,12 @@ class DroppedSource(msgspec.Struct, frozen=True):
 
 
 class RagReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`sources` are those of this turn, new in the prompt; `earlier` those of the turns before that are still in it."""
+    """`sources` are those of this turn, new in the prompt; `earlier` those of the turns before that are still in it.
+    `found_nothing`: nothing was relevant to this turn's question, old or new."""
 
     queries: Sequence[str] = ()
     sources: Sequence[Source] = ()
     earlier: Sequence[Source] = ()
     dropped: Sequence[DroppedSource] = ()
+    found_nothing: bool = False
     num_tokens: int = 0  # of this turn's sources in the prompt

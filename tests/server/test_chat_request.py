@@ -1,5 +1,6 @@
 """What a chat request asks for, and what it is refused for."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,14 +11,15 @@ from server.asking import Ask
 from server.dialects.chat_request import ask_of
 from server.exceptions import RequestError
 from server.protocol.chat import ChatRequest
+from server.rag.options import CitationStyle, Mode, RagOptions
 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 SUB = {"type": "function", "function": {"name": "sub"}}
 
 
-def ask(**fields: Any) -> Ask:
+def ask(headers: Mapping[str, str] | None = None, **fields: Any) -> Ask:
     body = {"messages": [{"role": "user", "content": "x"}], **fields}
-    return ask_of(msgspec.json.decode(msgspec.json.encode(body), type=ChatRequest))
+    return ask_of(msgspec.json.decode(msgspec.json.encode(body), type=ChatRequest), headers or {})
 
 
 @pytest.mark.parametrize(
@@ -125,3 +127,55 @@ def test_what_cannot_be_done_names_its_field(fields: dict[str, Any], param: str)
     with pytest.raises(RequestError) as caught:
         ask(**fields)
     assert caught.value.param == param
+
+
+HEADERS = {
+    "X-Cloister-Collections": "handbook, policies,",
+    "X-Cloister-Top-K": "3",
+    "X-Cloister-Mode": "Always",
+    "X-Cloister-Citations": "both",
+}
+OF_HEADERS = RagOptions(collections=["handbook", "policies"], top_k=3, mode=Mode.ALWAYS, citations=CitationStyle.BOTH)
+
+
+@pytest.mark.parametrize(
+    ("rag", "headers", "options"),
+    [
+        (None, {}, RagOptions()),
+        ({}, {}, RagOptions()),
+        (dict.fromkeys(["collections", "top_k", "filters", "mode", "citations"]), {}, RagOptions()),
+        ({"unknown": 1, "mode": "never"}, {}, RagOptions(mode=Mode.NEVER)),
+        (
+            {"collections": ["a"], "top_k": 9, "citations": "none"},
+            {},
+            RagOptions(collections=["a"], top_k=9, citations=CitationStyle.NONE),
+        ),
+        (None, HEADERS, OF_HEADERS),
+        (None, dict.fromkeys(HEADERS, " "), RagOptions()),
+        (
+            {"mode": "auto", "collections": ["a"], "top_k": None, "citations": "inline"},
+            HEADERS,
+            RagOptions(collections=["a"], top_k=3, mode=Mode.AUTO, citations=CitationStyle.INLINE),
+        ),
+    ],
+)
+def test_grounding_is_asked_for_by_body_or_else_by_headers(
+    rag: object, headers: dict[str, str], options: RagOptions
+) -> None:
+    assert ask(headers, rag=rag).rag == options
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Cloister-Mode", "sometimes"),
+        ("X-Cloister-Citations", "footnotes"),
+        ("X-Cloister-Top-K", "0"),
+        ("X-Cloister-Top-K", "many"),
+        ("X-Cloister-Top-K", "101"),
+    ],
+)
+def test_a_header_that_means_nothing_is_named(name: str, value: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        ask({name: value})
+    assert (caught.value.param, caught.value.code) == (name, "invalid_value")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from index.types import Passage, Place, Vectors
 from server.rag.brief import briefs, cut, sentence_starts, sentences, unwrap
-from server.rag.citations import Citation, MarkerFilter
 from server.rag.prompts import Source, user_turn
 from server.rag.quotes import quotes
 
@@ -19,49 +18,6 @@ from server.rag.quotes import quotes
 def source(number: int, text: str) -> Source:
     passage = Passage(7, 3, "handbook", "leave.md", ("Leave", "Sick leave"), text, 1, 2, score=0.5)
     return Source(number, passage, text)
-
-
-def filtered(text: str, numbers: set[int], sizes: Sequence[int] = ()) -> tuple[str, list[Citation]]:
-    """Fed in pieces of these sizes, the rest at once."""
-    markers = MarkerFilter(frozenset(numbers))
-    out, at = "", 0
-    for size in sizes:
-        out += markers.feed(text[at : at + size])
-        at += size
-    return out + markers.feed(text[at:], final=True), markers.citations
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("Sixteen weeks. [1]", "Sixteen weeks. [1]"),
-        ("Sixteen weeks. [9]", "Sixteen weeks."),
-        ("A [9], B [1].", "A, B [1]."),
-        ("A[1][9][2]", "A[1][2]"),
-        ("list[0] and x[12345] and [a]", "list and x[12345] and [a]"),
-        ("open [", "open ["),
-        ("[1", "[1"),
-        ("", ""),
-    ],
-)
-def test_markers_without_a_source_are_removed(text: str, kept: str) -> None:
-    assert filtered(text, {1, 2})[0] == kept
-
-
-@given(st.text(alphabet="ab [](12)\n", max_size=40), st.lists(st.integers(1, 4), max_size=20))
-def test_streaming_changes_nothing_and_spans_are_the_markers(text: str, sizes: list[int]) -> None:
-    whole, citations = filtered(text, {1, 12})
-    assert filtered(text, {1, 12}, sizes) == (whole, citations)
-    assert all(whole[c.start : c.end] == f"[{c.number}]" for c in citations)
-
-
-@given(st.text(alphabet="ab [1]9", max_size=60))
-def test_no_more_than_a_marker_is_held_back(text: str) -> None:
-    markers = MarkerFilter(frozenset({1}))
-    given_out = "".join(markers.feed(character) for character in text)
-    rest = markers.feed("", final=True)
-    assert len(rest) <= len(" [1234]")
-    assert given_out + rest == filtered(text, {1})[0]
 
 
 def test_sentences_end_where_a_reader_would_end_them() -> None:

@@ -1,0 +1,79 @@
+"""Grounding to and from the wire, the same in every dialect."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from server.exceptions import RequestError
+from server.links import passage_url
+from server.protocol.rag import RagDropped, RagPassage, RagReply, RagRequest, TopK
+from server.rag.options import CitationStyle, Mode, RagOptions
+from server.rag.prompts import Source
+from server.rag.report import RagReport
+
+_COLLECTIONS = "X-Cloister-Collections"
+_TOP_K = "X-Cloister-Top-K"
+_MODE = "X-Cloister-Mode"
+_CITATIONS = "X-Cloister-Citations"
+
+T = TypeVar("T")
+
+
+def options_of(asked: RagRequest | None, headers: Mapping[str, str]) -> RagOptions:
+    """What the body says, else what headers say, for clients that can set no more. An empty header is none.
+
+    Raises `RequestError` with the header at fault.
+    """
+    asked = asked or RagRequest()
+    told = RagOptions()
+    return RagOptions(
+        collections=asked.collections or _names(headers.get(_COLLECTIONS, "")),
+        top_k=asked.top_k or _read(headers, _TOP_K, TopK, None),
+        mode=asked.mode or _read(headers, _MODE, Mode, told.mode),
+        citations=asked.citations or _read(headers, _CITATIONS, CitationStyle, told.citations),
+    )
+
+
+def _names(listed: str) -> list[str] | None:
+    return [name.strip() for name in listed.split(",") if name.strip()] or None
+
+
+def _read(headers: Mapping[str, str], name: str, type: Any, otherwise: T) -> T:
+    text = headers.get(name, "").strip().lower()
+    if not text:
+        return otherwise
+    try:
+        read: T = msgspec.convert(text, type, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{error}.", name, "invalid_value") from None
+    return read
+
+
+def reply_of(report: RagReport, base_url: str) -> RagReply:
+    """Where nothing was relevant there are no passages, whatever an earlier turn has left in the prompt."""
+    sources = [] if report.found_nothing else [*report.earlier, *report.sources]
+    new = {source.number for source in report.sources}
+    return RagReply(
+        list(report.queries),
+        [_passage(source, base_url, is_new=source.number in new) for source in sources],
+        [RagDropped(each.label, each.reason, each.number) for each in report.dropped],
+        report.num_tokens,
+    )
+
+
+def _passage(source: Source, base_url: str, *, is_new: bool) -> RagPassage:
+    passage = source.passage
+    return RagPassage(
+        number=source.number,
+        document_id=passage.document_id,
+        chunk_id=passage.chunk_id,
+        collection=passage.collection,
+        path=passage.path,
+        place=passage.place.label if passage.place else None,
+        lines=(passage.line_from, passage.line_to),
+        heading=passage.heading,
+        score=round(passage.score, 4),
+        url=passage_url(base_url, passage),
+        is_new=is_new,
+    )

@@ -1,0 +1,12 @@
+"""Addresses of the server's own pages."""
+
+from index.types import Passage
+
+
+def passage_url(base_url: str, passage: Passage) -> str:
+    """Where a browser shows a passage in its document, highlighted."""
+    return f"{document_url(base_url, passage.document_id)}?chunk={passage.chunk_id}#chunk-{passage.chunk_id}"
+
+
+def document_url(base_url: str, document_id: int) -> str:
+    return f"{base_url.rstrip('/')}/documents/{document_id}"

@@ -1,0 +1,46 @@
+"""Which characters of an answer are code, told while the answer is being written."""
+
+
+class CodeReader:
+    """Reads Markdown a character at a time: fences of backticks or tildes, and spans of backticks.
+
+    A span ends with its line, since one that is never closed is no code at all.
+    """
+
+    def __init__(self) -> None:
+        self._fence = ""  # the one that is open
+        self._is_opening = False  # in the line that opened it
+        self._span = 0  # backticks that opened the span; 0: none is open
+        self._run = ""  # of backticks or tildes, still being read
+        self._run_leads = False  # nothing but blanks, or a quote's mark, is before it in its line
+        self._is_leading = True  # the same of this line, so far
+
+    @property
+    def is_code(self) -> bool:
+        """Whether what was read last is code. A run of backticks counts as what was before it until it has ended."""
+        return bool(self._fence or self._span)
+
+    def read(self, character: str) -> None:
+        if self._run and character != self._run[0]:
+            self._end_run(character)
+        if character == "`" or (character == "~" and (self._is_leading or self._run)):
+            if not self._run:
+                self._run_leads = self._is_leading
+            self._run += character
+        elif character == "\n":
+            self._span, self._is_opening = 0, False
+        self._is_leading = character == "\n" or (self._is_leading and character in " \t>")
+
+    def _end_run(self, following: str) -> None:
+        run, self._run = self._run, ""
+        if self._fence and not self._is_opening:
+            if self._run_leads and run.startswith(self._fence) and following.isspace():
+                self._fence = ""
+        elif self._fence:  # a line that opens a fence has no other backticks: it is a span
+            if run[0] == self._fence[0] == "`":
+                self._span = 0 if run == self._fence else len(self._fence)
+                self._fence, self._is_opening = "", False
+        elif self._run_leads and len(run) >= 3 and not self._span:
+            self._fence, self._is_opening = run, True
+        elif run[0] == "`" and self._span in (0, len(run)):
+            self._span = 0 if self._span else len(run)
