@@ -5,9 +5,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from index.types import Filters
 from server.exceptions import RequestError
 from server.links import passage_url
-from server.protocol.rag import RagDropped, RagPassage, RagReply, RagRequest, TopK
+from server.protocol.rag import FilterRequest, RagDropped, RagPassage, RagReply, RagRequest, TopK
 from server.rag.options import CitationStyle, Mode, RagOptions
 from server.rag.prompts import Source
 from server.rag.report import RagReport
@@ -30,8 +31,20 @@ def options_of(asked: RagRequest | None, headers: Mapping[str, str]) -> RagOptio
     return RagOptions(
         collections=asked.collections or _names(headers.get(_COLLECTIONS, "")),
         top_k=asked.top_k or _read(headers, _TOP_K, TopK, None),
+        filters=_filters(asked.filters),
         mode=asked.mode or _read(headers, _MODE, Mode, told.mode),
         citations=asked.citations or _read(headers, _CITATIONS, CitationStyle, told.citations),
+    )
+
+
+def _filters(asked: FilterRequest | None) -> Filters | None:
+    if asked is None:
+        return None
+    return Filters(
+        paths=tuple(asked.paths or ()),
+        kinds=tuple(asked.kinds or ()),
+        modified_after=asked.modified_after,
+        modified_before=asked.modified_before,
     )
 
 

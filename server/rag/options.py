@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
+from index.types import Filters
+
 
 class Mode(StrEnum):
     """When the documents are searched: `AUTO` leaves out turns that are no question of a person's."""
@@ -28,5 +30,6 @@ class RagOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     collections: Sequence[str] | None = None
     top_k: int | None = None
+    filters: Filters | None = None
     mode: Mode = Mode.AUTO
     citations: CitationStyle = CitationStyle.ANNOTATIONS
