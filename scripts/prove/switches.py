@@ -28,6 +28,7 @@ from index.database import open_reader, query
 from index.indexer import IndexingParams
 from index.retriever import Retriever
 from index.space import space_of
+from index.types import Query
 from models.catalog import Resolved, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.messages import ModelFiles
@@ -70,7 +71,7 @@ async def prepared(folder: Path) -> list[Model]:
 async def found(data: Path, model: Model) -> list[list[tuple[str, float | None]]]:
     """Paths and cosines, question by question."""
     with Retriever(data, model.embedder.fingerprint, model.embedder.dimension) as retriever:
-        answers = [await retriever.search(each, Asking(model.embedder), 20) for each in _QUESTIONS]
+        answers = [await retriever.search([Query(each)], Asking(model.embedder), 20) for each in _QUESTIONS]
     return [[(p.path, None if p.similarity is None else round(p.similarity, 4)) for p in each] for each in answers]
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from index.types import Passage, Vectors
+from index.types import Passage, Query, Vectors
 from models.encoder.client import EncoderClient
 from models.encoder.messages import EmbedderCard, Ready
 from models.errors import ProcessFailed
@@ -60,7 +60,7 @@ def _searching(workspace: Workspace, encoder: FakeEncoder) -> Searching:
 
 
 async def _find(searching: Searching) -> list[Passage]:
-    return await searching.retriever().search("item7", searching.embedder(), 20)
+    return await searching.retriever().search([Query("item7")], searching.embedder(), 20)
 
 
 def _expected(embedder: HashEmbedder) -> float:
@@ -93,14 +93,16 @@ def test_the_former_space_is_searched_until_the_new_one_is_complete(
         assert searching.retriever() is not began[0]
         after = await _find(searching)
         assert _cosine(after) == pytest.approx(_expected(NEW), abs=1e-3)
-        assert _cosine(await began[0].search("item7", began[1], 20)) == _cosine(before), "what had begun goes on"
+        assert _cosine(await began[0].search([Query("item7")], began[1], 20)) == _cosine(before), (
+            "what had begun goes on"
+        )
         assert not encoder.has_forgotten
         in_a_minute = time.monotonic() + 61
         monkeypatch.setattr("server.searching.time.monotonic", lambda: in_a_minute)
         await searching.follow()
         assert encoder.has_forgotten
         with pytest.raises(RuntimeError):
-            await began[0].search("item7", searching.embedder(), 20)
+            await began[0].search([Query("item7")], searching.embedder(), 20)
 
     try:
         asyncio.run(run())
