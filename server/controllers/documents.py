@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Controller, MediaType, Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from index.lookup import Spot, StoredDocument, read_document
 from server import viewer
@@ -24,9 +24,9 @@ class DocumentController(Controller):
         request: Request[Any, Any, Any],
         document_id: FromPath[int],
         services: NamedDependency[Services],
-        chunk: Annotated[int | None, Parameter(ge=0, le=_LARGEST)] = None,
-        lines: str | None = None,
-        at: Annotated[int | None, Parameter(ge=0, le=_LARGEST)] = None,
+        chunk: Annotated[int | None, QueryParameter(ge=0, le=_LARGEST)] = None,
+        lines: FromQuery[str | None] = None,
+        at: Annotated[int | None, QueryParameter(ge=0, le=_LARGEST)] = None,
     ) -> Response[bytes]:
         """`chunk`: highlighted; else `lines`: `12` or `12-30`; else from the chunk `at` on, counted from 0."""
         spot = Spot(chunk, _lines(lines), at)

@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from index.errors import InvalidFilter
+from index.selection import gate
 from index.types import Filters
 from server.exceptions import RequestError
 from server.links import passage_url
@@ -24,15 +26,15 @@ T = TypeVar("T")
 def options_of(asked: RagRequest | None, headers: Mapping[str, str]) -> RagOptions:
     """What the body says, else what headers say, for clients that can set no more. An empty header is none.
 
-    Raises `RequestError` with the header at fault.
+    Raises `RequestError` with the header or the field at fault.
     """
     asked = asked or RagRequest()
     told = RagOptions()
     return RagOptions(
         collections=asked.collections or _names(headers.get(_COLLECTIONS, "")),
         top_k=asked.top_k or _read(headers, _TOP_K, TopK, None),
-        filters=_filters(asked.filters),
         mode=asked.mode or _read(headers, _MODE, Mode, told.mode),
+        filters=_filters(asked.filters),
         citations=asked.citations or _read(headers, _CITATIONS, CitationStyle, told.citations),
     )
 
@@ -40,12 +42,19 @@ def options_of(asked: RagRequest | None, headers: Mapping[str, str]) -> RagOptio
 def _filters(asked: FilterRequest | None) -> Filters | None:
     if asked is None:
         return None
-    return Filters(
+    filters = Filters(
         paths=tuple(asked.paths or ()),
         kinds=tuple(asked.kinds or ()),
         modified_after=asked.modified_after,
         modified_before=asked.modified_before,
     )
+    try:
+        gate(filters)
+    except InvalidFilter as error:
+        raise RequestError(
+            f"The pattern {error.pattern!r} means nothing.", "rag.filters.paths", "invalid_value"
+        ) from None
+    return None if filters == Filters() else filters
 
 
 def _names(listed: str) -> list[str] | None:
@@ -86,6 +95,7 @@ def _passage(source: Source, base_url: str, *, is_new: bool) -> RagPassage:
         place=passage.place.label if passage.place else None,
         lines=(passage.line_from, passage.line_to),
         heading=passage.heading,
+        also_in=passage.also_in,
         score=round(passage.score, 4),
         url=passage_url(base_url, passage),
         is_new=is_new,

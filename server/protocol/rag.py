@@ -14,8 +14,9 @@ _Pattern = Annotated[str, Meta(min_length=1, max_length=1000)]
 _Patterns = Annotated[list[_Pattern], Meta(max_length=100)]
 
 
-class FilterRequest(msgspec.Struct, frozen=True):
-    """`paths` are patterns as in `.gitignore`, `kinds` endings of file names; times are Unix seconds."""
+class FilterRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`paths` are patterns as in `.gitignore`, `kinds` endings of file names; times are Unix seconds. A field that is
+    not known is refused: without it more would be searched than is meant."""
 
     paths: _Patterns | None = None
     kinds: _Patterns | None = None
@@ -34,8 +35,8 @@ class RagRequest(msgspec.Struct, frozen=True):
 
 
 class RagPassage(msgspec.Struct, frozen=True):
-    """A source in the prompt. `place` is the page, slide or rows, null where `lines` say it. `is_new`: brought by this
-    turn, not by one before."""
+    """A source in the prompt. `place` is the page, slide or rows, null where `lines` say it. `also_in`: other files
+    that say the same. `is_new`: brought by this turn, not by one before."""
 
     number: int
     document_id: int
@@ -46,6 +47,7 @@ class RagPassage(msgspec.Struct, frozen=True):
     lines: tuple[int, int]
     heading: tuple[str, ...]
     score: float
+    also_in: tuple[str, ...]
     url: str
     is_new: bool
 

@@ -87,8 +87,7 @@ class Grounder:
         Raises what `search` does, `ContextLengthExceeded` when the conversation is too long without any passage, and
         `TemplateError`.
         """
-        scope = "\n".join(sorted(options.collections)) if options.collections is not None else "*"
-        keys = keys_of(messages, scope)
+        keys = keys_of(messages, _scope(options))
         context = await self._recall(messages, keys)
         found = _Found([], [])
         if is_question:
@@ -148,6 +147,11 @@ class Grounder:
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
         near.sort(key=lambda each: -(each[0].score + each[2]))
         return [(passage, text) for passage, text, _ in near]
+
+
+def _scope(options: RagOptions) -> str:
+    collections = sorted(options.collections) if options.collections is not None else ["*"]
+    return "\n".join(collections) + (repr(options.filters) if options.filters else "")
 
 
 def _sorted_out(shaped: Sequence[tuple[Passage, str]], context: Context) -> _Found:

@@ -9,7 +9,8 @@ from index.types import Filters
 
 
 class Mode(StrEnum):
-    """When the documents are searched: `AUTO` leaves out turns that are no question of a person's."""
+    """When the documents are searched: `AUTO` for a person's questions, `ALWAYS` also for what a client asks by
+    itself; `NEVER` leaves the sources of earlier turns out as well."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -26,7 +27,7 @@ class CitationStyle(StrEnum):
 
 
 class RagOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`collections` None: all of them. `top_k` None: as the server is set."""
+    """`collections` None: all of them. `top_k` None: as the server is set. `filters` None: every file."""
 
     collections: Sequence[str] | None = None
     top_k: int | None = None

@@ -1,0 +1,115 @@
+"""The routes over HTTP, with a made-up model and index behind them."""
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from litestar.testing import TestClient
+
+from index.types import Collection, Filters, Passage, Query
+from models.llm.chat_template import ChatMessage
+from models.llm.language_model import Prompt
+from models.llm.tool_calls import Content
+from models.llm.turn import EndReason, TurnEnd, TurnEvent
+from server.app import create_app
+from server.rag.ground import Grounder
+from server.rag.memory import TurnMemory
+from server.services import Services
+from server.settings import Settings
+from tests.server.conversing import render
+
+END = TurnEnd(EndReason.STOP, num_generated=3, num_reasoning=0, num_cached=0)
+
+
+class PlayedModel:
+    """Says what it is told to, a character an event, and keeps what it was asked."""
+
+    n_ctx = 20_000
+
+    def __init__(self) -> None:
+        self.says = "Yes [1]."
+        self.events: Sequence[TurnEvent] = ()  # after the text
+        self.prompts: list[str] = []
+        self.asked: list[dict[str, Any]] = []
+
+    def prompt(self, messages: Sequence[ChatMessage], tools: object = None, options: object = None) -> Prompt:
+        return render(messages)
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+    def constraint(self, prompt: Prompt, toolbox: object = None, form: object = None) -> None:
+        return None
+
+    async def turn(self, prompt: Prompt, sampling: object, **asked: Any) -> AsyncGenerator[list[TurnEvent], None]:
+        self.prompts.append("".join(map(chr, prompt.tokens)))
+        self.asked.append({"sampling": sampling, **asked})
+        for character in self.says:
+            yield [Content(character)]
+        yield [*self.events, END]
+
+
+class FakeIndex:
+    """Finds these passages, whatever is asked, and keeps what it was asked. Stands for the retriever."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self.passages = passages
+        self.searches: list[tuple[list[str], int, Sequence[str] | None, Filters | None]] = []
+
+    async def search(
+        self,
+        queries: Sequence[Query],
+        embedder: object,
+        k: int,
+        collections: Sequence[str] | None = None,
+        filters: Filters | None = None,
+    ) -> list[Passage]:
+        self.searches.append(([query.text for query in queries], k, collections, filters))
+        return list(self.passages)
+
+
+class FakeShelf:
+    """One model, `played`."""
+
+    def __init__(self, model: PlayedModel) -> None:
+        resolved = SimpleNamespace(temperature=0.0, brief=0, quotes=False)
+        self.default = SimpleNamespace(name="played", language_model=model, resolved=resolved)
+
+    def __contains__(self, name: str) -> bool:
+        return name == "played"
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.default])
+
+    @contextlib.asynccontextmanager
+    async def use(self, name: str) -> AsyncIterator[Any]:
+        yield self.default
+
+
+class FakeServices(Services):
+    def __init__(self, folder: Path, model: PlayedModel, index: FakeIndex, memory: TurnMemory) -> None:
+        self.settings = Settings(data=str(folder))
+        self.shelf = cast(Any, FakeShelf(model))
+        self.collections = [Collection("handbook", folder), Collection("policies", folder)]
+        self.grounder = Grounder(cast(Any, lambda: index), cast(Any, lambda: None), memory, 4)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, model: PlayedModel, index: FakeIndex) -> Iterator[TestClient[Any]]:
+    @contextlib.asynccontextmanager
+    async def open_services() -> AsyncIterator[Services]:
+        with TurnMemory(folder / "turns.sqlite3", 1_000_000) as memory:
+            yield FakeServices(folder, model, index, memory)
+
+    with TestClient(create_app(cast(Callable[[], Any], open_services))) as client:
+        yield client
+
+
+def frames(text: str) -> list[Mapping[str, Any]]:
+    """The messages of a stream but the last, which is `[DONE]`."""
+    lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
