@@ -28,6 +28,7 @@ def test_an_answer_quotes_its_source_and_cites_it(server: Server) -> None:
     assert message["content"][citation["start_index"] : citation["end_index"]] == "[1]"
     assert (citation["path"], citation["collection"], citation["lines"]) == ("leave.md", "handbook", [5, 5])
     assert citation["title"] == "handbook/leave.md › Leave › Parental leave"
+    assert citation["quote"] == SENTENCE
     assert SENTENCE in citation["content"]
     assert reply["usage"]["total_tokens"] == reply["usage"]["prompt_tokens"] + reply["usage"]["completion_tokens"]
 
@@ -38,7 +39,7 @@ def test_the_citation_links_to_the_passage(server: Server) -> None:
     assert url.startswith(server.url)
     with server.client() as http:
         page = http.get(url)
-    assert f'<section id="{anchor}">' in page.text
+    assert f'<section id="{anchor}" class="cited">' in page.text
     assert SENTENCE in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
@@ -81,6 +82,52 @@ def test_the_openai_clients_stream_helper_accepts_the_frames(server: Server) -> 
     ):
         final = stream.get_final_completion()
     assert final.choices[0].message.content == f"{SENTENCE} [1]"
+
+
+def test_the_openai_client_says_how_an_answer_is_grounded_and_reads_what_came_of_it(server: Server) -> None:
+    with openai_client(server) as client:
+        alone = client.chat.completions.create(
+            model="cloister",
+            messages=[{"role": "user", "content": PARENTAL}],
+            extra_headers={"X-Cloister-Mode": "never"},
+        )
+        grounded = client.chat.completions.create(
+            model="cloister",
+            messages=[{"role": "user", "content": PARENTAL}],
+            extra_body={"rag": {"mode": "auto", "filters": {"paths": ["leave.md"]}, "citations": "both"}},
+            extra_headers={"X-Cloister-Mode": "never", "X-Cloister-Top-K": "1"},
+        )
+    assert "rag" not in alone.to_dict()
+    content = grounded.choices[0].message.content or ""
+    assert content.startswith(
+        f"{SENTENCE} [1]\n\nSources:\n[1] [handbook/leave.md › Leave › Parental leave]({server.url}"
+    )
+    rag: Any = grounded.to_dict()["rag"]
+    assert [(p["number"], p["path"], p["is_new"]) for p in rag["passages"]] == [(1, "leave.md", True)]
+    assert rag["queries"] == [PARENTAL]
+
+
+@pytest.mark.parametrize("style", ["annotations", "both"])
+def test_the_stream_helper_takes_every_style_with_calls_and_a_schema(server: Server, style: str) -> None:
+    """What is beyond OpenAI's contract must not disturb what is within it."""
+    unit = {"type": "object", "properties": {"unit": {"enum": ["C", "F"]}}, "required": ["unit"]}
+    weather = {
+        "type": "function",
+        "function": {"name": "weather", "parameters": {**unit, "additionalProperties": False}},
+    }
+    called = {"tools": [weather], "tool_choice": "required", "parallel_tool_calls": False}
+    form = {"type": "json_schema", "json_schema": {"name": "leave", "schema": SCHEMA, "strict": True}}
+    for fields in ({}, {"n": 2, "seed": 1}, called, {"response_format": form}):
+        asked: Any = {"model": "cloister", "messages": [{"role": "user", "content": PARENTAL}], **fields}
+        with (
+            openai_client(server) as client,
+            client.chat.completions.stream(**asked, extra_body={"rag": {"citations": style}}) as stream,
+        ):
+            final = stream.get_final_completion()
+        for choice in final.choices:
+            assert ("Sources:" in (choice.message.content or "")) == (
+                style == "both" and fields.keys() <= {"n", "seed"}
+            )
 
 
 def test_models_lists_the_grounded_ids_first(server: Server) -> None:
@@ -170,6 +217,7 @@ def test_a_broken_document_is_a_row_with_its_reason(server: Server) -> None:
         ({"messages": [{"role": "user", "content": "x"}], "model": "gpt-9"}, 404, "model", "cloister/handbook"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0].content[0]", "text"),
         ({"messages": [{"role": "user", "content": "x"}], "logit_bias": {"a": 1}}, 400, "logit_bias", "token ids"),
+        ({"messages": [{"role": "user", "content": "x"}], "rag": {"top_k": 0}}, 400, "rag.top_k", "1"),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, "messages", "context_length_exceeded"),
     ],
 )
