@@ -25,6 +25,10 @@ class Habit(NamedTuple):
 _ASKED = (  # in the last message
     Habit("Open WebUI: title, tags, follow-ups, queries, image prompt", ("### task:", "<chat_history>")),
     Habit("Open WebUI: completing what is typed", ("### task:", "autocompletion system")),
+    Habit("Open WebUI: title, before 0.5", ("here is the query:", "as a title for the previous query")),
+    Habit("Open WebUI: title, before 0.6", ("create a concise, 3-5 word title", "as a title for the")),
+    Habit("Open WebUI: whether to search, before 0.5", ("assess the need for a web search based on the",)),
+    Habit("Open WebUI: whether to search, before 0.6", ("based on the chat history, determine whether a search",)),
     Habit("Open WebUI: an emoji for a message", ("your task is to reflect the speaker", "emoji")),
     Habit("Open WebUI: several answers made one", ("you have been provided with a set of responses from",)),
     Habit("Continue: title, description", ("given the following... please reply with a",)),
@@ -38,6 +42,7 @@ _ASKED = (  # in the last message
     Habit("Cline: compaction", ('<explicit_instructions type="condense"',), leads=False),
     Habit("Roo: compaction", ("summarize the conversation so far, as described in",)),
     Habit("several coding clients: compaction", ("your task is to create a detailed summary of the conversation so",)),
+    Habit("Chatbox: title", ("based on the chat history, give this conversation a name",)),
     Habit("NextChat: title", ("please generate a four to five word title",)),
     Habit("NextChat: summary", ("in 200 words or less to use as a prompt for future context",), leads=False),
 )
@@ -45,16 +50,17 @@ _INSTRUCTED = (  # in the system message
     Habit("Copilot: title", ("you are an expert in crafting pithy titles",)),
     Habit("opencode: title", ("you are a title generator",)),
     Habit("Cherry Studio, LobeChat: title", ("you are an assistant", "the user's conversation into a title")),
-    Habit("LibreChat: title, before 0.7", ("write a concise title for this conversation",)),
     Habit("LibreChat: title by a call", ("tools you can use to generate the conversation title",), leads=False),
     Habit("Open WebUI: choice of tools", ("available tools:", '"tool_calls"')),
     Habit("Roo: compaction", ("your task is to create a detailed summary of the conversation so",)),
 )
-# However it is worded: an order for a title of the very conversation, at the beginning of the message.
+# However it is worded: an order for a title of the very conversation, at the beginning of either message.
 _TITLE = re.compile(
-    r"(?:please )?(?:generate|provide|write|create|suggest|give me|reply with|respond with|come up with)\b"
-    r"[^.?!]{0,60}\btitle\b[^.?!]{0,40}\b(?:this|our|the) (?:conversation|chat|discussion|thread)\b"
+    r"(?:- )?(?:please |you will |your task is to )*"
+    r"(?:generate|provide|write|create|suggest|give me|reply with|respond with|come up with)\b[^.?!]{0,60}"
+    r"(?:\btitle\b[^.?!]{0,80}\b(?:this|our|the|a) (?:conversation|chat|discussion|thread)(?: history| session)?"
     r"(?= ?[.,:;!(]| in | so far| without| using| that| based|$)"
+    r"|\btitle\b[^?!]{0,80}\buser's (?:first )?message|\b(?:conversation|chat|thread) title\b)"
 )
 
 
@@ -62,17 +68,15 @@ def is_background(messages: Sequence[ChatMessage]) -> bool:
     """Whether it is the client that asks, not a person."""
     if not messages or messages[-1].role != "user":
         return False
-    asked = _plain(messages[-1].content)
-    if any(_is_of(habit, asked) for habit in _ASKED) or _TITLE.match(asked):
-        return True
-    instructed = _plain(messages[0].content) if messages[0].role == "system" else ""
-    return any(_is_of(habit, instructed) for habit in _INSTRUCTED)
+    instructed = messages[0].content if messages[0].role == "system" else ""
+    return _is_one_of(_ASKED, messages[-1].content) or _is_one_of(_INSTRUCTED, instructed)
+
+
+def _is_one_of(habits: Sequence[Habit], text: str) -> bool:
+    plain = _SPACE.sub(" ", text).strip().lower()
+    return any(_is_of(habit, plain) for habit in habits) or _TITLE.match(plain) is not None
 
 
 def _is_of(habit: Habit, text: str) -> bool:
     is_led = not habit.leads or text.startswith(habit.parts[0])
     return is_led and all(part in text for part in habit.parts)
-
-
-def _plain(text: str) -> str:
-    return _SPACE.sub(" ", text).strip().lower()

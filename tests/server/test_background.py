@@ -17,6 +17,10 @@ BY_CLIENTS = [
     "### Task:\nYou are an autocompletion system. Continue `<text>`.\n<type>General</type>\n<text>how</text>",
     "Your task is to reflect the speaker's likely facial expression through a fitting emoji.\n\nMessage: ```hi```",
     'You have been provided with a set of responses from various models to the latest user query: "how long?"',
+    "Here is the query:\nhow long?\n\nCreate a concise, 3-5 word phrase as a title for the previous query.",
+    "Create a concise, 3-5 word title with an emoji as a title for the chat history, in the given language.",
+    "Create a concise, 3-5 word title with an emoji as a title for the prompt in the given language.",
+    "Based on the chat history, determine whether a search is necessary.",
     # Continue
     "Given the following... please reply with a title for the chat that is 3-4 words in length.\n\n16 weeks.",
     "Given the following... please reply with a short summary that is 4-12 words in length.\n\nhow long is leave?",
@@ -35,7 +39,9 @@ BY_CLIENTS = [
     # others
     "Please generate a four to five word title summarizing our conversation without any lead-in.",
     "Summarize the discussion briefly in 200 words or less to use as a prompt for future context.",
+    "Based on the chat history, give this conversation a name.",
     "Write a short title for this chat, at most 6 words.",
+    "Generate a very short chat title (2-5 words max) based on the user's message.",
     "Create a title for the conversation based on its first message",
 ]
 
@@ -45,6 +51,9 @@ BY_INSTRUCTION = [
     ("You are an assistant skilled in conversation. Put the user's conversation into a title within 10 words.", "hi"),
     ("Write a concise title for this conversation in the given language.\n\n||>User: hi", "Language: English"),
     ("In this environment you have access to a set of tools you can use to generate the conversation title.", "hi"),
+    ("Generate a concise, descriptive title for this conversation based on the user's message.", "how long?"),
+    ("- You will generate a short title based on the user's first message\n- At most 80 characters", "how long?"),
+    ("Generate a short title (max 50 characters) for a conversation based on the user's first message.", "leave?"),
     ('Available Tools: []\n\nReturn JSON with a "tool_calls" array.', "Query: History: … how long is leave?"),
     ("Your task is to create a detailed summary of the conversation so far.", "how long is leave?"),
 ]
@@ -59,6 +68,8 @@ BY_PEOPLE = [
     "Give me a summary of what the minutes say about the chat widget.",
     "Write a title for the chapter on parental leave.",
     "Suggest a title for the conversation guide that we hand to new staff.",
+    "Write a job title that suits the thread of the story in chapter 2.",
+    "Generate a report title page for the discussion paper.",
     "Create a comprehensive summary of the security policy.",
     "Provide a concise answer: who signs travel requests?",
     "Please generate a list of all follow-up questions in the interview guide.",
