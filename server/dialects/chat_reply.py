@@ -166,6 +166,7 @@ class ChatReply:
             heading=passage.heading,
             lines=(passage.line_from, passage.line_to),
             place=passage.place.label if passage.place else None,
+            page=passage.place.first if passage.place and passage.place.unit == "page" else None,
             score=round(passage.score, 4),
         )
 

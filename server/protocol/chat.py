@@ -142,7 +142,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 class UrlCitation(msgspec.Struct, frozen=True, kw_only=True):
     """`start_index` and `end_index` are the marker's code points in the final text; `content` is the source's text,
     `quote` the sentence of it that supports the answer's, if one does. `place` is the page, slide or rows, null where
-    `lines` say it: those are of the text that was read."""
+    `lines` say it: those are of the text that was read. `page` is the first one, as a number."""
 
     url: str
     title: str
@@ -159,6 +159,7 @@ class UrlCitation(msgspec.Struct, frozen=True, kw_only=True):
     heading: tuple[str, ...]
     lines: tuple[int, int]
     place: str | None
+    page: int | None
     score: float
 
 

@@ -23,7 +23,9 @@ class Habit(NamedTuple):
 
 
 _ASKED = (  # in the last message
-    Habit("Open WebUI: title, tags, follow-ups, queries, image prompt", ("### task:", "<chat_history>")),
+    Habit(
+        "Open WebUI: title, tags, follow-ups, queries, image prompt", ("### task:", "### chat history: <chat_history>")
+    ),
     Habit("Open WebUI: completing what is typed", ("### task:", "autocompletion system")),
     Habit("Open WebUI: title, before 0.5", ("here is the query:", "as a title for the previous query")),
     Habit("Open WebUI: title, before 0.6", ("create a concise, 3-5 word title", "as a title for the")),

@@ -1,5 +1,6 @@
 """Which sentence of a source supports what an answer says: the one that has most of its words."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ def supporting(claimed: str, text: str) -> str | None:
     words = [_words(sentence) for sentence in found]
     common = Counter(word for each in words for word in each)
     wanted = _words(claimed)
-    scores = [sum(1 / common[word] for word in each & wanted) for each in words]
+    scores = [math.fsum(1 / common[word] for word in each & wanted) for each in words]  # in whatever order
     best = max(scores, default=0)
     return found[scores.index(best)] if best else None
 

@@ -1,8 +1,10 @@
 """Several turns with a real server: what was read is not read again, numbers stay, a restart forgets nothing."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from running import Server, serving
 
@@ -60,3 +62,86 @@ def test_ten_turns_are_each_read_once_and_numbers_stay(tmp_path: Path) -> None:
         assert reply["usage"]["prompt_tokens"] > known
         assert "[" in talk.messages[-1]["content"]
         assert cached(reply) >= known - 100, "also after a restart"
+
+
+KIND = {"type": "object", "properties": {"kind": {"enum": ["paid", "unpaid"]}}, "required": ["kind"]}
+SCHEMA = {**KIND, "additionalProperties": False}
+LEAVE: Any = {"type": "function", "function": {"name": "leave", "description": "kinds of leave", "parameters": SCHEMA}}
+FORM: Any = {"type": "json_schema", "json_schema": {"name": "kind", "schema": SCHEMA, "strict": True}}
+PARENTAL = "How long is parental leave?"
+
+
+class OpenAITalk:
+    """A conversation through OpenAI's own client, which validates what it reads."""
+
+    def __init__(self, client: openai.OpenAI) -> None:
+        self._client = client
+        self.messages: list[Any] = []
+
+    def ask(self, message: str | dict[str, Any], **fields: Any) -> tuple[Any, dict[str, Any]]:
+        """The choice, and the report on its sources."""
+        self.messages.append({"role": "user", "content": message} if isinstance(message, str) else message)
+        asked: Any = {"model": "cloister", "messages": self.messages, "max_tokens": 60, "temperature": 0, **fields}
+        rag: Any = {}
+        if asked.pop("stream", False):
+            with self._client.chat.completions.stream(**asked) as stream:
+                for event in stream:
+                    rag = (event.type == "chunk" and event.chunk.to_dict().get("rag")) or rag
+            completion: Any = stream.get_final_completion()
+        else:
+            completion = self._client.chat.completions.create(**asked)
+            rag = completion.to_dict().get("rag", {})
+        choice = completion.choices[0]
+        self.messages.append({"role": "assistant", "content": choice.message.content})
+        if calls := choice.message.tool_calls:
+            self.messages[-1]["tool_calls"] = [call.to_dict(exclude_unset=True) for call in calls]
+        return choice, rag
+
+
+def test_ten_turns_with_all_of_the_contract_in_them_keep_their_sources(server: Server) -> None:
+    with openai.OpenAI(
+        base_url=f"{server.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True
+    ) as client:
+        talk = OpenAITalk(client)
+        first, _ = talk.ask(PARENTAL, stream=True)
+        choice, rag = talk.ask("Where is the spare key?")
+        assert "blue cabinet" in choice.message.content
+        (number,) = {a.url_citation.model_dump()["number"] for a in choice.message.annotations}
+        (key,) = [p for p in rag["passages"] if p["number"] == number]
+        assert (key["path"], key["is_new"]) == ("office/keys.txt", True)
+
+        choice, _ = talk.ask("Which kind of leave is parental leave?", tools=[LEAVE], tool_choice="required",
+                             parallel_tool_calls=False, stream=True)  # fmt: skip
+        assert choice.finish_reason == "tool_calls"
+        result = {"role": "tool", "tool_call_id": choice.message.tool_calls[0].id, "content": "It is paid."}
+        choice, rag = talk.ask(result, tools=[LEAVE], max_tokens=20)
+        assert choice.finish_reason in ("stop", "length", "tool_calls")
+        assert rag["queries"] == []
+        assert rag["passages"]
+        assert not any(p["is_new"] for p in rag["passages"])
+        if choice.message.tool_calls:  # whatever it says, the conversation goes on without
+            talk.messages[-1] = {"role": "assistant", "content": "It is paid."}
+
+        choice, rag = talk.ask("Is parental leave paid?", response_format=FORM)
+        assert json.loads(choice.message.content)["kind"] in ("paid", "unpaid")
+        assert rag["queries"][0] == "Is parental leave paid?"
+        title, rag = talk.ask("Generate a concise 3-7 word title for this conversation.", max_tokens=10)
+        assert rag == {}
+        assert not title.message.annotations
+        del talk.messages[-2:]
+        for question in (
+            "When do flights need approval?",
+            "By when do I send a sick note?",
+            "And trains?",
+            "Who is told?",
+            "Where is it kept?",
+        ):
+            choice, rag = talk.ask(question, stream=True)
+            assert {p["number"] for p in rag["passages"]} >= {number}, "what was told before stays"
+
+        again, rag = talk.ask(PARENTAL, extra_headers={"X-Cloister-Citations": "inline"})
+        told, _, listed = again.message.content.partition("\n\nSources:\n")
+        assert told == first.message.content, "the same passage under the same number"
+        assert listed.startswith("[1] [handbook/leave.md")
+        assert again.message.annotations is None
+        assert next(p for p in rag["passages"] if p["number"] == number)["chunk_id"] == key["chunk_id"]

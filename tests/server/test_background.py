@@ -82,6 +82,7 @@ BY_PEOPLE = [
     "",
     # Open WebUI's own retrieval around a person's question
     "### Task:\nRespond to the user query using the provided context.\n<context>\n…\n</context>\nhow long is leave?",
+    "### Task:\nRespond to the user query.\n<context>\nPut <chat_history> last.\n</context>\nwhere does it go?",
 ]
 
 

@@ -81,11 +81,12 @@ def test_an_annotation_says_all_there_is_to_say_of_a_source(talk: Talk) -> None:
             "heading": ["Leave"],
             "lines": [5, 6],
             "place": None,
+            "page": None,
             "score": 0.9,
         },
     }
     assert told["content"][29:32] == "[1]"
-    assert (second["index"], second["url_citation"]["place"]) == (1, "p. 3")
+    assert (second["index"], second["url_citation"]["place"], second["url_citation"]["page"]) == (1, "p. 3", 3)
     assert second["url_citation"]["quote"] is None, "it shares no word"
 
 
