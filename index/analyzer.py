@@ -70,10 +70,17 @@ class Analyzer:
         Function words are left out unless there is nothing else.
         """
         compounds = _COMPOUND.findall(_normal(text))
-        lower = [compound.lower() for compound in compounds]
-        functional = function_words(set(lower))
-        telling = [compound for compound, low in zip(compounds, lower, strict=True) if low not in functional]
-        return self._count(telling, languages) or self._count(compounds, languages)
+        return self._count(_telling(compounds), languages) or self._count(compounds, languages)
+
+    def coverage(self, question: str, text: str) -> float:
+        """The share of the question's words, each counted once, that stand in the text in some form; 0 without any.
+        Function words count only if there is nothing else."""
+        compounds = _COMPOUND.findall(_normal(question))
+        document = self.document(text)
+        terms, asked = set(document.terms.split()), self._asked[document.language]
+        forms = [{*asked[word].split(), *asked.names[word]} for word in set(_telling(compounds) or compounds)]
+        forms = [each for each in forms if each]
+        return sum(not each.isdisjoint(terms) for each in forms) / len(forms) if forms else 0.0
 
     def _count(self, compounds: Iterable[str], languages: Collection[str]) -> Counter[str]:
         asked: Counter[str] = Counter()
@@ -186,6 +193,13 @@ def _fold(word: str) -> str:
 def _is_name(compound: str) -> bool:
     """Whether a compound is looked for as a whole too: not where hyphens join ordinary words."""
     return "_" in compound or "." in compound or any(character.isdigit() for character in compound)
+
+
+def _telling(compounds: list[str]) -> list[str]:
+    """Those that are no function words."""
+    lower = [compound.lower() for compound in compounds]
+    functional = function_words(set(lower))
+    return [compound for compound, low in zip(compounds, lower, strict=True) if low not in functional]
 
 
 def function_words(lower: set[str]) -> frozenset[str]:

@@ -6,7 +6,7 @@ search. Before each search the in-memory index catches up with the `changes` tab
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from math import fsum
 from pathlib import Path
@@ -15,20 +15,23 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 import apsw
 import msgspec
 
+from index.background import QUESTIONS, Background
 from index.compaction import is_stale, vectors_folder
 from index.database import open_reader, query
 from index.errors import CollectionNotFound
+from index.explaining import Explanation, IndexedFile, Outcome, Ranks, explained, look_up
 from index.generations import newest_header, read_newest
 from index.lexical.search import LexicalSearch
 from index.lookup import decode_place
 from index.selection import Selections
 from index.thinning import Thinned, thin
-from index.types import Filters, Passage, Query, Reranker, Vectors
+from index.types import Evidence, Filters, Passage, Query, Reranker, Vectors
 from index.vector_store import VectorStore
 from index.vectors import Ids, VectorIndex
 
 _CANDIDATES = 100  # of each arm, at least
 _DENSE_WEIGHT = 0.5  # convex combination; .4 to .6 measured alike (docs/architecture.md, Index)
+_EXPLAINED = 10_000  # candidates of each arm, to tell how far down a file is
 _REPLAY = 10_000  # changes taken in at once
 # Two look-ups; both in one SELECT would read the whole table.
 _BOUNDS = "SELECT coalesce((SELECT min(seq) FROM changes), 0), coalesce((SELECT max(seq) FROM changes), 0)"
@@ -64,6 +67,7 @@ class Retriever:
         self._vectors = VectorIndex(dimension)
         self._lexical = LexicalSearch(data)
         self._selections = Selections()
+        self._unrelated: Vectors | None = None  # the background's questions, once a question has been embedded
         self._seq = -1  # the newest change taken in; -1 before the first
         self._base_seq = -1  # the newest change in the base
 
@@ -81,11 +85,39 @@ class Retriever:
         asked = [query for query in queries if query.weight > 0]
         if not asked:
             return []
-        vectors = await embedder.embed_queries([query.text for query in asked])
-        found = await self._run(self._search, asked, vectors, k, scope)
+        return (await self._find(asked, await self._embedded(asked, embedder), k, scope)).kept
+
+    async def explain(
+        self,
+        queries: Sequence[Query],
+        embedder: QueryEmbedder,
+        k: int,
+        expected: tuple[str | None, str],
+        collections: Sequence[str] | None = None,
+        filters: Filters | None = None,
+    ) -> list[Explanation]:
+        """What became in such a search of a file, a collection (None: any) and the path in it; for every collection
+        that has one. Takes longer than a search."""
+        scope = await self._run(self._scope, collections, filters)
+        asked = [query for query in queries if query.weight > 0]
+        vectors = await self._embedded(asked, embedder)
+        thinned = await self._find(asked, vectors, k, scope)
+        return await self._run(self._explained, asked, vectors, scope, expected, thinned)
+
+    async def _find(self, queries: Sequence[Query], vectors: Vectors, k: int, scope: Scope) -> Thinned:
+        found = await self._run(self._search, queries, vectors, k, scope)
         if self._reranker is not None and found:
-            found = await _reranked(self._reranker, max(asked, key=lambda query: query.weight).text, found)
-        return (await self._run(self._thinned, found, vectors, k)).kept
+            found = await _reranked(self._reranker, max(queries, key=lambda query: query.weight).text, found)
+        return await self._run(self._thinned, found, queries, vectors, k)
+
+    async def _embedded(self, queries: Sequence[Query], embedder: QueryEmbedder) -> Vectors:
+        """In one call, with the questions of the background when they are not known yet."""
+        texts = [query.text for query in queries]
+        if self._unrelated is not None:
+            return await embedder.embed_queries(texts)
+        vectors = await embedder.embed_queries([*texts, *QUESTIONS])
+        self._unrelated = vectors[len(texts) :]
+        return vectors[: len(texts)]
 
     async def catch_up(self) -> None:
         """Takes in what is new; and a newer generation, once much lies beside the one in memory."""
@@ -140,11 +172,57 @@ class Retriever:
     def _is_everything(self, scope: list[int]) -> bool:
         return scope == [id for (id,) in query(self._connection(), "SELECT id FROM collections ORDER BY id")]
 
-    def _thinned(self, passages: list[Passage], queries: Vectors, k: int) -> Thinned:
+    def _explained(
+        self,
+        queries: Sequence[Query],
+        vectors: Vectors,
+        scope: Scope,
+        expected: tuple[str | None, str],
+        thinned: Thinned,
+    ) -> list[Explanation]:
+        dense, words = self._arms(queries, vectors, _EXPLAINED, scope)
+        explanations = []
+        for file in look_up(self._connection(), *expected):
+            if isinstance(file, Explanation):
+                explanations.append(file)
+                continue
+            near = [hits[:_CANDIDATES] for hits in dense], [hits[:_CANDIDATES] for hits in words]
+            ids = set(file.chunk_ids)
+            ranks = Ranks(_best_rank(dense, ids), _best_rank(words, ids), _best_rank([fuse(queries, *near)], ids))
+            explanation = explained(file, ranks, thinned)
+            if reason := self._out_of_scope(file, scope):
+                explanation = msgspec.structs.replace(explanation, outcome=Outcome.FILTERED, reason=reason, instead=())
+            explanations.append(explanation)
+        return explanations
+
+    def _out_of_scope(self, file: IndexedFile, scope: Scope) -> str | None:
+        if scope.collections is not None and file.collection_id not in scope.collections:
+            return "its collection is not searched"
+        if scope.only is not None and not set(file.chunk_ids) & set(scope.only.tolist()):
+            return "the filters leave it out"
+        return None
+
+    def _thinned(self, passages: list[Passage], queries: Sequence[Query], vectors: Vectors, k: int) -> Thinned:
         stored = self._store().of_chunks([passage.chunk_id for passage in passages])
-        cosines = dict(zip(stored.ids.tolist(), (stored.vectors @ queries.T).max(axis=1).tolist(), strict=True))
-        passages = [msgspec.structs.replace(p, similarity=cosines.get(p.chunk_id)) for p in passages]
-        return thin(passages, k, dict(zip(stored.ids.tolist(), stored.vectors, strict=True)))
+        cosines = dict(zip(stored.ids.tolist(), (stored.vectors @ vectors.T).tolist(), strict=True))
+        thinned = thin(passages, k, dict(zip(stored.ids.tolist(), stored.vectors, strict=True)))
+        assert self._unrelated is not None, "known since the queries were embedded"
+        background = Background.of(self._unrelated, stored.vectors) if cosines else None
+        return thinned._replace(
+            kept=[self._judged(p, queries, cosines.get(p.chunk_id), background) for p in thinned.kept]
+        )
+
+    def _judged(
+        self, passage: Passage, queries: Sequence[Query], cosines: list[float] | None, background: Background | None
+    ) -> Passage:
+        """With what speaks for it, for each query."""
+        likeness = [background.likeness(each) for each in cosines] if cosines and background else [None] * len(queries)
+        covered = [self._lexical.coverage(query.text, passage) for query in queries]
+        return msgspec.structs.replace(
+            passage,
+            similarity=max(cosines) if cosines else None,
+            evidence=tuple(map(Evidence, likeness, covered)),
+        )
 
     def _store(self) -> VectorStore:
         return VectorStore(self._connection(), self._fingerprint, self._dimension)
@@ -233,6 +311,11 @@ class Retriever:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _best_rank(lists: Sequence[Hits], ids: Set[int]) -> int | None:
+    ranks = [rank for hits in lists for rank, (id, _) in enumerate(hits, 1) if id in ids]
+    return min(ranks, default=None)
 
 
 def fuse(queries: Sequence[Query], dense: Sequence[Hits], words: Sequence[Hits]) -> Hits:

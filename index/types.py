@@ -141,9 +141,18 @@ def with_lead(lead: str, text: str) -> str:
     return f"{lead}\n{text}" if lead else text
 
 
+class Evidence(msgspec.Struct, frozen=True):
+    """What speaks for a passage, of one query: by how many standard deviations its cosine is above those of questions
+    about anything (None without a vector), and the share of the query's words that it has."""
+
+    likeness: float | None
+    coverage: float
+
+
 class Passage(msgspec.Struct, frozen=True):
     """A chunk that was found, with all a citation needs. `score` lies in 0..1; `similarity` is the cosine to the
-    nearest query, None without a vector. `also_in`: other files, as collection/path, that say the same."""
+    nearest query, None without a vector. `also_in`: other files, as collection/path, that say the same. `evidence` is
+    of each query that was searched."""
 
     chunk_id: int
     document_id: int
@@ -158,6 +167,7 @@ class Passage(msgspec.Struct, frozen=True):
     place: Place | None = None
     lead: str = ""
     also_in: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def file(self) -> str:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from index.background import QUESTIONS
 from index.compaction import Compaction
 from index.database import open_writer, transaction
 from index.documents import DocumentWriter, FileStat, content_hash
@@ -203,6 +204,7 @@ class Known:
 
     def __init__(self, questions: Questions) -> None:
         self._vectors = dict(zip(questions.texts, questions.vectors, strict=True))
+        self._vectors |= dict(zip(QUESTIONS, questions.vectors[: len(QUESTIONS)], strict=True))
 
     async def embed_queries(self, texts: Sequence[str]) -> Vectors:
         return np.array([self._vectors[text] for text in texts])

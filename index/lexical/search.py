@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import apsw
 
@@ -18,6 +18,7 @@ from index.errors import LexicalIndexError
 from index.languages import DEFAULT
 from index.lexical import fts5
 from index.lexical.inverted import InvertedIndex, newest_folder
+from index.types import Passage
 from index.vectors import Ids
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,11 @@ class LexicalSearch:
         except LexicalIndexError as error:
             self._give_up(error)
             return []
+
+    def coverage(self, question: str, passage: Passage) -> float:
+        """The share of the question's words that a passage, its headings or its file's name have."""
+        name = str(PurePosixPath(passage.path).with_suffix(""))
+        return self._analyzer.coverage(question, " ".join((name, *passage.heading, passage.shown)))
 
     def _terms(self, question: str, languages: Sequence[str]) -> Counter[str]:
         return self._analyzer.question(question, languages or (DEFAULT,))

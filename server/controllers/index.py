@@ -11,6 +11,7 @@ from litestar.params import JSONBody
 from litestar.response import Stream
 
 from index.errors import CollectionNotFound
+from index.explaining import Explanation
 from index.orders import Pause, Rescan
 from index.pace import Progress
 from index.types import Passage, Query
@@ -21,12 +22,16 @@ from server.protocol.index import (
     CollectionList,
     CurrentFile,
     EmbedderSwitch,
+    ExpectedFile,
+    ExplainedFile,
     IndexStatus,
     RescanRequest,
+    SearchExplanation,
     SearchRequest,
     SearchResult,
     SearchResults,
 )
+from server.rag.relevance import FLOOR, relevance
 from server.services import Services
 from server.sse import event_stream
 
@@ -76,12 +81,17 @@ class IndexController(Controller):
     async def search(
         self, request: Request[Any, Any, Any], data: JSONBody[SearchRequest], services: NamedDependency[Services]
     ) -> SearchResults:
-        top_k = data.top_k or services.settings.rag.top_k
-        passages = await unless_gone(
-            request, services.grounder.search([Query(data.query)], data.collections, top_k, data.filters)
-        )
-        base_url = str(request.base_url)
-        return SearchResults(data.query, [_result(passage, base_url) for passage in passages])
+        """The best passages, and with `explain`, what became of a file that was expected."""
+        top_k, queries, base_url = data.top_k or services.settings.rag.top_k, [Query(data.query)], str(request.base_url)
+        passages = await unless_gone(request, services.grounder.search(queries, data.collections, top_k, data.filters))
+        explanation = None
+        if data.explain:
+            files: list[Explanation] = []
+            if (expected := _expected(data.expect)) is not None:
+                explained = services.grounder.explain(queries, expected, data.collections, top_k, data.filters)
+                files = await unless_gone(request, explained)
+            explanation = SearchExplanation(FLOOR, [_explained(file, base_url) for file in files])
+        return SearchResults(data.query, [_result(passage, base_url) for passage in passages], explanation)
 
 
 async def _statuses(services: Services) -> AsyncGenerator[IndexStatus, None]:
@@ -121,6 +131,32 @@ def _switch(services: Services, progress: Progress) -> EmbedderSwitch | None:
     return EmbedderSwitch(done, total, "words" if services.searching.is_by_words_alone else "former")
 
 
+def _expected(told: ExpectedFile | str | None) -> tuple[str | None, str] | None:
+    """Collection and path."""
+    match told:
+        case None:
+            return None
+        case str(path):
+            return None, path
+        case ExpectedFile(path=path, collection=collection):
+            return collection, path
+
+
+def _explained(file: Explanation, base_url: str) -> ExplainedFile:
+    return ExplainedFile(
+        collection=file.collection,
+        path=file.path,
+        outcome=file.outcome,
+        reason=file.reason,
+        dense_rank=file.ranks.dense,
+        words_rank=file.ranks.words,
+        fused_rank=file.ranks.fused,
+        rank=file.rank,
+        passage=_result(file.passage, base_url) if file.passage else None,
+        instead=[_result(passage, base_url) for passage in file.instead],
+    )
+
+
 def _result(passage: Passage, base_url: str) -> SearchResult:
     return SearchResult(
         text=passage.shown,
@@ -134,4 +170,6 @@ def _result(passage: Passage, base_url: str) -> SearchResult:
         document_id=passage.document_id,
         chunk_id=passage.chunk_id,
         url=passage_url(base_url, passage),
+        relevance=None if (known := relevance(passage)) is None else round(known, 2),
+        also_in=passage.also_in,
     )

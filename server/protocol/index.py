@@ -5,21 +5,34 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from index.explaining import Outcome
 from index.lookup import CollectionStatus
 from index.pace import Activity
 from index.types import Filters
 
 
+class ExpectedFile(msgspec.Struct, frozen=True):
+    """`path` is relative to the collection's folder; `collection` null: in any."""
+
+    path: str
+    collection: str | None = None
+
+
 class SearchRequest(msgspec.Struct, frozen=True):
+    """`expect`: with `explain`, a file of which is told why it is not among the results; a text is its path."""
+
     query: Annotated[str, Meta(min_length=1, max_length=100_000)]
     collections: list[str] | None = None
     top_k: Annotated[int, Meta(ge=1, le=100)] | None = None
     filters: Filters | None = None
+    explain: bool = False
+    expect: ExpectedFile | str | None = None
 
 
 class SearchResult(msgspec.Struct, frozen=True):
-    """`similarity` is the cosine to the question, null for passages found by their words alone; `place` the page, slide
-    or rows, null where `lines` say it."""
+    """`similarity` is the cosine to the question, null without a vector; `place` the page, slide or rows, null where
+    `lines` say it; `relevance` how much it has to do with the question, null when nothing is known; `also_in` other
+    files that say the same."""
 
     text: str
     collection: str
@@ -32,11 +45,37 @@ class SearchResult(msgspec.Struct, frozen=True):
     document_id: int
     chunk_id: int
     url: str
+    relevance: float | None
+    also_in: tuple[str, ...]
+
+
+class ExplainedFile(msgspec.Struct, frozen=True):
+    """What became of an expected file. Ranks count from 1 and are those of its best passage: by meaning, by words, in
+    the fusion of both, among the results; null where it was not found. `instead`: what stands in its place."""
+
+    collection: str | None
+    path: str
+    outcome: Outcome
+    reason: str
+    dense_rank: int | None
+    words_rank: int | None
+    fused_rank: int | None
+    rank: int | None
+    passage: SearchResult | None
+    instead: list[SearchResult]
+
+
+class SearchExplanation(msgspec.Struct, frozen=True):
+    """`floor`: passages whose `relevance` is below are not given to a model."""
+
+    floor: float
+    expected: list[ExplainedFile]
 
 
 class SearchResults(msgspec.Struct, frozen=True):
     query: str
     data: list[SearchResult]
+    explanation: SearchExplanation | None = None
     object: Literal["list"] = "list"
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from index.explaining import Explanation
 from index.retriever import QueryEmbedder, Retriever
 from index.types import Filters, Passage, Query
 from models.llm.chat_template import ChatMessage
@@ -17,6 +18,7 @@ from server.rag.options import RagOptions
 from server.rag.prompts import NO_ANSWER, Source, told
 from server.rag.queries import queries_of
 from server.rag.quotes import quotes
+from server.rag.relevance import refused, relevant
 from server.rag.report import RagReport
 from server.rag.turns import Turn, key_after, keys_of, last_number, names_of, recalled
 
@@ -78,6 +80,18 @@ class Grounder:
         """Raises `CollectionNotFound`, `InvalidFilter`, `ProcessUnavailable`, `ProcessFailed`."""
         return await self._retriever().search(queries, self._encoder(), k, collections, filters)
 
+    async def explain(
+        self,
+        queries: Sequence[Query],
+        expected: tuple[str | None, str],
+        collections: Sequence[str] | None,
+        k: int,
+        filters: Filters | None = None,
+    ) -> list[Explanation]:
+        """What became of a file in such a search, and that the floor refuses it. Raises what `search` does."""
+        found = await self._retriever().explain(queries, self._encoder(), k, expected, collections, filters)
+        return [refused(each) for each in found]
+
     async def ground(
         self, messages: Sequence[ChatMessage], options: RagOptions, reader: Reader, *, is_question: bool
     ) -> Grounded:
@@ -134,7 +148,8 @@ class Grounder:
         if not question.strip():
             return _Found([], [])
         top_k = options.top_k or self._top_k
-        passages = merged(await self.search(queries_of(messages), options.collections, top_k, options.filters))
+        found = await self.search(queries_of(messages), options.collections, top_k, options.filters)
+        passages = merged(relevant(found))
         shaped = await self._shaped(question, passages, reader.brief)
         return _sorted_out(shaped, context)
 

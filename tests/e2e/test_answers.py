@@ -149,6 +149,52 @@ def test_search_finds_passages_with_their_place(server: Server) -> None:
     assert len(results) == 2
 
 
+def _explained(server: Server, query: str, expect: Any, **fields: Any) -> dict[str, Any]:
+    body = {"query": query, "explain": True, "expect": expect, "top_k": 2, **fields}
+    with server.client() as http:
+        response = http.post("/v1/search", json=body)
+    assert response.status_code == 200, response.text
+    (told,) = response.json()["explanation"]["expected"]
+    assert isinstance(told, dict)
+    return told
+
+
+def test_a_miss_is_explained(server: Server) -> None:
+    found = _explained(server, "where is the spare key?", {"collection": "handbook", "path": "office/keys.txt"})
+    assert (found["outcome"], found["rank"], found["dense_rank"]) == ("found", 1, 1)
+    assert found["passage"]["relevance"] > 6.5
+    refused = _explained(server, "Who painted the Sistine Chapel?", "leave.md", filters={"paths": ["leave.md"]})
+    assert refused["outcome"] == "below_floor"
+    assert _explained(server, "where is the spare key?", "travel.md", top_k=1)["outcome"] == "outranked"
+    assert _explained(server, "key", "office/keys.txt", filters={"kinds": ["md"]})["outcome"] == "filtered"
+    assert _explained(server, "key", "office/lock.txt")["outcome"] == "not_indexed"
+
+
+def test_a_search_is_explained_only_when_asked(server: Server) -> None:
+    with server.client() as http:
+        plain = http.post("/v1/search", json={"query": "spare key", "expect": "leave.md"}).json()
+        bare = http.post("/v1/search", json={"query": "spare key", "explain": True}).json()
+    assert plain["explanation"] is None
+    assert bare["explanation"] == {"floor": 6.5, "expected": []}
+
+
+def test_a_search_is_limited_by_filters(server: Server) -> None:
+    with server.client() as http:
+
+        def paths(**filters: Any) -> list[str]:
+            body = {"query": "where is the spare key?", "filters": filters}
+            return [each["path"] for each in http.post("/v1/search", json=body).json()["data"]]
+
+        assert set(paths(paths=["*.md", "!travel.md"])) == {"leave.md"}
+        assert paths(kinds=["txt"]) == ["office/keys.txt"]
+        assert paths(modified_before=1) == []
+
+
+def test_nothing_is_cited_for_what_the_documents_do_not_know(server: Server) -> None:
+    message = server.ask("Who painted the ceiling of the Sistine Chapel?").json()["choices"][0]["message"]
+    assert not message.get("annotations")
+
+
 def test_a_second_question_computes_only_what_is_new(server: Server) -> None:
     cold = server.ask("How long is the parental leave that is paid?").json()["usage"]
     warm = server.ask("How long is the parental leave that is paid?").json()["usage"]
@@ -244,6 +290,8 @@ def test_bad_input_is_told_with_its_field(
         ("GET", "/documents/99999", b"", 404),
         ("POST", "/v1/search", b'{"query": ""}', 400),
         ("POST", "/v1/search", b'{"query": "x", "collections": ["nowhere"]}', 404),
+        ("POST", "/v1/search", b'{"query": "x", "filters": {"paths": ["!\\\\"]}}', 400),
+        ("POST", "/v1/search", b'{"query": "x", "filters": {"path": ["*.md"]}}', 400),
     ],
 )
 def test_every_refusal_is_json(server: Server, method: str, path: str, content: bytes, status: int) -> None:

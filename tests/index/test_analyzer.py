@@ -148,3 +148,19 @@ def test_a_question_has_the_stems_of_every_language_there_is() -> None:
 def test_function_words_go_in_the_question_s_own_language() -> None:
     assert _analyzer.question("Wie lange ist der Urlaub?").keys() == {"lang", "urlaub"}
     assert "die" in _analyzer.question("Who shall die?")
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "share"),
+    [
+        ("How do kestrels hover?", "The kestrel hovers.", 1.0),
+        ("kestrel kestrel pike", "The kestrel hovers.", 0.5),
+        ("where is it", "it is here", 2 / 3),
+        ("Wie fliegen die Falken im Wald?", "Der Falke fliegt und der Bussard ist nicht zu sehen.", 1 / 3),
+        ("engine.n_ctx", "set n_ctx of the engine", 1.0),
+        ("?!", "anything", 0.0),
+        ("kestrel", "", 0.0),
+    ],
+)
+def test_coverage_is_the_share_of_the_words_that_are_there(question: str, text: str, share: float) -> None:
+    assert Analyzer().coverage(question, text) == pytest.approx(share)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from index.background import Background
 from index.compaction import vectors_folder
 from index.errors import CollectionNotFound, DataFolderError, InvalidFilter
 from index.generations import read_newest
@@ -507,3 +508,29 @@ def test_filters_find_as_many_as_there_are_however_deep(workspace: Workspace, tm
         assert "notes/deep/c.txt" in found(kinds=("txt",)), "what was selected before is looked up again"
         with pytest.raises(InvalidFilter):
             found(paths=("\\",))
+
+
+def test_evidence_tells_what_speaks_for_a_passage(workspace: Workspace) -> None:
+    workspace.write("falcons/kestrel.md", "# Birds\n\nIt hovers over fields.")
+    for number in range(5):
+        workspace.write(f"{number}.md", f"item{number} of the list")
+    workspace.sync()
+    with workspace.retrieving() as search:
+        asked = [Query("does the kestrel hover, or soar"), Query("kestrel hovers birds fields", 0.5)]
+        best = next(p for p in search(asked) if p.path == "falcons/kestrel.md")
+        unlike = next(p for p in search(asked) if p.path != "falcons/kestrel.md")
+    assert [each.coverage for each in best.evidence] == [pytest.approx(2 / 3), 1]
+    assert [each.coverage for each in unlike.evidence] == [0, 0]
+    assert (best.evidence[1].likeness or 0) > (unlike.evidence[1].likeness or 0)
+    workspace.embedder = HashEmbedder("hash-b", 32)
+    with workspace.retrieving() as search:
+        assert [p.evidence[0].likeness for p in search("kestrel")] == [None]
+
+
+@given(st.floats(0.1, 5), st.floats(-0.5, 0.5))
+def test_likeness_is_the_same_in_a_space_where_everything_is_nearer(scale: float, shift: float) -> None:
+    cosines = np.array([0.0, 0.1, 0.3, -0.1], np.float32)
+    here, there = (
+        Background.of(each[:, None], np.ones((1, 1), np.float32)) for each in (cosines, cosines * scale + shift)
+    )
+    assert there.likeness(0.5 * scale + shift) == pytest.approx(here.likeness(0.5), rel=1e-3)
