@@ -5,7 +5,7 @@
 
 A folder holds corpus.jsonl, queries.jsonl and qrels/test.tsv. Arms: lexical (the retriever in a space without
 vectors), dense (exact cosines), fused (the retriever) and, with a reranker, that on top. A document is one chunk, as in
-published figures; with `--chunked` it is cut as usual, and counts with its best chunk. Says whether the fusion beats the
+published figures; with `--chunked` it is cut as usual, and counts with its best chunk. Says if the fusion beats the
 better arm on every set; ends with status 1 where it does not.
 """
 
