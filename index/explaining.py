@@ -23,6 +23,7 @@ class Outcome(StrEnum):
     OUTRANKED = "outranked"
     THINNED = "thinned"
     BELOW_FLOOR = "below_floor"
+    NO_ROOM = "no_room"
 
 
 class Ranks(NamedTuple):

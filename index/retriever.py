@@ -30,7 +30,7 @@ from index.vector_store import VectorStore
 from index.vectors import Ids, VectorIndex
 
 _CANDIDATES = 100  # of each arm, at least
-_DENSE_WEIGHT = 0.5  # convex combination; .4 to .6 measured alike (docs/architecture.md, Index)
+DENSE_WEIGHT = 0.5  # convex combination; .4 to .6 measured alike (docs/architecture.md, Index)
 _EXPLAINED = 10_000  # candidates of each arm, to tell how far down a file is
 _REPLAY = 10_000  # changes taken in at once
 # Two look-ups; both in one SELECT would read the whole table.
@@ -56,11 +56,19 @@ class QueryEmbedder(Protocol):
 class Retriever:
     """Owns a reading connection and the in-memory index of one vector space."""
 
-    def __init__(self, data: Path, fingerprint: str, dimension: int, reranker: Reranker | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        fingerprint: str,
+        dimension: int,
+        reranker: Reranker | None = None,
+        dense_weight: float = DENSE_WEIGHT,
+    ) -> None:
         self._data = data
         self._fingerprint = fingerprint
         self._dimension = dimension
         self._reranker = reranker
+        self._dense_weight = dense_weight
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="retriever")
         self._dense_thread = ThreadPoolExecutor(1, thread_name_prefix="dense")  # beside the words; touches no SQLite
         self._db: apsw.Connection | None = None
@@ -145,7 +153,7 @@ class Retriever:
     def _search(self, queries: Sequence[Query], vectors: Vectors, k: int, scope: Scope) -> list[Passage]:
         """More than `k`, so that there is a choice."""
         dense, words = self._arms(queries, vectors, max(_CANDIDATES, 2 * k), scope)
-        best = fuse(queries, dense, words)[: max(_SPARE * k, _RERANKED if self._reranker else 0)]
+        best = fuse(queries, dense, words, self._dense_weight)[: max(_SPARE * k, _RERANKED if self._reranker else 0)]
         passages = self._passages([id for id, _ in best])
         return [msgspec.structs.replace(passages[id], score=score) for id, score in best if id in passages]
 
@@ -181,14 +189,15 @@ class Retriever:
         thinned: Thinned,
     ) -> list[Explanation]:
         dense, words = self._arms(queries, vectors, _EXPLAINED, scope)
+        near = [hits[:_CANDIDATES] for hits in dense], [hits[:_CANDIDATES] for hits in words]
+        fused = fuse(queries, *near, self._dense_weight)
         explanations = []
         for file in look_up(self._connection(), *expected):
             if isinstance(file, Explanation):
                 explanations.append(file)
                 continue
-            near = [hits[:_CANDIDATES] for hits in dense], [hits[:_CANDIDATES] for hits in words]
             ids = set(file.chunk_ids)
-            ranks = Ranks(_best_rank(dense, ids), _best_rank(words, ids), _best_rank([fuse(queries, *near)], ids))
+            ranks = Ranks(_best_rank(dense, ids), _best_rank(words, ids), _best_rank([fused], ids))
             explanation = explained(file, ranks, thinned)
             if reason := self._out_of_scope(file, scope):
                 explanation = msgspec.structs.replace(explanation, outcome=Outcome.FILTERED, reason=reason, instead=())
@@ -318,13 +327,15 @@ def _best_rank(lists: Sequence[Hits], ids: Set[int]) -> int | None:
     return min(ranks, default=None)
 
 
-def fuse(queries: Sequence[Query], dense: Sequence[Hits], words: Sequence[Hits]) -> Hits:
+def fuse(
+    queries: Sequence[Query], dense: Sequence[Hits], words: Sequence[Hits], dense_weight: float = DENSE_WEIGHT
+) -> Hits:
     """Convex combination of min–max scaled scores (Bruch et al., arXiv 2210.11934), of both arms of every query by its
     weight; scores in 0..1. The order of the queries means nothing."""
     total = fsum(weight for _, weight in queries)
     shares: dict[int, list[float]] = {}
     for (_, weight), nearest, lexical in zip(queries, dense, words, strict=True):
-        for arm, hits in ((_DENSE_WEIGHT, nearest), (1 - _DENSE_WEIGHT, lexical)):
+        for arm, hits in ((dense_weight, nearest), (1 - dense_weight, lexical)):
             low = min((score for _, score in hits), default=0.0)
             width = max((score for _, score in hits), default=0.0) - low
             for id, score in hits:

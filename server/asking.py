@@ -81,12 +81,18 @@ async def _grounded(
     question was, and what a client asks by itself is not. Then earlier turns still have their sources."""
     if not target.is_grounded or ask.rag.mode is Mode.NEVER:
         return None
+    options = msgspec.structs.replace(ask.rag, collections=target.collections)
+    messages = [_as_told(message) for message in ask.messages]
+    return await services.grounder.ground(messages, options, reader_of(ask, model, services), is_question=is_question)
+
+
+def reader_of(ask: Ask, model: ShelfModel, services: Services) -> Reader:
     language_model = model.language_model
 
     def render(messages: Sequence[ChatMessage]) -> Prompt:
         return language_model.prompt(messages, ask.tools, ask.options)
 
-    reader = Reader(
+    return Reader(
         render,
         language_model.count_tokens,
         language_model.n_ctx,
@@ -94,9 +100,6 @@ async def _grounded(
         services.brief(model),
         model.resolved.quotes and not ask.toolbox and not ask.form,
     )
-    options = msgspec.structs.replace(ask.rag, collections=target.collections)
-    messages = [_as_told(message) for message in ask.messages]
-    return await services.grounder.ground(messages, options, reader, is_question=is_question)
 
 
 def _as_told(message: ChatMessage) -> ChatMessage:

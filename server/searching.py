@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index.retriever import Retriever
+from index.retriever import DENSE_WEIGHT, Retriever
 from index.space import space_of
 from index.types import Reranker
 from models.encoder.client import EncoderClient
@@ -54,10 +54,13 @@ class QuestionEmbedder:
 class Searching:
     """Owns the retriever. `encoder` gives the process that runs now, or raises."""
 
-    def __init__(self, data: Path, encoder: Callable[[], EncoderClient], reranker: Reranker) -> None:
+    def __init__(
+        self, data: Path, encoder: Callable[[], EncoderClient], reranker: Reranker, dense_weight: float = DENSE_WEIGHT
+    ) -> None:
         self._data = data
         self._encoder = encoder
         self._reranker = reranker
+        self._dense_weight = dense_weight
         self._place: Place | None = None
         self._retriever: Retriever | None = None
         self._retired: list[tuple[float, Retriever]] = []  # when they may be closed
@@ -122,7 +125,8 @@ class Searching:
         if place.fingerprint == _WORDS_ALONE:
             reason = hello.former_error or "the former embedding model is not there"
             _log.warning("until all is embedded anew, passages are found by their words alone: %s", reason)
-        return Retriever(self._data, *place, self._reranker if hello.has_reranker else None)
+        reranker = self._reranker if hello.has_reranker else None
+        return Retriever(self._data, *place, reranker, self._dense_weight)
 
 
 def _place(data: Path, hello: Ready) -> Place:

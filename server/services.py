@@ -60,7 +60,9 @@ class Services:
         self.encoder = encoder
         self.indexer = indexer
         self.started_at = int(time.time())
-        self.searching = Searching(settings.data_folder, encoder.current, _CurrentReranker(encoder))
+        self.searching = Searching(
+            settings.data_folder, encoder.current, _CurrentReranker(encoder), settings.rag.dense_weight
+        )
         self.grounder = Grounder(self.retriever, self.question_embedder, memory, settings.rag.top_k)
 
     @property

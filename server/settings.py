@@ -14,6 +14,7 @@ import platformdirs
 from msgspec import Meta
 
 from index.indexer import IndexingParams
+from index.retriever import DENSE_WEIGHT
 from index.types import Collection
 from models.catalog import ResolvedChat, resolve_chat
 from models.encoder.preparation import Runtime
@@ -54,6 +55,9 @@ class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What a grounded question is given."""
 
     top_k: Annotated[int, Meta(ge=1, le=64, description="passages a question is given")] = 4
+    dense_weight: Annotated[
+        float, Meta(ge=0, le=1, description="share of meaning in a passage's score; the rest is its words'")
+    ] = DENSE_WEIGHT
     memory: Annotated[
         int, Meta(ge=0, description="bytes of disk for the passages that conversations were answered from")
     ] = 64_000_000

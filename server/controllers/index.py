@@ -15,6 +15,8 @@ from index.explaining import Explanation
 from index.orders import Pause, Rescan
 from index.pace import Progress
 from index.types import Passage, Query
+from models.llm.chat_template import ChatMessage
+from server.asking import Ask, reader_of
 from server.connection import unless_gone
 from server.links import passage_url
 from server.protocol.index import (
@@ -31,6 +33,7 @@ from server.protocol.index import (
     SearchResult,
     SearchResults,
 )
+from server.rag.options import RagOptions
 from server.rag.relevance import FLOOR, relevance
 from server.services import Services
 from server.sse import event_stream
@@ -88,8 +91,10 @@ class IndexController(Controller):
         if data.explain:
             files: list[Explanation] = []
             if (expected := _expected(data.expect)) is not None:
-                explained = services.grounder.explain(queries, expected, data.collections, top_k, data.filters)
-                files = await unless_gone(request, explained)
+                options = RagOptions(collections=data.collections, top_k=top_k, filters=data.filters)
+                ask = Ask(messages=[ChatMessage("user", data.query)])
+                reader = reader_of(ask, services.shelf.default, services)
+                files = await unless_gone(request, services.grounder.explain(data.query, expected, options, reader))
             explanation = SearchExplanation(FLOOR, [_explained(file, base_url) for file in files])
         return SearchResults(data.query, [_result(passage, base_url) for passage in passages], explanation)
 

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from index.explaining import Explanation
+from index.explaining import Explanation, Outcome
 from index.retriever import QueryEmbedder, Retriever
 from index.types import Filters, Passage, Query
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
 from server.rag.brief import briefs, readable
-from server.rag.context import Context, Render, fit
+from server.rag.context import Context, Fitted, Render, fit
 from server.rag.memory import TurnMemory
 from server.rag.neighbours import merged
 from server.rag.options import RagOptions
@@ -23,6 +23,7 @@ from server.rag.report import RagReport
 from server.rag.turns import Turn, key_after, keys_of, last_number, names_of, recalled
 
 _FLOOR = 0.25  # cosine; below it no sentence of a passage has to do with the question
+_NO_SENTENCE = "none of its sentences is near enough to the question"
 _ANSWER_TOKENS = 256  # room for an answer whose length the client leaves open
 
 
@@ -81,16 +82,20 @@ class Grounder:
         return await self._retriever().search(queries, self._encoder(), k, collections, filters)
 
     async def explain(
-        self,
-        queries: Sequence[Query],
-        expected: tuple[str | None, str],
-        collections: Sequence[str] | None,
-        k: int,
-        filters: Filters | None = None,
+        self, question: str, expected: tuple[str | None, str], options: RagOptions, reader: Reader
     ) -> list[Explanation]:
-        """What became of a file in such a search, and that the floor refuses it. Raises what `search` does."""
-        found = await self._retriever().explain(queries, self._encoder(), k, expected, collections, filters)
-        return [refused(each) for each in found]
+        """What becomes of a file when this is asked: in the search, at the floor, and in the model's context. Raises
+        what `ground` does."""
+        k = options.top_k or self._top_k
+        search = self._retriever().explain(
+            [Query(question)], self._encoder(), k, expected, options.collections, options.filters
+        )
+        found = [refused(each) for each in await search]
+        if all(each.outcome != Outcome.FOUND for each in found):
+            return found
+        messages = [ChatMessage("user", question)]
+        _, fitted = await self._filled(messages, options, reader, Context(messages, {}), is_question=True)
+        return [_squeezed_out(each, fitted) for each in found]
 
     async def ground(
         self, messages: Sequence[ChatMessage], options: RagOptions, reader: Reader, *, is_question: bool
@@ -103,12 +108,7 @@ class Grounder:
         """
         keys = keys_of(messages, _scope(options))
         context = await self._recall(messages, keys)
-        found = _Found([], [])
-        if is_question:
-            found = await self._find(messages, options, reader, context)
-            turn = Turn(sources=tuple(found.fresh), found_nothing=not found.relevant)
-            context = context._replace(turns={**context.turns, len(messages) - 1: turn}, new=len(messages) - 1)
-        fitted = fit(context, reader.render, reader.count, reader.room, reader.n_ctx)
+        found, fitted = await self._filled(messages, options, reader, context, is_question=is_question)
         remember = self._remembering(fitted.context, keys)
         sources = fitted.context.sources
         at_hand = [source for source in found.relevant if source.number in sources]
@@ -126,6 +126,23 @@ class Grounder:
             ),
             remember,
         )
+
+    async def _filled(
+        self,
+        messages: Sequence[ChatMessage],
+        options: RagOptions,
+        reader: Reader,
+        context: Context,
+        *,
+        is_question: bool,
+    ) -> tuple[_Found, Fitted]:
+        """What is found for the last message, and the context with it."""
+        found = _Found([], [])
+        if is_question:
+            found = await self._find(messages, options, reader, context)
+            turn = Turn(sources=tuple(found.fresh), found_nothing=not found.relevant)
+            context = context._replace(turns={**context.turns, len(messages) - 1: turn}, new=len(messages) - 1)
+        return found, fit(context, reader.render, reader.count, reader.room, reader.n_ctx)
 
     async def _recall(self, messages: Sequence[ChatMessage], keys: Sequence[bytes]) -> Context:
         names = [name for _, names in names_of(messages, keys) for name in names]
@@ -162,6 +179,16 @@ class Grounder:
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
         near.sort(key=lambda each: -(each[0].score + each[2]))
         return [(passage, text) for passage, text, _ in near]
+
+
+def _squeezed_out(explanation: Explanation, fitted: Fitted) -> Explanation:
+    """What was found and is not in the prompt had no room there, or nothing for a model that reads single sentences."""
+    file = f"{explanation.collection}/{explanation.path}"
+    if explanation.outcome != Outcome.FOUND or any(s.passage.file == file for s in fitted.context.sources.values()):
+        return explanation
+    reasons = [dropped.reason for dropped in fitted.dropped if dropped.label.startswith(file)]
+    reason = f"it was found, and not given to the model: {(reasons or [_NO_SENTENCE])[0]}"
+    return msgspec.structs.replace(explanation, outcome=Outcome.NO_ROOM, reason=reason)
 
 
 def _scope(options: RagOptions) -> str:

@@ -19,6 +19,7 @@ SYSTEM = (
 )
 NO_ANSWER = "The sources do not answer this."
 NOTHING_FOUND = "(No source was found for this question.)"
+_TWINS = 3  # files that say the same and are named
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -30,8 +31,13 @@ class Source(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """Where it is from: path, page or the like, and headings."""
-        return " › ".join((f"{self.passage.collection}/{self.passage.path}", *self.passage.whereabouts))
+        """Where it is from: path, page or the like, and headings; and which files say the same."""
+        where = " › ".join((self.passage.file, *self.passage.whereabouts))
+        others = self.passage.also_in
+        if not others:
+            return where
+        more = f" and {len(others) - _TWINS} more" if len(others) > _TWINS else ""
+        return f"{where} (also in {', '.join(others[:_TWINS])}{more})"
 
 
 def told(source: Source) -> str:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from litestar.testing import TestClient
 
+from index.explaining import Explanation, Outcome
 from index.types import Collection, Filters, Passage, Query
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
@@ -69,6 +70,16 @@ class FakeIndex:
     ) -> list[Passage]:
         self.searches.append(([query.text for query in queries], k, collections, filters))
         return list(self.passages)
+
+    async def explain(
+        self, queries: object, embedder: object, k: int, expected: tuple[str | None, str], *_: object
+    ) -> list[Explanation]:
+        """Finds whatever it finds in a search."""
+        return [
+            Explanation(collection=p.collection, path=p.path, outcome=Outcome.FOUND, reason="", rank=rank, passage=p)
+            for rank, p in enumerate(self.passages, 1)
+            if p.path == expected[1]
+        ]
 
 
 class FakeShelf:

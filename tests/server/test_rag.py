@@ -107,3 +107,12 @@ def test_sources_stand_before_the_question_in_layout_one() -> None:
 def test_a_source_is_told_by_its_place_and_headings(place: Place | None, heading: tuple[str, ...], label: str) -> None:
     passage = Passage(7, 3, "handbook", "leave.md", heading, "text", 1, 2, score=0.5, place=place)
     assert Source(1, passage, "text").label == label
+
+
+def test_a_source_names_some_of_the_files_that_say_the_same() -> None:
+    def label(*others: str) -> str:
+        return Source(1, Passage(1, 1, "notes", "a.md", (), "", 1, 1, 1.0, also_in=others), "").label
+
+    assert label("notes/b.md") == "notes/a.md (also in notes/b.md)"
+    assert label("b", "c", "d") == "notes/a.md (also in b, c, d)"
+    assert label("b", "c", "d", "e", "f") == "notes/a.md (also in b, c, d and 2 more)"
