@@ -1,12 +1,14 @@
 """A grounded conversation of ten turns, beside llama-server fed the usual way. Same GGUF, same passages.
 
-    .venv/bin/python scripts/bench_chat.py --model FILE.gguf --vs PATH_TO_LLAMA_SERVER [--rounds 3] [--out results.json]
+    .venv/bin/python scripts/bench_chat.py --model FILE.gguf --vs PATH_TO_LLAMA_SERVER [--rounds 3] [--answer 150]
+                                [--out results.json]
 
 Ours: a real `cloister serve` over a copy of this project's manual, asked over HTTP, streamed. The usual way: the
 passages that our /v1/search finds for the question, as many, fresh in the system message of every turn, at
-llama-server's /v1/chat/completions. Both keep their own answers in the conversation, greedy and 48 tokens long; weights
-may be random, for what is measured is the seconds to the first token, and the tokens that had to be read. Both servers
-run at the same time and take turns.
+llama-server's /v1/chat/completions. Both keep their own answers in the conversation, greedy and of at most `--answer`
+tokens; weights may be random, for what is measured is the seconds to the first token, and the tokens that had to be
+read. The longer the answers, the longer the conversation that the usual way reads again. Both servers run at the same
+time and take turns.
 """
 
 import argparse
@@ -60,7 +62,6 @@ CONVERSATIONS = {
     ],
 }
 INSTRUCTION = "Answer the question using only these passages. Cite them as [n].\n\n"
-NUM_TOKENS = 48
 
 
 class Turn(NamedTuple):
@@ -89,10 +90,10 @@ async def streamed(http: httpx.AsyncClient, body: dict[str, Any]) -> tuple[Turn,
     return Turn(first_s, usage["prompt_tokens"] - cached, usage["prompt_tokens"]), text
 
 
-def request(messages: Sequence[dict[str, str]], **fields: Any) -> dict[str, Any]:
+def request(messages: Sequence[dict[str, str]], max_tokens: int, **fields: Any) -> dict[str, Any]:
     return {
         "messages": list(messages),
-        "max_tokens": NUM_TOKENS,
+        "max_tokens": max_tokens,
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -103,13 +104,14 @@ def request(messages: Sequence[dict[str, str]], **fields: Any) -> dict[str, Any]
 class Ours:
     name = "cloister"
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, max_tokens: int) -> None:
         self._http = http
+        self._max_tokens = max_tokens
         self._messages: list[dict[str, str]] = []
 
     async def ask(self, question: str) -> Turn:
         self._messages.append({"role": "user", "content": question})
-        turn, text = await streamed(self._http, request(self._messages, model="cloister"))
+        turn, text = await streamed(self._http, request(self._messages, self._max_tokens, model="cloister"))
         self._messages.append({"role": "assistant", "content": text})
         return turn
 
@@ -117,8 +119,9 @@ class Ours:
 class UsualWay:
     name = "llama-server"
 
-    def __init__(self, http: httpx.AsyncClient, search: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, search: httpx.AsyncClient, max_tokens: int) -> None:
         self._http = http
+        self._max_tokens = max_tokens
         self._search = search
         self._messages: list[dict[str, str]] = []
 
@@ -127,12 +130,12 @@ class UsualWay:
         passages = "\n\n".join(f"[{i}] {hit['path']}\n{hit['text']}" for i, hit in enumerate(found, 1))
         self._messages.append({"role": "user", "content": question})
         system = {"role": "system", "content": INSTRUCTION + passages}
-        turn, text = await streamed(self._http, request([system, *self._messages], cache_prompt=True))
+        turn, text = await streamed(self._http, request([system, *self._messages], self._max_tokens, cache_prompt=True))
         self._messages.append({"role": "assistant", "content": text})
         return turn
 
 
-async def compare(ours_url: str, other_url: str, rounds: int) -> dict[str, Any]:
+async def compare(ours_url: str, other_url: str, rounds: int, max_tokens: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     limits = httpx.Limits(max_keepalive_connections=0)
     async with (
@@ -142,8 +145,10 @@ async def compare(ours_url: str, other_url: str, rounds: int) -> dict[str, Any]:
         for name, questions in CONVERSATIONS.items():
             turns: dict[str, list[list[Turn]]] = {"cloister": [], "llama-server": []}
             for number in range(rounds):
-                for contender in (Ours(ours), UsualWay(other, ours))[:: 1 if number % 2 else -1]:
-                    begun = [f"{questions[0]} (conversation {number})", *questions[1:]]  # nothing is known of it yet
+                for contender in (Ours(ours, max_tokens), UsualWay(other, ours, max_tokens))[
+                    :: 1 if number % 2 else -1
+                ]:
+                    begun = [f"{questions[0]} ({name}, {number})", *questions[1:]]  # nothing is known of it yet
                     turns[contender.name].append([await contender.ask(question) for question in begun])
             results[name] = turns
             report(name, turns)
@@ -173,13 +178,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--vs", type=Path, required=True, help="path of a llama-server")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--answer", type=int, default=150, help="tokens of each answer, at most")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
 
     async def run(ours_url: str) -> dict[str, Any]:
         async with llama_server(options.vs, options.model, num_physical_cores(), 8192, 1) as url:
-            return await compare(ours_url, url, options.rounds)
+            return await compare(ours_url, url, options.rounds, options.answer)
 
     with tempfile.TemporaryDirectory() as folder:
         docs = Path(shutil.copytree(DOCS, Path(folder) / "docs"))

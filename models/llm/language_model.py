@@ -167,9 +167,16 @@ class LanguageModel:
         deltas = engine.generate(
             prompt, min(max_tokens or room, room), sampling, choices=allowed or None, constraint=constraint
         )
+        told: list[str] = []
+        drawn: list[int] = []
         async with contextlib.aclosing(deltas):
             async for delta in deltas:
-                for piece in text.feed(delta):
+                drawn += delta.tokens
+                pieces = list(text.feed(delta))
+                told += (piece.text for piece in pieces)
+                if delta.is_last:
+                    self._tokenize.spellings.learn("".join(told), drawn)
+                for piece in pieces:
                     yield piece
                 if text.is_stopped:
                     return

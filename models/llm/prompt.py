@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from models.llm.spellings import Spellings
 from models.llm.tool_syntax.turns import Segment
 
 
@@ -24,7 +25,7 @@ class Vocabulary(Protocol):
 
 class PromptTokenizer:
     """Control tokens come from the template's text alone. Else the tokens are those of the text in one piece, as far as
-    none of them would lie across the border behind a message.
+    none of them would lie across the border behind a message. What an answer was drawn as, it stays.
 
     A SentencePiece vocabulary puts a space in front of whatever it is given, which only the beginning of a prompt and
     what follows a control token is meant to have.
@@ -37,11 +38,14 @@ class PromptTokenizer:
         first = vocabulary.tokenize("a", parse_special=False)
         self._adds_space = b"".join(map(vocabulary.piece, first)) != b"a"
         self._num_lead = len(vocabulary.tokenize(self._LEAD, parse_special=False))
+        self.spellings = Spellings(self._tokenize_content, vocabulary.piece)
 
     def __call__(self, segments: Sequence[Segment]) -> list[int]:
         tokens: list[int] = []
         for text, is_content in _with_own_spaces(segments):
-            tokens += self._tokenize(text, not is_content, is_inside=bool(tokens) and self._is_text(tokens[-1]))
+            is_inside = bool(tokens) and self._is_text(tokens[-1])
+            drawn = self.spellings.of(text) if is_content else None
+            tokens += drawn or self._tokenize(text, not is_content, is_inside=is_inside)
         if self._vocabulary.adds_bos and tokens[:1] != [self._vocabulary.bos]:
             tokens.insert(0, self._vocabulary.bos)
         return tokens
@@ -50,6 +54,9 @@ class PromptTokenizer:
         if not self._adds_space or not is_inside:
             return self._vocabulary.tokenize(text, parse_special=parse_special)
         return self._vocabulary.tokenize(self._LEAD + text, parse_special=parse_special)[self._num_lead :]
+
+    def _tokenize_content(self, text: str) -> list[int]:
+        return self._tokenize(text, False, is_inside=False)
 
     def _is_text(self, token: int) -> bool:
         return bool(self._vocabulary.piece(token))

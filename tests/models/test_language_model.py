@@ -173,3 +173,20 @@ def test_a_token_that_the_model_does_not_have_never_reaches_the_engine(token: in
     with pytest.raises(UnknownToken):
         generate(engine, [5, token, 6])
     assert engine.max_tokens == 0
+
+
+def test_the_next_turn_reads_an_answer_as_it_was_drawn(vocabulary: Vocabulary) -> None:
+    """Letter by letter, which the tokenizer would not do."""
+    drawn = [token for letter in "weeks" for token in vocabulary.tokenize(letter, parse_special=False)]
+    engine = PlayedBack([*drawn, vocabulary.eos], FinishReason.STOP)
+    with open_model(engine) as model:
+        question = [ChatMessage("user", "How long?")]
+        prompt = model.prompt(question).tokens
+
+        async def answer() -> str:
+            return "".join([delta.text async for delta in model.generate(prompt, SamplingParams())])
+
+        text = asyncio.run(answer())
+        assert text == "weeks"
+        after = model.prompt([*question, ChatMessage("assistant", text), ChatMessage("user", "Sure?")]).tokens
+    assert after[: len(prompt) + len(drawn)] == prompt + drawn
