@@ -55,6 +55,17 @@ class NotFound(Exception):
         self.what = what
 
 
+class AccessDenied(Exception):
+    """Whoever asks may not: `status` says why."""
+
+    def __init__(self, status: int, message: str, code: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.retry_after = retry_after
+
+
 class ClientGone(Exception):
     """The client closed its connection; nobody reads the answer."""
 
@@ -109,6 +120,8 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(404, f"The model {name!r} does not exist.", "model_not_found", "model")
         case NotFound(what=what):
             return _problem(404, f"There is no {what}.", "not_found")
+        case AccessDenied(status=status, message=message, code=code, retry_after=retry_after):
+            return _problem(status, message, code, retry_after=retry_after)
         case ClientGone():
             return _problem(499, "The client closed the connection.", "client_closed_request")
         case QueueFull(num_waiting=num_waiting, retry_after=retry_after):

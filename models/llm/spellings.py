@@ -35,7 +35,7 @@ class Spellings:
         while pieces and not pieces[-1]:  # what ended the turn
             pieces.pop()
         spelled = list(tokens[: len(pieces)])
-        is_whole = b"".join(pieces) == text.encode() and all(pieces)
+        is_whole = b"".join(pieces).decode(errors="replace") == text and all(pieces)
         if not spelled or not is_whole or spelled == self._tokenize(text):
             return
         self._num_tokens += len(spelled) - len(self._known.pop(text, ()))

@@ -1,0 +1,140 @@
+"""Who may speak to the server at all; stands before the routing, so that it holds for every route, and for none.
+
+A web page in the user's browser can send requests to any port of this machine, and read the answers where it can make
+its own name lead here. So a request must call the server by a name of its own, must not come from a foreign page, and,
+where there are keys, must bring one. A browser says by itself where a request comes from (Origin, Sec-Fetch-Site);
+other clients say nothing, and need not.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from server.access.hosts import Hosts, host_of
+from server.access.keys import Key, KeyFile, KeyFileError
+from server.access.origins import Origins
+from server.access.principal import ANYBODY, Principal, Rates, principal_of
+from server.exceptions import AccessDenied, problem_of
+from server.replies import send_problem
+
+PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz"})  # without a key
+_PAGES = ("/", "/documents/")  # what a link of another site may open; no page may be in another's frame
+
+
+class Access(NamedTuple):
+    """What the server is set to. `keys` None: there never are any."""
+
+    hosts: Hosts
+    origins: Origins = Origins()
+    keys: KeyFile | None = None
+
+
+class Boundary:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+        self._rates = Rates()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            self._check_host(scope)
+            origin = self._page(scope, headers)
+            if origin is not None:
+                if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+                    await _preflight(send, self._access.origins.preflight(origin, headers))
+                    return
+                send = _readable(send, self._access.origins.headers(origin))
+            scope["user"] = self._principal(scope, headers)
+        except AccessDenied as denied:
+            await send_problem(problem_of(denied), send)
+            return
+        await self._app(scope, receive, send)
+
+    def _check_host(self, scope: HTTPScope) -> None:
+        told = [value for name, value in scope["headers"] if name == b"host"]
+        if len(told) != 1 or not self._access.hosts.knows(told[0].decode("latin-1")):
+            name = host_of(told[0].decode("latin-1")) if len(told) == 1 else None
+            shown = f"the name {name!r}" if name else "this Host header"
+            raise AccessDenied(
+                403,
+                f"This server is not called by {shown}; if it is meant to be, add the name to `hosts` in its settings.",
+                "unsupported_host",
+            )
+
+    def _page(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> str | None:
+        """The origin of the foreign page that asks and may; None where no foreign page asks."""
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin:
+            if self._access.origins.allows(origin):
+                return origin
+            if origin.lower() not in _own(headers):
+                raise AccessDenied(
+                    403,
+                    f"Pages of {origin[:200]!r} may not use this server; if they are meant to, add it to `origins`.",
+                    "foreign_origin",
+                )
+        elif headers.get(b"sec-fetch-site", b"") in (b"cross-site", b"same-site") and not _is_visit(scope, headers):
+            raise AccessDenied(403, "Pages of other sites may not use this server.", "foreign_origin")
+        return None
+
+    def _principal(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Principal:
+        file = self._access.keys
+        try:
+            keys = file.keys() if file else ()
+            if file is None or not keys or scope["path"] in PUBLIC:
+                return ANYBODY
+            key = _found(file, headers)
+        except KeyFileError as error:
+            raise AccessDenied(503, "The keys cannot be read; the server's log says why.", "keys_unreadable") from error
+        if key is None:
+            raise AccessDenied(
+                401, "This server needs a valid API key: Authorization: Bearer clst_…", "invalid_api_key"
+            )
+        if wait_s := self._rates.wait_s(key):
+            seconds = math.ceil(wait_s)
+            message = f"The key {key.name!r} may ask {key.rate} times a minute; try again in {seconds} s."
+            raise AccessDenied(429, message, "rate_limit_exceeded", seconds)
+        return principal_of(key)
+
+
+def _found(file: KeyFile, headers: Mapping[bytes, bytes]) -> Key | None:
+    """By whichever header the client puts it in; none in the address, which is written down in too many places."""
+    scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    told = [bearer.strip()] if scheme.lower() == "bearer" else []
+    told += [headers.get(name, b"").decode("latin-1").strip() for name in (b"x-api-key", b"api-key")]
+    found = [file.find(text) for text in told if text]
+    return next((key for key in found if key is not None), None)
+
+
+def _own(headers: Mapping[bytes, bytes]) -> tuple[str, str]:
+    """The origins of the server's own pages, by the name it is called by, which was checked."""
+    host = headers[b"host"].decode("latin-1").lower()
+    return f"http://{host}", f"https://{host}"
+
+
+def _is_visit(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a person follows a link to a page here; the page that has the link reads nothing of it."""
+    is_page = scope["path"] == _PAGES[0] or scope["path"].startswith(_PAGES[1])
+    is_navigation = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+    return scope["method"] == "GET" and is_page and is_navigation
+
+
+def _readable(send: Send, told: list[tuple[bytes, bytes]]) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *told]
+        await send(message)
+
+    return sent
+
+
+async def _preflight(send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

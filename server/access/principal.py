@@ -1,0 +1,46 @@
+"""Who asks, and what they may."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from server.access.keys import Key, Role
+
+
+class Principal(NamedTuple):
+    """`collections` None: all."""
+
+    name: str
+    role: Role
+    collections: frozenset[str] | None = None
+
+    def may_see(self, collection: str) -> bool:
+        return self.collections is None or collection in self.collections
+
+
+ANYBODY = Principal("", Role.ADMIN)  # where there are no keys, whoever reaches the server is its user
+
+
+def principal_of(key: Key) -> Principal:
+    return Principal(key.name, key.rank, None if key.collections is None else frozenset(key.collections))
+
+
+class Rates:
+    """How often keys may ask: a token bucket each, of a minute's worth."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._left: dict[str, tuple[float, float]] = {}  # by key: requests, and when they were counted
+
+    def wait_s(self, key: Key) -> float:
+        """Takes one request; 0, or seconds until there is one to take."""
+        if key.rate is None:
+            return 0.0
+        now = self._now()
+        left, then = self._left.get(key.id, (float(key.rate), now))
+        left = min(left + (now - then) * key.rate / 60, key.rate)
+        if left < 1:
+            self._left[key.id] = left, now
+            return (1 - left) * 60 / key.rate
+        self._left[key.id] = left - 1, now
+        return 0.0
