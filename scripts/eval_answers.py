@@ -3,13 +3,14 @@
     .venv/bin/python scripts/eval_answers.py FOLDER --off-topic OTHER_FOLDER [--questions 100] [--model NAME|FILE]
 
 FOLDER's documents are served by a real `cloister serve`; its questions, and OTHER_FOLDER's, which these documents do
-not answer, are asked one by one over HTTP. Told: of how many answers every marker has its annotation and its source
+not answer, are asked one by one over HTTP, each for a whole answer and for a stream. Told: of how many answers every marker has its annotation and its source
 (else it is a wrong citation number); how many cited documents are relevant by FOLDER's judgements (precision), and for
 how many questions a relevant one is cited (recall); how many questions that the documents answer are refused, and how
 many of the others are. Ends with status 1 when a citation number was wrong.
 """
 
 import argparse
+import json
 import re
 import sys
 import tempfile
@@ -83,20 +84,37 @@ def main() -> int:
             (docs / f"{number}.md").write_text(document.markdown)
         with serving(Path(folder), docs, f"--model={options.model}") as server, server.client() as http:
             wait_until(lambda: server.status()["documents"] == len(dataset.documents), 1800, "the whole index")
-            for id, question in list(dataset.queries.items())[: options.questions]:
-                judge.take(_answer(http, question), dataset.relevant[id])
-            for question in list(other.queries.values())[: options.questions]:
-                judge.take(_answer(http, question), None)
+            for answer in (_answer, _streamed):
+                for id, question in list(dataset.queries.items())[: options.questions]:
+                    judge.take(answer(http, question), dataset.relevant[id])
+                for question in list(other.queries.values())[: options.questions]:
+                    judge.take(answer(http, question), None)
     print(f"{options.folder.name} by {options.model}, {time.perf_counter() - started:.0f} s")
     judge.report()
     return 1 if judge.counts["wrong citation numbers"] else 0
 
 
+def _body(question: str, **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}], "max_tokens": 200, **fields}
+
+
 def _answer(http: httpx.Client, question: str) -> dict[str, Any]:
-    body = {"messages": [{"role": "user", "content": question}], "max_tokens": 200}
-    response = http.post("/v1/chat/completions", json=body)
+    response = http.post("/v1/chat/completions", json=_body(question))
     response.raise_for_status()
     message: dict[str, Any] = response.json()["choices"][0]["message"]
+    return message
+
+
+def _streamed(http: httpx.Client, question: str) -> dict[str, Any]:
+    """The message that a client puts together of the frames."""
+    message: dict[str, Any] = {"content": "", "annotations": []}
+    with http.stream("POST", "/v1/chat/completions", json=_body(question, stream=True)) as response:
+        response.raise_for_status()
+        for line in response.iter_lines():
+            if line.startswith("data: {"):
+                for choice in json.loads(line[6:])["choices"]:
+                    message["content"] += choice["delta"].get("content") or ""
+                    message["annotations"] += choice["delta"].get("annotations", [])
     return message
 
 

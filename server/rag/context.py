@@ -56,6 +56,13 @@ class Context(NamedTuple):
     def without(self, source: Source) -> "Context":
         return self._replace(hidden=self.hidden | {source.number})
 
+    def without_notes(self) -> "Context":
+        """Earlier turns no longer say that nothing was found for them."""
+        noted = {at: msgspec.structs.replace(turn, found_nothing=False) for at, turn in self.turns.items()}
+        if self.new is not None:
+            noted[self.new] = self.turns[self.new]
+        return self._replace(turns=noted)
+
     @property
     def earlier(self) -> list[Source]:
         """Sources of the turns before, the oldest first."""
@@ -139,7 +146,8 @@ def _shrinkings(context: Context) -> Iterator[tuple[Context, float]]:
         for limit in _TRIMMED:
             text = best_sentences(question, fresh[0].text, limit)
             yield context.with_fresh([msgspec.structs.replace(fresh[0], text=text)]), 1.0
-        yield context.with_fresh([]), 1.0
+        context = context.with_fresh([])
+    yield context.without_notes(), 1.0
 
 
 def _dropped(full: Context, fitted: Context) -> list[DroppedSource]:
