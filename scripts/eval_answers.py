@@ -3,10 +3,10 @@
     .venv/bin/python scripts/eval_answers.py FOLDER --off-topic OTHER_FOLDER [--questions 100] [--model NAME|FILE]
 
 FOLDER's documents are served by a real `cloister serve`; its questions, and OTHER_FOLDER's, which these documents do
-not answer, are asked one by one over HTTP, each for a whole answer and for a stream. Told: of how many answers every marker has its annotation and its source
-(else it is a wrong citation number); how many cited documents are relevant by FOLDER's judgements (precision), and for
-how many questions a relevant one is cited (recall); how many questions that the documents answer are refused, and how
-many of the others are. Ends with status 1 when a citation number was wrong.
+not answer, are asked one by one over HTTP, each for a whole answer and for a stream. Told: of how many answers every
+marker has its annotation and its source (else it is a wrong citation number); how many cited documents are relevant by
+FOLDER's judgements (precision), and for how many questions a relevant one is cited (recall); how many questions that
+the documents answer are refused, and how many of the others are. Ends with status 1 when a citation number was wrong.
 """
 
 import argparse

@@ -101,6 +101,9 @@ def fit(context: Context, render: Render, count: Callable[[str], int], room: int
             return Fitted(smaller, prompt, _dropped(context, smaller))
     prompt = render(smallest.rendered())
     if len(prompt.tokens) >= n_ctx:
+        smallest = smallest.without_notes()
+        prompt = render(smallest.rendered())
+    if len(prompt.tokens) >= n_ctx:
         raise ContextLengthExceeded(len(prompt.tokens), n_ctx)
     return Fitted(smallest, prompt, _dropped(context, smallest))
 
@@ -146,8 +149,7 @@ def _shrinkings(context: Context) -> Iterator[tuple[Context, float]]:
         for limit in _TRIMMED:
             text = best_sentences(question, fresh[0].text, limit)
             yield context.with_fresh([msgspec.structs.replace(fresh[0], text=text)]), 1.0
-        context = context.with_fresh([])
-    yield context.without_notes(), 1.0
+        yield context.with_fresh([]), 1.0
 
 
 def _dropped(full: Context, fitted: Context) -> list[DroppedSource]:

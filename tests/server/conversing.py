@@ -97,6 +97,8 @@ class Conversation:
             assert before.sources.get(number, source) == source, "a number means one passage for the whole conversation"
         if self._is_forgotten:
             self._counts["forgotten"] += not before.sources.keys() <= grounded.sources.keys()
+        elif len(grounded.prompt.tokens) > self._reader.room:
+            self._counts["beyond the room for answers"] += 1  # notes may give way
         elif before.sources.keys() <= grounded.sources.keys():
             shared = before.prompt.tokens[:-1]
             assert grounded.prompt.tokens[: len(shared)] == shared, "what was said stays as it was, token by token"
