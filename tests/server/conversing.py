@@ -18,6 +18,7 @@ from server.rag.memory import TurnMemory
 from server.rag.options import RagOptions
 from server.rag.prompts import NOTHING_FOUND, SYSTEM
 
+_NOTE = f"{NOTHING_FOUND}\n\n"
 _WORDS = [f"word{i}" for i in range(40)]
 
 
@@ -97,12 +98,15 @@ class Conversation:
             assert before.sources.get(number, source) == source, "a number means one passage for the whole conversation"
         if self._is_forgotten:
             self._counts["forgotten"] += not before.sources.keys() <= grounded.sources.keys()
-        elif len(grounded.prompt.tokens) > self._reader.room:
-            self._counts["beyond the room for answers"] += 1  # notes may give way
         elif before.sources.keys() <= grounded.sources.keys():
             shared = before.prompt.tokens[:-1]
-            assert grounded.prompt.tokens[: len(shared)] == shared, "what was said stays as it was, token by token"
-            self._counts["continued"] += 1
+            if grounded.prompt.tokens[: len(shared)] == shared:
+                self._counts["continued"] += 1
+                return
+            assert _unnoted(grounded).startswith(_unnoted(before)[:-1]), "what was said stays as it was"
+            with_notes = len(grounded.prompt.tokens) + len(_NOTE) * len(self.messages)
+            assert with_notes >= self._reader.n_ctx, "token by token, but for notes that had no room"
+            self._counts["notes gave way"] += 1
         else:
             self._counts["earlier passages gave way"] += 1
 
@@ -132,6 +136,10 @@ async def converse(folder: Path, random: Random, num_conversations: int) -> Coun
                     conversation.change()
                 await conversation.ask(question(random))
     return counts
+
+
+def _unnoted(grounded: Grounded) -> str:
+    return "".join(map(chr, grounded.prompt.tokens)).replace(_NOTE, "")
 
 
 def question(random: Random) -> str:
