@@ -1,5 +1,6 @@
 """What every request and reply has around it, whatever the route, also where there is none."""
 
+import asyncio
 import secrets
 import time
 
@@ -32,25 +33,26 @@ class Envelope:
             await send(message)
 
         if scope["method"] == "HEAD":
-            await _without_body(self._app, scope, receive, labelled)
+            await _without_body(self._app, scope, labelled)
         else:
             await self._app(scope, receive, labelled)
 
 
-async def _without_body(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def _without_body(app: ASGIApp, scope: Scope, send: Send) -> None:
     """As GET, which is left when its body begins: for a stream, that is as if its client had gone."""
-    is_over = False
+    is_over = asyncio.Event()
 
     async def received() -> HTTPReceiveMessage:
-        return _DISCONNECT if is_over else await receive()  # type: ignore[return-value]  # the scope is HTTP's
+        await is_over.wait()
+        return _DISCONNECT
 
     async def sent(message: Message) -> None:
-        nonlocal is_over
-        if message["type"] == "http.response.body":
-            if not is_over:
-                is_over = True
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif not is_over:
+        if is_over.is_set():
+            await asyncio.sleep(0)  # so that a stream that never waits lets its end be noticed
+        elif message["type"] == "http.response.body":
+            is_over.set()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
             await send(message)
 
     await app({**scope, "method": "GET"}, received, sent)  # type: ignore[arg-type]
