@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import msgspec
 from litestar.background_tasks import BackgroundTask
@@ -58,11 +57,17 @@ async def _events(messages: AsyncIterator[msgspec.Struct]) -> AsyncGenerator[byt
         yield b"data: [DONE]\n\n"
 
 
-def event_stream(messages: AsyncIterator[msgspec.Struct], on_end: Any) -> Stream:
+def event_stream(messages: AsyncIterator[msgspec.Struct], on_end: Callable[[], Awaitable[None]]) -> Stream:
     """`on_end` is awaited however the response ends, also when not one event was asked for."""
-    return Stream(
-        kept_alive(_events(messages)),
-        media_type="text/event-stream",
-        headers=_HEADERS,
-        background=BackgroundTask(on_end),
-    )
+    return kept_stream(_events(messages), on_end)
+
+
+def kept_stream(frames: AsyncGenerator[bytes, None], on_end: Callable[[], Awaitable[None]]) -> Stream:
+    """Of frames that are whole events, in whatever dialect. The same holds for `on_end`."""
+    kept = kept_alive(frames)
+
+    async def end() -> None:
+        await kept.aclose()  # a client that left may have left it in the middle
+        await on_end()
+
+    return Stream(kept, media_type="text/event-stream", headers=_HEADERS, background=BackgroundTask(end))

@@ -12,6 +12,8 @@ from litestar.testing import TestClient
 from models.errors import QueueFull
 from server.envelope import Envelope
 from server.exceptions import HANDLERS
+from server.protocol.errors import ErrorBody, ErrorDetail
+from server.sse import event_stream
 
 is_left = threading.Event()
 
@@ -33,14 +35,14 @@ async def broken() -> None:
 
 @get("/endless")
 async def endless() -> Stream:
-    async def letters() -> AsyncGenerator[bytes, None]:
-        try:
-            while True:
-                yield b"a"
-        finally:
-            is_left.set()
+    async def letters() -> AsyncGenerator[ErrorBody, None]:
+        while True:
+            yield ErrorBody(ErrorDetail("again", "test"))
 
-    return Stream(letters())
+    async def leave() -> None:
+        is_left.set()
+
+    return event_stream(letters(), leave)
 
 
 @pytest.fixture(scope="module")
