@@ -19,6 +19,8 @@ from server.rag.report import RagReport
 
 Steps = AsyncGenerator[list[TurnEvent], None]
 
+_FIRST_S = 1.0  # that a reply may wait for its first token before it begins
+
 
 class Grounding(NamedTuple):
     """What answers are grounded on, and how they are to say so. An answer that is JSON is left as it is."""
@@ -139,17 +141,19 @@ class Answers:
         return len(self._answers)
 
     async def start(self) -> None:
-        """Waits for the first token, so that whatever prevents an answer is raised before its first byte is sent.
+        """Waits a second for the first token, so that what prevents an answer is raised before its first byte is sent.
 
-        Whatever it raises, the caller closes the answers.
+        A long prompt takes longer: its reply begins meanwhile. Whatever this raises, the caller closes the answers.
         """
         self._tasks = [asyncio.create_task(self._collect(index, steps)) for index, steps in enumerate(self._steps)]
-        self._first = await self._next()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_S):
+                self._first = await self._next()
 
     async def events(self) -> AsyncIterator[tuple[int, AnswerEvent]]:
         """With the index of the answer each belongs to. Raises `ProcessFailed` when the engine dies meanwhile."""
-        assert self._first, "start() comes first"
-        index, events = self._first
+        assert self._tasks, "start() comes first"
+        index, events = self._first or await self._next()
         while True:
             for event in events:
                 for told in self._answers[index].feed(event):

@@ -8,12 +8,15 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 
+from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.chat import ChatController
 from server.controllers.documents import DocumentController
 from server.controllers.health import HealthController
 from server.controllers.index import IndexController
 from server.controllers.models import ModelController
+from server.envelope import Envelope
 from server.exceptions import HANDLERS
+from server.openapi import name_operations, openapi_config
 from server.services import Services
 
 _MAX_BODY = 10 << 20  # bytes
@@ -33,12 +36,17 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         assert isinstance(found, Services)
         return found
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[ChatController, DocumentController, HealthController, IndexController, ModelController],
         dependencies={"services": Provide(services)},
         exception_handlers=HANDLERS,
         lifespan=[lifespan],
-        openapi_config=None,
+        openapi_config=openapi_config(),
         logging_config=None,
+        request_class=BodyRequest,
+        before_request=refuse_foreign_body,
         request_max_body_size=_MAX_BODY,
     )
+    app.asgi_handler = Envelope(app.asgi_handler)  # around the routing, so that what it refuses is told alike
+    name_operations(app)
+    return app

@@ -195,7 +195,8 @@ async def _announce(services: Services, address: str) -> None:
 _QUOTES = re.compile(r"[\"'\\\x00-\x1f]")
 _READY = """
 Ready:  {address}/v1 – an OpenAI API; the model is "cloister"
-Ask:    curl {address}/v1/chat/completions -d '{{"messages": [{{"role": "user", "content": "{question}"}}]}}'
+Ask:    curl {address}/v1/chat/completions -H 'Content-Type: application/json' \
+             -d '{{"messages": [{{"role": "user", "content": "{question}"}}]}}'
 Index:  {index} – {address}/v1/index/status"""
 
 

@@ -9,7 +9,12 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 
 from index.errors import CollectionNotFound, DataFolderError, IndexingError, InvalidFilter
 from models.errors import (
@@ -146,6 +151,12 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(400, message, "invalid_value", _field(message, extra[0].get("key")))
         case RecursionError():  # msgspec's answer to JSON nested a thousand deep
             return _problem(400, "The body is nested too deeply.", "invalid_value")
+        case NotFoundException():
+            message = "There is no such endpoint here; GET /v1/openapi.json lists those there are."
+            return _problem(404, message, "unsupported_endpoint")
+        case MethodNotAllowedException(headers=headers):
+            allowed = (headers or {}).get("allow", "none")
+            return _problem(405, f"This endpoint takes other methods: {allowed}.", "method_not_allowed")
         case HTTPException(status_code=status, detail=message):
             return _problem(status, message, _HTTP_CODES.get(status))
         case _:
@@ -155,7 +166,7 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(500, "Something unexpected went wrong; the server's log names it.", "internal_error")
 
 
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
+_HTTP_CODES = {413: "request_too_large", 415: "unsupported_media_type"}
 
 
 def _problem(
@@ -181,8 +192,19 @@ def _listed(names: list[str]) -> str:
 
 def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
     problem = problem_of(error)
-    headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-    return Response(problem.body, status_code=problem.status, media_type=MediaType.JSON, headers=headers)
+    return Response(
+        problem.body, status_code=problem.status, media_type=MediaType.JSON, headers=headers_of(error, problem)
+    )
+
+
+def headers_of(error: Exception, problem: Problem) -> dict[str, str]:
+    """Of an error's reply, in every dialect. Clients try a 5xx again by themselves unless they are told not to."""
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    elif problem.status >= 500:
+        headers["x-should-retry"] = "false"
+    return headers
 
 
 # Litestar looks handlers up by the exception's classes, most specific first; these roots cover everything.

@@ -1,7 +1,8 @@
 """Server-sent events as OpenAI's clients read them: `data:` lines, an error frame or `[DONE]` at the end."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import msgspec
 from litestar.background_tasks import BackgroundTask
@@ -10,6 +11,8 @@ from litestar.response import Stream
 from server.exceptions import problem_of
 
 _encode = msgspec.json.Encoder().encode
+_SILENCE_S = 2.0  # after which a comment says that the stream is alive
+_KEEP_ALIVE = b": keep-alive\n\n"  # never ": ping", which Continue takes for the end
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -17,7 +20,33 @@ def frame(message: msgspec.Struct) -> bytes:
     return b"data: " + _encode(message) + b"\n\n"
 
 
-async def _events(messages: AsyncIterator[msgspec.Struct]) -> AsyncIterator[bytes]:
+async def kept_alive(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """With comments wherever nothing comes for a while: a long prompt is being read, or nothing happens."""
+    waiting: asyncio.Task[bytes] | None = None
+    try:
+        while True:
+            waiting = asyncio.ensure_future(anext(frames))
+            while not (await asyncio.wait({waiting}, timeout=_SILENCE_S))[0]:
+                yield _KEEP_ALIVE
+            try:
+                yield waiting.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if waiting is not None:
+            await _ended(waiting)
+        await frames.aclose()
+
+
+async def _ended(task: "asyncio.Task[bytes]") -> None:
+    """Cancels it and waits, however often the one who waits is itself cancelled meanwhile."""
+    task.cancel()
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+
+
+async def _events(messages: AsyncIterator[msgspec.Struct]) -> AsyncGenerator[bytes, None]:
     """An error after the first byte is a frame, and then there is no `[DONE]`."""
     try:
         async for message in messages:
@@ -28,8 +57,17 @@ async def _events(messages: AsyncIterator[msgspec.Struct]) -> AsyncIterator[byte
         yield b"data: [DONE]\n\n"
 
 
-def event_stream(messages: AsyncIterator[msgspec.Struct], on_end: Any) -> Stream:
+def event_stream(messages: AsyncIterator[msgspec.Struct], on_end: Callable[[], Awaitable[None]]) -> Stream:
     """`on_end` is awaited however the response ends, also when not one event was asked for."""
-    return Stream(
-        _events(messages), media_type="text/event-stream", headers=_HEADERS, background=BackgroundTask(on_end)
-    )
+    return kept_stream(_events(messages), on_end)
+
+
+def kept_stream(frames: AsyncGenerator[bytes, None], on_end: Callable[[], Awaitable[None]]) -> Stream:
+    """Of frames that are whole events, in whatever dialect. The same holds for `on_end`."""
+    kept = kept_alive(frames)
+
+    async def end() -> None:
+        await kept.aclose()  # a client that left may have left it in the middle
+        await on_end()
+
+    return Stream(kept, media_type="text/event-stream", headers=_HEADERS, background=BackgroundTask(end))

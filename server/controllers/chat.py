@@ -4,19 +4,25 @@ from typing import Any
 
 from litestar import Controller, MediaType, Request, Response, post
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 
 from server.asking import answers_to
 from server.connection import unless_gone
 from server.dialects.chat_reply import ChatReply
 from server.dialects.chat_request import ask_of
-from server.protocol.chat import ChatRequest
+from server.protocol.chat import ChatCompletion, ChatRequest
 from server.services import Services
 from server.sse import event_stream
 
 
 class ChatController(Controller):
-    @post(["/v1/chat/completions", "/chat/completions"], status_code=200, operation_id="createChatCompletion")
+    @post(
+        ["/v1/chat/completions", "/chat/completions"],
+        status_code=200,
+        operation_id="createChatCompletion",
+        responses={200: ResponseSpec(ChatCompletion, description="The answer, whole or as a stream of its chunks")},
+    )
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[ChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:

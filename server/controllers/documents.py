@@ -18,7 +18,7 @@ _LARGEST = 2**63 - 1  # that SQLite can look for
 
 
 class DocumentController(Controller):
-    @get("/documents/{document_id:int}", operation_id="showDocument")
+    @get("/documents/{document_id:int}", operation_id="showDocument", media_type=MediaType.HTML)
     async def show(
         self,
         request: Request[Any, Any, Any],

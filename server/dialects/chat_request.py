@@ -174,8 +174,10 @@ def _text(where: str, message: Message) -> str:
 def _tools(data: ChatRequest) -> Toolbox | None:
     functions = []
     for i, tool in enumerate(data.tools or ()):
-        if tool.type != "function" or tool.function is None:
+        if tool.type != "function":
             raise RequestError(f"A tool of type {tool.type!r} is not known; there is: function.", f"tools[{i}].type")
+        if tool.function is None:
+            raise RequestError("It describes no function.", f"tools[{i}].function", "missing_required_parameter")
         functions.append(tool.function)
     tools = _described(functions, "tools[{}].function.name")
     choice = data.tool_choice

@@ -296,7 +296,7 @@ def test_bad_input_is_told_with_its_field(
 )
 def test_every_refusal_is_json(server: Server, method: str, path: str, content: bytes, status: int) -> None:
     with server.client() as http:
-        response = http.request(method, path, content=content)
+        response = http.request(method, path, content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == status, response.text
     assert response.json()["error"]["message"]
     assert server.is_healthy()

@@ -1,0 +1,58 @@
+"""What every request and reply has around it, whatever the route, also where there is none."""
+
+import asyncio
+import secrets
+import time
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
+
+_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
+
+
+class Envelope:
+    """Gives each reply an id and the time it took to begin; answers HEAD as GET without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+
+        async def labelled(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                took_ms = 1000 * (time.perf_counter() - started)
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", b"req_" + secrets.token_hex(12).encode()),
+                    (b"openai-processing-ms", str(round(took_ms)).encode()),
+                ]
+            await send(message)
+
+        if scope["method"] == "HEAD":
+            await _without_body(self._app, scope, labelled)
+        else:
+            await self._app(scope, receive, labelled)
+
+
+async def _without_body(app: ASGIApp, scope: Scope, send: Send) -> None:
+    """As GET, which is left when its body begins: for a stream, that is as if its client had gone."""
+    is_over = asyncio.Event()
+
+    async def received() -> HTTPReceiveMessage:
+        await is_over.wait()
+        return _DISCONNECT
+
+    async def sent(message: Message) -> None:
+        if is_over.is_set():
+            await asyncio.sleep(0)  # so that a stream that never waits lets its end be noticed
+        elif message["type"] == "http.response.body":
+            is_over.set()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await send(message)
+
+    await app({**scope, "method": "GET"}, received, sent)  # type: ignore[arg-type]
