@@ -1,5 +1,5 @@
 # Build:  docker build -t cloister .
-# Run:    docker run --network none …  answers through `docker exec`; with a published port:
+# Run:    docker run -v cloister-data:/data cloister keys create --name me   (once: from outside, nobody gets in without)
 #         docker run -p 127.0.0.1:8000:8000 -v "$PWD/handbook:/docs:ro" -v cloister-data:/data cloister
 # Models: -v /my/models:/weights:ro -e CLOISTER_MODEL=/weights/any.gguf
 
@@ -27,4 +27,5 @@ ENV CLOISTER_HOST=0.0.0.0 CLOISTER_DATA=/data CLOISTER_DOCS__DOCS=/docs PYTHONDO
 VOLUME ["/data", "/docs", "/weights"]
 EXPOSE 8000
 HEALTHCHECK --start-period=60s CMD ["/app/.venv/bin/python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health')"]
-ENTRYPOINT ["/app/.venv/bin/cloister", "serve"]
+ENTRYPOINT ["/app/.venv/bin/cloister"]
+CMD ["serve"]

@@ -1,5 +1,6 @@
 """Why a file is not among the passages of a question: where on the way it fell out."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -58,8 +59,11 @@ class IndexedFile(NamedTuple):
     chunk_ids: list[int]
 
 
-def look_up(db: apsw.Connection, collection: str | None, path: str) -> list[IndexedFile | Explanation]:
-    """The files of this path in a collection, or in any; or why there is nothing to be found of them."""
+def look_up(
+    db: apsw.Connection, collection: str | None, path: str, known: Sequence[str] | None = None
+) -> list[IndexedFile | Explanation]:
+    """The files of this path in a collection, or in any; or why there is nothing to be found of them. For whoever asks
+    there are the `known` collections only (None: all)."""
     rows = query(
         db,
         "SELECT name, collections.id, documents.id, state, documents.error, note FROM documents"
@@ -69,6 +73,8 @@ def look_up(db: apsw.Connection, collection: str | None, path: str) -> list[Inde
     )
     found: list[IndexedFile | Explanation] = []
     for name, collection_id, document_id, state, error, note in rows:
+        if known is not None and name not in known:
+            continue
         ids = [id for (id,) in query(db, "SELECT id FROM chunks WHERE document_id = ?", (document_id,))]
         if ids:
             found.append(IndexedFile(name, collection_id, path, document_id, ids))
@@ -78,15 +84,16 @@ def look_up(db: apsw.Connection, collection: str | None, path: str) -> list[Inde
             found.append(_unfound(name, path, Outcome.PENDING, "it waits to be read"))
         else:
             found.append(_unfound(name, path, Outcome.NO_TEXT, f"it has no text{f': {note}' if note else ''}"))
-    return found or [_unfound(collection, path, Outcome.NOT_INDEXED, _not_indexed(db, collection, path))]
+    return found or [_unfound(collection, path, Outcome.NOT_INDEXED, _not_indexed(db, collection, path, known))]
 
 
 def _unfound(collection: str | None, path: str, outcome: Outcome, reason: str) -> Explanation:
     return Explanation(collection=collection, path=path, outcome=outcome, reason=reason)
 
 
-def _not_indexed(db: apsw.Connection, collection: str | None, path: str) -> str:
-    roots = dict(query(db, "SELECT name, root FROM collections WHERE is_active"))
+def _not_indexed(db: apsw.Connection, collection: str | None, path: str, known: Sequence[str] | None) -> str:
+    rows = query(db, "SELECT name, root FROM collections WHERE is_active")
+    roots = {name: root for name, root in rows if known is None or name in known}
     if collection is not None and collection not in roots:
         return f"there is no collection {collection!r}"
     wanted = [Path(root) for name, root in roots.items() if collection in (None, name)]

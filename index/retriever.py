@@ -103,14 +103,16 @@ class Retriever:
         expected: tuple[str | None, str],
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
+        known: Sequence[str] | None = None,
     ) -> list[Explanation]:
         """What became in such a search of a file, a collection (None: any) and the path in it; for every collection
-        that has one. Takes longer than a search."""
+        that has one, of those `known` to whoever asks (None: all). Takes longer than a search."""
         scope = await self._run(self._scope, collections, filters)
         asked = [query for query in queries if query.weight > 0]
         vectors = await self._embedded(asked, embedder)
         thinned = await self._find(asked, vectors, k, scope)
-        return await self._run(self._explained, asked, vectors, scope, expected, thinned)
+        files = await self._run(lambda: look_up(self._connection(), *expected, known))
+        return await self._run(self._explained, asked, vectors, scope, files, thinned)
 
     async def _find(self, queries: Sequence[Query], vectors: Vectors, k: int, scope: Scope) -> Thinned:
         found = await self._run(self._search, queries, vectors, k, scope)
@@ -185,14 +187,14 @@ class Retriever:
         queries: Sequence[Query],
         vectors: Vectors,
         scope: Scope,
-        expected: tuple[str | None, str],
+        files: Sequence[IndexedFile | Explanation],
         thinned: Thinned,
     ) -> list[Explanation]:
         dense, words = self._arms(queries, vectors, _EXPLAINED, scope)
         near = [hits[:_CANDIDATES] for hits in dense], [hits[:_CANDIDATES] for hits in words]
         fused = fuse(queries, *near, self._dense_weight)
         explanations = []
-        for file in look_up(self._connection(), *expected):
+        for file in files:
             if isinstance(file, Explanation):
                 explanations.append(file)
                 continue

@@ -3,11 +3,14 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
+from server.access.boundary import Access, Boundary
+from server.access.roles import check_role
 from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.chat import ChatController
 from server.controllers.documents import DocumentController
@@ -22,7 +25,7 @@ from server.services import Services
 _MAX_BODY = 10 << 20  # bytes
 
 
-def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]]) -> Litestar:
+def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]], access: Access) -> Litestar:
     """`open_services` is entered when the server starts and left when it stops; tests pass their own."""
 
     @contextlib.asynccontextmanager
@@ -31,15 +34,16 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             app.state.services = services
             yield
 
-    async def services(state: State) -> Services:
+    async def services(state: State, request: Request[Any, Any, Any]) -> Services:
         found = state.services
         assert isinstance(found, Services)
-        return found
+        return found.seen_by(request.scope["user"])
 
     app = Litestar(
         route_handlers=[ChatController, DocumentController, HealthController, IndexController, ModelController],
         dependencies={"services": Provide(services)},
         exception_handlers=HANDLERS,
+        guards=[check_role],
         lifespan=[lifespan],
         openapi_config=openapi_config(),
         logging_config=None,
@@ -47,6 +51,8 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         before_request=refuse_foreign_body,
         request_max_body_size=_MAX_BODY,
     )
-    app.asgi_handler = Envelope(app.asgi_handler)  # around the routing, so that what it refuses is told alike
+    app.asgi_handler = Envelope(
+        Boundary(app.asgi_handler, access)
+    )  # around the routing, so that what it refuses is told alike
     name_operations(app)
     return app

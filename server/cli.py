@@ -1,233 +1,30 @@
 """The `cloister` command. Exit codes: 0 well ended, 1 could not start or go on, 2 wrong settings or usage."""
 
 import argparse
-import asyncio
-import contextlib
-import errno
-import logging
-import os
-import re
-import signal
-import socket
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from pathlib import Path
-
-import uvicorn
+from collections.abc import Sequence
 
 from index.errors import IndexingError
-from index.lookup import read_topic
 from models.errors import ModelError
-from server.app import create_app
-from server.services import Services, open_services
-from server.settings import MANUAL, Settings, SettingsError, docs_from_flags, read_settings
+from server.commands import keys, serve
+from server.commands.common import StartError
+from server.settings import SettingsError
 
-_GRACE_S = 5  # for answers that are being streamed when the server is told to stop
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_FIRST_INDEX_S = 15.0  # how long the start waits for the folders to be indexed before it says the rest goes on
-
-
-class StartError(Exception):
-    """One line for the user."""
+_COMMANDS = (serve, keys)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="cloister", description="Ask your own documents, offline.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in _COMMANDS:
+        command.add(commands)
+    options = parser.parse_args(arguments)
     try:
-        settings = _settings(options)
-        logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")
-        return _run(settings, lambda: _settings(options))
+        code: int = options.run(options)
     except SettingsError as error:
         print(f"cloister: {error}", file=sys.stderr)
         return 2
     except (StartError, ModelError, IndexingError) as error:
         print(f"cloister: {error}", file=sys.stderr)
         return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cloister", description="Ask your own documents, offline.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="watch folders and answer questions about them over HTTP")
-    serve.add_argument(
-        "--docs",
-        action="append",
-        default=[],
-        metavar="[NAME=]DIR",
-        help="a folder to watch, as a collection of this name (again for more; default: the user manual)",
-    )
-    serve.add_argument("--data", metavar="DIR", help="where the index lives (default: the platform's data folder)")
-    serve.add_argument("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", metavar="N", help="port to listen on (default: 8000)")
-    serve.add_argument("--model", metavar="NAME|FILE", help="chat model: a catalog name or the path of a GGUF file")
-    serve.add_argument("--config", metavar="FILE", type=Path, help="settings file (default: ./cloister.toml, if there)")
-    return parser
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    flags = {name: getattr(options, name) for name in ("data", "host", "port", "model")}
-    return read_settings(options.config, os.environ, {**flags, "docs": docs_from_flags(options.docs)})
-
-
-def _run(settings: Settings, reread: Callable[[], Settings]) -> int:
-    _say(f"Cloister: model {settings.model}, data in {settings.data_folder}")
-    with _listen(settings.host, settings.port) as listener:
-        host, port = listener.getsockname()[:2]
-        loop_factory = None
-        with contextlib.suppress(ImportError):
-            import uvloop
-
-            loop_factory = uvloop.new_event_loop
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_serve(settings, reread, listener, _address(host, port)))
-    return 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Binds before anything is loaded, so that a taken port is said at once."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0][0]
-    except socket.gaierror:
-        if host != "localhost":
-            raise SettingsError("host", f"{host!r} is not an IP address of this machine, nor localhost") from None
-        host, family = "127.0.0.1", socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise StartError(
-                f"port {port} is in use; stop what uses it, or choose another: --port {port + 1}"
-            ) from None
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-
-
-def _address(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, stopped by SIGINT and SIGTERM with exit status 0; a second signal does not wait for streams."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)
-        yield
-
-    def stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-
-async def _serve(settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str) -> None:
-    async with open_services(settings, _say_conversion) as services, _reloading(services, reread):
-        config = uvicorn.Config(
-            create_app(lambda: contextlib.nullcontext(services)),
-            log_config=None,
-            log_level=logging.CRITICAL,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-        announcing = asyncio.create_task(_announce(services, address), name="announce")
-        try:
-            await asyncio.wait({serving, announcing}, return_when=asyncio.FIRST_COMPLETED)
-            if announcing.done():
-                announcing.result()  # raises what prevented the start
-            await serving
-        finally:
-            announcing.cancel()
-            server.stop()
-            await asyncio.gather(serving, announcing, return_exceptions=True)
-    _say("Stopped.")
-
-
-@contextlib.asynccontextmanager
-async def _reloading(services: Services, reread: Callable[[], Settings]) -> AsyncIterator[None]:
-    """On SIGHUP, the collections are those that the settings name now. Other settings stay as they are."""
-    loop = asyncio.get_running_loop()
-    is_wanted = asyncio.Event()
-
-    async def reload() -> None:
-        while True:
-            await is_wanted.wait()
-            is_wanted.clear()
-            try:
-                collections = (await asyncio.to_thread(reread)).collections()
-                await services.follow_collections(collections)
-            except (SettingsError, ModelError) as error:
-                print(f"cloister: the folders stay as they are: {error}", file=sys.stderr, flush=True)
-            else:
-                _say("Indexing " + (", ".join(f"{c.name} ({c.root})" for c in collections) or "no folder"))
-
-    loop.add_signal_handler(signal.SIGHUP, is_wanted.set)
-    reloading = asyncio.create_task(reload(), name="reload")
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-        reloading.cancel()
-        await asyncio.gather(reloading, return_exceptions=True)
-
-
-async def _announce(services: Services, address: str) -> None:
-    """Says what is being waited for, then how to ask. Raises when a process cannot be started at all."""
-    if services.settings.host not in _LOOPBACK:
-        _say(f"Listening on {services.settings.host}: whoever can reach this address can read the documents.")
-    _say(f"Loading {services.shelf.default.name} and {services.settings.embedder} …")
-    await asyncio.gather(*(process.first() for process in services.processes))
-    folders = ", ".join(f"{c.name} ({c.root})" for c in services.collections) or "no folder; name one with --docs DIR"
-    _say(f"Indexing {folders} …")
-    deadline = time.monotonic() + _FIRST_INDEX_S
-    while not (is_indexed := await _is_indexed(services)) and time.monotonic() < deadline:
-        if services.indexer.is_ready and services.indexer.current().progress.activity == "paused":
-            break
-        await asyncio.sleep(0.2)
-    _say(_READY.format(address=address, question=await _question(services), index=await _summary(services, is_indexed)))
-
-
-_QUOTES = re.compile(r"[\"'\\\x00-\x1f]")
-_READY = """
-Ready:  {address}/v1 – an OpenAI API; the model is "cloister"
-Ask:    curl {address}/v1/chat/completions -H 'Content-Type: application/json' \
-             -d '{{"messages": [{{"role": "user", "content": "{question}"}}]}}'
-Index:  {index} – {address}/v1/index/status"""
-
-
-async def _is_indexed(services: Services) -> bool:
-    states = await services.index_status()
-    return len(states) == len(services.collections) and all(s.scanned_at and not s.pending for s in states)
-
-
-async def _question(services: Services) -> str:
-    """One that can be pasted between a shell's and JSON's quotes, and answered."""
-    if [c.root for c in services.collections] == [MANUAL.resolve()]:
-        return "How do I watch my own folder?"
-    topic = await asyncio.to_thread(read_topic, services.settings.data_folder)
-    return f"What about {_QUOTES.sub('', topic or 'it')}?"
-
-
-async def _summary(services: Services, is_indexed: bool) -> str:
-    states = await services.index_status()
-    documents, pending = sum(s.documents for s in states), sum(s.pending for s in states)
-    failed = sum(len(s.failed) for s in states)
-    parts = [f"{documents} document{'s' * (documents != 1)} indexed"]
-    if not is_indexed:
-        parts.append(f"{pending} to go, in the background")
-    if failed:
-        parts.append(f"{failed} cannot be read")
-    return ", ".join(parts)
-
-
-def _say_conversion(model: str) -> None:
-    _say(f"Converting {model} for this machine: about 15 seconds, this once …")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    return code

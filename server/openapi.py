@@ -164,10 +164,10 @@ class _OperationName:
     """The handler's own name at the path that clients use most, and with the path at others."""
 
     def __init__(self, name: str, path: str) -> None:
-        self._name = name
+        self.name = name
         self._path = path
 
     def __call__(self, handler: HTTPRouteHandler, method: object, components: list[Any]) -> str:
         path = "/" + "/".join(each if isinstance(each, str) else f"{{{each.full}}}" for each in components)
         words = [each if isinstance(each, str) else each.name for each in components]
-        return self._name if path == self._path else "_".join([self._name, "at", *words])
+        return self.name if path == self._path else "_".join([self.name, "at", *words])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import fcntl
 import logging
 import time
@@ -29,6 +30,7 @@ from models.encoder.preparation import Preparation
 from models.errors import ModelError, ModelFileError
 from models.llm.client import EngineClient, open_engine
 from models.memory import default_budget
+from server.access.principal import ANYBODY, Principal
 from server.indexing import IndexerClient, open_indexer
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
@@ -43,7 +45,9 @@ _FOLLOW_S = 0.5  # how often the in-memory index follows the database when nobod
 
 
 class Services:
-    """Opened by `open_services`; handlers receive it whole."""
+    """Opened by `open_services`; handlers receive it whole, or as far as the `principal` who asks may see."""
+
+    principal: Principal = ANYBODY
 
     def __init__(
         self,
@@ -95,6 +99,16 @@ class Services:
         """Of the space that `retriever` searches, when called at once with it. Raises `ProcessUnavailable`."""
         return self.searching.embedder()
 
+    def seen_by(self, principal: Principal) -> "Services":
+        """These, as far as a key's collections go: of others there is nothing, by whatever route."""
+        if principal.collections is None:
+            return self
+        seen = copy.copy(self)
+        seen.principal = principal
+        seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
+        seen.grounder = self.grounder.within([collection.name for collection in seen.collections])
+        return seen
+
     async def follow_collections(self, collections: list[Collection]) -> None:
         """Watches these folders from now on, and no others."""
         self.collections[:] = collections
@@ -102,7 +116,8 @@ class Services:
             await self.indexer.current().tell(_follow(collections))
 
     async def index_status(self) -> list[CollectionStatus]:
-        return await asyncio.to_thread(read_status, self.settings.data_folder)
+        states = await asyncio.to_thread(read_status, self.settings.data_folder)
+        return [state for state in states if self.principal.may_see(state.name)]
 
     async def follow(self) -> None:
         """Keeps the in-memory index close to the database, so that no search has much to catch up with."""

@@ -21,6 +21,8 @@ from models.encoder.preparation import Runtime
 from models.errors import ModelError
 from models.llm.messages import Adapter
 from models.llm.params import EngineParams
+from server.access.hosts import host_of
+from server.access.origins import is_pattern
 
 PREFIX = "CLOISTER_"
 CONFIG_FILE = "cloister.toml"
@@ -109,6 +111,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None, Meta(description="where converted models are kept; unset: the platform's cache folder")
     ] = None
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    hosts: Annotated[
+        list[str], Meta(description="further names that clients call this server by, such as its name in your network")
+    ] = []
+    origins: Annotated[
+        list[str],
+        Meta(description="web pages of other servers that may ask: scheme://host:port, or editors, for their webviews"),
+    ] = []
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0: any free one")] = 8000
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
@@ -117,6 +126,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     encoder: EncoderParams = EncoderParams()
     indexing: IndexingParams = IndexingParams()
     rag: RagParams = RagParams()
+
+    def __post_init__(self) -> None:
+        for name in self.hosts:
+            if host_of(name) != name.lower():
+                raise ValueError(f"hosts: {name!r} is no name of a host; leave out the port")
+        for origin in self.origins:
+            if not is_pattern(origin):
+                raise ValueError(f"origins: {origin!r} is not scheme://host, scheme://host:port, scheme://* or editors")
 
     @property
     def data_folder(self) -> Path:

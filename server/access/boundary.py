@@ -87,7 +87,7 @@ class Boundary:
     def _principal(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Principal:
         file = self._access.keys
         try:
-            keys = file.keys() if file else ()
+            keys = file.read() if file else ()
             if file is None or not keys or scope["path"] in PUBLIC:
                 return ANYBODY
             key = _found(file, headers)

@@ -67,7 +67,7 @@ class KeyFile:
         self._seen: tuple[int, int, int] | None = None
         self._keys: tuple[Key, ...] = ()
 
-    def keys(self) -> Sequence[Key]:
+    def read(self) -> Sequence[Key]:
         """Raises `KeyFileError`."""
         try:
             state = self.path.stat()
@@ -80,13 +80,13 @@ class KeyFile:
         if seen != self._seen:
             if os.name == "posix" and stat.S_IMODE(state.st_mode) & 0o077:
                 raise KeyFileError(self.path, "others may read it; say chmod 600")
-            self._keys, self._seen = self._read(), seen
+            self._keys, self._seen = self._decoded(), seen
         return self._keys
 
     def find(self, told: str) -> Key | None:
         """The valid key with this text. Takes as long whatever is wrong with it. Raises `KeyFileError`."""
         digest, now = _digest(told), time.time()
-        matching = [key for key in self.keys() if hmac.compare_digest(key.digest.encode(), digest.encode())]
+        matching = [key for key in self.read() if hmac.compare_digest(key.digest.encode(), digest.encode())]
         return next((key for key in matching if key.is_valid(now)), None)
 
     def create(
@@ -98,7 +98,7 @@ class KeyFile:
         expires_at: int | None = None,
     ) -> tuple[Key, str]:
         """A new key, and its text, which is not kept. Raises `KeyFileError`, also for a name that is taken."""
-        if any(key.name == name for key in self.keys()):
+        if any(key.name == name for key in self.read()):
             raise KeyFileError(self.path, f"there is a key named {name!r}; revoke it, or choose another name")
         text = PREFIX + secrets.token_urlsafe(32)
         key = Key(
@@ -116,13 +116,13 @@ class KeyFile:
 
     def revoke(self, name_or_id: str) -> Key:
         """Raises `KeyFileError` when there is no such key."""
-        gone = next((key for key in self.keys() if name_or_id in (key.name, key.id)), None)
+        gone = next((key for key in self.read() if name_or_id in (key.name, key.id)), None)
         if gone is None:
             raise KeyFileError(self.path, f"there is no key {name_or_id!r}")
         self._write(tuple(key for key in self._keys if key is not gone))
         return gone
 
-    def _read(self) -> tuple[Key, ...]:
+    def _decoded(self) -> tuple[Key, ...]:
         try:
             keys = msgspec.json.decode(self.path.read_bytes(), type=_Keys).keys
             for key in keys:

@@ -42,7 +42,8 @@ class DocumentController(Controller):
 async def _read(services: Services, document_id: int, spot: Spot) -> StoredDocument | None:
     if not 0 <= document_id <= _LARGEST:
         return None
-    return await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
+    document = await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
+    return document if document is not None and services.principal.may_see(document.collection) else None
 
 
 def _lines(text: str | None) -> tuple[int, int] | None:

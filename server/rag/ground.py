@@ -1,10 +1,12 @@
 """A conversation to a grounded prompt: recall its turns, search, shape what is new, fit the context, remember."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from index.errors import CollectionNotFound
 from index.explaining import Explanation, Outcome
 from index.retriever import QueryEmbedder, Retriever
 from index.types import Filters, Passage, Query
@@ -74,21 +76,37 @@ class Grounder:
         self._encoder = encoder
         self._memory = memory
         self._top_k = top_k
+        self._allowed: Sequence[str] | None = None
+
+    def within(self, collections: Sequence[str]) -> "Grounder":
+        """The same, for whom there are only these collections."""
+        narrower = copy.copy(self)
+        narrower._allowed = tuple(collections)
+        return narrower
+
+    def _named(self, collections: Sequence[str] | None) -> Sequence[str] | None:
+        """Those that are searched. Raises `CollectionNotFound`."""
+        if self._allowed is None:
+            return collections
+        if unknown := next((name for name in collections or () if name not in self._allowed), None):
+            raise CollectionNotFound(unknown, list(self._allowed))
+        return self._allowed if collections is None else collections
 
     async def search(
         self, queries: Sequence[Query], collections: Sequence[str] | None, k: int, filters: Filters | None = None
     ) -> list[Passage]:
         """Raises `CollectionNotFound`, `InvalidFilter`, `ProcessUnavailable`, `ProcessFailed`."""
-        return await self._retriever().search(queries, self._encoder(), k, collections, filters)
+        return await self._retriever().search(queries, self._encoder(), k, self._named(collections), filters)
 
     async def explain(
         self, question: str, expected: tuple[str | None, str], options: RagOptions, reader: Reader
     ) -> list[Explanation]:
         """What becomes of a file when this is asked: in the search, at the floor, and in the model's context. Raises
         what `ground` does."""
+        options = msgspec.structs.replace(options, collections=self._named(options.collections))
         k = options.top_k or self._top_k
         search = self._retriever().explain(
-            [Query(question)], self._encoder(), k, expected, options.collections, options.filters
+            [Query(question)], self._encoder(), k, expected, options.collections, options.filters, self._allowed
         )
         found = [refused(each) for each in await search]
         if all(each.outcome != Outcome.FOUND for each in found):
@@ -106,6 +124,7 @@ class Grounder:
         Raises what `search` does, `ContextLengthExceeded` when the conversation is too long without any passage, and
         `TemplateError`.
         """
+        options = msgspec.structs.replace(options, collections=self._named(options.collections))
         keys = keys_of(messages, _scope(options))
         context = await self._recall(messages, keys)
         found, fitted = await self._filled(messages, options, reader, context, is_question=is_question)

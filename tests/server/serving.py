@@ -15,6 +15,8 @@ from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
 from models.llm.tool_calls import Content
 from models.llm.turn import EndReason, TurnEnd, TurnEvent
+from server.access.boundary import Access
+from server.access.hosts import Hosts
 from server.app import create_app
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
@@ -22,6 +24,7 @@ from server.services import Services
 from server.settings import Settings
 from tests.server.conversing import render
 
+ACCESS = Access(Hosts("127.0.0.1", ["testserver.local"]))
 END = TurnEnd(EndReason.STOP, num_generated=3, num_reasoning=0, num_cached=0)
 
 
@@ -85,6 +88,8 @@ class FakeIndex:
 class FakeShelf:
     """One model, `played`."""
 
+    missing: Mapping[str, Exception] = {}
+
     def __init__(self, model: PlayedModel) -> None:
         resolved = SimpleNamespace(temperature=0.0, brief=0, quotes=False)
         self.default = SimpleNamespace(name="played", language_model=model, resolved=resolved)
@@ -109,13 +114,13 @@ class FakeServices(Services):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, model: PlayedModel, index: FakeIndex) -> Iterator[TestClient[Any]]:
+def serving(folder: Path, model: PlayedModel, index: FakeIndex, access: Access = ACCESS) -> Iterator[TestClient[Any]]:
     @contextlib.asynccontextmanager
     async def open_services() -> AsyncIterator[Services]:
         with TurnMemory(folder / "turns.sqlite3", 1_000_000) as memory:
             yield FakeServices(folder, model, index, memory)
 
-    with TestClient(create_app(cast(Callable[[], Any], open_services))) as client:
+    with TestClient(create_app(cast(Callable[[], Any], open_services), access)) as client:
         yield client
 
 

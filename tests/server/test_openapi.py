@@ -11,11 +11,12 @@ from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
 from server.app import create_app
+from tests.server.serving import ACCESS
 
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(_open_nothing)
+    return create_app(_open_nothing, ACCESS)
 
 
 def _open_nothing() -> Any:

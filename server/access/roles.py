@@ -1,0 +1,39 @@
+"""What each route asks of a key. What is not named here needs the highest role: nothing is open by oversight."""
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+
+from server.access.keys import Role
+from server.exceptions import AccessDenied
+
+# By operation; those that only look, GET, need no more than to read.
+ROLES = {
+    "createChatCompletion": Role.READ,
+    "search": Role.READ,
+    "pauseIndexing": Role.WRITE,
+    "resumeIndexing": Role.WRITE,
+    "rescan": Role.WRITE,
+}
+
+
+def operation_of(handler: BaseRouteHandler) -> str:
+    """Its name, whatever paths it has; "" for one that has none."""
+    told = getattr(handler, "operation_id", None)
+    return str(getattr(told, "name", told) or "")
+
+
+def role_for(handler: BaseRouteHandler) -> Role:
+    only_looks = getattr(handler, "http_methods", {"POST"}) <= {"GET", "HEAD", "OPTIONS"}
+    return ROLES.get(operation_of(handler), Role.READ if only_looks else Role.ADMIN)
+
+
+def check_role(connection: "ASGIConnection[Any, Any, Any, Any]", handler: BaseRouteHandler) -> None:
+    principal, needed = connection.scope["user"], role_for(handler)
+    if principal.role < needed:
+        raise AccessDenied(
+            403,
+            f"The key {principal.name!r} has the role {principal.role.name.lower()}; this needs {needed.name.lower()}.",
+            "insufficient_role",
+        )

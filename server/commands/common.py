@@ -1,0 +1,30 @@
+"""What the commands share: settings from flags, and errors that are one line."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.settings import Settings, read_settings
+
+if TYPE_CHECKING:  # a type that only type checkers can subscript
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = Any
+
+
+class StartError(Exception):
+    """One line for the user: what is wrong, and what to do."""
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The flags by which every command finds the same data folder."""
+    parser.add_argument("--data", metavar="DIR", help="where the index lives (default: the platform's data folder)")
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="settings file (default: ./cloister.toml, if there)"
+    )
+
+
+def settings_of(options: argparse.Namespace, **flags: Any) -> Settings:
+    """Raises `SettingsError`."""
+    return read_settings(options.config, os.environ, {"data": options.data, **flags})

@@ -1,0 +1,131 @@
+"""What a key lets its owner do, and see: routes with made-up services behind them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.routes import HTTPRoute
+from litestar.testing import TestClient
+
+from index.types import Passage
+from server.access.boundary import Access
+from server.access.hosts import Hosts
+from server.access.keys import KeyFile, Role
+from server.access.roles import ROLES, operation_of, role_for
+from tests.server.serving import FakeIndex, PlayedModel, serving
+
+PASSAGE = Passage(1, 1, "handbook", "a.md", (), "It takes ten days.", 1, 1, 0.9)
+QUESTION = {"messages": [{"role": "user", "content": "How long does it take?"}]}
+
+
+class Locked:
+    """A server with keys."""
+
+    def __init__(self, folder: Path, client: TestClient[Any], keys: KeyFile, index: FakeIndex) -> None:
+        self.folder = folder
+        self.client = client
+        self.keys = keys
+        self.index = index
+
+    def post(self, path: str, body: Any, role: Role = Role.READ, collections: list[str] | None = None) -> Any:
+        return self.client.post(path, json=body, headers=self.key(role, collections))
+
+    def get(self, path: str, role: Role = Role.READ, collections: list[str] | None = None) -> Any:
+        return self.client.get(path, headers=self.key(role, collections))
+
+    def key(self, role: Role, collections: list[str] | None) -> dict[str, str]:
+        name = f"{role.name}-{'-'.join(collections or ['all'])}"
+        with contextlib.suppress(Exception):
+            self.keys.revoke(name)
+        _, text = self.keys.create(name, role, collections)
+        return {"Authorization": f"Bearer {text}"}
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Locked]:
+    keys, index = KeyFile(tmp_path), FakeIndex([PASSAGE])
+    keys.create("first", Role.ADMIN)
+    with serving(tmp_path, PlayedModel(), index, Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)) as client:
+        yield Locked(tmp_path, client, keys, index)
+
+
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+def test_every_route_says_what_it_asks_of_a_key(locked: Locked) -> None:
+    """One that changes something is named in the table; none there is that is no route."""
+    handlers = [
+        handler
+        for route in locked.client.app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    ]
+    changing = {operation_of(h) for h in handlers if not h.http_methods <= {"GET", "HEAD", "OPTIONS"}}
+    assert changing <= ROLES.keys()
+    assert ROLES.keys() <= {operation_of(handler) for handler in handlers}
+    assert {role_for(h) for h in handlers if h.http_methods == {"GET"}} <= {Role.READ, Role.ADMIN}
+
+
+@pytest.mark.parametrize(("role", "is_let"), [(Role.READ, False), (Role.WRITE, True), (Role.ADMIN, True)])
+def test_who_may_only_read_changes_nothing(locked: Locked, role: Role, is_let: bool) -> None:
+    response = locked.post("/v1/index/pause", None, role)
+    if is_let:  # and finds that there is no indexer here
+        assert response.status_code == 500
+    else:
+        assert code(response) == (403, "insufficient_role")
+        assert "role read; this needs write" in response.json()["error"]["message"]
+
+
+def test_all_routes_need_a_key(locked: Locked) -> None:
+    for route in locked.client.app.routes:
+        for method in getattr(route, "methods", ()):
+            path = route.path_format.replace("{", "").replace("}", "")
+            response = locked.client.request(method, path)
+            if "health" in path:
+                assert response.status_code != 401
+            else:
+                assert response.status_code == 401, (method, path)
+
+
+def test_a_key_of_one_collection_searches_it_alone(locked: Locked) -> None:
+    assert locked.post("/v1/search", {"query": "x"}, collections=["handbook"]).status_code == 200
+    assert locked.post("/v1/search", {"query": "x"}).status_code == 200
+    assert [collections for _, _, collections, _ in locked.index.searches] == [("handbook",), None]
+    other = {"query": "x", "collections": ["policies"]}
+    assert code(locked.post("/v1/search", other, collections=["handbook"])) == (404, "collection_not_found")
+    assert "policies" not in locked.post("/v1/search", other, collections=["handbook"]).text.replace(
+        "'policies'", "", 1
+    )
+    assert code(locked.post("/v1/search", {"query": "x", "collections": ["no"]}, collections=["handbook"]))[0] == 404
+
+
+def test_a_key_of_one_collection_asks_it_alone(locked: Locked) -> None:
+    assert locked.post("/v1/chat/completions", QUESTION, collections=["handbook"]).status_code == 200
+    assert [collections for _, _, collections, _ in locked.index.searches] == [("handbook",)]
+    for asked in ({"model": "cloister/policies"}, {"rag": {"collections": ["policies"]}}):
+        response = locked.post("/v1/chat/completions", {**QUESTION, **asked}, collections=["handbook"])
+        assert response.status_code == 404
+    assert len(locked.index.searches) == 1
+
+
+def test_what_another_key_was_told_is_not_recalled(locked: Locked) -> None:
+    """The same conversation, sent by a key that sees less, is searched for anew."""
+    first = locked.post("/v1/chat/completions", QUESTION).json()
+    assert [p["is_new"] for p in first["rag"]["passages"]] == [True]
+    locked.index.passages = ()
+    answer = {"role": "assistant", "content": first["choices"][0]["message"]["content"]}
+    talk = {"messages": [*QUESTION["messages"], answer, {"role": "user", "content": "And then?"}]}
+    again = locked.post("/v1/chat/completions", {**talk, "rag": {"citations": "none"}}).json()
+    assert locked.index.searches[-1][2] is None
+    restricted = locked.post("/v1/chat/completions", talk, collections=["policies"]).json()
+    assert restricted["rag"]["passages"] == []
+    assert "ten days" not in str(restricted)
+    assert again["rag"]["dropped"] == []
+
+
+def test_a_key_of_no_collection_finds_nothing(locked: Locked) -> None:
+    assert locked.post("/v1/search", {"query": "x"}, collections=[]).status_code == 200
+    assert locked.index.searches[-1][2] == ()
