@@ -28,12 +28,17 @@ def is_loopback(host: str) -> bool:
     return host in _LOOPBACK_NAMES if address is None else address.is_loopback
 
 
+def is_open(host: str) -> bool:
+    """Of an address that other machines may reach."""
+    return _address(host) is not None and not is_loopback(host)
+
+
 class Hosts:
     """`bound` is the address that is listened on; `declared` are further names."""
 
     def __init__(self, bound: str, declared: Sequence[str] = ()) -> None:
         self._bound = _address(bound)
-        self._is_open = not is_loopback(bound)
+        self._is_open = is_open(bound)
         self._names = _LOOPBACK_NAMES | {name.lower() for name in declared}
 
     def knows(self, authority: str) -> bool:

@@ -71,7 +71,7 @@ class KeyFile:
         """Raises `KeyFileError`."""
         try:
             state = self.path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._seen, self._keys = None, ()
             return ()
         except OSError as error:

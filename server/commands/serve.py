@@ -17,7 +17,7 @@ import uvicorn
 from index.lookup import read_topic
 from models.errors import ModelError
 from server.access.boundary import Access
-from server.access.hosts import Hosts, is_loopback
+from server.access.hosts import Hosts, is_open
 from server.access.keys import KeyFile, KeyFileError
 from server.access.origins import Origins
 from server.app import create_app
@@ -77,7 +77,7 @@ def _check_keys(settings: Settings, keys: KeyFile) -> None:
         is_locked = bool(keys.read())
     except KeyFileError as error:
         raise StartError(str(error)) from None
-    if not is_loopback(settings.host) and not is_locked:
+    if is_open(settings.host) and not is_locked:
         raise StartError(
             f"listening on {settings.host} lets other machines in, and there is no key yet; make one first:"
             " cloister keys create --name NAME"
@@ -182,7 +182,7 @@ async def _reloading(services: Services, reread: Callable[[], Settings]) -> Asyn
 
 async def _announce(services: Services, address: str) -> None:
     """Says what is being waited for, then how to ask. Raises when a process cannot be started at all."""
-    if not is_loopback(services.settings.host):
+    if is_open(services.settings.host):
         _say(f"Listening on {services.settings.host}, unencrypted: who has a key may ask, who can listen in may read.")
     _say(f"Loading {services.shelf.default.name} and {services.settings.embedder} …")
     await asyncio.gather(*(process.first() for process in services.processes))
