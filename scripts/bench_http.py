@@ -10,6 +10,8 @@ connections by another process. Medians; targets in parentheses.
 
 import argparse
 import asyncio
+import contextlib
+import json
 import os
 import platform
 import statistics
@@ -18,9 +20,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import Self
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 
@@ -32,18 +33,46 @@ from models.llm.client import open_engine
 from models.llm.language_model import LanguageModel
 from models.llm.params import EngineParams, SamplingParams
 
-BODY: dict[str, Any] = {
-    "model": "reader-v0",
-    "messages": [{"role": "user", "content": "How long is parental leave?"}],
-    "max_tokens": 1,
-    "temperature": 0,
-}
+QUESTION = "How long is parental leave?"
+BODY = json.dumps(
+    {
+        "model": "reader-v0",
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": 1,
+        "temperature": 0,
+    }
+).encode()
 NUM_CONNECTIONS = 8
 
 
-async def chat_ms(http: httpx.AsyncClient) -> float:
+class Connection:
+    """One that is kept; as little of a client as can be, so that the server is measured."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._host = host
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        address = urlsplit(url)
+        return cls(*await asyncio.open_connection(address.hostname, address.port), address.netloc)
+
+    async def ask(self, method: str, path: str, body: bytes = b"") -> None:
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+        self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        told = await self._reader.readuntil(b"\r\n\r\n")
+        assert told.startswith(b"HTTP/1.1 200"), told
+        length = next(line for line in told.lower().split(b"\r\n") if line.startswith(b"content-length"))
+        await self._reader.readexactly(int(length.split(b":")[1]))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def chat_ms(connection: Connection) -> float:
     started = time.perf_counter()
-    (await http.post("/v1/chat/completions", json=BODY)).raise_for_status()
+    await connection.ask("POST", "/v1/chat/completions", BODY)
     return 1000 * (time.perf_counter() - started)
 
 
@@ -56,21 +85,14 @@ async def engine_ms(model: LanguageModel, prompt: list[int]) -> float:
 
 async def rate(url: str, path: str, seconds: float) -> float:
     """Requests a second over kept connections, each with one request at a time."""
-    host = httpx.URL(url)
-    request = f"GET {path} HTTP/1.1\r\nHost: {host.host}:{host.port}\r\n\r\n".encode()
     deadline, count = time.perf_counter() + seconds, 0
 
     async def ask() -> None:
         nonlocal count
-        reader, writer = await asyncio.open_connection(host.host, host.port)
-        while time.perf_counter() < deadline:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200"), head
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-            await reader.readexactly(int(length.split(b":")[1]))
-            count += 1
-        writer.close()
+        with contextlib.closing(await Connection.open(url)) as connection:
+            while time.perf_counter() < deadline:
+                await connection.ask("GET", path)
+                count += 1
 
     await asyncio.gather(*(ask() for _ in range(NUM_CONNECTIONS)))
     return count / seconds
@@ -78,23 +100,22 @@ async def rate(url: str, path: str, seconds: float) -> float:
 
 async def measure(url: str, num_requests: int) -> None:
     path = resolve_chat("reader-v0").path
-    params = EngineParams(n_ctx=2048)
-    async with open_engine(path, params) as engine, httpx.AsyncClient(base_url=url, trust_env=False) as http:
-        with LanguageModel("reader-v0", path, lambda: engine) as model:
-            prompt = model.prompt([ChatMessage("user", BODY["messages"][0]["content"])]).tokens
+    async with open_engine(path, EngineParams(n_ctx=2048)) as engine:
+        with (
+            LanguageModel("reader-v0", path, lambda: engine) as model,
+            contextlib.closing(await Connection.open(url)) as connection,
+        ):
+            prompt = model.prompt([ChatMessage("user", QUESTION)]).tokens
             served, alone = [], []
             for number in range(num_requests + 10):
-                pair = await chat_ms(http), await engine_ms(model, prompt)
+                pair = await chat_ms(connection), await engine_ms(model, prompt)
                 if number >= 10:  # warm by then
                     served.append(pair[0])
                     alone.append(pair[1])
-    print(
-        f"chat request of one token: {statistics.median(served):.2f} ms, engine alone {statistics.median(alone):.2f} ms"
-    )
+    print(f"chat request of one token: {statistics.median(served):.2f} ms, engine {statistics.median(alone):.2f} ms")
     beyond = [over - engine for over, engine in zip(served, alone, strict=True)]
-    print(
-        f"beyond the engine: p50 {statistics.median(beyond):.2f} ms (5), p95 {statistics.quantiles(beyond, n=20)[-1]:.2f} ms"
-    )
+    p50, p95 = statistics.median(beyond), statistics.quantiles(beyond, n=20)[-1]
+    print(f"beyond the engine: p50 {p50:.2f} ms (5), p95 {p95:.2f} ms")
 
 
 def main() -> None:
@@ -114,6 +135,8 @@ def main() -> None:
             command = [sys.executable, __file__, "--rate-of", server.url]
             told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             print(f"GET /v1/models: {told.strip()} requests/s from one core (300)")
+            if hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(server.process.pid, os.sched_getaffinity(0))
             asyncio.run(measure(server.url, options.requests))
 
 

@@ -13,17 +13,12 @@ pytest.importorskip("llm")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-MODELS = """
-- model_id: cloister
-  model_name: cloister
-  api_base: {url}/v1
-  supports_schema: true
-  supports_tools: true
-"""
+PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
 
 
 def ask(server: Server, folder: Path, *arguments: str) -> str:
-    (folder / "extra-openai-models.yaml").write_text(MODELS.format(url=server.url))
+    models = PAGE.split("## llm\n", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
+    (folder / "extra-openai-models.yaml").write_text(models.replace("http://127.0.0.1:8000", server.url))
     done = subprocess.run(
         [sys.executable, "-m", "llm", "-m", "cloister", "--key", "none", "--no-log", *arguments],
         env={**os.environ, "LLM_USER_PATH": str(folder), "PYTHONWARNINGS": "ignore"},
