@@ -1,4 +1,4 @@
-"""One server for all clients."""
+"""One server for all tests that leave it as they found it."""
 
 from collections.abc import Iterator
 
