@@ -64,7 +64,7 @@ def _spec(patterns: list[str]) -> GitIgnoreSpec:
 
 
 def _nanoseconds(seconds: float | None, otherwise: int) -> int:
-    return otherwise if seconds is None else round(seconds * 1_000_000_000)
+    return otherwise if seconds is None else round(min(max(seconds * 1e9, _FIRST), _LAST))
 
 
 def _documents(db: apsw.Connection, filters: Filters, collection_ids: Sequence[int]) -> list[int]:

@@ -88,7 +88,7 @@ class _Operation(NamedTuple):
         if self.handler.parsed_fn_signature.return_type.is_subclass_of(Stream):
             responses["200"]["content"] = {}
         if self.is_stream:
-            responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+            responses["200"]["content"]["text/event-stream"] = {}
         declared = (self.replies[status] for status in sorted(self.replies) if status.startswith("4"))
         responses["default"] = _error(schemas[next(declared, ErrorBody)])
 

@@ -30,6 +30,7 @@ from models.llm.sequence import Sequence
 from models.llm.step_cost import GPU_COST
 from models.threads import num_physical_cores
 
+_COLDEST = 1e-6  # temperature below which dividing by it overflows; only the likeliest token is left long before
 _PENALTY_WINDOW = 64  # tokens, llama.cpp's own default
 _DRY_WINDOW = 4096  # tokens in which DRY looks for repeats
 _DRY_BREAKERS = (b"\n", b":", b'"', b"*")  # its author's: a repeat does not reach over these
@@ -295,6 +296,8 @@ class LlamaRunner:
             logits[:] = -np.inf
             logits[ids] = own[ids]
         token = self._choose(sequence, row, logits)
+        if allowed is not None and logits[token] == -np.inf:  # what was asked of the sampler left nothing to choose
+            token = int(ids[own[ids].argmax()])
         if num_logprobs is not None:
             self._logprobs.setdefault(sequence, []).append(_logprobs(own, token, num_logprobs))
         return token
@@ -366,7 +369,7 @@ def _sampler_chain(sampling: SamplingParams, vocab: Any) -> Any:
     if biases := {token: bias for token, bias in s.logit_bias.items() if 0 <= token < n_vocab}:
         array = (C.llama_logit_bias * len(biases))(*(C.llama_logit_bias(t, b) for t, b in biases.items()))
         add(C.llama_sampler_init_logit_bias(n_vocab, len(biases), array))
-    if s.temperature == 0:
+    if s.temperature < _COLDEST:
         add(C.llama_sampler_init_greedy())
         return chain
     if s.top_k:

@@ -57,7 +57,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] = 1.0
     min_p: Annotated[float, Meta(ge=0, le=1)] = 0.0
     typical_p: Annotated[float, Meta(ge=0, le=1)] = 1.0
-    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] = 1.0
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] = 0.0
     dry_multiplier: Annotated[float, Meta(ge=0, le=100)] = 0.0

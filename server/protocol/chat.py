@@ -11,9 +11,16 @@ from msgspec import UNSET, Meta, UnsetType
 
 from server.protocol.rag import RagReply, RagRequest
 
+# The roles and types that are known, for the OpenAPI document; what else comes is refused in words of its own.
+_Role = Annotated[
+    str, Meta(extra_json_schema={"enum": ["system", "developer", "user", "assistant", "tool", "function"]})
+]
+_PartType = Annotated[str, Meta(extra_json_schema={"enum": ["text", "refusal"]})]
+_ToolType = Annotated[str, Meta(extra_json_schema={"enum": ["function"]})]
+
 
 class ContentPart(msgspec.Struct, frozen=True):
-    type: str
+    type: _PartType
     text: str | None = None
     refusal: str | None = None
 
@@ -32,7 +39,7 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    role: str
+    role: _Role
     content: str | list[ContentPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
@@ -49,7 +56,7 @@ class Function(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    type: str = "function"
+    type: _ToolType = "function"
     function: Function | None = None
 
 
@@ -110,13 +117,13 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     typical_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None
     presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     dry_multiplier: Annotated[float, Meta(ge=0, le=100)] | None = None
     dry_base: Annotated[float, Meta(ge=1, le=100)] | None = None
     dry_allowed_length: Annotated[int, Meta(ge=1, le=4096)] | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=MAX_STOPS)] | None = None
     n: Annotated[int, Meta(ge=1, le=MAX_ANSWERS)] | None = None

@@ -226,6 +226,15 @@ def test_r19_what_is_not_there_is_said_in_json(server: Server, method: str, targ
     assert ("allow" in reply.headers) == (status == 405)
 
 
+@pytest.mark.parametrize("host", ["evil.example", "", "localhost.evil.example:8000", "127.0.0.1.nip.io"])
+@pytest.mark.parametrize(("method", "target"), [("GET", "/v1/models"), ("POST", "/v1/search"), ("GET", "/nothing")])
+def test_r20_who_calls_the_server_by_another_name_is_refused(
+    server: Server, method: str, target: str, host: str
+) -> None:
+    reply = send(server, method, target, {} if method == "POST" else None, Host=host)
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (403, "unsupported_host")
+
+
 def test_every_reply_has_an_id_and_its_time(server: Server) -> None:
     replies = [chat(server), chat(server, stream=True), chat(server, messages=[]), send(server, "GET", "/nothing")]
     assert len({reply.headers["x-request-id"] for reply in replies}) == len(replies)

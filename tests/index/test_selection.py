@@ -21,6 +21,8 @@ _FILES = {"a.md": 1, "notes/a.md": 2, "notes/draft/b.PDF": 3, "notes/draft/c.md.
         (Filters(kinds=("md",)), [1, 2, 5]),
         (Filters(kinds=(".pdf", "Md")), [1, 2, 3, 5]),
         (Filters(modified_after=2e-9, modified_before=4e-9), [2, 3]),
+        (Filters(modified_after=1.7e308), []),
+        (Filters(modified_before=-1.7e308), []),
         (Filters(kinds=("md",), paths=("notes/",), modified_after=2e-9), [2]),
     ],
 )

@@ -253,8 +253,9 @@ def test_another_seed_or_none_draws_others(prompts: list[list[int]], seed: int |
         SamplingParams(temperature=1.5, top_p=0.0),
         SamplingParams(temperature=1.5, min_p=1.0),
         SamplingParams(temperature=0.001, seed=3),
+        SamplingParams(temperature=1e-45, min_p=1e-300, seed=3),
     ],
-    ids=["top_k", "top_p", "min_p", "temperature"],
+    ids=["top_k", "top_p", "min_p", "temperature", "next to nothing"],
 )
 def test_sampling_narrowed_to_one_token_is_greedy(
     engine: Engine, prompts: list[list[int]], sampling: SamplingParams
@@ -279,7 +280,10 @@ def test_a_presence_penalty_keeps_a_token_from_coming_again(engine: Engine, prom
     assert len(set(answer(engine, prompts[:1], once, max_tokens=3).tokens[0])) == 3
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+OVERFLOWING = SamplingParams(temperature=1, repeat_penalty=0.01, logit_bias=dict.fromkeys(range(4000), 1e308))
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN, OVERFLOWING], ids=["greedy", "drawn", "overflowing"])
 def test_an_answer_by_choice_is_one_of_the_choices(
     engine: Engine, vocabulary: Vocabulary, prompts: list[list[int]], sampling: SamplingParams
 ) -> None:

@@ -616,6 +616,13 @@ def test_half_a_surrogate_pair_stays_escaped() -> None:
     assert arguments == ToolCallArguments(0, '{"a": "\\ud800"}')
 
 
+@pytest.mark.parametrize("digits", ["9" * 400, "-" + "1" * 4000])
+def test_a_number_too_large_for_a_float_stays_as_it_is(digits: str) -> None:
+    text = f'<tool_call>{{"name": "say", "arguments": {{"a": {digits}}}}}</tool_call>'
+    _, arguments = Parser(Syntax.of(HERMES)).feed(text, final=True)
+    assert arguments == ToolCallArguments(0, f'{{"a": {digits}}}')
+
+
 def test_ids_are_all_different() -> None:
     text = '<tool_call>{"name": "f", "arguments": {}}</tool_call>' * 50
     events = Parser(Syntax.of(HERMES)).feed(text, final=True)

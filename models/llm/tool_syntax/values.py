@@ -123,7 +123,7 @@ def _scalar(text: str, dialect: Dialect) -> object:
         value = float(text) if number[1] or number[2] else int(text)
     except ValueError:  # more digits than Python converts
         raise Malformed from None
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise Malformed
     return value
 

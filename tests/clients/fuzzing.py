@@ -1,0 +1,86 @@
+"""Requests made up from the OpenAPI document, right and wrong ones, and what has to hold of every reply."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+ENDLESS = {"/v1/index/events"}
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+REFUSED = ("audio", "modalities", "web_search_options", "grammar", "functions", "logit_bias", "top_logprobs")
+LONGEST = 3  # tokens of an answer
+TIMEOUT_S = 60
+
+
+def operations(url: str) -> Iterator[Any]:
+    schema = schemathesis.openapi.from_url(f"{url}/v1/openapi.json")
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.path not in ENDLESS:
+            yield operation
+
+
+def fuzz(found: Iterable[Any], num_cases: int, number: int) -> Counter[str]:
+    """Replies by operation and status, of so many cases for each operation, or as many as there can be.
+
+    Fails with the case that is answered wrong, made small.
+    """
+    counts = Counter[str]()
+    for operation in found:
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            with contextlib.suppress(Unsatisfiable):  # nothing can be wrong where nothing is asked for
+                _fuzz(operation, mode, num_cases // 2, number, counts)
+    return counts
+
+
+def _fuzz(operation: Any, mode: GenerationMode, num_cases: int, number: int, counts: Counter[str]) -> None:
+    @seed(number)
+    @settings(
+        max_examples=num_cases,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def check(case: Any) -> None:
+        if isinstance(case.body, dict):
+            _shorten(case.body)
+            if mode is GenerationMode.POSITIVE:
+                _open(case.body)
+        response = case.call(timeout=TIMEOUT_S)
+        counts[f"{operation.method.upper()} {operation.path} {response.status_code}"] += 1
+        case.validate_response(response, checks=CHECKS)
+
+    check()
+
+
+def _shorten(body: dict[str, Any]) -> None:
+    """So that an answer does not take as long as the context is."""
+    for limit in LIMITS:
+        if isinstance(body.get(limit), int) and body[limit] > LONGEST:
+            body[limit] = LONGEST
+    if "messages" in body or "prompt" in body:
+        body.setdefault("max_tokens", LONGEST)
+    if isinstance(body.get("n"), int) and body["n"] > LONGEST:
+        body["n"] = LONGEST
+
+
+def _open(body: dict[str, Any]) -> None:
+    """What is right but for names that nobody has, or things that are refused by design, would be refused for these."""
+    for name in ("model", "collections", "collection", *REFUSED):
+        body.pop(name, None)
+    if isinstance(body.get("rag"), dict):
+        body["rag"].pop("collections", None)
