@@ -15,6 +15,7 @@ ROLES = {
     "createNativeEmbedding": Role.READ,
     "rerank": Role.READ,
     "search": Role.READ,
+    "speakMcp": Role.READ,
     "deleteModel": Role.ADMIN,
     "pauseIndexing": Role.WRITE,
     "resumeIndexing": Role.WRITE,
