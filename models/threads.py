@@ -1,6 +1,9 @@
-"""How many threads native code may use."""
+"""How many threads native code may use, and which give way."""
 
+import contextlib
 import os
+import sys
+import threading
 from pathlib import Path
 
 
@@ -20,3 +23,14 @@ def num_physical_cores() -> int:
         except OSError:
             return len(cpus)
     return len(cores)
+
+
+_GIVING_WAY = 10  # a nice value: a tenth of a processor that others want too, so that nothing waits for ever
+
+
+def give_way() -> None:
+    """The calling thread leaves processors to threads of ordinary priority. Linux only: elsewhere a thread has none."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), _GIVING_WAY))

@@ -14,11 +14,15 @@ from server.access.roles import check_role
 from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.chat import ChatController
 from server.controllers.documents import DocumentController
+from server.controllers.embeddings import EmbeddingController
 from server.controllers.health import HealthController
 from server.controllers.index import IndexController
+from server.controllers.mcp import McpController
 from server.controllers.models import ModelController
+from server.controllers.rerank import RerankController
 from server.envelope import Envelope
 from server.exceptions import HANDLERS
+from server.mcp.endpoint import McpEndpoint
 from server.openapi import name_operations, openapi_config
 from server.services import Services
 
@@ -30,9 +34,15 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with open_services() as services:
+        async with open_services() as services, McpEndpoint() as endpoint:
             app.state.services = services
+            app.state.mcp = endpoint
             yield
+
+    async def mcp(state: State) -> McpEndpoint:
+        found = state.mcp
+        assert isinstance(found, McpEndpoint)
+        return found
 
     async def services(state: State, request: Request[Any, Any, Any]) -> Services:
         found = state.services
@@ -40,8 +50,17 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         return found.seen_by(request.scope["user"])
 
     app = Litestar(
-        route_handlers=[ChatController, DocumentController, HealthController, IndexController, ModelController],
-        dependencies={"services": Provide(services)},
+        route_handlers=[
+            ChatController,
+            DocumentController,
+            EmbeddingController,
+            HealthController,
+            IndexController,
+            McpController,
+            ModelController,
+            RerankController,
+        ],
+        dependencies={"mcp": Provide(mcp), "services": Provide(services)},
         exception_handlers=HANDLERS,
         guards=[check_role],
         lifespan=[lifespan],

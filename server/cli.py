@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from index.errors import IndexingError
 from models.errors import ModelError
-from server.commands import keys, serve
+from server.commands import keys, mcp, serve
 from server.commands.common import StartError
 from server.settings import SettingsError
 
-_COMMANDS = (serve, keys)
+_COMMANDS = (serve, mcp, keys)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,9 +31,11 @@ from models.errors import ModelError, ModelFileError
 from models.llm.client import EngineClient, open_engine
 from models.memory import default_budget
 from server.access.principal import ANYBODY, Principal
+from server.embedding import Embeddings
 from server.indexing import IndexerClient, open_indexer
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
+from server.reranking import Reranking
 from server.searching import QuestionEmbedder, Searching
 from server.settings import ChatModels, Settings
 from server.shelf import Shelf, ShelfModel
@@ -57,12 +59,16 @@ class Services:
         encoder: Supervisor[EncoderClient],
         indexer: Supervisor[IndexerClient],
         memory: TurnMemory,
+        embeddings: Embeddings,
+        reranking: Reranking,
     ) -> None:
         self.settings = settings
         self.shelf = shelf
         self.collections = collections
         self.encoder = encoder
         self.indexer = indexer
+        self.embeddings = embeddings
+        self.reranking = reranking
         self.started_at = int(time.time())
         self.searching = Searching(
             settings.data_folder, encoder.current, _CurrentReranker(encoder), settings.rag.dense_weight
@@ -209,7 +215,9 @@ async def open_services(
         encoder = Supervisor("encoder", prepared_encoder)
         indexer = Supervisor("indexer", prepared_indexer)
         memory = stack.enter_context(TurnMemory(data / "turns.sqlite3", settings.rag.memory))
-        services = Services(settings, shelf, collections, encoder, indexer, memory)
+        embeddings = Embeddings(embedding, encoder.current, settings.encoder.min_dimension)
+        reranking = Reranking(reranker, embeddings, encoder.current)
+        services = Services(settings, shelf, collections, encoder, indexer, memory, embeddings, reranking)
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))
         try:

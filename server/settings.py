@@ -51,6 +51,10 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Runtime,
         Meta(description="onnx, torch, or auto: onnxruntime for each model it can run, else sentence-transformers"),
     ] = "auto"
+    min_dimension: Annotated[
+        int,
+        Meta(ge=0, description="fewest dimensions a client may cut embeddings to, if the model allows; 0: it does not"),
+    ] = 0
 
 
 class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

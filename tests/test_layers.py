@@ -16,6 +16,8 @@ MAY_IMPORT = {"server": {"index", "models"}, "models": set[str](), "index": set[
 ONLY_IN = {
     "litestar": "server/",
     "uvicorn": "server/",
+    "mcp": "server/mcp/",
+    "mcp_types": "server/mcp/",
     "llama_cpp": "models/llm/llama.py",
     "sentence_transformers": "models/encoder/",
     "transformers": "models/encoder/",
@@ -75,7 +77,7 @@ def test_a_wrong_import_is_found(tmp_path: Path, place: str, line: str) -> None:
 
 
 def test_the_server_process_loads_no_tensor_library() -> None:
-    libraries = {"torch", "transformers", "sentence_transformers", "onnxruntime", "tokenizers"}
+    libraries = {"torch", "transformers", "sentence_transformers", "onnxruntime", "tokenizers", "mcp"}
     code = f"import sys, server.cli; print(*{libraries} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder.exports import fingerprint_of, read_manifest
-from models.encoder.messages import ModelFiles
+from models.encoder.messages import Kind, ModelFiles
 from models.errors import ModelFileError
 
 Vectors = NDArray[np.float32]  # unit vectors, shape (number of texts, dimension)
@@ -23,9 +23,14 @@ class Embedder(Protocol):
     def dimension(self) -> int: ...
     @property
     def max_tokens(self) -> int: ...
+    def room(self, kind: Kind) -> int:
+        """Tokens a text may have, beside the prompt and the model's own marks."""
+
     def count_tokens(self, text: str) -> int: ...
-    def embed_documents(self, texts: Sequence[str]) -> Vectors: ...
-    def embed_queries(self, texts: Sequence[str]) -> Vectors: ...
+    def embed_documents(self, texts: Sequence[str], *, calmly: bool = False) -> Vectors:
+        """`calmly`: everything else comes first, where the runtime can do so."""
+
+    def embed_queries(self, texts: Sequence[str], *, calmly: bool = False) -> Vectors: ...
 
 
 def open_embedder(files: ModelFiles, num_threads: int = 0) -> Embedder:
@@ -52,12 +57,21 @@ class ConvertedEmbedder:
         self.max_tokens = manifest.max_tokens
         self.fingerprint = fingerprint_of(source, manifest.precision)
         self.count_tokens = token_counter(folder)
+        count = token_counter(folder, with_marks=True)
+        self._rooms: dict[Kind, int] = {
+            "query": self.max_tokens - count(self._query_prompt),
+            "document": self.max_tokens - count(self._document_prompt),
+        }
 
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        return self._embed(self._document_prompt, texts)
+    def room(self, kind: Kind) -> int:
+        return self._rooms[kind]
 
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        return self._embed(self._query_prompt, texts)
+    def embed_documents(self, texts: Sequence[str], *, calmly: bool = False) -> Vectors:
+        return self._embed(self._document_prompt, texts, calmly)
 
-    def _embed(self, prompt: str, texts: Sequence[str]) -> Vectors:
-        return self._graph.run([prompt + text for text in texts]).reshape(len(texts), self.dimension)
+    def embed_queries(self, texts: Sequence[str], *, calmly: bool = False) -> Vectors:
+        return self._embed(self._query_prompt, texts, calmly)
+
+    def _embed(self, prompt: str, texts: Sequence[str], calmly: bool) -> Vectors:
+        vectors = self._graph.run([prompt + text for text in texts], calmly=calmly)
+        return vectors.reshape(len(texts), self.dimension)

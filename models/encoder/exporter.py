@@ -182,7 +182,7 @@ def _manifest(
         max_tokens=_max_tokens(reference.model),
     )
     if isinstance(reference, ReferenceReranker):
-        return manifest
+        return msgspec.structs.replace(manifest, has_probabilities=reference.has_probabilities)
     return msgspec.structs.replace(
         manifest,
         dimension=reference.dimension,

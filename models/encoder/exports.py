@@ -24,7 +24,7 @@ Precision = Literal["int8", "float32"]
 
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
 _MANIFEST = "manifest"
-_RECIPE = 1  # counts changes to the conversion that change vectors
+_RECIPES: dict[Role, int] = {"embedding": 1, "reranking": 2}  # count changes to what a conversion says
 _DEFINING = {".json", ".txt", ".model", ".safetensors", ".bin"}  # configurations, vocabularies, weights
 _OTHER_FORMS = {"onnx", "openvino"}  # folders with the same weights in other formats
 
@@ -44,6 +44,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = 0
     query_prompt: str = ""
     document_prompt: str = ""
+    has_probabilities: bool = False  # of a reranker: scores in 0..1, not logits
 
 
 def runtime() -> str:
@@ -59,7 +60,7 @@ def source_of(path: Path, role: Role, weights_sha256: str | None = None) -> str:
     weights = path / "model.safetensors"
     if not weights.is_file():
         raise ModelFileError(path, "not a sentence-transformers folder with a model.safetensors")
-    digest = hashlib.sha256(f"{role} {_RECIPE}".encode())
+    digest = hashlib.sha256(f"{role} {_RECIPES[role]}".encode())
     for file in sorted(file for file in path.rglob("*") if file.suffix in _DEFINING and file.is_file()):
         name = file.relative_to(path)
         if name.parts[0] not in _OTHER_FORMS:

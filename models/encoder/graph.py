@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 
 from models.encoder.exports import GRAPH, TOKENIZER
 from models.errors import ModelFileError
-from models.threads import num_physical_cores
+from models.threads import give_way, num_physical_cores
 
 
 class Graph:
@@ -20,7 +20,8 @@ class Graph:
 
     Every text is a run of its own: int8 activations are scaled by the largest of a run, so in a batch a text's vector
     would depend on its neighbours. Texts are shared out over `num_threads` threads (0: physical cores) of one
-    operation each, which beats one batch on all of them, and no thread spins. Safe for concurrent use.
+    operation each, which beats one batch on all of them, and no thread spins. What is run `calmly` has threads of its
+    own that give way. Safe for concurrent use.
     """
 
     def __init__(self, folder: Path, num_threads: int = 0) -> None:
@@ -37,13 +38,20 @@ class Graph:
         except Exception as error:  # whatever the libraries raise for damaged files: one line for the user
             raise ModelFileError(folder, f"onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
         self._inputs = [node.name for node in self._session.get_inputs()]
-        self._threads = ThreadPoolExecutor(num_threads or num_physical_cores(), thread_name_prefix="graph")
+        num_threads = num_threads or num_physical_cores()
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="graph")
+        self._calm_threads = ThreadPoolExecutor(num_threads, thread_name_prefix="calm", initializer=give_way)
 
-    def run(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+    def run(self, texts: Sequence[str] | Sequence[tuple[str, str]], *, calmly: bool = False) -> NDArray[np.float32]:
         """What the graph says of each, one row each; no rows for no texts."""
-        if len(texts) == 1:
-            return self._run(self._tokenizer.encode_batch_fast(texts)[0])
-        return self._stacked(self._threads.map(self._run, self._tokenizer.encode_batch_fast(texts)))
+        encodings = self._tokenizer.encode_batch_fast(texts)
+        if calmly:
+            return self._stacked(self._calm_threads.map(self._run, encodings))
+        return self._run(encodings[0]) if len(texts) == 1 else self._stacked(self._threads.map(self._run, encodings))
+
+    def count_tokens(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[int]:
+        """Of each, as far as the model reads it."""
+        return [len(encoding) for encoding in self._tokenizer.encode_batch_fast(texts)]
 
     def _run(self, encoding: Encoding) -> NDArray[np.float32]:
         features = {
@@ -61,8 +69,8 @@ class Graph:
         return np.concatenate(found) if found else np.empty((0, 0), np.float32)
 
 
-def token_counter(folder: Path) -> Callable[[str], int]:
-    """Counts a text's tokens, without truncation and without the model's own marks."""
+def token_counter(folder: Path, *, with_marks: bool = False) -> Callable[[str], int]:
+    """Counts a text's tokens, without truncation; `with_marks`: and the model's own beginning and end."""
     tokenizer: Any = Tokenizer.from_file(str(folder / TOKENIZER))
     tokenizer.no_truncation()
-    return lambda text: len(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
+    return lambda text: len(tokenizer.encode_batch_fast([text], add_special_tokens=with_marks)[0])

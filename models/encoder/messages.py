@@ -7,6 +7,8 @@ import msgspec
 from models.encoder.exports import Role
 from models.ipc import Refused
 
+Kind = Literal["query", "document"]
+
 
 class ModelFiles(msgspec.Struct, frozen=True):
     """A model ready to be loaded. `source` names its own files; `export` is the folder of its conversion.
@@ -32,10 +34,21 @@ class Load(msgspec.Struct, tag=True, frozen=True):
 
 
 class Embed(msgspec.Struct, tag=True, frozen=True):
+    """A text that is longer than the model reads is cut."""
+
     id: int
     texts: list[str]
-    kind: Literal["query", "document"]
+    kind: Kind
     by_former: bool = False
+
+
+class EmbedParts(msgspec.Struct, tag=True, frozen=True):
+    """A text that is longer than the model reads is embedded in parts. `is_bulk`: it gives way to everything else."""
+
+    id: int
+    texts: list[str]
+    kind: Kind
+    is_bulk: bool = False
 
 
 class ForgetFormer(msgspec.Struct, tag=True, frozen=True):
@@ -56,24 +69,30 @@ class EmbedderCard(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """`former`: as far as it was asked for and could be loaded; else `former_error` says why not."""
+    """`former`: as far as it was asked for and could be loaded; else `former_error` says why not.
+
+    `has_probabilities`: the reranker's scores lie in 0..1; else they are logits.
+    """
 
     dimension: int
     fingerprint: str
     max_tokens: int
     has_reranker: bool
+    has_probabilities: bool = False
     former: EmbedderCard | None = None
     former_error: str | None = None
 
 
 class Numbers(msgspec.Struct, tag=True, frozen=True):
-    """The answer to `Embed`, vector by vector, or to `Rerank`, score by score: little-endian float32.
+    """The answer to `Embed` or `EmbedParts`, vector by vector, or to `Rerank`, score by score: little-endian float32.
 
-    `error` instead, when these texts could not be dealt with.
+    `tokens`: of each part of each text, or of each pair, as the model reads it; not for `Embed`. `error` instead, when
+    these texts could not be dealt with.
     """
 
     id: int
     values: bytes = b""
+    tokens: list[list[int]] = []
     error: str | None = None
 
 
@@ -92,6 +111,6 @@ class Converted(msgspec.Struct, tag=True, frozen=True):
     error: str | None = None
 
 
-ToEncoder = Load | Embed | Rerank | ForgetFormer
+ToEncoder = Load | Embed | EmbedParts | Rerank | ForgetFormer
 FromEncoder = Ready | Numbers | Refused
 FromExporter = Converted | Refused

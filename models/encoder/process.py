@@ -10,6 +10,7 @@ from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.messages import (
     Embed,
     EmbedderCard,
+    EmbedParts,
     ForgetFormer,
     Load,
     ModelFiles,
@@ -18,13 +19,16 @@ from models.encoder.messages import (
     Rerank,
     ToEncoder,
 )
+from models.encoder.parts import parts_of
 from models.encoder.reranker import Reranker, open_reranker
 from models.ipc import Inbox, child_main
+from models.threads import give_way
 
 
-def _answer(id: int, compute: Callable[[], NDArray[np.float32]]) -> Numbers:
+def _answer(id: int, compute: Callable[[], NDArray[np.float32]], tokens: list[list[int]] | None = None) -> Numbers:
+    """`tokens` is read when all is computed."""
     try:
-        return Numbers(id, compute().astype("<f4").tobytes())
+        return Numbers(id, compute().astype("<f4").tobytes(), tokens or [])
     except Exception as error:  # whatever a runtime raises: this request's answer, not the process's end
         return Numbers(id, error=(str(error).splitlines() or [type(error).__name__])[0])
 
@@ -36,10 +40,32 @@ def _embed(embedder: Embedder | None, request: Embed) -> Numbers:
     return _answer(request.id, lambda: embed(request.texts))
 
 
+def _embed_parts(embedder: Embedder, request: EmbedParts) -> Numbers:
+    room = embedder.room(request.kind)
+    tokens: list[list[int]] = []
+
+    def compute() -> NDArray[np.float32]:
+        texts = []
+        for text in request.texts:
+            parts = parts_of(text, embedder.count_tokens, room)
+            texts += [part.text for part in parts]
+            tokens.append([part.size + embedder.max_tokens - room for part in parts])
+        embed = embedder.embed_queries if request.kind == "query" else embedder.embed_documents
+        return embed(texts, calmly=request.is_bulk)
+
+    return _answer(request.id, compute, tokens)
+
+
 def _rerank(reranker: Reranker | None, request: Rerank) -> Numbers:
     if reranker is None:
         return Numbers(request.id, error='no reranker is loaded; name one: reranker = "FOLDER"')
-    return _answer(request.id, lambda: reranker.rerank(request.query, request.texts))
+    tokens: list[list[int]] = []
+
+    def compute() -> NDArray[np.float32]:
+        tokens.append(reranker.count_tokens(request.query, request.texts))
+        return reranker.rerank(request.query, request.texts)
+
+    return _answer(request.id, compute, tokens)
 
 
 def _open_former(files: ModelFiles | None, num_threads: int) -> tuple[Embedder | None, str | None]:
@@ -64,11 +90,29 @@ def _serve(inbox: Inbox[ToEncoder]) -> None:
     reranker = open_reranker(load.reranker, load.num_threads) if load.reranker else None
     former, reason = _open_former(load.former, load.num_threads)
     card = EmbedderCard(former.fingerprint, former.dimension) if former else None
-    inbox.send(Ready(embedder.dimension, embedder.fingerprint, embedder.max_tokens, reranker is not None, card, reason))
-    with ThreadPoolExecutor(1, thread_name_prefix="rerank") as reranking:  # no question waits for a reranking
+    inbox.send(
+        Ready(
+            dimension=embedder.dimension,
+            fingerprint=embedder.fingerprint,
+            max_tokens=embedder.max_tokens,
+            has_reranker=reranker is not None,
+            has_probabilities=reranker is not None and reranker.has_probabilities,
+            former=card,
+            former_error=reason,
+        )
+    )
+    with (  # no question waits for a reranking, or for a client's texts
+        ThreadPoolExecutor(1, thread_name_prefix="rerank") as reranking,
+        ThreadPoolExecutor(1, thread_name_prefix="bulk", initializer=give_way) as bulk,
+    ):
         for message in messages:
             if isinstance(message, Embed):
                 inbox.send(_embed(former if message.by_former else embedder, message))
+            elif isinstance(message, EmbedParts):
+                if message.is_bulk:
+                    bulk.submit(lambda request: inbox.send(_embed_parts(embedder, request)), message)
+                else:
+                    inbox.send(_embed_parts(embedder, message))
             elif isinstance(message, ForgetFormer):
                 former = None
             elif isinstance(message, Rerank):

@@ -1,6 +1,7 @@
 """Models run by sentence-transformers: what conversions are checked against, and what runs all other models."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder.exports import fingerprint_of
+from models.encoder.messages import Kind
 from models.errors import ModelFileError
 from models.offline import OFFLINE
 
@@ -16,7 +18,7 @@ _BATCH = 8  # texts a forward pass; larger is slower on a CPU (cache)
 
 
 class ReferenceEmbedder:
-    """Not safe for concurrent use; whoever opened it owns it."""
+    """One at a time: who comes meanwhile waits."""
 
     def __init__(self, path: Path, source: str, num_threads: int = 0) -> None:
         """Reads a local folder and nothing else. `num_threads` 0: torch's own choice. Raises `ModelFileError`."""
@@ -27,15 +29,22 @@ class ReferenceEmbedder:
         self.query_prompt = self._prompt("query")
         self.document_prompt = self._prompt("document", "passage", "corpus")
         self._tokenizer = self.model.tokenizer
+        self._lock = threading.Lock()  # transformers' tokenizers are not for several threads
+
+    def room(self, kind: Kind) -> int:
+        prompt = self.query_prompt if kind == "query" else self.document_prompt
+        with self._lock:
+            return self.max_tokens - len(self._tokenizer.encode(prompt))
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text without the model's own start and end marks."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
+        with self._lock:
+            return len(self._tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
 
-    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_documents(self, texts: Sequence[str], *, calmly: bool = False) -> NDArray[np.float32]:
         return self._encode(self.model.encode_document, self.document_prompt, texts)
 
-    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_queries(self, texts: Sequence[str], *, calmly: bool = False) -> NDArray[np.float32]:
         return self._encode(self.model.encode_query, self.query_prompt, texts)
 
     def _prompt(self, *names: str) -> str:
@@ -45,14 +54,15 @@ class ReferenceEmbedder:
     def _encode(self, encode: Callable[..., Any], prompt: str, texts: Sequence[str]) -> NDArray[np.float32]:
         if not texts:
             return np.empty((0, self.dimension), np.float32)
-        vectors: NDArray[np.float32] = encode(
-            list(texts),
-            prompt=prompt,
-            batch_size=_BATCH,
-            normalize_embeddings=True,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-        )
+        with self._lock:
+            vectors: NDArray[np.float32] = encode(
+                list(texts),
+                prompt=prompt,
+                batch_size=_BATCH,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
         return np.ascontiguousarray(vectors, np.float32)
 
 
@@ -66,6 +76,17 @@ class ReferenceReranker:
             raise ModelFileError(
                 path, f"not a reranker: it gives {self.model.num_labels} numbers a pair, not one score"
             )
+
+    @property
+    def has_probabilities(self) -> bool:
+        return type(self.model.activation_fn).__name__ == "Sigmoid"
+
+    def count_tokens(self, query: str, texts: Sequence[str]) -> list[int]:
+        """Of each pair, as far as it is read."""
+        if not texts:
+            return []
+        encoded = self.model.tokenizer([query] * len(texts), list(texts), truncation=True)
+        return [len(ids) for ids in encoded["input_ids"]]
 
     def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
         pairs = [(query, text) for text in texts]

@@ -13,7 +13,12 @@ from models.errors import ModelFileError
 
 
 class Reranker(Protocol):
-    """A loaded cross-encoder. Scores are on the model's own scale; higher is better."""
+    """A loaded cross-encoder. Scores are on the model's own scale, 0..1 or logits; higher is better."""
+
+    @property
+    def has_probabilities(self) -> bool: ...
+    def count_tokens(self, query: str, texts: Sequence[str]) -> list[int]:
+        """Of each pair, as far as it is read."""
 
     def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
@@ -37,6 +42,10 @@ class ConvertedReranker:
         if manifest is None or manifest.refusal is not None:
             raise ModelFileError(folder, "the converted model was altered or removed")
         self._graph = Graph(folder, num_threads)
+        self.has_probabilities = manifest.has_probabilities
+
+    def count_tokens(self, query: str, texts: Sequence[str]) -> list[int]:
+        return self._graph.count_tokens([(query, text) for text in texts])
 
     def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._graph.run([(query, text) for text in texts]).reshape(len(texts))

@@ -13,6 +13,7 @@ from models.llm.chat_template import CHATML, ChatMessage, ChatTemplate
 from models.llm.client import EngineClient
 from models.llm.detokenizer import Detokenizer
 from models.llm.estimate import Estimate
+from models.llm.facts import Facts
 from models.llm.grammar import Constraint, Framed, JsonObject, JsonSchema
 from models.llm.llama import Vocabulary
 from models.llm.messages import Delta, TokenLogprobs
@@ -60,6 +61,15 @@ class LanguageModel:
     def estimate(self, params: EngineParams) -> Estimate:
         """How much memory its engine will take."""
         return self._vocabulary.estimate(params)
+
+    @property
+    def facts(self) -> Facts:
+        return self._vocabulary.facts
+
+    @property
+    def can_reason(self) -> bool:
+        """Whether its template tells reasoning from the answer."""
+        return self._syntax.thinking is not None
 
     @property
     def n_ctx(self) -> int:

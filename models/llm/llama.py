@@ -6,6 +6,7 @@ Everything here owns a C object and frees it once, on `close`. `Vocabulary` may 
 
 import contextlib
 import ctypes
+import functools
 import os
 from collections.abc import Sequence as Sequences
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from models.errors import ModelFileError
 from models.llm.estimate import FEW, Estimate, context_length, estimate
+from models.llm.facts import Facts
 from models.llm.files import parts_of
 from models.llm.header import numbers_by_layer
 from models.llm.identity import identity_of
@@ -108,6 +110,24 @@ class Vocabulary:
         parts = parts_of(self.path)
         size = sum(part.stat().st_size for part in parts)
         return estimate(self.metadata, numbers_by_layer(parts[0]), size, self.size, params)
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        family = self.metadata("general.architecture")
+        inserting = C.llama_vocab_fim_pre, C.llama_vocab_fim_suf, C.llama_vocab_fim_mid
+        return Facts(
+            n_ctx_train=self._number(f"{family}.context_length"),
+            n_params=C.llama_model_n_params(self._model),
+            size=C.llama_model_size(self._model),
+            n_embd=self._number(f"{family}.embedding_length"),
+            n_vocab=self.size,
+            vocab_type=C.llama_vocab_type(self._vocab),
+            can_insert=all(token(self._vocab) >= 0 for token in inserting),
+        )
+
+    def _number(self, key: str) -> int:
+        value = self.metadata(key) or ""
+        return int(value) if value.isdigit() else 0
 
     def tokenize(self, text: str, *, parse_special: bool, add_bos: bool = False) -> list[int]:
         """Token ids; names of control tokens become those tokens only with `parse_special`."""

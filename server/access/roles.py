@@ -11,7 +11,12 @@ from server.exceptions import AccessDenied
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {
     "createChatCompletion": Role.READ,
+    "createEmbedding": Role.READ,
+    "createNativeEmbedding": Role.READ,
+    "rerank": Role.READ,
     "search": Role.READ,
+    "speakMcp": Role.READ,
+    "deleteModel": Role.ADMIN,
     "pauseIndexing": Role.WRITE,
     "resumeIndexing": Role.WRITE,
     "rescan": Role.WRITE,

@@ -28,3 +28,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def settings_of(options: argparse.Namespace, **flags: Any) -> Settings:
     """Raises `SettingsError`."""
     return read_settings(options.config, os.environ, {"data": options.data, **flags})
+
+
+def address_of(host: str, port: int) -> str:
+    """Where the machine itself reaches a server that listens there."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

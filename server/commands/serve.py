@@ -21,7 +21,7 @@ from server.access.hosts import Hosts, is_open
 from server.access.keys import KeyFile, KeyFileError
 from server.access.origins import Origins
 from server.app import create_app
-from server.commands.common import Commands, StartError, add_settings, settings_of
+from server.commands.common import Commands, StartError, add_settings, address_of, settings_of
 from server.services import Services, open_services
 from server.settings import MANUAL, Settings, SettingsError, docs_from_flags
 
@@ -67,7 +67,7 @@ def _run(settings: Settings, reread: Callable[[], Settings]) -> int:
 
             loop_factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_serve(settings, reread, listener, _address(host, port)))
+            runner.run(_serve(settings, reread, listener, address_of(host, port)))
     return 0
 
 
@@ -100,11 +100,6 @@ def _listen(host: str, port: int) -> socket.socket:
                 f"port {port} is in use; stop what uses it, or choose another: --port {port + 1}"
             ) from None
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-
-
-def _address(host: str, port: int) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
 class _Server(uvicorn.Server):

@@ -131,23 +131,3 @@ class CollectionCard(msgspec.Struct, frozen=True):
 class CollectionList(msgspec.Struct, frozen=True):
     data: list[CollectionCard]
     object: Literal["list"] = "list"
-
-
-class ModelCard(msgspec.Struct, frozen=True):
-    """`state` is "ready", "not loaded", or why it is not ready; `memory` is in bytes, estimated, when it is loaded.
-
-    Of a model whose files cannot be read, context and memory are 0.
-    """
-
-    id: str
-    created: int
-    owned_by: str
-    context_length: int
-    state: str
-    memory: int
-    object: Literal["model"] = "model"
-
-
-class ModelList(msgspec.Struct, frozen=True):
-    data: list[ModelCard]
-    object: Literal["list"] = "list"

@@ -132,7 +132,8 @@ def test_the_stream_helper_takes_every_style_with_calls_and_a_schema(server: Ser
 
 def test_models_lists_the_grounded_ids_first(server: Server) -> None:
     with openai_client(server) as client:
-        assert [model.id for model in client.models.list()] == ["cloister", "cloister/handbook", "reader-v0"]
+        ids = [model.id for model in client.models.list()]
+        assert ids == ["cloister", "cloister/handbook", "reader-v0", "all-MiniLM-L6-v2"]
         assert client.models.retrieve("cloister/handbook").id == "cloister/handbook"
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import serving, wait_until, write_handbook
@@ -54,17 +55,24 @@ def test_everything_works_without_a_network_and_nothing_tries_one(tmp_path: Path
     with serving(tmp_path, docs, command=command, environment=hostile) as server:
         inside = ("nsenter", "--preserve-credentials", "-U", "-n", "-t", str(server.process.pid), sys.executable, "-c")
 
-        def fetch(body: str) -> str:
+        def fetch(path: str, body: dict[str, Any]) -> str:
             code = (
                 "import sys, urllib.request as u; u.install_opener(u.build_opener(u.ProxyHandler({})));"
-                f"print(u.urlopen({server.url + '/v1/chat/completions'!r}, sys.argv[1].encode()).read().decode())"
+                "headers = {'Content-Type': 'application/json', 'Accept': 'application/json, text/event-stream'};"
+                "print(u.urlopen(u.Request(sys.argv[1], sys.argv[2].encode(), headers)).read().decode())"
             )
-            return subprocess.run([*inside, code, body], capture_output=True, text=True, timeout=30).stdout
+            command = [*inside, code, server.url + path, json.dumps(body)]
+            return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
 
         def ask(question: str) -> str:
-            return fetch(json.dumps({"messages": [{"role": "user", "content": question}]}))
+            return fetch("/v1/chat/completions", {"messages": [{"role": "user", "content": question}]})
 
         assert "Parental leave is sixteen weeks with full pay. [1]" in ask("How long is parental leave?")
+        assert '"embedding":[' in fetch("/v1/embeddings", {"input": [[9906, 1917]]})
+        assert '"scorer":"embedding"' in fetch("/v1/rerank", {"query": "leave", "documents": ["leave", "rust"]})
+        call = {"name": "search", "arguments": {"query": "parental leave"}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+        assert "sixteen weeks" in fetch("/mcp", message)
         (docs / "new.md").write_text("# Parking\n\nBicycles are parked behind the greenhouse.\n")
         wait_until(lambda: "greenhouse" in ask("Where are bicycles parked?"), what="the new file in an answer")
     assert server.process.returncode == 0

@@ -14,6 +14,8 @@ import pytest
 
 from models.catalog import resolve_chat
 from models.encoder.client import open_encoder
+from models.encoder.exporter import convert
+from models.encoder.exports import source_of
 from models.encoder.messages import ModelFiles
 from models.errors import ContextLengthExceeded, ModelError, ProcessFailed, QueueFull
 from models.llm.client import EngineClient, open_engine
@@ -252,25 +254,52 @@ def test_the_encoder_gives_unit_vectors_that_know_what_is_alike(minilm: ModelFil
                 "Mothers and fathers may stay at home for 16 weeks.",
                 "Rust on iron.",
             ]
-            query, vectors, again = await asyncio.gather(
-                client.embed_queries(texts[:1]), client.embed_documents(texts), client.embed_documents(texts[2:])
+            query, parts, again = await asyncio.gather(
+                client.embed_queries(texts[:1]),
+                client.embed_parts(texts, "document", is_bulk=True),
+                client.embed_parts(texts[2:], "document"),
             )
+            vectors = np.concatenate([each.vectors for each in parts])
             assert vectors.shape == (3, client.hello.dimension)
             assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
             near, far = vectors[1:] @ query[0]
             assert near > far + 0.2
-            assert np.array_equal(again[0], vectors[2])  # whatever it was embedded with
+            assert np.array_equal(again[0].vectors[0], vectors[2])  # whatever it was embedded with
+            assert [len(each.tokens) for each in parts] == [1, 1, 1]
             with pytest.raises(ProcessFailed, match="no reranker"):
                 await client.rerank(texts[0], texts[1:])
+            (long, short) = await client.embed_parts(["word " * 1000, "word"], "query")
+            assert sum(long.tokens) == 1000 + 2 * len(long.tokens)
+            assert max(long.tokens) <= client.hello.max_tokens
+            assert long.vectors.shape == (len(long.tokens), client.hello.dimension)
+            assert (short.tokens, short.vectors.shape) == ([3], (1, client.hello.dimension))
             assert "torch" not in maps_of(client.pid)
             assert (await client.embed_queries([])).shape == (0, client.hello.dimension)
-            begun = asyncio.create_task(client.embed_documents(["word " * 500] * 2000))
+            begun = asyncio.create_task(client.embed_parts(["word " * 500] * 2000, "document"))
             while client.num_pending == 0:
                 await asyncio.sleep(0)
             os.kill(client.pid, signal.SIGKILL)
             with pytest.raises(ProcessFailed, match="ended"):
                 await begun
         assert not is_running(client.pid)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.timeout(120)
+def test_the_encoder_puts_the_model_s_prompts_before_each_part(tiny_embedder: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        source, export = source_of(tiny_embedder, "embedding"), tmp_path / "export"
+        await asyncio.to_thread(convert, tiny_embedder, source, export, "embedding")
+        async with open_encoder(ModelFiles(str(tiny_embedder), source, str(export)), num_threads=1) as client:
+            texts = ["parental leave", "iron, water " * 40]
+            queries, documents = [await client.embed_parts(texts, kind) for kind in ("query", "document")]
+            assert np.array_equal(queries[0].vectors, await client.embed_queries(texts[:1]))
+            assert queries[0].vectors @ documents[0].vectors.T < 0.99
+            # "how long: " has three tokens, "rust, water: " four; the model reads 48, two of them its own marks.
+            for parts, prompt in ((queries[1], 3), (documents[1], 4)):
+                assert sum(parts.tokens) == 120 + len(parts.tokens) * (2 + prompt)
+                assert max(parts.tokens) <= 48
 
     asyncio.run(scenario())
 

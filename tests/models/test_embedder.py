@@ -31,6 +31,7 @@ def test_int8_is_near_the_reference_and_ranks_like_it(minilm: ModelFiles) -> Non
     assert np.max(exact.max(axis=1) - chosen) < 0.05  # the nearest by int8 is as good as the nearest
     assert converted.fingerprint != reference.fingerprint  # another space, never mixed
     assert (converted.dimension, converted.max_tokens) == (reference.dimension, reference.max_tokens)
+    assert converted.room("query") == reference.room("query") == converted.max_tokens - 2
     for text in [*texts, string.printable, "naïve 你好 🙂", " ", "word " * 1000]:
         assert converted.count_tokens(text) == reference.count_tokens(text)
 
@@ -49,6 +50,7 @@ def test_a_vector_is_the_text_s_alone(minilm: ModelFiles) -> None:
     alone = np.concatenate([one.embed_documents([text]) for text in texts])
     assert np.array_equal(many.embed_documents(texts), alone)
     assert np.array_equal(many.embed_documents(texts[::-1]), alone[::-1])
+    assert np.array_equal(many.embed_documents(texts, calmly=True), alone)
     with ThreadPoolExecutor(4) as threads:
         for vectors in threads.map(many.embed_documents, [texts] * 8):
             assert np.array_equal(vectors, alone)

@@ -55,6 +55,10 @@ def test_the_encoder_process_reranks_and_embeds_at_once(files: ModelFiles, minil
     async def scenario() -> None:
         async with open_encoder(minilm, files, num_threads=1) as client:
             assert client.hello.has_reranker
+            assert client.hello.has_probabilities
+            judged = await client.judge(QUERY, TEXTS)
+            assert np.array_equal(judged.scores, expected)
+            assert judged.num_tokens == sum(open_reranker(files).count_tokens(QUERY, TEXTS))
             scores, vectors, more = await asyncio.gather(
                 client.rerank(QUERY, TEXTS), client.embed_queries([QUERY]), client.rerank(QUERY, TEXTS[::-1])
             )
@@ -63,6 +67,29 @@ def test_the_encoder_process_reranks_and_embeds_at_once(files: ModelFiles, minil
             assert vectors.shape == (1, client.hello.dimension)
 
     asyncio.run(scenario())
+
+
+def test_both_runtimes_read_as_many_tokens(files: ModelFiles) -> None:
+    ours, theirs = open_reranker(files), open_reranker(ModelFiles(files.path, files.source, None))
+    counts = ours.count_tokens(QUERY, TEXTS)
+    assert counts == theirs.count_tokens(QUERY, TEXTS)
+    assert (max(counts), ours.count_tokens(QUERY, [])) == (64, [])  # the fifth is longer than the model reads
+
+
+def test_logits_are_told_from_probabilities(tiny_reranker: Path, files: ModelFiles, tmp_path: Path) -> None:
+    from sentence_transformers import CrossEncoder
+    from torch.nn import Identity
+
+    logits = CrossEncoder(str(tiny_reranker), device="cpu", activation_fn=Identity())
+    logits.save_pretrained(str(tmp_path / "logits"))
+    source = source_of(tmp_path / "logits", "reranking")
+    exporter.convert(tmp_path / "logits", source, tmp_path / "export", "reranking")
+    ours = open_reranker(ModelFiles(str(tmp_path / "logits"), source, str(tmp_path / "export")))
+    assert not ours.has_probabilities
+    probabilities = open_reranker(files)
+    assert probabilities.has_probabilities
+    squashed = 1 / (1 + np.exp(-ours.rerank(QUERY, TEXTS)))
+    assert np.allclose(squashed, probabilities.rerank(QUERY, TEXTS), atol=0.05)  # one may be int8
 
 
 def test_a_model_with_several_labels_is_no_reranker(tiny_reranker: Path, tmp_path: Path) -> None:

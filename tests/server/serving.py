@@ -2,24 +2,34 @@
 
 import contextlib
 import json
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 from litestar.testing import TestClient
+from numpy.typing import NDArray
 
 from index.explaining import Explanation, Outcome
 from index.types import Collection, Filters, Passage, Query
+from models.catalog import ResolvedEmbedding
+from models.encoder.client import Judged, Parts
+from models.encoder.messages import Ready
+from models.errors import ModelError, ModelUnavailable
 from models.llm.chat_template import ChatMessage
+from models.llm.facts import Facts
 from models.llm.language_model import Prompt
 from models.llm.tool_calls import Content
 from models.llm.turn import EndReason, TurnEnd, TurnEvent
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
+from server.embedding import Embeddings
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
+from server.reranking import Reranking
 from server.services import Services
 from server.settings import Settings
 from tests.server.conversing import render
@@ -32,6 +42,8 @@ class PlayedModel:
     """Says what it is told to, a character an event, and keeps what it was asked."""
 
     n_ctx = 20_000
+    facts = Facts(32_768, 1_000_000, 2_000_000, 64, 512, 2, can_insert=True)
+    can_reason = True
 
     def __init__(self) -> None:
         self.says = "Yes [1]."
@@ -86,16 +98,30 @@ class FakeIndex:
 
 
 class FakeShelf:
-    """One model, `played`."""
+    """One model, `played`, and those that are `missing`."""
 
     missing: Mapping[str, Exception] = {}
 
     def __init__(self, model: PlayedModel) -> None:
         resolved = SimpleNamespace(temperature=0.0, brief=0, quotes=False)
-        self.default = SimpleNamespace(name="played", language_model=model, resolved=resolved)
+        self.missing: dict[str, ModelError] = {}
+        self.default = SimpleNamespace(
+            name="played",
+            language_model=model,
+            resolved=resolved,
+            n_ctx=model.n_ctx,
+            size=3_000_000,
+            state="ready",
+            is_loaded=True,
+        )
 
     def __contains__(self, name: str) -> bool:
-        return name == "played"
+        return name == "played" or name in self.missing
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.missing:
+            raise ModelUnavailable(name, str(self.missing[name]))
+        return self.default
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self.default])
@@ -105,11 +131,47 @@ class FakeShelf:
         yield self.default
 
 
+class FakeEncoder:
+    """Reads six words at once. A text's vector depends on its words alone; a pair's score is what they share."""
+
+    hello = Ready(dimension=16, fingerprint="fake", max_tokens=8, has_reranker=True)
+
+    def __init__(self) -> None:
+        self.embedded: list[tuple[list[str], str, bool]] = []
+        self.judged: list[tuple[str, list[str]]] = []
+
+    async def embed_parts(self, texts: Sequence[str], kind: str, *, is_bulk: bool = False) -> list[Parts]:
+        self.embedded.append((list(texts), kind, is_bulk))
+        return [self._parts(text) for text in texts]
+
+    def _parts(self, text: str) -> Parts:
+        words = text.split() or [""]
+        parts = [words[start : start + 6] for start in range(0, len(words), 6)]
+        return Parts(np.stack([vector_of(part) for part in parts]), [len(part) + 2 for part in parts])
+
+    async def judge(self, query: str, texts: Sequence[str]) -> Judged:
+        self.judged.append((query, list(texts)))
+        shared = [len(set(query.split()) & set(text.split())) for text in texts]
+        return Judged(np.array(shared, np.float32) - 2, sum(len(text.split()) for text in texts))
+
+
+def vector_of(words: Sequence[str]) -> NDArray[np.float32]:
+    """A unit vector; near others with the same words."""
+    total = sum(np.random.default_rng(zlib.crc32(word.encode())).standard_normal(16) for word in words)
+    return np.asarray(total / np.linalg.norm(total), np.float32)
+
+
 class FakeServices(Services):
     def __init__(self, folder: Path, model: PlayedModel, index: FakeIndex, memory: TurnMemory) -> None:
         self.settings = Settings(data=str(folder))
         self.shelf = cast(Any, FakeShelf(model))
         self.collections = [Collection("handbook", folder), Collection("policies", folder)]
+        self.started_at = 1_700_000_000
+        self.fake_encoder = FakeEncoder()
+        current = cast(Any, lambda: self.fake_encoder)
+        self.encoder = cast(Any, SimpleNamespace(is_ready=True, state="ready", current=current))
+        self.embeddings = Embeddings(ResolvedEmbedding("fake-embedder", folder, None, 128), current)
+        self.reranking = Reranking(None, self.embeddings, current)
         self.grounder = Grounder(cast(Any, lambda: index), cast(Any, lambda: None), memory, 4)
 
 

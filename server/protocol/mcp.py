@@ -1,0 +1,74 @@
+"""What the tools of `/mcp` take and tell. Field descriptions are read by language models."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class SearchArguments(msgspec.Struct, frozen=True):
+    query: Annotated[
+        str, Meta(min_length=1, max_length=10_000, description="What to look for, as a question or in key words.")
+    ]
+    collections: Annotated[
+        list[str] | None, Meta(description="Names of the collections to search; all of them if left out.")
+    ] = None
+    limit: Annotated[int, Meta(ge=1, le=50, description="Most passages to return.")] = 10
+
+
+class FetchArguments(msgspec.Struct, frozen=True):
+    id: Annotated[str, Meta(min_length=1, max_length=64, description="An id from search, or the next of a fetch.")]
+
+
+class NoArguments(msgspec.Struct, frozen=True):
+    pass
+
+
+class FoundPassage(msgspec.Struct, frozen=True):
+    """`place` is the page, slide or rows, null where `lines` say it; `relevance` is null when nothing is known."""
+
+    id: str
+    title: str
+    url: str
+    text: str
+    collection: str
+    path: str
+    lines: tuple[int, int]
+    place: str | None
+    score: float
+    relevance: float | None
+
+
+class FoundPassages(msgspec.Struct, frozen=True):
+    """Best first."""
+
+    results: list[FoundPassage]
+
+
+class FetchedMetadata(msgspec.Struct, frozen=True):
+    """`passages` are those in the text, of all; `next` is the id that goes on behind them, null at the end. `note` says
+    what of the file could not be read."""
+
+    collection: str
+    path: str
+    passages: str
+    next: str | None
+    note: str | None
+
+
+class FetchedDocument(msgspec.Struct, frozen=True):
+    id: str
+    title: str
+    text: str
+    url: str
+    metadata: FetchedMetadata
+
+
+class ListedCollection(msgspec.Struct, frozen=True):
+    name: str
+    documents: int
+    passages: int
+
+
+class ListedCollections(msgspec.Struct, frozen=True):
+    collections: list[ListedCollection]
