@@ -10,6 +10,7 @@ import msgspec
 
 from index.database import exists, open_reader, query
 from index.types import Place
+from index.uploads import WATCHED
 
 _MAX_FAILED = 1000
 _SHOWN = 200  # chunks of a document at once
@@ -96,7 +97,7 @@ def read_status(data: Path) -> list[CollectionStatus]:
         collections = query(
             db,
             "SELECT id, name, root, error, scanned_at, changed_at, missing, missing_since FROM collections"
-            " WHERE is_active ORDER BY name",
+            f" WHERE {WATCHED} ORDER BY name",
         )
         return [
             CollectionStatus(name, root, *_counts(db, id), _failed(db, id), *rest)
@@ -112,7 +113,7 @@ def read_topic(data: Path) -> str | None:
         rows = query(
             db,
             "SELECT heading, path FROM chunks JOIN documents ON documents.id = document_id"
-            " JOIN collections ON collections.id = collection_id WHERE is_active"
+            f" JOIN collections ON collections.id = collection_id WHERE {WATCHED}"
             " ORDER BY heading = '[]', chunks.id LIMIT 1",
         )
     for heading, path in rows:
