@@ -50,6 +50,7 @@ from index.watcher import Watcher, has_events
 
 _log = logging.getLogger(__name__)
 
+CHUNK_TOKENS = 128  # where neither the settings nor the embedding model say otherwise
 _SMALLEST_CHUNK = 16  # tokens; a single character can take several
 _GROUP = 16  # documents read and embedded together
 _BURST = 1000  # hints at once that make a scan the cheaper answer
@@ -135,7 +136,7 @@ class Indexer:
         self._embedder = embedder
         self._params = params
         self._data = data.resolve()  # never indexed, should it lie in a watched folder
-        limit = min(params.chunk_tokens or 128, embedder.max_tokens - _HEADING_TOKENS)
+        limit = min(params.chunk_tokens or CHUNK_TOKENS, embedder.max_tokens - _HEADING_TOKENS)
         self._chunker = Chunker(embedder.count_tokens, max(limit, _SMALLEST_CHUNK))
         self._pace = Pace(report)
         self._roots: dict[str, Path] = {}

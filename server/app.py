@@ -14,9 +14,15 @@ from server.access.roles import check_role
 from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.chat import ChatController
 from server.controllers.documents import DocumentController
+from server.controllers.files import FileController
 from server.controllers.health import HealthController
 from server.controllers.index import IndexController
 from server.controllers.models import ModelController
+from server.controllers.vector_stores import (
+    FileBatchController,
+    VectorStoreController,
+    VectorStoreFileController,
+)
 from server.envelope import Envelope
 from server.exceptions import HANDLERS
 from server.openapi import name_operations, openapi_config
@@ -40,7 +46,17 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         return found.seen_by(request.scope["user"])
 
     app = Litestar(
-        route_handlers=[ChatController, DocumentController, HealthController, IndexController, ModelController],
+        route_handlers=[
+            ChatController,
+            DocumentController,
+            FileBatchController,
+            FileController,
+            HealthController,
+            IndexController,
+            ModelController,
+            VectorStoreController,
+            VectorStoreFileController,
+        ],
         dependencies={"services": Provide(services)},
         exception_handlers=HANDLERS,
         guards=[check_role],

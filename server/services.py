@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import DataFolderError, IndexingError
-from index.indexer import IndexingParams
+from index.indexer import CHUNK_TOKENS, IndexingParams
 from index.lookup import CollectionStatus, read_status
 from index.orders import Follow
 from index.retriever import Retriever
 from index.space import space_of
 from index.types import Collection
+from index.uploads import Chunking
 from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
 from models.encoder.exports import source_of
@@ -32,6 +33,7 @@ from models.llm.client import EngineClient, open_engine
 from models.memory import default_budget
 from server.access.principal import ANYBODY, Principal
 from server.indexing import IndexerClient, open_indexer
+from server.library.library import Library
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.searching import QuestionEmbedder, Searching
@@ -57,12 +59,14 @@ class Services:
         encoder: Supervisor[EncoderClient],
         indexer: Supervisor[IndexerClient],
         memory: TurnMemory,
+        library: Library,
     ) -> None:
         self.settings = settings
         self.shelf = shelf
         self.collections = collections
         self.encoder = encoder
         self.indexer = indexer
+        self.library = library
         self.started_at = int(time.time())
         self.searching = Searching(
             settings.data_folder, encoder.current, _CurrentReranker(encoder), settings.rag.dense_weight
@@ -113,7 +117,7 @@ class Services:
         """Watches these folders from now on, and no others."""
         self.collections[:] = collections
         if self.indexer.is_ready:  # else it is told when it starts
-            await self.indexer.current().tell(_follow(collections))
+            await self.indexer.current().tell(_follow([*collections, self.library.uploads]))
 
     async def index_status(self) -> list[CollectionStatus]:
         states = await asyncio.to_thread(read_status, self.settings.data_folder)
@@ -190,10 +194,10 @@ async def open_services(
     async def prepared_indexer() -> AsyncIterator[IndexerClient]:
         embedder_files = await preparation.files(embedding, "embedding")
         told = list(collections)
-        async with open_indexer(data, told, embedder_files, indexing) as client:
+        async with open_indexer(data, [*told, library.uploads], embedder_files, indexing) as client:
             while told != collections:  # others came while it started
                 told = list(collections)
-                await client.tell(_follow(told))
+                await client.tell(_follow([*told, library.uploads]))
             yield client
 
     def open_model(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:
@@ -209,7 +213,9 @@ async def open_services(
         encoder = Supervisor("encoder", prepared_encoder)
         indexer = Supervisor("indexer", prepared_indexer)
         memory = stack.enter_context(TurnMemory(data / "turns.sqlite3", settings.rag.memory))
-        services = Services(settings, shelf, collections, encoder, indexer, memory)
+        auto = Chunking(indexing.chunk_tokens or CHUNK_TOKENS, 0)
+        library = stack.enter_context(Library(data, settings.files, collections, auto))
+        services = Services(settings, shelf, collections, encoder, indexer, memory, library)
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))
         try:

@@ -70,6 +70,7 @@ class FakeIndex:
         k: int,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
+        chosen: object = (),
     ) -> list[Passage]:
         self.searches.append(([query.text for query in queries], k, collections, filters))
         return list(self.passages)
