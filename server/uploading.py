@@ -15,6 +15,7 @@ from server.library.library import Incoming
 _FORM = "multipart/form-data"
 _LARGEST_FIELD = 64 << 10  # bytes
 _MOST_PARTS = 64
+_MOST_AROUND = 1 << 20  # bytes of a form that may be other than the file
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_NAME = 255  # characters
 
@@ -32,6 +33,7 @@ async def receive_form(request: Request[Any, Any, Any], incoming: Incoming) -> F
     kind, options = request.content_type
     if kind.lower() != _FORM:
         raise HTTPException(f"The header Content-Type must be {_FORM!r}, not {kind or 'missing'}.", status_code=415)
+    incoming.announce((request.content_length or 0) - _MOST_AROUND)
     receiver = _Receiver(incoming)
     try:
         with PushMultipartParser(options.get("boundary", ""), max_segment_count=_MOST_PARTS, strict=True) as parser:

@@ -14,7 +14,6 @@ import secrets
 import shutil
 import unicodedata
 from collections.abc import Collection as AnyOf
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from index.readers import is_readable
@@ -74,15 +73,15 @@ class Contents:
             if path.name not in ids and path.name != _INCOMING:
                 path.unlink()
         wanted = {str(place) for place in places}
-        for folder in self._exposed():
-            if not any(str(path.relative_to(self.uploads)) in wanted for path in folder.iterdir()):
-                shutil.rmtree(folder)
+        for path in list(self.uploads.glob("*/*/*")):
+            if str(path.relative_to(self.uploads)) not in wanted:
+                path.unlink()
+        for folder in list(self.uploads.glob("*/*/")):
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
         for place in places:
             if self.path(place.id).exists():
                 self.expose(place.id, place)
-
-    def _exposed(self) -> Iterator[Path]:
-        yield from list(self.uploads.glob("*/*/"))
 
 
 def spoken_name(filename: str) -> str:

@@ -102,11 +102,15 @@ class Incoming:
         self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         self._buffer = bytearray()
 
+    def announce(self, size: int) -> None:
+        """So many bytes are to come at least. Raises `FileTooLarge` before any of them is written."""
+        if size > self._max_bytes:
+            raise FileTooLarge(self._max_bytes)
+
     async def write(self, piece: bytes | bytearray) -> None:
         """Raises `FileTooLarge`, `DiskFull`."""
+        self.announce(self.size + len(piece))
         self.size += len(piece)
-        if self.size > self._max_bytes:
-            raise FileTooLarge(self._max_bytes)
         self._buffer += piece
         if len(self._buffer) >= _PIECE:
             await asyncio.to_thread(self._flush)

@@ -183,7 +183,7 @@ def test_a_watched_folder_is_a_store_that_is_only_read(client: OpenAI, own_serve
     for refused in (
         lambda: client.vector_stores.delete(id),
         lambda: client.vector_stores.update(id, name="mine"),
-        lambda: client.vector_stores.files.create(upload.id, vector_store_id=id),
+        lambda: client.vector_stores.files.create(id, file_id=upload.id),
         lambda: client.vector_stores.files.delete(best.file_id, vector_store_id=id),
         lambda: client.files.delete(best.file_id),
         lambda: client.vector_stores.file_batches.create(id, file_ids=[upload.id]),
@@ -237,7 +237,7 @@ def test_a_killed_server_has_every_acknowledged_file_once(tmp_path: Path) -> Non
                 try:
                     file = client.files.create(file=(f"{number}.txt", io.BytesIO(content)), purpose="assistants")
                     acknowledged[file.id] = content
-                    client.vector_stores.files.create(file.id, vector_store_id=store.id)
+                    client.vector_stores.files.create(store.id, file_id=file.id)
                     attached.append(file.id)
                 except openai.APIConnectionError:
                     return

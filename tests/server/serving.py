@@ -10,7 +10,8 @@ from typing import Any, cast
 from litestar.testing import TestClient
 
 from index.explaining import Explanation, Outcome
-from index.types import Collection, Filters, Passage, Query
+from index.types import Chosen, Collection, Filters, Passage, Query
+from index.uploads import Chunking
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
 from models.llm.tool_calls import Content
@@ -18,6 +19,7 @@ from models.llm.turn import EndReason, TurnEnd, TurnEvent
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
+from server.library.library import FilesParams, Library
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.services import Services
@@ -62,6 +64,7 @@ class FakeIndex:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages
         self.searches: list[tuple[list[str], int, Sequence[str] | None, Filters | None]] = []
+        self.chosen: list[tuple[Chosen, ...]] = []
 
     async def search(
         self,
@@ -70,8 +73,9 @@ class FakeIndex:
         k: int,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
-        chosen: object = (),
+        chosen: Sequence[Chosen] = (),
     ) -> list[Passage]:
+        self.chosen.append(tuple(chosen))
         self.searches.append(([query.text for query in queries], k, collections, filters))
         return list(self.passages)
 
@@ -119,7 +123,10 @@ def serving(folder: Path, model: PlayedModel, index: FakeIndex, access: Access =
     @contextlib.asynccontextmanager
     async def open_services() -> AsyncIterator[Services]:
         with TurnMemory(folder / "turns.sqlite3", 1_000_000) as memory:
-            yield FakeServices(folder, model, index, memory)
+            services = FakeServices(folder, model, index, memory)
+            with Library(folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0)) as library:
+                services.library = library
+                yield services
 
     with TestClient(create_app(cast(Callable[[], Any], open_services), access)) as client:
         yield client
