@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
@@ -38,6 +38,22 @@ def list_documents(data: Path, collection: str, paths: Iterable[str] | None = No
     return _listed(data, sql, (collection, wanted))
 
 
+class Tally(NamedTuple):
+    """Documents alike, as of `ListedDocument`, and the bytes of their files."""
+
+    state: str
+    is_searched: bool
+    num: int
+    size: int
+
+
+def tally(data: Path, collection: str) -> list[Tally]:
+    """`is_searched`: as it is now, or as it was before what it waits for."""
+    is_searched = "state = 'indexed' OR (state = 'pending' AND indexed_at IS NOT NULL AND documents.error IS NULL)"
+    sql = f"SELECT state, {is_searched}, count(*), sum(max(size, 0)) {_FROM} AND name = ? GROUP BY 1, 2"
+    return [Tally(state, bool(found), num, size) for state, found, num, size in _rows(data, sql, (collection,))]
+
+
 def find_document(data: Path, id: int) -> ListedDocument | None:
     """Of an active collection."""
     return next(iter(_listed(data, f"SELECT {_COLUMNS} {_FROM} AND documents.id = ?", (id,))), None)
@@ -51,10 +67,14 @@ def read_texts(data: Path, document_id: int) -> list[str]:
 
 
 def _listed(data: Path, sql: str, bindings: tuple[object, ...]) -> list[ListedDocument]:
+    return [ListedDocument(*row) for row in _rows(data, sql, bindings)]
+
+
+def _rows(data: Path, sql: str, bindings: tuple[object, ...]) -> list[tuple[Any, ...]]:
     if not exists(data):
         return []
     try:
         with reading(data) as db:
-            return [ListedDocument(*row) for row in query(db, sql, bindings)]
+            return query(db, sql, bindings)
     except apsw.SQLError:  # no tables yet
         return []

@@ -15,8 +15,16 @@ def embed_whole(embedder: DocumentEmbedder, texts: Sequence[str]) -> Vectors:
     if len(vectors) == len(texts):
         return vectors
     ends = np.cumsum([len(each) for each in parts])[:-1]
-    means = np.stack([some.mean(axis=0) for some in np.split(vectors, ends)])
-    unit: Vectors = (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+    return np.stack([_mean(some) for some in np.split(vectors, ends)])
+
+
+def _mean(vectors: Vectors) -> Vectors:
+    """Of one vector, itself, to the last bit."""
+    if len(vectors) == 1:
+        only: Vectors = vectors[0]
+        return only
+    mean = vectors.mean(axis=0)
+    unit: Vectors = (mean / np.linalg.norm(mean)).astype(np.float32)
     return unit
 
 

@@ -150,12 +150,12 @@ class Retriever:
         known = dict(query(self._connection(), "SELECT name, id FROM collections WHERE is_active"))
         watched = sorted(name for name in known if name != UPLOADS)
         for name in names or ():
-            if name not in known:
+            if name not in watched and all(name != each.collection for each in chosen):
                 raise CollectionNotFound(name, watched)
-        ids = sorted(known[name] for name in (watched if names is None else names))
+        ids = sorted(known[name] for name in (watched if names is None else names) if name in known)
         if filters in (None, Filters()) and not chosen:
             return Scope(None if self._is_everything(ids) else ids, None)
-        files = tuple((known[each.collection], each.paths) for each in chosen if known.get(each.collection) in ids)
+        files = tuple((known[each.collection], each.paths) for each in chosen if each.collection in known)
         only = self._selections.select(self._connection(), filters or Filters(), ids, files)
         return Scope(None if self._is_everything(ids) else ids, only)
 

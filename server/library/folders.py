@@ -2,11 +2,12 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from index.listing import ListedDocument
+from index.listing import ListedDocument, Tally
 from index.uploads import UPLOADS, UploadPath
-from server.library.records import Attributes, Failure, Member, Status
+from server.library.records import Attributes, Counts, Failure, Member, Status
 
 _FILE = re.compile(r"file-0{8}([0-9a-f]{16})")
 
@@ -44,6 +45,15 @@ def member_of(store_id: str, document: ListedDocument) -> Member:
         attributes=attributes_of(document),
         failure=failure_of(document),
         document_id=document.id,
+    )
+
+
+def folder_counts(tallies: Sequence[Tally]) -> Counts:
+    return Counts(
+        in_progress=sum(each.num for each in tallies if each.state == "pending" and not each.is_searched),
+        completed=sum(each.num for each in tallies if each.is_searched),
+        failed=sum(each.num for each in tallies if each.state == "failed"),
+        size=sum(each.size for each in tallies if each.is_searched),
     )
 
 

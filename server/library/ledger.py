@@ -164,10 +164,11 @@ class Ledger:
         )
 
     def note_use(self, store_ids: Iterable[str]) -> None:
+        """To the minute: nothing is written for a search that follows another."""
         now = int(time.time())
         with transaction(self._db):
             self._db.executemany(
-                "UPDATE stores SET last_active_at = ?1 WHERE id = ?2 AND last_active_at < ?1",
+                "UPDATE stores SET last_active_at = ?1 WHERE id = ?2 AND last_active_at < ?1 - 60",
                 [(now, id) for id in store_ids],
             )
 

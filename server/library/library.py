@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from index.errors import UnreadableDocument
 from index.files import open_file
-from index.listing import ListedDocument, find_document, list_documents, read_texts
+from index.listing import ListedDocument, find_document, list_documents, read_texts, tally
 from index.types import Chosen, Collection, Passage
 from index.uploads import UPLOADS, Chunking, UploadPath
 from server.library.contents import Contents, is_searchable, spoken_name
@@ -40,6 +40,7 @@ from server.library.folders import (
     document_of,
     failure_of,
     file_id_of,
+    folder_counts,
     folder_store_id,
     member_of,
     status_of,
@@ -228,7 +229,7 @@ class Library:
         await self._run(self._remove_store, id)
 
     async def counts(self, store: Store) -> Counts:
-        return counted(await self.members(store.id))
+        return await self._run(self._counts, store)
 
     async def members(self, store_id: str) -> list[Member]:
         """In the order they were put in."""
@@ -418,6 +419,11 @@ class Library:
         if store.collection is not None:
             return [member_of(store_id, document) for document in list_documents(self._data, store.collection)]
         return self._told(self._ledger.entries(store_id))
+
+    def _counts(self, store: Store) -> Counts:
+        if store.collection is not None:
+            return folder_counts(tally(self._data, store.collection))
+        return counted(self._members(store.id))
 
     def _told(self, entries: Sequence[Entry]) -> list[Member]:
         """With what the index says of them."""

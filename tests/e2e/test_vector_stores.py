@@ -128,6 +128,16 @@ def found_after(client: OpenAI, store: str, year: int) -> list[str]:
     return [result.file_id for result in client.vector_stores.search(store, query="colour", filters=wanted)]  # type: ignore[arg-type]
 
 
+def test_files_are_uploaded_and_put_in_together(client: OpenAI) -> None:
+    store = client.vector_stores.create()
+    files = [(f"{color}.txt", f"The {color} bus goes to the harbour.".encode()) for color in ("red", "green", "blue")]
+    batch = client.vector_stores.file_batches.upload_and_poll(store.id, files=files)
+    assert (batch.status, batch.file_counts.completed) == ("completed", 3)
+    results = client.vector_stores.search(store.id, query=["green bus", "bus that is green"]).data
+    assert results[0].filename == "green.txt" and len(results) == 3
+    client.vector_stores.delete(store.id)
+
+
 def test_the_chunking_is_as_it_was_asked_for(client: OpenAI) -> None:
     text = " ".join(f"Sentence {number} is about subject {number % 7}." for number in range(400)).encode()
     file = client.files.create(file=("long.txt", text), purpose="user_data")

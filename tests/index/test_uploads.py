@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from index.chunker import Chunker
+from index.errors import CollectionNotFound
 from index.long_texts import embed_whole
 from index.lookup import read_status
 from index.readers import read
@@ -87,7 +88,8 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
     workspace.sync()
     with workspace.retrieving() as search:
         assert [found.file for found in search("bicycle")] == ["notes/note.md"]
-        both = search("bicycle", collections=["notes", UPLOADS])
+        everything = Chosen(UPLOADS, frozenset([_path(_A), _path(_B)]))
+        both = search("bicycle", collections=["notes", UPLOADS], chosen=[everything])
         assert len(both) == 3 and {found.file for found in both} == {"notes/note.md", "a.md"}
         for paths, texts in (
             ([_path(_A)], ["The bicycle is red."]),
@@ -98,6 +100,8 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
             assert [found.text for found in search("bicycle", collections=[UPLOADS], chosen=chosen)] == texts
         mixed = search("bicycle", collections=["notes", UPLOADS], chosen=[Chosen(UPLOADS, frozenset([_path(_B)]))])
         assert {found.text for found in mixed} == {"The bicycle shed is green.", "The bicycle is blue."}
+        with pytest.raises(CollectionNotFound):
+            search("bicycle", collections=[UPLOADS])
     assert [status.name for status in read_status(workspace.data)] == ["notes"]
 
 
