@@ -2,17 +2,22 @@
 A table that is too large is cut between its rows, and each part after the first carries the table's header.
 
 128 embedder tokens without overlap kept most of the reference text in a fixed context (docs/architecture.md, Index).
+Who asks for another size and an overlap gets windows of that size over the same blocks, headings or not.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import semchunk
 
 from index.lines import line_starts
 from index.types import Block, Chunk, Parsed, Place, with_lead
+from index.uploads import Chunking
+
+_SMALLEST_GRAIN = 16  # tokens
+_GRAINS = 8  # of which a window is made, at least
 
 
 class _Piece(NamedTuple):
@@ -22,6 +27,17 @@ class _Piece(NamedTuple):
     lead: str  # of a table's row after its header
 
 
+class _Grain(NamedTuple):
+    """What windows are made of. `weight`: its tokens, and those of what lies between it and the next."""
+
+    start: int
+    end: int
+    heading: tuple[str, ...]
+    place: Place | None
+    lead: str
+    weight: int
+
+
 class Chunker:
     """`limit` is in tokens as `count_tokens` counts them."""
 
@@ -29,8 +45,8 @@ class Chunker:
         self._count = count_tokens
         self._limit = limit
 
-    def chunks(self, parsed: Parsed) -> list[Chunk]:
-        """In order; each is exactly a span of the canonical text."""
+    def chunks(self, parsed: Parsed, chunking: Chunking | None = None) -> list[Chunk]:
+        """In order; each is exactly a span of the canonical text. `chunking`: instead of the limit and the blocks."""
         starts = line_starts(parsed.text)
 
         def chunk(piece: _Piece, heading: tuple[str, ...]) -> Chunk:
@@ -38,6 +54,8 @@ class Chunker:
             first, last = bisect_right(starts, start), bisect_right(starts, end - 1)
             return Chunk(parsed.text[start:end], heading, start, end, first, last, place, lead)
 
+        if chunking is not None:
+            return [chunk(piece, heading) for piece, heading in self._windows(parsed, chunking)]
         return [
             chunk(piece, heading)
             for (_, heading), blocks in groupby(parsed.blocks, key=lambda block: (block.section, block.heading))
@@ -79,6 +97,51 @@ class Chunker:
     def _fits(self, text: str, piece: _Piece) -> bool:
         return self._count(with_lead(piece.lead, text[piece.start : piece.end])) <= self._limit
 
+    def _windows(self, parsed: Parsed, chunking: Chunking) -> Iterator[tuple[_Piece, tuple[str, ...]]]:
+        """Each under the headings that all of it stands under. What cannot be told as one place is not in one."""
+        grains, first, reached = list(self._grains(parsed, chunking)), 0, 0
+        while reached < len(grains):
+            end, size = first, self._count(grains[first].lead) if grains[first].lead else 0
+            while end < len(grains) and (
+                end == first
+                or (size + grains[end].weight <= chunking.size and _are_neighbours(grains[end - 1], grains[end]))
+            ):
+                size += grains[end].weight
+                end += 1
+            if end > reached:
+                window = grains[first:end]
+                place = _both(window[0].place, window[-1].place)
+                yield _Piece(window[0].start, window[-1].end, place, window[0].lead), _common(window)
+                reached, first = end, self._overlapping(grains, first, end, chunking)
+            else:  # the overlap leaves no room for what comes next
+                first += 1
+
+    def _overlapping(self, grains: Sequence[_Grain], first: int, end: int, chunking: Chunking) -> int:
+        """Where the next window begins: as far before the end of this one as the overlap allows."""
+        size, at = 0, end
+        if end == len(grains) or not _are_neighbours(grains[end - 1], grains[end]):
+            return end
+        while at - 1 > first and size + grains[at - 1].weight <= chunking.overlap:
+            at -= 1
+            size += grains[at].weight
+        return at
+
+    def _grains(self, parsed: Parsed, chunking: Chunking) -> Iterator[_Grain]:
+        text = parsed.text
+        limit = max(_SMALLEST_GRAIN, min(chunking.size, chunking.overlap or chunking.size) // _GRAINS)
+        pieces: list[tuple[int, int, Block]] = []
+        for block in parsed.blocks:
+            body = text[block.start : block.end]
+            if self._count(body) <= limit:
+                pieces.append((block.start, block.end, block))
+                continue
+            _, offsets = semchunk.chunk(body, limit, self._count, memoize=False, offsets=True)
+            pieces += [(block.start + start, block.start + end, block) for start, end in offsets]
+        bounds = [*(start for start, _, _ in pieces), pieces[-1][1] if pieces else 0]
+        for (start, end, block), (here, there) in zip(pieces, pairwise(bounds), strict=True):
+            lead = "" if block.lead is None else self._lead(text, block)
+            yield _Grain(start, end, block.heading, block.place, lead, self._count(text[here:there]))
+
     def _merge(self, text: str, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
         """Neighbours together as long as the whole, with what lies between them, fits the limit."""
         current: _Piece | None = None
@@ -92,6 +155,20 @@ class Chunker:
             current = piece
         if current is not None:
             yield current
+
+
+def _are_neighbours(first: _Grain, second: _Grain) -> bool:
+    return _are_told_as_one(first.place, second.place)
+
+
+def _common(window: Sequence[_Grain]) -> tuple[str, ...]:
+    """The headings that all of them stand under."""
+    common: list[str] = []
+    for names in zip(*(grain.heading for grain in window), strict=False):
+        if len(set(names)) > 1:
+            break
+        common.append(names[0])
+    return tuple(common)
 
 
 def _are_told_as_one(first: Place | None, second: Place | None) -> bool:

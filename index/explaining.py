@@ -12,6 +12,7 @@ from index.database import query
 from index.readers import is_readable
 from index.thinning import LeftOut, Reason, Thinned
 from index.types import Passage
+from index.uploads import WATCHED
 
 
 class Outcome(StrEnum):
@@ -68,7 +69,7 @@ def look_up(
         db,
         "SELECT name, collections.id, documents.id, state, documents.error, note FROM documents"
         " JOIN collections ON collections.id = collection_id"
-        " WHERE path = ?1 AND is_active AND (?2 IS NULL OR name = ?2) ORDER BY name",
+        f" WHERE path = ?1 AND {WATCHED} AND (?2 IS NULL OR name = ?2) ORDER BY name",
         (path, collection),
     )
     found: list[IndexedFile | Explanation] = []
@@ -92,7 +93,7 @@ def _unfound(collection: str | None, path: str, outcome: Outcome, reason: str) -
 
 
 def _not_indexed(db: apsw.Connection, collection: str | None, path: str, known: Sequence[str] | None) -> str:
-    rows = query(db, "SELECT name, root FROM collections WHERE is_active")
+    rows = query(db, f"SELECT name, root FROM collections WHERE {WATCHED}")
     roots = {name: root for name, root in rows if known is None or name in known}
     if collection is not None and collection not in roots:
         return f"there is no collection {collection!r}"

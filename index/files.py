@@ -175,15 +175,23 @@ def _passes_link(root: Path, path: str) -> bool:
     return False
 
 
-def read_file(root: Path, path: str, max_bytes: int) -> tuple[bytes, FileStat]:
-    """Content and the state it was read in. Opens no symbolic link. Raises `UnreadableDocument`, `OSError`."""
+def open_file(root: Path, path: str) -> int:
+    """A descriptor of a regular file, the caller's to close. Opens no symbolic link. Raises `UnreadableDocument`,
+    `OSError`."""
     if _passes_link(root, path):
         raise UnreadableDocument("it lies behind a symbolic link")
     descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableDocument("it is not a regular file")
+    return descriptor
+
+
+def read_file(root: Path, path: str, max_bytes: int) -> tuple[bytes, FileStat]:
+    """Content and the state it was read in. Opens no symbolic link. Raises `UnreadableDocument`, `OSError`."""
+    descriptor = open_file(root, path)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableDocument("it is not a regular file")
         if status.st_size > max_bytes:
             raise UnreadableDocument(
                 f"it is larger ({status.st_size:,} bytes) than the limit of {max_bytes:,} bytes (indexing.max_bytes)"

@@ -40,14 +40,17 @@ from index.files import (
 )
 from index.ignoring import IGNORE_FILE
 from index.lexical.upkeep import LexicalUpkeep
+from index.long_texts import embed_whole
 from index.orders import Follow, Order, Pause, Rescan
 from index.pace import Pace, Progress, Switch
 from index.space import SpaceUpkeep
 from index.types import Chunk, Collection, DocumentEmbedder, Parsed
+from index.uploads import UPLOADS, UploadPath
 from index.watcher import Watcher, has_events
 
 _log = logging.getLogger(__name__)
 
+CHUNK_TOKENS = 128  # where neither the settings nor the embedding model say otherwise
 _SMALLEST_CHUNK = 16  # tokens; a single character can take several
 _GROUP = 16  # documents read and embedded together
 _BURST = 1000  # hints at once that make a scan the cheaper answer
@@ -133,7 +136,7 @@ class Indexer:
         self._embedder = embedder
         self._params = params
         self._data = data.resolve()  # never indexed, should it lie in a watched folder
-        limit = min(params.chunk_tokens or 128, embedder.max_tokens - _HEADING_TOKENS)
+        limit = min(params.chunk_tokens or CHUNK_TOKENS, embedder.max_tokens - _HEADING_TOKENS)
         self._chunker = Chunker(embedder.count_tokens, max(limit, _SMALLEST_CHUNK))
         self._pace = Pace(report)
         self._roots: dict[str, Path] = {}
@@ -267,12 +270,13 @@ class Indexer:
         if len(paths) > _BURST:  # some were lost, perhaps; and a scan is the cheaper answer
             self._scan_soon(*self._roots, delay_s=self._params.settle_s)
             return
-        for path in [path for path in paths if not path.is_relative_to(self._data)]:
+        for path in paths:
+            is_own = path.is_relative_to(self._data)
             real = path.parent.resolve() / path.name
-            if real != path or path.is_symlink():
+            if (real != path or path.is_symlink()) and not is_own:
                 self._distrust_events(path)
             for collection, root in self._roots.items():
-                if real.is_relative_to(root):
+                if real.is_relative_to(root) and (not is_own or collection == UPLOADS):
                     self._hint(Item(collection, real.relative_to(root).as_posix()), now)
 
     def _hint(self, item: Item, now: float) -> None:
@@ -386,6 +390,8 @@ class Indexer:
         """Those of which the files are gone; without them, while it may be the disk that is gone."""
         root, collection_id = self._roots[collection], self._ids[collection]
         gone, before = _gone(listing, known), self._writer.identity(collection_id)
+        if collection == UPLOADS:  # only Cloister removes them, and means it
+            return gone
         present = {_traits(stat) for _, stat in listing.files}
         is_other_and_empty = bool(gone) and before not in (None, its_identity) and is_empty(root)
         if is_other_and_empty or (before is not None and len(gone) >= max(_FEW, len(known) / 2 + 1)):
@@ -492,7 +498,7 @@ class Indexer:
                     continue
                 parsed = self._read(item.path, content)
                 note = "; ".join(parsed.notes) or None
-                yield _Prepared(item, found, sha256, parsed.title, self._chunker.chunks(parsed), note)
+                yield _Prepared(item, found, sha256, parsed.title, self._chunks(item, parsed), note)
             except FileNotFoundError:
                 self._examine(item)  # gone, or its whole root is
             except OSError as error:
@@ -505,6 +511,10 @@ class Indexer:
         if unchanged:
             self._writer.settle_unchanged(unchanged)
 
+    def _chunks(self, item: Item, parsed: Parsed) -> list[Chunk]:
+        upload = UploadPath.read(item.path) if item.collection == UPLOADS else None
+        return self._chunker.chunks(parsed, upload and upload.chunking)
+
     def _embed_and_commit(self, group: list[_Prepared]) -> None:
         fingerprint = self._embedder.fingerprint
         texts = {
@@ -514,7 +524,7 @@ class Indexer:
         }
         missing = list(self._writer.missing_vectors(texts, fingerprint))
         if missing:
-            vectors = self._embedder.embed_documents([texts[hash] for hash in missing])
+            vectors = embed_whole(self._embedder, [texts[hash] for hash in missing])
             self._writer.store_vectors(fingerprint, missing, vectors)
         for item, found, sha256, title, chunks, note in group:
             self._writer.replace(self._ids[item.collection], item.path, found, sha256, title, chunks, note)

@@ -10,6 +10,7 @@ import msgspec
 
 from index.database import exists, open_reader, query
 from index.types import Place
+from index.uploads import WATCHED, spoken_path
 
 _MAX_FAILED = 1000
 _SHOWN = 200  # chunks of a document at once
@@ -77,9 +78,15 @@ class StoredDocument(NamedTuple):
     cited: frozenset[int] = frozenset()
     is_found: bool = True
 
+    @property
+    def title(self) -> str:
+        """As people call it."""
+        spoken = spoken_path(self.path)
+        return f"{self.collection}/{self.path}" if spoken == self.path else spoken
+
 
 @contextlib.contextmanager
-def _reading(data: Path) -> Iterator[apsw.Connection]:
+def reading(data: Path) -> Iterator[apsw.Connection]:
     connection = open_reader(data)
     try:
         with connection:  # one snapshot
@@ -92,11 +99,11 @@ def read_status(data: Path) -> list[CollectionStatus]:
     """Of every active collection, by name; empty before the indexer's first start."""
     if not exists(data):
         return []
-    with _reading(data) as db:
+    with reading(data) as db:
         collections = query(
             db,
             "SELECT id, name, root, error, scanned_at, changed_at, missing, missing_since FROM collections"
-            " WHERE is_active ORDER BY name",
+            f" WHERE {WATCHED} ORDER BY name",
         )
         return [
             CollectionStatus(name, root, *_counts(db, id), _failed(db, id), *rest)
@@ -108,11 +115,11 @@ def read_topic(data: Path) -> str | None:
     """Something the documents speak of: a heading, else a file's name; None when nothing is indexed."""
     if not exists(data):
         return None
-    with _reading(data) as db:
+    with reading(data) as db:
         rows = query(
             db,
             "SELECT heading, path FROM chunks JOIN documents ON documents.id = document_id"
-            " JOIN collections ON collections.id = collection_id WHERE is_active"
+            f" JOIN collections ON collections.id = collection_id WHERE {WATCHED}"
             " ORDER BY heading = '[]', chunks.id LIMIT 1",
         )
     for heading, path in rows:
@@ -149,7 +156,7 @@ def read_document(data: Path, document_id: int, spot: Spot = BEGINNING) -> Store
     """A document of an active collection with its chunks in order; None when there is none of that id."""
     if not exists(data):
         return None
-    with _reading(data) as db:
+    with reading(data) as db:
         found = query(
             db,
             "SELECT name, path, note, (SELECT count(*) FROM chunks WHERE document_id = documents.id)"

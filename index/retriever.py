@@ -25,7 +25,8 @@ from index.lexical.search import LexicalSearch
 from index.lookup import decode_place
 from index.selection import Selections
 from index.thinning import Thinned, thin
-from index.types import Evidence, Filters, Passage, Query, Reranker, Vectors
+from index.types import Chosen, Evidence, Filters, Passage, Query, Reranker, Vectors
+from index.uploads import UPLOADS
 from index.vector_store import VectorStore
 from index.vectors import Ids, VectorIndex
 
@@ -86,12 +87,14 @@ class Retriever:
         k: int,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
+        chosen: Sequence[Chosen] = (),
     ) -> list[Passage]:
-        """The `k` best passages, best first, for one question put in these ways; of these collections (None: of all),
-        from files that pass. A query of weight 0 is not searched. Raises `CollectionNotFound`, `InvalidFilter`."""
-        scope = await self._run(self._scope, collections, filters)
+        """The `k` best passages, best first, for one question put in these ways; of these collections (None: of all
+        that are watched), of those in `chosen` only the files named there, from files that pass. A query of weight 0
+        is not searched. Raises `CollectionNotFound`, `InvalidFilter`."""
+        scope = await self._run(self._scope, collections, filters, chosen)
         asked = [query for query in queries if query.weight > 0]
-        if not asked:
+        if not asked or (scope.only is not None and not len(scope.only)):
             return []
         return (await self._find(asked, await self._embedded(asked, embedder), k, scope)).kept
 
@@ -143,13 +146,17 @@ class Retriever:
             self._db = open_reader(self._data)
         return self._db
 
-    def _scope(self, names: Sequence[str] | None, filters: Filters | None) -> Scope:
+    def _scope(self, names: Sequence[str] | None, filters: Filters | None, chosen: Sequence[Chosen] = ()) -> Scope:
         known = dict(query(self._connection(), "SELECT name, id FROM collections WHERE is_active"))
+        watched = sorted(name for name in known if name != UPLOADS)
         for name in names or ():
-            if name not in known:
-                raise CollectionNotFound(name, sorted(known))
-        ids = sorted(known[name] for name in (known if names is None else names))
-        only = None if filters in (None, Filters()) else self._selections.select(self._connection(), filters, ids)
+            if name not in watched and all(name != each.collection for each in chosen):
+                raise CollectionNotFound(name, watched)
+        ids = sorted(known[name] for name in (watched if names is None else names) if name in known)
+        if filters in (None, Filters()) and not chosen:
+            return Scope(None if self._is_everything(ids) else ids, None)
+        files = tuple((known[each.collection], each.paths) for each in chosen if each.collection in known)
+        only = self._selections.select(self._connection(), filters or Filters(), ids, files)
         return Scope(None if self._is_everything(ids) else ids, only)
 
     def _search(self, queries: Sequence[Query], vectors: Vectors, k: int, scope: Scope) -> list[Passage]:
@@ -180,7 +187,12 @@ class Retriever:
         return self._vectors.search(vector, k, None if self._is_everything(scope) else scope)
 
     def _is_everything(self, scope: list[int]) -> bool:
-        return scope == [id for (id,) in query(self._connection(), "SELECT id FROM collections ORDER BY id")]
+        """Whether no collection beside these has a document: then nothing need be looked at but the words."""
+        others = (
+            "SELECT 1 FROM collections WHERE id NOT IN (SELECT value FROM json_each(?))"
+            " AND EXISTS (SELECT 1 FROM documents WHERE collection_id = collections.id) LIMIT 1"
+        )
+        return not query(self._connection(), others, (msgspec.json.encode(scope).decode(),))
 
     def _explained(
         self,

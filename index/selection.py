@@ -1,6 +1,6 @@
 """Filters to the chunks of the files that pass them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import apsw
 import msgspec
@@ -13,6 +13,8 @@ from index.errors import InvalidFilter
 from index.types import Filters
 from index.vectors import Ids
 
+Files = tuple[tuple[int, frozenset[str]], ...]  # paths by the id of their collection
+
 _MOST_KEPT = 16
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1
 
@@ -21,18 +23,23 @@ class Selections:
     """Keeps what it found until something is written. Not to be shared between threads."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[Filters, tuple[int, ...]], Ids] = {}
+        self._kept: dict[tuple[Filters, tuple[int, ...], Files], Ids] = {}
         self._version = -1  # of the database
 
-    def select(self, db: apsw.Connection, filters: Filters, collection_ids: Sequence[int]) -> Ids:
-        """Ids of the chunks in these collections whose files pass, ascending. Raises `InvalidFilter`."""
+    def select(self, db: apsw.Connection, filters: Filters, collection_ids: Sequence[int], files: Files = ()) -> Ids:
+        """Ids of the chunks in these collections whose files pass, ascending; of a collection in `files`, of the files
+        of these paths alone. Raises `InvalidFilter`."""
         version = db.pragma("data_version")
         if version != self._version or len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
             self._version = version
-        key = filters, tuple(collection_ids)
+        key = filters, tuple(collection_ids), files
         if key not in self._kept:
-            self._kept[key] = _chunks(db, _documents(db, filters, collection_ids))
+            whole = [id for id in collection_ids if id not in dict(files)]
+            documents = _documents(db, filters, whole)
+            for collection_id, paths in files:
+                documents += _named(db, filters, collection_id, paths)
+            self._kept[key] = _chunks(db, documents)
         return self._kept[key]
 
 
@@ -72,6 +79,16 @@ def _documents(db: apsw.Connection, filters: Filters, collection_ids: Sequence[i
         db,
         "SELECT path, mtime_ns, id FROM documents WHERE collection_id IN (SELECT value FROM json_each(?))",
         (msgspec.json.encode(collection_ids).decode(),),
+    )
+    passes = gate(filters)
+    return [id for path, mtime_ns, id in rows if passes(path, mtime_ns)]
+
+
+def _named(db: apsw.Connection, filters: Filters, collection_id: int, paths: Iterable[str]) -> list[int]:
+    rows = query(
+        db,
+        "SELECT path, mtime_ns, id FROM documents WHERE collection_id = ? AND path IN (SELECT value FROM json_each(?))",
+        (collection_id, msgspec.json.encode(list(paths)).decode()),
     )
     passes = gate(filters)
     return [id for path, mtime_ns, id in rows if passes(path, mtime_ns)]

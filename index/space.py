@@ -16,6 +16,7 @@ import msgspec
 from index.compaction import vectors_folder
 from index.database import exists, open_reader, query, transaction
 from index.documents import DocumentWriter, embedded_text
+from index.long_texts import embed_whole
 from index.types import DocumentEmbedder, with_lead
 
 _BLOCK = 32  # chunks embedded at once: a fresh save waits no longer than for these
@@ -93,7 +94,7 @@ class SpaceUpkeep:
             content_hash: embedded_text(msgspec.json.decode(heading, type=list[str]), with_lead(lead, text))
             for _, content_hash, heading, lead, text in rows
         }
-        vectors = self._embedder.embed_documents(list(texts.values()))
+        vectors = embed_whole(self._embedder, list(texts.values()))
         self._writer.store_vectors(self._space.fingerprint, list(texts), vectors)
         self._reached = rows[-1][0]
         self.done = min(self.done + len(rows), self.total)

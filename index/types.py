@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from index.uploads import spoken_path
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -66,6 +68,13 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kinds: tuple[str, ...] = ()
     modified_after: float | None = None
     modified_before: float | None = None
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """Files of a collection that are searched, where not all of it is. Paths are relative to its folder."""
+
+    collection: str
+    paths: frozenset[str]
 
 
 class Place(NamedTuple):
@@ -171,8 +180,9 @@ class Passage(msgspec.Struct, frozen=True):
 
     @property
     def file(self) -> str:
-        """The collection and the path in it."""
-        return f"{self.collection}/{self.path}"
+        """As people call it: the collection and the path in it, or the name of what was uploaded."""
+        spoken = spoken_path(self.path)
+        return f"{self.collection}/{self.path}" if spoken == self.path else spoken
 
     @property
     def shown(self) -> str:

@@ -15,11 +15,17 @@ from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.chat import ChatController
 from server.controllers.documents import DocumentController
 from server.controllers.embeddings import EmbeddingController
+from server.controllers.files import FileController
 from server.controllers.health import HealthController
 from server.controllers.index import IndexController
 from server.controllers.mcp import McpController
 from server.controllers.models import ModelController
 from server.controllers.rerank import RerankController
+from server.controllers.vector_stores import (
+    FileBatchController,
+    VectorStoreController,
+    VectorStoreFileController,
+)
 from server.envelope import Envelope
 from server.exceptions import HANDLERS
 from server.mcp.endpoint import McpEndpoint
@@ -54,11 +60,15 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             ChatController,
             DocumentController,
             EmbeddingController,
+            FileBatchController,
+            FileController,
             HealthController,
             IndexController,
             McpController,
             ModelController,
             RerankController,
+            VectorStoreController,
+            VectorStoreFileController,
         ],
         dependencies={"mcp": Provide(mcp), "services": Provide(services)},
         exception_handlers=HANDLERS,

@@ -30,6 +30,18 @@ from models.errors import (
     UnknownToken,
 )
 from models.llm.toolbox import UnenforceableTool
+from server.library.errors import (
+    DiskFull,
+    FileTooLarge,
+    LibraryError,
+    NoRoom,
+    NoSuchBatch,
+    NoSuchFile,
+    NoSuchStore,
+    NotInStore,
+    ReadOnly,
+    StoreExpired,
+)
 from server.protocol.errors import ErrorBody, ErrorDetail
 
 _log = logging.getLogger(__name__)
@@ -127,6 +139,18 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(404, f"There is no {what}.", "not_found")
         case AccessDenied(status=status, message=message, code=code, retry_after=retry_after):
             return _problem(status, message, code, retry_after=retry_after)
+        case NoSuchFile() | NoSuchStore() | NoSuchBatch() | NotInStore():
+            return _problem(404, str(error), "not_found")
+        case ReadOnly():
+            return _problem(403, str(error), "read_only")
+        case FileTooLarge() | NoRoom():
+            return _problem(413, str(error), "file_too_large", "file")
+        case DiskFull():
+            return _problem(507, str(error), "disk_full")
+        case StoreExpired():
+            return _problem(400, str(error), "vector_store_expired")
+        case LibraryError():
+            return _problem(400, str(error), "invalid_value", "file")
         case ClientGone():
             return _problem(499, "The client closed the connection.", "client_closed_request")
         case QueueFull(num_waiting=num_waiting, retry_after=retry_after):

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import DataFolderError, IndexingError
-from index.indexer import IndexingParams
+from index.indexer import CHUNK_TOKENS, IndexingParams
 from index.lookup import CollectionStatus, read_status
 from index.orders import Follow
 from index.retriever import Retriever
 from index.space import space_of
 from index.types import Collection
+from index.uploads import Chunking
 from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
 from models.encoder.exports import source_of
@@ -33,6 +34,7 @@ from models.memory import default_budget
 from server.access.principal import ANYBODY, Principal
 from server.embedding import Embeddings
 from server.indexing import IndexerClient, open_indexer
+from server.library.library import Library
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.reranking import Reranking
@@ -61,6 +63,7 @@ class Services:
         memory: TurnMemory,
         embeddings: Embeddings,
         reranking: Reranking,
+        library: Library,
     ) -> None:
         self.settings = settings
         self.shelf = shelf
@@ -69,6 +72,7 @@ class Services:
         self.indexer = indexer
         self.embeddings = embeddings
         self.reranking = reranking
+        self.library = library
         self.started_at = int(time.time())
         self.searching = Searching(
             settings.data_folder, encoder.current, _CurrentReranker(encoder), settings.rag.dense_weight
@@ -119,7 +123,7 @@ class Services:
         """Watches these folders from now on, and no others."""
         self.collections[:] = collections
         if self.indexer.is_ready:  # else it is told when it starts
-            await self.indexer.current().tell(_follow(collections))
+            await self.indexer.current().tell(_follow([*collections, self.library.uploads]))
 
     async def index_status(self) -> list[CollectionStatus]:
         states = await asyncio.to_thread(read_status, self.settings.data_folder)
@@ -196,10 +200,10 @@ async def open_services(
     async def prepared_indexer() -> AsyncIterator[IndexerClient]:
         embedder_files = await preparation.files(embedding, "embedding")
         told = list(collections)
-        async with open_indexer(data, told, embedder_files, indexing) as client:
+        async with open_indexer(data, [*told, library.uploads], embedder_files, indexing) as client:
             while told != collections:  # others came while it started
                 told = list(collections)
-                await client.tell(_follow(told))
+                await client.tell(_follow([*told, library.uploads]))
             yield client
 
     def open_model(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:
@@ -217,7 +221,9 @@ async def open_services(
         memory = stack.enter_context(TurnMemory(data / "turns.sqlite3", settings.rag.memory))
         embeddings = Embeddings(embedding, encoder.current, settings.encoder.min_dimension)
         reranking = Reranking(reranker, embeddings, encoder.current)
-        services = Services(settings, shelf, collections, encoder, indexer, memory, embeddings, reranking)
+        auto = Chunking(indexing.chunk_tokens or CHUNK_TOKENS, 0)
+        library = stack.enter_context(Library(data, settings.files, collections, auto))
+        services = Services(settings, shelf, collections, encoder, indexer, memory, embeddings, reranking, library)
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))
         try:

@@ -23,6 +23,7 @@ from models.llm.messages import Adapter
 from models.llm.params import EngineParams
 from server.access.hosts import host_of
 from server.access.origins import is_pattern
+from server.library.library import FilesParams
 
 PREFIX = "CLOISTER_"
 CONFIG_FILE = "cloister.toml"
@@ -130,6 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     encoder: EncoderParams = EncoderParams()
     indexing: IndexingParams = IndexingParams()
     rag: RagParams = RagParams()
+    files: FilesParams = FilesParams()
 
     def __post_init__(self) -> None:
         for name in self.hosts:

@@ -39,7 +39,7 @@ def headers() -> dict[str, str]:
 
 def document_page(document: StoredDocument) -> bytes:
     """The chunks at hand, the cited ones marked, with links to what lies around them."""
-    title = f"{document.collection}/{document.path}"
+    title = document.title
     before = document.start - len(document.chunks)
     after = document.start + len(document.chunks)
     parts = [f"<h1>{_text(title)}</h1>"]
@@ -63,7 +63,7 @@ def missing_page(document_id: int, document: StoredDocument | None) -> bytes:
             "<p>Its file was deleted or moved out of the folder, or the folder is not watched any more.</p>",
         ]
         return _page("Not in the index", parts)
-    title = f"{document.collection}/{document.path}"
+    title = document.title
     parts = [
         f"<h1>{_text(title)}</h1>",
         '<p class="note">The passage is not in this document any more: the file has changed since it was cited.</p>',

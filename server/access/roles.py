@@ -15,11 +15,22 @@ ROLES = {
     "createNativeEmbedding": Role.READ,
     "rerank": Role.READ,
     "search": Role.READ,
+    "searchVectorStore": Role.READ,
     "speakMcp": Role.READ,
     "deleteModel": Role.ADMIN,
     "pauseIndexing": Role.WRITE,
     "resumeIndexing": Role.WRITE,
     "rescan": Role.WRITE,
+    "uploadFile": Role.WRITE,
+    "deleteFile": Role.WRITE,
+    "createVectorStore": Role.WRITE,
+    "modifyVectorStore": Role.WRITE,
+    "deleteVectorStore": Role.WRITE,
+    "createVectorStoreFile": Role.WRITE,
+    "modifyVectorStoreFile": Role.WRITE,
+    "deleteVectorStoreFile": Role.WRITE,
+    "createVectorStoreFileBatch": Role.WRITE,
+    "cancelVectorStoreFileBatch": Role.WRITE,
 }
 
 

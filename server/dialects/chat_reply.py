@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from msgspec import UNSET, UnsetType
 
+from index.uploads import spoken_path
 from models.llm.scored import Candidate, ScoredToken
 from models.llm.tool_calls import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.turn import EndReason, TurnEnd, TurnEvent
@@ -161,7 +162,7 @@ class ChatReply:
             document_id=passage.document_id,
             chunk_id=passage.chunk_id,
             collection=passage.collection,
-            path=passage.path,
+            path=spoken_path(passage.path),
             filename=PurePosixPath(passage.path).name,
             heading=passage.heading,
             lines=(passage.line_from, passage.line_to),

@@ -8,6 +8,7 @@ import msgspec
 from index.errors import InvalidFilter
 from index.selection import gate
 from index.types import Filters
+from index.uploads import spoken_path
 from server.exceptions import RequestError
 from server.links import passage_url
 from server.protocol.rag import FilterRequest, RagDropped, RagPassage, RagReply, RagRequest, TopK
@@ -91,7 +92,7 @@ def _passage(source: Source, base_url: str, *, is_new: bool) -> RagPassage:
         document_id=passage.document_id,
         chunk_id=passage.chunk_id,
         collection=passage.collection,
-        path=passage.path,
+        path=spoken_path(passage.path),
         place=passage.place.label if passage.place else None,
         lines=(passage.line_from, passage.line_to),
         heading=passage.heading,

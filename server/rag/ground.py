@@ -1,6 +1,7 @@
 """A conversation to a grounded prompt: recall its turns, search, shape what is new, fit the context, remember."""
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,8 @@ import msgspec
 from index.errors import CollectionNotFound
 from index.explaining import Explanation, Outcome
 from index.retriever import QueryEmbedder, Retriever
-from index.types import Filters, Passage, Query
+from index.types import Chosen, Filters, Passage, Query
+from index.uploads import UPLOADS
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
 from server.rag.brief import briefs, readable
@@ -84,19 +86,28 @@ class Grounder:
         narrower._allowed = tuple(collections)
         return narrower
 
-    def _named(self, collections: Sequence[str] | None) -> Sequence[str] | None:
-        """Those that are searched. Raises `CollectionNotFound`."""
+    def _named(self, collections: Sequence[str] | None, chosen: Sequence[Chosen] = ()) -> Sequence[str] | None:
+        """Those that are searched. Of uploads, who chose them saw to it that they are the asker's. Raises
+        `CollectionNotFound`."""
         if self._allowed is None:
             return collections
-        if unknown := next((name for name in collections or () if name not in self._allowed), None):
+        uploads = {each.collection for each in chosen} & {UPLOADS}
+        if unknown := next((name for name in collections or () if name not in {*self._allowed, *uploads}), None):
             raise CollectionNotFound(unknown, list(self._allowed))
         return self._allowed if collections is None else collections
 
     async def search(
-        self, queries: Sequence[Query], collections: Sequence[str] | None, k: int, filters: Filters | None = None
+        self,
+        queries: Sequence[Query],
+        collections: Sequence[str] | None,
+        k: int,
+        filters: Filters | None = None,
+        chosen: Sequence[Chosen] = (),
     ) -> list[Passage]:
         """Raises `CollectionNotFound`, `InvalidFilter`, `ProcessUnavailable`, `ProcessFailed`."""
-        return await self._retriever().search(queries, self._encoder(), k, self._named(collections), filters)
+        return await self._retriever().search(
+            queries, self._encoder(), k, self._named(collections, chosen), filters, chosen
+        )
 
     async def explain(
         self, question: str, expected: tuple[str | None, str], options: RagOptions, reader: Reader
@@ -124,7 +135,7 @@ class Grounder:
         Raises what `search` does, `ContextLengthExceeded` when the conversation is too long without any passage, and
         `TemplateError`.
         """
-        options = msgspec.structs.replace(options, collections=self._named(options.collections))
+        options = msgspec.structs.replace(options, collections=self._named(options.collections, options.chosen))
         keys = keys_of(messages, _scope(options))
         context = await self._recall(messages, keys)
         found, fitted = await self._filled(messages, options, reader, context, is_question=is_question)
@@ -184,7 +195,7 @@ class Grounder:
         if not question.strip():
             return _Found([], [])
         top_k = options.top_k or self._top_k
-        found = await self.search(queries_of(messages), options.collections, top_k, options.filters)
+        found = await self.search(queries_of(messages), options.collections, top_k, options.filters, options.chosen)
         passages = merged(relevant(found))
         shaped = await self._shaped(question, passages, reader.brief)
         return _sorted_out(shaped, context)
@@ -212,7 +223,13 @@ def _squeezed_out(explanation: Explanation, fitted: Fitted) -> Explanation:
 
 def _scope(options: RagOptions) -> str:
     collections = sorted(options.collections) if options.collections is not None else ["*"]
-    return "\n".join(collections) + (repr(options.filters) if options.filters else "")
+    return "\n".join(collections) + (repr(options.filters) if options.filters else "") + _digest(options.chosen)
+
+
+def _digest(chosen: Sequence[Chosen]) -> str:
+    """The same for the same files."""
+    files = sorted((each.collection, sorted(each.paths)) for each in chosen)
+    return hashlib.sha256(msgspec.json.encode(files)).hexdigest() if files else ""
 
 
 def _sorted_out(shaped: Sequence[tuple[Passage, str]], context: Context) -> _Found:

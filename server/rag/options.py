@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from index.types import Filters
+from index.types import Chosen, Filters
 
 
 class Mode(StrEnum):
@@ -27,9 +27,11 @@ class CitationStyle(StrEnum):
 
 
 class RagOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`collections` None: all of them. `top_k` None: as the server is set. `filters` None: every file."""
+    """`collections` None: all of them. `chosen`: of these collections only these files. `top_k` None: as the server is
+    set. `filters` None: every file."""
 
     collections: Sequence[str] | None = None
+    chosen: Sequence[Chosen] = ()
     top_k: int | None = None
     filters: Filters | None = None
     mode: Mode = Mode.AUTO

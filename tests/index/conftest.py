@@ -24,7 +24,7 @@ from index.orders import Order
 from index.pace import Progress
 from index.readers import read
 from index.retriever import Retriever
-from index.types import Collection, Filters, Parsed, Passage, Query, Vectors
+from index.types import Chosen, Collection, Filters, Parsed, Passage, Query, Vectors
 
 _WORD = re.compile(r"\w+")
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
@@ -189,9 +189,10 @@ class Search:
         k: int = 5,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
+        chosen: Sequence[Chosen] = (),
     ) -> list[Passage]:
         queries = [Query(question)] if isinstance(question, str) else question
-        return asyncio.run(self.retriever.search(queries, self._embedder, k, collections, filters))
+        return asyncio.run(self.retriever.search(queries, self._embedder, k, collections, filters, chosen))
 
 
 def eventually(condition: Callable[[], object], deadline_s: float = 10) -> None:

@@ -13,7 +13,8 @@ from litestar.testing import TestClient
 from numpy.typing import NDArray
 
 from index.explaining import Explanation, Outcome
-from index.types import Collection, Filters, Passage, Query
+from index.types import Chosen, Collection, Filters, Passage, Query
+from index.uploads import Chunking
 from models.catalog import ResolvedEmbedding
 from models.encoder.client import Judged, Parts
 from models.encoder.messages import Ready
@@ -27,6 +28,7 @@ from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
 from server.embedding import Embeddings
+from server.library.library import FilesParams, Library
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.reranking import Reranking
@@ -74,6 +76,7 @@ class FakeIndex:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages
         self.searches: list[tuple[list[str], int, Sequence[str] | None, Filters | None]] = []
+        self.chosen: list[tuple[Chosen, ...]] = []
 
     async def search(
         self,
@@ -82,7 +85,9 @@ class FakeIndex:
         k: int,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
+        chosen: Sequence[Chosen] = (),
     ) -> list[Passage]:
+        self.chosen.append(tuple(chosen))
         self.searches.append(([query.text for query in queries], k, collections, filters))
         return list(self.passages)
 
@@ -180,7 +185,10 @@ def serving(folder: Path, model: PlayedModel, index: FakeIndex, access: Access =
     @contextlib.asynccontextmanager
     async def open_services() -> AsyncIterator[Services]:
         with TurnMemory(folder / "turns.sqlite3", 1_000_000) as memory:
-            yield FakeServices(folder, model, index, memory)
+            services = FakeServices(folder, model, index, memory)
+            with Library(folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0)) as library:
+                services.library = library
+                yield services
 
     with TestClient(create_app(cast(Callable[[], Any], open_services), access)) as client:
         yield client

@@ -1,0 +1,80 @@
+"""Documents of a collection as a list, and what one says. Opens the database for each question."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+import msgspec
+
+from index.database import exists, query
+from index.lookup import reading
+from index.types import with_lead
+
+_COLUMNS = "documents.id, name, root, path, size, mtime_ns, state, documents.error, indexed_at IS NOT NULL"
+_FROM = "FROM documents JOIN collections ON collections.id = collection_id WHERE is_active"
+
+
+class ListedDocument(NamedTuple):
+    """`size` is in bytes. `was_read`, 0 or 1: it was once, whatever it waits for now. `error`: why it cannot be."""
+
+    id: int
+    collection: str
+    root: str
+    path: str
+    size: int
+    mtime_ns: int
+    state: str
+    error: str | None
+    was_read: int
+
+
+def list_documents(data: Path, collection: str, paths: Iterable[str] | None = None) -> list[ListedDocument]:
+    """In the order they were first seen; only those of these paths, when given."""
+    if paths is None:
+        return _listed(data, f"SELECT {_COLUMNS} {_FROM} AND name = ? ORDER BY documents.id", (collection,))
+    wanted = msgspec.json.encode(list(paths)).decode()
+    sql = f"SELECT {_COLUMNS} {_FROM} AND name = ? AND path IN (SELECT value FROM json_each(?)) ORDER BY documents.id"
+    return _listed(data, sql, (collection, wanted))
+
+
+class Tally(NamedTuple):
+    """Documents alike, as of `ListedDocument`, and the bytes of their files."""
+
+    state: str
+    is_searched: bool
+    num: int
+    size: int
+
+
+def tally(data: Path, collection: str) -> list[Tally]:
+    """`is_searched`: as it is now, or as it was before what it waits for."""
+    is_searched = "state = 'indexed' OR (state = 'pending' AND indexed_at IS NOT NULL AND documents.error IS NULL)"
+    sql = f"SELECT state, {is_searched}, count(*), sum(max(size, 0)) {_FROM} AND name = ? GROUP BY 1, 2"
+    return [Tally(state, bool(found), num, size) for state, found, num, size in _rows(data, sql, (collection,))]
+
+
+def find_document(data: Path, id: int) -> ListedDocument | None:
+    """Of an active collection."""
+    return next(iter(_listed(data, f"SELECT {_COLUMNS} {_FROM} AND documents.id = ?", (id,))), None)
+
+
+def read_texts(data: Path, document_id: int) -> list[str]:
+    """Of its chunks, in order."""
+    with reading(data) as db:
+        rows = query(db, "SELECT lead, text FROM chunks WHERE document_id = ? ORDER BY ordinal", (document_id,))
+    return [with_lead(lead, text) for lead, text in rows]
+
+
+def _listed(data: Path, sql: str, bindings: tuple[object, ...]) -> list[ListedDocument]:
+    return [ListedDocument(*row) for row in _rows(data, sql, bindings)]
+
+
+def _rows(data: Path, sql: str, bindings: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    if not exists(data):
+        return []
+    try:
+        with reading(data) as db:
+            return query(db, sql, bindings)
+    except apsw.SQLError:  # no tables yet
+        return []
