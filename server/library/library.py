@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, BinaryIO, NamedTuple, Self, TypeVar
 
+import apsw
 import msgspec
 from msgspec import Meta
 
@@ -302,11 +303,15 @@ class Library:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._swept, work, arguments)
 
     def _swept(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        if self._sweeps.is_due():
-            for id in self._ledger.expired_files():
-                self._forget(id)
-            self._hide_unused(self._ledger.empty_expired())
-        return work(*arguments)
+        """The work, after what has expired was removed."""
+        try:
+            if self._sweeps.is_due():
+                for id in self._ledger.expired_files():
+                    self._forget(id)
+                self._hide_unused(self._ledger.empty_expired())
+            return work(*arguments)
+        except apsw.FullError as error:
+            raise DiskFull from error
 
     def _clear_up(self) -> None:
         places = {_place(entry) for entry in self._ledger.all_entries() if _is_live(entry)}
