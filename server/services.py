@@ -116,6 +116,7 @@ class Services:
         seen = copy.copy(self)
         seen.principal = principal
         seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
+        seen.library = self.library.seen_by(principal)
         seen.grounder = self.grounder.within([collection.name for collection in seen.collections])
         return seen
 

@@ -1,6 +1,7 @@
 """GET /documents/{id}: what the index holds of a document, for people who follow a citation."""
 
 import asyncio
+import contextlib
 import re
 from typing import Annotated, Any
 
@@ -9,8 +10,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from index.lookup import Spot, StoredDocument, read_document
+from index.uploads import UPLOADS, UploadPath
 from server import viewer
 from server.exceptions import NotFound, RequestError
+from server.library.errors import NoSuchFile
 from server.services import Services
 
 _LINES = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
@@ -43,7 +46,15 @@ async def _read(services: Services, document_id: int, spot: Spot) -> StoredDocum
     if not 0 <= document_id <= _LARGEST:
         return None
     document = await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
-    return document if document is not None and services.principal.may_see(document.collection) else None
+    return document if document is not None and await _is_seen(services, document) else None
+
+
+async def _is_seen(services: Services, document: StoredDocument) -> bool:
+    if (upload := UploadPath.read(document.path)) is None or document.collection != UPLOADS:
+        return services.principal.may_see(document.collection)
+    with contextlib.suppress(NoSuchFile):
+        return bool(await services.library.file(upload.id))
+    return False
 
 
 def _lines(text: str | None) -> tuple[int, int] | None:

@@ -5,13 +5,16 @@ import contextlib
 import mimetypes
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 
 import msgspec
-from litestar import Controller, Request, delete, get, post
+from litestar import Controller, Request, Response, delete, get, post
 from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 from msgspec import UNSET
@@ -27,10 +30,29 @@ _PIECE = 256 << 10  # bytes
 _MOST = 10_000
 
 
+@dataclass
+class _UploadOperation(Operation):
+    """Tells of the form, which the handler reads itself."""
+
+    def __post_init__(self) -> None:
+        text = Schema(type=OpenAPIType.STRING)
+        form = Schema(
+            type=OpenAPIType.OBJECT,
+            properties={
+                "file": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY),
+                "purpose": text,
+                "expires_after[anchor]": text,
+                "expires_after[seconds]": text,
+            },
+            required=["file", "purpose"],
+        )
+        self.request_body = RequestBody({"multipart/form-data": OpenAPIMediaType(form)}, required=True)
+
+
 class FileController(Controller):
     path = "/v1/files"
 
-    @post("/", status_code=200, operation_id="uploadFile", request_max_body_size=None)
+    @post("/", status_code=200, operation_id="uploadFile", operation_class=_UploadOperation, request_max_body_size=None)
     async def upload(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> FileObject:
         """A form with `file` and `purpose`; with `expires_after[anchor]` and `expires_after[seconds]` it goes again.
         When this is answered, the file is there after the power went."""
@@ -70,8 +92,12 @@ class FileController(Controller):
         await services.library.remove_file(file_id)
         return FileDeleted(file_id)
 
-    @get("/{file_id:str}/content", operation_id="downloadFile")
-    async def content(self, file_id: FromPath[str], services: NamedDependency[Services]) -> Stream:
+    @get(
+        "/{file_id:str}/content",
+        operation_id="downloadFile",
+        responses={200: ResponseSpec(bytes, media_type="application/octet-stream", description="The content")},
+    )
+    async def content(self, file_id: FromPath[str], services: NamedDependency[Services]) -> Response[Any]:
         """As it was uploaded, or of a watched file, as it is now."""
         file = await services.library.file(file_id)
         content = await services.library.open(file_id)

@@ -5,7 +5,7 @@ import time
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Controller, Request, Response, delete, get, post
+from litestar import Controller, Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
@@ -89,10 +89,10 @@ class VectorStoreController(Controller):
         data = await asyncio.gather(*(_reply(services.library, store) for store in found.items))
         return StorePage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
 
-    @get("/{store_id:str}", operation_id="retrieveVectorStore")
-    async def retrieve(self, store_id: FromPath[str], services: NamedDependency[Services]) -> Response[VectorStore]:
+    @get("/{store_id:str}", operation_id="retrieveVectorStore", response_headers=_POLL)
+    async def retrieve(self, store_id: FromPath[str], services: NamedDependency[Services]) -> VectorStore:
         store = await services.library.store(store_id)
-        return Response(await _reply(services.library, store), headers=_POLL)
+        return await _reply(services.library, store)
 
     @post("/{store_id:str}", status_code=200, operation_id="modifyVectorStore")
     async def modify(
@@ -164,11 +164,11 @@ class VectorStoreFileController(Controller):
         members = await services.library.members(store_id)
         return _page(services.library, members, filter, limit, order, after, before)
 
-    @get("/{file_id:str}", operation_id="retrieveVectorStoreFile")
+    @get("/{file_id:str}", operation_id="retrieveVectorStoreFile", response_headers=_POLL)
     async def retrieve(
         self, store_id: FromPath[str], file_id: FromPath[str], services: NamedDependency[Services]
-    ) -> Response[StoreFile]:
-        return Response(await _file(services.library, store_id, file_id), headers=_POLL)
+    ) -> StoreFile:
+        return await _file(services.library, store_id, file_id)
 
     @post("/{file_id:str}", status_code=200, operation_id="modifyVectorStoreFile")
     async def modify(
@@ -209,11 +209,11 @@ class FileBatchController(Controller):
         batch = await services.library.put_batch(store_id, wanted_files(data))
         return await _batch(services.library, store_id, batch.id)
 
-    @get("/{batch_id:str}", operation_id="retrieveVectorStoreFileBatch")
+    @get("/{batch_id:str}", operation_id="retrieveVectorStoreFileBatch", response_headers=_POLL)
     async def retrieve(
         self, store_id: FromPath[str], batch_id: FromPath[str], services: NamedDependency[Services]
-    ) -> Response[FileBatch]:
-        return Response(await _batch(services.library, store_id, batch_id), headers=_POLL)
+    ) -> FileBatch:
+        return await _batch(services.library, store_id, batch_id)
 
     @post("/{batch_id:str}/cancel", status_code=200, operation_id="cancelVectorStoreFileBatch")
     async def cancel(

@@ -27,7 +27,8 @@ _SCHEMA = """
         created_at INTEGER NOT NULL,
         filename TEXT NOT NULL,
         purpose TEXT NOT NULL,
-        expires_at INTEGER
+        expires_at INTEGER,
+        owner TEXT NOT NULL
     ) STRICT;
     CREATE INDEX files_expires_at ON files (expires_at);
 
@@ -39,7 +40,8 @@ _SCHEMA = """
         last_active_at INTEGER NOT NULL,
         description TEXT,
         days INTEGER,
-        metadata TEXT NOT NULL                  -- JSON
+        metadata TEXT NOT NULL,                 -- JSON
+        owner TEXT NOT NULL
     ) STRICT;
 
     CREATE TABLE members (
@@ -73,8 +75,8 @@ _SCHEMA = """
     -- When a watched folder was first seen, by the name of its collection: it has no other date.
     CREATE TABLE folders (name TEXT PRIMARY KEY, created_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
-_FILE = "id, size, created_at, filename, purpose, expires_at"
-_STORE = "id, name, created_at, last_active_at, description, days, metadata"
+_FILE = "id, size, created_at, filename, purpose, expires_at, owner"
+_STORE = "id, name, created_at, last_active_at, description, days, metadata, owner"
 _BATCH = "id, store_id, created_at, cancelled_at"
 
 
@@ -124,7 +126,7 @@ class Ledger:
         with transaction(self._db):
             if self.size() + file.size > most_bytes:
                 raise NoRoom(most_bytes)
-            self._db.execute(f"INSERT INTO files ({_FILE}) VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(file))
+            self._db.execute(f"INSERT INTO files ({_FILE}) VALUES (?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(file))
 
     def size(self) -> int:
         """Bytes of all files."""
@@ -152,9 +154,12 @@ class Ledger:
 
     def add_store(self, store: Store, wanted: Sequence[tuple[Wanted, Failure | None]]) -> None:
         """With these files in it. Raises `NoSuchFile`."""
-        *fields, metadata = (getattr(store, name) for name in _STORE.split(", "))
+        told = {**msgspec.structs.asdict(store), "metadata": _json(store.metadata)}
         with transaction(self._db):
-            self._db.execute(f"INSERT INTO stores ({_STORE}) VALUES (?, ?, ?, ?, ?, ?, ?)", (*fields, _json(metadata)))
+            self._db.execute(
+                f"INSERT INTO stores ({_STORE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [told[name] for name in _STORE.split(", ")],
+            )
             self._put(store.id, wanted)
 
     def change_store(self, store: Store) -> None:
@@ -247,7 +252,7 @@ class Ledger:
         rows = query(
             self._db,
             "SELECT store_id, members.created_at, attributes, chunking, is_cancelled, failure,"
-            " files.id, size, files.created_at, filename, purpose, expires_at"
+            " files.id, size, files.created_at, filename, purpose, expires_at, owner"
             f" FROM members JOIN files ON files.id = file_id WHERE {wanted} ORDER BY members.at",
             bindings,
         )
@@ -300,8 +305,8 @@ class Ledger:
 
 
 def _store(row: tuple[Any, ...]) -> Store:
-    id, name, created_at, last_active_at, description, days, metadata = row
-    return Store(id, name, created_at, last_active_at, description, days, msgspec.json.decode(metadata))
+    id, name, created_at, last_active_at, description, days, metadata, owner = row
+    return Store(id, name, created_at, last_active_at, description, days, msgspec.json.decode(metadata), owner)
 
 
 def _json(value: object) -> str:

@@ -7,6 +7,7 @@ has to remember how far a file is. A search is limited, inside the index, to the
 
 import asyncio
 import contextlib
+import copy
 import errno
 import os
 import time
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, BinaryIO, NamedTuple, Self, TypeVar
 
+import apsw
 import msgspec
 from msgspec import Meta
 
@@ -23,6 +25,7 @@ from index.files import open_file
 from index.listing import ListedDocument, find_document, list_documents, read_texts, tally
 from index.types import Chosen, Collection, Passage
 from index.uploads import UPLOADS, Chunking, UploadPath
+from server.access.principal import ANYBODY, Principal
 from server.library.contents import Contents, is_searchable, spoken_name
 from server.library.errors import (
     DiskFull,
@@ -30,6 +33,7 @@ from server.library.errors import (
     FileTooLarge,
     NoSuchBatch,
     NoSuchFile,
+    NoSuchStore,
     NotInStore,
     ReadOnly,
     StoreExpired,
@@ -138,9 +142,12 @@ class Incoming:
 class Library:
     """Owns the ledger, the contents and the one thread that touches them. A context manager.
 
-    `collections`: the watched folders, as they are now. `auto`: how files are cut whose clients leave it open. Raises
-    `DataFolderError` when it cannot be opened; everything else raises `LibraryError` of the kind that fits.
+    `collections`: the watched folders, as they are now. `auto`: how files are cut whose clients leave it open. A
+    principal who sees only some collections sees of files and stores those folders' and its own, and who sees all sees
+    them too. Raises `DataFolderError` when it cannot be opened; everything else raises the `LibraryError` that fits.
     """
+
+    _principal = ANYBODY
 
     def __init__(self, data: Path, params: FilesParams, collections: Sequence[Collection], auto: Chunking) -> None:
         self.auto = auto
@@ -151,7 +158,7 @@ class Library:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="library")
         self._ledger = self._thread.submit(Ledger, data / FILE).result()
         self._scopes: dict[tuple[tuple[str, ...], Filter | None], Scope] = {}
-        self._sweep_at = 0.0
+        self._sweeps = _Interval(_SWEEP_S)
 
     def __enter__(self) -> Self:
         self._thread.submit(self._clear_up).result()
@@ -160,6 +167,19 @@ class Library:
     def __exit__(self, *_: object) -> None:
         self._thread.submit(self._ledger.close).result()
         self._thread.shutdown()
+
+    def seen_by(self, principal: Principal) -> "Library":
+        """The same, as far as it may see."""
+        seen = copy.copy(self)
+        seen._principal = principal
+        return seen
+
+    @property
+    def _owner(self) -> str:
+        return "" if self._principal.collections is None else self._principal.name
+
+    def _is_seen(self, owner: str) -> bool:
+        return self._principal.collections is None or owner == self._owner
 
     @property
     def uploads(self) -> Collection:
@@ -197,7 +217,7 @@ class Library:
 
     async def files(self, purpose: str | None = None) -> list[Kept]:
         """Those that were uploaded, in the order they came in."""
-        return await self._run(self._ledger.files, purpose)
+        return [file for file in await self._run(self._ledger.files, purpose) if self._is_seen(file.owner)]
 
     async def open(self, id: str) -> BinaryIO:
         """The content, also of a watched file; the caller's to close."""
@@ -218,8 +238,7 @@ class Library:
 
     async def add_store(self, store: Store, wanted: Sequence[Wanted] = ()) -> Store:
         """With these files in it."""
-        await self._run(self._add_store, store, wanted)
-        return store
+        return await self._run(self._add_store, msgspec.structs.replace(store, owner=self._owner), wanted)
 
     async def change_store(self, store: Store) -> Store:
         return await self._run(self._change_store, store)
@@ -284,19 +303,22 @@ class Library:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._swept, work, arguments)
 
     def _swept(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-        if time.monotonic() >= self._sweep_at:
-            self._sweep_at = time.monotonic() + _SWEEP_S
-            for id in self._ledger.expired_files():
-                self._remove_file(id)
-            self._hide_unused(self._ledger.empty_expired())
-        return work(*arguments)
+        """The work, after what has expired was removed."""
+        try:
+            if self._sweeps.is_due():
+                for id in self._ledger.expired_files():
+                    self._forget(id)
+                self._hide_unused(self._ledger.empty_expired())
+            return work(*arguments)
+        except apsw.FullError as error:
+            raise DiskFull from error
 
     def _clear_up(self) -> None:
         places = {_place(entry) for entry in self._ledger.all_entries() if _is_live(entry)}
         self._contents.clear_up({file.id for file in self._ledger.files()}, places)
 
     def _keep(self, incoming: Incoming, filename: str, purpose: str, expires_at: int | None) -> Kept:
-        file = Kept(new_id("file"), incoming.size, int(time.time()), filename, purpose, expires_at)
+        file = Kept(new_id("file"), incoming.size, int(time.time()), filename, purpose, expires_at, self._owner)
         with _room_on_disk():
             self._contents.keep(incoming.path, file.id)
         try:
@@ -309,20 +331,30 @@ class Library:
     def _file(self, id: str) -> Kept:
         document = self._watched(id)
         if document is None:
-            return self._ledger.file(id)
+            return self._uploaded(id)
         member = member_of("", document)
         return Kept(member.file_id, member.size, member.created_at, member.filename, "assistants")
+
+    def _uploaded(self, id: str) -> Kept:
+        file = self._ledger.file(id)
+        if not self._is_seen(file.owner):
+            raise NoSuchFile(id)
+        return file
 
     def _watched(self, file_id: str) -> ListedDocument | None:
         number = document_of(file_id)
         document = None if number is None else find_document(self._data, number)
-        return None if document is None or document.collection == UPLOADS else document
+        seen = {collection.name for collection in self._visible()}
+        return document if document is not None and document.collection in seen else None
+
+    def _visible(self) -> list[Collection]:
+        return [collection for collection in self._collections if self._principal.may_see(collection.name)]
 
     def _open(self, id: str) -> BinaryIO:
         document = self._watched(id)
         try:
             if document is None:
-                return self._contents.path(self._ledger.file(id).id).open("rb")
+                return self._contents.path(self._uploaded(id).id).open("rb")
             return os.fdopen(open_file(Path(document.root), document.path), "rb")
         except (OSError, UnreadableDocument):
             raise NoSuchFile(id) from None
@@ -330,13 +362,17 @@ class Library:
     def _remove_file(self, id: str) -> None:
         if (document := self._watched(id)) is not None:
             raise ReadOnly(document.collection)
+        self._forget(self._uploaded(id).id)
+
+    def _forget(self, id: str) -> None:
         left = self._ledger.remove_file(id)
         self._hide_unused(left)
         self._contents.remove(id)
 
     def _stores(self) -> list[Store]:
-        folders = [self._folder(collection) for collection in self._collections]
-        return sorted([*folders, *self._ledger.stores()], key=lambda store: store.created_at)
+        folders = [self._folder(collection) for collection in self._visible()]
+        made = [store for store in self._ledger.stores() if self._is_seen(store.owner)]
+        return sorted([*folders, *made], key=lambda store: store.created_at)
 
     def _folder(self, collection: Collection) -> Store:
         seen = self._ledger.folder_seen_at(collection.name)
@@ -350,10 +386,13 @@ class Library:
         )
 
     def _store(self, id: str) -> Store:
-        for collection in self._collections:
+        for collection in self._visible():
             if folder_store_id(collection.name) == id:
                 return self._folder(collection)
-        return self._ledger.store(id)
+        store = self._ledger.store(id)
+        if not self._is_seen(store.owner):
+            raise NoSuchStore(id)
+        return store
 
     def _writable(self, id: str, *, is_use: bool = True) -> Store:
         """Raises `ReadOnly`, and for what only a store that is in use can do, `StoreExpired`."""
@@ -365,9 +404,10 @@ class Library:
             self._ledger.note_use([id])
         return store
 
-    def _add_store(self, store: Store, wanted: Sequence[Wanted]) -> None:
+    def _add_store(self, store: Store, wanted: Sequence[Wanted]) -> Store:
         self._ledger.add_store(store, [(each, self._refusal(each)) for each in wanted])
         self._expose(store.id, wanted)
+        return store
 
     def _change_store(self, store: Store) -> Store:
         self._writable(store.id)
@@ -380,7 +420,10 @@ class Library:
         self._hide_unused(self._ledger.remove_store(id))
 
     def _refusal(self, wanted: Wanted) -> Failure | None:
-        filename = self._ledger.file(wanted.file_id).filename
+        """Why it is not even tried. Raises `NoSuchFile`, and `ReadOnly` for a watched one."""
+        if (document := self._watched(wanted.file_id)) is not None:
+            raise ReadOnly(document.collection)
+        filename = self._uploaded(wanted.file_id).filename
         if is_searchable(filename):
             return None
         kind = PurePosixPath(filename).suffix
@@ -389,9 +432,6 @@ class Library:
 
     def _put(self, store_id: str, wanted: Sequence[Wanted], batch: Batch | None) -> None:
         self._writable(store_id)
-        for each in wanted:
-            if (document := self._watched(each.file_id)) is not None:
-                raise ReadOnly(document.collection)
         refusals = [(each, self._refusal(each)) for each in wanted]
         before = [entry for each in wanted for entry in self._ledger.entries_of_file(each.file_id)]
         self._ledger.put(store_id, refusals, batch)
@@ -448,6 +488,7 @@ class Library:
         return batch, self._told(self._ledger.entries_of_batch(batch))
 
     def _cancel(self, store_id: str, batch_id: str) -> None:
+        self._writable(store_id)
         batch, members = self._batch(store_id, batch_id)
         undone = {member.file_id for member in members if member.status == Status.IN_PROGRESS}
         left = [entry for entry in self._ledger.entries_of_batch(batch) if entry.file.id in undone]
@@ -556,6 +597,21 @@ def _as_member(entry: Entry, documents: Mapping[str, ListedDocument]) -> Member:
 def _check_expiry(store: Store) -> None:
     if store.expires_at is not None and store.expires_at <= time.time():
         raise StoreExpired(store.id)
+
+
+class _Interval:
+    """Something to be done at most once in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
 
 
 @contextlib.contextmanager

@@ -22,7 +22,8 @@ def new_id(kind: str) -> str:
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A file whose content is on disk. `size` is in bytes."""
+    """A file whose content is on disk. `size` is in bytes. `owner`: the key that brought it, where that sees only some
+    collections; "" for everybody."""
 
     id: str
     size: int
@@ -30,10 +31,12 @@ class Kept(msgspec.Struct, frozen=True):
     filename: str
     purpose: str
     expires_at: int | None = None
+    owner: str = ""
 
 
 class Store(msgspec.Struct, frozen=True):
-    """`days`: after that many without use its files leave it. `collection`: the watched folder that it is."""
+    """`days`: after that many without use its files leave it. `owner` as of a file. `collection`: the watched folder
+    that it is."""
 
     id: str
     name: str
@@ -42,6 +45,7 @@ class Store(msgspec.Struct, frozen=True):
     description: str | None = None
     days: int | None = None
     metadata: dict[str, str] = {}
+    owner: str = ""
     collection: str | None = None
 
     @property

@@ -21,4 +21,4 @@ def test_openai_from_npm(server: Server) -> None:
     command = ["node", str(NODE / "contract.mjs"), server.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 9
+    assert len(done.stdout.splitlines()) == 10

@@ -11,6 +11,8 @@ import pytest
 from index.errors import DataFolderError
 from index.types import Collection
 from index.uploads import UPLOADS, Chunking
+from server.access.keys import Role
+from server.access.principal import Principal
 from server.library.contents import is_searchable, spoken_name
 from server.library.errors import (
     EmptyFile,
@@ -306,6 +308,40 @@ def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
         for use, refusal in unknown:
             with pytest.raises(refusal):
                 await use
+
+    _run(tmp_path, body)
+
+
+def test_who_sees_only_some_collections_sees_only_its_own_uploads(tmp_path: Path) -> None:
+    async def body(library: Library) -> None:
+        ours = await _file(library, "ours.md")
+        our_store = await _store(library, Wanted(ours.id, {}))
+        ann, bob, cut_off = (
+            library.seen_by(Principal(name, Role.WRITE, frozenset(collections)))
+            for name, collections in (("ann", ["notes"]), ("bob", ["notes"]), ("eve", []))
+        )
+        anns = await _file(ann, "anns.md")
+        ann_store = await _store(ann, Wanted(anns.id, {}))
+        notes = folder_store_id("notes")
+        for seen, files, stores in (
+            (library, {ours.id, anns.id}, {our_store, ann_store, notes}),
+            (ann, {anns.id}, {ann_store, notes}),
+            (bob, set(), {notes}),
+            (cut_off, set(), set()),
+        ):
+            assert {file.id for file in await seen.files()} == files
+            assert {store.id for store in await seen.stores()} == stores
+        for hidden in (bob.file(anns.id), ann.open(ours.id), bob.remove_file(anns.id)):
+            with pytest.raises(NoSuchFile):
+                await hidden
+        with pytest.raises(NoSuchFile):
+            await ann.put(ann_store, [Wanted(ours.id, {})])
+        for hidden in (ann.scope([our_store]), bob.members(ann_store), bob.put(ann_store, []), cut_off.store(notes)):
+            with pytest.raises(NoSuchStore):
+                await hidden
+        await library.put(our_store, [Wanted(anns.id, {})])
+        await ann.remove_file(anns.id)
+        assert [member.file_id for member in await library.members(our_store)] == [ours.id]
 
     _run(tmp_path, body)
 

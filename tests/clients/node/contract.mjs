@@ -82,6 +82,18 @@ const contract = {
     await assert.rejects(chat.create({ model: "reader-v0", messages: long }), (error) =>
       error.code === "context_length_exceeded");
   },
+  async "files are uploaded together, put into a store and found"() {
+    const store = await client.vectorStores.create({ name: "buses" });
+    const files = await Promise.all(["red", "green"].map((color) =>
+      OpenAI.toFile(Buffer.from(`The ${color} bus goes to the harbour.`), `${color}.txt`)));
+    const batch = await client.vectorStores.fileBatches.uploadAndPoll(store.id, { files });
+    assert.deepEqual([batch.status, batch.file_counts.completed], ["completed", 2]);
+    const found = [];
+    for await (const result of client.vectorStores.search(store.id, { query: "green bus" })) found.push(result.filename);
+    assert.deepEqual(found, ["green.txt", "red.txt"]);
+    for await (const file of client.vectorStores.files.list(store.id)) await client.files.delete(file.id);
+    assert.ok((await client.vectorStores.delete(store.id)).deleted);
+  },
   async "a stream may be left"() {
     const stream = await chat.create({ model: "cloister", messages, stream: true });
     for await (const chunk of stream) if (chunk) break;
