@@ -20,6 +20,7 @@ from server.controllers.health import HealthController
 from server.controllers.index import IndexController
 from server.controllers.mcp import McpController
 from server.controllers.models import ModelController
+from server.controllers.ollama import OllamaController
 from server.controllers.rerank import RerankController
 from server.controllers.vector_stores import (
     FileBatchController,
@@ -66,6 +67,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             IndexController,
             McpController,
             ModelController,
+            OllamaController,
             RerankController,
             VectorStoreController,
             VectorStoreFileController,
