@@ -12,6 +12,7 @@ from litestar.di import Provide
 from server.access.boundary import Access, Boundary
 from server.access.roles import check_role
 from server.body import BodyRequest, refuse_foreign_body
+from server.controllers.anthropic import AnthropicController
 from server.controllers.chat import ChatController
 from server.controllers.documents import DocumentController
 from server.controllers.embeddings import EmbeddingController
@@ -58,6 +59,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
     app = Litestar(
         route_handlers=[
+            AnthropicController,
             ChatController,
             DocumentController,
             EmbeddingController,

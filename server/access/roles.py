@@ -11,7 +11,9 @@ from server.exceptions import AccessDenied
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {
     "createChatCompletion": Role.READ,
+    "countTokens": Role.READ,
     "createEmbedding": Role.READ,
+    "createMessage": Role.READ,
     "createNativeEmbedding": Role.READ,
     "ollamaChat": Role.READ,
     "ollamaGenerate": Role.READ,

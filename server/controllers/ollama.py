@@ -21,7 +21,7 @@ from server.dialects.ollama_reply import (
     loaded_frame,
 )
 from server.dialects.ollama_request import chat_ask, generate_ask, keep_seconds
-from server.exceptions import HANDLERS, AccessDenied, Problem, UnknownModel, headers_of, problem_of
+from server.exceptions import HANDLERS, AccessDenied, Problem, RequestError, UnknownModel, headers_of, problem_of
 from server.ndjson import MEDIA_TYPE, line_stream
 from server.openapi import STREAM_TYPE
 from server.protocol.ollama import (
@@ -50,7 +50,9 @@ _Frame = TypeVar("_Frame", bound=Frame)
 
 async def _take_any_body(request: Request[Any, Any, Any]) -> None:
     """Of whatever type it is said to be: curl and others say "form", and send JSON. Pages of other sites are refused by
-    the boundary, where they come from."""
+    the boundary, where they come from. Raises `RequestError` for none where one is needed."""
+    if request.route_handler.parsed_data_field is not None and not await request.body():
+        raise RequestError("The body is missing.", None, "missing_required_parameter")
 
 
 def _error_text(error: Exception) -> ErrorText:
