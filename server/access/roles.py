@@ -16,6 +16,8 @@ ROLES = {
     "createMessage": Role.READ,
     "createNativeEmbedding": Role.READ,
     "ollamaChat": Role.READ,
+    "ollamaEmbed": Role.READ,
+    "ollamaEmbedOne": Role.READ,
     "ollamaGenerate": Role.READ,
     "ollamaShow": Role.READ,
     "rerank": Role.READ,

@@ -11,6 +11,7 @@ from server.addressing import target_of
 from server.answer import Answers
 from server.asking import Ask, answers_to
 from server.connection import unless_gone
+from server.dialects.ollama_embeddings import embed, embed_one
 from server.dialects.ollama_models import running, shown, tags
 from server.dialects.ollama_reply import (
     Clock,
@@ -28,12 +29,16 @@ from server.protocol.ollama import (
     AskRequest,
     ChatFrame,
     ChatRequest,
+    Embedded,
+    EmbedRequest,
     ErrorText,
     Frame,
     GenerateFrame,
     GenerateRequest,
     ModelRequest,
     ModelShown,
+    OldEmbedded,
+    OldEmbedRequest,
     RunningList,
     TagList,
     Version,
@@ -121,6 +126,18 @@ class OllamaController(Controller):
         if not data.prompt and not data.suffix:
             return await _load(request, data, GenerateFrame, services)
         return await _answer(request, data, generate_ask(data, request.headers), generate_frame, services)
+
+    @post("/api/embed", status_code=200, operation_id="ollamaEmbed", responses={400: _FAILED})
+    async def embed(
+        self, request: Request[Any, Any, Any], data: JSONBody[EmbedRequest], services: NamedDependency[Services]
+    ) -> Embedded:
+        return await unless_gone(request, embed(data, services.embeddings))
+
+    @post("/api/embeddings", status_code=200, operation_id="ollamaEmbedOne", responses={400: _FAILED})
+    async def embed_one(
+        self, request: Request[Any, Any, Any], data: JSONBody[OldEmbedRequest], services: NamedDependency[Services]
+    ) -> OldEmbedded:
+        return await unless_gone(request, embed_one(data, services.embeddings))
 
     @post(["/api/pull", "/api/push", "/api/create", "/api/copy"], operation_id="ollamaChange", responses={403: _FAILED})
     async def change(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.errors import ModelUnavailable
 from models.llm.file_type import name_of
-from server.addressing import Target, model_ids, target_of
+from server.addressing import model_ids, target_of, untagged
 from server.exceptions import UnknownModel
 from server.protocol.ollama import (
     Details,
@@ -24,6 +24,7 @@ from server.services import Services
 from server.shelf import ShelfModel
 
 _TAG = ":latest"
+_EMBEDDER = Details(format="onnx", family="bert", families=["bert"])
 _FOREVER = datetime(2318, 1, 1, tzinfo=UTC)  # as Ollama says it, about
 
 
@@ -35,7 +36,7 @@ def tags(services: Services) -> TagList:
 def _tags(services: Services) -> Iterator[ModelTag]:
     for id in model_ids(services):
         try:
-            target, model = _found(id, services)
+            model = _found(id, services)
         except ModelUnavailable:
             continue
         yield ModelTag(
@@ -45,7 +46,18 @@ def _tags(services: Services) -> Iterator[ModelTag]:
             size=model.language_model.facts.size,
             digest=_digest(id, model),
             details=_details(model),
-            capabilities=_capabilities(target, model),
+            capabilities=_capabilities(model),
+        )
+    name = services.embeddings.model.name
+    if name not in services.shelf:
+        yield ModelTag(
+            name=_tagged(name),
+            model=_tagged(name),
+            modified_at=_rfc3339(services.started_at),
+            size=0,
+            digest=hashlib.sha256(f"{name} {services.embeddings.model.sha256}".encode()).hexdigest(),
+            details=_EMBEDDER,
+            capabilities=["embedding"],
         )
 
 
@@ -71,7 +83,10 @@ def _running(model: ShelfModel, services: Services) -> RunningModel:
 
 def shown(asked: ModelRequest, services: Services) -> ModelShown:
     """From the file's header alone: nothing is loaded. Raises `UnknownModel`, `ModelUnavailable`."""
-    target, model = _found(asked.model or asked.name, services)
+    id = asked.model or asked.name or ""
+    if untagged(id) == services.embeddings.model.name and id not in services.shelf:
+        return _embedder_shown(services)
+    model = _found(id, services)
     language_model = model.language_model
     template = language_model.template
     return ModelShown(
@@ -80,7 +95,7 @@ def shown(asked: ModelRequest, services: Services) -> ModelShown:
         template=template,
         details=_details(model),
         model_info=_facts_of(model),
-        capabilities=_capabilities(target, model),
+        capabilities=_capabilities(model),
         modified_at=_rfc3339(services.started_at),
         license=language_model.metadata("general.license") or "",
     )
@@ -99,12 +114,30 @@ def _facts_of(model: ShelfModel) -> dict[str, Any]:
     }
 
 
-def _found(id: str | None, services: Services) -> tuple[Target, ShelfModel]:
+def _embedder_shown(services: Services) -> ModelShown:
+    """Its numbers once it is loaded."""
+    name, family = services.embeddings.model.name, _EMBEDDER.family
+    told: dict[str, Any] = {"general.architecture": family, "general.basename": name}
+    if services.encoder.is_ready:
+        told[f"{family}.context_length"] = services.embeddings.max_tokens
+        told[f"{family}.embedding_length"] = services.embeddings.dimension
+    return ModelShown(
+        modelfile=f"FROM {name}\n",
+        parameters="",
+        template="",
+        details=_EMBEDDER,
+        model_info=told,
+        capabilities=["embedding"],
+        modified_at=_rfc3339(services.started_at),
+        license="",
+    )
+
+
+def _found(id: str, services: Services) -> ShelfModel:
     """Raises `UnknownModel`, `ModelUnavailable`."""
     if not id:
         raise UnknownModel("", model_ids(services))
-    target = target_of(id, services)
-    return target, services.shelf[target.model]
+    return services.shelf[target_of(id, services).model]
 
 
 def _tagged(id: str) -> str:
@@ -140,7 +173,7 @@ def _rounded(count: int) -> str:
     return str(count)
 
 
-def _capabilities(target: Target, model: ShelfModel) -> list[str]:
+def _capabilities(model: ShelfModel) -> list[str]:
     found = {"completion": True, "tools": True, "thinking": model.language_model.can_reason}
     return [name for name, is_there in found.items() if is_there]
 

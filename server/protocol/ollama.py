@@ -110,6 +110,34 @@ class ModelRequest(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
+class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`truncate` false: a text that is longer than the model reads is refused; else it is embedded in parts."""
+
+    model: str | None = None
+    input: str | list[str] | None = None
+    truncate: bool | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+
+
+class OldEmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    model: str | None = None
+    prompt: str | None = None
+
+
+class Embedded(msgspec.Struct, frozen=True, kw_only=True):
+    """A unit vector for each text; durations in nanoseconds."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int = 0
+    prompt_eval_count: int
+
+
+class OldEmbedded(msgspec.Struct, frozen=True):
+    embedding: list[float]
+
+
 class Candidate(msgspec.Struct, frozen=True):
     token: str
     logprob: float
