@@ -31,9 +31,16 @@ def model_ids(services: Services) -> list[str]:
     return [GROUNDED, *grounded, *further, *names]
 
 
+def untagged(name: str) -> str:
+    """As the server calls it; the tag is Ollama's clients' own."""
+    return name.removesuffix(":latest")
+
+
 def target_of(id: str | None, services: Services, collections: Sequence[str] | None = None) -> Target:
     """No id, or an empty one, is the default's. `collections` take the place of the id's own; they mean nothing to a
-    language model alone. Raises `UnknownModel`, `CollectionNotFound`."""
+    language model alone. A tag `:latest` is Ollama's clients' own. Raises `UnknownModel`, `CollectionNotFound`."""
+    if id and id not in services.shelf:
+        id = untagged(id)
     if id and id in services.shelf:
         return Target(id, is_grounded=False)
     asked, _, model = (id or GROUNDED).partition("@")

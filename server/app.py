@@ -12,6 +12,7 @@ from litestar.di import Provide
 from server.access.boundary import Access, Boundary
 from server.access.roles import check_role
 from server.body import BodyRequest, refuse_foreign_body
+from server.controllers.anthropic import AnthropicController
 from server.controllers.chat import ChatController
 from server.controllers.documents import DocumentController
 from server.controllers.embeddings import EmbeddingController
@@ -20,6 +21,7 @@ from server.controllers.health import HealthController
 from server.controllers.index import IndexController
 from server.controllers.mcp import McpController
 from server.controllers.models import ModelController
+from server.controllers.ollama import OllamaController
 from server.controllers.rerank import RerankController
 from server.controllers.vector_stores import (
     FileBatchController,
@@ -57,6 +59,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
     app = Litestar(
         route_handlers=[
+            AnthropicController,
             ChatController,
             DocumentController,
             EmbeddingController,
@@ -66,6 +69,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             IndexController,
             McpController,
             ModelController,
+            OllamaController,
             RerankController,
             VectorStoreController,
             VectorStoreFileController,

@@ -21,6 +21,7 @@ from litestar.routes import HTTPRoute
 from server.protocol.errors import ErrorBody
 
 PATH = "/v1/openapi.json"
+STREAM_TYPE = "stream_type"  # a handler's option: the media type of its stream, where it is no event stream
 _REFERENCE = "#/components/schemas/{name}"
 _REFERENCES = re.compile(r'"#/components/schemas/([^"]+)"')
 
@@ -88,7 +89,7 @@ class _Operation(NamedTuple):
         if self.handler.parsed_fn_signature.return_type.is_subclass_of(Stream):
             responses["200"]["content"] = {}
         if self.is_stream:
-            responses["200"]["content"]["text/event-stream"] = {}
+            responses["200"]["content"][self.handler.opt.get(STREAM_TYPE, "text/event-stream")] = {}
         declared = (self.replies[status] for status in sorted(self.replies) if status.startswith("4"))
         responses["default"] = _error(schemas[next(declared, ErrorBody)])
 

@@ -7,6 +7,7 @@ nobody has for a while, or when their memory is needed. A model in use is never 
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -42,6 +43,7 @@ class ShelfModel:
         self.n_ctx = estimate.n_ctx
         self.num_users = 0
         self.last_used = time.monotonic()
+        self.keep_s: float | None = None  # after its last use; None: as the shelf is set
         self.supervisor: Supervisor[EngineClient] | None = None
         self._running: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -161,6 +163,12 @@ class Shelf:
         """Of the models that are in memory, on their way into it or out of it."""
         return sum(model.size for model in self if model.is_loaded)
 
+    def keep_s(self, model: ShelfModel) -> float:
+        """Seconds without a request after which it leaves the memory; the default never does."""
+        if model is self.default:
+            return math.inf
+        return self._unload_after_s if model.keep_s is None else model.keep_s
+
     @contextlib.asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[ShelfModel]:
         """The model, loaded, and kept for the body's duration.
@@ -223,7 +231,7 @@ class Shelf:
             await asyncio.sleep(_CHECK_S)
             async with self._loading:
                 for model in self:
-                    if self._is_idle(model) and time.monotonic() - model.last_used >= self._unload_after_s:
+                    if self._is_idle(model) and time.monotonic() - model.last_used >= self.keep_s(model):
                         _log.info("%s: unloaded, nobody has used it", model.name)
                         await model.stop()
 

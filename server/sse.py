@@ -20,14 +20,16 @@ def frame(message: msgspec.Struct) -> bytes:
     return b"data: " + _encode(message) + b"\n\n"
 
 
-async def kept_alive(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """With comments wherever nothing comes for a while: a long prompt is being read, or nothing happens."""
+async def kept_alive(
+    frames: AsyncGenerator[bytes, None], keep_alive: bytes = _KEEP_ALIVE
+) -> AsyncGenerator[bytes, None]:
+    """With a sign of life wherever nothing comes for a while: a long prompt is being read, or nothing happens."""
     waiting: asyncio.Task[bytes] | None = None
     try:
         while True:
             waiting = asyncio.ensure_future(anext(frames))
             while not (await asyncio.wait({waiting}, timeout=_SILENCE_S))[0]:
-                yield _KEEP_ALIVE
+                yield keep_alive
             try:
                 yield waiting.result()
             except StopAsyncIteration:
@@ -62,12 +64,18 @@ def event_stream(messages: AsyncIterator[msgspec.Struct], on_end: Callable[[], A
     return kept_stream(_events(messages), on_end)
 
 
-def kept_stream(frames: AsyncGenerator[bytes, None], on_end: Callable[[], Awaitable[None]]) -> Stream:
-    """Of frames that are whole events, in whatever dialect. The same holds for `on_end`."""
-    kept = kept_alive(frames)
+def kept_stream(
+    frames: AsyncGenerator[bytes, None],
+    on_end: Callable[[], Awaitable[None]],
+    keep_alive: bytes = _KEEP_ALIVE,
+    media_type: str = "text/event-stream",
+) -> Stream:
+    """Of frames that are whole events, in whatever dialect; `keep_alive` is one that says nothing. The same holds for
+    `on_end`."""
+    kept = kept_alive(frames, keep_alive)
 
     async def end() -> None:
         await kept.aclose()  # a client that left may have left it in the middle
         await on_end()
 
-    return Stream(kept, media_type="text/event-stream", headers=_HEADERS, background=BackgroundTask(end))
+    return Stream(kept, media_type=media_type, headers=_HEADERS, background=BackgroundTask(end))

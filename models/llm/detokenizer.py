@@ -17,7 +17,11 @@ class Detokenizer:
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._held = ""
         self.decoded = ""  # by the last tokens fed, whatever was held back of it
-        self.is_stopped = False
+        self.stopped_by: str | None = None  # the stop string that ended it
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.stopped_by is not None
 
     @property
     def num_held(self) -> int:
@@ -32,8 +36,9 @@ class Detokenizer:
         self._held += self.decoded
         found = [(at + len(stop), at) for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:  # what ends first, as if the text had come character by character
-            self.is_stopped = True
-            return self._held[: min(found)[1]]
+            end, at = min(found)
+            self.stopped_by = self._held[at:end]
+            return self._held[:at]
         safe = len(self._held) - (0 if final else self._num_suspect())
         text, self._held = self._held[:safe], self._held[safe:]
         return text

@@ -72,6 +72,15 @@ class LanguageModel:
         return self._syntax.thinking is not None
 
     @property
+    def template(self) -> str:
+        """The chat template's source."""
+        return self._vocabulary.chat_template or CHATML
+
+    def metadata(self, key: str) -> str | None:
+        """What the file's header says under this key, as text."""
+        return self._vocabulary.metadata(key)
+
+    @property
     def n_ctx(self) -> int:
         """Tokens of one conversation, the answer included; known once the engine runs."""
         return self._engine().hello.n_ctx
@@ -238,4 +247,5 @@ class _Text:
             self._trail.push([ScoredToken(self._detokenizer.decoded, chosen, top)])
         scored = self._trail.take(text, self._detokenizer.num_held)
         finish_reason = FinishReason.STOP if self.is_stopped else delta.finish_reason if is_last else None
-        return TextDelta(text, len(tokens), finish_reason, delta.num_cached, scored)
+        stopped_by = self._detokenizer.stopped_by
+        return TextDelta(text, len(tokens), finish_reason, delta.num_cached, scored, stopped_by)

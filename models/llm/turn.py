@@ -20,6 +20,7 @@ class TextDelta(msgspec.Struct, frozen=True):
     finish_reason: FinishReason | None
     num_cached: int  # tokens of the prompt that needed no computing
     tokens: tuple[ScoredToken, ...] = ()
+    stopped_by: str | None = None  # the stop string that ended it
 
 
 class EndReason(StrEnum):
@@ -35,6 +36,7 @@ class TurnEnd(msgspec.Struct, frozen=True):
     num_generated: int
     num_reasoning: int  # of those generated
     num_cached: int  # of the prompt, in memory already
+    stopped_by: str | None = None  # the stop string that ended it
 
 
 TurnEvent = Event | TurnEnd
@@ -61,7 +63,8 @@ class Turn:
         if is_last:
             reason = EndReason.TOOL_CALLS if self._has_calls else EndReason.STOP
             reason = EndReason.LENGTH if is_cut else reason
-            events.append(TurnEnd(reason, self._num_generated, self._num_reasoning, delta.num_cached))
+            counts = self._num_generated, self._num_reasoning, delta.num_cached
+            events.append(TurnEnd(reason, *counts, delta.stopped_by))
         return events
 
     def _scored(self, events: list[Event], tokens: tuple[ScoredToken, ...]) -> list[Event]:

@@ -11,8 +11,15 @@ from server.exceptions import AccessDenied
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {
     "createChatCompletion": Role.READ,
+    "countTokens": Role.READ,
     "createEmbedding": Role.READ,
+    "createMessage": Role.READ,
     "createNativeEmbedding": Role.READ,
+    "ollamaChat": Role.READ,
+    "ollamaEmbed": Role.READ,
+    "ollamaEmbedOne": Role.READ,
+    "ollamaGenerate": Role.READ,
+    "ollamaShow": Role.READ,
     "rerank": Role.READ,
     "search": Role.READ,
     "searchVectorStore": Role.READ,

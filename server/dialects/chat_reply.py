@@ -12,7 +12,7 @@ from models.llm.scored import Candidate, ScoredToken
 from models.llm.tool_calls import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.turn import EndReason, TurnEnd, TurnEvent
 from server.answer import AnswerEvent, Answers, Cited
-from server.dialects.rag import reply_of
+from server.dialects.rag import listed, reply_of
 from server.links import passage_url
 from server.protocol.chat import (
     Annotation,
@@ -34,7 +34,7 @@ from server.protocol.chat import (
     Usage,
 )
 from server.protocol.rag import RagReply
-from server.rag.citations import Citation, cited_numbers, source_list
+from server.rag.citations import Citation
 from server.rag.prompts import Source
 from server.settings import GROUNDED
 
@@ -142,8 +142,8 @@ class ChatReply:
         return self._answers.grounding.sources[number]
 
     def _source_list(self, citations: Sequence[Citation]) -> str:
-        sources = [self._source(number) for number in cited_numbers(citations)]
-        return source_list((each.number, each.label, passage_url(self._base_url, each.passage)) for each in sources)
+        assert self._answers.grounding, "only what is grounded is cited"
+        return listed(self._answers.grounding, citations, self._base_url)
 
     def _annotations(self, citations: Sequence[Citation]) -> list[Annotation]:
         return [Annotation(index, self._url_citation(citation)) for index, citation in enumerate(citations)]

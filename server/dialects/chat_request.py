@@ -7,13 +7,14 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from models.errors import GrammarError
 from models.llm.chat_template import ChatMessage, ToolCall
-from models.llm.grammar import JsonObject, JsonSchema, check
+from models.llm.grammar import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
 from models.llm.toolbox import Toolbox
 from server.asking import Ask
+from server.dialects.forms import effort_options, schema_form
 from server.dialects.rag import options_of
+from server.dialects.tools import by_mode, described, limited
 from server.exceptions import RequestError
 from server.protocol.chat import ChatRequest, Function, FunctionCall, Message, Named, NamedTool, ResponseFormat
 
@@ -26,7 +27,6 @@ _ROLES: Final = {
     "function": "tool",
 }
 _NOT_PLAIN: Final = ("logit_bias", "num_logprobs")  # sampling fields that are no request field of the same name
-_EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # as templates know them
 
 
 def ask_of(data: ChatRequest, headers: Mapping[str, str] = MappingProxyType({})) -> Ask:
@@ -73,18 +73,13 @@ def _limit(data: ChatRequest) -> int | None:
 
 def _options(data: ChatRequest) -> dict[str, Any]:
     """Variables of the chat template. Those it does not know are idle."""
-    options: dict[str, Any] = {}
-    if effort := data.reasoning_effort:
-        options["reasoning_effort"] = _EFFORTS.get(effort, effort)
-        if effort == "none":
-            options["enable_thinking"] = False
-    return options | (data.chat_template_kwargs or {})
+    return effort_options(data.reasoning_effort) | (data.chat_template_kwargs or {})
 
 
 def _form(data: ChatRequest) -> JsonSchema | JsonObject | None:
     form = data.response_format
     if form is None and data.json_schema is not None:
-        return _schema(data.json_schema, "json_schema")
+        return schema_form(data.json_schema, "json_schema")
     if form is None or form.type == "text":
         return None
     return _named_form(form)
@@ -92,22 +87,12 @@ def _form(data: ChatRequest) -> JsonSchema | JsonObject | None:
 
 def _named_form(form: ResponseFormat) -> JsonSchema | JsonObject:
     if form.type == "json_schema" and form.json_schema:
-        return _schema(form.json_schema.schema, "response_format.json_schema.schema")
+        return schema_form(form.json_schema.schema, "response_format.json_schema.schema")
     if form.schema is not None:
-        return _schema(form.schema, "response_format.schema")
+        return schema_form(form.schema, "response_format.schema")
     if form.type == "json_schema":
         raise RequestError("Its schema is missing.", "response_format.json_schema", "missing_required_parameter")
     return JsonObject()
-
-
-def _schema(schema: dict[str, Any], where: str) -> JsonSchema:
-    constraint = JsonSchema(msgspec.json.encode(schema).decode())
-    try:
-        check(constraint)
-    except GrammarError as error:
-        path = error.path.replace("$", where, 1) or where
-        raise RequestError(f"This schema cannot be enforced: {error.reason}.", path, "invalid_value") from None
-    return constraint
 
 
 def _sampling(data: ChatRequest) -> dict[str, Any]:
@@ -179,65 +164,31 @@ def _tools(data: ChatRequest) -> Toolbox | None:
         if tool.function is None:
             raise RequestError("It describes no function.", f"tools[{i}].function", "missing_required_parameter")
         functions.append(tool.function)
-    tools = _described(functions, "tools[{}].function.name")
+    tools = described(_told(functions), "tools[{}].function.name")
     choice = data.tool_choice
     is_parallel = data.parallel_tool_calls is not False
     if choice is None or isinstance(choice, str):
-        return _by_mode(tools, choice or "auto", is_parallel, "tool_choice")
+        return by_mode(tools, choice or "auto", is_parallel, "tool_choice")
     if choice.type == "allowed_tools" and choice.allowed_tools:
         allowed = _names(choice.allowed_tools.tools)
-        return _limited(tools, choice.allowed_tools.mode, allowed, is_parallel, "tool_choice.allowed_tools.tools")
+        return limited(tools, choice.allowed_tools.mode, allowed, is_parallel, "tool_choice.allowed_tools.tools")
     if choice.type == "function":
         names = _names([NamedTool(choice.function, choice.name)])
-        return _limited(tools, "required", names, False, "tool_choice.function.name")
+        return limited(tools, "required", names, False, "tool_choice.function.name")
     raise RequestError(f"{choice.type!r} is no choice of tools.", "tool_choice.type")
 
 
 def _functions(data: ChatRequest) -> Toolbox | None:
-    tools = _described(data.functions or (), "functions[{}].name")
+    tools = described(_told(data.functions or ()), "functions[{}].name")
     choice = data.function_call
     if isinstance(choice, Named):
-        return _limited(tools, "required", [choice.name], False, "function_call.name")
-    return _by_mode(tools, choice or "auto", False, "function_call")
+        return limited(tools, "required", [choice.name], False, "function_call.name")
+    return by_mode(tools, choice or "auto", False, "function_call")
 
 
-def _described(functions: Sequence[Function], where: str) -> tuple[dict[str, Any], ...]:
-    names: set[str] = set()
-    for i, function in enumerate(functions):
-        if function.name in names:
-            raise RequestError(f"There are two tools named {function.name!r}.", where.format(i), "invalid_value")
-        names.add(function.name)
-    return tuple({"type": "function", "function": msgspec.to_builtins(function)} for function in functions)
+def _told(functions: Iterable[Function]) -> list[dict[str, Any]]:
+    return [msgspec.to_builtins(function) for function in functions]
 
 
 def _names(tools: Iterable[NamedTool]) -> list[str]:
     return [tool.function.name if tool.function else tool.name or "" for tool in tools]
-
-
-def _by_mode(tools: tuple[dict[str, Any], ...], mode: str, is_parallel: bool, where: str) -> Toolbox | None:
-    match mode:
-        case "none":
-            return None
-        case "auto":
-            return Toolbox(tools, "auto", None, is_parallel) if tools else None
-        case "required" | "any":
-            if not tools:
-                raise RequestError("There are no tools to choose from.", where, "invalid_value")
-            return Toolbox(tools, "required", None, is_parallel)
-    raise RequestError(f"{mode!r} is no choice; there are: none, auto, required.", where, "invalid_value")
-
-
-def _limited(
-    tools: tuple[dict[str, Any], ...],
-    mode: Literal["auto", "required"],
-    names: Sequence[str],
-    is_parallel: bool,
-    where: str,
-) -> Toolbox:
-    known = {tool["function"]["name"] for tool in tools}
-    if not names or not known.issuperset(names):
-        unknown = next((name for name in names if name not in known), None)
-        raise RequestError(
-            f"There is no tool named {unknown!r}." if names else "It names no tool.", where, "invalid_value"
-        )
-    return Toolbox(tools, mode, frozenset(names), is_parallel)

@@ -1,6 +1,6 @@
 """Grounding to and from the wire, the same in every dialect."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,9 +9,11 @@ from index.errors import InvalidFilter
 from index.selection import gate
 from index.types import Filters
 from index.uploads import spoken_path
+from server.answer import Grounding
 from server.exceptions import RequestError
 from server.links import passage_url
 from server.protocol.rag import FilterRequest, RagDropped, RagPassage, RagReply, RagRequest, TopK
+from server.rag.citations import Citation, cited_numbers, source_list
 from server.rag.options import CitationStyle, Mode, RagOptions
 from server.rag.prompts import Source
 from server.rag.report import RagReport
@@ -24,8 +26,11 @@ _CITATIONS = "X-Cloister-Citations"
 T = TypeVar("T")
 
 
-def options_of(asked: RagRequest | None, headers: Mapping[str, str]) -> RagOptions:
+def options_of(
+    asked: RagRequest | None, headers: Mapping[str, str], citations: CitationStyle = CitationStyle.ANNOTATIONS
+) -> RagOptions:
     """What the body says, else what headers say, for clients that can set no more. An empty header is none.
+    `citations`: the dialect's own style.
 
     Raises `RequestError` with the header or the field at fault.
     """
@@ -36,7 +41,7 @@ def options_of(asked: RagRequest | None, headers: Mapping[str, str]) -> RagOptio
         top_k=asked.top_k or _read(headers, _TOP_K, TopK, None),
         mode=asked.mode or _read(headers, _MODE, Mode, told.mode),
         filters=_filters(asked.filters),
-        citations=asked.citations or _read(headers, _CITATIONS, CitationStyle, told.citations),
+        citations=asked.citations or _read(headers, _CITATIONS, CitationStyle, citations),
     )
 
 
@@ -83,6 +88,12 @@ def reply_of(report: RagReport, base_url: str) -> RagReply:
         [RagDropped(each.label, each.reason, each.number) for each in report.dropped],
         report.num_tokens,
     )
+
+
+def listed(grounding: Grounding, citations: Sequence[Citation], base_url: str) -> str:
+    """The list of what is cited, to stand behind the text."""
+    sources = [grounding.sources[number] for number in cited_numbers(citations)]
+    return source_list((each.number, each.label, passage_url(base_url, each.passage)) for each in sources)
 
 
 def _passage(source: Source, base_url: str, *, is_new: bool) -> RagPassage:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,6 +47,7 @@ class PlayedModel:
     n_ctx = 20_000
     facts = Facts(32_768, 1_000_000, 2_000_000, 64, 512, 2, can_insert=True)
     can_reason = True
+    template = "{{ messages }}"
 
     def __init__(self) -> None:
         self.says = "Yes [1]."
@@ -58,6 +60,9 @@ class PlayedModel:
 
     def count_tokens(self, text: str) -> int:
         return len(text)
+
+    def metadata(self, key: str) -> str | None:
+        return {"general.architecture": "llama", "general.file_type": "15"}.get(key)
 
     def constraint(self, prompt: Prompt, toolbox: object = None, form: object = None) -> None:
         return None
@@ -108,7 +113,7 @@ class FakeShelf:
     missing: Mapping[str, Exception] = {}
 
     def __init__(self, model: PlayedModel) -> None:
-        resolved = SimpleNamespace(temperature=0.0, brief=0, quotes=False)
+        resolved = SimpleNamespace(temperature=0.0, brief=0, quotes=False, sha256=None)
         self.missing: dict[str, ModelError] = {}
         self.default = SimpleNamespace(
             name="played",
@@ -118,6 +123,9 @@ class FakeShelf:
             size=3_000_000,
             state="ready",
             is_loaded=True,
+            num_users=0,
+            last_used=0.0,
+            keep_s=None,
         )
 
     def __contains__(self, name: str) -> bool:
@@ -130,6 +138,9 @@ class FakeShelf:
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self.default])
+
+    def keep_s(self, model: Any) -> float:
+        return math.inf if model.keep_s is None else float(model.keep_s)
 
     @contextlib.asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[Any]:

@@ -1,0 +1,104 @@
+"""Ollama's own Python client, unmodified but for its address."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from running import Server
+
+ollama = pytest.importorskip("ollama")
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+ASKED: Any = [{"role": "user", "content": "How long is parental leave?"}]
+SENTENCE = "Parental leave is sixteen weeks with full pay."
+LEAVE = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["parental", "sick"]}, "weeks": {"enum": [8, 16]}},
+    "required": ["kind", "weeks"],
+}
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[Any]:
+    client = ollama.Client(server.url)
+    yield client
+    client._client.close()
+
+
+def test_models_are_found_by_the_names_that_are_listed(client: Any) -> None:
+    names = [model.model for model in client.list().models]
+    assert {"cloister:latest", "reader-v0:latest", "all-MiniLM-L6-v2:latest"} <= set(names)
+    for name in names:
+        told = client.show(name)
+        assert told.capabilities
+        assert told.modelinfo[f"{told.modelinfo['general.architecture']}.context_length"] > 0
+    assert [model.model for model in client.ps().models] == ["reader-v0:latest"]
+
+
+def test_a_grounded_answer_whole_and_streamed(client: Any) -> None:
+    whole = client.chat("cloister", ASKED)
+    assert whole.message.content.startswith(SENTENCE)
+    assert "\n\nSources:\n[1] [" in whole.message.content
+    assert whole.eval_count > 0
+    *told, last = client.chat("cloister:latest", ASKED, stream=True)
+    assert "".join(frame.message.content for frame in told) == whole.message.content
+    assert (last.done, last.done_reason, last.eval_count) == (True, "stop", whole.eval_count)
+
+
+def test_a_form_is_kept(client: Any) -> None:
+    told = client.chat("reader-v0", ASKED, format=LEAVE)
+    assert json.loads(told.message.content)["weeks"] in (8, 16)
+
+
+def test_tools_are_offered_and_their_results_read(client: Any) -> None:
+    def leave(kind: str) -> str:
+        """Looks up leave.
+
+        Args:
+            kind: the kind of leave
+        """
+        return f"{kind}: 16 weeks"
+
+    call = {"function": {"name": "leave", "arguments": {"kind": "parental"}}}
+    messages = [
+        *ASKED,
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_name": "leave", "content": leave("parental")},
+    ]
+    told = client.chat("reader-v0", messages, tools=[leave], options={"num_predict": 4})
+    assert told.done_reason in ("stop", "length")
+
+
+def test_generate_with_log_probabilities(client: Any) -> None:
+    told = client.generate("reader-v0", "Hello", options={"num_predict": 3}, logprobs=True, top_logprobs=2)
+    assert "".join(each.token for each in told.logprobs).startswith(told.response[:1])
+    assert all(len(each.top_logprobs) == 2 and each.logprob <= 0 for each in told.logprobs)
+    assert told.done_reason == "length"
+
+
+def test_loading_is_asked_for_by_saying_nothing(client: Any) -> None:
+    assert client.generate("reader-v0", keep_alive="1m").done_reason == "load"
+
+
+def test_vectors(client: Any) -> None:
+    told = client.embed("all-MiniLM-L6-v2:latest", ["one", "two"])
+    assert [len(vector) for vector in told.embeddings] == [384, 384]
+    assert client.embeddings("all-MiniLM-L6-v2", "one").embedding == pytest.approx(told.embeddings[0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ask", "status"),
+    [
+        (lambda client: client.chat("nope", ASKED), 404),
+        (lambda client: client.pull("nope"), 403),
+        (lambda client: client.delete("reader-v0"), 403),
+        (lambda client: list(client.chat("nope", ASKED, stream=True)), 404),
+    ],
+)
+def test_errors_are_told(client: Any, ask: Any, status: int) -> None:
+    with pytest.raises(ollama.ResponseError) as caught:
+        ask(client)
+    assert caught.value.status_code == status
+    assert caught.value.error
