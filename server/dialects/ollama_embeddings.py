@@ -16,7 +16,7 @@ async def embed(data: EmbedRequest, embeddings: Embeddings) -> Embedded:
     num_tokens = 0
     name = untagged(data.model or embeddings.model.name)
     if data.input:
-        texts = data.input if isinstance(data.input, str) else [*data.input]
+        texts: str | list[str | int | list[int]] = data.input if isinstance(data.input, str) else [*data.input]
         asked = EmbeddingRequest(
             input=texts, model=name, dimensions=data.dimensions, truncate=False if data.truncate is False else None
         )
