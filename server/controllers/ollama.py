@@ -28,7 +28,6 @@ from server.openapi import STREAM_TYPE
 from server.protocol.ollama import (
     AskRequest,
     ChatFrame,
-    ChatRequest,
     Embedded,
     EmbedRequest,
     ErrorText,
@@ -39,6 +38,7 @@ from server.protocol.ollama import (
     ModelShown,
     OldEmbedded,
     OldEmbedRequest,
+    OllamaChatRequest,
     RunningList,
     TagList,
     Version,
@@ -107,7 +107,7 @@ class OllamaController(Controller):
         opt={STREAM_TYPE: MEDIA_TYPE},
     )
     async def chat(
-        self, request: Request[Any, Any, Any], data: JSONBody[ChatRequest], services: NamedDependency[Services]
+        self, request: Request[Any, Any, Any], data: JSONBody[OllamaChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
         if not data.messages:
             return await _load(request, data, ChatFrame, services)

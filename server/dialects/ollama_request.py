@@ -18,7 +18,7 @@ from server.dialects import tools
 from server.dialects.forms import effort_options, schema_form
 from server.dialects.rag import options_of
 from server.exceptions import RequestError
-from server.protocol.ollama import AskRequest, ChatRequest, GenerateRequest, Message, Options
+from server.protocol.ollama import AskRequest, GenerateRequest, Message, OllamaChatRequest, Options
 from server.rag.options import CitationStyle
 
 _ROLES: Final = ("system", "user", "assistant", "tool")
@@ -29,7 +29,7 @@ _STEP = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)")
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def chat_ask(data: ChatRequest, headers: Mapping[str, str] = _NO_HEADERS) -> Ask:
+def chat_ask(data: OllamaChatRequest, headers: Mapping[str, str] = _NO_HEADERS) -> Ask:
     """Raises `RequestError` for what cannot be done."""
     return _ask(data, [_message(at, each) for at, each in enumerate(data.messages or ())], _toolbox(data), headers)
 
@@ -121,7 +121,7 @@ def _as_json(arguments: Mapping[str, Any] | str | None) -> str:
     return json.dumps(arguments or {}, ensure_ascii=False)
 
 
-def _toolbox(data: ChatRequest) -> Toolbox | None:
+def _toolbox(data: OllamaChatRequest) -> Toolbox | None:
     functions = []
     for i, tool in enumerate(data.tools or ()):
         if tool.function is None:

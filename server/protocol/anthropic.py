@@ -112,23 +112,20 @@ class Citation(msgspec.Struct, frozen=True, kw_only=True):
     type: Literal["search_result_location"] = "search_result_location"
 
 
-class TextBlock(msgspec.Struct, frozen=True):
+class TextBlock(msgspec.Struct, frozen=True, tag="text"):
     text: str
     citations: list[Citation] | None = None
-    type: Literal["text"] = "text"
 
 
-class ThinkingBlock(msgspec.Struct, frozen=True):
+class ThinkingBlock(msgspec.Struct, frozen=True, tag="thinking"):
     thinking: str
     signature: str = ""
-    type: Literal["thinking"] = "thinking"
 
 
-class ToolUseBlock(msgspec.Struct, frozen=True):
+class ToolUseBlock(msgspec.Struct, frozen=True, tag="tool_use"):
     id: str
     name: str
     input: dict[str, Any] = {}
-    type: Literal["tool_use"] = "tool_use"
 
 
 ToldBlock = TextBlock | ThinkingBlock | ToolUseBlock
@@ -185,24 +182,20 @@ class BlockStart(msgspec.Struct, frozen=True):
     type: Literal["content_block_start"] = "content_block_start"
 
 
-class TextDelta(msgspec.Struct, frozen=True):
+class TextDelta(msgspec.Struct, frozen=True, tag="text_delta"):
     text: str
-    type: Literal["text_delta"] = "text_delta"
 
 
-class ThinkingDelta(msgspec.Struct, frozen=True):
+class ThinkingDelta(msgspec.Struct, frozen=True, tag="thinking_delta"):
     thinking: str
-    type: Literal["thinking_delta"] = "thinking_delta"
 
 
-class InputDelta(msgspec.Struct, frozen=True):
+class InputDelta(msgspec.Struct, frozen=True, tag="input_json_delta"):
     partial_json: str
-    type: Literal["input_json_delta"] = "input_json_delta"
 
 
-class CitationDelta(msgspec.Struct, frozen=True):
+class CitationDelta(msgspec.Struct, frozen=True, tag="citations_delta"):
     citation: Citation
-    type: Literal["citations_delta"] = "citations_delta"
 
 
 class BlockDelta(msgspec.Struct, frozen=True):

@@ -83,7 +83,7 @@ class AskRequest(msgspec.Struct, frozen=True, kw_only=True):
     rag: RagRequest | None = None
 
 
-class ChatRequest(AskRequest, frozen=True, kw_only=True):
+class OllamaChatRequest(AskRequest, frozen=True, kw_only=True):
     """No message: the model is loaded, or unloaded, by `keep_alive`."""
 
     messages: list[Message] | None = None

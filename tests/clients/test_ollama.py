@@ -17,6 +17,7 @@ LEAVE = {
     "type": "object",
     "properties": {"kind": {"enum": ["parental", "sick"]}, "weeks": {"enum": [8, 16]}},
     "required": ["kind", "weeks"],
+    "additionalProperties": False,
 }
 
 

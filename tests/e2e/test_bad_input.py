@@ -163,8 +163,9 @@ def message_of(reply: httpx.Response) -> str:
 
 @pytest.mark.parametrize("type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 def test_no_json_route_takes_a_body_of_another_type(http: httpx.Client, api: Api, type: str) -> None:
+    """Ollama's do, as it does: curl says "form" of whatever it sends."""
     for operation in api.operations:
-        if operation.schema is not None and "{" not in operation.path:
+        if operation.schema is not None and "{" not in operation.path and not operation.path.startswith("/api/"):
             headers = {"Content-Type": type} if type else {}
             reply = http.request(operation.method, operation.path, content=b"{}", headers=headers)
             assert reply.status_code == 415, (operation.path, reply.text)
