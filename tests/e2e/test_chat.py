@@ -314,7 +314,7 @@ def test_grounded_choices_each_have_their_citations(server: Server) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{}]}, "tools[0].type"),
+        ({"tools": [{}]}, "tools[0].function"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
         ({"tools": [WEATHER, WEATHER]}, "tools[1].function.name"),
         ({"tool_choice": "required"}, "tool_choice"),
