@@ -26,6 +26,7 @@ _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 6
 _DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+)")
 _STEP = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)")
 
+_LONGEST_S: Final = 1e9  # that is still counted; more is for ever
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -139,7 +140,7 @@ def keep_seconds(keep_alive: float | str | None) -> float | None:
             seconds = _seconds(keep_alive.strip())
         case _:
             seconds = float(keep_alive)
-    return math.inf if seconds < 0 else seconds
+    return seconds if 0 <= seconds <= _LONGEST_S else math.inf
 
 
 def _seconds(text: str) -> float:

@@ -101,3 +101,20 @@ def test_the_text_is_cut_at_the_first_stop_however_it_is_cut_into_tokens(
     assume(not any(inner in outer[1:-1] for inner in stop for outer in stop))
     found = [text.find(s) for s in stop if s in text]
     assert "".join(feed_each(split(text.encode(), cuts), stop)) == (text[: min(found)] if found else text)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stop", "by"),
+    [
+        ([b"ab", b"cd"], ["bc", "d"], "bc"),
+        ([b"ab", b"cd"], ["abcd", "c"], "c"),
+        ([b"ab", b"cd"], ["x", ""], None),
+        ([b"ab", b"c"], ["cd"], None),
+    ],
+)
+def test_what_stopped_it_is_told(pieces: Sequence[bytes], stop: Sequence[str], by: str | None) -> None:
+    text = Detokenizer(pieces.__getitem__, stop)
+    text.feed([0])
+    text.feed([1], final=True)
+    assert text.stopped_by == by
+    assert text.is_stopped == (by is not None)

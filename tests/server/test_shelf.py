@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
@@ -316,6 +317,21 @@ def test_unused_models_leave_and_come_back_when_asked_for(models: list[ShelfMode
 
     engines = play(models, scenario, unload_after_s=0)
     assert engines.opened == ["default", "a", "a"]
+
+
+def test_a_model_stays_as_long_as_was_asked_for(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        shelf = scene.shelf
+        for name, keep_s in (("a", 0.0), ("b", None)):
+            async with scene.using(name) as model:
+                model.keep_s = keep_s
+        assert [shelf.keep_s(each) for each in shelf][:3] == [math.inf, 0.0, NEVER]
+        await until(lambda: scene.loaded == {"default", "b"})
+        shelf["b"].keep_s = 0.0
+        await until(lambda: scene.loaded == {"default"})
+        shelf["a"].keep_s = shelf["b"].keep_s = None
+
+    play(models, scenario)
 
 
 def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: list[ShelfModel]) -> None:
