@@ -1,4 +1,4 @@
-"""Writes requirements/runtime.txt and develop.txt: what pyproject.toml names, and all beneath, as installed in .venv.
+"""Writes requirements/*.txt: what pyproject.toml names, and all beneath, as installed in .venv.
 
 Run with .venv/bin/python after changing a version there and installing it.
 """
@@ -43,8 +43,11 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     runtime = closure(project["dependencies"])
     write("runtime", runtime)
-    develop = closure(project["optional-dependencies"]["develop"])
-    write("develop", {name: version for name, version in develop.items() if name not in runtime})
+    known = dict(runtime)
+    for group in ("develop", "clients"):
+        pins = closure(project["optional-dependencies"][group])
+        write(group, {name: version for name, version in pins.items() if name not in known})
+        known |= pins
 
 
 if __name__ == "__main__":
