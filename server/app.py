@@ -14,6 +14,7 @@ from server.access.roles import check_role
 from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.anthropic import AnthropicController
 from server.controllers.chat import ChatController
+from server.controllers.completions import CompletionController
 from server.controllers.documents import DocumentController
 from server.controllers.embeddings import EmbeddingController
 from server.controllers.files import FileController
@@ -61,6 +62,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         route_handlers=[
             AnthropicController,
             ChatController,
+            CompletionController,
             DocumentController,
             EmbeddingController,
             FileBatchController,

@@ -10,8 +10,15 @@ from server.exceptions import AccessDenied
 
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {
+    "applyTemplate": Role.READ,
     "createChatCompletion": Role.READ,
     "countTokens": Role.READ,
+    "createCompletion": Role.READ,
+    "createFimCompletion": Role.READ,
+    "createNativeCompletion": Role.READ,
+    "detokenize": Role.READ,
+    "infill": Role.READ,
+    "tokenize": Role.READ,
     "createEmbedding": Role.READ,
     "createMessage": Role.READ,
     "createNativeEmbedding": Role.READ,
