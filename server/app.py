@@ -22,6 +22,7 @@ from server.controllers.health import HealthController
 from server.controllers.index import IndexController
 from server.controllers.mcp import McpController
 from server.controllers.models import ModelController
+from server.controllers.native import NativeController
 from server.controllers.ollama import OllamaController
 from server.controllers.rerank import RerankController
 from server.controllers.vector_stores import (
@@ -71,6 +72,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             IndexController,
             McpController,
             ModelController,
+            NativeController,
             OllamaController,
             RerankController,
             VectorStoreController,

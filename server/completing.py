@@ -49,9 +49,9 @@ class Completions(msgspec.Struct, frozen=True):
 
 async def completions_to(asked: Completion, services: Services) -> Completions:
     """Started; the caller closes the answers. Raises whatever prevents one."""
-    target = target_of(asked.model, services)
+    name = _model(asked, services)
     async with contextlib.AsyncExitStack() as stack:
-        model = await stack.enter_async_context(services.shelf.use(target.model))
+        model = await stack.enter_async_context(services.shelf.use(name))
         language_model = model.language_model
         prompts = await asyncio.to_thread(_prompts, asked, language_model)
         default = {"temperature": model.resolved.temperature}
@@ -81,6 +81,14 @@ async def completions_to(asked: Completion, services: Services) -> Completions:
         await answers.start()
         answers.lease = stack.pop_all()
         return Completions(answers, prompts, language_model)
+
+
+def _model(asked: Completion, services: Services) -> str:
+    """Editors name no model: then it is the first that can do it."""
+    name = target_of(asked.model, services).model
+    if asked.model or asked.suffix is None:
+        return name
+    return next((model.name for model in services.shelf if model.language_model.facts.can_insert), name)
 
 
 def _prompts(asked: Completion, model: LanguageModel) -> list[list[int]]:
