@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from models.errors import GrammarError
-from models.llm.grammar import JsonSchema, check
+from models.llm.grammar import JsonSchema
 from models.llm.params import SamplingParams
 from server.completing import Completion
+from server.dialects.forms import schema_form
 from server.exceptions import RequestError
 from server.protocol.completions import MAX_PROMPTS, CompletionRequest, FimRequest, SampledRequest
 
@@ -98,15 +98,7 @@ def form_of(data: SampledRequest) -> JsonSchema | None:
     """Raises `RequestError` also for a grammar, which is not taken."""
     if data.grammar:
         raise RequestError("A grammar is not taken; use json_schema.", "grammar")
-    if data.json_schema is None:
-        return None
-    form = JsonSchema(msgspec.json.encode(data.json_schema).decode())
-    try:
-        check(form)
-    except GrammarError as error:
-        path = error.path.replace("$", "json_schema", 1) or "json_schema"
-        raise RequestError(f"This schema cannot be enforced: {error.reason}.", path, "invalid_value") from None
-    return form
+    return None if data.json_schema is None else schema_form(data.json_schema, "json_schema")
 
 
 def limit_of(asked: int | None, default: int | None) -> int | None:
