@@ -8,6 +8,7 @@ ModelError
 ├── TemplateError            the model's chat template cannot render these messages
 ├── ContextLengthExceeded    the prompt alone is longer than the model's context
 ├── UnknownToken             a prompt has a token that the model does not have
+├── CannotInsert             the model has no tokens to fill a gap with
 ├── QueueFull                as many requests as may wait are waiting
 ├── ModelDoesNotFit          there is no room for it in the memory that models may take
 ├── GrammarError             what an answer is to be held to cannot be enforced
@@ -77,6 +78,12 @@ class UnknownToken(ModelError):
         super().__init__(f"token {token} of a vocabulary of {size}")
         self.token = token
         self.size = size
+
+
+class CannotInsert(ModelError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} has no fill-in-the-middle tokens")
+        self.name = name
 
 
 class QueueFull(ModelError):

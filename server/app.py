@@ -14,6 +14,7 @@ from server.access.roles import check_role
 from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.anthropic import AnthropicController
 from server.controllers.chat import ChatController
+from server.controllers.completions import CompletionController
 from server.controllers.documents import DocumentController
 from server.controllers.embeddings import EmbeddingController
 from server.controllers.files import FileController
@@ -21,6 +22,7 @@ from server.controllers.health import HealthController
 from server.controllers.index import IndexController
 from server.controllers.mcp import McpController
 from server.controllers.models import ModelController
+from server.controllers.native import NativeController
 from server.controllers.ollama import OllamaController
 from server.controllers.rerank import RerankController
 from server.controllers.vector_stores import (
@@ -61,6 +63,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         route_handlers=[
             AnthropicController,
             ChatController,
+            CompletionController,
             DocumentController,
             EmbeddingController,
             FileBatchController,
@@ -69,6 +72,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             IndexController,
             McpController,
             ModelController,
+            NativeController,
             OllamaController,
             RerankController,
             VectorStoreController,

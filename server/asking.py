@@ -55,7 +55,7 @@ async def answers_to(ask: Ask, services: Services) -> Answers:
         steps = [
             model.language_model.turn(
                 prompt,
-                _own(sampling, index),
+                own_sampling(sampling, index),
                 max_tokens=ask.max_tokens,
                 stop=ask.stop,
                 toolbox=ask.toolbox,
@@ -114,7 +114,7 @@ def _grounding(ask: Ask, grounded: Grounded) -> Grounding:
     return Grounding(grounded.sources, grounded.report, ask.rag.citations, is_json, grounded.remember)
 
 
-def _own(sampling: SamplingParams, index: int) -> SamplingParams:
+def own_sampling(sampling: SamplingParams, index: int) -> SamplingParams:
     """With a seed of its own for each answer, or all would be the same."""
     if sampling.seed is None or not index:
         return sampling

@@ -18,6 +18,7 @@ from litestar.exceptions import (
 
 from index.errors import CollectionNotFound, DataFolderError, IndexingError, InvalidFilter
 from models.errors import (
+    CannotInsert,
     ContextLengthExceeded,
     ModelDoesNotFit,
     ModelError,
@@ -122,6 +123,11 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(400, f"This tool's schema cannot be enforced: {reason}.", "invalid_value", where)
         case UnknownToken(token=token, size=size):
             return _problem(400, f"There is no token {token}; there are 0 to {size - 1}.", "invalid_value", "prompt")
+        case CannotInsert(name=name):
+            message = (
+                f"The model {name!r} has no fill-in-the-middle tokens; name one that has, GET /v1/models lists them."
+            )
+            return _problem(400, message, "unsupported_value", "suffix")
         case CollectionNotFound(name=name, known=known):
             return _problem(
                 404, f"There is no collection {name!r}; there are: {_listed(known)}.", "collection_not_found"

@@ -13,6 +13,7 @@ from server.exceptions import problem_of
 _encode = msgspec.json.Encoder().encode
 _SILENCE_S = 2.0  # after which a comment says that the stream is alive
 _KEEP_ALIVE = b": keep-alive\n\n"  # never ": ping", which Continue takes for the end
+DONE = b"data: [DONE]\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -48,20 +49,24 @@ async def _ended(task: "asyncio.Task[bytes]") -> None:
             await asyncio.wait({task})
 
 
-async def _events(messages: AsyncIterator[msgspec.Struct]) -> AsyncGenerator[bytes, None]:
-    """An error after the first byte is a frame, and then there is no `[DONE]`."""
+async def _events(messages: AsyncIterator[msgspec.Struct], last: bytes) -> AsyncGenerator[bytes, None]:
+    """An error after the first byte is a frame, and then there is no `last`."""
     try:
         async for message in messages:
             yield frame(message)
     except Exception as error:  # the last place where the client can be told
         yield frame(problem_of(error).body)
     else:
-        yield b"data: [DONE]\n\n"
+        if last:
+            yield last
 
 
-def event_stream(messages: AsyncIterator[msgspec.Struct], on_end: Callable[[], Awaitable[None]]) -> Stream:
-    """`on_end` is awaited however the response ends, also when not one event was asked for."""
-    return kept_stream(_events(messages), on_end)
+def event_stream(
+    messages: AsyncIterator[msgspec.Struct], on_end: Callable[[], Awaitable[None]], last: bytes = DONE
+) -> Stream:
+    """`on_end` is awaited however the response ends, also when not one event was asked for. `last` is the frame behind
+    the messages, empty in dialects without one."""
+    return kept_stream(_events(messages, last), on_end)
 
 
 def kept_stream(

@@ -8,19 +8,21 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from pathlib import Path
 from typing import Any, Self
 
-from models.errors import ContextLengthExceeded, UnknownToken
+from models.errors import CannotInsert, ContextLengthExceeded, UnknownToken
 from models.llm.chat_template import CHATML, ChatMessage, ChatTemplate
 from models.llm.client import EngineClient
+from models.llm.completion import UNBOUND, Bounds, completed
 from models.llm.detokenizer import Detokenizer
 from models.llm.estimate import Estimate
 from models.llm.facts import Facts
+from models.llm.fim import Gap, fill
 from models.llm.grammar import Constraint, Framed, JsonObject, JsonSchema
 from models.llm.llama import Vocabulary
 from models.llm.messages import Delta, TokenLogprobs
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.prompt import Prompt, PromptTokenizer
 from models.llm.scored import ScoredToken, TokenTrail, candidate
-from models.llm.sequence import FinishReason
+from models.llm.sequence import FinishReason, Priority
 from models.llm.tool_calls import Parser
 from models.llm.toolbox import TokenNames, Toolbox
 from models.llm.turn import TextDelta, Turn, TurnEvent
@@ -81,6 +83,19 @@ class LanguageModel:
         return self._vocabulary.metadata(key)
 
     @property
+    def bos(self) -> str:
+        """The name of the token that begins a text; "" for none."""
+        return self.piece(self._vocabulary.bos)
+
+    @property
+    def eos(self) -> str:
+        return self.piece(self._vocabulary.eos)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        return self._vocabulary.end_tokens
+
+    @property
     def n_ctx(self) -> int:
         """Tokens of one conversation, the answer included; known once the engine runs."""
         return self._engine().hello.n_ctx
@@ -99,6 +114,49 @@ class LanguageModel:
         segments = self._template.render(messages, tools, options=options)
         end = "" if not segments or segments[-1].is_content else segments[-1].text
         return Prompt(self._tokenize(segments), self._syntax.starts_in_reasoning(end))
+
+    def rendered(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The conversation as the template writes it. Raises `TemplateError`."""
+        return "".join(segment.text for segment in self._template.render(messages, tools, options=options))
+
+    def raw(self, prompt: str | Sequence[str | int]) -> list[int]:
+        """A prompt as it is: names of control tokens are those tokens. Begins as the model's texts do."""
+        parts = [prompt] if isinstance(prompt, str) else prompt
+        tokens: list[int] = []
+        for part in parts:
+            tokens += [part] if isinstance(part, int) else self.tokenize(part)
+        bos = self._vocabulary.bos
+        if not tokens:
+            return [bos if bos >= 0 else self._vocabulary.eos]
+        is_text = isinstance(prompt, str) or (bool(prompt) and isinstance(prompt[0], str))
+        return [bos, *tokens] if self._vocabulary.adds_bos and is_text and tokens[:1] != [bos] else tokens
+
+    def filling(self, gap: Gap, max_tokens: int | None = None) -> list[int]:
+        """The prompt for what belongs into the gap, with room for `max_tokens` of it. Raises `CannotInsert`."""
+        tokens = self._vocabulary.fim
+        if tokens is None:
+            raise CannotInsert(self.name)
+        n_ctx = self.n_ctx
+        room = n_ctx - min(max_tokens or n_ctx // 4, n_ctx // 2) - 1
+        return fill(
+            gap, tokens, self._tokenize.inside, room, self._vocabulary.bos if self._vocabulary.adds_bos else None
+        )
+
+    def tokenize(self, text: str, *, parse_special: bool = True, add_bos: bool = False) -> list[int]:
+        return self._vocabulary.tokenize(text, parse_special=parse_special, add_bos=add_bos)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """With control tokens by name. Raises `UnknownToken`."""
+        self._check(tokens)
+        return b"".join(map(self._piece, tokens)).decode(errors="replace")
+
+    def pieces(self, tokens: Sequence[int]) -> list[bytes]:
+        return [self._piece(token) for token in tokens]
 
     def count_tokens(self, text: str) -> int:
         """Of a text that stands among others."""
@@ -138,6 +196,7 @@ class LanguageModel:
         toolbox: Toolbox | None = None,
         choices: Sequence[str] = (),
         constraint: Constraint | None = None,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[list[TurnEvent], None]:
         """The answer's events as they are certain, of every step, were it none; a `TurnEnd` is the last. Closing the
         generator cancels the work. Raises what `generate` does."""
@@ -152,6 +211,7 @@ class LanguageModel:
             choices=choices,
             constraint=constraint,
             has_markers=True,
+            priority=priority,
         )
         async with contextlib.aclosing(deltas):
             async for delta in deltas:
@@ -167,6 +227,7 @@ class LanguageModel:
         choices: Sequence[str] = (),
         constraint: Constraint | None = None,
         has_markers: bool = False,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[TextDelta, None]:
         """Text as it is made; the last delta has the finish reason. Closing the generator cancels the work.
 
@@ -178,13 +239,16 @@ class LanguageModel:
         room = engine.hello.n_ctx - len(prompt)
         if room <= 0:
             raise ContextLengthExceeded(len(prompt), engine.hello.n_ctx)
-        for token in (min(prompt), max(prompt)):
-            if not 0 <= token < self._vocabulary.size:  # it would fail the whole batch that it is in
-                raise UnknownToken(token, self._vocabulary.size)
+        self._check(prompt)
         text = _Text(Detokenizer(self._marked_piece if has_markers else self._vocabulary.piece, stop), self._piece)
         allowed = [self._vocabulary.tokenize(choice, parse_special=False) for choice in choices]
         deltas = engine.generate(
-            prompt, min(max_tokens or room, room), sampling, choices=allowed or None, constraint=constraint
+            prompt,
+            min(max_tokens or room, room),
+            sampling,
+            choices=allowed or None,
+            constraint=constraint,
+            priority=priority,
         )
         told: list[str] = []
         drawn: list[int] = []
@@ -199,6 +263,37 @@ class LanguageModel:
                     yield piece
                 if text.is_stopped:
                     return
+
+    async def complete(
+        self,
+        prompt: list[int],
+        sampling: SamplingParams,
+        *,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        constraint: Constraint | None = None,
+        bounds: Bounds = UNBOUND,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> AsyncGenerator[list[TurnEvent], None]:
+        """What comes behind a bare prompt, as events; a `TurnEnd` is the last. `max_tokens` 0: the prompt is read, no
+        more. Closing the generator cancels the work. Raises what `generate` does."""
+        deltas = self.generate(
+            prompt,
+            sampling,
+            max_tokens=None if max_tokens is None else max(max_tokens, 1),
+            stop=stop,
+            constraint=constraint,
+            priority=priority,
+        )
+        events = completed(deltas, bounds, is_read_only=max_tokens == 0)
+        async with contextlib.aclosing(events):
+            async for each in events:
+                yield each
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        for token in (min(tokens, default=0), max(tokens, default=0)):
+            if not 0 <= token < self._vocabulary.size:  # it would fail the whole batch that it is in
+                raise UnknownToken(token, self._vocabulary.size)
 
     def _piece(self, token: int) -> bytes:
         return self._vocabulary.piece(token, special=True)

@@ -21,6 +21,7 @@ from models.errors import ModelFileError
 from models.llm.estimate import FEW, Estimate, context_length, estimate
 from models.llm.facts import Facts
 from models.llm.files import parts_of
+from models.llm.fim import FimTokens
 from models.llm.header import numbers_by_layer
 from models.llm.identity import identity_of
 from models.llm.messages import Adapter, TokenLogprobs
@@ -114,7 +115,6 @@ class Vocabulary:
     @functools.cached_property
     def facts(self) -> Facts:
         family = self.metadata("general.architecture")
-        inserting = C.llama_vocab_fim_pre, C.llama_vocab_fim_suf, C.llama_vocab_fim_mid
         return Facts(
             n_ctx_train=self._number(f"{family}.context_length"),
             n_params=C.llama_model_n_params(self._model),
@@ -122,8 +122,25 @@ class Vocabulary:
             n_embd=self._number(f"{family}.embedding_length"),
             n_vocab=self.size,
             vocab_type=C.llama_vocab_type(self._vocab),
-            can_insert=all(token(self._vocab) >= 0 for token in inserting),
+            can_insert=self.fim is not None,
         )
+
+    @functools.cached_property
+    def fim(self) -> FimTokens | None:
+        """None for a model that was not trained to fill gaps."""
+        prefix, suffix, middle, repository, file = (
+            None if (token := find(self._vocab)) < 0 else int(token)
+            for find in (
+                C.llama_vocab_fim_pre,
+                C.llama_vocab_fim_suf,
+                C.llama_vocab_fim_mid,
+                C.llama_vocab_fim_rep,
+                C.llama_vocab_fim_sep,
+            )
+        )
+        if prefix is None or suffix is None or middle is None:
+            return None
+        return FimTokens(prefix, suffix, middle, repository, file)
 
     def _number(self, key: str) -> int:
         value = self.metadata(key) or ""

@@ -50,6 +50,10 @@ class PromptTokenizer:
             tokens.insert(0, self._vocabulary.bos)
         return tokens
 
+    def inside(self, text: str) -> list[int]:
+        """Text that stands among other text: nothing is put in front of it, and it names no control tokens."""
+        return self._tokenize(text, False, is_inside=True) if text else []
+
     def _tokenize(self, text: str, parse_special: bool, *, is_inside: bool) -> list[int]:
         if not self._adds_space or not is_inside:
             return self._vocabulary.tokenize(text, parse_special=parse_special)

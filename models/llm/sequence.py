@@ -25,6 +25,7 @@ class FinishReason(StrEnum):
 class Priority(IntEnum):
     """Lower goes first."""
 
+    TYPING = -1  # somebody is at the next character already
     INTERACTIVE = 0
     BATCH = 1
 

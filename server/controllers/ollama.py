@@ -7,9 +7,11 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
+from models.errors import CannotInsert
 from server.addressing import target_of
 from server.answer import Answers
 from server.asking import Ask, answers_to
+from server.completing import Completion, completions_to
 from server.connection import unless_gone
 from server.dialects.ollama_embeddings import embed, embed_one
 from server.dialects.ollama_models import running, shown, tags
@@ -21,7 +23,7 @@ from server.dialects.ollama_reply import (
     generate_frame,
     loaded_frame,
 )
-from server.dialects.ollama_request import chat_ask, generate_ask, keep_seconds
+from server.dialects.ollama_request import chat_ask, completion_of, generate_ask, is_bare, keep_seconds
 from server.exceptions import HANDLERS, AccessDenied, Problem, RequestError, UnknownModel, headers_of, problem_of
 from server.ndjson import MEDIA_TYPE, line_stream
 from server.openapi import STREAM_TYPE
@@ -61,7 +63,9 @@ async def _take_any_body(request: Request[Any, Any, Any]) -> None:
 
 
 def _error_text(error: Exception) -> ErrorText:
-    """A model that is not there is told in Ollama's words, which clients look for."""
+    """In Ollama's own words where clients look for them."""
+    if isinstance(error, CannotInsert):
+        return ErrorText(f"{error.name} does not support insert")
     if isinstance(error, UnknownModel):
         return ErrorText(f"model '{error.name}' not found; there are: {', '.join(error.known)}")
     problem = problem_of(error)
@@ -125,7 +129,8 @@ class OllamaController(Controller):
     ) -> Response[Any]:
         if not data.prompt and not data.suffix:
             return await _load(request, data, GenerateFrame, services)
-        return await _answer(request, data, generate_ask(data, request.headers), generate_frame, services)
+        asked = completion_of(data) if is_bare(data) else generate_ask(data, request.headers)
+        return await _answer(request, data, asked, generate_frame, services)
 
     @post("/api/embed", status_code=200, operation_id="ollamaEmbed", responses={400: _FAILED})
     async def embed(
@@ -178,16 +183,22 @@ async def _loaded(name: str, services: Services) -> None:
         return
 
 
-async def _started(ask: Ask, keep_s: float | None, clock: Clock, services: Services) -> Answers:
-    name = target_of(ask.model, services, ask.rag.collections).model
+async def _started(ask: Ask | Completion, keep_s: float | None, clock: Clock, services: Services) -> Answers:
+    name = target_of(ask.model, services).model
     async with services.shelf.use(name) as model:
         model.keep_s = keep_s
         clock.loaded()
+        if isinstance(ask, Completion):
+            return (await completions_to(ask, services)).answers
         return await answers_to(ask, services)
 
 
 async def _answer(
-    request: Request[Any, Any, Any], data: AskRequest, ask: Ask, make: MakeFrame[_Frame], services: Services
+    request: Request[Any, Any, Any],
+    data: AskRequest,
+    ask: Ask | Completion,
+    make: MakeFrame[_Frame],
+    services: Services,
 ) -> Response[Any]:
     """Streamed unless it is asked not to be."""
     clock = Clock()

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.errors import ModelUnavailable
 from models.llm.file_type import name_of
-from server.addressing import model_ids, target_of, untagged
+from server.addressing import Target, model_ids, target_of, untagged
 from server.exceptions import UnknownModel
 from server.protocol.ollama import (
     Details,
@@ -25,6 +25,7 @@ from server.shelf import ShelfModel
 
 _TAG = ":latest"
 _EMBEDDER = Details(format="onnx", family="bert", families=["bert"])
+_INSERTS = "{{- if .Suffix }}{{ .Prompt }}{{ .Suffix }}{{ end }}\n"  # as Ollama has it: Continue looks for it
 _FOREVER = datetime(2318, 1, 1, tzinfo=UTC)  # as Ollama says it, about
 
 
@@ -36,7 +37,7 @@ def tags(services: Services) -> TagList:
 def _tags(services: Services) -> Iterator[ModelTag]:
     for id in model_ids(services):
         try:
-            model = _found(id, services)
+            target, model = _found(id, services)
         except ModelUnavailable:
             continue
         yield ModelTag(
@@ -46,7 +47,7 @@ def _tags(services: Services) -> Iterator[ModelTag]:
             size=model.language_model.facts.size,
             digest=_digest(id, model),
             details=_details(model),
-            capabilities=_capabilities(model),
+            capabilities=_capabilities(target, model),
         )
     name = services.embeddings.model.name
     if name not in services.shelf:
@@ -86,16 +87,16 @@ def shown(asked: ModelRequest, services: Services) -> ModelShown:
     id = asked.model or asked.name or ""
     if untagged(id) == services.embeddings.model.name and id not in services.shelf:
         return _embedder_shown(services)
-    model = _found(id, services)
+    target, model = _found(id, services)
     language_model = model.language_model
-    template = language_model.template
+    capabilities = _capabilities(target, model)
     return ModelShown(
         modelfile=f"FROM {model.name}\n",
         parameters=f"num_ctx {model.n_ctx}\ntemperature {model.resolved.temperature:g}",
-        template=template,
+        template=(_INSERTS if "insert" in capabilities else "") + language_model.template,
         details=_details(model),
         model_info=_facts_of(model),
-        capabilities=_capabilities(model),
+        capabilities=capabilities,
         modified_at=_rfc3339(services.started_at),
         license=language_model.metadata("general.license") or "",
     )
@@ -133,11 +134,12 @@ def _embedder_shown(services: Services) -> ModelShown:
     )
 
 
-def _found(id: str, services: Services) -> ShelfModel:
+def _found(id: str, services: Services) -> tuple[Target, ShelfModel]:
     """Raises `UnknownModel`, `ModelUnavailable`."""
     if not id:
         raise UnknownModel("", model_ids(services))
-    return services.shelf[target_of(id, services).model]
+    target = target_of(id, services)
+    return target, services.shelf[target.model]
 
 
 def _tagged(id: str) -> str:
@@ -173,8 +175,14 @@ def _rounded(count: int) -> str:
     return str(count)
 
 
-def _capabilities(model: ShelfModel) -> list[str]:
-    found = {"completion": True, "tools": True, "thinking": model.language_model.can_reason}
+def _capabilities(target: Target, model: ShelfModel) -> list[str]:
+    language_model = model.language_model
+    found = {
+        "completion": True,
+        "tools": True,
+        "insert": language_model.facts.can_insert and not target.is_grounded,
+        "thinking": language_model.can_reason,
+    }
     return [name for name, is_there in found.items() if is_there]
 
 

@@ -14,6 +14,7 @@ from models.llm.grammar import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
 from models.llm.toolbox import Toolbox
 from server.asking import Ask
+from server.completing import Completion
 from server.dialects import tools
 from server.dialects.forms import effort_options, schema_form
 from server.dialects.rag import options_of
@@ -37,9 +38,33 @@ def chat_ask(data: OllamaChatRequest, headers: Mapping[str, str] = _NO_HEADERS) 
 
 def generate_ask(data: GenerateRequest, headers: Mapping[str, str] = _NO_HEADERS) -> Ask:
     """The prompt as a user's question. Raises `RequestError` for what cannot be done."""
+    _refuse_unsupported(data)
+    system = [ChatMessage("system", data.system)] if data.system else []
+    return _ask(data, [*system, ChatMessage("user", data.prompt or "")], None, headers)
+
+
+def is_bare(data: GenerateRequest) -> bool:
+    """Whether the prompt is to be read as it is, or up to a gap, and not as a question."""
+    return bool(data.raw or data.suffix)
+
+
+def completion_of(data: GenerateRequest) -> Completion:
+    """Of a bare prompt. Raises `RequestError` for what cannot be done."""
+    _refuse_unsupported(data)
+    options = data.options or Options()
+    return Completion(
+        prompts=[data.prompt or ""],
+        suffix=data.suffix or None,
+        model=data.model,
+        sampling=_sampling(data, options),
+        max_tokens=_limit(options),
+        stop=_stops(options),
+        form=_form(data),
+    )
+
+
+def _refuse_unsupported(data: GenerateRequest) -> None:
     refused = {
-        "suffix": data.suffix and f"{data.model or 'This model'} does not support insert.",
-        "raw": data.raw and "The prompt is put into the model's own template; leave it out.",
         "template": data.template and "The model's own template is used; leave it out.",
         "context": data.context and "Earlier turns are sent as messages, to /api/chat.",
         "images": data.images and "This model reads text only.",
@@ -47,24 +72,30 @@ def generate_ask(data: GenerateRequest, headers: Mapping[str, str] = _NO_HEADERS
     for name, message in refused.items():
         if message:
             raise RequestError(message, name)
-    system = [ChatMessage("system", data.system)] if data.system else []
-    return _ask(data, [*system, ChatMessage("user", data.prompt or "")], None, headers)
 
 
 def _ask(data: AskRequest, messages: Sequence[ChatMessage], toolbox: Toolbox | None, headers: Mapping[str, str]) -> Ask:
     options = data.options or Options()
-    limit = options.num_predict or 0
     return Ask(
         messages=messages,
         model=data.model,
         sampling=_sampling(data, options),
-        max_tokens=limit if limit > 0 else None,
-        stop=[options.stop] if isinstance(options.stop, str) else options.stop or (),
+        max_tokens=_limit(options),
+        stop=_stops(options),
         toolbox=toolbox,
         form=_form(data),
         options=_thinking(data.think),
         rag=options_of(data.rag, headers, citations=CitationStyle.INLINE),  # this dialect has nothing but the text
     )
+
+
+def _limit(options: Options) -> int | None:
+    limit = options.num_predict or 0
+    return limit if limit > 0 else None
+
+
+def _stops(options: Options) -> Sequence[str]:
+    return [options.stop] if isinstance(options.stop, str) else options.stop or ()
 
 
 def _sampling(data: AskRequest, options: Options) -> dict[str, Any]:

@@ -103,3 +103,16 @@ def test_errors_are_told(client: Any, ask: Any, status: int) -> None:
         ask(client)
     assert caught.value.status_code == status
     assert caught.value.error
+
+
+def test_a_bare_prompt_is_read_as_it_is(client: Any) -> None:
+    told = client.generate("reader-v0", "Parental leave is", raw=True, options={"num_predict": 4, "temperature": 0})
+    asked = client.generate("reader-v0", "Parental leave is", options={"num_predict": 4, "temperature": 0})
+    assert told.prompt_eval_count < asked.prompt_eval_count
+    assert (told.eval_count, told.done_reason) == (4, "length")
+
+
+def test_a_model_that_cannot_fill_gaps_says_so(client: Any) -> None:
+    assert "insert" not in client.show("reader-v0").capabilities
+    with pytest.raises(ollama.ResponseError, match="does not support insert"):
+        client.generate("reader-v0", "def f(", suffix="return x")

@@ -34,6 +34,23 @@ def write_llama(
     return path
 
 
+def write_filler(path: Path, *, seed: int = 0) -> Path:
+    """A model with fill-in-the-middle tokens: prefix, suffix, middle, repository, file, from `num_tokens()` on."""
+    shape = SMALL._replace(n_vocab=num_tokens() + 5)
+    writer = _writer(path, shape, {})
+    for number, name in enumerate(("pre", "suf", "mid", "rep", "sep")):
+        writer.add_uint32(f"tokenizer.ggml.fim_{name}_token_id", num_tokens() + number)
+    tensors = llama_tensors(shape, seed)
+    tensors["token_embd.weight"][-5:] *= 0.1  # or it would say again what it was told last, which has no text
+    _finish(writer, tensors)
+    return path
+
+
+def num_tokens() -> int:
+    """Of the built-in vocabulary."""
+    return len(_vocabulary().fields["tokenizer.ggml.tokens"].data)
+
+
 def write_parts(folder: Path, name: str, count: int, *, seed: int = 0) -> list[Path]:
     """The same model in parts, as llama.cpp's `gguf-split` writes them: the header in the first."""
     shape = SMALL

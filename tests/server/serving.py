@@ -67,6 +67,20 @@ class PlayedModel:
     def constraint(self, prompt: Prompt, toolbox: object = None, form: object = None) -> None:
         return None
 
+    def raw(self, prompt: str | Sequence[str | int]) -> list[int]:
+        return [ord(c) for part in prompt for c in str(part)] or [0]
+
+    def filling(self, gap: object, max_tokens: int | None = None) -> list[int]:
+        return [0]
+
+    async def complete(
+        self, prompt: list[int], sampling: object, **asked: Any
+    ) -> AsyncGenerator[list[TurnEvent], None]:
+        self.asked.append({"sampling": sampling, **asked})
+        for character in self.says:
+            yield [Content(character)]
+        yield [END]
+
     async def turn(self, prompt: Prompt, sampling: object, **asked: Any) -> AsyncGenerator[list[TurnEvent], None]:
         self.prompts.append("".join(map(chr, prompt.tokens)))
         self.asked.append({"sampling": sampling, **asked})
@@ -120,6 +134,7 @@ class FakeShelf:
             language_model=model,
             resolved=resolved,
             n_ctx=model.n_ctx,
+            params=SimpleNamespace(n_slots=4),
             size=3_000_000,
             state="ready",
             is_loaded=True,

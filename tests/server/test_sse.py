@@ -87,7 +87,7 @@ def test_an_error_is_a_frame_and_then_nothing() -> None:
         raise ProcessFailed("engine", "it died")
 
     async def collect() -> list[bytes]:
-        return [frame async for frame in sse.kept_alive(sse._events(messages()))]
+        return [frame async for frame in sse.kept_alive(sse._events(messages(), sse.DONE))]
 
     first, error = asyncio.run(collect())
     assert first == b'data: {"text":"a"}\n\n'
