@@ -1,5 +1,6 @@
 """llama.cpp's own routes on the wire, as llama.vim, llama.vscode, Tabby, Continue and Zed use them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -99,7 +100,7 @@ class TokenPiece(msgspec.Struct, frozen=True):
 
 
 class TokenizeReply(msgspec.Struct, frozen=True):
-    tokens: list[int] | list[TokenPiece]
+    tokens: Sequence[int | TokenPiece]
 
 
 class DetokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
