@@ -99,7 +99,7 @@ class TokenPiece(msgspec.Struct, frozen=True):
 
 
 class TokenizeReply(msgspec.Struct, frozen=True):
-    tokens: list[int] | list[TokenPiece]
+    tokens: list[int | TokenPiece]
 
 
 class DetokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
