@@ -20,7 +20,8 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 ENDLESS = {"/v1/index/events"}
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
 REFUSED = ("audio", "modalities", "web_search_options", "grammar", "functions", "logit_bias", "top_logprobs")
-LONGEST = 3  # tokens of an answer
+ANSWERING = ("completion", "infill", "messages", "chat", "generate")
+LONGEST = 3  # tokens of an answer, and answers
 TIMEOUT_S = 60
 
 
@@ -57,7 +58,7 @@ def _fuzz(operation: Any, mode: GenerationMode, num_cases: int, number: int, cou
     @given(case=operation.as_strategy(generation_mode=mode))
     def check(case: Any) -> None:
         if isinstance(case.body, dict):
-            _shorten(case.body)
+            _shorten(case.body, operation.path)
             if mode is GenerationMode.POSITIVE:
                 _open(case.body)
         response = case.call(timeout=TIMEOUT_S)
@@ -67,15 +68,18 @@ def _fuzz(operation: Any, mode: GenerationMode, num_cases: int, number: int, cou
     check()
 
 
-def _shorten(body: dict[str, Any]) -> None:
+def _shorten(body: dict[str, Any], path: str) -> None:
     """So that an answer does not take as long as the context is."""
     for limit in LIMITS:
         if isinstance(body.get(limit), int) and body[limit] > LONGEST:
             body[limit] = LONGEST
-    if "messages" in body or "prompt" in body:
-        body.setdefault("max_tokens", LONGEST)
-    if isinstance(body.get("n"), int) and body["n"] > LONGEST:
-        body["n"] = LONGEST
+    if any(name in path for name in ANSWERING):
+        for limit in ("max_tokens", "n_predict"):
+            if body.get(limit) is None:
+                body[limit] = LONGEST
+    for name in ("n", "n_cmpl", "best_of"):
+        if isinstance(body.get(name), int | float) and body[name] > LONGEST:
+            body[name] = LONGEST
 
 
 def _open(body: dict[str, Any]) -> None:

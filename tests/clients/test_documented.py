@@ -1,10 +1,12 @@
 """docs/clients.md: its Python is run, its settings are read, and what each client sends with them is sent."""
 
 import contextlib
+import gc
 import io
 import json
 import re
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +46,10 @@ def test_python_runs(server: Server, block: Block) -> None:
     for module in re.findall(r"^from (\w+)", block.text, re.MULTILINE):
         pytest.importorskip(module)
     told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    with contextlib.redirect_stdout(told), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # what is shown leaves closing to the program's end
         exec(block.text.replace(SHOWN, server.url), {})
+        gc.collect()
     assert "sixteen weeks" in told.getvalue()
 
 
