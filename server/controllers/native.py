@@ -38,7 +38,7 @@ from server.sse import event_stream
 
 _TOLD = {
     200: ResponseSpec(
-        NativeCompletion,
+        NativeCompletion | list[NativeCompletion],  # type: ignore[arg-type]
         description="What comes next; a list where several answers are asked for; as a stream of chunks",
     )
 }
