@@ -64,7 +64,7 @@ class NativeController(Controller):
         parses_special = data.parse_special is not False
         tokens = model.tokenize(data.content, parse_special=parses_special, add_bos=bool(data.add_special))
         if not data.with_pieces:
-            return TokenizeReply(tokens)
+            return TokenizeReply([*tokens])
         pieces = zip(tokens, model.pieces(tokens), strict=True)
         return TokenizeReply([TokenPiece(token, _text(piece)) for token, piece in pieces])
 
