@@ -146,6 +146,7 @@ class Scheduler:
 
         `beside`: most tokens of prompts in a step that also goes on with answers; None: as many as fit.
         """
+        self._give_way()
         num_decoding = sum(sequence.num_missing == 1 for sequence in self._running)
         rows = self._limits.n_batch - num_decoding
         prefill = min(rows, beside) if num_decoding and beside is not None else rows
@@ -260,12 +261,10 @@ class Scheduler:
         if len(self._running) >= self._limits.n_slots:
             return None
         for sequence in self._queue():
-            matched = min(self._cache.match(sequence.tokens), len(sequence.tokens) - 1)
+            matched = self._matched(sequence)
             if self._is_being_computed(sequence, matched):
                 continue
-            # Everyone running gets a token each step, so room for those is not room for a newcomer.
-            room = self.num_free_cells - planned + max(self._cache.num_evictable - matched, 0) - len(self._running)
-            if self._running and len(sequence.tokens) - matched >= room:
+            if not self._has_place(sequence, matched, planned):
                 return None
             sequence.lease = self._cache.acquire(sequence.tokens[:-1])
             assert sequence.lease is not None
@@ -278,6 +277,35 @@ class Scheduler:
             self._running.sort(key=lambda each: each.priority)  # stable: by admission within
             return sequence
         return None
+
+    def _give_way(self) -> None:
+        """Takes out of service those who are served last, for the first in the queue if it goes before them."""
+        if not self._waiting or not self._running:
+            return
+        if min(each.priority for each in self._waiting) >= self._running[-1].priority:
+            return
+        for first in self._queue():
+            if not self._is_being_computed(first, self._matched(first)):
+                break
+        else:
+            return
+        while first.priority < self._running[-1].priority and not self._has_place(first, self._matched(first)):
+            last = self._running[-1]
+            self._leave(last)
+            self._waiting.insert(0, last)
+            if not self._running:
+                return
+
+    def _matched(self, sequence: Sequence) -> int:
+        """Tokens of it that are in memory and need no computing."""
+        return min(self._cache.match(sequence.tokens), len(sequence.tokens) - 1)
+
+    def _has_place(self, sequence: Sequence, matched: int, planned: int = 0) -> bool:
+        if len(self._running) >= self._limits.n_slots:
+            return False
+        # Everyone running gets a token each step, so room for those is not room for a newcomer.
+        room = self.num_free_cells - planned + max(self._cache.num_evictable - matched, 0) - len(self._running)
+        return not self._running or len(sequence.tokens) - matched < room
 
     def _queue(self) -> list[Sequence]:
         """Those who wait: by priority, then the client least served, then arrival."""

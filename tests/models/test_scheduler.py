@@ -235,6 +235,34 @@ class TestWhenCellsRunOut:
         run.finish()
         assert answer_of(patient) == run.alone(patient)
 
+    @pytest.mark.parametrize("is_divisible", [True, False])
+    def test_a_keystroke_does_not_wait_for_a_slot(self, is_divisible: bool) -> None:
+        run = Run(n_slots=2, n_batch=16, n_cells=64, n_ctx=20, is_divisible=is_divisible, next_token=scrambled)
+        conversations = [run.add(4), run.add(4)]
+        run.step()
+        typed = run.add(4, max_tokens=3, priority=Priority.TYPING)
+        assert typed in [sequence for sequence, _ in run.step()]
+        assert conversations[0].lease is not None
+        assert conversations[1].lease is None
+        run.finish()
+        for sequence in (*conversations, typed):
+            assert answer_of(sequence) == run.alone(sequence)
+
+    def test_a_keystroke_does_not_wait_for_cells(self) -> None:
+        run = Run(n_slots=3, n_batch=16, n_cells=20, n_ctx=20, next_token=scrambled)
+        conversations = [run.add(8), run.add(8)]
+        run.step()
+        typed = run.add(8, max_tokens=3, priority=Priority.TYPING)
+        assert typed in [sequence for sequence, _ in run.step()]
+        run.finish()
+        for sequence in (*conversations, typed):
+            assert answer_of(sequence) == run.alone(sequence)
+
+    def test_nobody_gives_way_to_their_equals(self) -> None:
+        run = Run(n_slots=1)
+        first, second = run.add(2, max_tokens=4), run.add(2, max_tokens=4)
+        assert [run.step()[0][0] for _ in range(5)] == [first] * 4 + [second]
+
     def test_a_checkpoint_of_who_yields_takes_no_cell_that_the_step_has_promised(self) -> None:
         run = Run(n_slots=3, n_cached=2, n_batch=16, n_cells=20, n_ctx=9, is_divisible=False, next_token=scrambled)
         shared = run.fresh(3)
