@@ -11,6 +11,7 @@ from litestar.di import Provide
 
 from server.access.boundary import Access, Boundary
 from server.access.roles import check_role
+from server.backlog import Backlog
 from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.anthropic import AnthropicController
 from server.controllers.chat import ChatController
@@ -25,6 +26,7 @@ from server.controllers.models import ModelController
 from server.controllers.native import NativeController
 from server.controllers.ollama import OllamaController
 from server.controllers.rerank import RerankController
+from server.controllers.responses import ResponseController
 from server.controllers.vector_stores import (
     FileBatchController,
     VectorStoreController,
@@ -34,6 +36,7 @@ from server.envelope import Envelope
 from server.exceptions import HANDLERS
 from server.mcp.endpoint import McpEndpoint
 from server.openapi import name_operations, openapi_config
+from server.responses.background import BackgroundResponses
 from server.services import Services
 
 _MAX_BODY = 10 << 20  # bytes
@@ -45,13 +48,27 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_services() as services, McpEndpoint() as endpoint:
-            app.state.services = services
-            app.state.mcp = endpoint
-            yield
+            background = BackgroundResponses(services)
+            async with Backlog([background]) as backlog:
+                app.state.services = services
+                app.state.mcp = endpoint
+                app.state.background = background
+                app.state.backlog = backlog
+                yield
 
     async def mcp(state: State) -> McpEndpoint:
         found = state.mcp
         assert isinstance(found, McpEndpoint)
+        return found
+
+    async def backlog(state: State) -> Backlog:
+        found = state.backlog
+        assert isinstance(found, Backlog)
+        return found
+
+    async def background(state: State) -> BackgroundResponses:
+        found = state.background
+        assert isinstance(found, BackgroundResponses)
         return found
 
     async def services(state: State, request: Request[Any, Any, Any]) -> Services:
@@ -75,10 +92,16 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             NativeController,
             OllamaController,
             RerankController,
+            ResponseController,
             VectorStoreController,
             VectorStoreFileController,
         ],
-        dependencies={"mcp": Provide(mcp), "services": Provide(services)},
+        dependencies={
+            "background": Provide(background),
+            "backlog": Provide(backlog),
+            "mcp": Provide(mcp),
+            "services": Provide(services),
+        },
         exception_handlers=HANDLERS,
         guards=[check_role],
         lifespan=[lifespan],

@@ -11,9 +11,11 @@ from models.llm.chat_template import ChatMessage
 from models.llm.grammar import JsonObject, JsonSchema
 from models.llm.language_model import Prompt
 from models.llm.params import SamplingParams
+from models.llm.sequence import Priority
 from models.llm.toolbox import Toolbox
 from server.addressing import Target, target_of
 from server.answer import Answers, Grounding
+from server.library.library import Scope
 from server.rag.background import is_background
 from server.rag.citations import without_source_list
 from server.rag.ground import Grounded, Reader
@@ -23,7 +25,8 @@ from server.shelf import ShelfModel
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """`sampling` is of the fields of `SamplingParams`; what is left out is the model's own default, or idle."""
+    """`sampling` is of the fields of `SamplingParams`; what is left out is the model's own default, or idle. `scope`:
+    what is searched instead of what the model's id and `rag` say."""
 
     messages: Sequence[ChatMessage]
     model: str | None = None
@@ -35,6 +38,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     form: JsonSchema | JsonObject | None = None
     options: Mapping[str, Any] = {}  # the chat template's own variables
     rag: RagOptions = RagOptions()
+    scope: Scope | None = None
+    priority: Priority = Priority.INTERACTIVE
 
     @property
     def tools(self) -> Sequence[Mapping[str, Any]]:
@@ -44,8 +49,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 async def answers_to(ask: Ask, services: Services) -> Answers:
     """Started; the caller closes them. Raises whatever prevents an answer."""
     target = target_of(ask.model, services, ask.rag.collections)
-    is_by_client = ask.rag.mode is Mode.AUTO and is_background(ask.messages)
-    is_question = ask.messages[-1].role == "user" and not is_by_client
+    is_by_client, is_question = _is_by_client(ask), _is_question(ask)
     async with contextlib.AsyncExitStack() as stack:
         model = await stack.enter_async_context(services.shelf.use(target.model))
         grounded = await _grounded(ask, target, model, services, is_question=is_question)
@@ -61,6 +65,7 @@ async def answers_to(ask: Ask, services: Services) -> Answers:
                 toolbox=ask.toolbox,
                 choices=grounded.choices if grounded else (),
                 constraint=constraint,
+                priority=ask.priority,
             )
             for index in range(ask.num_answers)
         ]
@@ -74,14 +79,32 @@ async def answers_to(ask: Ask, services: Services) -> Answers:
         return answers
 
 
+async def num_prompt(ask: Ask, services: Services) -> int:
+    """Tokens that the model would read. Raises whatever would prevent an answer."""
+    target = target_of(ask.model, services, ask.rag.collections)
+    async with services.shelf.use(target.model) as model:
+        grounded = await _grounded(ask, target, model, services, is_question=_is_question(ask))
+        prompt = grounded.prompt if grounded else model.language_model.prompt(ask.messages, ask.tools, ask.options)
+        return len(prompt.tokens)
+
+
+def _is_by_client(ask: Ask) -> bool:
+    return ask.rag.mode is Mode.AUTO and is_background(ask.messages)
+
+
+def _is_question(ask: Ask) -> bool:
+    return ask.messages[-1].role == "user" and not _is_by_client(ask)
+
+
 async def _grounded(
     ask: Ask, target: Target, model: ShelfModel, services: Services, *, is_question: bool
 ) -> Grounded | None:
     """None when the language model is asked alone. A question is searched for; what answers a tool's result is not, its
     question was, and what a client asks by itself is not. Then earlier turns still have their sources."""
-    if not target.is_grounded or ask.rag.mode is Mode.NEVER:
+    if not (target.is_grounded or ask.scope) or ask.rag.mode is Mode.NEVER:
         return None
-    options = msgspec.structs.replace(ask.rag, collections=target.collections)
+    collections, chosen = ask.scope or Scope(target.collections, ask.rag.chosen)
+    options = msgspec.structs.replace(ask.rag, collections=collections, chosen=chosen)
     messages = [_as_told(message) for message in ask.messages]
     return await services.grounder.ground(messages, options, reader_of(ask, model, services), is_question=is_question)
 

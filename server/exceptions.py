@@ -31,6 +31,7 @@ from models.errors import (
     UnknownToken,
 )
 from models.llm.toolbox import UnenforceableTool
+from server.batches.errors import TooManyBatches, UnknownBatch
 from server.library.errors import (
     DiskFull,
     FileTooLarge,
@@ -44,6 +45,7 @@ from server.library.errors import (
     StoreExpired,
 )
 from server.protocol.errors import ErrorBody, ErrorDetail
+from server.responses.errors import NoSuchResponse, NotCancellable
 
 _log = logging.getLogger(__name__)
 
@@ -155,6 +157,10 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(507, str(error), "disk_full")
         case StoreExpired():
             return _problem(400, str(error), "vector_store_expired")
+        case NoSuchResponse() | UnknownBatch():
+            return _problem(404, str(error), "not_found")
+        case NotCancellable() | TooManyBatches():
+            return _problem(400, str(error), "invalid_value")
         case LibraryError():
             return _problem(400, str(error), "invalid_value", "file")
         case ClientGone():

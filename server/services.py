@@ -38,6 +38,7 @@ from server.library.library import Library
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.reranking import Reranking
+from server.responses.store import ResponseStore
 from server.searching import QuestionEmbedder, Searching
 from server.settings import ChatModels, Settings
 from server.shelf import Shelf, ShelfModel
@@ -64,6 +65,7 @@ class Services:
         embeddings: Embeddings,
         reranking: Reranking,
         library: Library,
+        responses: ResponseStore,
     ) -> None:
         self.settings = settings
         self.shelf = shelf
@@ -73,6 +75,7 @@ class Services:
         self.embeddings = embeddings
         self.reranking = reranking
         self.library = library
+        self.responses = responses
         self.started_at = int(time.time())
         self.searching = Searching(
             settings.data_folder, encoder.current, _CurrentReranker(encoder), settings.rag.dense_weight
@@ -117,6 +120,7 @@ class Services:
         seen.principal = principal
         seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
         seen.library = self.library.seen_by(principal)
+        seen.responses = self.responses.seen_by(principal)
         seen.grounder = self.grounder.within([collection.name for collection in seen.collections])
         return seen
 
@@ -224,7 +228,10 @@ async def open_services(
         reranking = Reranking(reranker, embeddings, encoder.current)
         auto = Chunking(indexing.chunk_tokens or CHUNK_TOKENS, 0)
         library = stack.enter_context(Library(data, settings.files, collections, auto))
-        services = Services(settings, shelf, collections, encoder, indexer, memory, embeddings, reranking, library)
+        responses = stack.enter_context(ResponseStore(data, settings.responses.max_bytes))
+        services = Services(
+            settings, shelf, collections, encoder, indexer, memory, embeddings, reranking, library, responses
+        )
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))
         try:

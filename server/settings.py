@@ -24,6 +24,7 @@ from models.llm.params import EngineParams
 from server.access.hosts import host_of
 from server.access.origins import is_pattern
 from server.library.library import FilesParams
+from server.responses.store import ResponsesParams
 
 PREFIX = "CLOISTER_"
 CONFIG_FILE = "cloister.toml"
@@ -132,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     indexing: IndexingParams = IndexingParams()
     rag: RagParams = RagParams()
     files: FilesParams = FilesParams()
+    responses: ResponsesParams = ResponsesParams()
 
     def __post_init__(self) -> None:
         for name in self.hosts:

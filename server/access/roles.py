@@ -11,6 +11,9 @@ from server.exceptions import AccessDenied
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {
     "applyTemplate": Role.READ,
+    "createChatCompletion": Role.READ,
+    "cancelResponse": Role.READ,
+    "countInputTokens": Role.READ,
     "countTokens": Role.READ,
     "createChatCompletion": Role.READ,
     "createCompletion": Role.READ,
@@ -21,6 +24,8 @@ ROLES = {
     "createNativeEmbedding": Role.READ,
     "detokenize": Role.READ,
     "infill": Role.READ,
+    "createResponse": Role.READ,
+    "deleteResponse": Role.READ,
     "ollamaChat": Role.READ,
     "ollamaEmbed": Role.READ,
     "ollamaEmbedOne": Role.READ,

@@ -1,6 +1,5 @@
 """Vector stores to and from the wire."""
 
-import math
 import time
 from collections.abc import Sequence
 
@@ -27,11 +26,10 @@ from server.protocol.vector_stores import (
     StoreResult,
     VectorStore,
 )
-from server.rag.relevance import FLOOR, relevance
+from server.rag.relevance import scores
 
 _SMALLEST, _LARGEST = 100, 4096  # tokens of a chunk
 _DEEPEST = 16  # filters in filters
-_STEEPNESS = 0.5  # of the way from no relevance to all, for each standard deviation
 
 
 def wanted_file(asked: AddFile, param: str = "") -> Wanted:
@@ -147,11 +145,8 @@ def batch_reply(batch: Batch, counts: Counts) -> FileBatch:
 
 
 def scored(hits: Sequence[Hit], threshold: float | None) -> list[tuple[Hit, float]]:
-    """With scores in 0..1 that also say whether anything has to do with the question: the best one's is about .5 where
-    a passage is just relevant enough to be given to a model. Their order stays."""
-    known = [found for hit in hits if (found := relevance(hit.passage)) is not None]
-    confidence = 1 / (1 + math.exp(-_STEEPNESS * (max(known) - FLOOR))) if known else 1.0
-    both = [(hit, hit.passage.score * confidence) for hit in hits]
+    """With scores as `relevance.scores` tells them, those that reach the threshold. Their order stays."""
+    both = zip(hits, scores([hit.passage for hit in hits]), strict=True)
     return [(hit, score) for hit, score in both if score >= (threshold or 0.0)]
 
 

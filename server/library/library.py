@@ -82,9 +82,9 @@ class FilesParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Scope(NamedTuple):
-    """What a search in vector stores is limited to, as the index takes it."""
+    """What a search in vector stores is limited to, as the index takes it. `collections` None: all."""
 
-    collections: Sequence[str]
+    collections: Sequence[str] | None
     chosen: Sequence[Chosen]
 
 

@@ -22,7 +22,7 @@ from server.rag.options import RagOptions
 from server.rag.prompts import NO_ANSWER, Source, told
 from server.rag.queries import queries_of
 from server.rag.quotes import quotes
-from server.rag.relevance import refused, relevant
+from server.rag.relevance import refused, relevant, scores
 from server.rag.report import RagReport
 from server.rag.turns import Turn, key_after, keys_of, last_number, names_of, recalled
 
@@ -196,7 +196,8 @@ class Grounder:
             return _Found([], [])
         top_k = options.top_k or self._top_k
         found = await self.search(queries_of(messages), options.collections, top_k, options.filters, options.chosen)
-        passages = merged(relevant(found))
+        scored = zip(found, scores(found), strict=True)
+        passages = merged(relevant([passage for passage, score in scored if score >= options.least_score]))
         shaped = await self._shaped(question, passages, reader.brief)
         return _sorted_out(shaped, context)
 

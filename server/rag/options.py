@@ -28,11 +28,12 @@ class CitationStyle(StrEnum):
 
 class RagOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`collections` None: all of them. `chosen`: of these collections only these files. `top_k` None: as the server is
-    set. `filters` None: every file."""
+    set. `filters` None: every file. `least_score`: passages below are left out, 0 to 1 (`relevance.scores`)."""
 
     collections: Sequence[str] | None = None
     chosen: Sequence[Chosen] = ()
     top_k: int | None = None
     filters: Filters | None = None
+    least_score: float = 0.0
     mode: Mode = Mode.AUTO
     citations: CitationStyle = CitationStyle.ANNOTATIONS

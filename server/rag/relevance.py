@@ -5,6 +5,7 @@ many of the question's words it has. Together they tell better than either, and 
 embedder. Calibrated by `scripts/eval_relevance.py` (docs/benchmarks.md, Retrieval).
 """
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -16,6 +17,7 @@ FLOOR = 6.5
 _ALONE = 1.0  # what the question alone must come to, so that its conversation counts: else the subject is another
 _COVERAGE = 3.0  # standard deviations that all of a question's words are worth
 _COVERAGE_ALONE = 12.0  # the same, for a passage without a vector
+_STEEPNESS = 0.5  # of the way from no relevance to all, for each standard deviation
 
 
 def relevance(passage: Passage) -> float | None:
@@ -31,6 +33,14 @@ def relevant(passages: Sequence[Passage]) -> list[Passage]:
     """Those that have to do with a query they were found by, in their order; none when nothing has. Passages of which
     nothing is known stay."""
     return [p for p in passages if (known := relevance(p)) is None or known >= FLOOR]
+
+
+def scores(passages: Sequence[Passage]) -> list[float]:
+    """In 0..1, in their order, which also say whether anything has to do with the question: the best one's is about .5
+    where a passage is just relevant enough to be given to a model."""
+    known = [found for passage in passages if (found := relevance(passage)) is not None]
+    confidence = 1 / (1 + math.exp(-_STEEPNESS * (max(known) - FLOOR))) if known else 1.0
+    return [passage.score * confidence for passage in passages]
 
 
 def refused(explanation: Explanation) -> Explanation:

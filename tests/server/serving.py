@@ -33,6 +33,7 @@ from server.library.library import FilesParams, Library
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.reranking import Reranking
+from server.responses.store import ResponseStore
 from server.services import Services
 from server.settings import Settings
 from tests.server.conversing import render
@@ -214,7 +215,8 @@ def serving(folder: Path, model: PlayedModel, index: FakeIndex, access: Access =
             services = FakeServices(folder, model, index, memory)
             with Library(folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0)) as library:
                 services.library = library
-                yield services
+                with ResponseStore(folder, 1_000_000) as services.responses:
+                    yield services
 
     with TestClient(create_app(cast(Callable[[], Any], open_services), access)) as client:
         yield client
