@@ -3,8 +3,9 @@
     .venv/bin/python scripts/prove/scheduler.py [--steps 1000000] [--seed 1]
 
 Worlds of random size, every other one with a recurrent model's memory, each some thousand steps: requests with shared
-beginnings come from several clients in three priorities, some constrained, are cancelled in the queue, while their prompt
-is read and while they are answered; batches fail; prefixes go to disk and come back; little memory makes them wait.
+beginnings come from several clients in three priorities, some constrained, are cancelled in the queue, while their
+prompt is read and while they are answered; batches fail; prefixes go to disk and come back; little memory makes them
+wait.
 After every step the integrity of scheduler, cache and memory is checked, and that each chunk was computed on exactly
 the tokens its sequence has; every answer is compared with what the model says alone; then the world is emptied, so that
 nobody waits for ever. Ends with status 1 at the first thing that does not hold, and says the seed.

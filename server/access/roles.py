@@ -11,7 +11,6 @@ from server.exceptions import AccessDenied
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {
     "applyTemplate": Role.READ,
-    "createChatCompletion": Role.READ,
     "cancelResponse": Role.READ,
     "countInputTokens": Role.READ,
     "countTokens": Role.READ,
