@@ -11,9 +11,11 @@ from server.exceptions import AccessDenied
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {
     "applyTemplate": Role.READ,
+    "cancelBatch": Role.READ,
     "cancelResponse": Role.READ,
     "countInputTokens": Role.READ,
     "countTokens": Role.READ,
+    "createBatch": Role.READ,
     "createChatCompletion": Role.READ,
     "createCompletion": Role.READ,
     "createEmbedding": Role.READ,
