@@ -11,11 +11,9 @@ from server.exceptions import AccessDenied
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {
     "applyTemplate": Role.READ,
-    "cancelBatch": Role.READ,
     "cancelResponse": Role.READ,
     "countInputTokens": Role.READ,
     "countTokens": Role.READ,
-    "createBatch": Role.READ,
     "createChatCompletion": Role.READ,
     "createCompletion": Role.READ,
     "createEmbedding": Role.READ,
@@ -53,6 +51,8 @@ ROLES = {
     "pauseIndexing": Role.WRITE,
     "rescan": Role.WRITE,
     "resumeIndexing": Role.WRITE,
+    "cancelBatch": Role.WRITE,
+    "createBatch": Role.WRITE,
     "uploadFile": Role.WRITE,
 }
 
