@@ -12,8 +12,10 @@ from litestar.di import Provide
 from server.access.boundary import Access, Boundary
 from server.access.roles import check_role
 from server.backlog import Backlog
+from server.batches.running import BatchWork
 from server.body import BodyRequest, refuse_foreign_body
 from server.controllers.anthropic import AnthropicController
+from server.controllers.batches import BatchController
 from server.controllers.chat import ChatController
 from server.controllers.completions import CompletionController
 from server.controllers.documents import DocumentController
@@ -48,11 +50,12 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_services() as services, McpEndpoint() as endpoint:
-            background = BackgroundResponses(services)
-            async with Backlog([background]) as backlog:
+            background, batch_work = BackgroundResponses(services), BatchWork(services)
+            async with Backlog([background, batch_work]) as backlog:
                 app.state.services = services
                 app.state.mcp = endpoint
                 app.state.background = background
+                app.state.batch_work = batch_work
                 app.state.backlog = backlog
                 yield
 
@@ -71,6 +74,11 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         assert isinstance(found, BackgroundResponses)
         return found
 
+    async def batch_work(state: State) -> BatchWork:
+        found = state.batch_work
+        assert isinstance(found, BatchWork)
+        return found
+
     async def services(state: State, request: Request[Any, Any, Any]) -> Services:
         found = state.services
         assert isinstance(found, Services)
@@ -79,6 +87,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     app = Litestar(
         route_handlers=[
             AnthropicController,
+            BatchController,
             ChatController,
             CompletionController,
             DocumentController,
@@ -99,6 +108,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         dependencies={
             "background": Provide(background),
             "backlog": Provide(backlog),
+            "batch_work": Provide(batch_work),
             "mcp": Provide(mcp),
             "services": Provide(services),
         },

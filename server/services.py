@@ -32,6 +32,7 @@ from models.errors import ModelError, ModelFileError
 from models.llm.client import EngineClient, open_engine
 from models.memory import default_budget
 from server.access.principal import ANYBODY, Principal
+from server.batches.store import BatchStore
 from server.embedding import Embeddings
 from server.indexing import IndexerClient, open_indexer
 from server.library.library import Library
@@ -66,6 +67,7 @@ class Services:
         reranking: Reranking,
         library: Library,
         responses: ResponseStore,
+        batches: BatchStore,
     ) -> None:
         self.settings = settings
         self.shelf = shelf
@@ -76,6 +78,7 @@ class Services:
         self.reranking = reranking
         self.library = library
         self.responses = responses
+        self.batches = batches
         self.started_at = int(time.time())
         self.searching = Searching(
             settings.data_folder, encoder.current, _CurrentReranker(encoder), settings.rag.dense_weight
@@ -121,6 +124,7 @@ class Services:
         seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
         seen.library = self.library.seen_by(principal)
         seen.responses = self.responses.seen_by(principal)
+        seen.batches = self.batches.seen_by(principal)
         seen.grounder = self.grounder.within([collection.name for collection in seen.collections])
         return seen
 
@@ -229,8 +233,9 @@ async def open_services(
         auto = Chunking(indexing.chunk_tokens or CHUNK_TOKENS, 0)
         library = stack.enter_context(Library(data, settings.files, collections, auto))
         responses = stack.enter_context(ResponseStore(data, settings.responses.max_bytes))
+        batches = stack.enter_context(BatchStore(data))
         services = Services(
-            settings, shelf, collections, encoder, indexer, memory, embeddings, reranking, library, responses
+            settings, shelf, collections, encoder, indexer, memory, embeddings, reranking, library, responses, batches
         )
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))

@@ -51,6 +51,8 @@ ROLES = {
     "pauseIndexing": Role.WRITE,
     "rescan": Role.WRITE,
     "resumeIndexing": Role.WRITE,
+    "cancelBatch": Role.WRITE,
+    "createBatch": Role.WRITE,
     "uploadFile": Role.WRITE,
 }
 

@@ -28,6 +28,7 @@ from models.llm.turn import EndReason, TurnEnd, TurnEvent
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
+from server.batches.store import BatchStore
 from server.embedding import Embeddings
 from server.library.library import FilesParams, Library
 from server.rag.ground import Grounder
@@ -215,7 +216,7 @@ def serving(folder: Path, model: PlayedModel, index: FakeIndex, access: Access =
             services = FakeServices(folder, model, index, memory)
             with Library(folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0)) as library:
                 services.library = library
-                with ResponseStore(folder, 1_000_000) as services.responses:
+                with ResponseStore(folder, 1_000_000) as services.responses, BatchStore(folder) as services.batches:
                     yield services
 
     with TestClient(create_app(cast(Callable[[], Any], open_services), access)) as client:

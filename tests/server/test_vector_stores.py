@@ -91,8 +91,9 @@ def test_a_path_in_a_name_is_left_out(http: TestClient[Any], tmp_path: Path, tol
     response = http.post("/v1/files", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert response.json()["filename"] == kept
     _store(http, file_ids=[response.json()["id"]])
-    outside = {path.name for path in tmp_path.iterdir()}
-    assert outside <= {"files", "uploads", "library.sqlite3", "library.sqlite3-wal", "library.sqlite3-shm"}
+    databases = {f"{name}.sqlite3" for name in ("batches", "library", "responses")}
+    outside = {path.name.removesuffix("-wal").removesuffix("-shm") for path in tmp_path.iterdir()}
+    assert outside <= {"files", "uploads", *databases}
 
 
 _FILE, _PURPOSE = ('name="file"; filename="a.md"', b"text"), ('name="purpose"', b"assistants")
