@@ -69,7 +69,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         assert isinstance(found, Backlog)
         return found
 
-    async def background(state: State) -> BackgroundResponses:
+    async def background_work(state: State) -> BackgroundResponses:
         found = state.background
         assert isinstance(found, BackgroundResponses)
         return found
@@ -106,7 +106,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             VectorStoreFileController,
         ],
         dependencies={
-            "background": Provide(background),
+            "background_work": Provide(background_work),  # a field of a body must not have a dependency's name
             "backlog": Provide(backlog),
             "batch_work": Provide(batch_work),
             "mcp": Provide(mcp),

@@ -48,7 +48,7 @@ class ResponseController(Controller):
         data: JSONBody[ResponseRequest],
         services: NamedDependency[Services],
         backlog: NamedDependency[Backlog],
-        background: NamedDependency[BackgroundResponses],
+        background_work: NamedDependency[BackgroundResponses],
     ) -> Response[Any]:
         base_url = str(request.base_url)
         prepared = await prepare(with_headers(data, request.headers), services)
@@ -56,7 +56,7 @@ class ResponseController(Controller):
             response = await queue(prepared, services, base_url)
             backlog.wake()
             if data.stream:
-                return _stream(_followed(response, -1, services, background))
+                return _stream(_followed(response, -1, services, background_work))
             return Response(response, media_type=MediaType.JSON, headers=_POLL)
         reply = await unless_gone(request, reply_to(prepared, services, base_url))
         if data.stream:
@@ -82,7 +82,7 @@ class ResponseController(Controller):
         self,
         response_id: FromPath[str],
         services: NamedDependency[Services],
-        background: NamedDependency[BackgroundResponses],
+        background_work: NamedDependency[BackgroundResponses],
         stream: FromQuery[bool] = False,
         starting_after: Annotated[int, QueryParameter(ge=-1)] = -1,
     ) -> Response[Any]:
@@ -92,18 +92,18 @@ class ResponseController(Controller):
             return Response(response, media_type=MediaType.JSON, headers=_POLL)
         if not response.background:
             raise cannot_replay(response)
-        return _stream(_followed(response, starting_after, services, background))
+        return _stream(_followed(response, starting_after, services, background_work))
 
     @delete("/v1/responses/{response_id:str}", status_code=200, operation_id="deleteResponse")
     async def remove(
         self,
         response_id: FromPath[str],
         services: NamedDependency[Services],
-        background: NamedDependency[BackgroundResponses],
+        background_work: NamedDependency[BackgroundResponses],
     ) -> ResponseDeleted:
         """Nobody can go on from it any more, nor from those that went on from it."""
         await services.responses.remove(response_id)
-        await background.stop(response_id)
+        await background_work.stop(response_id)
         return ResponseDeleted(response_id)
 
     @post("/v1/responses/{response_id:str}/cancel", status_code=200, operation_id="cancelResponse")
@@ -111,11 +111,11 @@ class ResponseController(Controller):
         self,
         response_id: FromPath[str],
         services: NamedDependency[Services],
-        background: NamedDependency[BackgroundResponses],
+        background_work: NamedDependency[BackgroundResponses],
     ) -> ResponseObject:
         """Of one in the background that is not over."""
         response = await services.responses.cancel(response_id)
-        await background.stop(response_id)
+        await background_work.stop(response_id)
         return response
 
     @get("/v1/responses/{response_id:str}/input_items", operation_id="listInputItems")
