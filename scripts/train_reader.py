@@ -12,7 +12,10 @@ goes on from the newest checkpoint. `--tokens` is the length of the whole course
 """
 
 import argparse
+import os
 from pathlib import Path
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # threads that wait leave the core to others; read when libgomp loads
 
 import torch
 from reader.corpus import Corpus, read_corpus
@@ -39,7 +42,9 @@ def main() -> None:
     if options.export:
         state = read_checkpoint(options.run / "checkpoint.pt")
         shape = Shape(**state["shape"])
-        write_gguf(state["network"], shape, read_tokenizer(vocabulary), options.export.stem, options.export, options.format)
+        write_gguf(
+            state["network"], shape, read_tokenizer(vocabulary), options.export.stem, options.export, options.format
+        )
         return
     torch.set_num_threads(options.threads)
     corpus = read_corpus(options.text)
@@ -50,7 +55,9 @@ def main() -> None:
 
 
 def _texts(corpus: Corpus) -> list[str]:
-    return [text for page in corpus.pages for text in (page.path, *page.paragraphs)] + [q.question for q in corpus.asked]
+    return [text for page in corpus.pages for text in (page.path, *page.paragraphs)] + [
+        q.question for q in corpus.asked
+    ]
 
 
 if __name__ == "__main__":

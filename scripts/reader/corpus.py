@@ -1,6 +1,7 @@
 """The text the built-in model learns from: pages of prose, and questions that people asked about some of them."""
 
 import gzip
+import itertools
 import json
 import math
 import re
@@ -15,12 +16,120 @@ _HELD_OUT_PAGES = 97  # every so manieth page is kept for validation
 _HELD_OUT_PAPERS = 3  # every third paper is kept for measuring
 _SHORTEST_PARAGRAPH = 60  # characters
 _WORD = re.compile(r"[^\W\d_][\w.\-]*\w|\d+")
-_SUFFIXES = ("ations", "ation", "ings", "ing", "ions", "ion", "ies", "ied", "ers", "er", "ed", "es", "ly", "s", "e", "y")
+_SUFFIXES = (
+    "ations",
+    "ation",
+    "ings",
+    "ing",
+    "ions",
+    "ion",
+    "ies",
+    "ied",
+    "ers",
+    "er",
+    "ed",
+    "es",
+    "ly",
+    "s",
+    "e",
+    "y",
+)
 STOP = frozenset(
-    "a an the of to in on for and or but if is are was were be been being it its this that these those with as at by "
-    "from into not no can may will would should could must do does did has have had you your we our they their he she "
-    "i who whom whose what which when where why how than then so such also only any all each more most some other "
-    "there here about over under up down out used use using see set many much question".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "to",
+        "in",
+        "on",
+        "for",
+        "and",
+        "or",
+        "but",
+        "if",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "with",
+        "as",
+        "at",
+        "by",
+        "from",
+        "into",
+        "not",
+        "no",
+        "can",
+        "may",
+        "will",
+        "would",
+        "should",
+        "could",
+        "must",
+        "do",
+        "does",
+        "did",
+        "has",
+        "have",
+        "had",
+        "you",
+        "your",
+        "we",
+        "our",
+        "they",
+        "their",
+        "he",
+        "she",
+        "i",
+        "who",
+        "whom",
+        "whose",
+        "what",
+        "which",
+        "when",
+        "where",
+        "why",
+        "how",
+        "than",
+        "then",
+        "so",
+        "such",
+        "also",
+        "only",
+        "any",
+        "all",
+        "each",
+        "more",
+        "most",
+        "some",
+        "other",
+        "there",
+        "here",
+        "about",
+        "over",
+        "under",
+        "up",
+        "down",
+        "out",
+        "used",
+        "use",
+        "using",
+        "see",
+        "set",
+        "many",
+        "much",
+        "question",
+    ]
 )
 
 
@@ -50,7 +159,7 @@ def spans(text: str) -> list[tuple[int, int]]:
     """The sentences of a text as the product sees them, without the space around them."""
     bounds = [*sentence_starts(text), len(text)]
     found = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         stripped = text[start:end].strip()
         if _WORD.search(stripped):
             at = text.index(stripped, start)

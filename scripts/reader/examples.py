@@ -26,7 +26,9 @@ _CLEAR = 1.2  # how much more of the question the right sentence must hold than 
 _MOST = 2_400  # characters of sources in a conversation
 _NUMBER = re.compile(r"\b\d[\d,.]*\d?(?: [a-z]{3,12})?\b")
 _NEGATION = re.compile(r" (?:not|never|cannot)\b")
-_AUXILIARY = re.compile(r"^(?P<a>[^,;:()]{3,60}?) (?P<be>is|are|was|were|can|must|should|may|will|has) (?P<b>.{8,})[.]$")
+_AUXILIARY = re.compile(
+    r"^(?P<a>[^,;:()]{3,60}?) (?P<be>is|are|was|were|can|must|should|may|will|has) (?P<b>.{8,})[.]$"
+)
 
 
 class Quote(NamedTuple):
@@ -85,20 +87,14 @@ class _Answer:
     def quote(self, place: _Place, start: int = 0, end: int | None = None) -> "_Answer":
         text = place.text[start:end]
         at = place.sentence.start + start
-        self.quotes.append(
-            Quote(len(self.text), len(self.text) + len(text), place.message, at, place.sentence.end - 1)
-        )
+        self.quotes.append(Quote(len(self.text), len(self.text) + len(text), place.message, at, place.sentence.end - 1))
         return self.say(text)
 
     def cite(self, place: _Place) -> "_Answer":
         self.say(" [")
-        number = str(place.number)
-        self.quotes.append(
-            Quote(
-                len(self.text), len(self.text) + len(number), place.message, place.sentence.number,
-                place.sentence.end - 1,
-            )  # fmt: skip
-        )
+        begin, number = len(self.text), str(place.number)
+        last = place.sentence.end - 1
+        self.quotes.append(Quote(begin, begin + len(number), place.message, place.sentence.number, last))
         return self.say(f"{number}]")
 
 
@@ -276,9 +272,7 @@ class _Talk:
         text += f"Question: {asked}"
         self.size += len(text) + len(answer.text)
         self.messages.append(Message("user", text, sentences, (begin, len(text))))
-        self.messages.append(
-            Message("assistant", answer.text, quotes=answer.quotes, refuses=answer.text == NO_ANSWER)
-        )
+        self.messages.append(Message("assistant", answer.text, quotes=answer.quotes, refuses=answer.text == NO_ANSWER))
 
     def _exchange(self, asking: "_Asking | _Given") -> tuple[str, _Answer]:
         rng = self._rng
@@ -353,7 +347,9 @@ class _Talk:
             answer.say("" if i == 0 else " and" if i == len(having) - 1 else ",").cite(each)
         answer.text, lead = answer.text[1:], 1
         answer.quotes = [q._replace(start=q.start - lead, end=q.end - lead) for q in answer.quotes]
-        asked = self._rng.choice(("Which sources mention {}?", "which sources mention {}", "Which documents talk about {}?"))
+        asked = self._rng.choice(
+            ("Which sources mention {}?", "which sources mention {}", "Which documents talk about {}?")
+        )
         return asked.format(word), answer
 
     def _yes_or_no(self) -> tuple[str, _Answer] | None:
@@ -368,7 +364,11 @@ class _Talk:
         elif rng.random() < 0.3 and (number := re.search(r"\b\d+\b", rest)):
             rest = rest[: number.start()] + str(int(number[0]) + rng.randint(1, 9)) + rest[number.end() :]
             says = "No"
-        subject = match["a"] if match["a"].split()[0].lower() not in {"the", "a", "an", "this"} else match["a"][:1].lower() + match["a"][1:]
+        subject = (
+            match["a"]
+            if match["a"].split()[0].lower() not in {"the", "a", "an", "this"}
+            else match["a"][:1].lower() + match["a"][1:]
+        )
         asked = f"{match['be'].capitalize()} {subject} {rest}?"
         if not self._is_clear(asked, place):
             return None
@@ -402,5 +402,7 @@ class _Talk:
                 answer = _Answer()
                 for i, each in enumerate(having):
                     answer.say("\n- " if i else "- ").quote(each).cite(each)
-                return rng.choice(("List everything about {}.", "list what is said about {}", "List all about {}")).format(word), answer
+                return rng.choice(
+                    ("List everything about {}.", "list what is said about {}", "List all about {}")
+                ).format(word), answer
         return None

@@ -34,6 +34,14 @@ class Batch:
         self.copied, self.chosen = rows("copied", -1), rows("chosen", -1)
         self.asked, self.asked_end = rows("asked", -1), rows("asked_end", -1)
 
+    def answers(self) -> list[list[slice]]:
+        """Of each row, where its answers stand, with the token that ends them."""
+        found = []
+        for row in self.is_answer.numpy():
+            edges = np.flatnonzero(np.diff(np.concatenate(([0], row.astype(np.int8), [0]))))
+            found.append([slice(int(a), int(b)) for a, b in edges.reshape(-1, 2)])
+        return found
+
 
 def batches(examples: Examples, tokenizer: Tokenizer, num_tokens: int, longest: int) -> Iterator[Batch]:
     """Endless; of about `num_tokens` tokens each, conversations of at most `longest`."""

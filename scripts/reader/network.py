@@ -105,7 +105,9 @@ class Network(nn.Module):
         self.shape = shape
         self.token_embd = nn.Embedding(shape.vocabulary, shape.width)
         with torch.no_grad():
-            self.token_embd.weight.copy_(kindred(families, shape) if families else torch.randn(shape.vocabulary, shape.width) / shape.width**0.5)
+            self.token_embd.weight.copy_(
+                kindred(families, shape) if families else torch.randn(shape.vocabulary, shape.width) / shape.width**0.5
+            )
         self.blk = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.output_norm = nn.Parameter(torch.ones(shape.width))
         frequency = ROPE_BASE ** (-torch.arange(0, shape.head_size, 2).float() / shape.head_size)
@@ -140,19 +142,6 @@ def kindred(families: Sequence[tuple[str, str]], shape: Shape) -> Tensor:
     spelled, stemmed = [a for a, _ in families], [b for _, b in families]
     own = torch.randn(len(families), shape.width, generator=generator)
     return F.normalize(0.7 * own + 0.7 * parts(spelled) + 0.7 * parts(stemmed), dim=-1)
-
-
-def generate(network: Network, ids: Sequence[int], limit: int, end: int) -> list[int]:
-    """Greedily, for looking at while it learns; the engine is for measuring."""
-    made: list[int] = []
-    with torch.no_grad():
-        while len(made) < limit:
-            hidden, _ = network(torch.tensor([[*ids, *made]]))
-            token = int(network.logits(hidden[0, -1]).argmax())
-            if token == end:
-                break
-            made.append(token)
-    return made
 
 
 State = Mapping[str, Tensor]

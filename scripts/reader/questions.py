@@ -9,7 +9,7 @@ from reader.corpus import Rarity, stem, words
 _KEYWORDS = (
     "what is {}?", "What is {}?", "what does the text say about {}?", "tell me about {}", "how does {} work?",
     "How do I {}?", "how to {}", "when {}?", "why {}?", "{}", "{}?", "which {}?", "Where is {}?", "what about {}?",
-    "Explain {}", "who {}?", "How many {}?", "what happens when {}?", "What are {}", "Which {} and why?", "Describe {}.",
+    "Explain {}", "who {}?", "How many {}?", "what happens when {}?", "What are {}", "Describe {}.",
     "What did {}?", "In what {}?", "What kind of {}?", "Who was {}?", "What was {}?", "Where did {}?", "How much {}?",
 )  # fmt: skip
 _SMALL = ("of", "the", "in", "for", "with", "to", "and", "on", "a", "is", "are", "was", "did", "by")
@@ -21,7 +21,9 @@ _IS = re.compile(r"^(?P<a>[^,;:()]{3,60}?) (?P<be>is|are|was|were) (?P<b>.{8,})[
 _BECAUSE = re.compile(r"^(?P<a>.{10,90}?),? (?:because|since|due to|so that) (?P<b>.{5,})$")
 _TO = re.compile(r"\bto (?P<b>[a-z]{3,}\b[^,;.:()]{5,70})")
 _IF = re.compile(r"^(?P<if>If|When|While|After|Before) (?P<a>[^,]{8,90}), ")
-_DOES = re.compile(r"^(?P<a>(?:The |This |An? )?[\w\-. ]{2,40}?) (?P<v>[a-z]{3,}s) (?P<b>(?:the|a|an|all|each) [^,;.]{5,80})")
+_DOES = re.compile(
+    r"^(?P<a>(?:The |This |An? )?[\w\-. ]{2,40}?) (?P<v>[a-z]{3,}s) (?P<b>(?:the|a|an|all|each) [^,;.]{5,80})"
+)
 _BY = re.compile(r"^(?P<a>.{5,60}?) (?P<be>is|are|was|were) (?P<v>[a-z]+ed) by (?P<b>[^,;]{3,60})")
 _IN = re.compile(r"\b(?:in|on|since|until) (?:\w+ )?(?P<d>1\d{3}|20\d{2})\b")
 

@@ -124,7 +124,11 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
             pointers["start"][first : last + 1] = first
             pointers["number"][first : last + 1] = cut.at(sentence.number)
         if message.role == "user":
-            asked = (cut.at(message.question[0]), cut.at(max(message.question[1] - 1, 0))) if message.question[1] else (-1, -1)
+            asked = (
+                (cut.at(message.question[0]), cut.at(max(message.question[1] - 1, 0)))
+                if message.question[1]
+                else (-1, -1)
+            )
         if message.role != "assistant":
             continue
         end = cut.base + len(cut.ids)
