@@ -1,0 +1,106 @@
+"""What the heads of the network are shown of a batch, and the batches themselves."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from reader.examples import Examples
+from reader.network import Look, Shape
+from reader.tokens import PAD, Encoded, encode
+
+_POOL = 48  # conversations that are sorted by length before they are cut into batches
+_SHOWN = 40  # queries of a row that each head is taught by
+
+
+class Batch:
+    """Rows of about the same length: each field of `Encoded` as [rows, tokens]."""
+
+    def __init__(self, encoded: Sequence[Encoded]) -> None:
+        size = max(len(each.ids) for each in encoded)
+
+        def rows(name: str, fill: int) -> Tensor:
+            padded = np.full((len(encoded), size), fill, dtype=np.int64)
+            for row, each in zip(padded, encoded, strict=True):
+                row[: len(each.ids)] = getattr(each, name)
+            return torch.from_numpy(padded)
+
+        self.ids = rows("ids", PAD)
+        self.is_answer = rows("is_answer", 0).bool()
+        self.is_text = rows("ids", -1) >= 0
+        self.start, self.number = rows("start", -1), rows("number", -1)
+        self.copied, self.chosen = rows("copied", -1), rows("chosen", -1)
+        self.asked, self.asked_end = rows("asked", -1), rows("asked_end", -1)
+
+    def answers(self) -> list[list[slice]]:
+        """Of each row, where its answers stand, with the token that ends them."""
+        found = []
+        for row in self.is_answer.numpy():
+            edges = np.flatnonzero(np.diff(np.concatenate(([0], row.astype(np.int8), [0]))))
+            found.append([slice(int(a), int(b)) for a, b in edges.reshape(-1, 2)])
+        return found
+
+
+def batches(examples: Examples, tokenizer: Tokenizer, num_tokens: int, longest: int) -> Iterator[Batch]:
+    """Endless; of about `num_tokens` tokens each, conversations of at most `longest`."""
+    rng = np.random.default_rng(0)
+    while True:
+        pool = sorted(_encoded(examples, tokenizer, longest), key=lambda each: len(each.ids))
+        cut, batch = list[list[Encoded]](), list[Encoded]()
+        for each in pool:
+            if batch and (len(batch) + 1) * len(each.ids) > num_tokens:
+                cut.append(batch)
+                batch = []
+            batch.append(each)
+        cut.append(batch)
+        for i in rng.permutation(len(cut)):
+            yield Batch(cut[i])
+
+
+def _encoded(examples: Examples, tokenizer: Tokenizer, longest: int) -> Iterator[Encoded]:
+    made = 0
+    while made < _POOL:
+        each = encode(tokenizer, examples.next())
+        if len(each.ids) <= longest:
+            made += 1
+            yield each
+
+
+def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> list[Look]:
+    """What the heads are taught by this batch; later on only choosing and copying."""
+    position = torch.arange(batch.ids.size(1))
+    says = telling[batch.ids]
+    taught: list[Look] = []
+
+    def teach(layer: int, head: int, asks: Tensor, first: Tensor, last: Tensor, among: Tensor | None = None) -> None:
+        """The queries of `asks` are to look at the positions from `first` to `last`, those of `among`."""
+        if not asks.any():
+            return
+        query = torch.multinomial(asks.float() + 1e-9, min(_SHOWN, asks.size(1)))
+        lows, highs = first.gather(1, query).unsqueeze(-1), last.gather(1, query).unsqueeze(-1)
+        allowed = (position >= lows) & (position <= highs) & asks.gather(1, query).unsqueeze(-1)
+        if among is not None:
+            allowed &= among.unsqueeze(1)
+        taught.append(Look(layer, head, query, allowed.float()))
+
+    choosing, copying = batch.chosen >= 0, batch.copied >= 0
+    answering = (batch.asked >= 0) & choosing
+    teach(shape.layers - 3, 0, choosing, batch.chosen, batch.chosen)
+    teach(shape.layers - 2, 0, copying, batch.copied, batch.copied)
+    if not all_of_them:
+        return taught
+    here = position.expand_as(batch.ids)
+    for back in (1, 2, 3):
+        teach(0, back - 1, batch.is_text & (here >= back), here - back, here - back)
+    in_source = batch.start >= 0
+    teach(1, 0, in_source, batch.start, batch.start)
+    teach(1, 1, in_source, batch.number, batch.number)
+    is_last = in_source & (torch.roll(batch.start, -1, 1) != batch.start)
+    teach(1, 2, is_last, batch.start, here, says)
+    teach(1, 3, answering, batch.asked, batch.asked_end, says)
+    teach(2, 0, is_last, batch.start, here, says)
+    teach(2, 1, answering, batch.asked, batch.asked_end, says)
+    teach(shape.layers - 2, 1, copying, batch.copied, batch.copied)
+    return taught

@@ -1,0 +1,147 @@
+"""A decoder of the Llama family, small, with the lessons that show some of its heads where to look.
+
+Left to itself a network of this size finds copying after millions of tokens and choosing not at all. The way from a
+question to the sentence that answers it takes several looks: each token learns its sentence's beginning and its
+source's number, a sentence's last token what all of the sentence says; the answer gathers the question's words, looks
+for the sentence that shares them, and then for the place in it that is to be copied next. So one head of a layer is
+taught each of these looks (Deshpande and Narasimhan, "Guiding attention for self-supervised learning with
+transformers", 2020); the others, and what is made of it, are left to the loss on the answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_EPSILON = 1e-5
+ROPE_BASE = 10_000.0
+
+
+class Shape(NamedTuple):
+    layers: int
+    width: int
+    heads: int
+    head_size: int
+    feed_forward: int
+    vocabulary: int
+    context: int = 2048
+
+
+SHAPES = {
+    "tiny": Shape(2, 64, 2, 32, 64, 512),
+    "cpu": Shape(6, 256, 4, 64, 384, 8192),
+    "gpu": Shape(10, 512, 8, 64, 1024, 8192),
+}
+
+
+class Look(NamedTuple):
+    """Of the queries `query` ([rows, n] positions) of one head, what they are to look at: `allowed`, [rows, n, tokens].
+    A query that is to look at nothing counts for nothing."""
+
+    layer: int
+    head: int
+    query: Tensor
+    allowed: Tensor
+
+
+class Block(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        inner = shape.heads * shape.head_size
+        self.shape = shape
+        self.attn_norm = nn.Parameter(torch.ones(shape.width))
+        self.ffn_norm = nn.Parameter(torch.ones(shape.width))
+        self.attn_q = nn.Linear(shape.width, inner, bias=False)
+        self.attn_k = nn.Linear(shape.width, inner, bias=False)
+        self.attn_v = nn.Linear(shape.width, inner, bias=False)
+        self.attn_output = nn.Linear(inner, shape.width, bias=False)
+        self.ffn_gate = nn.Linear(shape.width, shape.feed_forward, bias=False)
+        self.ffn_up = nn.Linear(shape.width, shape.feed_forward, bias=False)
+        self.ffn_down = nn.Linear(shape.feed_forward, shape.width, bias=False)
+        nn.init.zeros_(self.attn_output.weight)
+        nn.init.zeros_(self.ffn_down.weight)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], looks: Sequence[Look]) -> tuple[Tensor, list[Tensor]]:
+        rows, size, _ = x.shape
+        h = F.rms_norm(x, (x.size(-1),), self.attn_norm, _EPSILON)
+        q, k, v = (
+            f(h).view(rows, size, self.shape.heads, self.shape.head_size).transpose(1, 2)
+            for f in (self.attn_q, self.attn_k, self.attn_v)
+        )
+        q, k = turned(q, turn).to(v.dtype), turned(k, turn).to(v.dtype)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.attn_output(y.transpose(1, 2).reshape(rows, size, -1))
+        h = F.rms_norm(x, (x.size(-1),), self.ffn_norm, _EPSILON)
+        x = x + self.ffn_down(F.silu(self.ffn_gate(h)) * self.ffn_up(h))
+        return x, [astray(q[:, look.head], k[:, look.head], look) for look in looks]
+
+
+def turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions on adjacent pairs, as llama.cpp has it for this family."""
+    cos, sin = turn
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2)
+
+
+def astray(q: Tensor, k: Tensor, look: Look) -> Tensor:
+    """How far one head's attention is from what it is shown: cross-entropy in nats, mean of the queries."""
+    at = look.query.unsqueeze(-1).expand(-1, -1, q.size(-1))
+    scores = (torch.gather(q, 1, at) @ k.transpose(1, 2)).float() / q.size(-1) ** 0.5
+    later = torch.arange(k.size(1)).view(1, 1, -1) > look.query.unsqueeze(-1)
+    logs = scores.masked_fill(later, -1e9).log_softmax(-1)
+    count = look.allowed.sum(-1)
+    each = -(logs * look.allowed).sum(-1) / count.clamp(min=1)
+    return each.sum() / (count > 0).sum().clamp(min=1)
+
+
+class Network(nn.Module):
+    """Tied embeddings. Tokens that differ in a capital, a space or an ending begin alike, so that words match."""
+
+    def __init__(self, shape: Shape, families: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__()
+        self.shape = shape
+        self.token_embd = nn.Embedding(shape.vocabulary, shape.width)
+        with torch.no_grad():
+            self.token_embd.weight.copy_(
+                kindred(families, shape) if families else torch.randn(shape.vocabulary, shape.width) / shape.width**0.5
+            )
+        self.blk = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.output_norm = nn.Parameter(torch.ones(shape.width))
+        frequency = ROPE_BASE ** (-torch.arange(0, shape.head_size, 2).float() / shape.head_size)
+        angle = torch.outer(torch.arange(shape.context).float(), frequency)
+        self.register_buffer("cos", angle.cos(), persistent=False)
+        self.register_buffer("sin", angle.sin(), persistent=False)
+
+    def forward(self, ids: Tensor, looks: Sequence[Look] = ()) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
+        """The last hidden states, and how far each taught head looks astray by layer and head."""
+        x = self.token_embd(ids)
+        turn = self.cos[: ids.size(1)], self.sin[: ids.size(1)]
+        lost: dict[tuple[int, int], Tensor] = {}
+        for layer, block in enumerate(self.blk):
+            here = [look for look in looks if look.layer == layer]
+            x, losses = block(x, turn, here)
+            lost |= {(layer, look.head): loss for look, loss in zip(here, losses, strict=True)}
+        return F.rms_norm(x, (x.size(-1),), self.output_norm, _EPSILON), lost
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.token_embd.weight)
+
+
+def kindred(families: Sequence[tuple[str, str]], shape: Shape) -> Tensor:
+    """Embeddings of length one, whose parts tokens of one spelling and of one stem share."""
+    generator = torch.Generator().manual_seed(1)
+
+    def parts(names: Sequence[str]) -> Tensor:
+        index = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        made = torch.randn(len(index), shape.width, generator=generator)
+        return made[torch.from_numpy(np.array([index[name] for name in names]))]
+
+    spelled, stemmed = [a for a, _ in families], [b for _, b in families]
+    own = torch.randn(len(families), shape.width, generator=generator)
+    return F.normalize(0.7 * own + 0.7 * parts(spelled) + 0.7 * parts(stemmed), dim=-1)
+
+
+State = Mapping[str, Tensor]
