@@ -190,3 +190,10 @@ def test_what_fails_in_a_stream_is_told_as_events(talk: Talk) -> None:
 def test_an_unknown_one_is_a_404(talk: Talk, method: str) -> None:
     assert getattr(talk.client, method)("/v1/responses/resp_x").status_code == 404
     assert talk.client.post("/v1/responses/resp_x/cancel").status_code == 404
+
+
+def test_a_field_named_like_something_of_the_server_s_is_refused_as_any_other(talk: Talk) -> None:
+    """Litestar takes an error at a name that it also injects for the server's own."""
+    for field in ("background", "store", "stream"):
+        response = talk.post(**{field: "yes"})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, field)
