@@ -1,6 +1,6 @@
 """How well a small model reads: questions, each with the paragraph that answers it among four of other articles.
 
-    GOMP_SPINCOUNT=1000 .venv/bin/python scripts/eval_reader.py --squad xquad.en.json [--model NAME|FILE] [--questions 300]
+    GOMP_SPINCOUNT=1000 .venv/bin/python scripts/eval_reader.py --squad xquad.en.json [--model FILE] [--questions 300]
     GOMP_SPINCOUNT=1000 .venv/bin/python scripts/eval_reader.py --papers TEXT_FOLDER …
 
 `--squad` is a file in SQuAD's form, such as XQuAD's English part; `--papers` asks about the papers that
