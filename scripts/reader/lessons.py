@@ -88,7 +88,8 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     choosing, copying = batch.chosen >= 0, batch.copied >= 0
     answering = (batch.asked >= 0) & choosing
     teach(shape.layers - 3, 0, choosing, batch.chosen, batch.chosen)
-    teach(shape.layers - 2, 0, copying, batch.copied, batch.copied)
+    for head in range(shape.heads):
+        teach(shape.layers - 2, head, copying, batch.copied, batch.copied)
     if not all_of_them:
         return taught
     here = position.expand_as(batch.ids)
@@ -102,5 +103,4 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     teach(1, 3, answering, batch.asked, batch.asked_end, says)
     teach(2, 0, is_last, batch.start, here, says)
     teach(2, 1, answering, batch.asked, batch.asked_end, says)
-    teach(shape.layers - 2, 1, copying, batch.copied, batch.copied)
     return taught

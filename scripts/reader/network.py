@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 _EPSILON = 1e-5
 ROPE_BASE = 10_000.0
+_PASSED_ON = 0.5  # how strongly, beside what is there
 
 
 class Shape(NamedTuple):
@@ -98,7 +99,8 @@ def astray(q: Tensor, k: Tensor, look: Look) -> Tensor:
 
 
 class Network(nn.Module):
-    """Tied embeddings. Tokens that differ in a capital, a space or an ending begin alike, so that words match."""
+    """Tied embeddings. Tokens that differ in a capital, a space or an ending begin alike, so that words match; and the
+    layer that copies begins by passing on what it looks at."""
 
     def __init__(self, shape: Shape, families: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__()
@@ -109,6 +111,10 @@ class Network(nn.Module):
                 kindred(families, shape) if families else torch.randn(shape.vocabulary, shape.width) / shape.width**0.5
             )
         self.blk = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        copying = self.blk[shape.layers - 2]
+        nn.init.orthogonal_(copying.attn_v.weight)
+        with torch.no_grad():
+            copying.attn_output.weight.copy_(_PASSED_ON * copying.attn_v.weight.T)
         self.output_norm = nn.Parameter(torch.ones(shape.width))
         frequency = ROPE_BASE ** (-torch.arange(0, shape.head_size, 2).float() / shape.head_size)
         angle = torch.outer(torch.arange(shape.context).float(), frequency)

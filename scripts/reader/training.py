@@ -34,7 +34,7 @@ class Course(NamedTuple):
     tokens: int
     batch: int = 4096
     matrix_rate: float = 0.02
-    other_rate: float = 2e-3
+    other_rate: float = 5e-4
 
 
 class Stage(NamedTuple):
