@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
-    "tiny": Shape(2, 64, 2, 32, 64, 512),
+    "tiny": Shape(6, 64, 4, 32, 64, 512),
     "cpu": Shape(6, 256, 4, 64, 384, 8192),
     "gpu": Shape(10, 512, 8, 64, 1024, 8192),
 }
