@@ -15,7 +15,7 @@ from models.llm.sequence import Priority
 from models.llm.toolbox import Toolbox
 from server.addressing import Target, target_of
 from server.answer import Answers, Grounding
-from server.library.library import Scope
+from server.library.holdings import Scope
 from server.rag.background import is_background
 from server.rag.citations import without_source_list
 from server.rag.ground import Grounded, Reader

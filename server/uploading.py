@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from server.exceptions import ClientGone, RequestError
-from server.library.library import Incoming
+from server.library.incoming import Incoming
 
 _FORM = "multipart/form-data"
 _LARGEST_FIELD = 64 << 10  # bytes

@@ -15,7 +15,7 @@ from server.dialects.rag import listed, reply_of
 from server.dialects.responses_request import RESULTS, file_search_of, has_logprobs
 from server.exceptions import Problem, RequestError
 from server.library.folders import file_id_of
-from server.library.library import Hit
+from server.library.holdings import Hit
 from server.library.records import new_id
 from server.links import passage_url
 from server.protocol.chat import TokenLogprob, TopLogprob

@@ -7,7 +7,7 @@ from index.types import Passage
 from index.uploads import Chunking
 from server.exceptions import RequestError
 from server.library.filters import AllOf, AnyOf, Compare, Comparison, Filter
-from server.library.library import Hit
+from server.library.holdings import Hit
 from server.library.records import Attribute, Batch, Counts, Member, Store, Wanted
 from server.links import passage_url
 from server.protocol.vector_stores import (

@@ -7,7 +7,7 @@ a store together. Not to be shared between threads.
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import apsw
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from index.database import query, transaction
 from index.errors import DataFolderError
 from index.uploads import Chunking
+from server.library.entries import Entry
 from server.library.errors import NoRoom, NoSuchBatch, NoSuchFile, NoSuchStore
 from server.library.records import Attributes, Batch, Failure, Kept, Store, Wanted
 
@@ -78,18 +79,6 @@ _SCHEMA = """
 _FILE = "id, size, created_at, filename, purpose, expires_at, owner"
 _STORE = "id, name, created_at, last_active_at, description, days, metadata, owner"
 _BATCH = "id, store_id, created_at, cancelled_at"
-
-
-class Entry(NamedTuple):
-    """A file in a store, as it was put there."""
-
-    store_id: str
-    file: Kept
-    created_at: int
-    attributes: Attributes
-    chunking: Chunking | None
-    is_cancelled: bool
-    failure: Failure | None
 
 
 class Ledger:

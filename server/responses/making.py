@@ -17,7 +17,7 @@ from server.asking import Ask, answers_to, num_prompt
 from server.dialects.responses_reply import ResponseReply, begun
 from server.dialects.responses_request import FileSearch, ask_of, file_search_of, items_of, references
 from server.exceptions import RequestError, problem_of
-from server.library.library import Hit
+from server.library.holdings import Hit
 from server.protocol.responses import Item, ResponseObject, ResponseRequest, StreamEvent
 from server.responses.errors import NoSuchResponse
 from server.responses.store import Pending, Stored
