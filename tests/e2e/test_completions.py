@@ -98,8 +98,10 @@ def test_a_gap_is_filled_by_the_model_that_can(server: Server) -> None:
     assert fim == told
     infilled = post(server, "/infill", input_prefix="def ", prompt="add(", input_suffix="):\n", n_predict=4, top_k=1)
     assert infilled["content"] == told
+    body = {"model": "filler", "prompt": "def add(", "suffix": "):\n", "options": {"num_predict": 4, "temperature": 0}}
+    assert post(server, "/api/generate", **body, stream=False)["response"] == told
     with server.client() as http:
-        refused = http.post("/v1/completions", json={**body, "model": "reader-v0"})
+        refused = http.post("/v1/completions", json={"model": "reader-v0", "prompt": "a", "suffix": "b"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "suffix")
 
 
