@@ -53,9 +53,10 @@ class StoredChunk(NamedTuple):
 
 
 class Spot(NamedTuple):
-    """Where in a document to look: at a chunk, else at lines, both ends in, else from the `at`th chunk on, from 0."""
+    """Where in a document to look: at chunks, the first and the last of them by their ids, else at lines, both ends in,
+    else from the `at`th chunk on, from 0."""
 
-    chunk_id: int | None = None
+    chunks: tuple[int, int] | None = None
     lines: tuple[int, int] | None = None
     at: int | None = None
 
@@ -167,7 +168,7 @@ def read_document(data: Path, document_id: int, spot: Spot = BEGINNING) -> Store
             return None
         ((collection, path, note, num_chunks),) = found
         cited = _cited(db, document_id, spot)
-        if (spot.chunk_id is not None or spot.lines) and not cited:
+        if (spot.chunks or spot.lines) and not cited:
             return StoredDocument(collection, path, note, [], 0, num_chunks, is_found=False)
         start = min(cited.values()) - _BEFORE if cited else spot.at or 0
         start = max(0, min(start, num_chunks - _SHOWN))
@@ -177,16 +178,13 @@ def read_document(data: Path, document_id: int, spot: Spot = BEGINNING) -> Store
 
 def _cited(db: apsw.Connection, document_id: int, spot: Spot) -> dict[int, int]:
     """Their places in the document by their ids. What a chunk is begun and ended by are whole lines."""
-    if spot.chunk_id is None and spot.lines is None:
+    bounds = spot.chunks or spot.lines
+    if bounds is None:
         return {}
-    first, last = spot.lines or (0, 0)
-    rows = query(
-        db,
-        "SELECT id, ordinal FROM chunks WHERE document_id = ?1"
-        " AND iif(?2 IS NULL, line_to >= ?3 AND line_from <= ?4, id = ?2)",
-        (document_id, spot.chunk_id, first, last),
-    )
-    return dict(rows)
+    ordinal = "(SELECT ordinal FROM chunks WHERE document_id = ?1 AND id = {})"
+    by_chunks = f"ordinal BETWEEN {ordinal.format('?2')} AND {ordinal.format('?3')}"
+    where = by_chunks if spot.chunks else "line_to >= ?2 AND line_from <= ?3"
+    return dict(query(db, f"SELECT id, ordinal FROM chunks WHERE document_id = ?1 AND {where}", (document_id, *bounds)))
 
 
 def _chunks(db: apsw.Connection, document_id: int, start: int) -> list[StoredChunk]:

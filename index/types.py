@@ -161,7 +161,7 @@ class Evidence(msgspec.Struct, frozen=True):
 class Passage(msgspec.Struct, frozen=True):
     """A chunk that was found, with all a citation needs. `score` lies in 0..1; `similarity` is the cosine to the
     nearest query, None without a vector. `also_in`: other files, as collection/path, that say the same. `evidence` is
-    of each query that was searched."""
+    of each query that was searched. `span`: the first and the last of the chunks it was merged of, if it was."""
 
     chunk_id: int
     document_id: int
@@ -177,6 +177,7 @@ class Passage(msgspec.Struct, frozen=True):
     lead: str = ""
     also_in: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    span: tuple[int, int] | None = None
 
     @property
     def file(self) -> str:

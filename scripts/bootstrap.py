@@ -30,26 +30,31 @@ class InstallError(Exception):
 
 
 def main(groups: list[str]) -> int:
-    requirements = [ROOT / "requirements" / f"{group}.txt" for group in groups]
-    stamp, wanted = VENV / f".installed-{'-'.join(groups)}", fingerprint(requirements)
-    if stamp.is_file() and stamp.read_text() == wanted:
+    files = {VENV / f".installed-{group}": ROOT / "requirements" / f"{group}.txt" for group in groups}
+    missing = {stamp: file for stamp, file in files.items() if not is_stamped(stamp, fingerprint(file))}
+    if not missing:
         return 0
     try:
-        install(requirements)
+        install(list(missing.values()))
     except InstallError as error:
         print(f"cloister: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("cloister: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
-    stamp.write_text(wanted)
+    for stamp, file in missing.items():
+        stamp.write_text(fingerprint(file))
     return 0
 
 
-def fingerprint(requirements: list[Path]) -> str:
+def is_stamped(stamp: Path, wanted: str) -> bool:
+    return stamp.is_file() and stamp.read_text() == wanted
+
+
+def fingerprint(requirements: Path) -> str:
     """Of everything an installation depends on: pins, this script, the project's metadata, Python, the place."""
     digest = hashlib.sha256(f"{sys.version_info[:2]} {VENV}".encode())
-    for path in [*requirements, Path(__file__), ROOT / "pyproject.toml"]:
+    for path in (requirements, Path(__file__), ROOT / "pyproject.toml"):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

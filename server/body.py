@@ -43,7 +43,11 @@ async def refuse_foreign_body(request: Request[Any, Any, Any]) -> None:
         return
     if headers.get("content-encoding", "identity") != "identity":
         raise HTTPException("The body must not be compressed.", status_code=415)
-    wanted = field.kwarg_definition.media_type if isinstance(field.kwarg_definition, BodyKwarg) else JSON
+    wanted = (
+        RequestEncodingType(field.kwarg_definition.media_type).value
+        if isinstance(field.kwarg_definition, BodyKwarg)
+        else JSON
+    )
     given = request.content_type[0].lower()
     if given != wanted and not (wanted == JSON and given.startswith("application/") and given.endswith("+json")):
-        raise HTTPException(f"The header Content-Type must be {wanted!s}, not {given or 'missing'}.", status_code=415)
+        raise HTTPException(f"The header Content-Type must be {wanted}, not {given or 'missing'}.", status_code=415)

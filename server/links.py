@@ -5,7 +5,9 @@ from index.types import Passage
 
 def passage_url(base_url: str, passage: Passage) -> str:
     """Where a browser shows a passage in its document, highlighted."""
-    return f"{document_url(base_url, passage.document_id)}?chunk={passage.chunk_id}#chunk-{passage.chunk_id}"
+    first, last = passage.span or (passage.chunk_id, passage.chunk_id)
+    through = f"&through={last}" if last != first else ""
+    return f"{document_url(base_url, passage.document_id)}?chunk={first}{through}#chunk-{first}"
 
 
 def document_url(base_url: str, document_id: int) -> str:

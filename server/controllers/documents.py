@@ -28,11 +28,14 @@ class DocumentController(Controller):
         document_id: FromPath[int],
         services: NamedDependency[Services],
         chunk: Annotated[int | None, QueryParameter(ge=0, le=_LARGEST)] = None,
+        through: Annotated[int | None, QueryParameter(ge=0, le=_LARGEST)] = None,
         lines: FromQuery[str | None] = None,
         at: Annotated[int | None, QueryParameter(ge=0, le=_LARGEST)] = None,
     ) -> Response[bytes]:
-        """`chunk`: highlighted; else `lines`: `12` or `12-30`; else from the chunk `at` on, counted from 0."""
-        spot = Spot(chunk, _lines(lines), at)
+        """`chunk`: highlighted, with all behind it up to `through`; else `lines`: `12` or `12-30`; else from the chunk
+        `at` on, counted from 0."""
+        chunks = None if chunk is None else (chunk, chunk if through is None else through)
+        spot = Spot(chunks, _lines(lines), at)
         document = await _read(services, document_id, spot)
         if document is not None and document.is_found:
             return Response(viewer.document_page(document), media_type=MediaType.HTML, headers=viewer.headers())

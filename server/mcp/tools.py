@@ -104,7 +104,7 @@ async def _fetch(id: str, services: Services, base_url: str) -> FetchedDocument:
     if parts is None:
         raise RequestError(f"{id!r} is no id; search returns ids.", "id", "invalid_value")
     document_id = int(parts[1])
-    spot = Spot(chunk_id=int(parts[2]) if parts[2] else None, at=int(parts[3]) if parts[3] else None)
+    spot = Spot((int(parts[2]), int(parts[2])) if parts[2] else None, at=int(parts[3]) if parts[3] else None)
     document = await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
     if document is None or not services.principal.may_see(document.collection):
         raise NotFound(f"document {document_id}; it may have been changed, so search again")

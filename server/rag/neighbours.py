@@ -40,4 +40,6 @@ def _one(group: Sequence[Passage], best: Passage) -> Passage:
     for before, after in pairwise(group):
         gap = after.line_from - before.line_to
         text += ("\n" * gap or " ") + after.text
-    return msgspec.structs.replace(best, text=text, line_from=group[0].line_from, line_to=group[-1].line_to)
+    first, last = group[0], group[-1]
+    span = first.chunk_id, last.chunk_id
+    return msgspec.structs.replace(best, text=text, line_from=first.line_from, line_to=last.line_to, span=span)

@@ -52,7 +52,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     def read_document(data: Path, document_id: int, spot: Any) -> StoredDocument | None:
         asked.append((document_id, *spot))
-        if spot.chunk_id == 9:
+        if spot.chunks == (9, 9):
             return DOCUMENT._replace(chunks=[], is_found=False)
         return DOCUMENT if document_id == 7 else None
 
@@ -71,7 +71,7 @@ def fetch(folder: Path, id: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("id", "spot"), [("7", (7, None, None, None)), ("7-3", (7, 3, None, None)), ("7@0", (7, None, None, 0))]
+    ("id", "spot"), [("7", (7, None, None, None)), ("7-3", (7, (3, 3), None, None)), ("7@0", (7, None, None, 0))]
 )
 def test_a_document_reads_as_it_was_written(tmp_path: Path, read: list[Any], id: str, spot: tuple[Any, ...]) -> None:
     """Headings, places and tables' headers where they change."""

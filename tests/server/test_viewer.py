@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from litestar.testing import TestClient
 
 from index.database import open_writer
 from index.documents import DocumentWriter, FileStat
-from index.types import Chunk, Collection, Place
+from index.types import Chunk, Collection, Passage, Place
+from server.links import passage_url
 from tests.server.serving import FakeIndex, PlayedModel, serving
 
 HOSTILE = '<script>alert(1)</script> <img src=x onerror="alert(2)"> \'"&amp;</pre></section> \0 \u202e \ud800'
@@ -82,6 +84,17 @@ def test_the_cited_passage_is_marked_with_its_place_and_links_beside_it(document
     assert f'<a href="?chunk={third}#chunk-{third}">Next passage</a>' in page
     assert [text in page for text in ("one", "two", "three", "handbook/a.pdf")] == [True] * 4
     assert cited(documents.get(id).text) == []
+
+
+def test_passages_that_were_merged_are_marked_together(documents: Documents) -> None:
+    id = documents.put("a.md", *(chunk(text, at) for at, text in enumerate(("one", "two", "three", "four"), 1)))
+    ids = documents.chunk_ids(id)
+    passage = Passage(ids[2], id, "handbook", "a.md", (), "two\nthree", 2, 3, 1.0, span=(ids[1], ids[2]))
+    url = urlsplit(passage_url("http://here/", passage))
+    assert url.fragment == f"chunk-{ids[1]}"
+    assert cited(documents.get(id, f"?{url.query}").text) == [str(ids[1]), str(ids[2])]
+    assert cited(documents.get(id, f"?chunk={ids[3]}&through={ids[3]}").text) == [str(ids[3])]
+    assert documents.get(id, f"?chunk={ids[0]}&through={ids[3] + 99}").status_code == 404
 
 
 def test_lines_are_marked_too(documents: Documents) -> None:
