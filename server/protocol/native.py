@@ -58,18 +58,19 @@ class TokenProbability(msgspec.Struct, frozen=True):
 
 
 class NativeCompletion(msgspec.Struct, frozen=True, kw_only=True):
-    """Whole, or the last of a stream, whose `content` is empty."""
+    """Whole, or the last of a stream, whose `content` is empty. Any field may be missing: those that
+    `response_fields` does not name."""
 
-    content: str
-    index: int
-    model: str
-    stop_type: Literal["eos", "limit", "word", "none"]
-    stopping_word: str
-    tokens_predicted: int
-    tokens_evaluated: int
-    tokens_cached: int
-    timings: Timings
-    has_new_line: bool
+    content: str | UnsetType = UNSET
+    index: int | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    stop_type: Literal["eos", "limit", "word", "none"] | UnsetType = UNSET
+    stopping_word: str | UnsetType = UNSET
+    tokens_predicted: int | UnsetType = UNSET
+    tokens_evaluated: int | UnsetType = UNSET
+    tokens_cached: int | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
+    has_new_line: bool | UnsetType = UNSET
     tokens: list[int] = []
     truncated: bool = False
     stop: bool = True
