@@ -77,7 +77,7 @@ class ToolCalls(msgspec.Struct, tag=True, frozen=True):
 class Framed(msgspec.Struct, tag=True, frozen=True):
     """An answer with what the model itself writes around it: reasoning before it, and the scaffold `lead`.
 
-    These texts are the server's, as in `ToolForm`.
+    These texts are the server's, as in `ToolForm`. `is_terse`: what schemas leave open is kept short.
     """
 
     answer: JsonSchema | JsonObject | ToolCalls
@@ -85,6 +85,7 @@ class Framed(msgspec.Struct, tag=True, frozen=True):
     is_thinking: bool = False  # the prompt has begun it; else the answer may
     rejoin: str = ""  # scaffold between reasoning and answer
     lead: str = ""
+    is_terse: bool = False
 
 
 Constraint = JsonSchema | JsonObject | Regex | ToolCalls | Framed
@@ -112,6 +113,7 @@ class _Source:
             self.text = LLMatcher.grammar_from_regex(regex_to_lark(constraint.pattern, "dw"))
             return
         framed = constraint if isinstance(constraint, Framed) else Framed(constraint)
+        self._is_terse = framed.is_terse
         start = self._frame(framed, self._answer(framed.answer))
         grammars: list[dict[str, Any]] = [{"lark_grammar": "\n".join([f"start: {start}", *self._rules])}]
         for i, schema in enumerate(self._schemas.values()):
@@ -158,7 +160,7 @@ class _Source:
         return "up_to"
 
     def _json(self, text: str) -> str:
-        self._schemas[""] = Schema(text, self._budget)
+        self._schemas[""] = Schema(text, self._budget, is_terse=self._is_terse)
         return f"@schema{len(self._schemas) - 1}"
 
     def _calls(self, asked: ToolCalls) -> str:
@@ -167,7 +169,9 @@ class _Source:
                 raise GrammarError(f"tool {tool.name!r}: a name of its own is expected")
             self._budget.take_text(tool.name, "")
             try:
-                self._schemas[tool.name] = Schema(tool.parameters, self._budget, object_only=True)
+                self._schemas[tool.name] = Schema(
+                    tool.parameters, self._budget, object_only=True, is_terse=self._is_terse
+                )
             except GrammarError as error:
                 raise GrammarError(f"tool {tool.name!r}: {error.reason}", error.path) from error
         if not asked.tools:

@@ -30,6 +30,7 @@ import msgspec
 from llguidance import LLMatcher, LLParserLimits
 
 from models.errors import GrammarError
+from models.llm.terse import narrow_all
 
 MAX_TEXT = 64 * 1024  # bytes of all schemas or of the expression
 MAX_DEPTH = 32  # schemas, literals or groups of an expression in each other
@@ -187,9 +188,12 @@ class Budget:
 
 
 class Schema:
-    """A JSON Schema, rewritten: known keywords only, and references only into a flat `$defs` of its own."""
+    """A JSON Schema, rewritten: known keywords only, and references only into a flat `$defs` of its own.
 
-    def __init__(self, text: str, budget: Budget, *, object_only: bool = False) -> None:
+    `is_terse`: narrowed as far as it can be, see `terse.py`.
+    """
+
+    def __init__(self, text: str, budget: Budget, *, object_only: bool = False, is_terse: bool = False) -> None:
         self._budget = budget
         budget.take_text(text, "$")
         self._document = _parse(text)
@@ -205,6 +209,8 @@ class Schema:
             path, schema = self._target(pointer, "")
             self._definitions[name] = self._read(schema, path, "", 0)
             self._check_cycle(name, path)
+        if is_terse:
+            narrow_all([node.schema for node in self.nodes])
 
     def document(self, schema: Any = None) -> dict[str, Any]:
         """What to compile for the whole, or for one part of it alone."""

@@ -31,12 +31,14 @@ __all__ = ["LanguageModel", "Prompt", "TextDelta"]
 
 
 class LanguageModel:
-    """`engine` gives the process that is running now, or raises `ProcessUnavailable`."""
+    """`engine` gives the process that is running now, or raises `ProcessUnavailable`. `is_terse`: made for one thing
+    alone, so that JSON it is held to is kept short."""
 
-    def __init__(self, name: str, path: Path, engine: Callable[[], EngineClient]) -> None:
+    def __init__(self, name: str, path: Path, engine: Callable[[], EngineClient], *, is_terse: bool = False) -> None:
         """Reads the vocabulary only. Raises `ModelFileError`, or `TemplateError` for a broken chat template."""
         self.name = name
         self._engine = engine
+        self._is_terse = is_terse
         self._vocabulary = Vocabulary(path)
         self._tokenize = PromptTokenizer(self._vocabulary)
         self._template = ChatTemplate(
@@ -184,6 +186,7 @@ class LanguageModel:
             prompt.is_reasoning,
             family.rejoin,
             "" if calls else family.answer_lead,
+            self._is_terse,
         )
 
     async def turn(
