@@ -6,7 +6,9 @@ search. Before each search the in-memory index catches up with the `changes` tab
 """
 
 import asyncio
-from collections.abc import Callable, Sequence, Set
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from math import fsum
 from pathlib import Path
@@ -55,7 +57,8 @@ class QueryEmbedder(Protocol):
 
 
 class Retriever:
-    """Owns a reading connection and the in-memory index of one vector space."""
+    """Owns a reading connection and the in-memory index of one vector space. `note` is told how long each stage of a
+    search took, in seconds, from whichever thread it ran on."""
 
     def __init__(
         self,
@@ -64,7 +67,9 @@ class Retriever:
         dimension: int,
         reranker: Reranker | None = None,
         dense_weight: float = DENSE_WEIGHT,
+        note: Callable[[str, float], None] = lambda *_: None,
     ) -> None:
+        self._note = note
         self._data = data
         self._fingerprint = fingerprint
         self._dimension = dimension
@@ -92,11 +97,12 @@ class Retriever:
         """The `k` best passages, best first, for one question put in these ways; of these collections (None: of all
         that are watched), of those in `chosen` only the files named there, from files that pass. A query of weight 0
         is not searched. Raises `CollectionNotFound`, `InvalidFilter`."""
-        scope = await self._run(self._scope, collections, filters, chosen)
-        asked = [query for query in queries if query.weight > 0]
-        if not asked or (scope.only is not None and not len(scope.only)):
-            return []
-        return (await self._find(asked, await self._embedded(asked, embedder), k, scope)).kept
+        with self._timed("all"):
+            scope = await self._run(self._scope, collections, filters, chosen)
+            asked = [query for query in queries if query.weight > 0]
+            if not asked or (scope.only is not None and not len(scope.only)):
+                return []
+            return (await self._find(asked, await self._embedded(asked, embedder), k, scope)).kept
 
     async def explain(
         self,
@@ -120,15 +126,17 @@ class Retriever:
     async def _find(self, queries: Sequence[Query], vectors: Vectors, k: int, scope: Scope) -> Thinned:
         found = await self._run(self._search, queries, vectors, k, scope)
         if self._reranker is not None and found:
-            found = await _reranked(self._reranker, max(queries, key=lambda query: query.weight).text, found)
+            with self._timed("rerank"):
+                found = await _reranked(self._reranker, max(queries, key=lambda query: query.weight).text, found)
         return await self._run(self._thinned, found, queries, vectors, k)
 
     async def _embedded(self, queries: Sequence[Query], embedder: QueryEmbedder) -> Vectors:
         """In one call, with the questions of the background when they are not known yet."""
         texts = [query.text for query in queries]
-        if self._unrelated is not None:
-            return await embedder.embed_queries(texts)
-        vectors = await embedder.embed_queries([*texts, *QUESTIONS])
+        with self._timed("embed"):
+            if self._unrelated is not None:
+                return await embedder.embed_queries(texts)
+            vectors = await embedder.embed_queries([*texts, *QUESTIONS])
         self._unrelated = vectors[len(texts) :]
         return vectors[: len(texts)]
 
@@ -137,6 +145,14 @@ class Retriever:
         await self._run(self._catch_up)
         await self._run(lambda: self._lexical.open(self._connection()))
         await self._run(self._renew)
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._note(stage, time.perf_counter() - started)
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
@@ -173,11 +189,17 @@ class Retriever:
         self._catch_up()
 
         def search_dense() -> list[Hits]:
-            return [self._vectors.search(vector, num_candidates, *scope) for vector in vectors]
+            with self._timed("dense"):
+                return [self._vectors.search(vector, num_candidates, *scope) for vector in vectors]
+
+        def search_words() -> list[Hits]:
+            with self._timed("words"):
+                db = self._connection()
+                return [self._lexical.search(db, query.text, num_candidates, *scope) for query in queries]
 
         nearest = self._dense_thread.submit(search_dense)
         try:
-            words = [self._lexical.search(self._connection(), query.text, num_candidates, *scope) for query in queries]
+            words = search_words()
         finally:  # nothing may change the vectors while they are searched
             dense = nearest.result()
         return dense, words

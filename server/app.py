@@ -24,6 +24,7 @@ from server.controllers.files import FileController
 from server.controllers.health import HealthController
 from server.controllers.index import IndexController
 from server.controllers.mcp import McpController
+from server.controllers.metrics import MetricsController
 from server.controllers.models import ModelController
 from server.controllers.native import NativeController
 from server.controllers.ollama import OllamaController
@@ -37,6 +38,7 @@ from server.controllers.vector_stores import (
 from server.envelope import Envelope
 from server.exceptions import HANDLERS
 from server.mcp.endpoint import McpEndpoint
+from server.metrics import Metrics
 from server.openapi import name_operations, openapi_config
 from server.responses.background import BackgroundResponses
 from server.services import Services
@@ -44,7 +46,9 @@ from server.services import Services
 _MAX_BODY = 10 << 20  # bytes
 
 
-def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]], access: Access) -> Litestar:
+def create_app(
+    open_services: Callable[[], AbstractAsyncContextManager[Services]], access: Access, metrics: Metrics
+) -> Litestar:
     """`open_services` is entered when the server starts and left when it stops; tests pass their own."""
 
     @contextlib.asynccontextmanager
@@ -97,6 +101,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             HealthController,
             IndexController,
             McpController,
+            MetricsController,
             ModelController,
             NativeController,
             OllamaController,
@@ -122,7 +127,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         request_max_body_size=_MAX_BODY,
     )
     app.asgi_handler = Envelope(
-        Boundary(app.asgi_handler, access)
+        Boundary(app.asgi_handler, access), metrics
     )  # around the routing, so that what it refuses is told alike
     name_operations(app)
     return app

@@ -5,7 +5,11 @@ import secrets
 import time
 
 from litestar.enums import ScopeType
+from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
+
+from server.access.roles import operation_of
+from server.metrics import Metrics
 
 _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
@@ -13,8 +17,9 @@ _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 class Envelope:
     """Gives each reply an id and the time it took to begin; answers HEAD as GET without the body."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -24,11 +29,12 @@ class Envelope:
 
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
-                took_ms = 1000 * (time.perf_counter() - started)
+                took_s = time.perf_counter() - started
+                self._metrics.replied(_operation(scope), message["status"], took_s)
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", b"req_" + secrets.token_hex(12).encode()),
-                    (b"openai-processing-ms", str(round(took_ms)).encode()),
+                    (b"openai-processing-ms", str(round(1000 * took_s)).encode()),
                 ]
             await send(message)
 
@@ -36,6 +42,12 @@ class Envelope:
             await _without_body(self._app, scope, labelled)
         else:
             await self._app(scope, receive, labelled)
+
+
+def _operation(scope: Scope) -> str:
+    """Of the route that was found, "" for none."""
+    handler = scope.get("route_handler")
+    return operation_of(handler) if isinstance(handler, BaseRouteHandler) else ""
 
 
 async def _without_body(app: ASGIApp, scope: Scope, send: Send) -> None:

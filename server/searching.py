@@ -55,12 +55,18 @@ class Searching:
     """Owns the retriever. `encoder` gives the process that runs now, or raises."""
 
     def __init__(
-        self, data: Path, encoder: Callable[[], EncoderClient], reranker: Reranker, dense_weight: float = DENSE_WEIGHT
+        self,
+        data: Path,
+        encoder: Callable[[], EncoderClient],
+        reranker: Reranker,
+        dense_weight: float = DENSE_WEIGHT,
+        note: Callable[[str, float], None] = lambda *_: None,
     ) -> None:
         self._data = data
         self._encoder = encoder
         self._reranker = reranker
         self._dense_weight = dense_weight
+        self._note = note
         self._place: Place | None = None
         self._retriever: Retriever | None = None
         self._retired: list[tuple[float, Retriever]] = []  # when they may be closed
@@ -126,7 +132,7 @@ class Searching:
             reason = hello.former_error or "the former embedding model is not there"
             _log.warning("until all is embedded anew, passages are found by their words alone: %s", reason)
         reranker = self._reranker if hello.has_reranker else None
-        return Retriever(self._data, *place, reranker, self._dense_weight)
+        return Retriever(self._data, *place, reranker, self._dense_weight, self._note)
 
 
 def _place(data: Path, hello: Ready) -> Place:

@@ -36,6 +36,7 @@ from server.batches.store import BatchStore
 from server.embedding import Embeddings
 from server.indexing import IndexerClient, open_indexer
 from server.library.library import Library
+from server.metrics import Metrics
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.reranking import Reranking
@@ -68,6 +69,7 @@ class Services:
         library: Library,
         responses: ResponseStore,
         batches: BatchStore,
+        metrics: Metrics,
     ) -> None:
         self.settings = settings
         self.shelf = shelf
@@ -79,9 +81,14 @@ class Services:
         self.library = library
         self.responses = responses
         self.batches = batches
+        self.metrics = metrics
         self.started_at = int(time.time())
         self.searching = Searching(
-            settings.data_folder, encoder.current, _CurrentReranker(encoder), settings.rag.dense_weight
+            settings.data_folder,
+            encoder.current,
+            _CurrentReranker(encoder),
+            settings.rag.dense_weight,
+            metrics.searched,
         )
         self.grounder = Grounder(self.retriever, self.question_embedder, memory, settings.rag.top_k)
 
@@ -183,7 +190,7 @@ def _claim(data: Path) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def open_services(
-    settings: Settings, tell_conversion: Callable[[str], None] = lambda _: None
+    settings: Settings, metrics: Metrics, tell_conversion: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[Services]:
     """Starts the processes and yields at once; they become ready, or fail, in the background. `tell_conversion` is
     called with the name of a model that must be converted first.
@@ -217,7 +224,8 @@ async def open_services(
 
     def open_model(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:
         chosen = model.resolved
-        return open_engine(chosen.path, model.params, data / "prefixes", chosen.adapters)
+        meter = metrics.meter(model.name)
+        return open_engine(chosen.path, model.params, data / "prefixes", chosen.adapters, meter)
 
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_claim(data))
@@ -235,7 +243,18 @@ async def open_services(
         responses = stack.enter_context(ResponseStore(data, settings.responses.max_bytes))
         batches = stack.enter_context(BatchStore(data))
         services = Services(
-            settings, shelf, collections, encoder, indexer, memory, embeddings, reranking, library, responses, batches
+            settings,
+            shelf,
+            collections,
+            encoder,
+            indexer,
+            memory,
+            embeddings,
+            reranking,
+            library,
+            responses,
+            batches,
+            metrics,
         )
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
         tasks.append(asyncio.create_task(services.follow(), name="follow"))

@@ -1,6 +1,7 @@
 """What the server holds of an engine process."""
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from models.client import ProcessClient, open_process, reading
 from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
 from models.llm.grammar import Constraint
 from models.llm.messages import Adapter, Cancel, Delta, Deltas, FromEngine, Generate, Load, Ready
+from models.llm.meter import Meter, Unmetered
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.sequence import Priority
 
@@ -19,6 +21,7 @@ _ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}
 
 class EngineClient(ProcessClient[Ready, Delta]):
     params: EngineParams
+    meter: Meter = Unmetered()
 
     async def generate(
         self,
@@ -43,10 +46,18 @@ class EngineClient(ProcessClient[Ready, Delta]):
         replies = self.exchange(
             lambda id: Generate(id, prompt, max_tokens, sampling, choices, constraint, client, priority), Cancel
         )
+        last, has_begun = time.monotonic(), False
         async with contextlib.aclosing(replies):
             async for delta in replies:
                 if delta.error is not None:
                     raise ProcessFailed("engine", delta.error)
+                now = time.monotonic()
+                if has_begun:
+                    self.meter.went_on(now - last)
+                else:
+                    self.meter.began(now - last, len(prompt), delta.num_cached)
+                self.meter.generated(len(delta.tokens))
+                last, has_begun = now, True
                 yield delta
                 if delta.is_last:
                     return
@@ -58,7 +69,11 @@ def _replies(frame: FromEngine) -> Iterable[tuple[int, Delta]]:
 
 @contextlib.asynccontextmanager
 async def open_engine(
-    path: Path, params: EngineParams, prefix_folder: Path | None = None, adapters: Sequence[Adapter] = ()
+    path: Path,
+    params: EngineParams,
+    prefix_folder: Path | None = None,
+    adapters: Sequence[Adapter] = (),
+    meter: Meter | None = None,
 ) -> AsyncIterator[EngineClient]:
     """Starts an engine process for a GGUF and waits until it is loaded; `ProcessFailed` says why it is not.
 
@@ -71,5 +86,6 @@ async def open_engine(
     ):
         client = EngineClient(child, ready, _replies)
         client.params = params
+        client.meter = meter or client.meter
         async with reading(client):
             yield client

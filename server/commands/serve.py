@@ -22,6 +22,7 @@ from server.access.keys import KeyFile, KeyFileError
 from server.access.origins import Origins
 from server.app import create_app
 from server.commands.common import Commands, StartError, add_settings, address_of, settings_of
+from server.metrics import Metrics
 from server.services import Services, open_services
 from server.settings import MANUAL, Settings, SettingsError, docs_from_flags
 
@@ -118,9 +119,10 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str) -> None:
-    async with open_services(settings, _say_conversion) as services, _reloading(services, reread):
+    metrics = Metrics()
+    async with open_services(settings, metrics, _say_conversion) as services, _reloading(services, reread):
         config = uvicorn.Config(
-            create_app(lambda: contextlib.nullcontext(services), access_of(settings)),
+            create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics),
             log_config=None,
             log_level=logging.CRITICAL,
             access_log=False,

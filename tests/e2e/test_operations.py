@@ -15,7 +15,7 @@ from running import Server, children, run, serving, wait_until, write_handbook
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 QUESTION = "How long is parental leave?"
-MODULES = ("models.llm.process", "models.encoder.process", "server.indexing")
+MODULES = {"models.llm.process": "engine reader-v0", "models.encoder.process": "encoder", "server.indexing": "indexer"}
 BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v0.gguf"
 
 
@@ -62,6 +62,7 @@ def test_a_killed_process_comes_back_by_itself(own_server: Server, module: str) 
     wait_until(lambda: own_server.child(module) not in (None, killed), 30, "another process")
     wait_until(own_server.is_healthy, 60, "a healthy server again")
     assert "sixteen weeks" in own_server.answer(QUESTION)
+    assert _figures(own_server)[f'cloister_process_restarts_total{{process="{MODULES[module]}"}}'] >= 1
 
 
 def test_saving_still_shows_after_the_indexer_was_killed(own_server: Server) -> None:
@@ -119,6 +120,23 @@ def test_a_client_that_leaves_frees_its_slot(own_server: Server) -> None:
     for leaver in leavers:
         leaver.join()
     assert "sixteen weeks" in own_server.answer(QUESTION)
+
+
+def test_what_was_done_is_counted(own_server: Server) -> None:
+    before = _figures(own_server)
+    assert "sixteen weeks" in own_server.answer(QUESTION)
+    after = _figures(own_server)
+    for kind in ("prompt", "generated"):
+        name = f'cloister_{kind}_tokens_total{{model="reader-v0"}}'
+        assert after[name] > before.get(name, 0)
+    assert after['cloister_search_seconds_count{stage="words"}'] > 0
+    assert after['cloister_requests_running{model="reader-v0"}'] == 0
+
+
+def _figures(server: Server) -> dict[str, float]:
+    with server.client() as http:
+        lines = http.get("/metrics").text.splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

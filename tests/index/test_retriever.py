@@ -333,6 +333,19 @@ def test_a_passage_is_json(workspace: Workspace) -> None:
     assert msgspec.json.decode(msgspec.json.encode(passage), type=type(passage)) == passage
 
 
+def test_each_stage_of_a_search_is_timed(workspace: Workspace) -> None:
+    workspace.write("a.md", "a kestrel")
+    workspace.sync()
+    noted: list[tuple[str, float]] = []
+    embedder = workspace.embedder
+    data = workspace.data
+    with Retriever(data, embedder.fingerprint, embedder.dimension, note=lambda *told: noted.append(told)) as retriever:
+        assert Search(retriever, QueryHashEmbedder(embedder))("kestrel")
+    stages = dict(noted)
+    assert sorted(stage for stage, _ in noted) == ["all", "dense", "embed", "words"]
+    assert 0 < max(stages["embed"], stages["dense"], stages["words"]) <= stages["all"]
+
+
 def test_a_closed_retriever_refuses(workspace: Workspace) -> None:
     workspace.start()
     with workspace.retrieving() as search:

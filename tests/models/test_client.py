@@ -103,6 +103,41 @@ def test_a_question_is_answered() -> None:
     assert reason is FinishReason.STOP
 
 
+class Counting:
+    """A meter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, int]] = []
+        self.num_tokens = 0
+        self.waits: list[float] = []
+
+    def began(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
+        self.begun.append((num_prompt, num_cached))
+        self.waits.append(wait_s)
+
+    def generated(self, num_tokens: int) -> None:
+        self.num_tokens += num_tokens
+
+    def went_on(self, wait_s: float) -> None:
+        self.waits.append(wait_s)
+
+
+def test_prompts_and_tokens_are_counted_as_they_come() -> None:
+    meter = Counting()
+
+    async def run() -> int:
+        async with open_engine(BUILTIN, PARAMS, meter=meter) as client:
+            return sum([len((await answer(client))[0]) for _ in range(2)])
+
+    num_tokens = asyncio.run(run())
+    (first, second), size = meter.begun, len(question())
+    assert (first, second[0]) == ((size, 0), size)
+    assert second[1] > size // 2
+    assert meter.num_tokens == num_tokens
+    assert 2 <= len(meter.waits) <= num_tokens
+    assert min(meter.waits) >= 0
+
+
 def test_concurrent_answers_are_the_answer_alone() -> None:
     async def scenario() -> None:
         async with open_engine(BUILTIN, PARAMS) as client:

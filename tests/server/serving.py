@@ -31,6 +31,7 @@ from server.app import create_app
 from server.batches.store import BatchStore
 from server.embedding import Embeddings
 from server.library.library import FilesParams, Library
+from server.metrics import Metrics
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
 from server.reranking import Reranking
@@ -141,6 +142,7 @@ class FakeShelf:
             state="ready",
             is_loaded=True,
             num_users=0,
+            supervisor=None,
             last_used=0.0,
             keep_s=None,
         )
@@ -195,14 +197,18 @@ def vector_of(words: Sequence[str]) -> NDArray[np.float32]:
 
 
 class FakeServices(Services):
-    def __init__(self, folder: Path, model: PlayedModel, index: FakeIndex, memory: TurnMemory) -> None:
+    def __init__(
+        self, folder: Path, model: PlayedModel, index: FakeIndex, memory: TurnMemory, metrics: Metrics
+    ) -> None:
         self.settings = Settings(data=str(folder))
         self.shelf = cast(Any, FakeShelf(model))
         self.collections = [Collection("handbook", folder), Collection("policies", folder)]
         self.started_at = 1_700_000_000
         self.fake_encoder = FakeEncoder()
         current = cast(Any, lambda: self.fake_encoder)
-        self.encoder = cast(Any, SimpleNamespace(is_ready=True, state="ready", current=current))
+        self.encoder = cast(Any, SimpleNamespace(is_ready=True, state="ready", current=current, num_restarts=0))
+        self.indexer = cast(Any, SimpleNamespace(is_ready=False, state="starting", num_restarts=2))
+        self.metrics = metrics
         self.embeddings = Embeddings(ResolvedEmbedding("fake-embedder", folder, None, 128), current)
         self.reranking = Reranking(None, self.embeddings, current)
         self.grounder = Grounder(cast(Any, lambda: index), cast(Any, lambda: None), memory, 4)
@@ -210,16 +216,18 @@ class FakeServices(Services):
 
 @contextlib.contextmanager
 def serving(folder: Path, model: PlayedModel, index: FakeIndex, access: Access = ACCESS) -> Iterator[TestClient[Any]]:
+    metrics = Metrics()
+
     @contextlib.asynccontextmanager
     async def open_services() -> AsyncIterator[Services]:
         with TurnMemory(folder / "turns.sqlite3", 1_000_000) as memory:
-            services = FakeServices(folder, model, index, memory)
+            services = FakeServices(folder, model, index, memory, metrics)
             with Library(folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0)) as library:
                 services.library = library
                 with ResponseStore(folder, 1_000_000) as services.responses, BatchStore(folder) as services.batches:
                     yield services
 
-    with TestClient(create_app(cast(Callable[[], Any], open_services), access)) as client:
+    with TestClient(create_app(cast(Callable[[], Any], open_services), access, metrics)) as client:
         yield client
 
 

@@ -12,6 +12,7 @@ from litestar.testing import TestClient
 from models.errors import QueueFull
 from server.envelope import Envelope
 from server.exceptions import HANDLERS
+from server.metrics import Metrics
 from server.protocol.errors import ErrorBody, ErrorDetail
 from server.sse import event_stream
 
@@ -49,7 +50,7 @@ async def endless() -> Stream:
 def client() -> Iterator[TestClient[Litestar]]:
     handlers = [text, busy, broken, endless]
     app = Litestar(handlers, exception_handlers=HANDLERS, openapi_config=None, logging_config=None)
-    app.asgi_handler = Envelope(app.asgi_handler)
+    app.asgi_handler = Envelope(app.asgi_handler, Metrics())
     with TestClient(app) as client:
         yield client
 

@@ -10,6 +10,7 @@ from index.lookup import StoredChunk, StoredDocument
 from index.types import Passage, Place
 from server.exceptions import NotFound, RequestError
 from server.mcp import tools
+from server.metrics import Metrics
 from server.rag.memory import TurnMemory
 from tests.server.serving import FakeIndex, FakeServices, PlayedModel
 
@@ -62,7 +63,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 def call(folder: Path, name: str, passages: list[Passage], **arguments: Any) -> Any:
     with TurnMemory(folder / "turns.sqlite3", 1_000) as memory:
-        services = FakeServices(folder, PlayedModel(), FakeIndex(passages), memory)
+        services = FakeServices(folder, PlayedModel(), FakeIndex(passages), memory, Metrics())
         return asyncio.run(tools.call(name, arguments, services, "http://here/"))
 
 

@@ -11,12 +11,13 @@ from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
 from server.app import create_app
+from server.metrics import Metrics
 from tests.server.serving import ACCESS
 
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(_open_nothing, ACCESS)
+    return create_app(_open_nothing, ACCESS, Metrics())
 
 
 def _open_nothing() -> Any:
