@@ -8,20 +8,16 @@ words like `string`, and a model reads best what it was trained on, in one piece
 """
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.parser
 import msgspec
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from models.errors import TemplateError
+from models.llm.template_environment import MAX_SOURCE, TemplateEnvironment
 from models.llm.tool_calls import Syntax
 from models.llm.tool_syntax.habits import find_habits
 from models.llm.tool_syntax.turns import (
@@ -63,21 +59,22 @@ class ChatMessage(msgspec.Struct, frozen=True):
 class ChatTemplate:
     def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
         """`bos` and `eos` are the names of those tokens. Raises `TemplateError` when `source` is no template."""
-        environment = _Environment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
-        )
-        environment.filters.update(tojson=_to_json, from_json=json.loads, fromjson=json.loads)
+        if len(source) > MAX_SOURCE:
+            raise TemplateError(f"it has {len(source)} characters; {MAX_SOURCE} at most")
+        environment = TemplateEnvironment()
         environment.globals.update(
             raise_exception=_refuse,
             strftime_now=lambda form: datetime.now().astimezone().strftime(form),
             bos_token=bos,
             eos_token=eos,
         )
+        self._environment = environment
         try:
             self._template = environment.from_string(source)
         except Exception as error:  # a model file is foreign code, and can fail in any way
             raise TemplateError(str(error)) from error
         self.syntax = Syntax.of(source)
+        environment.grant(0)
         self._habits = find_habits(self._trial, source)
 
     @property
@@ -98,6 +95,7 @@ class ChatTemplate:
         `tools` are OpenAI function tools. `options` are the template's own variables, such as `enable_thinking`.
         """
         turns = [self._turn(message) for message in messages]
+        self._environment.grant(len(msgspec.json.encode((messages, tools))))
         variables = {**_variables(options or {}), "add_generation_prompt": add_generation_prompt}
         refused: TemplateError | None = None
         for variant, variant_tools in self._variants(turns, tools):
@@ -169,7 +167,7 @@ class ChatTemplate:
                 variables,
                 messages=_Given(message_view(turn, habits, marking) for turn in turns),
                 tools=views if views or habits.has_empty_tools else None,
-                functions=_to_json(views, indent=2) if views else "",  # the same, for firefunction
+                functions=self._environment.to_json(views, indent=2) if views else "",  # the same, for firefunction
                 datetime=datetime.now().astimezone().strftime("%d %b %Y"),
             )
         except Exception as error:  # foreign code, which can fail in any way
@@ -180,49 +178,8 @@ class _Given(list[Any]):
     """What a template was given, and may not change."""
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    """Lets a template add to and take from the lists that it made itself, while they are small."""
-
-    _CHANGES: ClassVar = {"append", "pop"}
-    _MAX_LENGTH: ClassVar = 10_000  # or a loop over what it appends to would never end
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        if type(obj) is list and attr in self._CHANGES:
-            return len(obj) < self._MAX_LENGTH
-        return super().is_safe_attribute(obj, attr, value)
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %}…{% endgeneration %}` marks, for training, what the model writes; here it is just its body."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
-
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
 def _refuse(reason: str) -> None:
     raise jinja2.TemplateError(reason)
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """As in transformers, whose output the models have been trained on."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_listed
-    )
-
-
-def _listed(value: object) -> list[object]:
-    if isinstance(value, Iterator):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _variables(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,295 @@
+"""Where chat templates run: a sandbox that hides Python from them, and a budget of time and memory.
+
+A template is a program in a model's file, and a stranger's. jinja2's sandbox keeps it from what it must not touch, but
+not from loops in loops or from doubling a text until the memory is full. So each statement it runs and everything
+it makes is charged to a budget, and what would make much at once is charged before it is made. A list or a dict is
+charged with all that is in it, so that whatever becomes of it later (text, JSON, a comparison) has been paid for.
+"""
+
+import functools
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
+
+import jinja2
+import jinja2.compiler
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+MAX_SOURCE = 512 * 1024  # characters of a template
+_MAX_S = 2.0  # of processor time, for one conversation, in whatever ways it is rendered
+_MIN_UNITS = 2_000_000  # a statement, a character or an item each
+_UNITS_EACH = 256  # more of them for each character of the conversation: templates copy what they are given
+_LOOK_EVERY = 50
+_CREDIT = 10_000  # units that are charged together
+_MAX_INDENT = 16  # of JSON
+_MAX_WIDTH = 256  # to which a text is padded or indented
+_MAX_NUMBER = 2**64
+
+_WIDE_PERCENT = re.compile(r"%[^a-zA-Z%]*(?:\d{4}|\*)")
+_WIDE_FORMAT = re.compile(r"\{[^{}]*(?:\d{4}|\{)")
+_PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
+_UNNEEDED = ("batch", "center", "format", "pprint", "random", "slice", "urlize", "wordwrap", "xmlattr")
+
+
+class Overspent(jinja2.TemplateError):
+    """A template took more time or memory than a conversation can need."""
+
+
+class _Budget(threading.local):
+    """Of the conversation that a thread is at. Once it is spent, nothing is rendered any more."""
+
+    units = 0
+    ends_at = 0.0  # on the thread's own clock
+    until_look = 0  # charges; to look at the clock takes longer than most of what is charged
+
+    def charge(self, units: int) -> None:
+        self.units -= units
+        if self.units < 0:
+            raise Overspent("the chat template makes too much of the conversation")
+        self.until_look -= 1 + units // _CREDIT
+        if self.until_look > 0:
+            return
+        self.until_look = _LOOK_EVERY
+        if time.thread_time() > self.ends_at:
+            raise Overspent(f"the chat template took more than {_MAX_S:g} s")
+
+
+class _Metered(jinja2.compiler.CodeGenerator):
+    """Charges a unit for each statement, and all that is made without a call that the environment sees."""
+
+    def blockvisit(self, nodes: Iterable[jinja2.nodes.Node], frame: jinja2.compiler.Frame) -> None:
+        self.writeline("pass")
+        for node in nodes:
+            self.writeline("environment.charge(1)")
+            super().blockvisit([node], frame)
+
+    def return_buffer_contents(self, frame: jinja2.compiler.Frame, force_unescaped: bool = False) -> None:
+        self.writeline(f"return environment.concat({frame.buffer})")
+
+    def visit_Concat(self, node: jinja2.nodes.Concat, frame: jinja2.compiler.Frame) -> None:
+        self.write("environment.made(")
+        super().visit_Concat(node, frame)
+        self.write(")")
+
+    def visit_Getitem(self, node: jinja2.nodes.Getitem, frame: jinja2.compiler.Frame) -> None:
+        self.write("environment.part(")
+        super().visit_Getitem(node, frame)
+        self.write(")")
+
+    def visit_List(self, node: jinja2.nodes.List, frame: jinja2.compiler.Frame) -> None:
+        self.write("environment.made(")
+        super().visit_List(node, frame)
+        self.write(")")
+
+    def visit_Dict(self, node: jinja2.nodes.Dict, frame: jinja2.compiler.Frame) -> None:
+        self.write("environment.made(")
+        super().visit_Dict(node, frame)
+        self.write(")")
+
+    def visit_Tuple(self, node: jinja2.nodes.Tuple, frame: jinja2.compiler.Frame) -> None:
+        if node.ctx != "load":  # names that are assigned to
+            super().visit_Tuple(node, frame)
+            return
+        self.write("environment.made(")
+        super().visit_Tuple(node, frame)
+        self.write(")")
+
+
+class TemplateEnvironment(ImmutableSandboxedEnvironment):
+    """Lets a template add to and take from the lists that it made itself, while they are small."""
+
+    code_generator_class = _Metered
+    intercepted_binops = frozenset({"+", "*", "%", "**"})
+    _CHANGES: ClassVar = {"append", "pop"}
+    _MAX_LENGTH: ClassVar = 10_000  # or a loop over what it appends to would never end
+
+    def __init__(self) -> None:
+        self._budget = _Budget()
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            optimized=False,  # or constants are computed, and charged, while it is compiled
+            extensions=["jinja2.ext.loopcontrols", _Generation],
+        )
+        self.concat = self._concat  # type: ignore[method-assign]
+        self.globals.pop("lipsum")
+        for name in _UNNEEDED:
+            self.filters.pop(name)
+        self.filters.update(tojson=self.to_json, from_json=json.loads, fromjson=json.loads)
+        self.filters.update({name: self._metered(name, each) for name, each in self.filters.items()})
+
+    def grant(self, size: int) -> None:
+        """A budget for a conversation of so many characters; before it this thread cannot render."""
+        self._budget.units = _MIN_UNITS + _UNITS_EACH * size
+        self._budget.ends_at = time.thread_time() + _MAX_S
+
+    # What the generated code calls
+
+    def charge(self, units: int) -> None:
+        self._budget.charge(units)
+
+    def made(self, value: Any) -> Any:
+        """The value, when it is paid for with all that is in it."""
+        pending, owed = [value], 0
+        while pending:
+            each = pending.pop()
+            if isinstance(each, dict):
+                pending += each.keys()
+                pending += each.values()
+            elif isinstance(each, (list, tuple)):
+                pending += each
+            if isinstance(each, (str, list, tuple, dict)):
+                owed += len(each)
+            if owed > _CREDIT:
+                self.charge(owed)
+                owed = 0
+        self.charge(owed)
+        return value
+
+    def part(self, value: Any) -> Any:
+        """What there was already; of a text or a list, a copy."""
+        if isinstance(value, (str, list, tuple)):
+            self.charge(len(value))
+        return value
+
+    def _concat(self, pieces: Iterable[str]) -> str:
+        kept = []
+        for piece in pieces:
+            self.charge(len(piece))
+            kept.append(piece)
+        return "".join(kept)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        match operator:
+            case "**" if not (_is_small(left) and isinstance(right, (int, float)) and abs(right) <= 64):
+                raise Overspent("the chat template computes with too large numbers")
+            case "*" if isinstance(left, int) and isinstance(right, int):
+                if not (_is_small(left) and _is_small(right)):
+                    raise Overspent("the chat template computes with too large numbers")
+            case "*" | "+":
+                self._charge_sequences(operator, left, right)
+            case "%" if isinstance(left, str):
+                self._refuse_wide(_WIDE_PERCENT, left)
+                return self.made(super().call_binop(context, operator, left, right))
+        return super().call_binop(context, operator, left, right)
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        text = getattr(__obj, "__self__", None)
+        if isinstance(text, str):
+            __self._charge_method(__obj.__name__, text, args)
+        elif isinstance(text, list):  # to which it is appended
+            __self.made(args)
+        return __self.made(super().call(__context, __obj, *args, **kwargs))
+
+    def to_json(
+        self,
+        value: object,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
+        """As in transformers, whose output the models have been trained on."""
+        if (indent if isinstance(indent, int) else len(indent or "")) > _MAX_INDENT:
+            raise Overspent("the chat template indents JSON too far")
+        self.made(value)
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_listed
+        )
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is not None:
+            self._refuse_wide(_WIDE_FORMAT, value.__self__)
+        return wrapped
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if type(obj) is list and attr in self._CHANGES:
+            return len(obj) < self._MAX_LENGTH
+        return super().is_safe_attribute(obj, attr, value)
+
+    # What is charged beforehand
+
+    def _charge_sequences(self, operator: str, left: Any, right: Any) -> None:
+        before = self._budget.units
+        self.made((left, right))
+        if operator == "*":
+            times = max((each for each in (left, right) if isinstance(each, int)), default=1)
+            self.charge((before - self._budget.units) * max(times, 0))
+
+    def _charge_method(self, name: str, text: str, args: tuple[Any, ...]) -> None:
+        self.charge(len(text))
+        if name == "replace" and len(args) > 1:
+            self._charge_replacing(text, *args[:2])
+        elif name == "join" and args:
+            self._charge_joining(text, args[0])
+        elif name in _PADDING and any(isinstance(each, int) and each > _MAX_WIDTH for each in args):
+            raise Overspent("the chat template pads a text too far")
+
+    def _charge_replacing(self, text: str, old: Any, new: Any) -> None:
+        count = text.count(old) if isinstance(old, str) and old else len(text) + 1
+        self.charge(count * len(str(new)))
+
+    def _charge_joining(self, separator: str, parts: Any) -> None:
+        if isinstance(parts, (list, tuple)):
+            self.charge(sum(len(str(part)) + len(separator) for part in parts))
+        elif isinstance(parts, str):
+            self.charge(len(parts) * (len(separator) + 1))
+        else:
+            raise Overspent("the chat template joins what has no length; use the filter list before")
+
+    def _refuse_wide(self, pattern: re.Pattern[str], text: str) -> None:
+        if pattern.search(text):
+            raise Overspent("the chat template formats too wide")
+
+    def _metered(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A filter, the value it is for being the first of its arguments behind those that jinja2 passes."""
+        first = 1 if hasattr(original, "jinja_pass_arg") else 0
+
+        @functools.wraps(original)  # with what jinja2 is to pass
+        def metered(*args: Any, **kwargs: Any) -> Any:
+            given = list(args)
+            if name == "join" and not isinstance(given[first], str):
+                given[first] = list(given[first])
+                self._charge_joining(str(_argument(given[first + 1 :], kwargs, "d", "")), given[first])
+            elif name == "replace":
+                rest = given[first + 1 :]
+                old, new = _argument(rest, kwargs, "old", ""), _argument(rest[1:], kwargs, "new", "")
+                self._charge_replacing(str(given[first]), str(old), new)
+            elif name == "indent":
+                width = _argument(given[first + 1 :], kwargs, "width", 4)
+                width = width if isinstance(width, int) else len(str(width))
+                self.charge((str(given[first]).count("\n") + 1) * max(width, 0))
+            return self.made(original(*given, **kwargs))
+
+        return metered
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}` marks, for training, what the model writes; here it is just its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2 declares it so
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _listed(value: object) -> list[object]:
+    if isinstance(value, Iterator):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < _MAX_NUMBER
+
+
+def _argument(rest: list[Any], named: dict[str, Any], name: str, default: Any) -> Any:
+    return rest[0] if rest else named.get(name, default)
