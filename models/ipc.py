@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from models.cores import leave_no_cores
 from models.errors import ProcessFailed
 
 _LENGTH = struct.Struct(">I")
@@ -102,6 +103,7 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
     Ctrl-C is the parent's to handle: it closes the socket, and the child ends by itself. What `main` raises becomes
     one `Refused` frame, never a traceback on a user's screen.
     """
+    leave_no_cores()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     inbox: Inbox[Any] = Inbox(socket.socket(fileno=int(sys.argv[1])), message_type)
     threading.Thread(target=_leave_after, args=(inbox.closed, 10.0), daemon=True).start()

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 import uvicorn
 
 from index.lookup import read_topic
+from models.cores import leave_no_cores
 from models.errors import ModelError
 from server.access.boundary import Access
 from server.access.hosts import Hosts, is_open
@@ -47,6 +48,8 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    leave_no_cores()
+
     def read() -> Settings:
         flags = {name: getattr(options, name) for name in ("host", "port", "model")}
         return settings_of(options, **flags, docs=docs_from_flags(options.docs))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
@@ -137,6 +138,14 @@ def _figures(server: Server) -> dict[str, float]:
     with server.client() as http:
         lines = http.get("/metrics").text.splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="asks Linux")
+def test_no_process_leaves_a_dump(own_server: Server) -> None:
+    wait_until(own_server.is_healthy, 60, "a healthy server")
+    for pid in (own_server.process.pid, *(pid for pid, _ in children(own_server.process.pid))):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"Max core file size +0 +0 ", limits), limits
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
