@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -21,7 +22,7 @@ from index.lookup import CollectionStatus, read_status
 from index.orders import Follow
 from index.retriever import Retriever
 from index.space import space_of
-from index.types import Collection
+from index.types import Collection, Query
 from index.uploads import Chunking
 from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
@@ -39,6 +40,7 @@ from server.library.library import Library
 from server.metrics import Metrics
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
+from server.readiness import Readiness
 from server.reranking import Reranking
 from server.responses.store import ResponseStore
 from server.searching import QuestionEmbedder, Searching
@@ -91,6 +93,7 @@ class Services:
             metrics.searched,
         )
         self.grounder = Grounder(self.retriever, self.question_embedder, memory, settings.rag.top_k)
+        self.readiness = Readiness(lambda: self.can_answer, partial(self.grounder.search, [Query("ready?")], None, 1))
 
     @property
     def engine(self) -> Supervisor[EngineClient]:

@@ -16,7 +16,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from server.access.hosts import Hosts, host_of
 from server.access.keys import Key, KeyFile, KeyFileError
 from server.access.origins import Origins
-from server.access.principal import ANYBODY, Principal, Rates, principal_of
+from server.access.principal import ANYBODY, STRANGER, Principal, Rates, principal_of
 from server.exceptions import AccessDenied, problem_of
 from server.replies import send_problem
 
@@ -88,9 +88,11 @@ class Boundary:
         file = self._access.keys
         try:
             keys = file.read() if file else ()
-            if file is None or not keys or scope["path"] in PUBLIC:
+            if file is None or not keys:
                 return ANYBODY
             key = _found(file, headers)
+            if scope["path"] in PUBLIC:
+                return principal_of(key) if key else STRANGER
         except KeyFileError as error:
             raise AccessDenied(503, "The keys cannot be read; the server's log says why.", "keys_unreadable") from error
         if key is None:

@@ -20,6 +20,8 @@ class Principal(NamedTuple):
 
 ANYBODY = Principal("", Role.ADMIN)  # where there are no keys, whoever reaches the server is its user
 
+STRANGER = Principal("", Role.READ, frozenset())  # where a key is wanted, and not for this
+
 
 def principal_of(key: Key) -> Principal:
     return Principal(key.name, key.rank, None if key.collections is None else frozenset(key.collections))

@@ -22,3 +22,11 @@ class Unhealthy(msgspec.Struct, frozen=True):
     processes: dict[str, str]
     status: Literal["unavailable"] = "unavailable"
     error: Loading = Loading()
+
+
+class Life(msgspec.Struct, frozen=True):
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    status: Literal["ready", "unready"]

@@ -48,6 +48,10 @@ class Server:
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
+    def get(self, path: str) -> httpx.Response:
+        with self.client() as http:
+            return http.get(path)
+
     def ask(self, question: str, **fields: Any) -> httpx.Response:
         with self.client() as http:
             body = {"messages": [{"role": "user", "content": question}], **fields}

@@ -49,6 +49,7 @@ def test_a_killed_process_comes_back_by_itself(own_server: Server, module: str) 
         return response if any("SIGKILL" in state for state in states) else None
 
     health = wait_until(restarting, 10, "the end of the process in /health")
+    assert own_server.get("/livez").status_code == 200
     if module == "server.indexing":  # answers need the engine and the encoder, and not the indexer
         assert health.status_code == 200
         assert "sixteen weeks" in own_server.answer(QUESTION)
@@ -62,6 +63,7 @@ def test_a_killed_process_comes_back_by_itself(own_server: Server, module: str) 
             assert response.json()["error"]["type"] == "server_error"
     wait_until(lambda: own_server.child(module) not in (None, killed), 30, "another process")
     wait_until(own_server.is_healthy, 60, "a healthy server again")
+    wait_until(lambda: own_server.get("/readyz").status_code == 200, 20, "a search that succeeds")
     assert "sixteen weeks" in own_server.answer(QUESTION)
     assert _figures(own_server)[f'cloister_process_restarts_total{{process="{MODULES[module]}"}}'] >= 1
 

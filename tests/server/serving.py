@@ -5,6 +5,7 @@ import json
 import math
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -34,6 +35,7 @@ from server.library.library import FilesParams, Library
 from server.metrics import Metrics
 from server.rag.ground import Grounder
 from server.rag.memory import TurnMemory
+from server.readiness import Readiness
 from server.reranking import Reranking
 from server.responses.store import ResponseStore
 from server.services import Services
@@ -142,7 +144,7 @@ class FakeShelf:
             state="ready",
             is_loaded=True,
             num_users=0,
-            supervisor=None,
+            supervisor=_process("engine", current=lambda: SimpleNamespace(num_pending=0)),
             last_used=0.0,
             keep_s=None,
         )
@@ -196,6 +198,13 @@ def vector_of(words: Sequence[str]) -> NDArray[np.float32]:
     return np.asarray(total / np.linalg.norm(total), np.float32)
 
 
+def _process(name: str, **told: Any) -> Any:
+    """Stands for a supervisor."""
+    return SimpleNamespace(
+        **{"name": name, "is_ready": True, "has_started": True, "state": "ready", "num_restarts": 0, **told}
+    )
+
+
 class FakeServices(Services):
     def __init__(
         self, folder: Path, model: PlayedModel, index: FakeIndex, memory: TurnMemory, metrics: Metrics
@@ -206,12 +215,13 @@ class FakeServices(Services):
         self.started_at = 1_700_000_000
         self.fake_encoder = FakeEncoder()
         current = cast(Any, lambda: self.fake_encoder)
-        self.encoder = cast(Any, SimpleNamespace(is_ready=True, state="ready", current=current, num_restarts=0))
-        self.indexer = cast(Any, SimpleNamespace(is_ready=False, state="starting", num_restarts=2))
+        self.encoder = cast(Any, _process("encoder", current=current))
+        self.indexer = cast(Any, _process("indexer", is_ready=False, state="starting", num_restarts=2))
         self.metrics = metrics
         self.embeddings = Embeddings(ResolvedEmbedding("fake-embedder", folder, None, 128), current)
         self.reranking = Reranking(None, self.embeddings, current)
         self.grounder = Grounder(cast(Any, lambda: index), cast(Any, lambda: None), memory, 4)
+        self.readiness = Readiness(lambda: True, partial(self.grounder.search, [Query("ready?")], None, 1))
 
 
 @contextlib.contextmanager
