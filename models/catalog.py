@@ -1,6 +1,5 @@
-"""Which models there are, by name; a name or a path to the files on this disk. Nothing is ever fetched."""
+"""Which models there are, by name; a name or a path to the files on this disk. Nothing is fetched here."""
 
-import hashlib
 import importlib.util
 import tomllib
 from pathlib import Path
@@ -10,7 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from models.errors import ModelFileError, ModelNotFound, ModelNotInstalled
-from models.llm.files import name_of
+from models.folder import ModelsFolder, sha256_of
+from models.llm.files import name_of, parts_of
 from models.llm.messages import Adapter
 
 _PACKAGE = Path(__file__).parent
@@ -94,10 +94,18 @@ def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChat:
     if entry := read_catalog().chat.get(name):
         path = _file_of(name, entry, folder)
         check_sha256(path, entry.sha256)
+        _check_imported(path, folder)
         return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief, entry.quotes)
     path = _existing_file(name, folder)
+    _check_imported(path, folder)
     defaults = ChatModel(file=name)
     return ResolvedChat(name_of(path), path.resolve(), None, defaults.temperature, defaults.brief, defaults.quotes)
+
+
+def _check_imported(path: Path, folder: Path | None) -> None:
+    if folder is not None and path.parent == folder:
+        for part in parts_of(path):
+            ModelsFolder(folder).check(part)
 
 
 def _file_of(name: str, entry: ChatModel, folder: Path | None) -> Path:
@@ -163,14 +171,6 @@ def _existing(name: str) -> Path:
     except (OSError, RuntimeError, ValueError):  # too long, of an unknown user, with a zero character
         pass
     raise ModelNotFound(name)
-
-
-def sha256_of(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelFileError(path, error.strerror or str(error)) from error
 
 
 def check_sha256(path: Path, expected: str | None) -> None:

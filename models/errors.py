@@ -37,8 +37,8 @@ class ModelNotInstalled(ModelError):
 
     def __init__(self, name: str, file: str, source: str, folder: Path) -> None:
         super().__init__(
-            f"the file of {name} is not here; get {file} (for example from the Hugging Face repository {source})"
-            f" and put it into {folder}"
+            f"the file of {name} is not here: cloister models pull {name} fetches it; or bring {file} (for example from"
+            f" the Hugging Face repository {source}), and take it in: cloister models import {file}"
         )
         self.name = name
         self.file = file

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from index.errors import IndexingError
 from models.errors import ModelError
-from server.commands import keys, mcp, serve
+from server.commands import keys, mcp, models, serve
 from server.commands.common import StartError
 from server.settings import SettingsError
 
-_COMMANDS = (serve, mcp, keys)
+_COMMANDS = (serve, mcp, keys, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

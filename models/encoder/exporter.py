@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from models.catalog import sha256_of
 from models.encoder.embedder import ConvertedEmbedder
 from models.encoder.exports import (
     GRAPH,
@@ -38,6 +37,7 @@ from models.encoder.messages import Convert, Converted
 from models.encoder.reference import ReferenceEmbedder, ReferenceReranker
 from models.encoder.reranker import ConvertedReranker
 from models.errors import ModelFileError
+from models.folder import sha256_of
 from models.ipc import Inbox, child_main
 
 _OPSET = 17

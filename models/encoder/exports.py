@@ -16,8 +16,8 @@ from typing import Literal
 
 import msgspec
 
-from models.catalog import sha256_of
 from models.errors import ModelFileError
+from models.folder import sha256_of
 
 Role = Literal["embedding", "reranking"]
 Precision = Literal["int8", "float32"]

@@ -106,7 +106,7 @@ def test_recommended_models_are_listed_by_the_memory_they_need() -> None:
 def test_a_recommended_model_that_is_not_here_is_an_error_that_says_what_to_put_where(tmp_path: Path) -> None:
     with pytest.raises(ModelNotInstalled) as caught:
         resolve_chat("qwen3-4b", tmp_path)
-    for part in ("qwen3-4b", "Qwen3-4B-Q4_K_M.gguf", "unsloth/Qwen3-4B-GGUF", str(tmp_path)):
+    for part in ("qwen3-4b", "Qwen3-4B-Q4_K_M.gguf", "unsloth/Qwen3-4B-GGUF", "models pull qwen3-4b", "models import"):
         assert part in str(caught.value)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models.catalog import sha256_of
 from models.encoder.exports import (
     Manifest,
     fingerprint_of,
@@ -17,6 +16,7 @@ from models.encoder.exports import (
     write_manifest,
 )
 from models.errors import ModelFileError
+from models.folder import sha256_of
 
 FILES = {
     "model.safetensors": "weights",

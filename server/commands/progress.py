@@ -1,0 +1,75 @@
+"""How far something long is, on one line of a terminal; elsewhere nothing but its end is told."""
+
+import sys
+import time
+from typing import Self, TextIO
+
+_EVERY_S = 0.2
+_WINDOW_S = 10.0  # over which a rate is measured
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class Progress:
+    """Of `total` bytes, None where that is not known; `done` of them are there when it begins."""
+
+    def __init__(self, what: str, total: int | None, done: int = 0, stream: TextIO = sys.stderr) -> None:
+        self._what = what
+        self._total = total
+        self._done = done
+        self._stream = stream
+        self._is_shown = stream.isatty()
+        self._told_at = 0.0
+        self._marks = [(time.monotonic(), done)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            self._tell()
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def add(self, num_bytes: int) -> None:
+        self._done += num_bytes
+        now = time.monotonic()
+        if self._is_shown and now - self._told_at >= _EVERY_S:
+            self._told_at = now
+            self._marks = [mark for mark in self._marks if now - mark[0] <= _WINDOW_S] or self._marks[-1:]
+            self._marks.append((now, self._done))
+            self._tell()
+
+    def _tell(self) -> None:
+        self._stream.write(f"\r\x1b[2K{self._what}  {self.line()}")
+        self._stream.flush()
+
+    def line(self) -> str:
+        (first_at, first), (last_at, last) = self._marks[0], self._marks[-1]
+        rate = (last - first) / (last_at - first_at) if last_at > first_at else 0.0
+        parts = [f"{spoken_size(self._done)}"]
+        if self._total:
+            parts = [f"{100 * self._done / self._total:3.0f} % of {spoken_size(self._total)}"]
+        if rate > 0:
+            parts.append(f"{spoken_size(rate)}/s")
+            if self._total and self._done < self._total:
+                parts.append(f"{spoken_time((self._total - self._done) / rate)} left")
+        return ", ".join(parts)
+
+
+def spoken_size(num_bytes: float) -> str:
+    """In powers of a thousand, as file managers tell sizes."""
+    power = 0
+    while num_bytes >= 999.5 and power < len(_UNITS) - 1:
+        num_bytes /= 1000
+        power += 1
+    digits = 1 if power and num_bytes < 99.95 else 0
+    return f"{num_bytes:.{digits}f} {_UNITS[power]}"
+
+
+def spoken_time(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
