@@ -43,6 +43,16 @@ def open_reader(folder: Path) -> apsw.Connection:
         raise DataFolderError(folder, str(error)) from error
 
 
+def verdict(folder: Path) -> str:
+    """SQLite's own, "ok" for a sound database. Raises `DataFolderError`."""
+    try:
+        with contextlib.closing(open_reader(folder)) as connection:
+            ((said, *_), *_) = query(connection, "PRAGMA quick_check(1)")
+            return str(said)
+    except apsw.Error as error:
+        raise DataFolderError(folder, f"the database is damaged: {error}") from error
+
+
 def exists(folder: Path) -> bool:
     return (folder / FILE).exists()
 

@@ -22,10 +22,10 @@ from server.access.hosts import Hosts, is_open
 from server.access.keys import KeyFile, KeyFileError
 from server.access.origins import Origins
 from server.app import create_app
-from server.commands.common import Commands, StartError, add_settings, address_of, settings_of
+from server.commands.common import Commands, StartError, add_serving, address_of, serving_settings
 from server.metrics import Metrics
 from server.services import Services, open_services
-from server.settings import MANUAL, Settings, SettingsError, docs_from_flags
+from server.settings import MANUAL, Settings, SettingsError
 
 _GRACE_S = 5  # for answers that are being streamed when the server is told to stop
 _FIRST_INDEX_S = 15.0  # how long the start waits for the folders to be indexed before it says the rest goes on
@@ -33,30 +33,16 @@ _FIRST_INDEX_S = 15.0  # how long the start waits for the folders to be indexed 
 
 def add(commands: Commands) -> None:
     serve = commands.add_parser("serve", help="watch folders and answer questions about them over HTTP")
-    serve.add_argument(
-        "--docs",
-        action="append",
-        default=[],
-        metavar="[NAME=]DIR",
-        help="a folder to watch, as a collection of this name (again for more; default: the user manual)",
-    )
-    add_settings(serve)
-    serve.add_argument("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", metavar="N", help="port to listen on (default: 8000)")
-    serve.add_argument("--model", metavar="NAME|FILE", help="chat model: a catalog name or the path of a GGUF file")
+    add_serving(serve)
     serve.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     leave_no_cores()
 
-    def read() -> Settings:
-        flags = {name: getattr(options, name) for name in ("host", "port", "model")}
-        return settings_of(options, **flags, docs=docs_from_flags(options.docs))
-
-    settings = read()
+    settings = serving_settings(options)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")
-    return _run(settings, read)
+    return _run(settings, lambda: serving_settings(options))
 
 
 def _run(settings: Settings, reread: Callable[[], Settings]) -> int:
