@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from index.errors import IndexingError
 from models.errors import ModelError
-from server.commands import doctor, keys, mcp, models, serve
+from server.commands import bundle, doctor, keys, mcp, models, serve
 from server.commands.common import StartError
 from server.settings import SettingsError
 
-_COMMANDS = (serve, mcp, keys, models, doctor)
+_COMMANDS = (serve, mcp, keys, models, doctor, bundle)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

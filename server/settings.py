@@ -19,6 +19,7 @@ from index.types import Collection
 from models.catalog import ResolvedChat, resolve_chat
 from models.encoder.preparation import Runtime
 from models.errors import ModelError
+from models.llm.files import parts_of
 from models.llm.messages import Adapter
 from models.llm.params import EngineParams
 from server.access.hosts import host_of
@@ -155,6 +156,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def models_folder(self) -> Path:
         """Where the user puts the files of chat models that the catalog names."""
         return self.data_folder / "models"
+
+    def model_files(self, name: str) -> list[Path]:
+        """All files of a chat model. Raises `ModelError`."""
+        return parts_of(resolve_chat(name, self.models_folder).path)
 
     def collections(self) -> list[Collection]:
         """Watched folders; the manual where none is named. Raises `SettingsError` for one that cannot be watched."""
