@@ -47,11 +47,18 @@ def can_isolate() -> bool:
 
 @needs_tools
 @pytest.mark.skipif(not can_isolate(), reason="this machine allows no network namespace")
-def test_everything_works_without_a_network_and_nothing_tries_one(tmp_path: Path) -> None:
-    """The questions are asked inside the namespace too, by the server's own Python."""
-    docs, trace = write_handbook(tmp_path / "handbook"), tmp_path / "trace"
+def test_everything_works_without_a_network_and_nothing_tries_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The questions are asked inside the namespace too, by the server's own Python. The home is a new user's, and
+    nothing says that this is a test, which some libraries look for before they report their users."""
+    docs, trace, home = write_handbook(tmp_path / "handbook"), tmp_path / "trace", tmp_path / "home"
+    home.mkdir()
     hostile = {"HF_HUB_OFFLINE": "0", "http_proxy": "http://192.0.2.1:9", "HF_ENDPOINT": "http://192.0.2.2"}
+    hostile |= {"HOME": str(home), "ORT_DISABLE_TELEMETRY": "0"}
     command = (*NO_NETWORK, *strace(trace))
+    for name in ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "PYTEST_CURRENT_TEST", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     with serving(tmp_path, docs, command=command, environment=hostile) as server:
         inside = ("nsenter", "--preserve-credentials", "-U", "-n", "-t", str(server.process.pid), sys.executable, "-c")
 
@@ -77,6 +84,7 @@ def test_everything_works_without_a_network_and_nothing_tries_one(tmp_path: Path
         wait_until(lambda: "greenhouse" in ask("Where are bicycles parked?"), what="the new file in an answer")
     assert server.process.returncode == 0
     assert attempts(trace) == []
+    assert list(home.iterdir()) == []
     assert trace.stat().st_size > 0
 
 
