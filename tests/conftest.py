@@ -1,14 +1,9 @@
 """One server for all tests that leave it as they found it."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 from running import Server, serving, write_handbook
-
-from models.offline import OFFLINE
-
-os.environ.update(OFFLINE)  # for the libraries that tests load themselves
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@
 
 Makes a bundle twice (both must be the same), signs it, verifies it, alters a byte in each of 50 files (each must be
 noticed), and installs it in a namespace without a network, with an empty environment, under strace. Then the server
-that was installed starts there, indexes its manual and answers a question. Ends with status 1 when something of this does
-not hold, or when anything tried to reach an address off the machine. Needs a network for making it, and Linux with
-unshare, strace and ssh-keygen. FOLDER, a new one, keeps what was made: about 4 GB.
+that was installed starts there, indexes its manual and answers a question. Ends with status 1 when something of this
+does not hold, or when anything tried to reach an address off the machine. Needs a network for making it, and Linux
+with unshare, strace and ssh-keygen. FOLDER, a new one, keeps what was made: about 4 GB.
 """
 
 import argparse
