@@ -26,6 +26,7 @@ from server.commands.common import Commands, StartError, add_serving, address_of
 from server.metrics import Metrics
 from server.services import Services, open_services
 from server.settings import MANUAL, Settings, SettingsError
+from server.transport import MAX_CONNECTIONS, Connection
 
 _GRACE_S = 5  # for answers that are being streamed when the server is told to stop
 _FIRST_INDEX_S = 15.0  # how long the start waits for the folders to be indexed before it says the rest goes on
@@ -112,6 +113,8 @@ async def _serve(settings: Settings, reread: Callable[[], Settings], listener: s
     async with open_services(settings, metrics, _say_conversion) as services, _reloading(services, reread):
         config = uvicorn.Config(
             create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics),
+            http=Connection,
+            limit_concurrency=MAX_CONNECTIONS,
             log_config=None,
             log_level=logging.CRITICAL,
             access_log=False,

@@ -1,0 +1,171 @@
+"""Clients that do not go on, on raw sockets: each is given up in time, and nobody else waits for them."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from server import transport
+from server.transport import Connection
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+
+
+class App:
+    """Answers when the body is there, and after `waits_s`; with `streams`, with more than any buffer holds."""
+
+    def __init__(self) -> None:
+        self.waits_s = 0.0
+        self.streams = False
+        self.has_left = threading.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await asyncio.sleep(self.waits_s)
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")][: not self.streams]}
+        )
+        try:
+            for _ in range(4000 if self.streams else 0):
+                await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+                if (await asyncio.wait_for(asyncio.shield(_quickly(receive)), 5)) == "http.disconnect":
+                    return
+            await send({"type": "http.response.body", "body": b"" if self.streams else b"ok"})
+        finally:
+            self.has_left.set()
+
+
+async def _quickly(receive: Any) -> str:
+    with contextlib.suppress(TimeoutError):
+        return str((await asyncio.wait_for(receive(), 0.0001))["type"])
+    return ""
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> App:
+    monkeypatch.setattr(transport, "HEADERS_S", 0.4)
+    monkeypatch.setattr(transport, "BODY_S", 0.4)
+    monkeypatch.setattr(transport, "STALL_S", 0.4)
+    return App()
+
+
+@pytest.fixture
+def port(app: App) -> Iterator[int]:
+    config = uvicorn.Config(app, http=Connection, lifespan="off", log_config=None, limit_concurrency=1000)
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def rest(client: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := client.recv(65536):
+            received += piece
+    return received
+
+
+def test_a_request_is_answered_and_another_on_the_same_connection(port: int) -> None:
+    with connect(port) as client:
+        for request in (GET, POST + b"0123456789", GET):
+            client.sendall(request)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_who_thinks_longer_than_a_client_may_is_waited_for(app: App, port: int) -> None:
+    app.waits_s = 1.0
+    with connect(port) as client:
+        client.sendall(POST + b"0123456789")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", GET[:-2], POST, POST + b"01234"])
+def test_a_request_that_does_not_end_is_given_up(port: int, begun: bytes) -> None:
+    with connect(port) as client:
+        started = time.monotonic()
+        client.sendall(begun)
+        received = rest(client)
+    assert 0.3 < time.monotonic() - started < 3
+    assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
+
+
+def test_headers_that_trickle_do_not_buy_time(port: int) -> None:
+    with connect(port) as client, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        started = time.monotonic()
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        while time.monotonic() - started < 3:
+            client.sendall(b"X-A: b\r\n")
+            time.sleep(0.02)
+    assert time.monotonic() - started < 2
+
+
+def test_a_body_that_goes_on_is_taken_however_long(port: int) -> None:
+    with connect(port) as client:
+        client.sendall(POST)
+        for _ in range(10):
+            client.sendall(b"x")
+            time.sleep(0.1)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (i, b"y" * 90) for i in range(400)),
+        b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"y" * 40_000 + b"\r\n",
+    ],
+    ids=["many", "a long address", "a long one"],
+)
+def test_headers_without_end_are_refused(port: int, request_head: bytes) -> None:
+    with connect(port) as client:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            client.sendall(request_head + b"\r\n")
+        received = rest(client)
+    assert received.startswith(b"HTTP/1.1 431 ")
+
+
+def test_who_reads_nothing_of_a_reply_is_left(app: App, port: int) -> None:
+    app.streams = True
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", port))
+        client.sendall(GET)
+        assert app.has_left.wait(10), "the app still waits for its reply to be read"
+
+
+def test_hundreds_of_slow_clients_keep_nobody_waiting(port: int) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(connect(port)) for _ in range(300)]
+        for client in slow:
+            client.sendall(b"GET / HTTP/1.1\r\nX-")
+        times = []
+        for _ in range(20):
+            started = time.perf_counter()
+            with connect(port) as client:
+                client.sendall(GET)
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            times.append(time.perf_counter() - started)
+        assert statistics.median(times) < 0.1
+        assert all(rest(client).startswith(b"HTTP/1.1 408") for client in slow)
