@@ -28,6 +28,7 @@ class Connection(HttpToolsProtocol):
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._header_bytes = 0
+        self._has_begun = False
 
     # What comes
 
@@ -42,6 +43,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._has_begun = True
         self._header_bytes = 0
         self._expect(HEADERS_S)
 
@@ -82,7 +84,7 @@ class Connection(HttpToolsProtocol):
     def _give_up(self) -> None:
         if self.flow.read_paused:  # by us: who is to take the body is busy
             self._expect(BODY_S)
-        elif self.scope is None:  # not a byte came: many clients open connections before they need them
+        elif not self._has_begun:  # not a byte came: many clients open connections before they need them
             self.transport.close()
         elif not self.transport.is_closing():
             self._refuse(408, "The request did not come to its end in time.", "request_timeout")

@@ -32,9 +32,8 @@ class App:
         while (await receive()).get("more_body"):
             pass
         await asyncio.sleep(self.waits_s)
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")][: not self.streams]}
-        )
+        headers = [] if self.streams else [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
             for _ in range(4000 if self.streams else 0):
                 await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
@@ -99,7 +98,7 @@ def test_who_thinks_longer_than_a_client_may_is_waited_for(app: App, port: int) 
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET / HT", GET[:-2], POST, POST + b"01234"])
+@pytest.mark.parametrize("begun", [b"GET / HT", GET[:-2], POST, POST + b"01234"])
 def test_a_request_that_does_not_end_is_given_up(port: int, begun: bytes) -> None:
     with connect(port) as client:
         started = time.monotonic()
@@ -108,6 +107,11 @@ def test_a_request_that_does_not_end_is_given_up(port: int, begun: bytes) -> Non
     assert 0.3 < time.monotonic() - started < 3
     assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
+
+
+def test_a_connection_that_nobody_uses_is_closed_without_a_word(port: int) -> None:
+    with connect(port) as client:
+        assert rest(client) == b""
 
 
 def test_headers_that_trickle_do_not_buy_time(port: int) -> None:
