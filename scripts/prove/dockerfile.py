@@ -1,6 +1,6 @@
 """The Dockerfile carried out without Docker, on Debian made by debootstrap, and the result run without a network.
 
-    sudo .venv/bin/python scripts/prove/dockerfile.py [--folder DIR]
+    sudo .venv/bin/python scripts/prove/dockerfile.py [--folder DIR [--built]]
 
 Every step is read from the Dockerfile, so this cannot fall behind it: what it has no meaning for is an error. A stage
 is a folder, a RUN is a chroot in namespaces of its own. `python:3.11-slim-bookworm` cannot be had without a registry;
@@ -11,7 +11,7 @@ Then, as the README says: a key is made, the server started with a folder to rea
 interface and nothing else. The health check must succeed, a stranger get a 401, a question its cited answer, SIGTERM an
 exit code of 0, and strace must see no attempt to leave the machine. Prints the figures; exits 1 when one of these
 fails. Needs root, debootstrap, strace, about 7 GB of disk and, to build, a network. `--folder` keeps the stages, and
-the base for the next time.
+the base for the next time; `--built` runs what it has once more.
 """
 
 import argparse
@@ -83,6 +83,16 @@ class Image:
     command: list[str] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
 
+    @property
+    def home(self) -> str:
+        """The user's, as Docker sets it."""
+        found = re.search(rf"^{re.escape(self.user)}:(?:[^:]*:){{4}}([^:]*)", self._passwd, re.MULTILINE)
+        return found[1] if found else "/"
+
+    @property
+    def _passwd(self) -> str:
+        return (self.root / "etc" / "passwd").read_text()
+
     def at(self, path: str) -> Path:
         """Where a path of the image is on this machine."""
         return self.root / Path("/", self.folder, path).relative_to("/")
@@ -109,12 +119,16 @@ def read_dockerfile(text: str) -> list[Stage]:
 
 
 class Builder:
-    """Makes images of stages in `folder`; `lent` are paths of this machine that RUN steps see at the same place."""
+    """Makes images of stages in `folder`; `lent` are paths of this machine that RUN steps see at the same place.
 
-    def __init__(self, folder: Path, context: Path, lent: list[Path]) -> None:
+    Where it is built already, only what the steps say about running it is read.
+    """
+
+    def __init__(self, folder: Path, context: Path, lent: list[Path], is_built: bool) -> None:
         self._folder = folder
         self._context = context
         self._lent = lent
+        self._is_built = is_built
         self._ignored = pathspec.GitIgnoreSpec.from_lines(_anchored(context / ".dockerignore"))
         self._images: dict[str, Image] = {}
 
@@ -122,10 +136,12 @@ class Builder:
         for number, stage in enumerate(stages):
             image = Image(self._folder / f"stage{number}")
             say(f"FROM {stage.base}")
-            copy_all(self._base(stage.base), image.root)
+            if not self._is_built:
+                copy_all(self._base(stage.base), image.root)
             for step in stage.steps:
                 say(f"{step.word} {step.text}")
-                self._carry_out(image, step)
+                if not (self._is_built and step.word in ("RUN", "COPY", "WORKDIR", "VOLUME")):
+                    self._carry_out(image, step)
             self._images[stage.name or str(number)] = image
         return image
 
@@ -225,7 +241,7 @@ def contained(
     for source, target in mounts or []:
         lines.append(f"mount --bind -o ro {shlex.quote(str(source))} {shlex.quote(str(target))}")
     lines += [] if network else ["ip link set lo up"]
-    variables = [f"{name}={value}" for name, value in {**image.environment, "HOME": "/root"}.items()]
+    variables = [f"{name}={value}" for name, value in {**image.environment, "HOME": image.home}.items()]
     inside = f"cd {shlex.quote(image.folder)} && exec {shlex.join(command)}"
     user = [] if image.user == "root" else [f"--userspec={image.user}"]
     lines.append(
@@ -300,7 +316,7 @@ def prove(image: Image, folder: Path) -> None:
 
 def within(server: int, image: Image, command: list[str]) -> "subprocess.CompletedProcess[str]":
     """As `docker exec`: in the namespaces and the file system of the server."""
-    variables = [f"{name}={value}" for name, value in image.environment.items()]
+    variables = [f"{name}={value}" for name, value in {**image.environment, "HOME": image.home}.items()]
     enter = ["nsenter", "-t", str(server), "--mount", "--net", "--pid", "--root", "--wd"]
     return subprocess.run([*enter, "env", "-i", *variables, *command], capture_output=True, text=True, timeout=60)
 
@@ -342,15 +358,20 @@ def say(line: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the stages are made, and stay")
+    parser.add_argument("--built", action="store_true", help="run what is in that folder, and build nothing")
     options = parser.parse_args()
+    if options.built and not options.folder:
+        parser.error("--built of which --folder?")
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         try:
-            image = Builder(folder, ROOT, lent_paths()).build(read_dockerfile((ROOT / "Dockerfile").read_text()))
+            image = Builder(folder, ROOT, lent_paths(), options.built).build(
+                read_dockerfile((ROOT / "Dockerfile").read_text())
+            )
             size = int(subprocess.run(["du", "-sm", image.root], capture_output=True, text=True).stdout.split()[0])
-            say(f"built in {time.monotonic() - started:.0f} s, {size:,} MB")
+            say(f"{size:,} MB" if options.built else f"built in {time.monotonic() - started:.0f} s, {size:,} MB")
             prove(image, Path(scratch))
         except ProofError as error:
             say(f"FAILED: {error}")
