@@ -163,9 +163,11 @@ def read_wheel(path: Path) -> Wheel:
 
 
 def _licence(told: email.message.Message) -> str:
+    """An expression of SPDX where there is one; the free text comes last, for some put a whole licence there."""
     classified = [str(each).rpartition(" :: ")[2] for each in told.get_all("Classifier") or () if "License ::" in each]
+    named = ", ".join(each for each in classified if each != "OSI Approved")
     short = str(told["License"] or "").strip().partition("\n")[0][:100]
-    return str(told["License-Expression"] or short or ", ".join(classified) or "not told")
+    return str(told["License-Expression"] or named or short or "not told")
 
 
 def copy_licences(wheel: Wheel, folder: Path) -> None:

@@ -174,6 +174,8 @@ def test_licences_are_read_wherever_a_package_tells_them(tmp_path: Path) -> None
             "b": ["License: BSD 3-Clause\n        and all its text"],
             "c": ["Classifier: Programming Language :: Python", "Classifier: License :: OSI Approved :: MIT License"],
             "d": [],
+            "e": ["License: Copyright (c) 2001", "Classifier: License :: OSI Approved :: BSD License"],
+            "f": ["License: MIT", "Classifier: License :: OSI Approved"],
         }.items()
     ]
-    assert told == ["MIT", "BSD 3-Clause", "MIT License", "not told"]
+    assert told == ["MIT", "BSD 3-Clause", "MIT License", "not told", "BSD License", "MIT"]
