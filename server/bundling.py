@@ -8,8 +8,8 @@
     NAME/wheels/, NAME/models/, NAME/licences/
     NAME/cloister/              the program itself, with its manual
 
-The wheels are those of this machine's kind: the same Python, the same platform. llama.cpp is compiled for any x86-64
-machine since 2013 where it is compiled anew; a wheel that pip has kept is taken as it is.
+The wheels are those of this machine's kind: the same Python, the same platform. llama.cpp is compiled once more, for
+any x86-64 machine since 2013: what an installation compiled uses all that its own processor has, and ends on others.
 """
 
 import email
@@ -18,6 +18,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,10 @@ _TREE = ("server", "models", "index", "docs", "requirements", "scripts", "pyproj
 _SCRIPTS = ("scripts/serve", "scripts/bootstrap", "scripts/bootstrap.py")  # of the folder scripts, these alone
 _INSTALLER = Path(__file__).parent / "install-bundle.sh"
 _BUILD_TOOLS = ("pip", "setuptools")  # that the other side needs, too
+_COMPILED = "llama-cpp-python"  # no index has a wheel of it
+_PORTABLE = "-DGGML_NATIVE=OFF"
 _TORCH_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"
+_LIBRARY = re.compile(r"\.(?:so(?:\.[0-9.]+)?|dylib|pyd|dll)$")
 _LICENCE_NAMES = ("licen", "copying", "notice", "authors")
 SUMS = "SHA256SUMS"
 SIGNATURE_USE = "cloister-bundle"  # what ssh-keygen's signatures are for
@@ -46,12 +50,20 @@ class BundleError(Exception):
     """One line for the user."""
 
 
+class Library(NamedTuple):
+    """Native code inside a wheel, which has a version and weaknesses of its own."""
+
+    place: str
+    sha256: str
+
+
 class Wheel(NamedTuple):
     path: Path
     name: str
     version: str
     licence: str
     sha256: str
+    libraries: list[Library]
 
 
 def bundle_name() -> str:
@@ -60,15 +72,18 @@ def bundle_name() -> str:
     return f"cloister-{version}-{platform.system().lower()}-{platform.machine()}-{python}"
 
 
-def build(out: Path, models: Sequence[Path], key: Path | None, work: Path, say: Say) -> None:
-    """Writes the archive `out`; `work` is an empty folder that is left filled. Raises `BundleError`, `OSError`."""
+def build(out: Path, models: Sequence[Path], key: Path | None, work: Path, cache: Path, say: Say) -> None:
+    """Writes the archive `out`; `work` is an empty folder that is left filled, `cache` keeps what was compiled.
+
+    Raises `BundleError`, `OSError`.
+    """
     root = work / bundle_name()
     root.mkdir()
     say("the program and its manual")
     _copy_tree(root / "cloister")
     shutil.copy2(_INSTALLER, root / "install.sh")
-    say("the packages, as wheels; what has none is compiled")
-    wheels = [read_wheel(path) for path in fetch_wheels(root / "wheels")]
+    say("the packages, as wheels; llama.cpp, which has none, is compiled: the first time five minutes on two cores")
+    wheels = [read_wheel(path) for path in fetch_wheels(root / "wheels", cache / "portable")]
     pins = "".join(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for wheel in wheels)
     (root / "requirements.txt").write_text(pins)
     for wheel in wheels:
@@ -107,13 +122,18 @@ def _copy_tree(target: Path) -> None:
         raise BundleError("this installation has no list of its packages; make the bundle in a clone of the repository")
 
 
-def fetch_wheels(folder: Path) -> list[Path]:
-    """Of every pinned package. Raises `BundleError`."""
+def fetch_wheels(folder: Path, compiled: Path) -> list[Path]:
+    """Of every pinned package; `compiled` is a cache of pip for what runs on other machines too.
+
+    Raises `BundleError`.
+    """
     pins = (_ROOT / "requirements" / "runtime.txt").read_text().splitlines()
     wanted = [line for line in pins if line and not line.startswith("#")]
     wanted += [f"{name}=={importlib.metadata.version(name)}" for name in _BUILD_TOOLS]
-    wanted = [line for line in wanted if line.partition("==")[0] != "torch"]
-    _pip("wheel", "--no-deps", f"--wheel-dir={folder}", *wanted)
+    ready = [line for line in wanted if line.partition("==")[0] not in ("torch", _COMPILED)]
+    _pip("wheel", "--no-deps", f"--wheel-dir={folder}", *ready)
+    own = [line for line in wanted if line.partition("==")[0] == _COMPILED]
+    _pip("wheel", "--no-deps", f"--wheel-dir={folder}", f"--cache-dir={compiled}", *own)
     torch = f"torch=={importlib.metadata.version('torch')}"  # with the label of its CPU build
     try:
         _pip("wheel", "--no-deps", f"--wheel-dir={folder}", torch)
@@ -123,7 +143,7 @@ def fetch_wheels(folder: Path) -> list[Path]:
 
 
 def _pip(*arguments: str) -> None:
-    environment = {"CMAKE_ARGS": "-DGGML_NATIVE=OFF", **os.environ}
+    environment = {**os.environ, "CMAKE_ARGS": _PORTABLE}
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -136,13 +156,18 @@ def read_wheel(path: Path) -> Wheel:
     with zipfile.ZipFile(path) as archive:
         metadata = next(each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
         told = email.message_from_bytes(archive.read(metadata))
-    return Wheel(path, str(told["Name"] or name), str(told["Version"] or version), _licence(told), _sha256(path))
+        native = [place for place in archive.namelist() if _LIBRARY.search(place)]
+        libraries = [Library(place, hashlib.sha256(archive.read(place)).hexdigest()) for place in native]
+    name, version = str(told["Name"] or name), str(told["Version"] or version)
+    return Wheel(path, name, version, _licence(told), _sha256(path), libraries)
 
 
 def _licence(told: email.message.Message) -> str:
+    """An expression of SPDX where there is one; the free text comes last, for some put a whole licence there."""
     classified = [str(each).rpartition(" :: ")[2] for each in told.get_all("Classifier") or () if "License ::" in each]
+    named = ", ".join(each for each in classified if each != "OSI Approved")
     short = str(told["License"] or "").strip().partition("\n")[0][:100]
-    return str(told["License-Expression"] or short or ", ".join(classified) or "not told")
+    return str(told["License-Expression"] or named or short or "not told")
 
 
 def copy_licences(wheel: Wheel, folder: Path) -> None:
@@ -157,7 +182,7 @@ def copy_licences(wheel: Wheel, folder: Path) -> None:
 
 
 def sbom(name: str, wheels: Iterable[Wheel], files: Mapping[str, Path]) -> dict[str, Any]:
-    """A component for each package, and for each other file: none is in the bundle that is not in here."""
+    """A component for each package, with the native code in it, and for each other file: all that the bundle has."""
     packages = [
         {
             "type": "library",
@@ -167,6 +192,15 @@ def sbom(name: str, wheels: Iterable[Wheel], files: Mapping[str, Path]) -> dict[
             "purl": f"pkg:pypi/{wheel.name.lower().replace('_', '-')}@{wheel.version}",
             "licenses": [{"license": {"name": wheel.licence}}],
             "hashes": [{"alg": "SHA-256", "content": wheel.sha256}],
+            "components": [
+                {
+                    "type": "library",
+                    "bom-ref": f"wheels/{wheel.path.name}#{library.place}",
+                    "name": library.place,
+                    "hashes": [{"alg": "SHA-256", "content": library.sha256}],
+                }
+                for library in wheel.libraries
+            ],
         }
         for wheel in wheels
     ]

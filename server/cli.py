@@ -1,6 +1,7 @@
 """The `cloister` command. Exit codes: 0 well ended, 1 could not start or go on, 2 wrong settings or usage."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in _COMMANDS:
         command.add(commands)
     options = parser.parse_args(arguments)
+    os.umask(0o077)  # what is written has the documents' text in it, and is the user's alone
     try:
         code: int = options.run(options)
     except SettingsError as error:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from index.database import exists, verdict
+from index.database import FILE, exists, verdict
 from index.errors import IndexingError
 from index.lookup import read_status
 from index.watcher import has_events
@@ -101,6 +101,9 @@ def _data(settings: Settings) -> Iterator[Finding]:
     elif not has_events(nearest):
         advice = "SQLite is not safe there; name a folder on a disk of this machine: --data DIR"
         yield Finding("failure", name, f"{folder} is on a network drive", shown_by, advice)
+    elif exists(folder) and (folder / FILE).stat().st_mode & 0o077 and folder.stat().st_mode & 0o055:
+        advice = f"it has the text of your documents: chmod -R go= {folder}"
+        yield Finding("warning", name, f"other users of this machine can read {folder}", f"ls -l {folder}", advice)
     elif free < _LEAST_FREE:
         advice = "make room: the index grows with your documents"
         yield Finding("warning", name, f"{folder}, {readable(free)} free", shown_by, advice)

@@ -32,9 +32,10 @@ def run(options: argparse.Namespace) -> int:
     if options.sign and not options.sign.is_file():
         raise StartError(f"there is no key {options.sign}")
     try:
-        models = [part for name in options.model for part in settings_of(options).model_files(name)]
+        settings = settings_of(options)
+        models = [part for name in options.model for part in settings.model_files(name)]
         with tempfile.TemporaryDirectory(prefix=".cloister-bundle-", dir=out.parent) as work:
-            build(out, models, options.sign, Path(work), lambda what: print(f"  {what}", flush=True))
+            build(out, models, options.sign, Path(work), settings.cache_folder, _say)
     except (BundleError, ModelError) as error:
         raise StartError(str(error)) from None
     except OSError as error:
@@ -45,3 +46,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.sign:
         print("It is not signed: the other side can only see that nothing was damaged. --sign KEY signs it.")
     return 0
+
+
+def _say(what: str) -> None:
+    print(f"  {what}", flush=True)

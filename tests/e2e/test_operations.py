@@ -150,6 +150,14 @@ def test_no_process_leaves_a_dump(own_server: Server) -> None:
         assert re.search(r"Max core file size +0 +0 ", limits), limits
 
 
+def test_what_is_written_is_the_users_alone(own_server: Server) -> None:
+    own_server.answer("How long is parental leave?")
+    data = own_server.log.parent / "data"
+    there = {path.name: oct(path.stat().st_mode & 0o777) for path in (data, *data.rglob("*"))}
+    assert "index.sqlite3" in there
+    assert {name: mode for name, mode in there.items() if mode not in ("0o600", "0o700")} == {}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_and_its_processes(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path, write_handbook(tmp_path / "handbook")) as server:

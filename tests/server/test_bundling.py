@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +20,7 @@ from server.bundling import SUMS, bundle_name, files_of, read_wheel
 from server.cli import main
 
 BUILTIN = resolve_chat("reader-v0").path
+_NATIVE_HASH = sha256(b"native code").hexdigest()
 
 
 def wheel(folder: Path, name: str, version: str, *fields: str) -> Path:
@@ -28,10 +30,11 @@ def wheel(folder: Path, name: str, version: str, *fields: str) -> Path:
         metadata = "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *fields, "", ""])
         archive.writestr(zipfile.ZipInfo(f"{name}-{version}.dist-info/METADATA"), metadata)
         archive.writestr(zipfile.ZipInfo(f"{name}-{version}.dist-info/licenses/LICENSE.txt"), "Do as you like.")
+        archive.writestr(zipfile.ZipInfo(f"{name}.libs/libfast-1.so.2.1"), "native code")
     return path
 
 
-def fake_wheels(folder: Path) -> list[Path]:
+def fake_wheels(folder: Path, compiled: Path) -> list[Path]:
     return [wheel(folder, "alpha", "1.0", "License-Expression: MIT"), wheel(folder, "beta", "2.0", "License: BSD")]
 
 
@@ -74,12 +77,28 @@ def test_everything_in_it_is_told_with_hash_and_licence(bundle: Any) -> None:
     assert components.keys() == places
     alpha = components["wheels/alpha-1.0-py3-none-any.whl"]
     assert (alpha["purl"], alpha["licenses"][0]["license"]["name"]) == ("pkg:pypi/alpha@1.0", "MIT")
+    (native,) = alpha["components"]
+    assert (native["name"], native["hashes"][0]["content"]) == ("alpha.libs/libfast-1.so.2.1", _NATIVE_HASH)
     assert components[f"models/{BUILTIN.name}"]["type"] == "machine-learning-model"
     assert (root / "licences" / "beta" / "licenses_LICENSE.txt").read_text() == "Do as you like."
     assert "alpha==1.0 --hash=sha256:" in (root / "requirements.txt").read_text()
     assert {"cloister/server/cli.py", "cloister/docs/folders.md", "cloister/models/catalog.toml"} <= places
     assert not [place for place in places if "__pycache__" in place or "/tests/" in place]
     assert verify(root)[0] == 0
+
+
+def test_what_was_compiled_for_this_processor_alone_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(bundling, "_pip", lambda *arguments: called.append(arguments))
+    bundling.fetch_wheels(tmp_path / "wheels", tmp_path / "portable")
+    of_llama = [call for call in called if any(each.startswith("llama-cpp-python==") for each in call)]
+    assert len(of_llama) == 1
+    assert f"--cache-dir={tmp_path / 'portable'}" in of_llama[0]
+    others = [each for call in called if call not in of_llama for each in call]
+    assert len([each for each in others if each.startswith("torch==")]) == 1
+    assert {"pip", "setuptools", "numpy", "litestar"} <= {each.partition("==")[0] for each in others}
 
 
 def test_the_same_files_make_the_same_archive(tmp_path: Path, bundle: Any) -> None:
@@ -155,6 +174,8 @@ def test_licences_are_read_wherever_a_package_tells_them(tmp_path: Path) -> None
             "b": ["License: BSD 3-Clause\n        and all its text"],
             "c": ["Classifier: Programming Language :: Python", "Classifier: License :: OSI Approved :: MIT License"],
             "d": [],
+            "e": ["License: Copyright (c) 2001", "Classifier: License :: OSI Approved :: BSD License"],
+            "f": ["License: MIT", "Classifier: License :: OSI Approved"],
         }.items()
     ]
-    assert told == ["MIT", "BSD 3-Clause", "MIT License", "not told"]
+    assert told == ["MIT", "BSD 3-Clause", "MIT License", "not told", "BSD License", "MIT"]

@@ -94,6 +94,16 @@ def test_an_index_is_counted_and_a_damaged_one_said(doctor: Doctor, tmp_path: Pa
     assert "made anew from your files" in found["index"]["advice"]
 
 
+def test_an_index_that_others_can_read_is_a_warning(doctor: Doctor, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    open_writer(data).close()
+    data.chmod(0o755)
+    (data / FILE).chmod(0o644)
+    assert "chmod -R go=" in doctor()[1]["data folder"]["advice"]
+    data.chmod(0o700)
+    assert doctor()[1]["data folder"]["state"] == "ok"
+
+
 def test_keys_that_others_can_read(doctor: Doctor, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     file = tmp_path / "data" / "keys.json"

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import resource
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,6 +128,32 @@ def test_a_hash_is_told_by_the_first_host_and_the_file_by_the_last(tmp_path: Pat
     host.redirects = 1
     assert run("pull", f"{host.url}/own.gguf")[0] == 0
     assert (files(tmp_path), host.asked[-1][1]) == (["own.gguf"], "/moved/file.gguf")
+
+
+def test_a_disk_that_fills_up_is_said_and_the_transfer_goes_on_afterwards(
+    tmp_path: Path, host: FileHost, run: Any
+) -> None:
+    """A limit on a file's size stands for the disk's end: the same call fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
+    try:
+        code, said = run("pull", f"{host.url}/own.gguf")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (code, said.count("\n"), "File too large" in said) == (1, 1, True), said
+    assert files(tmp_path) == []
+    assert run("pull", f"{host.url}/own.gguf")[0] == 0
+    assert host.asked[-1][2] == "bytes=1500000-"
+    assert files(tmp_path) == ["own.gguf"]
+
+
+def test_what_has_no_room_is_not_begun(
+    tmp_path: Path, host: FileHost, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
+    code, said = run("pull", f"{host.url}/own.gguf")
+    assert (code, "there is no room" in said, "3.0 MB are free" in said) == (1, True, True), said
+    assert [method for method, _, _ in host.asked] == ["HEAD"]
 
 
 def test_another_content_is_not_kept(tmp_path: Path, host: FileHost, run: Any) -> None:

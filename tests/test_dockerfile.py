@@ -1,0 +1,42 @@
+"""The Dockerfile, read as scripts/prove/dockerfile.py carries it out, which takes a quarter of an hour."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from prove.dockerfile import ProofError, Stage, Step, read_dockerfile
+
+from server.settings import read_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def stages() -> list[Stage]:
+    return read_dockerfile((ROOT / "Dockerfile").read_text())
+
+
+def test_stages_comments_and_continued_lines_are_told_apart() -> None:
+    text = "# a\nFROM one AS build\nRUN a && \\\n    # inside\n    b\n\nFROM two\nuser me\n"
+    assert read_dockerfile(text) == [
+        Stage("one", "build", [Step("RUN", "a &&      b")]),
+        Stage("two", None, [Step("USER", "me")]),
+    ]
+    with pytest.raises(ProofError, match="before the first FROM"):
+        read_dockerfile("RUN a\n")
+
+
+def test_what_is_copied_is_there_and_not_left_out(stages: list[Stage]) -> None:
+    copies = [shlex.split(step.text) for stage in stages for step in stage.steps if step.word == "COPY"]
+    sources = {word for words in copies if not words[0].startswith("--") for word in words[:-1]}
+    assert {"pyproject.toml", "server", "models", "index", "docs"} <= sources
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+    assert sources.isdisjoint((ROOT / ".dockerignore").read_text().split())
+
+
+def test_its_environment_is_valid_settings_and_it_does_not_run_as_root(stages: list[Stage]) -> None:
+    words = {step.word: step.text for step in stages[-1].steps}
+    assert words["USER"] not in ("root", "0")
+    environment = dict(pair.split("=", 1) for pair in shlex.split(words["ENV"]))
+    settings = read_settings(None, environment, {})
+    assert (settings.host, settings.data, settings.docs) == ("0.0.0.0", "/data", {"docs": "/docs"})
