@@ -32,7 +32,7 @@ fi
 [ -f SHA256SUMS ] || fail "SHA256SUMS is missing"
 sums -c SHA256SUMS >/dev/null 2>&1 || fail "a file was altered or is missing: sha256sum -c SHA256SUMS says which"
 listed=$(wc -l <SHA256SUMS)
-there=$(find . -type f ! -name SHA256SUMS ! -name SHA256SUMS.sig | wc -l)
+there=$(find . ! -type d ! -name SHA256SUMS ! -name SHA256SUMS.sig | wc -l)
 [ "$listed" -eq "$there" ] || fail "there are $there files, and $listed in SHA256SUMS: something was added"
 echo "Verified: $((listed)) files${signers:+, signed by $identity}"
 [ -z "$only_verify" ] || exit 0

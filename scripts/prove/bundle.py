@@ -4,9 +4,10 @@
 
 Makes a bundle twice (both must be the same), signs it, verifies it, alters a byte in each of 50 files (each must be
 noticed), and installs it in a namespace without a network, with an empty environment, under strace. Then the server
-that was installed starts there, indexes its manual and answers a question. Ends with status 1 when something of this
-does not hold, or when anything tried to reach an address off the machine. Needs a network for making it, and Linux
-with unshare, strace and ssh-keygen. FOLDER, a new one, keeps what was made: about 4 GB.
+that was installed starts there, indexes its manual and answers a question; its llama.cpp must be one for other
+processors too. Ends with status 1 when something of this does not hold, or when anything tried to reach an address off
+the machine. Needs a network for making it, and Linux with unshare, strace, objdump and ssh-keygen. FOLDER, a new one,
+keeps what was made: about 4 GB.
 """
 
 import argparse
@@ -99,6 +100,13 @@ def answer(target: Path, home: Path, trace: Path) -> str:
         server.wait(30)
 
 
+def num_wide(target: Path) -> int:
+    """Registers of AVX-512 that llama.cpp names: a processor without them would end it."""
+    (library,) = (target / ".venv").glob("lib/python*/site-packages/llama_cpp/lib/libggml-cpu.so")
+    told = subprocess.run(["objdump", "-d", library], capture_output=True, text=True, check=True).stdout
+    return told.count("%zmm")
+
+
 def prove(folder: Path) -> list[str]:
     """What does not hold."""
     wrong = []
@@ -125,6 +133,8 @@ def prove(folder: Path) -> list[str]:
     install = ("sh", root / "install.sh", "--to", target, "--signers", signers, "--identity", "us")
     subprocess.run(isolated(folder / "install.trace", *install, home=home), check=True, cwd=home)
     print(f"installed in {time.monotonic() - started:.0f} s")
+    if wide := num_wide(target):
+        wrong.append(f"llama.cpp is made for this machine's processor: AVX-512 {wide} times")
     said = answer(target, home, folder / "serve.trace")
     print(said)
     if _IN_ANSWER not in said:
@@ -140,7 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
     options = parser.parse_args()
-    for tool in ("unshare", "strace", "ssh-keygen", "nsenter"):
+    for tool in ("unshare", "strace", "ssh-keygen", "nsenter", "objdump"):
         if not shutil.which(tool):
             parser.error(f"{tool} is needed")
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")

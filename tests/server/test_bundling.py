@@ -125,6 +125,9 @@ def test_what_is_missing_or_was_added_is_noticed(bundle: Any) -> None:
     (root / "wheels" / "gamma-1.0-py3-none-any.whl").write_bytes(b"x")
     assert "something was added" in verify(root)[1]
     (root / "wheels" / "gamma-1.0-py3-none-any.whl").unlink()
+    (root / "cloister" / "numpy").symlink_to("/tmp")
+    assert "something was added" in verify(root)[1]
+    (root / "cloister" / "numpy").unlink()
     (root / "wheels" / "alpha-1.0-py3-none-any.whl").unlink()
     assert verify(root)[0] == 1
 
