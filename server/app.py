@@ -11,6 +11,7 @@ from litestar.di import Provide
 
 from server.access.boundary import Access, Boundary
 from server.access.roles import check_role
+from server.audit import AuditLog
 from server.backlog import Backlog
 from server.batches.running import BatchWork
 from server.body import BodyRequest, refuse_foreign_body
@@ -47,7 +48,10 @@ _MAX_BODY = 10 << 20  # bytes
 
 
 def create_app(
-    open_services: Callable[[], AbstractAsyncContextManager[Services]], access: Access, metrics: Metrics
+    open_services: Callable[[], AbstractAsyncContextManager[Services]],
+    access: Access,
+    metrics: Metrics,
+    audit: AuditLog,
 ) -> Litestar:
     """`open_services` is entered when the server starts and left when it stops; tests pass their own."""
 
@@ -127,7 +131,7 @@ def create_app(
         request_max_body_size=_MAX_BODY,
     )
     app.asgi_handler = Envelope(
-        Boundary(app.asgi_handler, access), metrics
+        Boundary(app.asgi_handler, access), metrics, audit
     )  # around the routing, so that what it refuses is told alike
     name_operations(app)
     return app

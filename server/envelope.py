@@ -6,20 +6,24 @@ import time
 
 from litestar.enums import ScopeType
 from litestar.handlers.base import BaseRouteHandler
-from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
-from server.access.roles import operation_of
+from server.access.principal import Principal
+from server.access.roles import changes, operation_of
+from server.audit import AuditLog, Entry
 from server.metrics import Metrics
 
 _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 
 class Envelope:
-    """Gives each reply an id and the time it took to begin; answers HEAD as GET without the body."""
+    """Gives each reply an id and the time it took to begin, counts and notes it; answers HEAD as GET without the
+    body."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, audit: AuditLog) -> None:
         self._app = app
         self._metrics = metrics
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -30,10 +34,12 @@ class Envelope:
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
                 took_s = time.perf_counter() - started
+                id = f"req_{secrets.token_hex(12)}"
                 self._metrics.replied(_operation(scope), message["status"], took_s)
+                self._note(scope, message["status"], id)
                 message["headers"] = [
                     *message["headers"],
-                    (b"x-request-id", b"req_" + secrets.token_hex(12).encode()),
+                    (b"x-request-id", id.encode()),
                     (b"openai-processing-ms", str(round(1000 * took_s)).encode()),
                 ]
             await send(message)
@@ -42,6 +48,21 @@ class Envelope:
             await _without_body(self._app, scope, labelled)
         else:
             await self._app(scope, receive, labelled)
+
+    def _note(self, scope: HTTPScope, status: int, id: str) -> None:
+        """Ids are told of what is there: others are whatever a client says."""
+        handler, user, client = scope.get("route_handler"), scope.get("user"), scope.get("client")
+        ids = {name: str(value) for name, value in scope.get("path_params", {}).items()} if status < 400 else {}
+        entry = Entry(
+            at=round(time.time(), 3),
+            key=user.name if isinstance(user, Principal) else "",
+            address=client[0] if client else "",
+            operation=_operation(scope),
+            status=status,
+            request=id,
+            ids=ids,
+        )
+        self._audit.note(entry, is_change=isinstance(handler, BaseRouteHandler) and changes(handler))
 
 
 def _operation(scope: Scope) -> str:

@@ -24,6 +24,7 @@ from models.llm.messages import Adapter
 from models.llm.params import EngineParams
 from server.access.hosts import host_of
 from server.access.origins import is_pattern
+from server.audit import Level
 from server.library.library import FilesParams
 from server.responses.store import ResponsesParams
 
@@ -129,6 +130,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "warning"
+    audit: Annotated[
+        Level, Meta(description="what is noted of who did what: off, changes (and refusals), or all requests")
+    ] = "changes"
     engine: EngineParams = EngineParams()
     encoder: EncoderParams = EncoderParams()
     indexing: IndexingParams = IndexingParams()

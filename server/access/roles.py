@@ -56,11 +56,18 @@ ROLES = {
     "uploadFile": Role.WRITE,
 }
 
+_KEPT = frozenset({"cancelResponse", "deleteResponse"})  # of whoever may read, of their own
+
 
 def operation_of(handler: BaseRouteHandler) -> str:
     """Its name, whatever paths it has; "" for one that has none."""
     told = getattr(handler, "operation_id", None)
     return str(getattr(told, "name", told) or "")
+
+
+def changes(handler: BaseRouteHandler) -> bool:
+    """Whether it makes, changes or removes something that others see or that is kept."""
+    return ROLES.get(operation_of(handler), Role.READ) > Role.READ or operation_of(handler) in _KEPT
 
 
 def role_for(handler: BaseRouteHandler) -> Role:

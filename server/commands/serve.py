@@ -22,6 +22,7 @@ from server.access.hosts import Hosts, is_open
 from server.access.keys import KeyFile, KeyFileError
 from server.access.origins import Origins
 from server.app import create_app
+from server.audit import AuditLog
 from server.commands.common import Commands, StartError, add_serving, address_of, serving_settings
 from server.metrics import Metrics
 from server.services import Services, open_services
@@ -50,7 +51,8 @@ def _run(settings: Settings, reread: Callable[[], Settings]) -> int:
     keys = KeyFile(settings.data_folder)
     _check_keys(settings, keys)
     _say(f"Cloister: model {settings.model}, data in {settings.data_folder}")
-    with _listen(settings.host, settings.port) as listener:
+    audit = AuditLog(settings.data_folder, settings.audit)
+    with _listen(settings.host, settings.port) as listener, audit:
         host, port = listener.getsockname()[:2]
         loop_factory = None
         with contextlib.suppress(ImportError):
@@ -58,7 +60,7 @@ def _run(settings: Settings, reread: Callable[[], Settings]) -> int:
 
             loop_factory = uvloop.new_event_loop
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(_serve(settings, reread, listener, address_of(host, port)))
+            runner.run(_serve(settings, reread, listener, address_of(host, port), audit))
     return 0
 
 
@@ -108,11 +110,13 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def _serve(settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str) -> None:
+async def _serve(
+    settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str, audit: AuditLog
+) -> None:
     metrics = Metrics()
     async with open_services(settings, metrics, _say_conversion) as services, _reloading(services, reread):
         config = uvicorn.Config(
-            create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics),
+            create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics, audit),
             http=Connection,
             limit_concurrency=MAX_CONNECTIONS,
             log_config=None,

@@ -29,6 +29,7 @@ from models.llm.turn import EndReason, TurnEnd, TurnEvent
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
+from server.audit import AuditLog, Level
 from server.batches.store import BatchStore
 from server.embedding import Embeddings
 from server.library.library import FilesParams, Library
@@ -225,7 +226,9 @@ class FakeServices(Services):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, model: PlayedModel, index: FakeIndex, access: Access = ACCESS) -> Iterator[TestClient[Any]]:
+def serving(
+    folder: Path, model: PlayedModel, index: FakeIndex, access: Access = ACCESS, audit: Level = "off"
+) -> Iterator[TestClient[Any]]:
     metrics = Metrics()
 
     @contextlib.asynccontextmanager
@@ -237,7 +240,9 @@ def serving(folder: Path, model: PlayedModel, index: FakeIndex, access: Access =
                 with ResponseStore(folder, 1_000_000) as services.responses, BatchStore(folder) as services.batches:
                     yield services
 
-    with TestClient(create_app(cast(Callable[[], Any], open_services), access, metrics)) as client:
+    with TestClient(
+        create_app(cast(Callable[[], Any], open_services), access, metrics, AuditLog(folder, audit))
+    ) as client:
         yield client
 
 

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 
 import pytest
 from litestar import Litestar, get
@@ -10,6 +11,7 @@ from litestar.response import Stream
 from litestar.testing import TestClient
 
 from models.errors import QueueFull
+from server.audit import AuditLog
 from server.envelope import Envelope
 from server.exceptions import HANDLERS
 from server.metrics import Metrics
@@ -50,7 +52,7 @@ async def endless() -> Stream:
 def client() -> Iterator[TestClient[Litestar]]:
     handlers = [text, busy, broken, endless]
     app = Litestar(handlers, exception_handlers=HANDLERS, openapi_config=None, logging_config=None)
-    app.asgi_handler = Envelope(app.asgi_handler, Metrics())
+    app.asgi_handler = Envelope(app.asgi_handler, Metrics(), AuditLog(Path(), "off"))
     with TestClient(app) as client:
         yield client
 

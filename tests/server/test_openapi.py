@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
 from server.app import create_app
+from server.audit import AuditLog
 from server.metrics import Metrics
 from tests.server.serving import ACCESS
 
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(_open_nothing, ACCESS, Metrics())
+    return create_app(_open_nothing, ACCESS, Metrics(), AuditLog(Path(), "off"))
 
 
 def _open_nothing() -> Any:
