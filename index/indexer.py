@@ -8,6 +8,7 @@ documents at a time; between two groups new hints are taken, so a fresh save nev
 """
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -60,6 +61,8 @@ _SCAN_SHARE = 0.01  # at most this share of the time goes into periodic scans
 _POLL_S, _POLL_SHARE = 2.0, 0.05  # the same of folders without events, and the least between two scans of them
 _RETRY_EVENTS_S = 300.0  # after the system refused to tell events
 _RETRY_WRITING_S = 2.0  # after the database could not be written: a full disk may have room again
+_RETRY_READING_S = 5.0  # after a file could not be read for a reason that passes
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT})
 _FEW = 50  # documents that may always go at once
 _CLOCK_STEP_NS = 20_000_000  # a file changed this soon before it was read may change again under the same time
 _HEADING_TOKENS = 80  # kept free for the headings that are embedded with a chunk
@@ -503,6 +506,8 @@ class Indexer:
                 self._examine(item)  # gone, or its whole root is
             except OSError as error:
                 self._writer.fail(collection_id, item.path, _UNKNOWN, error.strerror or str(error))
+                if error.errno in _PASSING:
+                    self._scan_soon(item.collection, delay_s=_RETRY_READING_S)
             except UnreadableDocument as error:
                 self._writer.fail(collection_id, item.path, seen, error.reason)
             except (ValueError, RecursionError, LookupError) as error:  # a reader tripped over one file: a row, no more

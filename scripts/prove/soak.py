@@ -7,8 +7,8 @@ conversations, leave in the middle, search, embed, upload files and put them int
 get things wrong; a fifth edits the watched folder. Every few seconds the memory that is the processes' own (RssAnon and
 VmSwap, so that nothing hides in the swap), open files, threads, the databases' write-ahead logs and the time of each
 question are noted. After a warm-up of a third of the time, a line is laid through the memory, which may grow by 1 MiB
-for a thousand requests; open files and threads may grow by five, the slowest questions of the second half may be a tenth
-slower than those of the quarter before. Ends with status 1 when something of this does not hold.
+for a thousand requests; open files and threads may grow by five, the slowest questions of the second half may be a
+tenth slower than those of the quarter before. Ends with status 1 when something of this does not hold.
 """
 
 import argparse

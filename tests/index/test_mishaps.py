@@ -198,3 +198,23 @@ def test_no_chunk_crosses_a_heading_and_only_front_matter_is_left_out(text: str,
     found = Chunker(lambda part: len(part.split()), 100).chunks(read("a.md", text.encode()))
     words = [chunk.text.replace("---", "").split() for chunk in found]
     assert [" ".join(chunk) for chunk in words if chunk] == chunks
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_a_file_that_cannot_be_read_for_a_moment_is_read_soon(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    tried: list[str] = []
+
+    def refusing_once(root: Path, path: str, max_bytes: int) -> Any:
+        tried.append(path)
+        if tried.count(path) == 1:
+            raise OSError(number, os.strerror(number))
+        return read_file(root, path, max_bytes)
+
+    monkeypatch.setattr("index.indexer.read_file", refusing_once)
+    monkeypatch.setattr("index.indexer._RETRY_READING_S", 0.3)
+    workspace.write("a.md", "a kestrel")
+    with workspace.running():
+        eventually(lambda: workspace.texts() == {"a.md": "a kestrel"})
+    assert tried == ["a.md", "a.md"]
