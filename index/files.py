@@ -152,11 +152,9 @@ def stat_file(root: Path, path: str) -> FileStat | None:
 
 
 def is_meant(root: Path, path: str) -> bool:
-    """Whether a file of this path is indexed if there is one, after all that its name and ignore files say."""
-    try:
-        return is_wanted(path) and not is_ignored(root, path)
-    except OSError:
-        return False
+    """Whether a file of this path is indexed if there is one, after all that its name and ignore files say. Raises
+    `OSError` while an ignore file cannot be read."""
+    return is_wanted(path) and not is_ignored(root, path)
 
 
 def identity(root: Path) -> str:

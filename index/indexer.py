@@ -322,7 +322,11 @@ class Indexer:
         elif is_hidden(path):
             return
         elif found := stat_file(root, path):
-            listing = Listing([(path, found)] if is_meant(root, path) else [], [], [])
+            try:
+                listing = Listing([(path, found)] if is_meant(root, path) else [], [], [])
+            except OSError:  # nothing is known of it for now, least of all that it is to go
+                self._scan_soon(collection, delay_s=_RETRY_READING_S)
+                return
             self._touched.update(Item(collection, path) for path, _ in listing.files)  # whatever its stat says
             self._compare_below(item, listing)
         else:

@@ -53,4 +53,5 @@ def test_a_folder_whose_ignore_file_cannot_be_read_is_not_known(
     with caplog.at_level(logging.WARNING):
         listing = list_files(tmp_path)
     assert ([path for path, _ in listing.files], listing.unlisted) == (["a.md"], ["b"])
-    assert not is_meant(tmp_path, "b/a.md")
+    with pytest.raises(IsADirectoryError):
+        is_meant(tmp_path, "b/a.md")

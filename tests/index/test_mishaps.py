@@ -218,3 +218,26 @@ def test_a_file_that_cannot_be_read_for_a_moment_is_read_soon(
     with workspace.running():
         eventually(lambda: workspace.texts() == {"a.md": "a kestrel"})
     assert tried == ["a.md", "a.md"]
+
+
+def test_a_file_is_kept_while_nobody_knows_whether_it_is_ignored(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.indexer._RETRY_READING_S", 0.5)
+    workspace.write("a.md", "a kestrel")
+    with workspace.running():
+        eventually(lambda: workspace.texts() == {"a.md": "a kestrel"})
+        asked: list[str] = []
+
+        def refusing_once(root: Path, path: str) -> bool:
+            asked.append(path)
+            if len(asked) == 1:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return True
+
+        monkeypatch.setattr("index.indexer.is_meant", refusing_once)
+        workspace.write("a.md", "two kestrels")
+        eventually(lambda: asked)
+        seen = {tuple(workspace.texts()) for _ in range(20)}
+        eventually(lambda: workspace.texts() == {"a.md": "two kestrels"})
+    assert seen == {("a.md",)}
