@@ -26,6 +26,6 @@ USER cloister
 ENV CLOISTER_HOST=0.0.0.0 CLOISTER_DATA=/data CLOISTER_DOCS__DOCS=/docs PYTHONDONTWRITEBYTECODE=1
 VOLUME ["/data", "/docs", "/weights"]
 EXPOSE 8000
-HEALTHCHECK --start-period=60s CMD ["/app/.venv/bin/python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz')"]
+HEALTHCHECK --start-period=180s CMD ["/app/.venv/bin/python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz')"]
 ENTRYPOINT ["/app/.venv/bin/cloister"]
 CMD ["serve"]
