@@ -29,6 +29,7 @@ from server.controllers.metrics import MetricsController
 from server.controllers.models import ModelController
 from server.controllers.native import NativeController
 from server.controllers.ollama import OllamaController
+from server.controllers.page import PageController
 from server.controllers.rerank import RerankController
 from server.controllers.responses import ResponseController
 from server.controllers.vector_stores import (
@@ -109,6 +110,7 @@ def create_app(
             ModelController,
             NativeController,
             OllamaController,
+            PageController,
             RerankController,
             ResponseController,
             VectorStoreController,

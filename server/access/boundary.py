@@ -91,7 +91,7 @@ class Boundary:
             if file is None or not keys:
                 return ANYBODY
             key = _found(file, headers)
-            if scope["path"] in PUBLIC:
+            if scope["path"] in PUBLIC or _is_page(scope, headers):
                 return principal_of(key) if key else STRANGER
         except KeyFileError as error:
             raise AccessDenied(503, "The keys cannot be read; the server's log says why.", "keys_unreadable") from error
@@ -126,6 +126,12 @@ def _is_visit(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
     is_page = scope["path"] == _PAGES[0] or scope["path"].startswith(_PAGES[1])
     is_navigation = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
     return scope["method"] == "GET" and is_page and is_navigation
+
+
+def _is_page(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser loads the page that asks for a key: its files hold nothing of anybody's."""
+    is_start = scope["path"] == "/" and b"text/html" in headers.get(b"accept", b"")
+    return scope["method"] in ("GET", "HEAD") and (is_start or scope["path"].startswith("/web/"))
 
 
 def _readable(send: Send, told: list[tuple[bytes, bytes]]) -> Send:

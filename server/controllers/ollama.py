@@ -49,7 +49,6 @@ from server.services import Services
 from server.settings import GROUNDED
 
 _VERSION = "0.13.5"  # of Ollama, whose API this is: some clients use nothing older
-_RUNNING = "Ollama is running"
 _FAILED = ResponseSpec(ErrorText, description="Why it could not be done")
 
 _Frame = TypeVar("_Frame", bound=Frame)
@@ -82,10 +81,6 @@ def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorText]
 class OllamaController(Controller):
     before_request = staticmethod(_take_any_body)
     exception_handlers = dict.fromkeys(HANDLERS, _respond)
-
-    @get("/", include_in_schema=False, media_type=MediaType.TEXT)
-    async def root(self) -> str:
-        return _RUNNING
 
     @get("/api/version", operation_id="ollamaVersion")
     async def version(self) -> Version:

@@ -194,6 +194,15 @@ def test_health_needs_no_key(tmp_path: Path, path: str) -> None:
     assert Door(keys=file).ask("GET", path).text == "in"
 
 
+@pytest.mark.parametrize(("path", "accept"), [("/", "text/html,*/*"), ("/web/app.js", "*/*")])
+def test_the_page_that_asks_for_a_key_needs_none(tmp_path: Path, path: str, accept: str) -> None:
+    file = KeyFile(tmp_path)
+    file.create("ci", Role.READ)
+    door = Door(keys=file)
+    assert door.ask("GET", path, accept=accept).text == "in"
+    assert refused(door.ask("POST", path, accept=accept)) == (401, "invalid_api_key")
+
+
 def test_without_keys_what_a_client_sends_means_nothing(tmp_path: Path) -> None:
     door = Door(keys=KeyFile(tmp_path))
     assert door.ask("GET", "/v1/models", authorization="Bearer ", x_api_key="none").text == "in"
