@@ -13,7 +13,8 @@ async function show(address, hash, title) {
   $("passage-title").textContent = title;
   try {
     const text = await (await send(address, { accept: "text/html" })).text();
-    const page = new DOMParser().parseFromString(text, "text/html");
+    const bare = text.replace(/<style>[^<]*<\/style>/, ""); // the viewer's own, which has no place here
+    const page = new DOMParser().parseFromString(bare, "text/html");
     const chosen = hash ? page.getElementById(hash.slice(1)) : null;
     box.replaceChildren(...[...page.querySelectorAll("section")].map((section) => {
       const isCited = section.classList.contains("cited") || section === chosen;

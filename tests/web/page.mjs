@@ -8,7 +8,7 @@ const axe = await readFile(fileURLToPath(import.meta.resolve("axe-core/axe.min.j
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 const seen = { console: [], foreign: [], serious: [], bytes: 0 };
 
-let isChecking = false; // what axe itself does in the page is not the page's
+let isChecking = false; // what axe does in the page is not the page's; nor are the browser's words on hostile text
 
 async function opened(options = {}) {
   const context = await browser.newContext({ bypassCSP: false, ...options });
@@ -68,12 +68,14 @@ await page.keyboard.press("Alt+3");
 await page.waitForSelector("#plots svg");
 seen.status = await page.textContent("#view-status");
 await check(page, "status");
+isChecking = true;
 await page.evaluate(async () => {
   const { rendered } = await import("/web/markdown.js");
   const bad = '<img src=x onerror="alert(1)"> <script>alert(2)</script> [x](javascript:alert(3)) <svg onload=alert(4)> <b style="color:red">b</b> ![p](https://example.org/p.png) [1]';
   document.body.append(rendered(bad, new Map([[1, { number: 1, path: '"><img src=x onerror=alert(5)>' }]]), () => {}));
 });
 seen.unsafe = await page.evaluate(() => document.querySelectorAll("body img, body script, body svg[onload], [onerror], [style], a[href^=javascript]").length);
+isChecking = false;
 
 for (const [name, options] of Object.entries(pictures ? {
   light: { colorScheme: "light", viewport: { width: 1100, height: 720 } },
