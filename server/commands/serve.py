@@ -197,6 +197,7 @@ _QUOTES = re.compile(r"[\"'\\\x00-\x1f]")
 _JSON = "-H 'Content-Type: application/json'"
 _READY = """
 Ready:  {address}/v1 – an OpenAI API; the model is "cloister"
+Page:   {address}/ – to ask in a browser
 Ask:    curl {address}/v1/chat/completions {json} -d '{{"messages": [{{"role": "user", "content": "{question}"}}]}}'
 Index:  {index} – {address}/v1/index/status"""
 
