@@ -69,5 +69,5 @@ def test_is_light(seen: dict[str, Any]) -> None:
 
 
 def test_paints_soon(seen: dict[str, Any]) -> None:
-    """Three times the target, for machines that do other things too; the figure itself is in docs/page.md."""
+    """Within three times the target, for machines that do other things too."""
     assert seen["paint_ms"] <= 3 * MOST_PAINT_MS
