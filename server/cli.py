@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from index.errors import IndexingError
 from models.errors import ModelError
-from server.commands import bundle, doctor, keys, mcp, models, serve
+from server.commands import ask, bundle, doctor, keys, mcp, models, search, serve, status
 from server.commands.common import StartError
 from server.settings import SettingsError
 
-_COMMANDS = (serve, mcp, keys, models, doctor, bundle)
+_COMMANDS = (serve, ask, search, status, models, keys, doctor, bundle, mcp)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,28 +3,21 @@
 import argparse
 import asyncio
 import contextlib
-from pathlib import Path
 
-from server.commands.common import Commands, StartError, add_settings, address_of, settings_of
+from server.commands.common import Commands
+from server.commands.connection import add_connection, url_and_key
 
 
 def add(commands: Commands) -> None:
     mcp = commands.add_parser("mcp", help="the Model Context Protocol on standard input and output, for other programs")
-    mcp.add_argument("--url", metavar="URL", help="where Cloister runs (default: the host and port that are set)")
-    mcp.add_argument("--key-file", metavar="FILE", type=Path, help="a file with the key, where the server wants one")
-    add_settings(mcp)
+    add_connection(mcp)
     mcp.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from server.mcp.stdio import serve
 
-    settings = settings_of(options)
-    address: str = options.url or address_of(settings.host, settings.port)
-    try:
-        key = options.key_file.read_text().strip() if options.key_file else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"the key file {options.key_file} cannot be read: {error}") from None
+    address, key = url_and_key(options)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(address.rstrip("/"), key))
+        asyncio.run(serve(address, key))
     return 0

@@ -1,0 +1,141 @@
+"""The commands that ask a running server, as programs and on a terminal of their own."""
+
+import contextlib
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from running import Server, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+QUESTION = "How long is parental leave?"
+
+
+def cloister(*arguments: str, told: str | None = None, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "server", *arguments]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CLOISTER_")}
+    return subprocess.run(
+        command, input=told or "", capture_output=True, text=True, timeout=60, env=environment, cwd=cwd, check=False
+    )
+
+
+def on_terminal(command: Sequence[str], *, until: str = "", interrupt: bool = False) -> tuple[int, str]:
+    """Exit code and all that was written to it; interrupted once `until` is there, if so."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", *command], stdin=follower, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    said, deadline = b"", time.monotonic() + 60
+    with contextlib.suppress(OSError):  # the other end is closed
+        while time.monotonic() < deadline:
+            if select.select([leader], [], [], 0.1)[0]:
+                piece = os.read(leader, 65536)
+                if not piece:
+                    break
+                said += piece
+            if interrupt and until.encode() in said:
+                process.send_signal(signal.SIGINT)
+                interrupt = False
+    os.close(leader)
+    return process.wait(30), said.decode(errors="replace")
+
+
+def test_ask_tells_the_answer_and_its_sources(server: Server) -> None:
+    done = cloister("ask", QUESTION, "--url", server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sixteen weeks with full pay. [1]\n\nSources:\n[1] handbook/leave.md" in done.stdout
+    assert f"{server.url}/documents/" in done.stdout
+
+
+def test_a_question_comes_from_standard_input_too(server: Server) -> None:
+    for arguments in ([], ["-"]):
+        assert "sixteen weeks" in cloister("ask", *arguments, "--url", server.url, told=f"{QUESTION}\n").stdout
+
+
+def test_ask_as_json_and_of_one_collection(server: Server) -> None:
+    told = json.loads(cloister("ask", QUESTION, "--json", "--model=cloister/handbook", "--url", server.url).stdout)
+    assert told["rag"]["passages"][0]["collection"] == "handbook"
+    done = cloister("ask", QUESTION, "--model=cloister/nothing", "--url", server.url)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "nothing" in done.stderr
+
+
+def test_ask_explains_why_a_file_is_no_source(server: Server) -> None:
+    done = cloister("ask", QUESTION, "--explain", "travel.md", "--url", server.url)
+    assert done.returncode == 0
+    assert done.stdout.startswith("handbook/travel.md: ")
+    assert "place by" in done.stdout
+    assert "not indexed" in cloister("ask", QUESTION, "--explain", "none.md", "--url", server.url).stdout.replace(
+        "_", " "
+    )
+
+
+def test_search_shows_passages(server: Server) -> None:
+    done = cloister("search", "parental leave", "--top", "1", "--url", server.url)
+    assert done.stdout.startswith("1. handbook/leave.md › ")
+    assert "sixteen weeks" in done.stdout
+    assert "2. " not in done.stdout
+    assert len(json.loads(cloister("search", "leave", "--json", "--url", server.url).stdout)["data"]) >= 1
+    refused = cloister("search", "leave", "--collection", "nothing", "--url", server.url)
+    assert (refused.returncode, "nothing" in refused.stderr) == (1, True)
+
+
+def test_status_tells_processes_and_index(server: Server) -> None:
+    done = cloister("status", "--url", server.url)
+    assert done.returncode == 0
+    for line in ("engine: ready", "encoder: ready", "indexer: ready", "handbook: "):
+        assert line in done.stdout
+    told = json.loads(cloister("status", "--json", "--url", server.url).stdout)
+    assert (told["health"]["status"], told["index"]["collections"][0]["name"]) == ("ok", "handbook")
+
+
+def test_status_on_a_terminal_ends_when_nothing_is_left(server: Server) -> None:
+    wait_until(lambda: server.status()["pending"] == 0, 30, "an index with nothing to do")
+    code, said = on_terminal(["status", "--url", server.url])
+    assert code == 0
+    assert "\x1b[2Kindex: idle" in said
+
+
+def test_an_answer_can_be_interrupted(server: Server) -> None:
+    story = "Tell me everything. " * 20
+    code, said = on_terminal(["ask", story, "--model=reader-v0", "--url", server.url], until=" ", interrupt=True)
+    assert "Traceback" not in said
+    assert code in (0, 1)
+
+
+@pytest.mark.parametrize("command", [["ask", QUESTION], ["search", "x"], ["status"]])
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://127.0.0.1:1", "start the server: cloister serve"),
+        ("nonsense", "is no address"),
+    ],
+)
+def test_where_nobody_answers(command: list[str], url: str, says: str) -> None:
+    done = cloister(*command, "--url", url)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize("told", ["", "   \n"])
+def test_no_question_is_said(server: Server, told: str) -> None:
+    done = cloister("ask", "--url", server.url, told=told)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "there is no question" in done.stderr
+
+
+def test_who_is_no_cloister_is_said(server: Server, tmp_path: Path) -> None:
+    done = cloister("status", "--url", f"{server.url}/documents")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    missing = cloister("ask", QUESTION, "--url", server.url, "--key-file", str(tmp_path / "none"))
+    assert (missing.returncode, "cannot be read" in missing.stderr) == (1, True)
