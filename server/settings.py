@@ -26,6 +26,7 @@ from server.access.hosts import host_of
 from server.access.origins import is_pattern
 from server.audit import Level
 from server.library.library import FilesParams
+from server.logs import Form
 from server.responses.store import ResponsesParams
 
 PREFIX = "CLOISTER_"
@@ -130,6 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "warning"
+    log_format: Annotated[Form, Meta(description="lines for people, text, or for programs, json")] = "text"
     audit: Annotated[
         Level, Meta(description="what is noted of who did what: off, changes (and refusals), or all requests")
     ] = "changes"

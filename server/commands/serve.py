@@ -24,6 +24,7 @@ from server.access.origins import Origins
 from server.app import create_app
 from server.audit import AuditLog
 from server.commands.common import Commands, StartError, add_serving, address_of, serving_settings
+from server.logs import start_logging
 from server.metrics import Metrics
 from server.services import Services, open_services
 from server.settings import MANUAL, Settings, SettingsError
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     leave_no_cores()
 
     settings = serving_settings(options)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")
+    start_logging(settings.log_level, settings.log_format)
     return _run(settings, lambda: serving_settings(options))
 
 
