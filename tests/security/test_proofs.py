@@ -1,0 +1,36 @@
+"""The proofs of durability, in short; the whole ones are run by hand, with figures in docs/durability.md."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROVE = Path(__file__).parents[2] / "scripts" / "prove"
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+def can_mount() -> bool:
+    command = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("proof", "says"),
+    [
+        (["kills.py", "--kills", "50"], ": 0 wrong"),
+        pytest.param(
+            ["full_disk.py", "--stops", "2"],
+            ": 0 went wrong",
+            marks=pytest.mark.skipif(not can_mount(), reason="this machine allows no mounts in a namespace"),
+        ),
+    ],
+    ids=["kills", "full disks"],
+)
+def test_it_holds(proof: list[str], says: str) -> None:
+    command = [sys.executable, str(PROVE / proof[0]), *proof[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert says in done.stdout
