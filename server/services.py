@@ -126,15 +126,16 @@ class Services:
         return self.searching.embedder()
 
     def seen_by(self, principal: Principal) -> "Services":
-        """These, as far as a key's collections go: of others there is nothing, by whatever route."""
-        if principal.collections is None:
-            return self
+        """These, as far as a key's collections go: of others there is nothing, by whatever route. Responses and batches
+        are those the key asked for."""
         seen = copy.copy(self)
         seen.principal = principal
-        seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
-        seen.library = self.library.seen_by(principal)
         seen.responses = self.responses.seen_by(principal)
         seen.batches = self.batches.seen_by(principal)
+        if principal.collections is None:
+            return seen
+        seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
+        seen.library = self.library.seen_by(principal)
         seen.grounder = self.grounder.within([collection.name for collection in seen.collections])
         return seen
 

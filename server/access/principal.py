@@ -17,6 +17,10 @@ class Principal(NamedTuple):
     def may_see(self, collection: str) -> bool:
         return self.collections is None or collection in self.collections
 
+    def owns(self, owner: str) -> bool:
+        """Whether what the key of that name keeps for itself, its responses and batches, is this one's too."""
+        return self.role is Role.ADMIN or owner == self.name
+
 
 ANYBODY = Principal("", Role.ADMIN)  # where there are no keys, whoever reaches the server is its user
 

@@ -26,7 +26,7 @@ _SCHEMA = """
     CREATE TABLE batches (
         at INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order they were made
         id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,                    -- of the key, "" for who sees everything
+        owner TEXT NOT NULL,                    -- the key's name, "" where there are none
         is_over INTEGER NOT NULL,
         batch BLOB NOT NULL,                    -- JSON
         order_ BLOB NOT NULL                    -- JSON: how its lines are to be run
@@ -138,30 +138,23 @@ class BatchStore:
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
-    @property
-    def _owner(self) -> str:
-        return "" if self._principal.collections is None else self._principal.name
-
-    def _is_seen(self, owner: str) -> bool:
-        return self._principal.collections is None or owner == self._owner
-
     def _add(self, batch: Batch, order: Order) -> None:
         if len(self._unfinished()) >= _MOST_LEFT:
             raise TooManyBatches(_MOST_LEFT)
         self._db.execute(
             "INSERT INTO batches (id, owner, is_over, batch, order_) VALUES (?, ?, 0, ?, ?)",
-            (batch.id, self._owner, msgspec.json.encode(batch), msgspec.json.encode(order)),
+            (batch.id, self._principal.name, msgspec.json.encode(batch), msgspec.json.encode(order)),
         )
 
     def _get(self, id: str) -> Batch:
         for owner, batch in query(self._db, "SELECT owner, batch FROM batches WHERE id = ?", (id,)):
-            if self._is_seen(owner):
+            if self._principal.owns(owner):
                 return msgspec.json.decode(batch, type=Batch)
         raise UnknownBatch(id)
 
     def _batches(self) -> list[Batch]:
         rows = query(self._db, "SELECT owner, batch FROM batches ORDER BY at")
-        return [msgspec.json.decode(batch, type=Batch) for owner, batch in rows if self._is_seen(owner)]
+        return [msgspec.json.decode(batch, type=Batch) for owner, batch in rows if self._principal.owns(owner)]
 
     def _unfinished(self) -> list[Batch]:
         rows = query(self._db, "SELECT batch FROM batches WHERE NOT is_over ORDER BY at")

@@ -28,7 +28,7 @@ _SCHEMA = """
     CREATE TABLE responses (
         at INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order they were asked for
         id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,                    -- of the key, "" for who sees everything
+        owner TEXT NOT NULL,                    -- the key's name, "" where there are none
         previous_id TEXT,
         is_over INTEGER NOT NULL,
         response BLOB NOT NULL,                 -- JSON
@@ -136,10 +136,6 @@ class ResponseStore:
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
-    @property
-    def _owner(self) -> str:
-        return "" if self._principal.collections is None else self._principal.name
-
     def _add(self, stored: Stored) -> None:
         response = stored.response
         with transaction(self._db):
@@ -149,7 +145,7 @@ class ResponseStore:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     response.id,
-                    self._owner,
+                    self._principal.name,
                     response.previous_response_id,
                     stored.pending is None,
                     msgspec.json.encode(response),
@@ -179,7 +175,7 @@ class ResponseStore:
 
     def _rows(self, id: str, columns: str) -> tuple[Any, ...]:
         rows = query(self._db, f"SELECT owner, {columns} FROM responses WHERE id = ?", (id,))
-        if not rows or not (self._principal.collections is None or rows[0][0] == self._owner):
+        if not rows or not self._principal.owns(rows[0][0]):
             raise NoSuchResponse(id)
         return rows[0][1:]
 

@@ -110,9 +110,10 @@ def test_a_line_is_done_once(tmp_path: Path) -> None:
         asyncio.run(check(store))
 
 
-def test_a_key_of_some_collections_sees_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("collections", [frozenset({"x"}), None])
+def test_a_key_sees_its_own(tmp_path: Path, collections: frozenset[str] | None) -> None:
     async def check(store: BatchStore) -> None:
-        mine, other = (store.seen_by(Principal(name, Role.READ, frozenset({"x"}))) for name in "ab")
+        mine, other = (store.seen_by(Principal(name, Role.WRITE, collections)) for name in "ab")
         await mine.add(_batch(), ORDER)
         assert [len(await each.batches()) for each in (mine, other, store)] == [1, 0, 1]
         with pytest.raises(UnknownBatch):

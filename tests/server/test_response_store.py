@@ -65,12 +65,15 @@ def test_the_least_used_go_first_and_unfinished_ones_stay(tmp_path: Path) -> Non
         asyncio.run(check(store))
 
 
-def test_a_key_of_some_collections_sees_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("collections", [frozenset({"x"}), None])
+@pytest.mark.parametrize("role", [Role.READ, Role.WRITE])
+def test_a_key_sees_its_own(tmp_path: Path, collections: frozenset[str] | None, role: Role) -> None:
     async def check(store: ResponseStore) -> None:
         stored = _stored("secret")
-        await store.seen_by(Principal("a", Role.READ, frozenset({"x"}))).add(stored)
-        other = store.seen_by(Principal("b", Role.READ, frozenset({"x"})))
-        for look in (other.get, other.history, other.remove):
+        mine, other = (store.seen_by(Principal(name, role, collections)) for name in "ab")
+        await mine.add(stored)
+        assert (await mine.get(stored.response.id)).response == stored.response
+        for look in (other.get, other.history, other.remove, other.cancel):
             with pytest.raises(NoSuchResponse):
                 await look(stored.response.id)
         assert await other.items([stored.response.output[0].id]) == {}
