@@ -19,9 +19,10 @@ _PACKAGE = Path(__file__).parent
 class ChatModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A GGUF. `brief` is the most characters of each passage it is given, begun at the best sentence; 0: all.
 
-    `quotes`: it is made to quote, so a grounded answer is constrained to sentences of its sources. `source` is the
-    repository that has the file; without one it ships with this package. The rest is for people who choose: `context`
-    in tokens as trained, `parameters`, `bytes` of the file, and of `memory` as estimated at default settings.
+    `quotes`: it is made to quote, so a grounded answer is constrained to sentences of its sources. `asks_first`: it is
+    told the question before the sources too, and reads them with it in mind. `source` is the repository that has the
+    file; without one it ships with this package. The rest is for people who choose: `context` in tokens as trained,
+    `parameters`, `bytes` of the file, and of `memory` as estimated at default settings.
     """
 
     file: str
@@ -30,6 +31,7 @@ class ChatModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     temperature: Annotated[float, Meta(ge=0)] = 0.3
     brief: Annotated[int, Meta(ge=0)] = 0
     quotes: bool = False
+    asks_first: bool = False
     source: str | None = None
     context: int | None = None
     parameters: int | None = None
@@ -75,6 +77,7 @@ class ResolvedChat(Resolved, frozen=True):
     temperature: float
     brief: int
     quotes: bool
+    asks_first: bool
     adapters: tuple[Adapter, ...] = ()
 
 
@@ -95,11 +98,14 @@ def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChat:
         path = _file_of(name, entry, folder)
         check_sha256(path, entry.sha256)
         _check_imported(path, folder)
-        return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief, entry.quotes)
+        return _as_read(name, path, entry)
     path = _existing_file(name, folder)
     _check_imported(path, folder)
-    defaults = ChatModel(file=name)
-    return ResolvedChat(name_of(path), path.resolve(), None, defaults.temperature, defaults.brief, defaults.quotes)
+    return _as_read(name_of(path), path.resolve(), ChatModel(file=name))
+
+
+def _as_read(name: str, path: Path, entry: ChatModel) -> ResolvedChat:
+    return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief, entry.quotes, entry.asks_first)
 
 
 def _check_imported(path: Path, folder: Path | None) -> None:

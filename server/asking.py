@@ -122,6 +122,7 @@ def reader_of(ask: Ask, model: ShelfModel, services: Services) -> Reader:
         ask.max_tokens,
         services.brief(model),
         model.resolved.quotes and not ask.toolbox and not ask.form,
+        model.resolved.asks_first,
     )
 
 

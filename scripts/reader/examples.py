@@ -23,7 +23,8 @@ _SYSTEMS = (
     f"You are a helpful assistant.\n\n{SYSTEM}", f"Be brief.\n\n{SYSTEM}", "",
 )  # fmt: skip
 _CLEAR = 1.2  # how much more of the question the right sentence must hold than any other
-_MOST = 2_400  # characters of sources in a conversation
+_MOST = (1_200, 2_400, 2_400, 4_400)  # characters of sources in a conversation, one of these
+LEADING = "Question: "
 _NUMBER = re.compile(r"\b\d[\d,.]*\d?(?: [a-z]{3,12})?\b")
 _NEGATION = re.compile(r" (?:not|never|cannot)\b")
 _AUXILIARY = re.compile(
@@ -50,12 +51,16 @@ class Sentence(NamedTuple):
 
 
 class Message(NamedTuple):
+    """`lead` stands before `text`, in which all places are counted: the question, which comes again after the
+    sources. Of the lead, the question is all but `len(LEADING)` at its beginning."""
+
     role: str
     text: str
     sentences: Sequence[Sentence] = ()
     question: tuple[int, int] = (0, 0)
     quotes: Sequence[Quote] = ()
     refuses: bool = False
+    lead: str = ""
 
 
 class Source(NamedTuple):
@@ -99,7 +104,8 @@ class _Answer:
 
 
 class Examples:
-    """Endless conversations. `level` from 0 (copy from one short passage) to 1 (everything)."""
+    """Endless conversations. `level` from 0 (copy from one short passage) to 1 (everything). `leads`: the question
+    stands before its sources too, and nearly every question has some."""
 
     def __init__(self, corpus: Corpus, seed: int, rarity: Rarity | None = None, *, held_out: bool = False) -> None:
         self._rng = Random(seed)
@@ -107,23 +113,23 @@ class Examples:
         self._pages = corpus.held_pages if held_out else corpus.pages
         self._asked = corpus.held_asked if held_out else corpus.asked
         self._papers = list({each.page.path: each.page for each in self._asked}.values())
-        self.level = 1.0
+        self.level, self.leads = 1.0, True
+        self._most = _MOST[0]
 
     def next(self) -> list[Message]:
         rng = self._rng
         if rng.random() < 0.02:
             return self._greeting()
-        talk = _Talk(rng, self._rarity)
-        num_turns = 1 if rng.random() < 0.75 else 2
-        if self._asked and self.level > 0.3 and rng.random() < 0.15:
+        talk = _Talk(rng, self._rarity, leads=self.leads)
+        self._most = rng.choice(_MOST if self.leads else _MOST[1:3])
+        num_turns = rng.choice((1, 1, 1, 2))
+        if self._asked and self.level > 0.3 and rng.random() < 0.2:
             self._ask_as_people_do(talk)
         else:
             talk.tell(self._sources(num_turns), self._made(talk))
-        while len(talk.messages) < 14 and talk.size < _MOST * 1.5:
-            if rng.random() < 0.2:
-                break
-            if num_turns == 2 and rng.random() < 0.3:
-                talk.tell(self._sources(num_turns), self._made(talk))
+        while len(talk.messages) < 14 and talk.size < self._most and rng.random() < 0.8:
+            if (num_turns == 2 and rng.random() < 0.3) or (self.leads and rng.random() < 0.85):
+                talk.tell(self._sources(2), self._made(talk))
                 num_turns = 1
             else:
                 talk.tell([], self._made(talk))
@@ -162,7 +168,7 @@ class Examples:
             count, size = rng.choice((1, 2, 3, 3, 4, 5, 6)), rng.choice((150, 250, 350, 500, 700))
         if num_turns > 1:
             count = min(count, 3)
-        count = min(count, max(1, _MOST // size // num_turns))
+        count = min(count, max(1, self._most // size // num_turns))
         first = self._page()
         return [self._source(first if rng.random() < 0.4 else self._page(), size) for _ in range(count)]
 
@@ -186,8 +192,7 @@ class Examples:
             while at + 1 < len(page.paragraphs) and len(text) + len(page.paragraphs[at + 1]) < size:
                 at += 1
                 text += "\n" + page.paragraphs[at]
-        if len(text) > 2 * _MOST // 3:
-            text = text[: 2 * _MOST // 3]
+        text = text[: max(400, self._most // 2)]
         if paragraph is None and rng.random() < 0.12:
             text = self._strange(text)
         return Source(self._label(page), text.strip(), page.path)
@@ -241,8 +246,8 @@ class _Given(NamedTuple):
 class _Talk:
     """A conversation as it grows."""
 
-    def __init__(self, rng: Random, rarity: Rarity) -> None:
-        self._rng, self._rarity = rng, rarity
+    def __init__(self, rng: Random, rarity: Rarity, *, leads: bool) -> None:
+        self._rng, self._rarity, self._leads = rng, rarity, leads
         system = rng.choice(_SYSTEMS)
         self.messages = [Message("system", system)] if system else []
         self._places: list[_Place] = []
@@ -268,10 +273,11 @@ class _Talk:
         if sources:
             self._fresh = fresh
         asked, answer = self._exchange(asking)
-        begin = len(text) + len("Question: ")
-        text += f"Question: {asked}"
+        begin = len(text) + len(LEADING)
+        text += f"{LEADING}{asked}"
+        lead = f"{LEADING}{asked}\n\n" if sources and self._leads else ""
         self.size += len(text) + len(answer.text)
-        self.messages.append(Message("user", text, sentences, (begin, len(text))))
+        self.messages.append(Message("user", text, sentences, (begin, len(text)), lead=lead))
         self.messages.append(Message("assistant", answer.text, quotes=answer.quotes, refuses=answer.text == NO_ANSWER))
 
     def _exchange(self, asking: "_Asking | _Given") -> tuple[str, _Answer]:

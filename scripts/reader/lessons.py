@@ -9,10 +9,11 @@ from torch import Tensor
 
 from reader.examples import Examples
 from reader.network import Look, Shape
-from reader.tokens import PAD, Encoded, encode
+from reader.tokens import PAD, Encoded, Kinship, encode
 
 _POOL = 48  # conversations that are sorted by length before they are cut into batches
 _SHOWN = 40  # queries of a row that each head is taught by
+_UNLIKE = 0.06  # of the tokens like nothing in the question, how many are shown beside those that are
 
 
 class Batch:
@@ -33,6 +34,7 @@ class Batch:
         self.start, self.number = rows("start", -1), rows("number", -1)
         self.copied, self.chosen = rows("copied", -1), rows("chosen", -1)
         self.asked, self.asked_end = rows("asked", -1), rows("asked_end", -1)
+        self.lead, self.like, self.right = rows("lead", -1), rows("like", -1), rows("right", -1)
 
     def answers(self) -> list[list[slice]]:
         """Of each row, where its answers stand, with the token that ends them."""
@@ -46,8 +48,9 @@ class Batch:
 def batches(examples: Examples, tokenizer: Tokenizer, num_tokens: int, longest: int) -> Iterator[Batch]:
     """Endless; of about `num_tokens` tokens each, conversations of at most `longest`."""
     rng = np.random.default_rng(0)
+    kinship = Kinship(tokenizer)
     while True:
-        pool = sorted(_encoded(examples, tokenizer, longest), key=lambda each: len(each.ids))
+        pool = sorted(_encoded(examples, tokenizer, kinship, longest), key=lambda each: len(each.ids))
         cut, batch = list[list[Encoded]](), list[Encoded]()
         for each in pool:
             if batch and (len(batch) + 1) * len(each.ids) > num_tokens:
@@ -59,10 +62,10 @@ def batches(examples: Examples, tokenizer: Tokenizer, num_tokens: int, longest: 
             yield Batch(cut[i])
 
 
-def _encoded(examples: Examples, tokenizer: Tokenizer, longest: int) -> Iterator[Encoded]:
+def _encoded(examples: Examples, tokenizer: Tokenizer, kinship: Kinship, longest: int) -> Iterator[Encoded]:
     made = 0
     while made < _POOL:
-        each = encode(tokenizer, examples.next())
+        each = encode(tokenizer, examples.next(), kinship)
         if len(each.ids) <= longest:
             made += 1
             yield each
@@ -74,16 +77,30 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     says = telling[batch.ids]
     taught: list[Look] = []
 
-    def teach(layer: int, head: int, asks: Tensor, first: Tensor, last: Tensor, among: Tensor | None = None) -> None:
-        """The queries of `asks` are to look at the positions from `first` to `last`, those of `among`."""
+    def teach(
+        layer: int,
+        head: int,
+        asks: Tensor,
+        first: Tensor,
+        last: Tensor,
+        among: Tensor | None = None,
+        beside: Tensor | None = None,
+    ) -> None:
+        """The queries of `asks` are to look at the positions from `first` to `last`, those of `among`, and at the one
+        `beside`."""
         if not asks.any():
             return
         query = torch.multinomial(asks.float() + 1e-9, min(_SHOWN, asks.size(1)))
-        lows, highs = first.gather(1, query).unsqueeze(-1), last.gather(1, query).unsqueeze(-1)
-        allowed = (position >= lows) & (position <= highs) & asks.gather(1, query).unsqueeze(-1)
+
+        def of(places: Tensor) -> Tensor:
+            return places.gather(1, query).unsqueeze(-1)
+
+        allowed = (position >= of(first)) & (position <= of(last))
         if among is not None:
             allowed &= among.unsqueeze(1)
-        taught.append(Look(layer, head, query, allowed.float()))
+        if beside is not None:
+            allowed |= position == of(beside)
+        taught.append(Look(layer, head, query, (allowed & of(asks)).float()))
 
     choosing, copying = batch.chosen >= 0, batch.copied >= 0
     answering = (batch.asked >= 0) & choosing
@@ -98,9 +115,15 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     in_source = batch.start >= 0
     teach(1, 0, in_source, batch.start, batch.start)
     teach(1, 1, in_source, batch.number, batch.number)
+    led, is_liked = batch.lead >= 0, batch.like >= 0
     is_last = in_source & (torch.roll(batch.start, -1, 1) != batch.start)
-    teach(1, 2, is_last, batch.start, here, says)
-    teach(1, 3, answering, batch.asked, batch.asked_end, says)
-    teach(2, 0, is_last, batch.start, here, says)
+    if led.any():
+        place = torch.where(is_liked, batch.like, batch.lead)  # the question's beginning, for what is nothing like it
+        teach(1, 3, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
+        teach(2, 0, is_last & led, batch.start, here, is_liked, batch.lead)  # the more is like it, the less is beside
+    else:
+        teach(1, 2, is_last, batch.start, here, says)
+        teach(1, 3, answering, batch.asked, batch.asked_end, says)
+        teach(2, 0, is_last, batch.start, here, says)
     teach(2, 1, answering, batch.asked, batch.asked_end, says)
     return taught

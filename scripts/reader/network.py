@@ -121,19 +121,65 @@ class Network(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
-    def forward(self, ids: Tensor, looks: Sequence[Look] = ()) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
-        """The last hidden states, and how far each taught head looks astray by layer and head."""
+    def forward(self, ids: Tensor, looks: Sequence[Look] = ()) -> "Seen":
         x = self.token_embd(ids)
         turn = self.cos[: ids.size(1)], self.sin[: ids.size(1)]
         lost: dict[tuple[int, int], Tensor] = {}
+        judged = x
         for layer, block in enumerate(self.blk):
             here = [look for look in looks if look.layer == layer]
             x, losses = block(x, turn, here)
             lost |= {(layer, look.head): loss for look, loss in zip(here, losses, strict=True)}
-        return F.rms_norm(x, (x.size(-1),), self.output_norm, _EPSILON), lost
+            if layer == self.shape.layers - 4:
+                judged = x
+        return Seen(F.rms_norm(x, (x.size(-1),), self.output_norm, _EPSILON), judged, lost)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.token_embd.weight)
+
+
+class Seen(NamedTuple):
+    """The last hidden states; those before the layer that chooses; how far each taught head looks astray, by layer and
+    head."""
+
+    hidden: Tensor
+    judged: Tensor
+    astray: dict[tuple[int, int], Tensor]
+
+
+class Judge(nn.Module):
+    """Tells from a sentence's last token whether the sentence answers the question that leads. Only there to teach:
+    what it needs to know, the layer that chooses finds there too."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.relevance = nn.Linear(width, 1)
+        self.none = nn.Parameter(torch.zeros(1))
+
+    def forward(self, judged: Tensor, lead: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy in nats of choosing among the sentences of each turn or none of them, and the share of turns
+        whose choice is right. `lead`: where each token's turn begins; `right`: 1 or 0 at the ends of sentences."""
+        at = right >= 0
+        turns = (lead + torch.arange(len(lead)).unsqueeze(1) * lead.size(1))[at]
+        turns, index = turns.unique(return_inverse=True)
+        scores = self.relevance(F.rms_norm(judged[at].float(), (judged.size(-1),))).squeeze(-1)
+        is_right = right[at] > 0
+        none = self.none.expand(len(turns))
+        total = _pooled(scores, index, none)
+        wanted = torch.where(is_right, scores, torch.full_like(scores, -1e4))
+        answered = torch.zeros(len(turns)).index_add(0, index, is_right.float()) > 0
+        hit = _pooled(wanted, index, torch.where(answered, torch.full_like(none, -1e4), none))
+        best = torch.full((len(turns),), -1e9).scatter_reduce(0, index, scores.detach(), "amax")
+        best_right = torch.full((len(turns),), -1e9).scatter_reduce(0, index, wanted.detach(), "amax")
+        found = torch.where(answered, (best_right >= best) & (best > none), best <= none)
+        return (total - hit).mean(), found.float().mean()
+
+
+def _pooled(scores: Tensor, index: Tensor, none: Tensor) -> Tensor:
+    """The logarithm of the sum of the exponentials, of each group and its `none`."""
+    top = none.detach().clone().scatter_reduce(0, index, scores.detach(), "amax")
+    summed = (none - top).exp().index_add(0, index, (scores - top[index]).exp())
+    return summed.log() + top
 
 
 def kindred(families: Sequence[tuple[str, str]], shape: Shape) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from reader.corpus import STOP, stem
-from reader.examples import Message
+from reader.examples import LEADING, Message
 
 PAD, END = 0, 1
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -23,7 +23,9 @@ class Encoded(NamedTuple):
     """All of shape [tokens]; positions are -1 where there is none. Of a token of a source: `start` of its sentence,
     its source's `number`. Of a token after which an answer goes on: `copied`, where the next token stands in a source;
     `chosen`, where the sentence that is quoted ends, or the turn's beginning if the answer refuses; `asked`, where the
-    question begins, and `asked_end`."""
+    question begins, and `asked_end`. Of a token of a source whose question leads: `lead`, where that begins; `like`,
+    where in it a word of the same stem stands; and, at a sentence's last token, `right`: 1 if the answer quotes it,
+    else 0."""
 
     ids: np.ndarray
     is_answer: np.ndarray
@@ -33,6 +35,9 @@ class Encoded(NamedTuple):
     chosen: np.ndarray
     asked: np.ndarray
     asked_end: np.ndarray
+    lead: np.ndarray
+    like: np.ndarray
+    right: np.ndarray
 
 
 POINTERS = Encoded._fields[2:]
@@ -90,20 +95,35 @@ def prompt_ids(tokenizer: Tokenizer, messages: Sequence[tuple[str, str]]) -> lis
 
 
 class _Tokens:
-    """Which token of a message stands at a character."""
+    """Which token of a message stands at a character of its text, which `lead` characters stand before."""
 
-    def __init__(self, encoding: Encoding, text: str, base: int) -> None:
-        self.base, self.ids = base, encoding.ids
+    def __init__(self, encoding: Encoding, text: str, base: int, lead: int) -> None:
+        self.base, self.ids, self._lead = base, encoding.ids, lead
         starts = [a for a, _ in encoding.offsets]
         self._at = np.searchsorted(np.array(starts or [0]), np.arange(len(text) + 1), side="right") - 1
         self._text = text
         self.starts = [a + (text[a : a + 1] in {" ", "\n"} and b - a > 1) for a, b in encoding.offsets]
 
     def at(self, character: int) -> int:
-        return self.base + int(self._at[character])
+        return self.base + int(self._at[character + self._lead])
 
 
-def encode(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
+class Kinship:
+    """Which tokens of the vocabulary belong to words of one stem that say something."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        stems = [stemmed for _, stemmed in families(tokenizer)]
+        index = {name: i for i, name in enumerate(dict.fromkeys(stems))}
+        self._of = np.where(telling(tokenizer), np.array([index[name] for name in stems]), -1)
+
+    def like(self, question: Sequence[int], ids: Sequence[int]) -> np.ndarray:
+        """For each of `ids`, the first place in the question where its like stands; -1 where there is none."""
+        places = {int(self._of[token]): i for i, token in reversed(list(enumerate(question)))}
+        places[-1] = -1
+        return np.array([places.get(int(self._of[token]), -1) for token in ids], dtype=np.int64)
+
+
+def encode(tokenizer: Tokenizer, messages: Sequence[Message], kinship: Kinship) -> Encoded:
     newline = tokenizer.encode("\n").ids
     ids: list[int] = []
     cuts: list[_Tokens] = []
@@ -111,7 +131,8 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
     for message in messages:
         heads.append(len(ids))
         ids += [tokenizer.token_to_id(f"<|{message.role}|>"), *newline]
-        cut = _Tokens(tokenizer.encode(message.text), message.text, len(ids))
+        text = message.lead + message.text
+        cut = _Tokens(tokenizer.encode(text), text, len(ids), len(message.lead))
         cuts.append(cut)
         ids += [*cut.ids, END, *newline]
     size = len(ids)
@@ -123,6 +144,12 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
             first, last = cut.at(sentence.start), cut.at(sentence.end - 1)
             pointers["start"][first : last + 1] = first
             pointers["number"][first : last + 1] = cut.at(sentence.number)
+            if message.lead:
+                asked_first, told = cut.at(len(LEADING) - len(message.lead)), slice(first, last + 1)
+                like = kinship.like(ids[asked_first : cut.at(0)], ids[told])
+                pointers["lead"][told] = cut.base
+                pointers["like"][told] = np.where(like < 0, -1, like + asked_first)
+                pointers["right"][last] = 0
         if message.role == "user":
             asked = (
                 (cut.at(message.question[0]), cut.at(max(message.question[1] - 1, 0)))
@@ -143,4 +170,6 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
                 if quote.start <= start < quote.end:
                     pointers["copied"][cut.base + k - 1] = source.at(quote.source + start - quote.start)
                     pointers["chosen"][cut.base + k - 1] = source.at(quote.last)
+            if quote.message == i - 1 and messages[i - 1].lead:
+                pointers["right"][source.at(quote.last)] = 1
     return Encoded(np.array(ids, dtype=np.int64), is_answer, **pointers)

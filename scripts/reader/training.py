@@ -15,7 +15,7 @@ from torch import Tensor
 from reader.corpus import Corpus, Rarity
 from reader.examples import Examples
 from reader.lessons import Batch, batches, looks
-from reader.network import SHAPES, Network, Shape
+from reader.network import SHAPES, Judge, Network, Shape
 from reader.tokens import families, telling
 
 _CHECKPOINT = "checkpoint.pt"
@@ -23,6 +23,8 @@ _SAVED_EVERY = 180.0  # seconds
 _TOLD_EVERY = 20  # steps
 _WARM_UP = 60  # steps
 _VALIDATION_BATCHES = 6
+_LEADS_FROM = 0.4  # of the course
+_JUDGED = 0.5  # how much the judge's loss counts
 _PROSE = 0.04  # of the tokens that are no answer, how many are learned too, lightly
 _PROSE_WEIGHT = 0.1
 
@@ -45,14 +47,16 @@ class Stage(NamedTuple):
     rate: float
     guidance: float
     all_heads: bool
+    leads: bool  # the question stands before the sources too
 
 
 def stage(share: float) -> Stage:
-    """At `share` of the course, from 0 to 1: short passages and every head shown first, then the real thing."""
-    level = min(1.0, share / 0.3)
-    longest = 320 if share < 0.08 else 640 if share < 0.25 else 1024
-    rate = 1.0 if share < 0.6 else max(0.03, (1 - share) / 0.4)
-    return Stage(level, longest, rate, 0.5 if share < 0.4 else 0.2, share < 0.4)
+    """At `share` of the course, from 0 to 1: copying first, from short passages; then choosing, with the question in
+    front of longer ones."""
+    level = min(1.0, share / 0.25)
+    longest = 320 if share < 0.06 else 640 if share < 0.2 else 1024 if share < 0.75 else 1536
+    rate = 1.0 if share < 0.75 else max(0.03, (1 - share) / 0.25)
+    return Stage(level, longest, rate, 0.5 if share < 0.7 else 0.2, share < 0.7, share >= _LEADS_FROM)
 
 
 class Training:
@@ -67,9 +71,11 @@ class Training:
         self._telling = torch.from_numpy(telling(tokenizer))
         matrices = [p for p in self.network.blk.parameters() if p.ndim == 2]
         others = [p for p in self.network.parameters() if all(p is not m for m in matrices)]
+        self.judge = Judge(shape.width)
         self._optimizers: list[tuple[torch.optim.Optimizer, float]] = [
             (torch.optim.Muon(matrices, lr=course.matrix_rate, momentum=0.95, weight_decay=0.01), course.matrix_rate),
             (torch.optim.AdamW(others, lr=course.other_rate, betas=(0.9, 0.95), weight_decay=0.0), course.other_rate),
+            (torch.optim.AdamW(self.judge.parameters(), lr=course.other_rate, weight_decay=0.0), course.other_rate),
         ]
         self.seen, self.steps, self.seconds = 0, 0, 0.0
         self._resume()
@@ -89,7 +95,7 @@ class Training:
         while self.share < 1 and time.monotonic() - begun < minutes * 60:
             then = time.monotonic()
             now = stage(self.share)
-            self._examples.level = now.level
+            self._examples.level, self._examples.leads = now.level, now.leads
             if now.longest != longest:
                 longest = now.longest
                 source = batches(self._examples, self._tokenizer, self._course.batch, longest)
@@ -118,7 +124,7 @@ class Training:
                 group["lr"] = base * rate
         shown = looks(batch, self._telling, self._shape, all_of_them=now.all_heads)
         with torch.autocast("cpu", torch.bfloat16):
-            hidden, astray = self.network(batch.ids, shown)
+            hidden, judged, astray = self.network(batch.ids, shown)
             wanted = batch.ids[:, 1:]
             answers = batch.is_answer[:, 1:]
             prose = (torch.rand(answers.shape) < _PROSE) & ~answers & batch.is_text[:, 1:]
@@ -132,6 +138,10 @@ class Training:
         total = loss + _PROSE_WEIGHT * _mean(each, ~is_answer)
         if astray:
             total = total + now.guidance * torch.stack(list(astray.values())).sum()
+        told = {f"h{layer}.{head}": float(value.detach()) for (layer, head), value in astray.items()}
+        if (batch.right >= 0).any():
+            mistaken, found = self.judge(judged, batch.lead, batch.right)
+            total, told["judged"] = total + _JUDGED * mistaken, float(found)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer, _ in self._optimizers:
@@ -140,7 +150,6 @@ class Training:
         self.steps += 1
         self.seen += int(batch.is_text.sum())
         right = (logits.argmax(-1) == wanted[taken]).float()
-        told = {f"h{layer}.{head}": float(value.detach()) for (layer, head), value in astray.items()}
         return told | {
             "answer": float(_mean(each, is_answer).detach()),
             "right": float(_mean(right, is_answer)),
@@ -151,12 +160,12 @@ class Training:
         """Of the answers of held-out conversations: how many are word for word what greedy decoding says, how many
         begin so, and how many of their tokens are right."""
         now = stage(self.share)
-        self._held_out.level = now.level
+        self._held_out.level, self._held_out.leads = now.level, now.leads
         source = batches(self._held_out, self._tokenizer, self._course.batch, now.longest)
         counts = Counter[str]()
         for batch in islice(source, _VALIDATION_BATCHES):
             with torch.no_grad():
-                said = self.network.logits(self.network(batch.ids)[0]).argmax(-1)
+                said = self.network.logits(self.network(batch.ids).hidden).argmax(-1)
             for row, answers in enumerate(batch.answers()):
                 for answer in answers:
                     before = slice(answer.start - 1, answer.stop - 1)
@@ -177,6 +186,7 @@ class Training:
     def save(self) -> None:
         state = {
             "network": self.network.state_dict(),
+            "judge": self.judge.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer, _ in self._optimizers],
             "course": self._course._asdict(),
             "shape": self._shape._asdict(),
@@ -196,6 +206,7 @@ class Training:
         if state["shape"] != self._shape._asdict():
             raise SystemExit(f"{file} is of another shape, {state['shape']}: choose another folder")
         self.network.load_state_dict(state["network"])
+        self.judge.load_state_dict(state["judge"])
         for (optimizer, _), saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.seen, self.steps, self.seconds = state["seen"], state["steps"], state["seconds"]

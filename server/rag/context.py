@@ -26,12 +26,14 @@ Render = Callable[[Sequence[ChatMessage]], Prompt]
 
 
 class Context(NamedTuple):
-    """`turns` by the index of the user's message, whatever `hidden` says; the new turn, if there is one, at `new`."""
+    """`turns` by the index of the user's message, whatever `hidden` says; the new turn, if there is one, at `new`.
+    `asks_first`: each question stands before its sources too."""
 
     messages: Sequence[ChatMessage]
     turns: Mapping[int, Turn]
     new: int | None = None
     hidden: frozenset[int] = frozenset()
+    asks_first: bool = False
 
     @property
     def sources(self) -> dict[int, Source]:
@@ -74,7 +76,8 @@ class Context(NamedTuple):
     def _message(self, at: int, message: ChatMessage) -> ChatMessage:
         if at not in self.turns:
             return message
-        content = user_turn(message.content, self._shown(at), found_nothing=self.turns[at].found_nothing)
+        found_nothing = self.turns[at].found_nothing
+        content = user_turn(message.content, self._shown(at), found_nothing=found_nothing, asks_first=self.asks_first)
         return msgspec.structs.replace(message, content=content)
 
 

@@ -40,6 +40,7 @@ class Reader(NamedTuple):
     max_tokens: int | None  # of the answer
     brief: int  # most characters of a passage, from its best sentence on; 0: all
     quotes_only: bool
+    asks_first: bool  # the question stands before the sources too
 
     @property
     def room(self) -> int:
@@ -123,7 +124,8 @@ class Grounder:
         if all(each.outcome != Outcome.FOUND for each in found):
             return found
         messages = [ChatMessage("user", question)]
-        _, fitted = await self._filled(messages, options, reader, Context(messages, {}), is_question=True)
+        empty = Context(messages, {}, asks_first=reader.asks_first)
+        _, fitted = await self._filled(messages, options, reader, empty, is_question=True)
         return [_squeezed_out(each, fitted) for each in found]
 
     async def ground(
@@ -137,7 +139,7 @@ class Grounder:
         """
         options = msgspec.structs.replace(options, collections=self._named(options.collections, options.chosen))
         keys = keys_of(messages, _scope(options))
-        context = await self._recall(messages, keys)
+        context = await self._recall(messages, keys, reader)
         found, fitted = await self._filled(messages, options, reader, context, is_question=is_question)
         remember = self._remembering(fitted.context, keys)
         sources = fitted.context.sources
@@ -174,11 +176,11 @@ class Grounder:
             context = context._replace(turns={**context.turns, len(messages) - 1: turn}, new=len(messages) - 1)
         return found, fit(context, reader.render, reader.count, reader.room, reader.n_ctx)
 
-    async def _recall(self, messages: Sequence[ChatMessage], keys: Sequence[bytes]) -> Context:
+    async def _recall(self, messages: Sequence[ChatMessage], keys: Sequence[bytes], reader: Reader) -> Context:
         names = [name for _, names in names_of(messages, keys) for name in names]
         turns = recalled(messages, keys, await self._memory.recall(names)) if names else {}
         hidden = turns[max(turns)].hidden if turns else frozenset[int]()
-        return Context(messages, turns, hidden=hidden)
+        return Context(messages, turns, hidden=hidden, asks_first=reader.asks_first)
 
     def _remembering(self, context: Context, keys: Sequence[bytes]) -> Callable[[ChatMessage], None]:
         """Remembers the new turn at once, by its question, and by each reply to it."""

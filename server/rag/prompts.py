@@ -1,4 +1,6 @@
-"""The words a grounded prompt is made of: layout v1, which the built-in model is trained on.
+"""The words a grounded prompt is made of: layout v1. The built-in model is trained on it with the question in front of
+the sources as well: what is read with the question in mind need not be searched when it comes (Liu et al., "Lost in the
+Middle", 2023, section 4.2: query-aware contextualization).
 
 [1] handbook/leave.md › Parental leave
 Employees may take up to 16 weeks …
@@ -45,10 +47,17 @@ def told(source: Source) -> str:
     return f"[{source.number}] {source.label}\n{source.text}"
 
 
-def user_turn(question: str, sources: Sequence[Source], *, found_nothing: bool = False) -> str:
+def user_turn(
+    question: str, sources: Sequence[Source], *, found_nothing: bool = False, asks_first: bool = False
+) -> str:
     """The sources in front of the question they belong to. Without any, the question is about what came before."""
-    blocks = [told(source) for source in sources] or ([NOTHING_FOUND] if found_nothing else [])
-    return "\n\n".join([*blocks, f"Question: {question}"])
+    blocks = [told(source) for source in sources]
+    asked = f"Question: {question}"
+    if blocks and asks_first:
+        blocks.insert(0, asked)
+    if not blocks and found_nothing:
+        blocks = [NOTHING_FOUND]
+    return "\n\n".join([*blocks, asked])
 
 
 def system_message(messages: Sequence[ChatMessage]) -> list[ChatMessage]:

@@ -51,7 +51,7 @@ class Conversation:
     ) -> None:
         self._grounder = grounder
         self._random = random
-        self._reader = Reader(render, len, n_ctx, 20, 0, quotes_only=False)
+        self._reader = Reader(render, len, n_ctx, 20, 0, quotes_only=False, asks_first=random.random() < 0.5)
         self._counts = counts
         self._is_forgotten = is_forgotten  # as soon as there is more to remember
         self.messages: list[ChatMessage] = []

@@ -133,7 +133,7 @@ class FakeShelf:
     missing: Mapping[str, Exception] = {}
 
     def __init__(self, model: PlayedModel) -> None:
-        resolved = SimpleNamespace(temperature=0.0, brief=0, quotes=False, sha256=None)
+        resolved = SimpleNamespace(temperature=0.0, brief=0, quotes=False, asks_first=False, sha256=None)
         self.missing: dict[str, ModelError] = {}
         self.default = SimpleNamespace(
             name="played",

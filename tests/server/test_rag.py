@@ -91,6 +91,14 @@ def test_sources_stand_before_the_question_in_layout_one() -> None:
         "[2] handbook/leave.md › Leave › Sick leave\nTwo weeks.\n\n"
         "Question: how long?"
     )
+    asked_first = user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")], asks_first=True)
+    assert asked_first == f"Question: how long?\n\n{turn}"
+
+
+@pytest.mark.parametrize("found_nothing", [False, True])
+def test_a_question_without_sources_is_asked_once(found_nothing: bool) -> None:
+    turns = [user_turn("how long?", [], found_nothing=found_nothing, asks_first=first) for first in (False, True)]
+    assert turns[0] == turns[1] and turns[0].count("how long?") == 1
 
 
 @pytest.mark.parametrize(
