@@ -26,8 +26,8 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(_ROOT / "tests" / "e2e")]
 
+from isolation import NO_NETWORK, attempts, strace  # noqa: E402
 from running import wait_until  # noqa: E402
-from test_offline import NO_NETWORK, TRACED, attempts  # noqa: E402
 
 _QUESTION = "How do I watch my own folder?"
 _IN_ANSWER = "--docs"
@@ -75,8 +75,7 @@ def num_noticed(root: Path, signers: Path, count: int) -> int:
 def isolated(trace: Path, *command: str | Path, home: Path) -> list[str]:
     python = getattr(sys, "_base_executable", sys.executable)
     empty = ("env", "-i", f"PATH={os.defpath}:/usr/local/bin", f"HOME={home}", f"PYTHON={python}")
-    traced = ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={TRACED}", "-o", str(trace))
-    return [*NO_NETWORK, *traced, *empty, *map(str, command)]
+    return [*NO_NETWORK, *strace(trace), *empty, *map(str, command)]
 
 
 def answer(target: Path, home: Path, trace: Path) -> str:

@@ -1,7 +1,6 @@
 """No network: the whole path in a namespace that has none, and not one attempt to leave the machine, by strace."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -9,41 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from isolation import NO_NETWORK, attempts, can_isolate, strace
 from running import serving, wait_until, write_handbook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
-NO_NETWORK = ("unshare", "-rn", "sh", "-c", 'ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"', "sh")
-TRACED = "connect,sendto,sendmsg,sendmmsg"
-_NAME_SERVER = re.compile(r"sin6?_port=htons\(53\)")
-_ADDRESS = re.compile(r'sa_family=AF_INET6?,.*?(?:inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)")')
-
-
-def strace(trace: Path) -> tuple[str, ...]:
-    """-D: the traced program keeps the process id that was started, and gets the signals sent to it."""
-    return ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={TRACED}", "-o", str(trace))
-
-
-def attempts(trace: Path) -> list[str]:
-    """Calls that name an address off this machine, or a name server, which asks others."""
-    found = []
-    for line in trace.read_text(errors="replace").splitlines():
-        if address := _ADDRESS.search(line):
-            host = address[1] or address[2]
-            if not (host.startswith("127.") or host == "::1") or _NAME_SERVER.search(line):
-                found.append(line)
-        elif "systemd/resolve" in line:
-            found.append(line)
-    return found
-
-
 needs_tools = pytest.mark.skipif(
     not all(map(shutil.which, ("unshare", "strace"))), reason="needs unshare and strace (Linux: util-linux, strace)"
 )
-
-
-def can_isolate() -> bool:
-    return bool(shutil.which("unshare")) and subprocess.run([*NO_NETWORK, "true"], capture_output=True).returncode == 0
 
 
 @needs_tools
