@@ -25,10 +25,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from reader.corpus import read_corpus, spans
 
-from models.catalog import resolve_chat, resolve_embedding
+from models.catalog import ResolvedChat, resolve_chat, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.preparation import Preparation
 from models.llm.chat_template import ChatMessage, ChatTemplate
@@ -66,10 +67,11 @@ class Case(NamedTuple):
     paragraphs: Sequence[str]  # the sources 1, 2, …
     answerable: bool
 
-    @property
-    def prompt(self) -> str:
+    def prompt(self, *, asks_first: bool) -> str:
+        """Layout v1; `asks_first`: the question in front as well."""
+        asked = f"Question: {self.item.question}"
         told = "".join(f"[{i}] article-{i}.txt\n{text}\n\n" for i, text in enumerate(self.paragraphs, 1))
-        return f"{told}Question: {self.item.question}"
+        return f"{asked}\n\n{told}{asked}" if asks_first else told + asked
 
     @property
     def choices(self) -> list[str]:
@@ -131,7 +133,8 @@ def cases(items: Sequence[Item], count: int, seed: int = 1) -> list[Case]:
 class Reader:
     """A model in the product's engine, asked one thing at a time."""
 
-    def __init__(self, file: Path, threads: int) -> None:
+    def __init__(self, model: ResolvedChat, threads: int) -> None:
+        file, self.asks_first = model.path, model.asks_first
         params = EngineParams(n_ctx=2048, n_slots=1, n_threads=threads)
         self.vocabulary = Vocabulary(file)
         self._runner = LlamaRunner(file, params)
@@ -141,8 +144,8 @@ class Reader:
         self._engine = Engine(Scheduler(limits, ends), self._runner, self.vocabulary.eos, pace=Pace(limits.n_batch))
         self._id = 0
 
-    def tokens(self, text: str) -> list[int]:
-        messages = [ChatMessage("system", SYSTEM), ChatMessage("user", text)]
+    def tokens(self, case: Case) -> list[int]:
+        messages = [ChatMessage("system", SYSTEM), ChatMessage("user", case.prompt(asks_first=self.asks_first))]
         return list(self._tokens(self._template.render(messages)))
 
     def answer(self, prompt: list[int], choices: Sequence[str] = (), limit: int = 200) -> tuple[str, int, float, float]:
@@ -241,8 +244,8 @@ def baselines(embedder: Embedder, asked: Sequence[Case]) -> Iterator[tuple[str, 
 
 
 def speed(reader: Reader, asked: Sequence[Case], rounds: int = 7) -> None:
-    text = reader.tokens(asked[0].prompt)
-    prompts = [(reader.tokens(case.prompt)[:-6] * 4)[: _PROMPT - 6] + text[-6:] for case in asked[:rounds]]
+    text = reader.tokens(asked[0])
+    prompts = [(reader.tokens(case)[:-6] * 4)[: _PROMPT - 6] + text[-6:] for case in asked[:rounds]]
     firsts, rates = [], []
     for prompt in prompts:
         _, made, first, last = reader.answer(prompt, limit=64)
@@ -262,6 +265,7 @@ def main() -> None:
     chosen.add_argument("--squad", type=Path)
     chosen.add_argument("--papers", type=Path)
     parser.add_argument("--model", action="append", help="may be given more than once")
+    parser.add_argument("--asks-first", action="store_true", help="of a model that the catalog does not know")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--embedder", default="all-MiniLM-L6-v2")
@@ -277,12 +281,15 @@ def main() -> None:
     for name, score in baselines(open_embedder(files, options.threads), asked):
         score.report(name)
     for name in options.model or ["reader-v0"]:
-        reader = Reader(resolve_chat(name).path, options.threads)
+        model = resolve_chat(name)
+        if options.asks_first:
+            model = msgspec.structs.replace(model, asks_first=True)
+        reader = Reader(model, options.threads)
         for manner in ("free", "held to quotes"):
             score = Score()
             for case in asked:
                 choices = case.choices if manner != "free" else ()
-                score.take(case, reader.answer(reader.tokens(case.prompt), choices)[0])
+                score.take(case, reader.answer(reader.tokens(case), choices)[0])
             score.report(f"{name}, {manner}")
         speed(reader, asked)
 

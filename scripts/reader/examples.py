@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from reader.corpus import Asked, Corpus, Page, Rarity, spans, stem, stems, words
 from reader.questions import inflected, keywords, question
+from server.rag.brief import cut
 from server.rag.prompts import NO_ANSWER, SYSTEM
 
 HELLO = "I answer from the indexed documents. Ask me about something they contain."
@@ -25,6 +26,7 @@ _SYSTEMS = (
 _CLEAR = 1.2  # how much more of the question the right sentence must hold than any other
 _MOST = (1_200, 2_400, 2_400, 4_400)  # characters of sources in a conversation, one of these
 LEADING = "Question: "
+_BRIEF = 300  # characters of a source as the product gives it to a small model
 _NUMBER = re.compile(r"\b\d[\d,.]*\d?(?: [a-z]{3,12})?\b")
 _NEGATION = re.compile(r" (?:not|never|cannot)\b")
 _AUXILIARY = re.compile(
@@ -123,12 +125,16 @@ class Examples:
         talk = _Talk(rng, self._rarity, leads=self.leads)
         self._most = rng.choice(_MOST if self.leads else _MOST[1:3])
         num_turns = rng.choice((1, 1, 1, 2))
-        if self._asked and self.level > 0.3 and rng.random() < 0.2:
+        if self._asked and self.level > 0.3 and rng.random() < 0.25:
             self._ask_as_people_do(talk)
+        elif self.leads and rng.random() < 0.4:
+            self._ask_what_is_found(talk)
         else:
             talk.tell(self._sources(num_turns), self._made(talk))
         while len(talk.messages) < 14 and talk.size < self._most and rng.random() < 0.8:
-            if (num_turns == 2 and rng.random() < 0.3) or (self.leads and rng.random() < 0.85):
+            if self.leads and rng.random() < 0.4:
+                self._ask_what_is_found(talk)
+            elif (num_turns == 2 and rng.random() < 0.3) or (self.leads and rng.random() < 0.8):
                 talk.tell(self._sources(2), self._made(talk))
                 num_turns = 1
             else:
@@ -217,9 +223,57 @@ class Examples:
             return f"{named} › {heading}" if heading else named
         return f"{named} › p. {rng.randint(1, 40)}" if rng.random() < 0.15 else named
 
+    def _ask_what_is_found(self, talk: "_Talk") -> None:
+        """With sources as the product gives them: each begun at the sentence that is most like the question, the
+        likeliest first; which is right more often than not."""
+        rng = self._rng
+        for _ in range(8):
+            page = self._page()
+            at = rng.randrange(len(page.paragraphs))
+            start, end = rng.choice(spans(page.paragraphs[at]) or [(0, 0)])
+            sentence = page.paragraphs[at][start:end]
+            asked = question(rng, sentence, self._rarity) if 20 <= len(sentence) <= _BRIEF else None
+            if asked is not None:
+                talk.tell(self._found(asked, page, at, start), _Given(asked, sentence))
+                return
+
+    def _found(self, asked: str, page: Page, paragraph: int, start: int) -> list[Source]:
+        rng, wanted = self._rng, stems(asked)
+        text = page.paragraphs[paragraph]
+        begin = start if rng.random() < 0.75 else max(s for s, _ in spans(text) if s == 0 or s < start)
+        if start - begin > _BRIEF // 2:
+            begin = start
+        right = text[start : start + _BRIEF]
+        sources = [(self._likeness(wanted, right), Source(self._label(page), cut(text, begin, _BRIEF), page.path))]
+        for _ in range(rng.choice((0, 1, 2, 3, 3, 4, 5))):
+            other = page if rng.random() < 0.5 else self._page()
+            index = rng.randrange(len(other.paragraphs))
+            if other is page and index == paragraph:
+                continue
+            likeness, at = (
+                max(
+                    (self._likeness(wanted, other.paragraphs[index][a:b]), a) for a, b in spans(other.paragraphs[index])
+                )
+                if spans(other.paragraphs[index])
+                else (0.0, 0)
+            )
+            sources.append((likeness, Source(self._label(other), cut(other.paragraphs[index], at, _BRIEF), other.path)))
+        if rng.random() < 0.3:
+            rng.shuffle(sources)
+        else:
+            sources.sort(key=lambda each: -each[0])
+        return [source for _, source in sources]
+
+    def _likeness(self, wanted: set[str], sentence: str) -> float:
+        return self._rarity.shared(wanted, stems(sentence)) * self._rng.uniform(0.5, 1.5)
+
     def _ask_as_people_do(self, talk: "_Talk") -> None:
         rng = self._rng
         asked: Asked = rng.choice(self._asked)
+        if self.leads and asked.sentence[1] - asked.sentence[0] <= _BRIEF and rng.random() < 0.4:
+            given = _Given(asked.question, asked.page.paragraphs[asked.paragraph][slice(*asked.sentence)])
+            talk.tell(self._found(asked.question, asked.page, asked.paragraph, asked.sentence[0]), given)
+            return
         size = rng.choice((250, 400, 600))
         right = self._source(asked.page, size, asked.paragraph, asked.sentence[0])
         sources = [right]

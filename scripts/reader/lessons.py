@@ -103,8 +103,10 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
         taught.append(Look(layer, head, query, (allowed & of(asks)).float()))
 
     choosing, copying = batch.chosen >= 0, batch.copied >= 0
+    beginning = choosing & ~batch.is_answer
     answering = (batch.asked >= 0) & choosing
-    teach(shape.layers - 3, 0, choosing, batch.chosen, batch.chosen)
+    teach(shape.layers - 3, 0, choosing & batch.is_answer, batch.chosen, batch.chosen)
+    teach(shape.layers - 3, 1, beginning, batch.chosen, batch.chosen)
     for head in range(shape.heads):
         teach(shape.layers - 2, head, copying, batch.copied, batch.copied)
     if not all_of_them:
@@ -118,6 +120,8 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     led, is_liked = batch.lead >= 0, batch.like >= 0
     is_last = in_source & (torch.roll(batch.start, -1, 1) != batch.start)
     if led.any():
+        leading = (batch.number >= 0) & ~in_source
+        teach(0, 3, led | leading, batch.number, batch.number)
         place = torch.where(is_liked, batch.like, batch.lead)  # the question's beginning, for what is nothing like it
         teach(1, 3, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
         teach(2, 0, is_last & led, batch.start, here, is_liked, batch.lead)  # the more is like it, the less is beside
