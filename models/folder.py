@@ -1,8 +1,9 @@
 """The user's own models: GGUF files in one folder, and a manifest of what each of them was when it came.
 
 A file has no checksum of its own, and an altered one loads as well as a sound one. So its SHA-256 is noted when it is
-taken in, and compared before it is used; read again only when the file is not the one that was compared last, by
-device, number, size and times. Files that were put there by hand are not in the manifest, and are used as they are.
+taken in, and compared before it is used; read again when the file is not the one that was compared last, by device,
+number, size and times, and once a week all the same: a disk alters files without touching their times. Files that were
+put there by hand are not in the manifest, and are used as they are.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from models.errors import ModelFileError
 MANIFEST = "manifest.json"
 _INCOMING = ".{}.part"
 _PIECE = 1 << 20
+_WEEK_S = 7 * 24 * 3600
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -40,13 +42,19 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """`verified`: the file whose hash this was, when last compared. `source`: where it came from. Unix seconds."""
+    """`verified`: the file whose hash this was, when last compared, at `verified_at`. `source`: where it came from.
+    Unix seconds."""
 
     sha256: str
     size: int
     verified: Identity
     source: str
     added_at: int
+    verified_at: int = 0
+
+    def is_fresh(self, identity: Identity, now: float) -> bool:
+        """Whether this very file was compared within a week; a clock that went back tells nothing."""
+        return identity == self.verified and 0 <= now - self.verified_at < _WEEK_S
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -82,12 +90,12 @@ class ModelsFolder:
         """Raises `ModelFileError` for a file that is not what it was when it was taken in."""
         if path.parent != self.path or (entry := self.entries().get(path.name)) is None:
             return
-        try:
-            identity = Identity.of(path)
-        except OSError as error:
-            raise ModelFileError(path, error.strerror or str(error)) from error
-        if identity == entry.verified:
-            return
+        if not entry.is_fresh(_identity_of(path), time.time()):
+            self.verify(path, entry)
+
+    def verify(self, path: Path, entry: Entry) -> None:
+        """Reads all of it. Raises `ModelFileError` as `check` does."""
+        identity = _identity_of(path)
         if identity.size != entry.size or sha256_of(path) != entry.sha256:
             raise ModelFileError(
                 path,
@@ -95,7 +103,7 @@ class ModelsFolder:
                 " again",
             )
         with contextlib.suppress(ModelFileError):  # a folder that is only read is compared each time
-            self._change(path.name, msgspec.structs.replace(entry, verified=identity))
+            self._change(path.name, msgspec.structs.replace(entry, verified=identity, verified_at=int(time.time())))
 
     @contextlib.contextmanager
     def adding(self, name: str) -> Iterator["Incoming"]:
@@ -184,9 +192,17 @@ class Incoming:
         os.fsync(self._descriptor)
         target = self._folder.path / self.name
         self.path.replace(target)
-        entry = Entry(self.sha256, self.size, Identity.of(target), source, int(time.time()))
+        now = int(time.time())
+        entry = Entry(self.sha256, self.size, Identity.of(target), source, now, now)
         self._folder._change(self.name, entry)
         return target
+
+
+def _identity_of(path: Path) -> Identity:
+    try:
+        return Identity.of(path)
+    except OSError as error:
+        raise ModelFileError(path, error.strerror or str(error)) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -4,12 +4,13 @@ import argparse
 import re
 import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from models.catalog import ChatModel, read_catalog
+from models.catalog import ChatModel, check_sha256, read_catalog
 from models.errors import ModelFileError
 from models.folder import Entry, Incoming, ModelsFolder
 from models.llm.files import name_of, parts_of
@@ -52,6 +53,7 @@ def add(commands: Commands) -> None:
     pull.add_argument("model", metavar="NAME|URL", help="a name of the catalog, or the address of a GGUF")
     pull.add_argument("--sha256", metavar="HEX", type=_sha256, help="what its SHA-256 must be")
     pull.add_argument("--from", metavar="URL", dest="host", default=_HOST, help=f"the host (default: {_HOST})")
+    _action(actions, "verify", "read every model, and compare it with what it was when it came", _verify)
     remove = _action(actions, "rm", "remove a model that was imported or fetched", _remove)
     remove.add_argument("model", metavar="NAME|FILE")
 
@@ -158,6 +160,29 @@ def _found(name: str, settings: Settings) -> tuple[Path, ChatModel | None]:
             return path, model
     hint = f"fetch it: cloister models pull {name}" if model else "cloister models list shows those there are"
     raise StartError(f"there is no model {name!r} here; {hint}")
+
+
+def _verify(settings: Settings, options: argparse.Namespace) -> None:
+    folder, altered = ModelsFolder(settings.models_folder), 0
+    built_in = {_PACKAGE / model.file: model.sha256 for model in read_catalog().chat.values() if model.source is None}
+    entries = folder.entries()
+    checks: list[tuple[Path, Callable[[], None]]] = [
+        *((path, partial(check_sha256, path, sha256)) for path, sha256 in built_in.items()),
+        *((folder.path / name, partial(folder.verify, folder.path / name, entry)) for name, entry in entries.items()),
+    ]
+    for path, check in checks:
+        try:
+            check()
+        except ModelFileError as error:
+            altered += 1
+            print(f"ALTERED  {path.name}: {error.reason}")
+        else:
+            print(f"sound    {path.name}")
+    for path in folder.files():
+        if path.name not in entries:
+            print(f"unknown  {path.name}: put there by hand; import it to have it compared")
+    if altered:
+        raise StartError(f"{altered} of {len(checks)} models are not what they were when they came")
 
 
 # Getting and removing

@@ -1,6 +1,7 @@
 """A model that was taken in is used as it was, or not at all; its hash is computed when something may have changed."""
 
 import shutil
+import time
 from pathlib import Path
 from random import Random
 
@@ -65,6 +66,30 @@ def test_a_file_is_hashed_again_only_when_it_is_another(tmp_path: Path, monkeypa
     (tmp_path / "copy").replace(path)  # the same content in another file
     folder.check(path)
     folder.check(path)
+    assert hashed == [path]
+
+
+@pytest.mark.parametrize(("days", "is_read"), [(6.9, False), (7.1, True), (-1, True)])
+def test_a_file_is_hashed_again_every_week_and_when_the_clock_went_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: float, is_read: bool
+) -> None:
+    path = taken(tmp_path)
+    later = time.time() + days * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    monkeypatch.setattr(folders, "sha256_of", lambda _: "what the disk made of it")
+    if is_read:
+        with pytest.raises(ModelFileError, match="altered"):
+            ModelsFolder(tmp_path).check(path)
+    else:
+        ModelsFolder(tmp_path).check(path)
+
+
+def test_what_was_read_anew_is_fresh_for_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, hashed = taken(tmp_path), list[Path]()
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    monkeypatch.setattr(folders, "sha256_of", lambda each: hashed.append(each) or sha256_of(each))
+    for _ in range(3):
+        ModelsFolder(tmp_path).check(path)
     assert hashed == [path]
 
 

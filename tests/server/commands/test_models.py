@@ -216,6 +216,24 @@ def test_a_file_is_imported_shown_listed_and_removed(tmp_path: Path, run: Any) -
     assert (code, "there is no model 'own' here" in said) == (1, True)
 
 
+def test_models_are_compared_with_what_they_were(tmp_path: Path, run: Any) -> None:
+    source = tmp_path / "own.gguf"
+    source.write_bytes(CONTENT)
+    run("import", str(source))
+    (tmp_path / "models" / "mine.gguf").write_bytes(CONTENT)
+    assert run("verify") == (
+        0,
+        "sound    reader-v0.gguf\nsound    own.gguf\n"
+        "unknown  mine.gguf: put there by hand; import it to have it compared\n",
+    )
+    with (tmp_path / "models" / "own.gguf").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"?")
+    code, said = run("verify")
+    assert (code, "ALTERED  own.gguf" in said, said.count("sound")) == (1, True, 1)
+    assert "1 of 2 models are not what they were" in said
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", b"GGUF", b"GGUF" + b"\xff" * 300])
 def test_what_is_no_model_is_not_imported(tmp_path: Path, run: Any, content: bytes) -> None:
     source = tmp_path / "own.gguf"
