@@ -120,8 +120,6 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     led, is_liked = batch.lead >= 0, batch.like >= 0
     is_last = in_source & (torch.roll(batch.start, -1, 1) != batch.start)
     if led.any():
-        leading = (batch.number >= 0) & ~in_source
-        teach(0, 3, led | leading, batch.number, batch.number)
         place = torch.where(is_liked, batch.like, batch.lead)  # the question's beginning, for what is nothing like it
         teach(1, 3, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
         teach(2, 0, is_last & led, batch.start, here, is_liked, batch.lead)  # the more is like it, the less is beside

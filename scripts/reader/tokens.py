@@ -21,11 +21,11 @@ _SPACE = "Ġ"  # how byte-level BPE writes one
 
 class Encoded(NamedTuple):
     """All of shape [tokens]; positions are -1 where there is none. Of a token of a source: `start` of its sentence,
-    its source's `number`; of a question that leads, `number` is where it begins. Of a token after which an answer goes
-    on: `copied`, where the next token stands in a source; `chosen`, where the sentence that is quoted ends, or the
-    turn's beginning if the answer refuses; `asked`, where the question begins, and `asked_end`. Of a token of a source
-    whose question leads: `lead`, where that begins; `like`, where in it a word of the same stem stands; and, at a
-    sentence's last token, `right`: 1 if the answer quotes it, else 0."""
+    its source's `number`. Of a token after which an answer goes on: `copied`, where the next token stands in a source;
+    `chosen`, where the sentence that is quoted ends, or the turn's beginning if the answer refuses; `asked`, where the
+    question begins, and `asked_end`. Of a token of a source whose question leads: `lead`, where that begins; `like`,
+    where in it a word of the same stem stands; and, at a sentence's last token, `right`: 1 if the answer quotes it,
+    else 0."""
 
     ids: np.ndarray
     is_answer: np.ndarray
@@ -140,8 +140,6 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], kinship: Kinship) 
     pointers = {name: np.full(size, -1, dtype=np.int64) for name in POINTERS}
     asked = (-1, -1)
     for i, (message, cut) in enumerate(zip(messages, cuts, strict=True)):
-        if message.lead:
-            pointers["number"][cut.base : cut.at(0)] = cut.base
         for sentence in message.sentences:
             first, last = cut.at(sentence.start), cut.at(sentence.end - 1)
             pointers["start"][first : last + 1] = first

@@ -137,7 +137,8 @@ class Training:
         loss = _mean(each * weight, is_answer)
         total = loss + _PROSE_WEIGHT * _mean(each, ~is_answer)
         if astray:
-            total = total + now.guidance * torch.stack(list(astray.values())).sum()
+            lost = torch.stack(list(astray.values()))  # of a head that is new to it, no more than of the others
+            total = total + now.guidance * (lost / lost.detach().clamp(min=1)).sum()
         told = {f"h{layer}.{head}": float(value.detach()) for (layer, head), value in astray.items()}
         if (batch.right >= 0).any():
             mistaken, found = self.judge(judged, batch.lead, batch.right)
