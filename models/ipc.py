@@ -24,6 +24,7 @@ import msgspec
 
 from models.cores import leave_no_cores
 from models.errors import ProcessFailed
+from models.logs import OURS, Manner, start_logging
 
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 256 << 20
@@ -55,6 +56,7 @@ class Inbox(Generic[In]):
         self._frames: queue.SimpleQueue[In | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self.closed = threading.Event()
+        self.has_sent = False
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def _read(self) -> None:
@@ -68,6 +70,7 @@ class Inbox(Generic[In]):
 
     def send(self, message: msgspec.Struct) -> None:
         """Blocks until the parent has taken the bytes; a parent that is gone is not an error here."""
+        self.has_sent = True
         with self._sending, contextlib.suppress(OSError):
             self._sock.sendall(_frame(message))
 
@@ -98,12 +101,13 @@ class Inbox(Generic[In]):
 
 
 def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
-    """The body of `python -m <module> FD`: run `main` until the parent closes its end.
+    """The body of `python -m <module> FD MANNER`: run `main` until the parent closes its end. `MANNER`: how it logs.
 
     Ctrl-C is the parent's to handle: it closes the socket, and the child ends by itself. What `main` raises becomes
     one `Refused` frame, never a traceback on a user's screen.
     """
     leave_no_cores()
+    start_logging(msgspec.json.decode(sys.argv[2], type=Manner))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     inbox: Inbox[Any] = Inbox(socket.socket(fileno=int(sys.argv[1])), message_type)
     threading.Thread(target=_leave_after, args=(inbox.closed, 10.0), daemon=True).start()
@@ -111,11 +115,18 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
     try:
         main(inbox)
     except Exception as error:  # the process boundary: whatever it was, the parent is told and the process ends
-        inbox.send(Refused(reason=(str(error).splitlines() or [type(error).__name__])[0]))
+        inbox.send(Refused(reason=_reason(error, is_loading=not inbox.has_sent)))
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # native thread pools (OpenMP, torch) may hang in exit handlers; nothing is left to clean
+
+
+def _reason(error: Exception, *, is_loading: bool) -> str:
+    """One line. Once there is content at hand, in others' words only of what kind it is."""
+    is_known = isinstance(error, OSError) or type(error).__module__.partition(".")[0] in OURS
+    words = str(error).splitlines() if is_loading or is_known else []
+    return words[0] if words else type(error).__name__
 
 
 def _leave_after(closed: threading.Event, grace_s: float) -> None:
@@ -205,8 +216,10 @@ class Child(Generic[In]):
 
 
 def _spawn(module: str, theirs: socket.socket, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    manner = msgspec.json.encode(Manner.of_this_process()).decode()
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", module, str(theirs.fileno())],  # -P: not the user's folder's `models`
+        # -P: not the user's folder's `models`
+        [sys.executable, "-P", "-m", module, str(theirs.fileno()), manner],
         pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
         env={**os.environ, **env},

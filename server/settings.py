@@ -22,11 +22,11 @@ from models.errors import ModelError
 from models.llm.files import parts_of
 from models.llm.messages import Adapter
 from models.llm.params import EngineParams
+from models.logs import Form
 from server.access.hosts import host_of
 from server.access.origins import is_pattern
 from server.audit import Level
 from server.library.library import FilesParams
-from server.logs import Form
 from server.responses.store import ResponsesParams
 
 PREFIX = "CLOISTER_"

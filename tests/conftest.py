@@ -1,5 +1,8 @@
-"""One server for all tests that leave it as they found it."""
+"""One server for all tests that leave it as they found it; and the process's own state, as it was."""
 
+import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,3 +14,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     with serving(folder, write_handbook(folder / "handbook")) as running:
         yield running
+
+
+@pytest.fixture
+def logging_anew() -> Iterator[None]:
+    """Whatever a test does to the process's logging is undone."""
+    root = logging.getLogger()
+    before, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.raiseExceptions = raises

@@ -17,6 +17,7 @@ import uvicorn
 from index.lookup import read_topic
 from models.cores import leave_no_cores
 from models.errors import ModelError
+from models.logs import Manner, start_logging
 from server.access.boundary import Access
 from server.access.hosts import Hosts, is_open
 from server.access.keys import KeyFile, KeyFileError
@@ -24,7 +25,6 @@ from server.access.origins import Origins
 from server.app import create_app
 from server.audit import AuditLog
 from server.commands.common import Commands, StartError, add_serving, address_of, serving_settings
-from server.logs import start_logging
 from server.metrics import Metrics
 from server.services import Services, open_services
 from server.settings import MANUAL, Settings, SettingsError
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     leave_no_cores()
 
     settings = serving_settings(options)
-    start_logging(settings.log_level, settings.log_format)
+    start_logging(Manner(settings.log_level, settings.log_format))
     return _run(settings, lambda: serving_settings(options))
 
 

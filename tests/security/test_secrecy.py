@@ -1,0 +1,117 @@
+"""Nothing of what is asked, answered or read stands in a log, however talkative it is and whatever breaks (R21)."""
+
+import io
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import Server, serving, wait_until
+
+from models.llm.turn import TurnEvent
+from models.logs import Manner, start_logging
+from tests.server.serving import FakeIndex, PlayedModel
+from tests.server.serving import serving as playing
+
+IN_QUESTION, IN_DOCUMENT, IN_NAME, IN_KEY, IN_HEADER = (f"canary{i}x7f3a9" for i in range(5))
+CANARIES = (IN_QUESTION, IN_DOCUMENT, IN_NAME, IN_KEY, IN_HEADER)
+# What the data folder is for holds content: the index and its words, kept conversations, uploads.
+KEEPS_CONTENT = ("index", "lexical", "turns.sqlite3", "responses.sqlite3", "batches.sqlite3", "files", "library")
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_content_in_the_log_of_a_server_that_tells_all(tmp_path: Path, form: str) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / f"{IN_NAME}.md").write_text(f"# Leave\n\nParental leave is sixteen weeks, {IN_DOCUMENT}.\n")
+    (docs / f"{IN_NAME}.pdf").write_bytes(b"%PDF-1.7 " + IN_DOCUMENT.encode())  # which nobody can read
+    (tmp_path / "cloister.toml").write_text(f'log_level = "debug"\nlog_format = "{form}"\naudit = "all"\n')
+    with serving(tmp_path, docs) as server:
+        wait_until(lambda: IN_DOCUMENT in server.answer("How long is parental leave?"), 60, "the document")
+        use(server)
+        for module in ("models.llm.process", "models.encoder.process", "server.indexing"):
+            crash(server, module)
+        metrics = server.get("/metrics").text
+    told = {"the log": server.log.read_text(), "metrics": metrics}
+    for path in (tmp_path / "data").rglob("*"):
+        if path.is_file() and not path.relative_to(tmp_path / "data").parts[0].startswith(KEEPS_CONTENT):
+            told[str(path)] = path.read_bytes().decode(errors="replace")
+    assert "SIGSEGV" in told["the log"] and any("audit" in place for place in told)
+    assert [(place, canary) for place, text in told.items() for canary in CANARIES if canary in text] == []
+    assert not list(tmp_path.rglob("core*"))
+
+
+def use(server: Server) -> None:
+    """As it should be used, and as it should not."""
+    headers = {"Authorization": f"Bearer {IN_KEY}", "X-Request-Id": IN_HEADER, "User-Agent": IN_HEADER}
+    messages = [{"role": "user", "content": IN_QUESTION}]
+    tool = {"type": "function", "function": {"name": IN_QUESTION, "parameters": {"type": IN_QUESTION}}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": IN_QUESTION, "arguments": [1]}}
+    with server.client() as http:
+        http.headers.update(headers)
+        for path, body in (
+            ("/v1/chat/completions", {"messages": messages}),
+            ("/v1/chat/completions", {"messages": messages, "stream": True}),
+            ("/v1/chat/completions", {"messages": messages, "tools": [tool]}),
+            ("/v1/chat/completions", {"messages": messages * 3000}),
+            ("/v1/chat/completions", {"messages": IN_QUESTION}),
+            ("/v1/chat/completions", {"messages": messages, "model": IN_QUESTION}),
+            ("/v1/responses", {"input": IN_QUESTION}),
+            ("/v1/responses", {"input": IN_QUESTION, "previous_response_id": IN_QUESTION}),
+            ("/v1/search", {"query": IN_QUESTION, "filters": {"paths": [IN_NAME]}}),
+            ("/v1/embeddings", {"input": [IN_QUESTION]}),
+            ("/v1/rerank", {"query": IN_QUESTION, "documents": [IN_QUESTION]}),
+            ("/mcp", call),
+            (f"/{IN_QUESTION}", {}),
+        ):
+            http.post(path, json=body)
+        http.post("/v1/chat/completions", content=f'{{"messages": "{IN_QUESTION}'.encode())
+        http.post("/v1/files", files={"file": (f"{IN_NAME}.md", IN_DOCUMENT)}, data={"purpose": "assistants"})
+
+
+def crash(server: Server, module: str) -> None:
+    """While it has something to do."""
+    killed = server.child(module)
+    assert killed is not None
+    asking = threading.Thread(target=lambda: server.ask(IN_QUESTION, max_tokens=500))
+    asking.start()
+    (server.docs / f"{IN_NAME}-{module}.md").write_text(IN_DOCUMENT * 50)
+    os.kill(killed, signal.SIGSEGV)
+    asking.join()
+    wait_until(lambda: server.child(module) not in (None, killed), 30, f"{module} again")
+    wait_until(server.is_healthy, 60, "a healthy server")
+
+
+class Failing(PlayedModel):
+    """Fails in the middle of an answer, with its words in the error."""
+
+    async def turn(self, *_: object, **__: Any) -> AsyncGenerator[list[TurnEvent], None]:
+        raise LookupError(IN_QUESTION)
+        yield []
+
+
+@pytest.fixture
+def told(logging_anew: None) -> io.StringIO:
+    """What is logged at the most talkative level."""
+    start_logging(Manner("debug"))
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(stream := io.StringIO())
+    return stream
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_unexpected_error_is_told_by_its_kind(tmp_path: Path, told: io.StringIO, stream: bool) -> None:
+    with playing(tmp_path, Failing(), FakeIndex([])) as client:
+        body = {"model": "played", "messages": [{"role": "user", "content": IN_QUESTION}], "stream": stream}
+        said = client.post("/v1/chat/completions", json=body)
+    log = told.getvalue()
+    assert "unexpected LookupError" in log and "controllers/chat.py" in log
+    assert IN_QUESTION not in log and IN_QUESTION not in said.text
+    assert "unexpected" in said.text
