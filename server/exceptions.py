@@ -3,10 +3,13 @@
 Before the first byte of a response an error is a status; after it, an error frame of the same shape.
 """
 
+import errno
 import logging
+import os
 import re
 from typing import Any
 
+import apsw
 import msgspec
 from litestar import MediaType, Request, Response
 from litestar.exceptions import (
@@ -155,6 +158,14 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(413, str(error), "file_too_large", "file")
         case DiskFull():
             return _problem(507, str(error), "disk_full")
+        case apsw.FullError() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return _problem(507, "The server's disk is full; nothing of this was kept. Make room there.", "disk_full")
+        case (
+            apsw.IOError() | apsw.CantOpenError() | OSError(errno=errno.EIO | errno.EROFS | errno.EMFILE | errno.ENFILE)
+        ):
+            _log.error("the data folder fails: %s", _kind_of(error))
+            message = "The server cannot read or write its files just now; its log says why. Try again."
+            return _problem(503, message, "storage_failed", retry_after=5)
         case StoreExpired():
             return _problem(400, str(error), "vector_store_expired")
         case NoSuchResponse() | UnknownBatch():
@@ -200,6 +211,10 @@ def problem_of(error: BaseException) -> Problem:
                 "unexpected %s", type(error).__name__, exc_info=error if _log.isEnabledFor(logging.DEBUG) else None
             )
             return _problem(500, "Something unexpected went wrong; the server's log names it.", "internal_error")
+
+
+def _kind_of(error: BaseException) -> str:
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
 
 
 _HTTP_CODES = {413: "request_too_large", 415: "unsupported_media_type"}
