@@ -29,6 +29,7 @@ import msgspec
 import numpy as np
 from reader.corpus import read_corpus, spans
 
+from index.types import Vectors
 from models.catalog import ResolvedChat, resolve_chat, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.preparation import Preparation
@@ -41,7 +42,7 @@ from models.llm.params import EngineParams, SamplingParams
 from models.llm.prompt import PromptTokenizer
 from models.llm.scheduler import Scheduler
 from models.threads import num_physical_cores
-from server.rag.brief import sentences
+from server.rag.brief import briefs, sentences
 from server.rag.prompts import NO_ANSWER, SYSTEM
 from server.settings import Settings
 
@@ -127,6 +128,21 @@ def cases(items: Sequence[Item], count: int, seed: int = 1) -> list[Case]:
         told = [item.paragraph, *drawn[:_DISTRACTORS]]
         rng.shuffle(told)
         made += [Case(item, told, True), Case(item, drawn, False)]
+    return made
+
+
+async def briefed(asked: Sequence[Case], embedder: Embedder, limit: int) -> list[Case]:
+    """With the paragraphs as the product gives them to a small model: each from the sentence on that is most like the
+    question, at most so many characters, the likeliest first."""
+
+    async def embed(texts: Sequence[str]) -> Vectors:
+        return embedder.embed_queries(texts)
+
+    made = []
+    for case in asked:
+        found = await briefs(case.item.question, case.paragraphs, limit, embed)
+        found.sort(key=lambda each: -each[1])
+        made.append(case._replace(paragraphs=[text for text, _ in found if text]))
     return made
 
 
@@ -266,6 +282,7 @@ def main() -> None:
     chosen.add_argument("--papers", type=Path)
     parser.add_argument("--model", action="append", help="may be given more than once")
     parser.add_argument("--asks-first", action="store_true", help="of a model that the catalog does not know")
+    parser.add_argument("--brief", type=int, default=0, metavar="CHARACTERS", help="cut the paragraphs, best first")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--embedder", default="all-MiniLM-L6-v2")
@@ -277,8 +294,13 @@ def main() -> None:
     files = asyncio.run(
         Preparation(Settings().cache_folder, "auto").files(resolve_embedding(options.embedder), "embedding")
     )
-    print(f"{len(asked) // 2} questions, each with and without its paragraph")
-    for name, score in baselines(open_embedder(files, options.threads), asked):
+    embedder = open_embedder(files, options.threads)
+    shape = "whole paragraphs"
+    if options.brief:
+        asked = asyncio.run(briefed(asked, embedder, options.brief))
+        shape = f"{options.brief} characters of each paragraph, as the product gives them"
+    print(f"{len(asked) // 2} questions, each with and without its paragraph; {shape}")
+    for name, score in baselines(embedder, asked):
         score.report(name)
     for name in options.model or ["reader-v0"]:
         model = resolve_chat(name)

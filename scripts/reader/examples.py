@@ -24,7 +24,8 @@ _SYSTEMS = (
     f"You are a helpful assistant.\n\n{SYSTEM}", f"Be brief.\n\n{SYSTEM}", "",
 )  # fmt: skip
 _CLEAR = 1.2  # how much more of the question the right sentence must hold than any other
-_MOST = (1_200, 2_400, 2_400, 4_400)  # characters of sources in a conversation, one of these
+_MOST = (1_200, 3_000, 4_800, 4_800)  # characters of sources in a conversation, one of these
+_MOST_SOURCES = 12
 LEADING = "Question: "
 _BRIEF = 300  # characters of a source as the product gives it to a small model
 _NUMBER = re.compile(r"\b\d[\d,.]*\d?(?: [a-z]{3,12})?\b")
@@ -123,7 +124,7 @@ class Examples:
         if rng.random() < 0.02:
             return self._greeting()
         talk = _Talk(rng, self._rarity, leads=self.leads)
-        self._most = rng.choice(_MOST if self.leads else _MOST[1:3])
+        self._most = rng.choice(_MOST) if self.leads else 2_400
         num_turns = rng.choice((1, 1, 1, 2))
         if self._asked and self.level > 0.3 and rng.random() < 0.25:
             self._ask_as_people_do(talk)
@@ -153,7 +154,7 @@ class Examples:
 
     def _made(self, talk: "_Talk") -> "_Asking":
         """How the next question is to be made."""
-        refusing = 0.03 + 0.09 * max(0.0, self.level - 0.4) / 0.6
+        refusing = 0.03 + 0.02 * max(0.0, self.level - 0.4) / 0.6
         return _Asking(self.level, refusing, self._stranger)
 
     def _stranger(self) -> str:
@@ -171,12 +172,15 @@ class Examples:
         elif level < 0.35:
             count, size = rng.choice((1, 2, 2, 3)), rng.choice((120, 200, 350))
         else:
-            count, size = rng.choice((1, 2, 3, 3, 4, 5, 6)), rng.choice((150, 250, 350, 500, 700))
+            count, size = rng.choice((1, 2, 3, 4, 5, 5, 6)), rng.choice((150, 250, 350, 500, 800, 800))
         if num_turns > 1:
             count = min(count, 3)
         count = min(count, max(1, self._most // size // num_turns))
-        first = self._page()
-        return [self._source(first if rng.random() < 0.4 else self._page(), size) for _ in range(count)]
+        first, sources, room = self._page(), list[Source](), self._most / num_turns * rng.uniform(0.5, 1)
+        while len(sources) < count or (self.leads and room > 0 and len(sources) < _MOST_SOURCES):
+            sources.append(self._source(first if rng.random() < 0.4 else self._page(), size))
+            room -= len(sources[-1].text)
+        return sources
 
     def _source(self, page: Page, size: int, paragraph: int | None = None, around: int = 0) -> Source:
         """A piece of a page, cut at sentences, about `size` characters, with what stands at `around` in it."""
@@ -245,7 +249,7 @@ class Examples:
             begin = start
         right = text[start : start + _BRIEF]
         sources = [(self._likeness(wanted, right), Source(self._label(page), cut(text, begin, _BRIEF), page.path))]
-        for _ in range(rng.choice((0, 1, 2, 3, 3, 4, 5))):
+        for _ in range(rng.choice((0, 1, 2, 3, 4, 5, 7, 9))):
             other = page if rng.random() < 0.5 else self._page()
             index = rng.randrange(len(other.paragraphs))
             if other is page and index == paragraph:
@@ -274,10 +278,10 @@ class Examples:
             given = _Given(asked.question, asked.page.paragraphs[asked.paragraph][slice(*asked.sentence)])
             talk.tell(self._found(asked.question, asked.page, asked.paragraph, asked.sentence[0]), given)
             return
-        size = rng.choice((250, 400, 600))
+        size = rng.choice((250, 400, 600, 800))
         right = self._source(asked.page, size, asked.paragraph, asked.sentence[0])
         sources = [right]
-        for _ in range(rng.randint(0, 4) if size < 600 else rng.randint(0, 3)):
+        for _ in range(rng.choice((0, 1, 2, 3, 4, 4, 4, 4, 7))):
             other = self._source(asked.page if rng.random() < 0.2 else self._page(), size)
             if asked.answer not in other.text:
                 sources.append(other)

@@ -54,7 +54,7 @@ def stage(share: float) -> Stage:
     """At `share` of the course, from 0 to 1: copying first, from short passages; then choosing, with the question in
     front of longer ones."""
     level = min(1.0, share / 0.25)
-    longest = 320 if share < 0.06 else 640 if share < 0.2 else 1024 if share < 0.75 else 1536
+    longest = 320 if share < 0.06 else 640 if share < 0.2 else 1024 if share < 0.6 else 1536
     rate = 1.0 if share < 0.75 else max(0.03, (1 - share) / 0.25)
     return Stage(level, longest, rate, 0.5 if share < 0.7 else 0.2, share < 0.7, share >= _LEADS_FROM)
 
