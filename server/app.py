@@ -42,6 +42,7 @@ from server.exceptions import HANDLERS
 from server.mcp.endpoint import McpEndpoint
 from server.metrics import Metrics
 from server.openapi import name_operations, openapi_config
+from server.reloading import Reload
 from server.responses.background import BackgroundResponses
 from server.services import Services
 
@@ -53,8 +54,10 @@ def create_app(
     access: Access,
     metrics: Metrics,
     audit: AuditLog,
+    reload: Reload,
 ) -> Litestar:
-    """`open_services` is entered when the server starts and left when it stops; tests pass their own."""
+    """`open_services` is entered when the server starts and left when it stops; tests pass their own. `reload` takes up
+    the folders that the settings name now."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -67,6 +70,9 @@ def create_app(
                 app.state.batch_work = batch_work
                 app.state.backlog = backlog
                 yield
+
+    async def reload_folders() -> Reload:
+        return reload
 
     async def mcp(state: State) -> McpEndpoint:
         found = state.mcp
@@ -121,6 +127,7 @@ def create_app(
             "backlog": Provide(backlog),
             "batch_work": Provide(batch_work),
             "mcp": Provide(mcp),
+            "reload_folders": Provide(reload_folders),
             "services": Provide(services),
         },
         exception_handlers=HANDLERS,

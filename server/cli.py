@@ -1,21 +1,27 @@
-"""The `cloister` command. Exit codes: 0 well ended, 1 could not start or go on, 2 wrong settings or usage."""
+"""The `cloister` command. Exit codes: 0 well ended, 1 could not start or go on, 2 wrong settings or usage, 130 ended by
+Ctrl-C."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from index.errors import IndexingError
 from models.errors import ModelError
-from server.commands import ask, bundle, doctor, keys, mcp, models, search, serve, status
+from server.commands import ask, bundle, collections, completion, doctor, keys, mcp, models, search, serve, status
 from server.commands.common import StartError
 from server.settings import SettingsError
 
-_COMMANDS = (serve, ask, search, status, models, keys, doctor, bundle, mcp)
+_COMMANDS = (serve, ask, search, status, collections, models, keys, doctor, bundle, mcp, completion)
+
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cloister", description="Ask your own documents, offline.")
+    parser.add_argument("--version", action="version", version=f"cloister {version('cloister')}")
+    parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(dest="command", required=True)
     for command in _COMMANDS:
         command.add(commands)
@@ -23,10 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o077)  # what is written has the documents' text in it, and is the user's alone
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except SettingsError as error:
         print(f"cloister: {error}", file=sys.stderr)
         return 2
     except (StartError, ModelError, IndexingError) as error:
         print(f"cloister: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read it has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it ends
+        return _INTERRUPTED
     return code

@@ -49,6 +49,7 @@ from server.library.errors import (
 )
 from server.protocol.errors import ErrorBody, ErrorDetail
 from server.responses.errors import NoSuchResponse, NotCancellable
+from server.settings import SettingsError
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ def problem_of(error: BaseException) -> Problem:
                 message, "invalid_request_error", "messages", "context_length_exceeded", n_prompt, n_ctx
             )
             return Problem(400, detail)
+        case SettingsError():
+            return _problem(400, f"The settings are not right, so all stays as it is: {error}", "settings_invalid")
         case RequestError(message=message, param=param, code=code):
             return _problem(400, message, code, param)
         case TemplateError(reason=reason):

@@ -170,7 +170,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def collections(self) -> list[Collection]:
         """Watched folders; the manual where none is named. Raises `SettingsError` for one that cannot be watched."""
         folders = self.docs or ({"docs": str(MANUAL)} if MANUAL.is_dir() else {})
-        return [Collection(name, _folder(name, folder)) for name, folder in sorted(folders.items())]
+        return [Collection(name, folder_of(name, folder)) for name, folder in sorted(folders.items())]
 
     def chat_models(self) -> ChatModels:
         """Raises `SettingsError` for a name that cannot be, `ModelError` when the default's files are not there."""
@@ -214,7 +214,8 @@ def _is_reserved(name: str) -> bool:
     return name == GROUNDED or name.startswith((f"{GROUNDED}/", f"{GROUNDED}@"))
 
 
-def _folder(name: str, folder: str) -> Path:
+def folder_of(name: str, folder: str) -> Path:
+    """Where a collection's folder is, for certain. Raises `SettingsError`."""
     where = f"docs.{name}"
     if not _NAME.fullmatch(name):
         raise SettingsError(

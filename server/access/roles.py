@@ -36,6 +36,7 @@ ROLES = {
     "speakMcp": Role.READ,
     "tokenize": Role.READ,
     "deleteModel": Role.ADMIN,
+    "reloadCollections": Role.ADMIN,
     "ollamaChange": Role.ADMIN,
     "ollamaDelete": Role.ADMIN,
     "ollamaUpload": Role.ADMIN,

@@ -32,6 +32,10 @@ def url_and_key(options: argparse.Namespace) -> tuple[str, str | None]:
     return url.rstrip("/"), key
 
 
+class NothingAnswers(StartError):
+    """No server runs there."""
+
+
 @contextlib.contextmanager
 def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
     """Raises `StartError` for whatever does not succeed inside, saying what to do."""
@@ -42,7 +46,9 @@ def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
         with httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False) as client:
             yield client
     except (httpx2.ConnectError, httpx2.ConnectTimeout):
-        raise StartError(f"nothing answers at {url}; start the server: cloister serve, or name it: --url URL") from None
+        raise NothingAnswers(
+            f"nothing answers at {url}; start the server: cloister serve, or name it: --url URL"
+        ) from None
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):
         raise StartError(f"{url} is no address; it is like http://127.0.0.1:8000") from None
     except httpx2.HTTPError as error:

@@ -72,6 +72,8 @@ def _run(action: Callable[[Settings, argparse.Namespace], None], options: argpar
         action(settings_of(options), options)
     except KeyboardInterrupt:
         raise StartError("interrupted; run the same command again to go on") from None
+    except BrokenPipeError:
+        raise
     except OSError as error:  # a full disk, a folder that cannot be written to
         where = error.filename or settings_of(options).models_folder
         raise StartError(f"{where}: {error.strerror or error}; after that, run the same command again") from None

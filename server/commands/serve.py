@@ -8,15 +8,13 @@ import logging
 import re
 import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator
 
 import uvicorn
 
 from index.lookup import read_topic
 from models.cores import leave_no_cores
-from models.errors import ModelError
 from models.logs import Manner, start_logging
 from server.access.boundary import Access
 from server.access.hosts import Hosts, is_open
@@ -26,6 +24,7 @@ from server.app import create_app
 from server.audit import AuditLog
 from server.commands.common import Commands, StartError, add_serving, address_of, serving_settings
 from server.metrics import Metrics
+from server.reloading import Reloading
 from server.services import Services, open_services
 from server.settings import MANUAL, Settings, SettingsError
 from server.transport import MAX_CONNECTIONS, Connection
@@ -115,9 +114,12 @@ async def _serve(
     settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str, audit: AuditLog
 ) -> None:
     metrics = Metrics()
-    async with open_services(settings, metrics, _say_conversion) as services, _reloading(services, reread):
+    async with contextlib.AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_services(settings, metrics, _say_conversion))
+        reloading = Reloading(reread, services.follow_collections, _say)
+        await stack.enter_async_context(reloading.on_hangup())
         config = uvicorn.Config(
-            create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics, audit),
+            create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics, audit, reloading.now),
             http=Connection,
             limit_concurrency=MAX_CONNECTIONS,
             log_config=None,
@@ -144,34 +146,6 @@ async def _serve(
 
 def access_of(settings: Settings) -> Access:
     return Access(Hosts(settings.host, settings.hosts), Origins(settings.origins), KeyFile(settings.data_folder))
-
-
-@contextlib.asynccontextmanager
-async def _reloading(services: Services, reread: Callable[[], Settings]) -> AsyncIterator[None]:
-    """On SIGHUP, the collections are those that the settings name now. Other settings stay as they are."""
-    loop = asyncio.get_running_loop()
-    is_wanted = asyncio.Event()
-
-    async def reload() -> None:
-        while True:
-            await is_wanted.wait()
-            is_wanted.clear()
-            try:
-                collections = (await asyncio.to_thread(reread)).collections()
-                await services.follow_collections(collections)
-            except (SettingsError, ModelError) as error:
-                print(f"cloister: the folders stay as they are: {error}", file=sys.stderr, flush=True)
-            else:
-                _say("Indexing " + (", ".join(f"{c.name} ({c.root})" for c in collections) or "no folder"))
-
-    loop.add_signal_handler(signal.SIGHUP, is_wanted.set)
-    reloading = asyncio.create_task(reload(), name="reload")
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-        reloading.cancel()
-        await asyncio.gather(reloading, return_exceptions=True)
 
 
 async def _announce(services: Services, address: str) -> None:

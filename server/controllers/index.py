@@ -27,6 +27,7 @@ from server.protocol.index import (
     ExpectedFile,
     ExplainedFile,
     IndexStatus,
+    Reloaded,
     RescanRequest,
     SearchExplanation,
     SearchRequest,
@@ -35,6 +36,7 @@ from server.protocol.index import (
 )
 from server.rag.options import RagOptions
 from server.rag.relevance import FLOOR, relevance
+from server.reloading import Reload
 from server.services import Services
 from server.sse import event_stream
 
@@ -74,6 +76,11 @@ class IndexController(Controller):
             raise CollectionNotFound(wanted.collection, known)
         await services.indexer.current().tell(Rescan(wanted.collection, wanted.accept_deletions))
         return await _status(services)
+
+    @post("/v1/index/reload", status_code=200, operation_id="reloadCollections")
+    async def reload(self, reload_folders: NamedDependency[Reload]) -> Reloaded:
+        """Takes up the folders that the settings name now. Which those are is not the client's to say."""
+        return Reloaded([collection.name for collection in await reload_folders()])
 
     @get("/v1/collections", operation_id="listCollections")
     async def collections(self, services: NamedDependency[Services]) -> CollectionList:

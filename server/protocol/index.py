@@ -111,6 +111,13 @@ class IndexStatus(msgspec.Struct, frozen=True):
     object: Literal["index.status"] = "index.status"
 
 
+class Reloaded(msgspec.Struct, frozen=True):
+    """The names of the collections that are followed now."""
+
+    collections: list[str]
+    object: Literal["index.reloaded"] = "index.reloaded"
+
+
 class RescanRequest(msgspec.Struct, frozen=True):
     """`collection` null: all. `accept_deletions`: documents that are kept although their files are gone go too."""
 

@@ -139,3 +139,46 @@ def test_who_is_no_cloister_is_said(server: Server, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     missing = cloister("ask", QUESTION, "--url", server.url, "--key-file", str(tmp_path / "none"))
     assert (missing.returncode, "cannot be read" in missing.stderr) == (1, True)
+
+
+def test_collections_are_kept_for_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    done = cloister("collections", "add", "notes", "--url=http://127.0.0.1:9", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the next one starts with it" in done.stdout
+    assert (tmp_path / "cloister.toml").read_text() == f'[docs]\nnotes = "{tmp_path / "notes"}"\n'
+    assert (tmp_path / "cloister.toml").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "cloister.toml").write_text("docs = 3")
+    for action in ("add", "rm"):
+        done = cloister("collections", action, "notes", "--url=http://127.0.0.1:9", cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) in ((1, 1), (2, 1)), done.stderr
+    assert (tmp_path / "cloister.toml").read_text() == "docs = 3"
+
+
+def test_shells_complete_commands() -> None:
+    script = cloister("completion", "bash").stdout
+    completed = subprocess.run(
+        ["bash", "-c", f'{script}\nCOMP_WORDS=(cloister col); COMP_CWORD=1; _shtab_cloister; echo "${{COMPREPLY[@]}}"'],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.stdout.strip() == "collections", completed.stderr
+    for shell in ("zsh", "fish", "powershell"):
+        assert "collections" in cloister("completion", shell).stdout
+
+
+def test_the_version_is_told() -> None:
+    assert cloister("--version").stdout.startswith("cloister 0.")
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m server models list | head -c 10; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode in (0, 130), done.stderr) == (True, "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from running import Server, serving, wait_until, write_handbook
+from test_commands import cloister
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -121,3 +122,32 @@ def test_folders_come_and_go_with_the_settings_file(own_server: Server) -> None:
     config.write_text(before)
     own_server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: names() == ["handbook"], what="its going")
+
+
+def test_folders_come_and_go_by_the_command_line(own_server: Server) -> None:
+    folder = own_server.docs.parent
+    config = folder / "cloister.toml"
+    before = f"# ours\n{config.read_text()}# and no more\n"
+    config.write_text(before)
+
+    def collections(*words: str) -> tuple[int, str]:
+        done = cloister("collections", *words, "--url", own_server.url, cwd=folder)
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = collections("add", str(folder / "more"))
+    assert (code, said.splitlines()[-1]) == (0, "The server watches: handbook, more"), said
+    wait_until(lambda: "barley soup" in own_server.answer("When is barley soup served?", model="cloister/more"), 30)
+    assert [line.split()[0] for line in collections("list")[1].splitlines()] == ["handbook", "more"]
+    assert "# ours" in config.read_text() and "# and no more" in config.read_text()
+    code, said = collections("add", str(folder / "more"))
+    assert (code, said.count("\n"), "give this one another name" in said) == (1, 1, True)
+    code, said = collections("rescan", "nowhere")
+    assert (code, said.count("\n"), "nowhere" in said) == (1, 1, True)
+    assert collections("rescan", "more")[0] == 0
+    assert collections("rm", "more") == (0, "cloister.toml: more is removed\nThe server watches: handbook\n")
+    assert config.read_text() == before
+    code, said = collections("add", "lost=nowhere")
+    assert (code, "there is no folder" in said, config.read_text()) == (2, True, before)
+    config.write_text(f'{before}lost = "{folder / "nowhere"}"\n')
+    assert _post(own_server, "/v1/index/reload")[0] == 400
+    config.write_text(before)

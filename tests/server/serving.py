@@ -47,6 +47,10 @@ ACCESS = Access(Hosts("127.0.0.1", ["testserver.local"]))
 END = TurnEnd(EndReason.STOP, num_generated=3, num_reasoning=0, num_cached=0)
 
 
+async def no_folders() -> list[Collection]:
+    return []
+
+
 class PlayedModel:
     """Says what it is told to, a character an event, and keeps what it was asked."""
 
@@ -241,7 +245,7 @@ def serving(
                     yield services
 
     with TestClient(
-        create_app(cast(Callable[[], Any], open_services), access, metrics, AuditLog(folder, audit))
+        create_app(cast(Callable[[], Any], open_services), access, metrics, AuditLog(folder, audit), no_folders)
     ) as client:
         yield client
 

@@ -14,12 +14,12 @@ from litestar.testing import TestClient
 from server.app import create_app
 from server.audit import AuditLog
 from server.metrics import Metrics
-from tests.server.serving import ACCESS
+from tests.server.serving import ACCESS, no_folders
 
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(_open_nothing, ACCESS, Metrics(), AuditLog(Path(), "off"))
+    return create_app(_open_nothing, ACCESS, Metrics(), AuditLog(Path(), "off"), no_folders)
 
 
 def _open_nothing() -> Any:
