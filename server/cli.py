@@ -9,11 +9,25 @@ from importlib.metadata import version
 
 from index.errors import IndexingError
 from models.errors import ModelError
-from server.commands import ask, bundle, collections, completion, doctor, keys, mcp, models, search, serve, status
+from server.commands import (
+    ask,
+    bench,
+    bundle,
+    collections,
+    completion,
+    doctor,
+    eval,
+    keys,
+    mcp,
+    models,
+    search,
+    serve,
+    status,
+)
 from server.commands.common import StartError
 from server.settings import SettingsError
 
-_COMMANDS = (serve, ask, search, status, collections, models, keys, doctor, bundle, mcp, completion)
+_COMMANDS = (serve, ask, search, status, collections, models, keys, doctor, bundle, eval, bench, mcp, completion)
 
 _INTERRUPTED = 130
 

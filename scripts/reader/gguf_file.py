@@ -9,7 +9,7 @@ import gguf
 import llama_cpp.llama_cpp as llama
 from tokenizers import Tokenizer
 
-from reader.network import ROPE_BASE, Shape, State
+from reader.network import Shape, State
 from reader.tokens import END, PAD, SPECIAL, TEMPLATE
 
 _FORMATS = {"f32": 0, "q8_0": 7}  # LLAMA_FTYPE_*
@@ -45,7 +45,7 @@ def _write(state: State, shape: Shape, tokenizer: Tokenizer, name: str, out: Pat
     writer.add_key_length(shape.head_size)
     writer.add_value_length(shape.head_size)
     writer.add_rope_dimension_count(shape.head_size)
-    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_rope_freq_base(shape.rope_base)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(len(vocabulary))
     writer.add_file_type(_FORMATS["f32"])

@@ -121,7 +121,8 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     is_last = in_source & (torch.roll(batch.start, -1, 1) != batch.start)
     if led.any():
         place = torch.where(is_liked, batch.like, batch.lead)  # the question's beginning, for what is nothing like it
-        teach(1, 3, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
+        for head in (2, 3):
+            teach(1, head, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
         teach(2, 0, is_last & led, batch.start, here, is_liked, batch.lead)  # the more is like it, the less is beside
     else:
         teach(1, 2, is_last, batch.start, here, says)

@@ -182,3 +182,49 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         check=False,
     )
     assert (done.returncode in (0, 130), done.stderr) == (True, "")
+
+
+def test_a_list_of_questions_is_gone_through(server: Server, tmp_path: Path) -> None:
+    known = tmp_path / "known.jsonl"
+    lines = [
+        {"question": QUESTION, "file": "handbook/leave.md", "answer": "Sixteen  weeks"},
+        {"question": "Where does the spare key hang?", "file": "office/keys.txt"},
+        {"question": QUESTION, "file": "travel.md", "answer": "seventeen"},
+        {"question": "What is the boiling point of tungsten carbide?"},
+    ]
+    known.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    done = cloister("eval", str(known), "--json", "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [(each["rank"], each["is_cited"], each["holds"]) for each in told["outcomes"]][:2] == [
+        (1, True, True),
+        (1, True, None),
+    ]
+    third = told["outcomes"][2]
+    assert (third["rank"] != 1, third["is_cited"], third["holds"]) == (True, False, False)
+    figures = told["figures"]
+    assert (figures["questions"], round(figures["cited"], 2), figures["held"]) == (4, 0.67, 0.5)
+    assert (figures["refused"], figures["refused_falsely"]) == (1.0, 0.0)
+    said = cloister("eval", str(known), "--url", server.url).stdout
+    assert said.startswith("right") and "right file cited: 67%" in said
+    known.write_text('{"question": "a"}\n{"asked": 1}\n')
+    done = cloister("eval", str(known), "--url", server.url)
+    assert (done.returncode, done.stderr.count("\n"), "line 2" in done.stderr) == (1, 1, True)
+
+
+def test_answers_are_timed(server: Server) -> None:
+    done = cloister(
+        "bench",
+        "--streams=1,2",
+        "--answers=2",
+        "--max-tokens=8",
+        f"--question={QUESTION}",
+        "--json",
+        "--url",
+        server.url,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [(row["streams"], row["answers"]) for row in rows] == [(1, 2), (2, 2)]
+    assert all(0 < row["first_token_s"] <= row["first_token_p95_s"] and row["tokens_per_s"] > 0 for row in rows)
+    assert cloister("bench", "--streams=0", "--url", server.url).returncode == 2
