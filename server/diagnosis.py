@@ -69,9 +69,9 @@ def _python(settings: Settings) -> Iterator[Finding]:
         yield Finding("failure", "python", found, "python3 --version", advice)
 
 
-def _packages(settings: Settings) -> Iterator[Finding]:
+def packages(settings: Settings) -> Iterator[Finding]:
     shown_by = f"{sys.executable} -m pip freeze"
-    others = [f"{name} {there} for {wanted}" for name, wanted in _pins() if (there := _version(name)) != wanted]
+    others = [f"{name} {there} for {wanted}" for name, wanted in pins() if (there := _version(name)) != wanted]
     if others:
         yield Finding("warning", "packages", "; ".join(others[:5]), shown_by, "scripts/bootstrap runtime installs them")
     elif _PINS.is_file():
@@ -218,7 +218,7 @@ def _index(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", f"index of {state.name}", found)
 
 
-def _telemetry(settings: Settings) -> Iterator[Finding]:
+def telemetry(settings: Settings) -> Iterator[Finding]:
     names = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
     telling, shown_by = sorted(name for name in names if name.startswith(_TELEMETRY)), f"{sys.executable} -m pip list"
     if telling:
@@ -227,7 +227,7 @@ def _telemetry(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "no telemetry", "no package that reports its users", shown_by)
 
 
-def _pages(settings: Settings) -> Iterator[Finding]:
+def pages(settings: Settings) -> Iterator[Finding]:
     folder = _ROOT / "server"
     pages = [path for path in folder.rglob("*") if path.suffix in _PAGES]
     foreign = [path.name for path in pages if any(place in path.read_bytes() for place in _FOREIGN)]
@@ -245,8 +245,8 @@ def _offline(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "no lazy downloads", f"every model process gets {flags}", "tr '\\0' '\\n' < /proc/PID/environ")
 
 
-def _licences(settings: Settings) -> Iterator[Finding]:
-    silent = [name for name, _ in _pins() if not _tells_licence(name)]
+def licences(settings: Settings) -> Iterator[Finding]:
+    silent = [name for name, _ in pins() if not _tells_licence(name)]
     shown_by = f"{sys.executable} -m pip show -v NAME"
     if silent:
         found = f"not told by {', '.join(silent)}"
@@ -255,7 +255,7 @@ def _licences(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "licences", "every package tells its own", shown_by)
 
 
-def _pins() -> list[tuple[str, str]]:
+def pins() -> list[tuple[str, str]]:
     """Names and versions of all packages that belong here."""
     lines = _PINS.read_text().splitlines() if _PINS.is_file() else []
     return [(name, version) for name, equal, version in (line.partition("==") for line in lines) if equal]
@@ -279,7 +279,7 @@ def _tells_licence(name: str) -> bool:
 
 _CHECKS: tuple[Check, ...] = (
     _python,
-    _packages,
+    packages,
     _machine,
     _data,
     _folders,
@@ -289,8 +289,8 @@ _CHECKS: tuple[Check, ...] = (
     _address,
     _keys,
     _index,
-    _telemetry,
-    _pages,
+    telemetry,
+    pages,
     _offline,
-    _licences,
+    licences,
 )

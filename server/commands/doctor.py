@@ -5,6 +5,7 @@ import sys
 
 import msgspec
 
+from server.airgap import statements
 from server.commands.common import Commands, add_serving, serving_settings
 from server.diagnosis import Finding, findings
 
@@ -17,13 +18,17 @@ def add(commands: Commands) -> None:
     add_serving(doctor)
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.add_argument("--commands", action="store_true", help="with the commands that show the same without Cloister")
+    doctor.add_argument(
+        "--air-gap", action="store_true", help="prove the ten statements of docs/air-gap.md here, with a trial run"
+    )
     doctor.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """1 when something does not work."""
     found: list[Finding] = []
-    for finding in findings(serving_settings(options)):
+    settings = serving_settings(options)
+    for finding in statements(settings) if options.air_gap else findings(settings):
         found.append(finding)
         if not options.json:
             _tell(finding, with_commands=options.commands)
