@@ -42,7 +42,8 @@ from models.llm.params import EngineParams, SamplingParams
 from models.llm.prompt import PromptTokenizer
 from models.llm.scheduler import Scheduler
 from models.threads import num_physical_cores
-from server.rag.brief import briefs, sentences
+from server.rag.brief import sentences
+from server.rag.briefing import Briefing
 from server.rag.prompts import NO_ANSWER, SYSTEM
 from server.settings import Settings
 
@@ -138,11 +139,11 @@ async def briefed(asked: Sequence[Case], embedder: Embedder, limit: int) -> list
     async def embed(texts: Sequence[str]) -> Vectors:
         return embedder.embed_queries(texts)
 
-    made = []
+    made, briefing = [], Briefing()
     for case in asked:
-        found = await briefs(case.item.question, case.paragraphs, limit, embed)
-        found.sort(key=lambda each: -each[1])
-        made.append(case._replace(paragraphs=[text for text, _ in found if text]))
+        found = await briefing.briefs(case.item.question, case.paragraphs, limit, embed)
+        found.sort(key=lambda each: -each.answers)
+        made.append(case._replace(paragraphs=[each.text for each in found if each.text]))
     return made
 
 

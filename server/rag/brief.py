@@ -1,13 +1,10 @@
-"""Passages begun at the sentence that is most like the question, for small models and slow machines."""
+"""Sentences of a passage, and pieces of it that end where one does."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-import numpy as np
-
-from index.types import Passage, Vectors
+from index.types import Passage
 
 # After a full stop, question or exclamation mark (and a closing quote or bracket) before a new beginning; at line ends.
 _BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9`*À-ÞА-Я])|\n+")
@@ -47,10 +44,10 @@ def sentence_starts(text: str) -> list[int]:
 
 def sentences(text: str) -> list[str]:
     """Those with a word in them, without the space around them."""
-    return [text[start:end].strip() for start, end in _spans(text)]
+    return [text[start:end].strip() for start, end in spans(text)]
 
 
-def _spans(text: str) -> list[tuple[int, int]]:
+def spans(text: str) -> list[tuple[int, int]]:
     """Sentences that say something: a table's rule or a fence is none."""
     bounds = pairwise([*sentence_starts(text), len(text)])
     return [(start, end) for start, end in bounds if _WORD.search(text, start, end)]
@@ -73,23 +70,5 @@ def best_sentences(question: str, text: str, limit: int) -> str:
     def num_wanted(span: tuple[int, int]) -> int:
         return len(wanted & set(_WORDS.findall(text[slice(*span)].lower())))
 
-    start, _ = max(_spans(text), key=num_wanted, default=(0, 0))
+    start, _ = max(spans(text), key=num_wanted, default=(0, 0))
     return cut(text, start, limit)
-
-
-async def briefs(
-    question: str, texts: Sequence[str], limit: int, embed: Callable[[Sequence[str]], Awaitable[Vectors]]
-) -> list[tuple[str, float]]:
-    """For each text, its brief, begun at its best sentence, and how like the question that sentence is (cosine).
-    A text without a sentence has none: "" and -1.
-
-    `embed` gives unit vectors; it is called once, with the question first.
-    """
-    bounds = [(i, start, end) for i, text in enumerate(texts) for start, end in _spans(text)]
-    vectors = await embed([question, *(texts[i][start:end] for i, start, end in bounds)])
-    likeness: np.ndarray = vectors[1:] @ vectors[0]
-    best: dict[int, tuple[float, int]] = {}
-    for (i, start, _), score in zip(bounds, likeness.tolist(), strict=True):
-        if i not in best or score > best[i][0]:
-            best[i] = score, start
-    return [(cut(text, best[i][1], limit), best[i][0]) if i in best else ("", -1.0) for i, text in enumerate(texts)]

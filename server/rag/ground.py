@@ -14,7 +14,8 @@ from index.types import Chosen, Filters, Passage, Query
 from index.uploads import UPLOADS
 from models.llm.chat_template import ChatMessage
 from models.llm.language_model import Prompt
-from server.rag.brief import briefs, readable
+from server.rag.brief import readable
+from server.rag.briefing import Briefing
 from server.rag.context import Context, Fitted, Render, fit
 from server.rag.memory import TurnMemory
 from server.rag.neighbours import merged
@@ -79,6 +80,7 @@ class Grounder:
         self._encoder = encoder
         self._memory = memory
         self._top_k = top_k
+        self._briefing = Briefing()
         self._allowed: Sequence[str] | None = None
 
     def within(self, collections: Sequence[str]) -> "Grounder":
@@ -207,11 +209,12 @@ class Grounder:
         """With the text the model is given of each, best first."""
         if not brief or not passages:
             return [(passage, readable(passage)) for passage in passages]
-        shaped = await briefs(question, [readable(p) for p in passages], brief, self._encoder().embed_queries)
-        near = [(p, text, likeness) for p, (text, likeness) in zip(passages, shaped, strict=True) if likeness >= _FLOOR]
+        texts = [readable(passage) for passage in passages]
+        shaped = await self._briefing.briefs(question, texts, brief, self._encoder().embed_queries)
+        near = [(p, b) for p, b in zip(passages, shaped, strict=True) if b.likeness >= _FLOOR]
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
-        near.sort(key=lambda each: -(each[0].score + each[2]))
-        return [(passage, text) for passage, text, _ in near]
+        near.sort(key=lambda each: -(each[0].score + each[1].answers))
+        return [(passage, each.text) for passage, each in near]
 
 
 def _squeezed_out(explanation: Explanation, fitted: Fitted) -> Explanation:

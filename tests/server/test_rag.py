@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.types import Passage, Place, Vectors
-from server.rag.brief import briefs, cut, sentence_starts, sentences, unwrap
+from server.rag.brief import cut, sentence_starts, sentences, unwrap
+from server.rag.briefing import Briefing
 from server.rag.prompts import Source, user_turn
 from server.rag.quotes import quotes
 
@@ -72,11 +73,34 @@ async def embed_words(texts: Sequence[str]) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_a_brief_begins_at_the_sentence_most_like_the_question() -> None:
+def test_a_brief_begins_at_the_sentence_that_answers_best() -> None:
     texts = ["Trains come first. Leave is sixteen weeks. Soup is on Thursday.", "Soup is warm today.", "| --- |"]
-    shaped = asyncio.run(briefs("how long is leave", texts, 30, embed_words))
-    assert [text for text, _ in shaped] == ["Leave is sixteen weeks.", "Soup is warm today.", ""]
-    assert shaped[0][1] > 0.9 > shaped[1][1] > shaped[2][1] == -1
+    shaped = asyncio.run(Briefing().briefs("how long is leave", texts, 30, embed_words))
+    assert [brief.text for brief in shaped] == ["Leave is sixteen weeks.", "Soup is warm today.", ""]
+    assert shaped[0].likeness > 0.9 > shaped[1].likeness > shaped[2].likeness == -1
+    assert shaped[0].answers > 1 > shaped[1].answers > shaped[2].answers == -1
+
+
+def test_words_decide_where_meanings_are_alike() -> None:
+    texts = ["Leave is granted by the board. Leave of fathers ends after ten weeks. Leave is a right."]
+    (shaped,) = asyncio.run(Briefing().briefs("When does the leave of a father end?", texts, 30, embed_words))
+    assert shaped.text == "Leave of fathers ends after ten weeks."
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(30, 38), (20, 38), (14, 28), (60, 53)])
+def test_the_first_sentence_of_a_brief_is_whole_where_it_can_be(limit: int, kept: int) -> None:
+    text = "Leave of fathers ends after ten weeks. So it is said."
+    (shaped,) = asyncio.run(Briefing().briefs("leave of fathers", [text], limit, embed_words))
+    assert len(shaped.text) <= kept and len(shaped.text) > kept - 6 and text.startswith(shaped.text)
+
+
+def test_a_share_of_words_counts_what_is_rare_and_in_any_form() -> None:
+    said = ["The pump is cleaned.", "The pump is old.", "Filters of the pump are cleaned monthly.", "Who knows?"]
+    shares = Briefing().shares("How often do I clean the filter of the pump?", said)
+    assert shares[2] > shares[0] > shares[1] > shares[3] == 0
+    assert shares[2] <= 1
+    assert Briefing().shares("?", said) == [0, 0, 0, 0]
+    assert Briefing().shares("anything", []) == []
 
 
 def test_quotes_are_every_sentence_with_its_marker() -> None:
