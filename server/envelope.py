@@ -12,6 +12,7 @@ from server.access.principal import Principal
 from server.access.roles import changes, operation_of
 from server.audit import AuditLog, Entry
 from server.metrics import Metrics
+from server.tracing import Request
 
 _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
@@ -29,6 +30,10 @@ class Envelope:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        with self._metrics.tracing.request(scope["method"]) as traced:
+            await self._answer(scope, receive, send, traced)
+
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send, traced: Request) -> None:
         started = time.perf_counter()
 
         async def labelled(message: Message) -> None:
@@ -36,6 +41,7 @@ class Envelope:
                 took_s = time.perf_counter() - started
                 id = f"req_{secrets.token_hex(12)}"
                 self._metrics.replied(_operation(scope), message["status"], took_s)
+                traced.replied(_operation(scope), message["status"])
                 self._note(scope, message["status"], id)
                 message["headers"] = [
                     *message["headers"],

@@ -135,6 +135,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     audit: Annotated[
         Level, Meta(description="what is noted of who did what: off, changes (and refusals), or all requests")
     ] = "changes"
+    tracing: Annotated[
+        str, Meta(description="name of an installed OpenTelemetry exporter of spans, such as otlp; empty: none")
+    ] = ""
     engine: EngineParams = EngineParams()
     encoder: EncoderParams = EncoderParams()
     indexing: IndexingParams = IndexingParams()

@@ -27,6 +27,7 @@ from server.metrics import Metrics
 from server.reloading import Reloading
 from server.services import Services, open_services
 from server.settings import MANUAL, Settings, SettingsError
+from server.tracing import open_tracing
 from server.transport import MAX_CONNECTIONS, Connection
 
 _GRACE_S = 5  # for answers that are being streamed when the server is told to stop
@@ -113,8 +114,8 @@ class _Server(uvicorn.Server):
 async def _serve(
     settings: Settings, reread: Callable[[], Settings], listener: socket.socket, address: str, audit: AuditLog
 ) -> None:
-    metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
+        metrics = Metrics(stack.enter_context(open_tracing(settings.tracing)))
         services = await stack.enter_async_context(open_services(settings, metrics, _say_conversion))
         reloading = Reloading(reread, services.follow_collections, _say)
         await stack.enter_async_context(reloading.on_hangup())
