@@ -21,7 +21,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         docs = write_handbook(Path(folder) / "docs")
         with serving(Path(folder), docs) as server:
-            driver = ROOT / "tests" / "web" / "page.mjs"
+            driver = ROOT / "tests" / "web" / "pictures.mjs"
             subprocess.run(["node", driver, server.url, browser, pictures], check=True)
 
 

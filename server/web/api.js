@@ -1,34 +1,18 @@
-// The server's API. A key is kept for this tab, and asked for when the server wants one.
-import { $ } from "./dom.js";
+// The server's API, with the key of this tab where there is one.
+import { askKey, key } from "./key.js";
 
-let asking = null;
-
-function askKey() {
-  asking ??= new Promise((resolve) => {
-    const dialog = $("key");
-    dialog.addEventListener("close", () => {
-      sessionStorage.setItem("key", $("key-text").value.trim());
-      $("key-text").value = "";
-      asking = null;
-      resolve();
-    }, { once: true });
-    dialog.showModal();
-  });
-  return asking;
-}
-
-/** The response, with a status below 400; throws what the server says is wrong. */
-export async function send(path, { body, signal, accept = "application/json" } = {}) {
+/** The response, with a status below 400. Throws what the server says is wrong, and `KeyNeeded`. */
+export async function send(path, { body, form, signal, method, accept = "application/json" } = {}) {
   for (;;) {
-    const key = sessionStorage.getItem("key");
+    const mine = key();
     const headers = { Accept: accept };
-    if (key) headers.Authorization = `Bearer ${key}`;
+    if (mine) headers.Authorization = `Bearer ${mine}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const method = body === undefined ? "GET" : "POST";
-    const response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+    const content = form ?? (body === undefined ? undefined : JSON.stringify(body));
+    const response = await fetch(path, { method: method ?? (content ? "POST" : "GET"), headers, signal, body: content });
     if (response.ok) return response;
     if (response.status === 401) {
-      await askKey();
+      if (mine === key()) await askKey();
       continue;
     }
     const told = await response.json().catch(() => null);
@@ -38,6 +22,7 @@ export async function send(path, { body, signal, accept = "application/json" } =
 
 export const get = async (path, options) => (await send(path, options)).json();
 export const post = async (path, body, options) => (await send(path, { ...options, body })).json();
+export const remove = async (path) => (await send(path, { method: "DELETE" })).json();
 
 /** The frames of an event stream, as they come. */
 export async function* events(path, options) {

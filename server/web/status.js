@@ -14,7 +14,7 @@ const PLOTS = [
 ];
 const series = PLOTS.map(() => []);
 
-export async function enterStatus(signal) {
+export async function enterStatus(signal, fine) {
   let then = null;
   while (!signal.aborted) {
     const at = performance.now();
@@ -26,6 +26,7 @@ export async function enterStatus(signal) {
       series[i].splice(0, series[i].length - MOST);
     });
     show(now.values, data);
+    fine();
     then = now;
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, EVERY_MS);
