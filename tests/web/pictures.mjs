@@ -1,14 +1,19 @@
 // Takes pictures of the page: node pictures.mjs URL CHROMIUM FOLDER
-import { Browser, asked } from "./browser.mjs";
+import { Browser, asked, dropped } from "./browser.mjs";
 
 const [url, executablePath, folder] = process.argv.slice(2);
-const WAIT_MS = 9000; // until there is something to plot
+const NUM_ASKED = 6; // so that there is something to plot
+const WAIT_MS = 2500;
 const SIZES = {
   light: { colorScheme: "light", viewport: { width: 1100, height: 720 } },
   dark: { colorScheme: "dark", viewport: { width: 1100, height: 720 } },
   phone: { colorScheme: "light", viewport: { width: 360, height: 720 } },
 };
 const browser = await Browser.launched(executablePath, url);
+const other = await browser.opened();
+await other.goto(url);
+await dropped(other, "minutes.md", "# Minutes\n\nThe garden party is on the first Friday in June.\n");
+await asked(other, "When is the garden party?");
 for (const [name, options] of Object.entries(SIZES)) {
   const page = await browser.opened(options);
   for (const view of ["ask", "library", "status"]) {
@@ -20,7 +25,11 @@ for (const [name, options] of Object.entries(SIZES)) {
     }
     if (view === "status") {
       await page.waitForSelector("#plots svg");
-      await page.waitForTimeout(WAIT_MS);
+      for (let i = 0; i < NUM_ASKED; i++) {
+        if (i % 3 === 0) await other.click("#new");
+        await asked(other, ["How long is parental leave?", "What comes first, a train or a flight?", "Where is the spare key?"][i % 3]);
+        await page.waitForTimeout(WAIT_MS);
+      }
     }
     await page.screenshot({ path: `${folder}/${view}-${name}.png` });
   }
