@@ -1,10 +1,9 @@
 // Files that people bring to the page. The server keeps them in a vector store, which is asked beside the folders.
-import { get, post, remove, send } from "./api.js";
+import { get, list, post, remove, send } from "./api.js";
 import { $, bytes, button, el } from "./dom.js";
 
 const MARK = "page"; // of the store's metadata: this one, among those of other clients
 const LOOK_MS = 300; // between two looks at what is being read
-const MOST = 100; // of a list
 const WORDS = { sending: "is being sent", reading: "is being read", failed: "cannot be asked about" };
 
 let store = null; // its id, once there is one
@@ -54,7 +53,7 @@ export function startAdding(onFiles) {
 /** What is in the store already, whoever brought it. */
 export async function loadAdded(signal) {
   store = await found(signal);
-  const known = store ? (await get(`/v1/vector_stores/${store}/files?limit=${MOST}`, { signal })).data : [];
+  const known = store ? await list(`/v1/vector_stores/${store}/files`, { signal }) : [];
   const kept = new Map(files.map((each) => [each.id, each]));
   const unsent = files.filter(({ id, state }) => !id || state === "sending");
   files = [...unsent, ...known.filter(({ id }) => !unsent.some((each) => each.id === id)).map((told) =>
@@ -64,12 +63,8 @@ export async function loadAdded(signal) {
 }
 
 async function found(signal) {
-  for (let after = "";;) {
-    const page = await get(`/v1/vector_stores?limit=${MOST}${after}`, { signal });
-    const mine = page.data.find(({ metadata, status }) => metadata.made_by === MARK && status !== "expired");
-    if (mine || !page.has_more) return mine?.id ?? null;
-    after = `&after=${page.last_id}`;
-  }
+  const stores = await list("/v1/vector_stores", { signal });
+  return stores.find(({ metadata, status }) => metadata.made_by === MARK && status !== "expired")?.id ?? null;
 }
 
 const stateOf = ({ status, last_error }) =>

@@ -1,6 +1,11 @@
 // The server's API, with the key of this tab where there is one.
 import { askKey, key } from "./key.js";
 
+const AWAY = "The server does not answer.";
+
+/** What fails; a browser's own words for a server that has gone say little. */
+const gone = (error) => { throw error instanceof TypeError ? new Error(AWAY) : error; };
+
 /** The response, with a status below 400. Throws what the server says is wrong, and `KeyNeeded`. */
 export async function send(path, { body, form, signal, method, accept = "application/json" } = {}) {
   for (;;) {
@@ -9,7 +14,7 @@ export async function send(path, { body, form, signal, method, accept = "applica
     if (mine) headers.Authorization = `Bearer ${mine}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const content = form ?? (body === undefined ? undefined : JSON.stringify(body));
-    const response = await fetch(path, { method: method ?? (content ? "POST" : "GET"), headers, signal, body: content });
+    const response = await fetch(path, { method: method ?? (content ? "POST" : "GET"), headers, signal, body: content }).catch(gone);
     if (response.ok) return response;
     if (response.status === 401) {
       if (mine === key()) await askKey();
@@ -17,6 +22,17 @@ export async function send(path, { body, form, signal, method, accept = "applica
     }
     const told = await response.json().catch(() => null);
     throw new Error(told?.error?.message ?? `The server answered ${response.status}.`);
+  }
+}
+
+/** All of a list that is told a page at a time. */
+export async function list(path, options) {
+  const all = [];
+  for (let after = "";;) {
+    const page = await get(`${path}?limit=100${after}`, options);
+    all.push(...page.data);
+    if (!page.has_more) return all;
+    after = `&after=${page.last_id}`;
   }
 }
 
@@ -30,7 +46,7 @@ export async function* events(path, options) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(gone);
     if (done) return;
     text += value;
     const frames = text.split(/\r?\n\r?\n/);

@@ -47,7 +47,7 @@ document.addEventListener("keydown", (event) => {
   if (name) {
     event.preventDefault();
     location.hash = name;
-  } else if (event.key === "/" && !/INPUT|TEXTAREA|SELECT/.test(document.activeElement.tagName)) {
+  } else if (event.key === "/" && !document.querySelector("dialog[open]") && !/INPUT|TEXTAREA|SELECT/.test(document.activeElement.tagName)) {
     event.preventDefault();
     location.hash = "ask";
     $("question").focus();

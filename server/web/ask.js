@@ -23,7 +23,7 @@ export function startAsking() {
   });
   $("question").addEventListener("input", grow);
   $("question").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    if (isSent(event, $("question"))) {
       event.preventDefault();
       $("ask").requestSubmit();
     }
@@ -50,6 +50,7 @@ export async function enterAsking(signal, fine) {
   fine();
 }
 
+const isSent = (event, box) => event.target === box && event.key === "Enter" && !event.shiftKey && !event.isComposing;
 const stop = () => running?.abort();
 
 function grow() {
@@ -96,7 +97,7 @@ async function answer(question) {
     else turn.error = error.message;
   } finally {
     if (running === mine) running = null;
-    $("told").textContent = turn.error ? `Failed: ${turn.error}` : "The answer is complete";
+    $("told").textContent = turn.error ? `Failed: ${turn.error}` : turn.stopped ? "Stopped" : `Answer: ${turn.content}`;
     talks.save();
     show();
   }
@@ -124,10 +125,12 @@ function show() {
   $("conversations").replaceChildren(...talks.all.map((each) => el("li", {},
     el("button", { type: "button", class: "plain", "aria-current": each === talks.current ? "true" : null, onclick: () => choose(each) }, each.title),
     el("button", { type: "button", class: "plain", "aria-label": `Forget ${each.title}`, onclick: () => { stop(); talks.remove(each); show(); } }, "×"))));
+  const focused = $("turns").contains(document.activeElement) ? document.activeElement.closest("article") : null;
   const turns = talks.current ? talks.path() : [];
   if (turns.length) $("turns").replaceChildren(...turns.map(turnOf));
   else $("turns").replaceChildren(el("div", { class: "empty" }, el("b", {}, "Ask your documents"),
     "Answers come from your own folders, with their sources. Nothing leaves this machine."));
+  if (focused) (document.querySelector(`article[data-id="${focused.dataset.id}"] .row button:last-of-type`) ?? $("question")).focus();
   toEnd();
 }
 
@@ -187,6 +190,12 @@ function edit(turn) {
   box.value = turn.content;
   const form = el("form", { onsubmit: (event) => { event.preventDefault(); if (box.value.trim()) ask(turn.parent, box.value.trim()); } },
     box, el("div", { class: "row" }, el("button", { class: "main" }, "Ask"), button("Cancel", show, PLAIN)));
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") show();
+    else if (isSent(event, box)) form.requestSubmit();
+    else return;
+    event.preventDefault();
+  });
   document.querySelector(`article[data-id="${turn.id}"]`).replaceChildren(form);
   box.focus();
 }

@@ -28,10 +28,11 @@ export function duration(seconds) {
 
 export const button = (text, onclick, attributes = {}) => el("button", { type: "button", onclick, ...attributes }, text);
 
-/** Also where the browser keeps its clipboard from pages without TLS. */
+/** Also where the browser keeps its clipboard from pages without TLS, or from this one. */
 export async function copy(text, from) {
-  if (navigator.clipboard) await navigator.clipboard.writeText(text);
-  else {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
     const box = el("textarea", { class: "hidden", "aria-hidden": "true" });
     box.value = text;
     from.after(box);

@@ -83,6 +83,10 @@ def test_keeps_what_was_asked_before_a_question_was_edited(seen: Any) -> None:
     assert "sixteen weeks" in seen["back"]
 
 
+def test_does_not_lose_the_focus_of_who_has_only_keys(seen: Any) -> None:
+    assert seen["focusAfterEdit"] == "Edit"
+
+
 def test_knows_sources_before_an_answer_is_complete(seen: Any) -> None:
     assert seen["early"] == 1
 
@@ -171,12 +175,24 @@ def test_keeps_a_key_for_this_tab_until_it_is_to_forget_it(seen_locked: Any) -> 
     assert seen_locked["forgotten"] is None
 
 
+def test_finds_a_server_again_that_was_away(seen_locked: Any) -> None:
+    assert seen_locked["found"] == ""
+
+
 def test_says_what_a_key_may_not_do(seen_locked: Any) -> None:
     assert "has the role read; this needs write" in seen_locked["refused"]
 
 
 def test_a_browser_complains_of_nothing_but_refusals(seen_locked: Any) -> None:
-    """That it writes down itself."""
-    refused = "Failed to load resource: the server responded with a status of "
-    assert {text for text in seen_locked["console"] if not text.startswith((f"{refused}401", f"{refused}403"))} == set()
+    """Those of a key, and of a network that is away, it writes down itself."""
+    failed = "Failed to load resource: "
+    refusals = tuple(
+        failed + each
+        for each in (
+            "the server responded with a status of 401",
+            "the server responded with a status of 403",
+            "net::ERR_INTERNET_DISCONNECTED",
+        )
+    )
+    assert [text for text in seen_locked["console"] if not text.startswith(refusals)] == []
     assert (seen_locked["foreign"], seen_locked["unsafe"], seen_locked["serious"]) == ([], [], [])

@@ -43,15 +43,14 @@ export class Browser {
   }
 }
 
-/** The text of the newest answer, when it is complete. */
 export async function asked(page, question) {
   await page.fill("#question", question);
   await page.keyboard.press("Enter");
   return answered(page);
 }
 
+/** The text of the newest answer, when it is complete. */
 export async function answered(page) {
-  await page.waitForSelector("#stop:not([hidden])", { timeout: 60000 }).catch(() => {});
   await page.waitForSelector("#send:not([hidden])", { timeout: 60000 });
   return page.textContent("article.assistant:last-of-type .text");
 }

@@ -45,8 +45,12 @@ told.copied = await page.evaluate(() => navigator.clipboard.readText());
 
 // The question put otherwise, and back
 await page.click("text=Edit");
+await page.keyboard.press("Escape");
+await page.waitForSelector("article.user .text");
+told.focusAfterEdit = await page.evaluate(() => document.activeElement.textContent);
+await page.keyboard.press("Enter");
 await page.fill("article.user textarea", "What comes first on a journey, a train or a flight?");
-await page.click("article.user button.main");
+await page.keyboard.press("Enter");
 told.edited = await answered(page);
 await page.click("article.user [aria-label='Branch before']");
 told.back = await page.textContent("article.assistant .text");
