@@ -5,8 +5,8 @@ import { Browser, answered, asked, dropped } from "./browser.mjs";
 const [url, executablePath, folder] = process.argv.slice(2);
 const QUESTION = "How long is parental leave?";
 const NUM_PAINTS = 5;
-const NUM_NEW = 40;
-const LONG = Array.from({ length: 16 }, (_, i) => `## Shelf ${i}\n\n${`The shelf ${i} holds boxes of paper clips and pens. `.repeat(8)}`).join("\n\n"); // it takes seconds
+const NUM_NEW = 30;
+const LONG = Array.from({ length: 8 }, (_, i) => `## Shelf ${i}\n\n${`The shelf ${i} holds boxes of paper clips and pens. `.repeat(8)}`).join("\n\n"); // it takes seconds
 const browser = await Browser.launched(executablePath, url);
 const told = { bytes: 0 };
 
@@ -157,7 +157,6 @@ await browser.check(page, "status");
 for (const [name, options] of Object.entries({
   dark: { colorScheme: "dark" },
   phone: { viewport: { width: 360, height: 720 } },
-  "dark phone": { colorScheme: "dark", viewport: { width: 360, height: 720 } },
 })) {
   const shown = await browser.opened(options);
   await shown.goto(url);
