@@ -100,10 +100,12 @@ class DocumentWriter:
                 ((collection_id, path, *stat) for path, stat in files),
             )
 
-    def retry_failed(self, collection_id: int) -> None:
-        """Files that could not be read are pending again."""
+    def retry_failed(self, collection_id: int, path: str | None = None) -> None:
+        """Files that could not be read, or only this one of them, are pending again."""
         self._db.execute(
-            "UPDATE documents SET state = 'pending' WHERE collection_id = ? AND state = 'failed'", (collection_id,)
+            "UPDATE documents SET state = 'pending'"
+            " WHERE collection_id = ? AND state = 'failed' AND path = ifnull(?, path)",
+            (collection_id, path),
         )
 
     def remove(self, collection_id: int, paths: Iterable[str]) -> None:

@@ -255,10 +255,10 @@ class Indexer:
                 self._writer.pause(is_paused)
                 self._is_paused = is_paused
                 self._scan_soon(*self._roots)
-            case Rescan(collection=collection, accept_deletions=accept_deletions):
+            case Rescan(collection=collection, accept_deletions=accept_deletions, path=path):
                 names = [name for name in self._roots if collection in (None, name)]
                 for name in names:
-                    self._writer.retry_failed(self._ids[name])
+                    self._writer.retry_failed(self._ids[name], path)
                 self._accepting.update(names if accept_deletions else ())
                 self._scan_soon(*names)
 

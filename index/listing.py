@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import apsw
 import msgspec
@@ -13,6 +13,8 @@ from index.types import with_lead
 
 _COLUMNS = "documents.id, name, root, path, size, mtime_ns, state, documents.error, indexed_at IS NOT NULL"
 _FROM = "FROM documents JOIN collections ON collections.id = collection_id WHERE is_active"
+
+State = Literal["pending", "indexed", "failed"]
 
 
 class ListedDocument(NamedTuple):
@@ -36,6 +38,33 @@ def list_documents(data: Path, collection: str, paths: Iterable[str] | None = No
     wanted = msgspec.json.encode(list(paths)).decode()
     sql = f"SELECT {_COLUMNS} {_FROM} AND name = ? AND path IN (SELECT value FROM json_each(?)) ORDER BY documents.id"
     return _listed(data, sql, (collection, wanted))
+
+
+class IndexedDocument(NamedTuple):
+    """`size` is in bytes. `reason`: why it cannot be read; `note`: what of it could not be."""
+
+    id: int
+    path: str
+    size: int
+    mtime_ns: int
+    state: State
+    reason: str | None
+    note: str | None
+    num_chunks: int
+
+
+def list_states(
+    data: Path, collection: str, limit: int, after: str = "", state: State | None = None, part: str = ""
+) -> list[IndexedDocument]:
+    """By path, behind the path `after`; only those in `state`, and with `part` in their paths."""
+    columns = "documents.id, path, size, mtime_ns, state, documents.error, note"
+    num_chunks = "(SELECT count(*) FROM chunks WHERE document_id = documents.id)"
+    wanted = [("name = ?", collection), ("path > ?", after)]
+    wanted += [("state = ?", state)] if state else []
+    wanted += [("instr(lower(path), lower(?))", part)] if part else []
+    where = " AND ".join(condition for condition, _ in wanted)
+    sql = f"SELECT {columns}, {num_chunks} {_FROM} AND {where} ORDER BY path LIMIT ?"
+    return [IndexedDocument(*row) for row in _rows(data, sql, (*(value for _, value in wanted), limit))]
 
 
 class Tally(NamedTuple):

@@ -16,13 +16,15 @@ class Pause(msgspec.Struct, tag=True, frozen=True):
 
 
 class Rescan(msgspec.Struct, tag=True, frozen=True):
-    """Compare a collection (None: all) with its folder now, and try again what could not be read.
+    """Compare a collection (None: all) with its folder now, and try again what could not be read: all, or the file of
+    this `path` in it.
 
     With `accept_deletions`, documents that are kept although their files are gone go as well.
     """
 
     collection: str | None = None
     accept_deletions: bool = False
+    path: str | None = None
 
 
 Order = Follow | Pause | Rescan

@@ -1,4 +1,4 @@
-"""Takes the pictures of the page for the README: a server with three documents, its three views in light, dark and at a
+"""Takes the pictures of the page for the README: a server with a few documents, its three views in light, dark and at a
 phone's width, into docs/images/. Needs chromium, node and `npm --prefix tests/web ci`."""
 
 import shutil
@@ -19,9 +19,10 @@ def main() -> None:
         sys.exit("chromium is not installed.")
     pictures.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        docs = write_handbook(Path(folder) / "docs")
+        docs = write_handbook(Path(folder) / "handbook")
+        (docs / "scan.pdf").write_text("a picture of a letter")
         with serving(Path(folder), docs) as server:
-            driver = ROOT / "tests" / "web" / "page.mjs"
+            driver = ROOT / "tests" / "web" / "pictures.mjs"
             subprocess.run(["node", driver, server.url, browser, pictures], check=True)
 
 

@@ -103,10 +103,19 @@ async def _grounded(
     question was, and what a client asks by itself is not. Then earlier turns still have their sources."""
     if not (target.is_grounded or ask.scope) or ask.rag.mode is Mode.NEVER:
         return None
-    collections, chosen = ask.scope or Scope(target.collections, ask.rag.chosen)
+    collections, chosen = ask.scope or await _scope(ask.rag, target, services)
     options = msgspec.structs.replace(ask.rag, collections=collections, chosen=chosen)
     messages = [_as_told(message) for message in ask.messages]
     return await services.grounder.ground(messages, options, reader_of(ask, model, services), is_question=is_question)
+
+
+async def _scope(asked: RagOptions, target: Target, services: Services) -> Scope:
+    """Raises what `Library.scope` does."""
+    if not asked.vector_stores:
+        return Scope(target.collections, asked.chosen)
+    stores = await services.library.scope(asked.vector_stores)
+    named = {*(stores.collections or ()), *(asked.collections or ())}
+    return Scope(sorted(named), [*stores.chosen, *asked.chosen])
 
 
 def reader_of(ask: Ask, model: ShelfModel, services: Services) -> Reader:

@@ -1,6 +1,7 @@
 """The page that people ask in: its files, read once, and what a browser may do with them."""
 
 import hashlib
+import re
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -20,6 +21,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 START = "index.html"
+_TAGS = re.compile(r'(?:W/)?("[^"]*")')
 
 
 class WebFile(NamedTuple):
@@ -31,6 +33,10 @@ class WebFile(NamedTuple):
     def headers(self) -> dict[str, str]:
         """A browser keeps the file, and asks each time whether it is still the same."""
         return {**_HEADERS, "Content-Type": self.media_type, "ETag": self.tag}
+
+    def is_kept(self, if_none_match: str) -> bool:
+        """Whether a browser that says this has it: it names the tag among others, weak or not, or any (RFC 9110)."""
+        return if_none_match.strip() == "*" or self.tag in _TAGS.findall(if_none_match)
 
 
 @cache

@@ -3,26 +3,30 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from index.errors import CollectionNotFound
 from index.explaining import Explanation
+from index.listing import IndexedDocument, State, list_states
 from index.orders import Pause, Rescan
 from index.pace import Progress
 from index.types import Passage, Query
 from models.llm.chat_template import ChatMessage
 from server.asking import Ask, reader_of
 from server.connection import unless_gone
-from server.links import passage_url
+from server.exceptions import RequestError
+from server.links import document_url, passage_url
 from server.protocol.index import (
     CollectionCard,
     CollectionList,
     CurrentFile,
+    DocumentCard,
+    DocumentPage,
     EmbedderSwitch,
     ExpectedFile,
     ExplainedFile,
@@ -71,10 +75,11 @@ class IndexController(Controller):
     ) -> IndexStatus:
         """Compares folders with the index now, and tries again what could not be read."""
         wanted = data or RescanRequest()
-        known = [collection.name for collection in services.collections]
-        if wanted.collection is not None and wanted.collection not in known:
-            raise CollectionNotFound(wanted.collection, known)
-        await services.indexer.current().tell(Rescan(wanted.collection, wanted.accept_deletions))
+        if wanted.collection is not None:
+            _check_collection(wanted.collection, services)
+        elif wanted.path is not None:
+            raise RequestError("Say which collection the path is in.", "collection", "missing_required_parameter")
+        await services.indexer.current().tell(Rescan(wanted.collection, wanted.accept_deletions, wanted.path))
         return await _status(services)
 
     @post("/v1/index/reload", status_code=200, operation_id="reloadCollections")
@@ -86,6 +91,25 @@ class IndexController(Controller):
     async def collections(self, services: NamedDependency[Services]) -> CollectionList:
         statuses = await services.index_status()
         return CollectionList([CollectionCard(s.name, s.root, s.documents, s.chunks) for s in statuses])
+
+    @get("/v1/collections/{name:str}/documents", operation_id="listDocuments")
+    async def documents(
+        self,
+        request: Request[Any, Any, Any],
+        name: FromPath[str],
+        services: NamedDependency[Services],
+        became: Annotated[State | None, QueryParameter(name="state")] = None,
+        contains: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+        after: FromQuery[str] = "",
+    ) -> DocumentPage:
+        """A collection's files by path, behind the path `after`: what became of each. `contains`: only those with this
+        in their paths."""
+        _check_collection(name, services)
+        data_folder = services.settings.data_folder
+        found = await asyncio.to_thread(list_states, data_folder, name, limit + 1, after, became, contains)
+        base_url = str(request.base_url)
+        return DocumentPage([_document(each, base_url) for each in found[:limit]], len(found) > limit)
 
     @post("/v1/search", status_code=200, operation_id="search")
     async def search(
@@ -104,6 +128,26 @@ class IndexController(Controller):
                 files = await unless_gone(request, services.grounder.explain(data.query, expected, options, reader))
             explanation = SearchExplanation(FLOOR, [_explained(file, base_url) for file in files])
         return SearchResults(data.query, [_result(passage, base_url) for passage in passages], explanation)
+
+
+def _check_collection(name: str, services: Services) -> None:
+    known = [collection.name for collection in services.collections]
+    if name not in known:
+        raise CollectionNotFound(name, known)
+
+
+def _document(found: IndexedDocument, base_url: str) -> DocumentCard:
+    return DocumentCard(
+        id=found.id,
+        path=found.path,
+        bytes=max(found.size, 0),
+        modified_at=found.mtime_ns / 1_000_000_000,
+        state=found.state,
+        reason=found.reason if found.state == "failed" else None,
+        note=found.note,
+        chunks=found.num_chunks,
+        url=document_url(base_url, found.id),
+    )
 
 
 async def _statuses(services: Services) -> AsyncGenerator[IndexStatus, None]:

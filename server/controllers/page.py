@@ -30,6 +30,6 @@ class PageController(Controller):
 
 
 def _reply(request: Request[Any, Any, Any], file: WebFile) -> Response[bytes]:
-    if file.tag in request.headers.get("if-none-match", ""):
+    if file.is_kept(", ".join(request.headers.getall("if-none-match", []))):
         return Response(b"", status_code=304, headers=file.headers)
     return Response(file.content, headers=file.headers)

@@ -59,7 +59,8 @@ class ChatReply:
 
     async def chunks(self) -> AsyncIterator[ChatCompletionChunk]:
         for index in range(len(self._answers)):
-            yield self._chunk(ChunkChoice(index, Delta(role="assistant", content="")))
+            role = ChunkChoice(index, Delta(role="assistant", content=""))
+            yield self._chunk(role, UNSET if index else self._rag())  # so that markers mean something when they come
         num_ended = 0
         async for index, event in self._answers.events():
             num_ended += isinstance(event, TurnEnd)

@@ -38,6 +38,7 @@ def options_of(
     told = RagOptions()
     return RagOptions(
         collections=asked.collections or _names(headers.get(_COLLECTIONS, "")),
+        vector_stores=asked.vector_stores or (),
         top_k=asked.top_k or _read(headers, _TOP_K, TopK, None),
         mode=asked.mode or _read(headers, _MODE, Mode, told.mode),
         filters=_filters(asked.filters),

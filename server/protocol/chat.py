@@ -280,8 +280,8 @@ class ChunkChoice(msgspec.Struct, frozen=True):
 
 
 class ChatCompletionChunk(msgspec.Struct, frozen=True):
-    """`usage` is null on all but the last chunk, and absent, when the client has not asked for it. `rag` is on the last
-    chunk with a choice, where the answer is grounded."""
+    """`usage` is null on all but the last chunk, and absent, when the client has not asked for it. `rag` is on the
+    first chunk and the last with a choice, where the answer is grounded."""
 
     id: str
     created: int

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from index.explaining import Outcome
+from index.listing import State
 from index.lookup import CollectionStatus
 from index.pace import Activity
 from index.types import Filters
@@ -119,10 +120,12 @@ class Reloaded(msgspec.Struct, frozen=True):
 
 
 class RescanRequest(msgspec.Struct, frozen=True):
-    """`collection` null: all. `accept_deletions`: documents that are kept although their files are gone go too."""
+    """`collection` null: all. `accept_deletions`: documents that are kept although their files are gone go too. `path`:
+    of the collection's files that cannot be read, only this one is tried again."""
 
     collection: str | None = None
     accept_deletions: bool = False
+    path: str | None = None
 
 
 class CollectionCard(msgspec.Struct, frozen=True):
@@ -133,6 +136,28 @@ class CollectionCard(msgspec.Struct, frozen=True):
     documents: int
     chunks: int
     object: Literal["collection"] = "collection"
+
+
+class DocumentCard(msgspec.Struct, frozen=True):
+    """`modified_at` is of the file, Unix seconds. `reason`: why it cannot be read; `note`: what of it could not be.
+    `url` shows what the index holds of it."""
+
+    id: int
+    path: str
+    bytes: int
+    modified_at: float
+    state: State
+    reason: str | None
+    note: str | None
+    chunks: int
+    url: str
+    object: Literal["document"] = "document"
+
+
+class DocumentPage(msgspec.Struct, frozen=True):
+    data: list[DocumentCard]
+    has_more: bool
+    object: Literal["list"] = "list"
 
 
 class CollectionList(msgspec.Struct, frozen=True):

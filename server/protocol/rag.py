@@ -25,9 +25,11 @@ class FilterRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RagRequest(msgspec.Struct, frozen=True):
-    """`collections` null: those of the model id."""
+    """`collections` null: those of the model id. `vector_stores`: these, by their ids, and of collections those
+    that are named here alone."""
 
     collections: Annotated[list[str], Meta(min_length=1)] | None = None
+    vector_stores: Annotated[list[str], Meta(min_length=1, max_length=32)] | None = None
     top_k: TopK | None = None
     filters: FilterRequest | None = None
     mode: Mode | None = None

@@ -27,10 +27,12 @@ class CitationStyle(StrEnum):
 
 
 class RagOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`collections` None: all of them. `chosen`: of these collections only these files. `top_k` None: as the server is
-    set. `filters` None: every file. `least_score`: passages below are left out, 0 to 1 (`relevance.scores`)."""
+    """`collections` None: all of them. `vector_stores`: these too, by their ids, and then None is no collection.
+    `chosen`: of these collections only these files. `top_k` None: as the server is set. `filters` None: every file.
+    `least_score`: passages below are left out, 0 to 1 (`relevance.scores`)."""
 
     collections: Sequence[str] | None = None
+    vector_stores: Sequence[str] = ()
     chosen: Sequence[Chosen] = ()
     top_k: int | None = None
     filters: Filters | None = None

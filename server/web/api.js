@@ -1,34 +1,23 @@
-// The server's API. A key is kept for this tab, and asked for when the server wants one.
-import { $ } from "./dom.js";
+// The server's API, with the key of this tab where there is one.
+import { askKey, key } from "./key.js";
 
-let asking = null;
+const AWAY = "The server does not answer.";
 
-function askKey() {
-  asking ??= new Promise((resolve) => {
-    const dialog = $("key");
-    dialog.addEventListener("close", () => {
-      sessionStorage.setItem("key", $("key-text").value.trim());
-      $("key-text").value = "";
-      asking = null;
-      resolve();
-    }, { once: true });
-    dialog.showModal();
-  });
-  return asking;
-}
+/** What fails; a browser's own words for a server that has gone say little. */
+const gone = (error) => { throw error instanceof TypeError ? new Error(AWAY) : error; };
 
-/** The response, with a status below 400; throws what the server says is wrong. */
-export async function send(path, { body, signal, accept = "application/json" } = {}) {
+/** The response, with a status below 400. Throws what the server says is wrong, and `KeyNeeded`. */
+export async function send(path, { body, form, signal, method, accept = "application/json" } = {}) {
   for (;;) {
-    const key = sessionStorage.getItem("key");
+    const mine = key();
     const headers = { Accept: accept };
-    if (key) headers.Authorization = `Bearer ${key}`;
+    if (mine) headers.Authorization = `Bearer ${mine}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    const method = body === undefined ? "GET" : "POST";
-    const response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+    const content = form ?? (body === undefined ? undefined : JSON.stringify(body));
+    const response = await fetch(path, { method: method ?? (content ? "POST" : "GET"), headers, signal, body: content }).catch(gone);
     if (response.ok) return response;
     if (response.status === 401) {
-      await askKey();
+      if (mine === key()) await askKey();
       continue;
     }
     const told = await response.json().catch(() => null);
@@ -36,8 +25,20 @@ export async function send(path, { body, signal, accept = "application/json" } =
   }
 }
 
+/** All of a list that is told a page at a time. */
+export async function list(path, options) {
+  const all = [];
+  for (let after = "";;) {
+    const page = await get(`${path}?limit=100${after}`, options);
+    all.push(...page.data);
+    if (!page.has_more) return all;
+    after = `&after=${page.last_id}`;
+  }
+}
+
 export const get = async (path, options) => (await send(path, options)).json();
 export const post = async (path, body, options) => (await send(path, { ...options, body })).json();
+export const remove = async (path) => (await send(path, { method: "DELETE" })).json();
 
 /** The frames of an event stream, as they come. */
 export async function* events(path, options) {
@@ -45,7 +46,7 @@ export async function* events(path, options) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(gone);
     if (done) return;
     text += value;
     const frames = text.split(/\r?\n\r?\n/);

@@ -1,11 +1,15 @@
 // The first view: a conversation with the documents.
+import { loadAdded, onAdded, startAdding, whenAdded } from "./added.js";
 import { events, get } from "./api.js";
 import { Conversations } from "./conversations.js";
-import { $, count, el } from "./dom.js";
+import { $, button, copy, count, el } from "./dom.js";
 import { rendered } from "./markdown.js";
 import { openPassage } from "./passage.js";
+import { chooseAdded, offer, offerCollections, scope } from "./scope.js";
 
+const NEAR_PX = 80; // who is farther from the end reads something else
 const talks = new Conversations();
+const PLAIN = { class: "plain" };
 let running = null; // the AbortController of the answer under way
 
 export function startAsking() {
@@ -19,7 +23,7 @@ export function startAsking() {
   });
   $("question").addEventListener("input", grow);
   $("question").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    if (isSent(event, $("question"))) {
       event.preventDefault();
       $("ask").requestSubmit();
     }
@@ -29,18 +33,24 @@ export function startAsking() {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && running && !document.querySelector("dialog[open]")) stop();
   });
+  onAdded(offer);
+  startAdding(() => {
+    location.hash = "ask";
+    chooseAdded();
+    $("question").focus();
+  });
   show();
 }
 
-export async function enterAsking() {
+export async function enterAsking(signal, fine) {
   $("question").focus();
-  const { data } = await get("/v1/collections");
-  const chosen = $("collection").value;
-  const options = data.map(({ name }) => el("option", { value: name }, name));
-  $("collection").replaceChildren(el("option", { value: "" }, "All collections"), ...options);
-  if (data.some(({ name }) => name === chosen)) $("collection").value = chosen;
+  const { data } = await get("/v1/collections", { signal });
+  offerCollections(data.map(({ id }) => id));
+  await loadAdded(signal);
+  fine();
 }
 
+const isSent = (event, box) => event.target === box && event.key === "Enter" && !event.shiftKey && !event.isComposing;
 const stop = () => running?.abort();
 
 function grow() {
@@ -65,13 +75,12 @@ async function answer(question) {
   const mine = (running = new AbortController());
   const started = performance.now();
   $("told").textContent = "Answering";
+  talks.save();
   show();
   try {
-    const collection = $("collection").value;
-    const body = {
-      model: "cloister", messages, stream: true, stream_options: { include_usage: true },
-      ...(collection ? { rag: { collections: [collection] } } : {}),
-    };
+    await whenAdded();
+    mine.signal.throwIfAborted();
+    const body = { model: "cloister", messages, stream: true, stream_options: { include_usage: true }, rag: scope() };
     for await (const frame of events("/v1/chat/completions", { body, signal: mine.signal })) {
       if (frame.error) throw new Error(frame.error.message);
       const delta = frame.choices?.[0]?.delta?.content;
@@ -88,7 +97,7 @@ async function answer(question) {
     else turn.error = error.message;
   } finally {
     if (running === mine) running = null;
-    $("told").textContent = turn.error ? `Failed: ${turn.error}` : "The answer is complete";
+    $("told").textContent = turn.error ? `Failed: ${turn.error}` : turn.stopped ? "Stopped" : `Answer: ${turn.content}`;
     talks.save();
     show();
   }
@@ -97,9 +106,11 @@ async function answer(question) {
 function paint(turn) {
   const box = document.querySelector(`article[data-id="${turn.id}"] .text`);
   if (!box) return;
-  box.classList.remove("wait");
+  const turns = $("turns");
+  const isAtEnd = turns.scrollHeight - turns.scrollTop - turns.clientHeight < NEAR_PX;
+  box.classList.toggle("wait", !turn.content);
   box.replaceChildren(rendered(turn.content, sourcesOf(turn), openPassage));
-  toEnd();
+  if (isAtEnd) toEnd();
 }
 
 function toEnd() {
@@ -114,10 +125,12 @@ function show() {
   $("conversations").replaceChildren(...talks.all.map((each) => el("li", {},
     el("button", { type: "button", class: "plain", "aria-current": each === talks.current ? "true" : null, onclick: () => choose(each) }, each.title),
     el("button", { type: "button", class: "plain", "aria-label": `Forget ${each.title}`, onclick: () => { stop(); talks.remove(each); show(); } }, "×"))));
+  const focused = $("turns").contains(document.activeElement) ? document.activeElement.closest("article") : null;
   const turns = talks.current ? talks.path() : [];
   if (turns.length) $("turns").replaceChildren(...turns.map(turnOf));
   else $("turns").replaceChildren(el("div", { class: "empty" }, el("b", {}, "Ask your documents"),
     "Answers come from your own folders, with their sources. Nothing leaves this machine."));
+  if (focused) (document.querySelector(`article[data-id="${focused.dataset.id}"] .row button:last-of-type`) ?? $("question")).focus();
   toEnd();
 }
 
@@ -128,7 +141,7 @@ function turnOf(turn) {
 function questionOf(turn) {
   return el("article", { class: "user", "data-id": turn.id, "aria-label": "You" },
     el("div", { class: "text", dir: "auto" }, turn.content),
-    el("div", { class: "row" }, branches(turn), button("Edit", () => edit(turn))));
+    el("div", { class: "row" }, branches(turn), button("Edit", () => edit(turn), PLAIN)));
 }
 
 function answerOf(turn) {
@@ -147,8 +160,8 @@ function answerOf(turn) {
   }
   if (!isRunning) {
     const again = talks.current.turns[turn.parent];
-    article.append(el("div", { class: "row" }, branches(turn), button("Ask again", () => running || answer(again)),
-      button("Copy", () => navigator.clipboard.writeText(turn.content)), el("span", { class: "cost" }, costOf(turn))));
+    article.append(el("div", { class: "row" }, branches(turn), button("Ask again", () => running || answer(again), PLAIN),
+      button("Copy", (event) => copy(turn.content, event.target), PLAIN), el("span", { class: "cost" }, costOf(turn))));
   }
   return article;
 }
@@ -176,9 +189,13 @@ function edit(turn) {
   const box = el("textarea", { "aria-label": "Edit the question", rows: 3, cols: 60 });
   box.value = turn.content;
   const form = el("form", { onsubmit: (event) => { event.preventDefault(); if (box.value.trim()) ask(turn.parent, box.value.trim()); } },
-    box, el("div", { class: "row" }, el("button", { class: "main" }, "Ask"), button("Cancel", show)));
+    box, el("div", { class: "row" }, el("button", { class: "main" }, "Ask"), button("Cancel", show, PLAIN)));
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") show();
+    else if (isSent(event, box)) form.requestSubmit();
+    else return;
+    event.preventDefault();
+  });
   document.querySelector(`article[data-id="${turn.id}"]`).replaceChildren(form);
   box.focus();
 }
-
-const button = (text, onclick) => el("button", { type: "button", class: "plain", onclick }, text);

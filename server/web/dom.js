@@ -14,6 +14,8 @@ export function el(name, attributes = {}, ...children) {
 
 export const count = (number) => new Intl.NumberFormat().format(Math.round(number));
 
+export const counted = (number, name) => `${count(number)} ${name}${number === 1 ? "" : "s"}`;
+
 export function bytes(number) {
   const power = number > 0 ? Math.min(4, Math.floor(Math.log(number) / Math.log(1024))) : 0;
   return `${(number / 1024 ** power).toFixed(power ? 1 : 0)} ${["B", "KB", "MB", "GB", "TB"][power]}`;
@@ -22,4 +24,24 @@ export function bytes(number) {
 export function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+export const button = (text, onclick, attributes = {}) => el("button", { type: "button", onclick, ...attributes }, text);
+
+/** Also where the browser keeps its clipboard from pages without TLS, or from this one. */
+export async function copy(text, from) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const box = el("textarea", { class: "hidden", "aria-hidden": "true" });
+    box.value = text;
+    from.after(box);
+    box.select();
+    document.execCommand("copy");
+    box.remove();
+    from.focus();
+  }
+  const name = from.textContent;
+  from.textContent = "Copied";
+  setTimeout(() => { from.textContent = name; }, 1500);
 }

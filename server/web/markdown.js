@@ -1,13 +1,16 @@
 // An answer's Markdown as elements. Nothing of it runs or loads: no images, no styles, no forms.
-import { el } from "./dom.js";
-import { marked } from "./vendor/marked.js";
+import { button, copy, el } from "./dom.js";
+import { Marked } from "./vendor/marked.js";
 
 const TAGS = ["p", "br", "hr", "strong", "em", "del", "code", "pre", "blockquote", "ul", "ol", "li", "a",
   "h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td"];
 
+// What would be HTML is text, and a picture its description.
+const marked = new Marked({ async: false, renderer: { html: ({ text }) => escaped(text), image: ({ text }) => escaped(text) } });
+
 /** `sources`: by number; `open` is called with the one whose chip is pressed. */
 export function rendered(text, sources, open) {
-  const html = marked.parse(text, { async: false });
+  const html = marked.parse(text);
   const found = window.DOMPurify.sanitize(html, {
     ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ["href"], ALLOWED_URI_REGEXP: /^https?:/i, RETURN_DOM_FRAGMENT: true,
   });
@@ -18,7 +21,7 @@ export function rendered(text, sources, open) {
   for (const block of found.querySelectorAll("pre")) {
     const code = block.textContent;
     block.tabIndex = 0;
-    block.append(el("button", { type: "button", class: "copy", onclick: () => navigator.clipboard.writeText(code) }, "Copy"));
+    block.append(button("Copy", (event) => copy(code, event.target), { class: "copy" }));
   }
   cite(found, sources, open);
   return found;
@@ -43,4 +46,8 @@ function cite(root, sources, open) {
 function chip(source, open) {
   const label = `Source ${source.number}: ${source.path}`;
   return el("button", { type: "button", class: "chip", "aria-label": label, title: source.path, onclick: () => open(source) }, String(source.number));
+}
+
+function escaped(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
 }

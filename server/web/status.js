@@ -3,18 +3,23 @@ import { get, send } from "./api.js";
 import { $, bytes, count, el } from "./dom.js";
 
 const EVERY_MS = 2000;
-const MOST = 90; // points of a plot
+const [LEAST, MOST] = [20, 90]; // points of a plot's width
+const [WIDTH, HEIGHT] = [200, 50];
+// Of each a figure of the values now, those before, and the seconds between; null where nothing happened meanwhile.
 const PLOTS = [
-  ["Tokens written each second", (now, then, s) => rate(now, then, s, "cloister_generated_tokens_total")],
+  ["Tokens written each second", (now, then, s) => since(now, then, "cloister_generated_tokens_total") / s],
+  ["Seconds to the first token", (now, then) => mean(now, then, "cloister_first_token_seconds")],
+  ["Prompt found in memory, %", (now, then) => part(now, then, "cloister_cached_prompt_tokens_total", "cloister_prompt_tokens_total")],
+  ["A search, ms", (now, then) => mean(now, then, "cloister_search_seconds", "all", 1000)],
   ["Answers under way", (now) => sum(now, "cloister_requests_running")],
   ["Answers that wait", (now) => sum(now, "cloister_requests_waiting")],
-  ["Prompt tokens found in memory, %", (now) => share(now)],
   ["Index behind the folders, s", (now) => sum(now, "cloister_index_lag_seconds")],
   ["Processes started again", (now) => sum(now, "cloister_process_restarts_total")],
 ];
+const GROUNDED = /^cloister([/@]|$)/; // ids that are ways to ask a model
 const series = PLOTS.map(() => []);
 
-export async function enterStatus(signal) {
+export async function enterStatus(signal, fine) {
   let then = null;
   while (!signal.aborted) {
     const at = performance.now();
@@ -22,10 +27,12 @@ export async function enterStatus(signal) {
       send("/metrics", { signal, accept: "text/plain" }).then((told) => told.text()), get("/v1/models", { signal })]);
     const now = { at, values: parsed(text) };
     PLOTS.forEach(([, figure], i) => {
-      series[i].push(figure(now.values, then?.values ?? now.values, then ? (at - then.at) / 1000 : 1));
+      const told = figure(now.values, then?.values ?? now.values, then ? (at - then.at) / 1000 : 1);
+      series[i].push(told ?? series[i].at(-1) ?? null);
       series[i].splice(0, series[i].length - MOST);
     });
-    show(now.values, data);
+    show(now.values, data.filter(({ id }) => !GROUNDED.test(id)));
+    fine();
     then = now;
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, EVERY_MS);
@@ -41,13 +48,19 @@ function parsed(text) {
   });
 }
 
-const sum = (values, name) => values.filter((each) => each.name === name).reduce((total, each) => total + each.value, 0);
-const rate = (now, then, s, name) => Math.max(0, (sum(now, name) - sum(then, name)) / s);
-const share = (now) => 100 * sum(now, "cloister_cached_prompt_tokens_total") / Math.max(1, sum(now, "cloister_prompt_tokens_total"));
+const sum = (values, name, stage) =>
+  values.filter((each) => each.name === name && (!stage || each.labels.stage === stage)).reduce((total, each) => total + each.value, 0);
+const since = (now, then, name, stage) => Math.max(0, sum(now, name, stage) - sum(then, name, stage));
+const ratio = (over, under) => (under ? over / under : null);
+const mean = (now, then, name, stage, unit = 1) => ratio(unit * since(now, then, `${name}_sum`, stage), since(now, then, `${name}_count`, stage));
+const part = (now, then, name, whole) => ratio(100 * since(now, then, name), since(now, then, whole));
 
 function show(values, models) {
-  $("plots").replaceChildren(...PLOTS.map(([title], i) => el("div", { class: "card" },
-    el("p", { class: "quiet" }, title), el("div", { class: "figure" }, short(series[i].at(-1))), plot(series[i], title))));
+  $("plots").replaceChildren(...PLOTS.map(([title], i) => {
+    const known = series[i].filter((value) => value !== null);
+    return el("div", { class: "card" }, el("p", { class: "quiet" }, title), el("div", { class: "figure" }, short(series[i].at(-1)),
+      known.length ? el("small", { class: "quiet" }, ` at most ${short(Math.max(...known))}`) : null), plot(series[i], title));
+  }));
   $("models").replaceChildren(el("table", {}, el("tr", {}, ...["Model", "State", "Context", "Memory"].map((name) => el("th", {}, name))),
     ...models.map((each) => el("tr", {}, el("td", {}, each.id), el("td", {}, each.state ?? ""),
       el("td", {}, each.context_length ? count(each.context_length) : ""), el("td", {}, each.memory ? bytes(each.memory) : "")))));
@@ -56,18 +69,29 @@ function show(values, models) {
     el("li", { class: each.value ? null : "bad" }, `${each.labels.process}: ${each.value ? "ready" : "not ready"}`))));
 }
 
-const short = (value) => (value >= 100 || Number.isInteger(value) ? count(value) : value.toFixed(1));
+function short(value) {
+  if (value === null) return "–";
+  return value >= 100 || Number.isInteger(value) ? count(value) : value.toFixed(value < 1 ? 2 : 1);
+}
 
+/** The newest point at the right. */
 function plot(points, title) {
   const most = Math.max(...points, 1e-9);
-  const [width, height] = [200, 50];
-  const line = points.map((value, i) => `${(width * i / (MOST - 1)).toFixed(1)},${(height - 2 - (height - 4) * value / most).toFixed(1)}`);
-  const name = "http://www.w3.org/2000/svg";
-  const drawn = document.createElementNS(name, "svg");
-  const attributes = { class: "plot", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${short(points.at(-1))} now, at most ${short(Math.max(...points))}` };
-  for (const [key, value] of Object.entries(attributes)) drawn.setAttribute(key, value);
-  const path = document.createElementNS(name, "polyline");
-  for (const [key, value] of Object.entries({ points: line.join(" "), fill: "none", stroke: "currentColor", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke" })) path.setAttribute(key, value);
-  drawn.append(path);
-  return drawn;
+  const step = WIDTH / (Math.max(LEAST, points.length) - 1);
+  const x = (i) => (WIDTH - step * (points.length - 1 - i)).toFixed(1);
+  const y = (value) => (HEIGHT - 2 - (HEIGHT - 4) * value / most).toFixed(1);
+  const first = points.findIndex((value) => value !== null);
+  const line = first < 0 ? [] : points.slice(first).map((value, i) => `${x(first + i)},${y(value)}`);
+  const area = line.length ? [`${x(first)},${HEIGHT}`, ...line, `${WIDTH},${HEIGHT}`] : [];
+  const label = `${title}: ${short(points.at(-1))} now`;
+  return svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
+    svg("polygon", { points: area.join(" "), fill: "currentColor", opacity: 0.15 }),
+    svg("polyline", { points: line.join(" "), fill: "none", stroke: "currentColor", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke" }));
+}
+
+function svg(name, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
 }

@@ -76,6 +76,32 @@ def test_a_rescan_names_a_collection_that_is_there(own_server: Server) -> None:
     assert (status, body["error"]["code"]) == (404, "collection_not_found")
 
 
+def test_documents_are_listed_and_one_that_cannot_be_read_is_tried_again(own_server: Server) -> None:
+    bad = own_server.docs / "bad.pdf"
+    bad.write_bytes(b"%PDF-1.7 no such thing")
+    address = "/v1/collections/handbook/documents"
+    wait_until(lambda: _get(own_server, f"{address}?state=failed")["data"], what="the failure")
+    listed = _get(own_server, address)
+    assert [(each["path"], each["state"]) for each in listed["data"]] == [
+        ("bad.pdf", "failed"),
+        ("leave.md", "indexed"),
+        ("office/keys.txt", "indexed"),
+        ("travel.md", "indexed"),
+    ]
+    assert listed["data"][0]["reason"]
+    page = _get(own_server, f"{address}?limit=1&after=leave.md&contains=E")
+    assert ([each["path"] for each in page["data"]], page["has_more"]) == (["office/keys.txt"], True)
+    assert own_server.get(listed["data"][1]["url"]).status_code == 200
+    before = own_server.status()["scanned_at"]
+    assert _post(own_server, "/v1/index/rescan", {"collection": "handbook", "path": "bad.pdf"})[0] == 202
+    wait_until(lambda: own_server.status()["scanned_at"] > before, what="a scan")
+    bad.unlink()
+    wait_until(lambda: own_server.status()["failed"] == [], what="its going")
+    status, body = _post(own_server, "/v1/index/rescan", {"path": "bad.pdf"})
+    assert (status, body["error"]["param"]) == (400, "collection")
+    assert own_server.get("/v1/collections/.uploads/documents").status_code == 404
+
+
 def test_events_tell_the_status_when_it_changes(own_server: Server) -> None:
     with own_server.client() as http, http.stream("GET", "/v1/index/events") as stream:
         events = (json.loads(line.removeprefix("data: ")) for line in stream.iter_lines() if line)

@@ -229,6 +229,18 @@ def test_a_rescan_tries_again_what_could_not_be_read(workspace: Workspace) -> No
     assert workspace.texts() == {"a.md": "one"}
 
 
+def test_a_rescan_tries_one_file_again_when_it_is_named(workspace: Workspace) -> None:
+    workspace.write("a.md", "one")
+    workspace.write("b.md", "two")
+    reader, workspace.read = workspace.read, lambda path, content: [][0]
+    workspace.sync()
+    workspace.read = reader
+    workspace.start()
+    workspace.indexer._obey(Rescan("notes", path="b.md"))
+    workspace.sync()
+    assert (workspace.texts(), workspace.failures().keys()) == ({"b.md": "two"}, {"a.md"})
+
+
 def test_a_database_that_cannot_be_written_is_said_and_tried_again(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

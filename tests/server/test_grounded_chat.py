@@ -8,8 +8,10 @@ import pytest
 from litestar.testing import TestClient
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from index.types import Filters, Passage, Place
+from index.types import Chosen, Filters, Passage, Place
+from index.uploads import UPLOADS
 from models.llm.tool_calls import ToolCallArguments, ToolCallStart
+from server.library.folders import folder_store_id
 from server.rag.citations import without_source_list
 from tests.server.serving import FakeIndex, PlayedModel, frames, serving
 
@@ -90,16 +92,16 @@ def test_an_annotation_says_all_there_is_to_say_of_a_source(talk: Talk) -> None:
     assert second["url_citation"]["quote"] is None, "it shares no word"
 
 
-def test_a_stream_has_one_frame_of_annotations_and_the_report_on_the_last_choice(talk: Talk) -> None:
+def test_a_stream_has_one_frame_of_annotations_and_the_report_at_its_beginning_and_end(talk: Talk) -> None:
     talk.model.says = "Sixteen weeks [1][9], by train [2]."
     whole = talk.ask()
     told = talk.stream(stream_options={"include_usage": True})
     deltas = [choice["delta"] for frame in told for choice in frame["choices"]]
     assert "".join(delta.get("content", "") for delta in deltas) == message(whole)["content"]
     assert [delta["annotations"] for delta in deltas if "annotations" in delta] == [message(whole)["annotations"]]
-    assert [at for at, frame in enumerate(told) if "rag" in frame] == [len(told) - 2]
+    assert [at for at, frame in enumerate(told) if "rag" in frame] == [0, len(told) - 2]
     assert told[-2]["choices"][0]["finish_reason"] == "stop"
-    assert told[-2]["rag"] == whole["rag"]
+    assert told[0]["rag"] == told[-2]["rag"] == whole["rag"]
     assert told[-1]["choices"] == []
 
 
@@ -125,9 +127,9 @@ def test_the_report_names_queries_and_passages(talk: Talk) -> None:
     assert [(p["number"], p["place"]) for p in rag["passages"]] == [(1, None), (2, "p. 3")]
 
 
-def test_of_several_answers_the_last_to_end_has_the_report(talk: Talk) -> None:
+def test_of_several_answers_the_first_to_begin_and_the_last_to_end_have_the_report(talk: Talk) -> None:
     told = talk.stream(n=3)
-    assert [at for at, frame in enumerate(told) if "rag" in frame] == [len(told) - 1]
+    assert [at for at, frame in enumerate(told) if "rag" in frame] == [0, len(told) - 1]
     assert len(talk.ask(n=2)["choices"]) == 2
 
 
@@ -208,6 +210,26 @@ def test_a_search_is_as_asked_for(talk: Talk, way: str) -> None:
     assert talk.index.searches == [(["How long is leave?"], 2, ["policies", "handbook"], None)]
 
 
+def test_vector_stores_are_searched_alone_or_beside_collections_that_are_named(talk: Talk) -> None:
+    file = talk.client.post("/v1/files", files={"file": ("a.md", b"text")}, data={"purpose": "assistants"}).json()
+    store = talk.client.post("/v1/vector_stores", json={"file_ids": [file["id"]]}).json()["id"]
+    talk.ask(rag={"vector_stores": [store]})
+    talk.ask(model="cloister/handbook", rag={"vector_stores": [store], "collections": ["policies"]})
+    talk.ask(rag={"vector_stores": [folder_store_id("handbook")]})
+    assert [collections for _, _, collections, _ in talk.index.searches] == [
+        [UPLOADS],
+        [UPLOADS, "policies"],
+        ["handbook"],
+    ]
+    chosen = (Chosen(UPLOADS, frozenset({f"auto/{file['id']}/a.md"})),)
+    assert talk.index.chosen == [chosen, chosen, ()]
+
+
+def test_an_unknown_vector_store_is_named(talk: Talk) -> None:
+    response = talk.post(rag={"vector_stores": ["vs_x"]}, stream=True)
+    assert (response.status_code, "vs_x" in response.json()["error"]["message"]) == (404, True)
+
+
 def test_filters_are_those_of_the_index(talk: Talk) -> None:
     talk.ask(rag={"filters": {"paths": ["people/**", "!old"], "kinds": ["md"], "modified_after": 5}})
     talk.ask(rag={"filters": {"paths": None, "kinds": [], "modified_before": None}})
@@ -226,6 +248,7 @@ def test_filters_are_those_of_the_index(talk: Talk) -> None:
         ({"collections": "handbook"}, "rag.collections"),
         ({"collections": []}, "rag.collections"),
         ({"collections": [1]}, "rag.collections[0]"),
+        ({"vector_stores": []}, "rag.vector_stores"),
         ({"filters": {"paths": [""]}}, "rag.filters.paths[0]"),
         ({"filters": {"paths": ["a", "!!"]}}, "rag.filters.paths"),
         ({"filters": {"modified_after": "may"}}, "rag.filters.modified_after"),

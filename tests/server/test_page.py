@@ -41,6 +41,34 @@ def test_files_load_nothing_from_elsewhere_and_are_kept(client: TestClient[Any],
 
 
 @pytest.mark.parametrize(
+    ("told", "is_kept"),
+    [
+        ("{tag}", True),
+        ('"a", W/{tag} , "b"', True),
+        (" * ", True),
+        ("{bare}", False),
+        ('"x{bare}"', False),
+        ('"{bare}x"', False),
+        ('"a,{bare}"', False),
+        ('"*"', False),
+        ('W/"", "', False),
+        ("", False),
+    ],
+)
+def test_a_browser_has_a_file_when_it_names_its_tag(client: TestClient[Any], told: str, is_kept: bool) -> None:
+    tag = client.get("/web/app.js").headers["etag"]
+    header = told.format(tag=tag, bare=tag.strip('"'))
+    answer = client.get("/web/app.js", headers={"if-none-match": header})
+    assert (answer.status_code, bool(answer.content)) == ((304, False) if is_kept else (200, True))
+
+
+def test_a_browser_may_name_tags_in_several_headers(client: TestClient[Any]) -> None:
+    tag = client.get("/web/app.js").headers["etag"]
+    answer = client.get("/web/app.js", headers=[("if-none-match", '"a"'), ("if-none-match", tag)])
+    assert answer.status_code == 304
+
+
+@pytest.mark.parametrize(
     "name", ["../page.py", "%2e%2e/page.py", "..%2fpage.py", "nothing.js", "vendor", "/etc/passwd"]
 )
 def test_nothing_else_is_served(client: TestClient[Any], name: str) -> None:
