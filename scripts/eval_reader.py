@@ -43,7 +43,7 @@ from models.llm.prompt import PromptTokenizer
 from models.llm.scheduler import Scheduler
 from models.threads import num_physical_cores
 from server.rag.brief import sentences
-from server.rag.briefing import Briefing
+from server.rag.briefing import WORDS, Briefing
 from server.rag.prompts import NO_ANSWER, SYSTEM
 from server.settings import Settings
 
@@ -247,17 +247,22 @@ def share(values: Sequence[bool]) -> str:
 
 
 def baselines(embedder: Embedder, asked: Sequence[Case]) -> Iterator[tuple[str, Score]]:
-    first, likest = Score(), Score()
+    first, likest, worded, briefing = Score(), Score(), Score(), Briefing()
     for case in (each for each in asked if each.answerable):
         said = [(i, each) for i, text in enumerate(case.paragraphs, 1) for each in sentences(text)]
         vectors = embedder.embed_queries([case.item.question, *case.paragraphs, *(each for _, each in said)])
         likeness: np.ndarray = vectors[1:] @ vectors[0]
         top = int(likeness[: len(case.paragraphs)].argmax())
         first.take(case, f"{sentences(case.paragraphs[top])[0]} [{top + 1}]")
-        number, best = said[int(likeness[len(case.paragraphs) :].argmax())]
+        of_sentences = likeness[len(case.paragraphs) :]
+        number, best = said[int(of_sentences.argmax())]
         likest.take(case, f"{best} [{number}]")
+        shares = briefing.shares(case.item.question, [each for _, each in said])
+        number, best = said[int((of_sentences + WORDS * np.array(shares)).argmax())]
+        worded.take(case, f"{best} [{number}]")
     yield "first sentence of the top passage", first
     yield "sentence most like the question, by the embedder", likest
+    yield "the same with the question's words in it, as the product begins its passages", worded
 
 
 def speed(reader: Reader, asked: Sequence[Case], rounds: int = 7) -> None:

@@ -14,14 +14,14 @@ from server.rag.brief import cut, spans
 # How much the question's words in a sentence count beside its likeness (cosine). Of 0 to 1, chosen on papers kept for
 # training: right sentence 66 % with 0, 76 % with .4, 79 % with 1; on 250 questions about others 68, 79 and 80 %
 # (scripts/eval_reader.py --papers).
-_WORDS = 0.8
+WORDS = 0.8
 
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 
 class Brief(NamedTuple):
     """Of a passage; "" where it has no sentence. `likeness`: of the sentence most like the question, a cosine.
-    `answers`: how well the first sentence of the text seems to answer it, at most 1 + `_WORDS`."""
+    `answers`: how well the first sentence of the text seems to answer it, at most 1 + `WORDS`."""
 
     text: str
     likeness: float
@@ -44,7 +44,7 @@ class Briefing:
         said = [texts[i][start:end] for i, start, end in places]
         vectors = await embed([question, *said])
         likeness: np.ndarray = vectors[1:] @ vectors[0]
-        answers = likeness + _WORDS * np.array(self.shares(question, said))
+        answers = likeness + WORDS * np.array(self.shares(question, said))
         found = []
         for i, text in enumerate(texts):
             here = [at for at, place in enumerate(places) if place[0] == i]
