@@ -43,7 +43,7 @@ def _delimiter(text: str) -> str:
 def _rows(text: str, delimiter: str) -> list[tuple[int, int, int, list[str]]]:
     """Span, number and cells of every row with something in it. A quoted cell can hold line breaks."""
     starts = [*line_starts(text), len(text)]
-    csv.field_size_limit(max(len(text), 1))
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))  # of the whole process, so it is never lowered
     lines = (text[start:end] for start, end in itertools.pairwise(starts))
     reader = csv.reader(lines, delimiter=delimiter, strict=False)
     rows: list[tuple[int, int, int, list[str]]] = []

@@ -70,7 +70,8 @@ function ask(parent, content) {
 }
 
 async function answer(question) {
-  const messages = talks.path(question.id).map(({ role, content }) => ({ role, content }));
+  const told = talks.path(question.id).filter((turn, at, path) => turn.content && path[at + 1]?.content !== ""); // no question that was stopped
+  const messages = told.map(({ role, content }) => ({ role, content }));
   const turn = talks.add(question.id, { role: "assistant", content: "", passages: [] });
   const mine = (running = new AbortController());
   const started = performance.now();
