@@ -31,6 +31,8 @@ import httpx  # noqa: E402
 from isolation import NO_NETWORK, attempts, can_isolate, strace  # noqa: E402
 from running import Server, serving, wait_until, write_handbook  # noqa: E402
 
+from server.airgap import num_unrouted  # noqa: E402
+
 _HOSTILE = {
     "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://192.0.2.2", "ORT_DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": "0",
     "http_proxy": "http://192.0.2.1:9", "https_proxy": "http://192.0.2.1:9", "CLOISTER_LOG_LEVEL": "debug",
@@ -88,20 +90,10 @@ def watched(folder: Path) -> Iterator[Callable[[list[str]], Count]]:
         by_strace = attempts(trace)
         left = [str(path) for path in home.rglob("*")]
         return Count(
-            (len(by_strace), len(by_hook), _num_unrouted(counters.read_text())), len(noted), by_strace + by_hook + left
+            (len(by_strace), len(by_hook), num_unrouted(counters.read_text())), len(noted), by_strace + by_hook + left
         )
 
     yield run
-
-
-def _num_unrouted(counters: str) -> int:
-    """Packets for which there was no route: RFC 1213's ipOutNoRoutes, and its like of IPv6."""
-    names, values = (line.split() for line in counters.splitlines() if line.startswith("Ip:"))
-    found = int(values[names.index("OutNoRoutes")])
-    for line in counters.splitlines():
-        if line.startswith("Ip6OutNoRoutes"):
-            found += int(line.split()[1])
-    return found
 
 
 class Journey:

@@ -107,8 +107,7 @@ class _Answer:
 
 
 class Examples:
-    """Endless conversations. `level` from 0 (copy from one short passage) to 1 (everything). `leads`: the question
-    stands before its sources too, and nearly every question has some."""
+    """Endless conversations. `level` from 0 (copy from one short passage) to 1 (everything)."""
 
     def __init__(self, corpus: Corpus, seed: int, rarity: Rarity | None = None, *, held_out: bool = False) -> None:
         self._rng = Random(seed)
@@ -116,28 +115,27 @@ class Examples:
         self._pages = corpus.held_pages if held_out else corpus.pages
         self._asked = corpus.held_asked if held_out else corpus.asked
         self._papers = list({each.page.path: each.page for each in self._asked}.values())
-        self.level, self.leads = 1.0, True
+        self.level = 1.0
         self._most = _MOST[0]
 
     def next(self) -> list[Message]:
         rng = self._rng
         if rng.random() < 0.02:
             return self._greeting()
-        talk = _Talk(rng, self._rarity, leads=self.leads)
-        self._most = rng.choice(_MOST) if self.leads else 2_400
+        talk = _Talk(rng, self._rarity)
+        self._most = round(rng.choice(_MOST) * min(1.0, 0.2 + self.level))
         num_turns = rng.choice((1, 1, 1, 2))
         if self._asked and self.level > 0.3 and rng.random() < 0.25:
             self._ask_as_people_do(talk)
-        elif self.leads and rng.random() < 0.4:
+        elif self.level > 0.3 and rng.random() < 0.4:
             self._ask_what_is_found(talk)
         else:
             talk.tell(self._sources(num_turns), self._made(talk))
         while len(talk.messages) < 14 and talk.size < self._most and rng.random() < 0.8:
-            if self.leads and rng.random() < 0.4:
+            if self.level > 0.3 and rng.random() < 0.4:
                 self._ask_what_is_found(talk)
-            elif (num_turns == 2 and rng.random() < 0.3) or (self.leads and rng.random() < 0.8):
+            elif rng.random() < 0.8:
                 talk.tell(self._sources(2), self._made(talk))
-                num_turns = 1
             else:
                 talk.tell([], self._made(talk))
         return talk.messages
@@ -177,7 +175,7 @@ class Examples:
             count = min(count, 3)
         count = min(count, max(1, self._most // size // num_turns))
         first, sources, room = self._page(), list[Source](), self._most / num_turns * rng.uniform(0.5, 1)
-        while len(sources) < count or (self.leads and room > 0 and len(sources) < _MOST_SOURCES):
+        while len(sources) < count or (level > 0.35 and room > 0 and len(sources) < _MOST_SOURCES):
             sources.append(self._source(first if rng.random() < 0.4 else self._page(), size))
             room -= len(sources[-1].text)
         return sources
@@ -274,7 +272,7 @@ class Examples:
     def _ask_as_people_do(self, talk: "_Talk") -> None:
         rng = self._rng
         asked: Asked = rng.choice(self._asked)
-        if self.leads and asked.sentence[1] - asked.sentence[0] <= _BRIEF and rng.random() < 0.4:
+        if asked.sentence[1] - asked.sentence[0] <= _BRIEF and rng.random() < 0.4:
             given = _Given(asked.question, asked.page.paragraphs[asked.paragraph][slice(*asked.sentence)])
             talk.tell(self._found(asked.question, asked.page, asked.paragraph, asked.sentence[0]), given)
             return
@@ -304,8 +302,8 @@ class _Given(NamedTuple):
 class _Talk:
     """A conversation as it grows."""
 
-    def __init__(self, rng: Random, rarity: Rarity, *, leads: bool) -> None:
-        self._rng, self._rarity, self._leads = rng, rarity, leads
+    def __init__(self, rng: Random, rarity: Rarity) -> None:
+        self._rng, self._rarity = rng, rarity
         system = rng.choice(_SYSTEMS)
         self.messages = [Message("system", system)] if system else []
         self._places: list[_Place] = []
@@ -333,7 +331,7 @@ class _Talk:
         asked, answer = self._exchange(asking)
         begin = len(text) + len(LEADING)
         text += f"{LEADING}{asked}"
-        lead = f"{LEADING}{asked}\n\n" if sources and self._leads else ""
+        lead = f"{LEADING}{asked}\n\n" if sources else ""
         self.size += len(text) + len(answer.text)
         self.messages.append(Message("user", text, sentences, (begin, len(text)), lead=lead))
         self.messages.append(Message("assistant", answer.text, quotes=answer.quotes, refuses=answer.text == NO_ANSWER))

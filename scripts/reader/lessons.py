@@ -119,14 +119,9 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     teach(1, 1, in_source, batch.number, batch.number)
     led, is_liked = batch.lead >= 0, batch.like >= 0
     is_last = in_source & (torch.roll(batch.start, -1, 1) != batch.start)
-    if led.any():
-        place = torch.where(is_liked, batch.like, batch.lead)  # the question's beginning, for what is nothing like it
-        for head in (2, 3):
-            teach(1, head, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
-        teach(2, 0, is_last & led, batch.start, here, is_liked, batch.lead)  # the more is like it, the less is beside
-    else:
-        teach(1, 2, is_last, batch.start, here, says)
-        teach(1, 3, answering, batch.asked, batch.asked_end, says)
-        teach(2, 0, is_last, batch.start, here, says)
+    place = torch.where(is_liked, batch.like, batch.lead)  # the question's beginning, for what is nothing like it
+    for head in (2, 3):
+        teach(1, head, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
+    teach(2, 0, is_last & led, batch.start, here, is_liked, batch.lead)  # the more is like it, the less is beside
     teach(2, 1, answering, batch.asked, batch.asked_end, says)
     return taught

@@ -1,11 +1,11 @@
 """A decoder of the Llama family, small, with the lessons that show some of its heads where to look.
 
-Left to itself a network of this size finds copying after millions of tokens and choosing not at all. The way from a
-question to the sentence that answers it takes several looks: each token learns its sentence's beginning and its
-source's number, a sentence's last token what all of the sentence says; the answer gathers the question's words, looks
-for the sentence that shares them, and then for the place in it that is to be copied next. So one head of a layer is
-taught each of these looks (Deshpande and Narasimhan, "Guiding attention for self-supervised learning with
-transformers", 2020); the others, and what is made of it, are left to the loss on the answers.
+Left to itself a network of this size finds copying after millions of tokens and choosing not at all. So the question
+stands before the sources too, and each token of a source can look for its like in it; a sentence's last token gathers
+how much of the sentence is like the question, and a judge, there for the training alone, asks it whether the sentence
+answers; the answer begins where that is most so, and goes on with what stands next. One head of a layer is taught each
+of these looks (Deshpande and Narasimhan, "Guiding attention for self-supervised learning with transformers", 2020); the
+others, and what is made of it, are left to the loss on the answers.
 """
 
 from collections.abc import Mapping, Sequence

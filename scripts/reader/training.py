@@ -23,7 +23,6 @@ _SAVED_EVERY = 180.0  # seconds
 _TOLD_EVERY = 20  # steps
 _WARM_UP = 60  # steps
 _VALIDATION_BATCHES = 6
-_LEADS_FROM = 0.4  # of the course
 _JUDGED = 0.5  # how much the judge's loss counts
 _PROSE = 0.04  # of the tokens that are no answer, how many are learned too, lightly
 _PROSE_WEIGHT = 0.1
@@ -47,16 +46,14 @@ class Stage(NamedTuple):
     rate: float
     guidance: float
     all_heads: bool
-    leads: bool  # the question stands before the sources too
 
 
 def stage(share: float) -> Stage:
-    """At `share` of the course, from 0 to 1: copying first, from short passages; then choosing, with the question in
-    front of longer ones."""
+    """At `share` of the course, from 0 to 1: short passages and every head shown first, then the real thing."""
     level = min(1.0, share / 0.25)
     longest = 320 if share < 0.06 else 640 if share < 0.2 else 1024 if share < 0.6 else 1536
     rate = 1.0 if share < 0.75 else max(0.03, (1 - share) / 0.25)
-    return Stage(level, longest, rate, 0.5 if share < 0.7 else 0.2, share < 0.7, share >= _LEADS_FROM)
+    return Stage(level, longest, rate, 0.5 if share < 0.7 else 0.2, share < 0.7)
 
 
 class Training:
@@ -95,7 +92,7 @@ class Training:
         while self.share < 1 and time.monotonic() - begun < minutes * 60:
             then = time.monotonic()
             now = stage(self.share)
-            self._examples.level, self._examples.leads = now.level, now.leads
+            self._examples.level = now.level
             if now.longest != longest:
                 longest = now.longest
                 source = batches(self._examples, self._tokenizer, self._course.batch, longest)
@@ -161,7 +158,7 @@ class Training:
         """Of the answers of held-out conversations: how many are word for word what greedy decoding says, how many
         begin so, and how many of their tokens are right."""
         now = stage(self.share)
-        self._held_out.level, self._held_out.leads = now.level, now.leads
+        self._held_out.level = now.level
         source = batches(self._held_out, self._tokenizer, self._course.batch, now.longest)
         counts = Counter[str]()
         for batch in islice(source, _VALIDATION_BATCHES):

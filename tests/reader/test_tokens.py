@@ -56,15 +56,6 @@ def test_sources_are_read_with_the_question_in_mind(corpus: Corpus, tokenizer: T
     assert num_like > 500 and num_right > 50
 
 
-def test_a_question_that_does_not_lead_is_not_in_mind(corpus: Corpus, tokenizer: Tokenizer) -> None:
-    examples = Examples(corpus, 9)
-    examples.leads = False
-
-    each = encode(tokenizer, examples.next(), Kinship(tokenizer))
-
-    assert (each.number >= 0).any() and (each.lead < 0).all() and (each.right < 0).all()
-
-
 def test_prompts_are_what_was_learned(tokenizer: Tokenizer) -> None:
     messages = [Message("system", "Cite."), Message("user", "Question: why?"), Message("assistant", "So.")]
 
