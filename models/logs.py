@@ -60,12 +60,12 @@ def _message(record: logging.LogRecord) -> str:
     return f"{record.name}: {text}"
 
 
-def told(error: BaseException) -> str:
+def told(error: BaseException | None) -> str:
     """Where an exception came from and of what kind it is, with those it came from; not what it says."""
-    chain, each = [], error
+    chain, each = list[BaseException](), error
     while each is not None and each not in chain:
         chain.append(each)
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)  # type: ignore[assignment]
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
     parts = ("".join(traceback.format_tb(each.__traceback__)) + type(each).__name__ for each in reversed(chain))
     return "\n\n".join(parts)
 

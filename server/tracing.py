@@ -63,7 +63,11 @@ class SpanTracing:
 
         attributes = {"http.request.method": method}
         with self._tracer.start_as_current_span(
-            method, kind=SpanKind.SERVER, attributes=attributes, record_exception=False
+            method,
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+            record_exception=False,  # what it says may be content
+            set_status_on_exception=False,
         ) as span:
             yield _Seen(span)
 

@@ -61,6 +61,18 @@ def test_nothing_a_client_says_is_in_a_span() -> None:
     assert spans_of(f"/{SECRET}")[0].name == "no route"
 
 
+def test_what_an_error_says_is_in_no_span() -> None:
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter, provider = InMemorySpanExporter(), sdk.TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with pytest.raises(LookupError), SpanTracing(provider).request("GET"):
+        raise LookupError(SECRET)
+    (span,) = exporter.get_finished_spans()
+    assert SECRET not in span.to_json()
+
+
 def test_it_is_off_unless_an_exporter_is_named() -> None:
     with open_tracing("") as tracing:
         assert isinstance(tracing, NoTracing)
