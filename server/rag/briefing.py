@@ -11,9 +11,8 @@ from index.analyzer import Analyzer
 from index.types import Vectors
 from server.rag.brief import cut, spans
 
-# How much the question's words in a sentence count beside its likeness (cosine). Of 0 to 1, chosen on papers kept for
-# training: right sentence 66 % with 0, 76 % with .4, 79 % with 1; on 250 questions about others 68, 79 and 80 %
-# (scripts/eval_reader.py --papers).
+# How much the question's words in a sentence count beside its likeness (cosine); anything from .4 on is about as good.
+# What it is worth, docs/benchmarks.md tells ("The sentence that is quoted").
 WORDS = 0.8
 
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
