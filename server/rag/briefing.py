@@ -11,8 +11,8 @@ from index.analyzer import Analyzer
 from index.types import Vectors
 from server.rag.brief import cut, spans
 
-# How much the question's words in a sentence count beside its likeness (cosine); anything from .4 on is about as good.
-# What it is worth, docs/benchmarks.md tells ("The sentence that is quoted").
+# How much the question's words in a sentence count beside its likeness (cosine). What it is worth, docs/benchmarks.md
+# tells ("The sentence that is quoted").
 WORDS = 0.8
 
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]

@@ -1,6 +1,7 @@
-"""The words a grounded prompt is made of: layout v1, which the built-in model is trained on. A model made for it has the
-question in front of the sources as well: what is read with the question in mind need not be searched when it comes (Liu
-et al., "Lost in the Middle", 2023, section 4.2: query-aware contextualization).
+"""The words a grounded prompt is made of: layout v1, which the built-in model is trained on.
+
+A model made for it has the question in front of the sources as well: what is read with the question in mind need not be
+searched when it comes (Liu et al., "Lost in the Middle", 2023, section 4.2: query-aware contextualization).
 
 [1] handbook/leave.md › Parental leave
 Employees may take up to 16 weeks …
