@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 
 from server.commands.common import Commands
 from server.commands.connection import add_connection, url_and_key
@@ -18,6 +17,5 @@ def run(options: argparse.Namespace) -> int:
     from server.mcp.stdio import serve
 
     address, key = url_and_key(options)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(address, key))
+    asyncio.run(serve(address, key))
     return 0

@@ -125,6 +125,23 @@ def test_what_is_interrupted_ends_at_once(
     assert (code, "Traceback" in said) == (130, False), said
 
 
+def test_what_is_interrupted_before_it_begins_is_no_traceback() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "server", "ask"]  # says each module as it is imported
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        next(line for line in process.stderr if "msgspec" in line)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert (process.wait(30), "Traceback" in said) == (130, False), said
+
+
+def test_what_is_typed_in_another_encoding_is_refused(server: Server) -> None:
+    for command in ("ask", "search"):
+        done = cloister(command, os.fsdecode(b"caf\xe9"), "--url", server.url)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert "no UTF-8 text" in done.stderr
+
+
 def test_what_an_encoding_lacks_is_no_error(server: Server) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "server", "search", "parental leave", "--url", server.url],
