@@ -1,3 +1,13 @@
-from server.cli import main
+"""The command's first lines, so that Ctrl-C is no traceback even while the rest is being imported."""
 
-raise SystemExit(main())
+
+def main() -> int:
+    try:
+        from server import cli
+    except KeyboardInterrupt:
+        return 130
+    return cli.main()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,7 +1,8 @@
 """The `cloister` command. Exit codes: 0 well ended, 1 could not start or go on, 2 wrong settings or usage, 130 ended by
-Ctrl-C."""
+Ctrl-C, or by a reader that has enough."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from server.commands import (
     serve,
     status,
 )
-from server.commands.common import StartError
+from server.commands.common import Interrupted, StartError
+from server.commands.screen import shown
 from server.settings import SettingsError
 
 _COMMANDS = (serve, ask, search, status, collections, models, keys, doctor, bundle, eval, bench, mcp, completion)
@@ -41,18 +43,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add(commands)
     options = parser.parse_args(arguments)
     os.umask(0o077)  # what is written has the documents' text in it, and is the user's alone
+    _spare_encodings()
     try:
         code: int = options.run(options)
         sys.stdout.flush()
     except SettingsError as error:
-        print(f"cloister: {error}", file=sys.stderr)
+        _complain(error)
         return 2
     except (StartError, ModelError, IndexingError) as error:
-        print(f"cloister: {error}", file=sys.stderr)
+        _complain(error)
         return 1
+    except Interrupted as error:
+        _complain(error)
+        return _INTERRUPTED
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:  # whoever read it has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains as it ends
         return _INTERRUPTED
     return code
+
+
+def _spare_encodings() -> None:
+    """What a terminal's encoding does not have is a question mark there, never an error in the middle of an answer."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _complain(error: Exception) -> None:
+    print(f"cloister: {shown(str(error)).replace(chr(10), ' ')}", file=sys.stderr)

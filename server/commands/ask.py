@@ -10,6 +10,7 @@ import msgspec
 
 from server.commands.common import Commands, StartError
 from server.commands.connection import add_connection, checked, connected
+from server.commands.screen import shown
 
 _DONE = "[DONE]"
 
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 def _question(told: str | None) -> str:
     try:
         question = sys.stdin.read() if told in (None, "-") else told
-    except (UnicodeDecodeError, KeyboardInterrupt):
+    except UnicodeDecodeError:
         raise StartError("there is no question on standard input") from None
     if not question or not question.strip():
         raise StartError('there is no question; cloister ask "How long is parental leave?"')
@@ -56,12 +57,12 @@ def _answer(client: httpx2.Client, question: str, model: str) -> None:
             for chunk in _chunks(checked(reply)):
                 for choice in chunk["choices"]:
                     delta = choice["delta"]
-                    sys.stdout.write(delta.get("content") or "")
+                    sys.stdout.write(shown(delta.get("content") or ""))
                     sys.stdout.flush()
                     cited |= _cited(delta.get("annotations") or ())
     except KeyboardInterrupt:
         print()
-        raise StartError("interrupted") from None
+        raise
     print()
     if cited:
         print("\nSources:")
@@ -83,7 +84,7 @@ def _chunks(reply: httpx2.Response) -> Iterator[Any]:
 
 def _cited(annotations: Any) -> dict[int, str]:
     told = [each["url_citation"] for each in annotations]
-    return {each["number"]: f"{each['title']}\n    {each['url']}" for each in told}
+    return {each["number"]: shown(f"{each['title']}\n    {each['url']}") for each in told}
 
 
 def _explain(client: httpx2.Client, question: str, options: argparse.Namespace) -> None:
@@ -94,13 +95,13 @@ def _explain(client: httpx2.Client, question: str, options: argparse.Namespace) 
         return
     for file in msgspec.json.decode(reply.content)["explanation"]["expected"]:
         name = "/".join(filter(None, (file["collection"], file["path"])))
-        print(f"{name}: {file['outcome'].replace('_', ' ')} – {file['reason']}".rstrip(" –"))
+        print(shown(f"{name}: {file['outcome'].replace('_', ' ')} – {file['reason']}".rstrip(" –")))
         ranks = [(kind, file[f"{kind}_rank"]) for kind in ("dense", "words", "fused") if file[f"{kind}_rank"]]
         if ranks:
             print("  place by " + ", ".join(f"{_KINDS[kind]}: {rank}" for kind, rank in ranks))
         for passage in file["instead"]:
             first, last = passage["lines"]
-            print(f"  instead: {passage['collection']}/{passage['path']}, lines {first}–{last}")
+            print(shown(f"  instead: {passage['collection']}/{passage['path']}, lines {first}–{last}"))
 
 
 _KINDS = {"dense": "meaning", "words": "words", "fused": "both together"}

@@ -1,9 +1,12 @@
 """`cloister bench`: how fast the running server answers, by how many ask at once."""
 
 import argparse
+import contextlib
 import math
 import statistics
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -17,6 +20,7 @@ _QUESTIONS = (
     "What is this about?", "How do I begin?", "What happens when something fails?", "Who may do what?",
     "Where are the files kept?", "What does it need?", "How is it changed?", "What is the limit?",
 )  # fmt: skip
+_MOST_STREAMS = 256
 
 
 class Timed(NamedTuple):
@@ -53,10 +57,10 @@ def add(commands: Commands) -> None:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    counts = tuple(int(each) for each in text.split(","))
-    if not all(1 <= count <= 256 for count in counts):
-        raise ValueError
-    return counts
+    counts = text.split(",")
+    if not all(each.isascii() and each.isdigit() and 1 <= int(each) <= _MOST_STREAMS for each in counts):
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers from 1 to {_MOST_STREAMS}, with commas between them")
+    return tuple(map(int, counts))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -83,9 +87,9 @@ def run(options: argparse.Namespace) -> int:
 def _row(client: httpx2.Client, streams: int, questions: tuple[str, ...], options: argparse.Namespace) -> Row:
     count = max(options.answers, streams)
     started = time.perf_counter()
-    with ThreadPoolExecutor(streams) as pool:
+    with ThreadPoolExecutor(streams) as pool, _leaving() as left:
         asked = [f"{questions[i % len(questions)]} ({streams}.{i})" for i in range(count)]  # none is in memory
-        timed = list(pool.map(lambda question: _answer(client, question, options), asked))
+        timed = list(pool.map(lambda question: _answer(client, question, options, left), asked))
     elapsed = time.perf_counter() - started
     firsts = sorted(each.first_s for each in timed)
     rates = [(each.num_tokens - 1) / (each.total_s - each.first_s) for each in timed if each.num_tokens > 1]
@@ -99,8 +103,20 @@ def _row(client: httpx2.Client, streams: int, questions: tuple[str, ...], option
     )
 
 
-def _answer(client: httpx2.Client, question: str, options: argparse.Namespace) -> Timed:
-    """Raises `StartError`."""
+@contextlib.contextmanager
+def _leaving() -> Iterator[threading.Event]:
+    """Set when this is left: answers that are still being made are then of no use."""
+    left = threading.Event()
+    try:
+        yield left
+    finally:
+        left.set()
+
+
+def _answer(
+    client: httpx2.Client, question: str, options: argparse.Namespace, left: threading.Event | None = None
+) -> Timed:
+    """Until `left`, if that is sooner. Raises `StartError`."""
     body = {
         "model": options.model,
         "messages": [{"role": "user", "content": question}],
@@ -112,6 +128,8 @@ def _answer(client: httpx2.Client, question: str, options: argparse.Namespace) -
     first_s, num_tokens = 0.0, 0
     with client.stream("POST", "/v1/chat/completions", json=body) as reply:
         for line in checked(reply).iter_lines():
+            if left and left.is_set():
+                break
             if not line.startswith("data: {"):
                 continue
             chunk = msgspec.json.decode(line.removeprefix("data: "))

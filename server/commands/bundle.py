@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.errors import ModelError
 from server.bundling import BundleError, build, bundle_name
-from server.commands.common import Commands, StartError, add_settings, settings_of
+from server.commands.common import Commands, Interrupted, StartError, add_settings, settings_of
 from server.commands.progress import spoken_size
 
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise StartError(f"{error.filename or out}: {error.strerror or error}") from None
     except KeyboardInterrupt:
-        raise StartError("interrupted; nothing was written") from None
+        raise Interrupted("interrupted; nothing was written") from None
     print(f"{out}: {spoken_size(out.stat().st_size)}")
     if not options.sign:
         print("It is not signed: the other side can only see that nothing was damaged. --sign KEY signs it.")

@@ -13,6 +13,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from server.commands.common import Commands, StartError
 from server.commands.connection import NothingAnswers, add_connection, checked, connected
+from server.commands.screen import shown
 from server.settings import CONFIG_FILE, docs_from_flags, folder_of
 
 
@@ -48,7 +49,7 @@ def _list(options: argparse.Namespace) -> int:
             print(reply.text)
             return 0
         for each in msgspec.json.decode(reply.content)["data"]:
-            print(f"{each['id']:20} {each['documents']:8} documents  {each['root']}")
+            print(shown(f"{each['id']:20} {each['documents']:8} documents  {each['root']}"))
     return 0
 
 

@@ -17,6 +17,10 @@ class StartError(Exception):
     """One line for the user: what is wrong, and what to do."""
 
 
+class Interrupted(Exception):
+    """By Ctrl-C; one line for the user: what there is now, and how to go on."""
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """The flags by which every command finds the same data folder."""
     parser.add_argument("--data", metavar="DIR", help="where the index lives (default: the platform's data folder)")

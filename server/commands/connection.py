@@ -51,6 +51,8 @@ def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
         ) from None
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):
         raise StartError(f"{url} is no address; it is like http://127.0.0.1:8000") from None
+    except UnicodeEncodeError:
+        raise StartError("what was typed is no UTF-8 text; set the terminal to UTF-8") from None
     except httpx2.HTTPError as error:
         raise StartError(f"{url}: {error or type(error).__name__}") from None
     except (msgspec.DecodeError, KeyError, TypeError) as error:

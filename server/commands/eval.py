@@ -11,6 +11,7 @@ import msgspec
 
 from server.commands.common import Commands, StartError
 from server.commands.connection import add_connection, checked, connected
+from server.commands.screen import shown
 
 _NONE = "none"
 
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         for each in known:
             outcomes.append(_outcome(client, each, options))
             if not options.json:
-                print(_line(each, outcomes[-1]), flush=True)
+                print(shown(_line(each, outcomes[-1])), flush=True)
     figures = _figures(known, outcomes)
     if options.json:
         print(msgspec.json.encode({"figures": figures, "outcomes": outcomes}).decode())

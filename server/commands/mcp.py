@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-import contextlib
+import signal
 
 from server.commands.common import Commands
 from server.commands.connection import add_connection, url_and_key
@@ -18,6 +18,6 @@ def run(options: argparse.Namespace) -> int:
     from server.mcp.stdio import serve
 
     address, key = url_and_key(options)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(address, key))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing else ends the thread that waits for standard input
+    asyncio.run(serve(address, key))
     return 0

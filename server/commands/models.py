@@ -15,8 +15,9 @@ from models.errors import ModelFileError
 from models.folder import Entry, Incoming, ModelsFolder
 from models.llm.files import name_of, parts_of
 from models.llm.probe import Card, probe
-from server.commands.common import Commands, StartError, add_settings, settings_of
+from server.commands.common import Commands, Interrupted, StartError, add_settings, settings_of
 from server.commands.progress import Progress, spoken_size
+from server.commands.screen import shown
 from server.settings import Settings
 
 _PACKAGE = Path(__file__).parents[2] / "models"
@@ -71,7 +72,7 @@ def _run(action: Callable[[Settings, argparse.Namespace], None], options: argpar
     try:
         action(settings_of(options), options)
     except KeyboardInterrupt:
-        raise StartError("interrupted; run the same command again to go on") from None
+        raise Interrupted("interrupted; run the same command again to go on") from None
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder that cannot be written to
@@ -101,7 +102,7 @@ def _list(settings: Settings, options: argparse.Namespace) -> None:
         rows.append((mark, each.name, each.state, size, memory, each.licence or "", each.purpose or ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(shown("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))
     print(f"\n* the default. Files are in {settings.models_folder}; import one: cloister models import FILE")
 
 
@@ -139,7 +140,7 @@ def _show(settings: Settings, options: argparse.Namespace) -> None:
         print(msgspec.json.encode(told).decode())
         return
     for name, value in told.items():
-        print(f"{name:13} {_spoken(name, value)}")
+        print(f"{name:13} {shown(_spoken(name, value))}")
 
 
 def _spoken(name: str, value: Any) -> str:

@@ -6,6 +6,7 @@ import msgspec
 
 from server.commands.common import Commands
 from server.commands.connection import add_connection, checked, connected
+from server.commands.screen import shown
 
 
 def add(commands: Commands) -> None:
@@ -29,8 +30,8 @@ def run(options: argparse.Namespace) -> int:
         for number, passage in enumerate(found, 1):
             where = " › ".join((f"{passage['collection']}/{passage['path']}", *passage["heading"]))
             place = passage["place"] or f"lines {passage['lines'][0]}–{passage['lines'][1]}"
-            print(f"{number}. {where}, {place}\n   {passage['url']}")
-            print("\n".join(f"   {line}" for line in passage["text"].splitlines()), end="\n\n")
+            print(shown(f"{number}. {where}, {place}\n   {passage['url']}"))
+            print("\n".join(f"   {shown(line)}" for line in passage["text"].splitlines()), end="\n\n")
         if not found:
             print("Nothing was found.")
     return 0

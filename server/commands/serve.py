@@ -169,7 +169,7 @@ async def _announce(services: Services, address: str) -> None:
     )
 
 
-_QUOTES = re.compile(r"[\"'\\\x00-\x1f]")
+_QUOTES = re.compile(r"[\"'\\\x00-\x1f\x7f-\x9f]")
 _JSON = "-H 'Content-Type: application/json'"
 _READY = """
 Ready:  {address}/v1 – an OpenAI API; the model is "cloister"

@@ -1,6 +1,7 @@
 """`cloister status`: what the server is doing; on a terminal, as long as there is something to do."""
 
 import argparse
+import shutil
 import sys
 import time
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 from server.commands.common import Commands
 from server.commands.connection import add_connection, checked, connected
 from server.commands.progress import spoken_size, spoken_time
+from server.commands.screen import fitted, shown
 
 _AGAIN_S = 0.5
 _WIDTH = 30  # of a bar
@@ -47,20 +49,20 @@ def _read(client: httpx2.Client) -> Any:
 def _follow(client: httpx2.Client, index: Any, *, once: bool) -> None:
     """Over itself, until there is nothing left to do; leaving it changes nothing."""
     num_lines = 0
-    try:
-        while True:
-            lines = _lines(index)
-            up = f"\x1b[{num_lines}A" if num_lines else ""
-            clear = "" if once else "\x1b[2K"
-            sys.stdout.write(up + "".join(f"{clear}{line}\n" for line in lines))
-            sys.stdout.flush()
-            if once or not _is_at_work(index):
-                return
-            num_lines = len(lines)
-            time.sleep(_AGAIN_S)
-            index = _read(client)
-    except KeyboardInterrupt:
-        return
+    while True:
+        lines = _lines(index)
+        if not once:
+            columns = shutil.get_terminal_size().columns
+            lines = [fitted(line, columns) for line in lines]
+        up = f"\x1b[{num_lines}A" if num_lines else ""
+        clear = "" if once else "\x1b[2K"
+        sys.stdout.write(up + "".join(f"{clear}{line}\n" for line in lines))
+        sys.stdout.flush()
+        if once or not _is_at_work(index):
+            return
+        num_lines = len(lines)
+        time.sleep(_AGAIN_S)
+        index = _read(client)
 
 
 def _is_at_work(index: Any) -> bool:
@@ -76,7 +78,8 @@ def _lines(index: Any) -> list[str]:
         told.append(f"{spoken_time(index['seconds_left'])} left")
     if index["error"]:
         told.append(index["error"])
-    return [f"index: {', '.join(told)}", *map(_collection, index["collections"])]
+    lines = (f"index: {', '.join(told)}", *map(_collection, index["collections"]))
+    return [shown(line).replace("\n", " ") for line in lines]
 
 
 def _collection(state: Any) -> str:

@@ -106,11 +106,51 @@ def test_status_on_a_terminal_ends_when_nothing_is_left(server: Server) -> None:
     assert "\x1b[2Kindex: idle" in said
 
 
-def test_an_answer_can_be_interrupted(server: Server) -> None:
-    story = "Tell me everything. " * 20
-    code, said = on_terminal(["ask", story, "--model=reader-v0", "--url", server.url], until=" ", interrupt=True)
-    assert "Traceback" not in said
-    assert code in (0, 1)
+@pytest.mark.parametrize(
+    ("command", "until"),
+    [
+        (["ask", "Tell me everything. " * 20, "--model=reader-v0"], " "),
+        (["bench", "--streams=2", "--answers=400", "--max-tokens=400", "--model=reader-v0"], "tokens/s"),
+        (["eval", "known.jsonl"], "right"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_is_interrupted_ends_at_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], until: str
+) -> None:
+    known = [{"question": f"{QUESTION} ({i})", "file": "leave.md"} for i in range(400)]
+    (tmp_path / "known.jsonl").write_text("\n".join(map(json.dumps, known)))
+    monkeypatch.chdir(tmp_path)
+    code, said = on_terminal([*command, "--url", server.url], until=until, interrupt=True)
+    assert (code, "Traceback" in said) == (130, False), said
+
+
+def test_what_is_interrupted_before_it_begins_is_no_traceback() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "server", "ask"]  # says each module as it is imported
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        next(line for line in process.stderr if "msgspec" in line)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert (process.wait(30), "Traceback" in said) == (130, False), said
+
+
+def test_what_is_typed_in_another_encoding_is_refused(server: Server) -> None:
+    for command in ("ask", "search"):
+        done = cloister(command, os.fsdecode(b"caf\xe9"), "--url", server.url)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert "no UTF-8 text" in done.stderr
+
+
+def test_what_an_encoding_lacks_is_no_error(server: Server) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "search", "parental leave", "--url", server.url],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"1. handbook/leave.md ? " in done.stdout
 
 
 @pytest.mark.parametrize("command", [["ask", QUESTION], ["search", "x"], ["status"]])
