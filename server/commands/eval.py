@@ -104,24 +104,28 @@ def _outcome(client: httpx2.Client, known: Known, options: argparse.Namespace) -
     if known.file is not None:
         body = {"query": known.question, "top_k": options.top}
         found = msgspec.json.decode(checked(client.post("/v1/search", json=body)).content)["data"]
-        files = [(each["path"], f"{each['collection']}/{each['path']}") for each in found]
-        rank = next((i for i, names in enumerate(files, 1) if known.file in names), None)
+        rank = next((i for i, each in enumerate(found, 1) if known.file in _names(each)), None)
     if options.search_only:
         return Outcome(known.question, rank, None, None, False, "")
     body = {"model": options.model, "messages": [{"role": "user", "content": known.question}], "temperature": 0}
     message = msgspec.json.decode(checked(client.post("/v1/chat/completions", json=body)).content)["choices"][0][
         "message"
     ]
-    cited = [each["url_citation"]["title"] for each in message.get("annotations") or ()]
+    cited = [_names(each["url_citation"]) for each in message.get("annotations") or ()]
     said = message["content"] or ""
     return Outcome(
         known.question,
         rank,
-        None if known.file is None else any(known.file in title for title in cited),
+        None if known.file is None else any(known.file in names for names in cited),
         None if known.answer is None else _plain(known.answer) in _plain(said),
         not cited,
         said,
     )
+
+
+def _names(found: dict[str, str]) -> tuple[str, str]:
+    """By which a file may be known in the list."""
+    return found["path"], f"{found['collection']}/{found['path']}"
 
 
 def _plain(text: str) -> str:
