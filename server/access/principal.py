@@ -8,18 +8,24 @@ from server.access.keys import Key, Role
 
 
 class Principal(NamedTuple):
-    """`collections` None: all."""
+    """`collections` None: all. `id` is the key's, which another key of that name has not."""
 
     name: str
     role: Role
     collections: frozenset[str] | None = None
+    id: str = ""
+
+    @property
+    def owner(self) -> str:
+        """By which what it keeps for itself is marked; "" where there are no keys."""
+        return self.id or self.name
 
     def may_see(self, collection: str) -> bool:
         return self.collections is None or collection in self.collections
 
     def owns(self, owner: str) -> bool:
-        """Whether what the key of that name keeps for itself, its responses and batches, is this one's too."""
-        return self.role is Role.ADMIN or owner == self.name
+        """Whether what somebody keeps for itself, its responses and batches, is this one's to see."""
+        return self.role is Role.ADMIN or owner == self.owner
 
 
 ANYBODY = Principal("", Role.ADMIN)  # where there are no keys, whoever reaches the server is its user
@@ -28,7 +34,7 @@ STRANGER = Principal("", Role.READ, frozenset())  # where a key is wanted, and n
 
 
 def principal_of(key: Key) -> Principal:
-    return Principal(key.name, key.rank, None if key.collections is None else frozenset(key.collections))
+    return Principal(key.name, key.rank, None if key.collections is None else frozenset(key.collections), key.id)
 
 
 class Rates:

@@ -26,7 +26,7 @@ _SCHEMA = """
     CREATE TABLE batches (
         at INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order they were made
         id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,                    -- the key's name, "" where there are none
+        owner TEXT NOT NULL,                    -- the key's id, "" where there are none
         is_over INTEGER NOT NULL,
         batch BLOB NOT NULL,                    -- JSON
         order_ BLOB NOT NULL                    -- JSON: how its lines are to be run
@@ -143,7 +143,7 @@ class BatchStore:
             raise TooManyBatches(_MOST_LEFT)
         self._db.execute(
             "INSERT INTO batches (id, owner, is_over, batch, order_) VALUES (?, ?, 0, ?, ?)",
-            (batch.id, self._principal.name, msgspec.json.encode(batch), msgspec.json.encode(order)),
+            (batch.id, self._principal.owner, msgspec.json.encode(batch), msgspec.json.encode(order)),
         )
 
     def _get(self, id: str) -> Batch:

@@ -89,7 +89,7 @@ class Holdings:
 
     @property
     def _owner(self) -> str:
-        return "" if self._principal.collections is None else self._principal.name
+        return "" if self._principal.collections is None else self._principal.owner
 
     def _is_seen(self, owner: str) -> bool:
         return self._principal.collections is None or owner == self._owner

@@ -28,7 +28,7 @@ _SCHEMA = """
     CREATE TABLE responses (
         at INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order they were asked for
         id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,                    -- the key's name, "" where there are none
+        owner TEXT NOT NULL,                    -- the key's id, "" where there are none
         previous_id TEXT,
         is_over INTEGER NOT NULL,
         response BLOB NOT NULL,                 -- JSON
@@ -145,7 +145,7 @@ class ResponseStore:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     response.id,
-                    self._principal.name,
+                    self._principal.owner,
                     response.previous_response_id,
                     stored.pending is None,
                     msgspec.json.encode(response),

@@ -70,7 +70,7 @@ def test_the_least_used_go_first_and_unfinished_ones_stay(tmp_path: Path) -> Non
 def test_a_key_sees_its_own(tmp_path: Path, collections: frozenset[str] | None, role: Role) -> None:
     async def check(store: ResponseStore) -> None:
         stored = _stored("secret")
-        mine, other = (store.seen_by(Principal(name, role, collections)) for name in "ab")
+        mine, other = (store.seen_by(Principal("ci", role, collections, id)) for id in ("key_1", "key_2"))
         await mine.add(stored)
         assert (await mine.get(stored.response.id)).response == stored.response
         for look in (other.get, other.history, other.remove, other.cancel):

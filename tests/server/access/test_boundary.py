@@ -168,7 +168,7 @@ def test_header_names_that_are_none_are_not_given_back() -> None:
 @pytest.mark.parametrize("path", ["/", "/v1/models", "/nothing", "/documents/1", "/V1/health", "/health/x"])
 def test_with_keys_nobody_comes_in_without_one(tmp_path: Path, path: str) -> None:
     file = KeyFile(tmp_path)
-    _, text = file.create("ci", Role.READ, ["handbook"])
+    key, text = file.create("ci", Role.READ, ["handbook"])
     door = Door(keys=file)
     for told in (
         *({}, {"authorization": "Bearer "}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {text}"}),
@@ -184,7 +184,7 @@ def test_with_keys_nobody_comes_in_without_one(tmp_path: Path, path: str) -> Non
         *({"api_key": text}, {"authorization": "Bearer undefined", "x_api_key": "", "api_key": text}),
     ):
         assert door.ask("GET", path, **told).text == "in"
-    assert door.inner.seen == [Principal("ci", Role.READ, frozenset({"handbook"}))] * 5
+    assert door.inner.seen == [Principal("ci", Role.READ, frozenset({"handbook"}), key.id)] * 5
 
 
 @pytest.mark.parametrize("path", sorted(PUBLIC))
