@@ -51,6 +51,7 @@ from server.supervisor import Supervisor
 _log = logging.getLogger(__name__)
 
 _FOLLOW_S = 0.5  # how often the in-memory index follows the database when nobody searches
+_TAKEN_UP_S, _TAKING_UP_S = 5.0, 0.05  # how long the indexer may take to know a new folder; how often to look
 
 
 class Services:
@@ -140,10 +141,16 @@ class Services:
         return seen
 
     async def follow_collections(self, collections: list[Collection]) -> None:
-        """Watches these folders from now on, and no others."""
+        """Watches these folders from now on, and no others. Returns when they can be searched, be it empty."""
         self.collections[:] = collections
-        if self.indexer.is_ready:  # else it is told when it starts
-            await self.indexer.current().tell(_follow([*collections, self.library.uploads]))
+        if not self.indexer.is_ready:
+            return  # it is told when it starts
+        await self.indexer.current().tell(_follow([*collections, self.library.uploads]))
+        wanted = {collection.name for collection in collections}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TAKEN_UP_S):
+                while not wanted <= {state.name for state in await self.index_status()}:
+                    await asyncio.sleep(_TAKING_UP_S)
 
     async def index_status(self) -> list[CollectionStatus]:
         states = await asyncio.to_thread(read_status, self.settings.data_folder)
