@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from reader.corpus import Corpus
 from reader.examples import Examples, Message
@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 def test_any_text_comes_back(tokenizer: Tokenizer) -> None:
     @given(st.text())
     def comes_back(text: str) -> None:
+        assume(not any(name in text for name in SPECIAL))  # which is what they are to the trainer
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
     comes_back()
@@ -43,10 +44,11 @@ def test_what_is_learned_is_the_answers_with_their_end(tokenizer: Tokenizer) -> 
 
 def test_sources_are_read_with_the_question_in_mind(corpus: Corpus, tokenizer: Tokenizer) -> None:
     examples, kinship, num_like, num_right = Examples(corpus, 9), Kinship(tokenizer), 0, 0
+    kin = families(tokenizer)
     for _ in range(60):
         each = encode(tokenizer, examples.next(), kinship)
         for at in (each.like >= 0).nonzero()[0]:
-            said, asked = (families(tokenizer)[int(each.ids[i])] for i in (at, each.like[at]))
+            said, asked = (kin[int(each.ids[i])] for i in (at, each.like[at]))
             assert said[1] == asked[1] and each.lead[at] <= each.like[at] < each.start[at]
             num_like += 1
         for at in (each.right == 1).nonzero()[0]:
