@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 SLOTS, QUEUE, MANY = 2, 6, 60
 ENDLESS = {
     "model": "reader-v0",
-    "max_tokens": 1800,
+    "max_tokens": 15_000,
     "logit_bias": {"1": -100},  # never the end token
     "messages": [{"role": "user", "content": "hello"}],
     "stream": True,
@@ -24,7 +24,7 @@ ENDLESS = {
 
 @pytest.fixture
 def server(tmp_path: Path) -> "contextlib.AbstractContextManager[Server]":
-    (tmp_path / "cloister.toml").write_text(f"[engine]\nn_slots = {SLOTS}\nmax_queue = {QUEUE}\n")
+    (tmp_path / "cloister.toml").write_text(f"[engine]\nn_ctx = 16384\nn_slots = {SLOTS}\nmax_queue = {QUEUE}\n")
     return serving(tmp_path, write_handbook(tmp_path / "handbook"))
 
 
