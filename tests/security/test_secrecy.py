@@ -25,13 +25,12 @@ KEEPS_CONTENT = ("index", "lexical", "turns.sqlite3", "responses.sqlite3", "batc
 
 @pytest.mark.e2e
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_no_content_in_the_log_of_a_server_that_tells_all(tmp_path: Path, form: str) -> None:
+def test_no_content_in_the_log_of_a_server_that_tells_all(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / f"{IN_NAME}.md").write_text(f"# Leave\n\nParental leave is sixteen weeks, {IN_DOCUMENT}.\n")
     (docs / f"{IN_NAME}.pdf").write_bytes(b"%PDF-1.7 " + IN_DOCUMENT.encode())  # which nobody can read
-    (tmp_path / "cloister.toml").write_text(f'log_level = "debug"\nlog_format = "{form}"\naudit = "all"\n')
+    (tmp_path / "cloister.toml").write_text('log_level = "debug"\naudit = "all"\n')
     with serving(tmp_path, docs) as server:
         wait_until(lambda: IN_DOCUMENT in server.answer("How long is parental leave?"), 60, "the document")
         use(server)
