@@ -9,6 +9,7 @@ import base64
 import hashlib
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,9 @@ _ASKS_OTHERS = ("httpx2", "urllib.request", "http.client", "requests")
 _MAY_ASK = {"fetching.py", "connection.py", "ask.py", "bench.py", "collections.py", "eval.py", "status.py", "trial.py"}
 _MAY_ASK |= {"stdio.py"}
 _TRIAL_S = 400.0
+_TRACED = "connect,sendto,sendmsg,sendmmsg"
+_NAME_SERVER = re.compile(r"sin6?_port=htons\(53\)")
+_ADDRESS = re.compile(r'sa_family=AF_INET6?,.*?(?:inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)")')
 
 
 class Isolated(NamedTuple):
@@ -119,8 +123,7 @@ def _isolated() -> Isolated | str:
         return "this machine allows no network namespace (unshare -rn): see the command"
     with tempfile.TemporaryDirectory(prefix="cloister-trial-") as name:
         folder, trace = Path(name), Path(name) / "trace"
-        strace = ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg"]
-        watched = [*strace, "-o", str(trace)] if shutil.which("strace") else []
+        watched = strace(trace) if shutil.which("strace") else ()
         empty = ["env", "-i", f"PATH={os.defpath}", f"HOME={folder}", f"PYTHONPATH={_ROOT}"]
         command = [*_NAMESPACE, *watched, *empty, sys.executable, "-P", "-m", "server.trial", str(folder)]
         try:
@@ -132,7 +135,7 @@ def _isolated() -> Isolated | str:
             trial = msgspec.json.decode(told, type=Trial)
         except msgspec.DecodeError:
             return (done.stderr.strip().splitlines() or ["the trial run told nothing"])[-1]
-        num_calls = _num_calls(trace.read_text(errors="replace")) if watched else None
+        num_calls = len(attempts(trace)) if watched else None
         return Isolated(trial, num_unrouted(counters), num_calls)
 
 
@@ -144,9 +147,23 @@ def num_unrouted(counters: str) -> int:
     return int(known.get("OutNoRoutes", "0")) + sum(map(int, others))
 
 
-def _num_calls(trace: str) -> int:
-    lines = [line for line in trace.splitlines() if "AF_INET" in line]
-    return sum(('"127.' not in line and '"::1"' not in line) or "htons(53)" in line for line in lines)
+def strace(trace: Path) -> tuple[str, ...]:
+    """What goes before a command to note its calls to the network in `trace`. -D: the traced program keeps the process
+    id that was started, and gets the signals sent to it."""
+    return ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={_TRACED}", "-o", str(trace))
+
+
+def attempts(trace: Path) -> list[str]:
+    """Calls that name an address off this machine, or a name server, which asks others."""
+    found = []
+    for line in trace.read_text(errors="replace").splitlines():
+        if address := _ADDRESS.search(line):
+            host = address[1] or address[2]
+            if not (host.startswith("127.") or host == "::1") or _NAME_SERVER.search(line):
+                found.append(line)
+        elif "systemd/resolve" in line:
+            found.append(line)
+    return found
 
 
 def _attempts(isolated: Isolated | str) -> Finding:

@@ -35,8 +35,9 @@ import pathspec
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "e2e")]
 
-from isolation import attempts, strace  # noqa: E402
 from running import write_handbook  # noqa: E402
+
+from server.airgap import attempts, strace  # noqa: E402
 
 _MIRROR = "http://deb.debian.org/debian"
 _BASE = re.compile(r"python:3\.11-slim-(\w+)")

@@ -28,10 +28,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(_ROOT / "tests" / "e2e")]
 
 import httpx  # noqa: E402
-from isolation import NO_NETWORK, attempts, can_isolate, strace  # noqa: E402
+from isolation import NO_NETWORK, can_isolate  # noqa: E402
 from running import Server, serving, wait_until, write_handbook  # noqa: E402
 
-from server.airgap import num_unrouted  # noqa: E402
+from server.airgap import attempts, num_unrouted, strace  # noqa: E402
 
 _HOSTILE = {
     "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://192.0.2.2", "ORT_DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": "0",

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from isolation import NO_NETWORK, attempts, can_isolate, strace
+from isolation import NO_NETWORK, can_isolate
 from running import serving, wait_until, write_handbook
+
+from server.airgap import attempts, strace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
