@@ -7,11 +7,14 @@ from pathlib import Path
 
 import gguf
 import llama_cpp.llama_cpp as llama
+import numpy as np
 from tokenizers import Tokenizer
 
-from reader.network import Shape, State
+from reader.network import Shape, State, frequencies
 from reader.tokens import END, PAD, SPECIAL, TEMPLATE
 
+_ROPE_BASE = 10_000.0
+_STILL = 1e-12  # radians a token, which come to nothing
 _FORMATS = {"f32": 0, "q8_0": 7}  # LLAMA_FTYPE_*
 
 
@@ -45,7 +48,7 @@ def _write(state: State, shape: Shape, tokenizer: Tokenizer, name: str, out: Pat
     writer.add_key_length(shape.head_size)
     writer.add_value_length(shape.head_size)
     writer.add_rope_dimension_count(shape.head_size)
-    writer.add_rope_freq_base(shape.rope_base)
+    writer.add_rope_freq_base(_ROPE_BASE)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(len(vocabulary))
     writer.add_file_type(_FORMATS["f32"])
@@ -64,6 +67,9 @@ def _write(state: State, shape: Shape, tokenizer: Tokenizer, name: str, out: Pat
     for key, tensor in state.items():
         stem = key.removesuffix(".weight")
         writer.add_tensor(f"{stem}.weight", tensor.detach().float().numpy())
+    usual = _ROPE_BASE ** (-np.arange(0, shape.head_size, 2) / shape.head_size)
+    slower = usual / np.maximum(frequencies(shape).numpy(), _STILL)
+    writer.add_tensor("rope_freqs.weight", slower.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

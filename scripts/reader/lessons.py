@@ -32,6 +32,7 @@ class Batch:
         self.is_answer = rows("is_answer", 0).bool()
         self.is_text = rows("ids", -1) >= 0
         self.start, self.number = rows("start", -1), rows("number", -1)
+        self.mark = rows("mark", -1)
         self.copied, self.chosen = rows("copied", -1), rows("chosen", -1)
         self.asked, self.asked_end = rows("asked", -1), rows("asked_end", -1)
         self.lead, self.like, self.right = rows("lead", -1), rows("like", -1), rows("right", -1)
@@ -114,6 +115,7 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     here = position.expand_as(batch.ids)
     for back in (1, 2, 3):
         teach(0, back - 1, batch.is_text & (here >= back), here - back, here - back)
+    teach(0, 3, batch.mark >= 0, batch.mark, batch.mark)
     in_source = batch.start >= 0
     teach(1, 0, in_source, batch.start, batch.start)
     teach(1, 1, in_source, batch.number, batch.number)

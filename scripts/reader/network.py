@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 _EPSILON = 1e-5
 _PASSED_ON = 0.5  # how strongly, beside what is there
+_SLOWEST = 1e-3  # radians a token
 
 
 class Shape(NamedTuple):
@@ -28,9 +29,6 @@ class Shape(NamedTuple):
     feed_forward: int
     vocabulary: int
     context: int = 2048
-    # Of the 32 pairs of a head, 17 turn by less than 1.5 radians over a thousand tokens: what words are is compared
-    # there, however far apart they stand. With the usual 10,000 it is 9, and choosing fails beyond 400 tokens.
-    rope_base: float = 1_000_000.0
 
 
 SHAPES = {
@@ -38,6 +36,14 @@ SHAPES = {
     "cpu": Shape(6, 256, 4, 64, 384, 8192),
     "gpu": Shape(10, 512, 8, 64, 1024, 8192),
 }
+
+
+def frequencies(shape: Shape) -> Tensor:
+    """How fast each pair of a head turns, in radians a token: [head_size / 2]. One half tells where tokens stand, from
+    the next one to the other end; the other half stands still, and compares what they are however far apart they
+    stand. When all turn, as is usual, choosing fails beyond 400 tokens."""
+    turning = shape.head_size // 4
+    return torch.cat((_SLOWEST ** (torch.arange(turning) / (turning - 1)), torch.zeros(turning)))
 
 
 class Look(NamedTuple):
@@ -118,8 +124,7 @@ class Network(nn.Module):
         with torch.no_grad():
             copying.attn_output.weight.copy_(_PASSED_ON * copying.attn_v.weight.T)
         self.output_norm = nn.Parameter(torch.ones(shape.width))
-        frequency = shape.rope_base ** (-torch.arange(0, shape.head_size, 2).float() / shape.head_size)
-        angle = torch.outer(torch.arange(shape.context).float(), frequency)
+        angle = torch.outer(torch.arange(shape.context).float(), frequencies(shape))
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
@@ -185,7 +190,8 @@ def _pooled(scores: Tensor, index: Tensor, none: Tensor) -> Tensor:
 
 
 def kindred(families: Sequence[tuple[str, str]], shape: Shape) -> Tensor:
-    """Embeddings of length one, whose parts tokens of one spelling and of one stem share."""
+    """Embeddings of length one. One part is the same for all, which heads that look by place alone begin with; others
+    are shared by tokens of one spelling and of one stem."""
     generator = torch.Generator().manual_seed(1)
 
     def parts(names: Sequence[str]) -> Tensor:
@@ -195,7 +201,8 @@ def kindred(families: Sequence[tuple[str, str]], shape: Shape) -> Tensor:
 
     spelled, stemmed = [a for a, _ in families], [b for _, b in families]
     own = torch.randn(len(families), shape.width, generator=generator)
-    return F.normalize(0.7 * own + 0.7 * parts(spelled) + 0.7 * parts(stemmed), dim=-1)
+    common = torch.randn(shape.width, generator=generator)
+    return F.normalize(0.7 * (own + parts(spelled) + parts(stemmed) + common), dim=-1)
 
 
 State = Mapping[str, Tensor]

@@ -21,16 +21,17 @@ _SPACE = "Ġ"  # how byte-level BPE writes one
 
 class Encoded(NamedTuple):
     """All of shape [tokens]; positions are -1 where there is none. Of a token of a source: `start` of its sentence,
-    its source's `number`. Of a token after which an answer goes on: `copied`, where the next token stands in a source;
-    `chosen`, where the sentence that is quoted ends, or the turn's beginning if the answer refuses; `asked`, where the
-    question begins, and `asked_end`. Of a token of a source whose question leads: `lead`, where that begins; `like`,
-    where in it a word of the same stem stands; and, at a sentence's last token, `right`: 1 if the answer quotes it,
-    else 0."""
+    its source's `number`, and `mark`, the bracket before that; of a question that leads, `mark` is its message's
+    beginning. Of a token after which an answer goes on: `copied`, where the next token stands in a source; `chosen`,
+    where the sentence that is quoted ends, or the turn's beginning if the answer refuses; `asked`, where the question
+    begins, and `asked_end`. Of a token of a source whose question leads: `lead`, where that begins; `like`, where in it
+    a word of the same stem stands; and, at a sentence's last token, `right`: 1 if the answer quotes it, else 0."""
 
     ids: np.ndarray
     is_answer: np.ndarray
     start: np.ndarray
     number: np.ndarray
+    mark: np.ndarray
     copied: np.ndarray
     chosen: np.ndarray
     asked: np.ndarray
@@ -144,12 +145,15 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], kinship: Kinship) 
             first, last = cut.at(sentence.start), cut.at(sentence.end - 1)
             pointers["start"][first : last + 1] = first
             pointers["number"][first : last + 1] = cut.at(sentence.number)
+            pointers["mark"][first : last + 1] = cut.at(sentence.number - 1)
             if message.lead:
                 asked_first, told = cut.at(len(LEADING) - len(message.lead)), slice(first, last + 1)
                 like = kinship.like(ids[asked_first : cut.at(0)], ids[told])
                 pointers["lead"][told] = cut.base
                 pointers["like"][told] = np.where(like < 0, -1, like + asked_first)
                 pointers["right"][last] = 0
+        if message.lead:
+            pointers["mark"][cut.base : cut.at(0)] = cut.base
         if message.role == "user":
             asked = (
                 (cut.at(message.question[0]), cut.at(max(message.question[1] - 1, 0)))

@@ -134,8 +134,7 @@ class Training:
         loss = _mean(each * weight, is_answer)
         total = loss + _PROSE_WEIGHT * _mean(each, ~is_answer)
         if astray:
-            lost = torch.stack(list(astray.values()))  # of a head that is new to it, no more than of the others
-            total = total + now.guidance * (lost / lost.detach().clamp(min=1)).sum()
+            total = total + now.guidance * torch.stack(list(astray.values())).sum()
         told = {f"h{layer}.{head}": float(value.detach()) for (layer, head), value in astray.items()}
         if (batch.right >= 0).any():
             mistaken, found = self.judge(judged, batch.lead, batch.right)
