@@ -108,8 +108,9 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     answering = (batch.asked >= 0) & choosing
     teach(shape.layers - 3, 0, choosing & batch.is_answer, batch.chosen, batch.chosen)
     teach(shape.layers - 3, 1, beginning, batch.chosen, batch.chosen)
-    for head in range(shape.heads):
+    for head in range(1, shape.heads):
         teach(shape.layers - 2, head, copying, batch.copied, batch.copied)
+    teach(shape.layers - 2, 0, copying & ~batch.is_answer, batch.copied, batch.copied)
     if not all_of_them:
         return taught
     here = position.expand_as(batch.ids)

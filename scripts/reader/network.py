@@ -110,7 +110,7 @@ class Network(nn.Module):
     """Tied embeddings. Tokens that differ in a capital, a space or an ending begin alike, so that words match; and the
     layer that copies begins by passing on what it looks at."""
 
-    def __init__(self, shape: Shape, families: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, shape: Shape, families: Sequence[Sequence[str]] = ()) -> None:
         super().__init__()
         self.shape = shape
         self.token_embd = nn.Embedding(shape.vocabulary, shape.width)
@@ -189,9 +189,9 @@ def _pooled(scores: Tensor, index: Tensor, none: Tensor) -> Tensor:
     return summed.log() + top
 
 
-def kindred(families: Sequence[tuple[str, str]], shape: Shape) -> Tensor:
-    """Embeddings of length one. One part is the same for all, which heads that look by place alone begin with; others
-    are shared by tokens of one spelling and of one stem."""
+def kindred(families: Sequence[Sequence[str]], shape: Shape) -> Tensor:
+    """Embeddings of length one, with parts that a token shares with those of its families. One part is common to all,
+    which heads that look by place alone begin with."""
     generator = torch.Generator().manual_seed(1)
 
     def parts(names: Sequence[str]) -> Tensor:
@@ -199,10 +199,10 @@ def kindred(families: Sequence[tuple[str, str]], shape: Shape) -> Tensor:
         made = torch.randn(len(index), shape.width, generator=generator)
         return made[torch.from_numpy(np.array([index[name] for name in names]))]
 
-    spelled, stemmed = [a for a, _ in families], [b for _, b in families]
     own = torch.randn(len(families), shape.width, generator=generator)
+    spelled, stemmed, form = map(parts, zip(*families, strict=True))
     common = torch.randn(shape.width, generator=generator)
-    return F.normalize(0.7 * (own + parts(spelled) + parts(stemmed) + common), dim=-1)
+    return F.normalize(0.7 * (own + spelled + stemmed) + 0.4 * (form + common), dim=-1)
 
 
 State = Mapping[str, Tensor]

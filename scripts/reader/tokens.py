@@ -80,10 +80,22 @@ def telling(tokenizer: Tokenizer) -> np.ndarray:
     )
 
 
-def families(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    """Of each token, its letters in lower case, and what its inflections share."""
+class Family(NamedTuple):
+    """What a token has in common with others: its letters in lower case; what its inflections share; how it is written,
+    with a space before it or not, and with a capital or not."""
+
+    spelled: str
+    stemmed: str
+    form: str
+
+
+def families(tokenizer: Tokenizer) -> list[Family]:
+    """Of each token of the vocabulary."""
     tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
-    return [(written(token).lower(), stem(written(token))) for token in tokens]
+    return [
+        Family(written(token).lower(), stem(written(token)), f"{token[:1] == _SPACE} {written(token)[:1].isupper()}")
+        for token in tokens
+    ]
 
 
 def prompt_ids(tokenizer: Tokenizer, messages: Sequence[tuple[str, str]]) -> list[int]:
@@ -113,7 +125,7 @@ class Kinship:
     """Which tokens of the vocabulary belong to words of one stem that say something."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        stems = [stemmed for _, stemmed in families(tokenizer)]
+        stems = [family.stemmed for family in families(tokenizer)]
         index = {name: i for i, name in enumerate(dict.fromkeys(stems))}
         self._of = np.where(telling(tokenizer), np.array([index[name] for name in stems]), -1)
 

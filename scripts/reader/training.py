@@ -53,7 +53,8 @@ def stage(share: float) -> Stage:
     level = min(1.0, share / 0.25)
     longest = 320 if share < 0.06 else 640 if share < 0.2 else 1024 if share < 0.6 else 1536
     rate = 1.0 if share < 0.75 else max(0.03, (1 - share) / 0.25)
-    return Stage(level, longest, rate, 0.5 if share < 0.7 else 0.2, share < 0.7)
+    guidance = 1.0 if share < 0.2 else 0.5 if share < 0.7 else 0.2
+    return Stage(level, longest, rate, guidance, share < 0.7)
 
 
 class Training:
@@ -130,7 +131,7 @@ class Training:
         each = F.cross_entropy(logits, wanted[taken], reduction="none")
         is_answer = answers[taken]
         first = (batch.chosen[:, :-1] >= 0) & (~batch.is_answer[:, :-1])
-        weight = 1.0 + 7.0 * first[taken].float()  # the first token of an answer chooses; the others follow
+        weight = 1.0 + 3.0 * first[taken].float()  # the first token of an answer chooses; the others follow
         loss = _mean(each * weight, is_answer)
         total = loss + _PROSE_WEIGHT * _mean(each, ~is_answer)
         if astray:
