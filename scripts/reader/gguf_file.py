@@ -65,8 +65,13 @@ def _write(state: State, shape: Shape, tokenizer: Tokenizer, name: str, out: Pat
     writer.add_add_eos_token(False)
     writer.add_chat_template(TEMPLATE)
     for key, tensor in state.items():
+        if key == "token_embd.weight":
+            continue
         stem = key.removesuffix(".weight")
         writer.add_tensor(f"{stem}.weight", tensor.detach().float().numpy())
+    embeddings = state["token_embd.weight"].detach().float().numpy()
+    writer.add_tensor("token_embd.weight", embeddings * np.float32(shape.loudness))
+    writer.add_tensor("output.weight", embeddings)
     usual = _ROPE_BASE ** (-np.arange(0, shape.head_size, 2) / shape.head_size)
     slower = usual / np.maximum(frequencies(shape).numpy(), _STILL)
     writer.add_tensor("rope_freqs.weight", slower.astype(np.float32))

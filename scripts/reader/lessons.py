@@ -79,6 +79,7 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
     taught: list[Look] = []
 
     def teach(
+        lesson: str,
         layer: int,
         head: int,
         asks: Tensor,
@@ -101,30 +102,30 @@ def looks(batch: Batch, telling: Tensor, shape: Shape, *, all_of_them: bool) -> 
             allowed &= among.unsqueeze(1)
         if beside is not None:
             allowed |= position == of(beside)
-        taught.append(Look(layer, head, query, (allowed & of(asks)).float()))
+        taught.append(Look(lesson, layer, head, query, (allowed & of(asks)).float()))
 
     choosing, copying = batch.chosen >= 0, batch.copied >= 0
-    beginning = choosing & ~batch.is_answer
-    answering = (batch.asked >= 0) & choosing
-    teach(shape.layers - 3, 0, choosing & batch.is_answer, batch.chosen, batch.chosen)
-    teach(shape.layers - 3, 1, beginning, batch.chosen, batch.chosen)
-    for head in range(1, shape.heads):
-        teach(shape.layers - 2, head, copying, batch.copied, batch.copied)
-    teach(shape.layers - 2, 0, copying & ~batch.is_answer, batch.copied, batch.copied)
+    begins = ~batch.is_answer
+    choice, copies = shape.layers - 3, shape.layers - 2
+    teach("goes on", choice, 0, choosing & batch.is_answer, batch.chosen, batch.chosen)
+    teach("chooses", choice, 1, choosing & begins, batch.chosen, batch.chosen)
+    for head in range(shape.heads):
+        teach("copies", copies, head, copying, batch.copied, batch.copied)
+        teach("begins", copies, head, copying & begins, batch.copied, batch.copied)
     if not all_of_them:
         return taught
     here = position.expand_as(batch.ids)
     for back in (1, 2, 3):
-        teach(0, back - 1, batch.is_text & (here >= back), here - back, here - back)
-    teach(0, 3, batch.mark >= 0, batch.mark, batch.mark)
+        teach("back", 0, back - 1, batch.is_text & (here >= back), here - back, here - back)
+    teach("mark", 0, 3, batch.mark >= 0, batch.mark, batch.mark)
     in_source = batch.start >= 0
-    teach(1, 0, in_source, batch.start, batch.start)
-    teach(1, 1, in_source, batch.number, batch.number)
+    teach("start", 1, 0, in_source, batch.start, batch.start)
+    teach("number", 1, 1, in_source, batch.number, batch.number)
     led, is_liked = batch.lead >= 0, batch.like >= 0
     is_last = in_source & (torch.roll(batch.start, -1, 1) != batch.start)
     place = torch.where(is_liked, batch.like, batch.lead)  # the question's beginning, for what is nothing like it
     for head in (2, 3):
-        teach(1, head, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
-    teach(2, 0, is_last & led, batch.start, here, is_liked, batch.lead)  # the more is like it, the less is beside
-    teach(2, 1, answering, batch.asked, batch.asked_end, says)
+        teach("like", 1, head, is_liked | (led & (torch.rand(led.shape) < _UNLIKE)), place, place)
+    teach("gathers", 2, 0, is_last & led, batch.start, here, is_liked, batch.lead)  # more is like it, less is beside
+    teach("asked", 2, 1, (batch.asked >= 0) & choosing, batch.asked, batch.asked_end, says)
     return taught

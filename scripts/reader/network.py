@@ -30,6 +30,11 @@ class Shape(NamedTuple):
     vocabulary: int
     context: int = 2048
 
+    @property
+    def loudness(self) -> float:
+        """How much larger the embeddings are where tokens come in than where they go out."""
+        return float(self.width**0.5)
+
 
 SHAPES = {
     "tiny": Shape(6, 64, 4, 32, 64, 512),
@@ -48,8 +53,9 @@ def frequencies(shape: Shape) -> Tensor:
 
 class Look(NamedTuple):
     """Of the queries `query` ([rows, n] positions) of one head, what they are to look at: `allowed`, [rows, n, tokens].
-    A query that is to look at nothing counts for nothing."""
+    A query that is to look at nothing counts for nothing. A head may have several lessons."""
 
+    lesson: str
     layer: int
     head: int
     query: Tensor
@@ -107,7 +113,8 @@ def astray(q: Tensor, k: Tensor, look: Look) -> Tensor:
 
 
 class Network(nn.Module):
-    """Tied embeddings. Tokens that differ in a capital, a space or an ending begin alike, so that words match; and the
+    """Tied embeddings, which come in as strong as what a norm makes, so that what a token is outlasts the layers (as in
+    Gemma). Tokens that differ in a capital, a space or an ending begin alike, so that words match; and the
     layer that copies begins by passing on what it looks at."""
 
     def __init__(self, shape: Shape, families: Sequence[Sequence[str]] = ()) -> None:
@@ -129,14 +136,14 @@ class Network(nn.Module):
         self.register_buffer("sin", angle.sin(), persistent=False)
 
     def forward(self, ids: Tensor, looks: Sequence[Look] = ()) -> "Seen":
-        x = self.token_embd(ids)
+        x = self.token_embd(ids) * self.shape.loudness
         turn = self.cos[: ids.size(1)], self.sin[: ids.size(1)]
-        lost: dict[tuple[int, int], Tensor] = {}
+        lost: dict[str, Tensor] = {}
         judged = x
         for layer, block in enumerate(self.blk):
             here = [look for look in looks if look.layer == layer]
             x, losses = block(x, turn, here)
-            lost |= {(layer, look.head): loss for look, loss in zip(here, losses, strict=True)}
+            lost |= {f"{look.lesson}{look.head}": loss for look, loss in zip(here, losses, strict=True)}
             if layer == self.shape.layers - 4:
                 judged = x
         return Seen(F.rms_norm(x, (x.size(-1),), self.output_norm, _EPSILON), judged, lost)
@@ -146,12 +153,12 @@ class Network(nn.Module):
 
 
 class Seen(NamedTuple):
-    """The last hidden states; those before the layer that chooses; how far each taught head looks astray, by layer and
-    head."""
+    """The last hidden states; those before the layer that chooses; how far each taught head looks astray, by its lesson
+    and number."""
 
     hidden: Tensor
     judged: Tensor
-    astray: dict[tuple[int, int], Tensor]
+    astray: dict[str, Tensor]
 
 
 class Judge(nn.Module):

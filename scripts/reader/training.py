@@ -131,12 +131,11 @@ class Training:
         each = F.cross_entropy(logits, wanted[taken], reduction="none")
         is_answer = answers[taken]
         first = (batch.chosen[:, :-1] >= 0) & (~batch.is_answer[:, :-1])
-        weight = 1.0 + 3.0 * first[taken].float()  # the first token of an answer chooses; the others follow
-        loss = _mean(each * weight, is_answer)
-        total = loss + _PROSE_WEIGHT * _mean(each, ~is_answer)
+        begins = first[taken]  # the first token of an answer chooses, and counts for as much as all that follow
+        total = _mean(each, begins) + _mean(each, is_answer & ~begins) + _PROSE_WEIGHT * _mean(each, ~is_answer)
         if astray:
             total = total + now.guidance * torch.stack(list(astray.values())).sum()
-        told = {f"h{layer}.{head}": float(value.detach()) for (layer, head), value in astray.items()}
+        told = {name: float(value.detach()) for name, value in astray.items()}
         if (batch.right >= 0).any():
             mistaken, found = self.judge(judged, batch.lead, batch.right)
             total, told["judged"] = total + _JUDGED * mistaken, float(found)
@@ -151,7 +150,7 @@ class Training:
         return told | {
             "answer": float(_mean(each, is_answer).detach()),
             "right": float(_mean(right, is_answer)),
-            "first": float(_mean(right, first[taken])),
+            "first": float(_mean(right, begins)),
         }
 
     def validate(self) -> dict[str, float]:

@@ -42,7 +42,7 @@ def test_looks_are_at_what_has_been_read(corpus: Corpus, tokenizer: Tokenizer) -
 def test_a_head_that_looks_right_loses_nothing() -> None:
     k = torch.eye(4).unsqueeze(0) * 50
     allowed = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]])
-    look = Look(0, 0, torch.tensor([[3]]), allowed)
+    look = Look("one", 0, 0, torch.tensor([[3]]), allowed)
 
     assert astray(k[:, [1, 1, 1, 1]], k, look) < 0.001
     assert astray(k[:, [2, 2, 2, 2]], k, look) > 100
