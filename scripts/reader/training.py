@@ -71,7 +71,7 @@ class Training:
         others = [p for p in self.network.parameters() if all(p is not m for m in matrices)]
         self.judge = Judge(shape.width)
         self._optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.Muon(matrices, lr=course.matrix_rate, momentum=0.95, weight_decay=0.01), course.matrix_rate),
+            (torch.optim.Muon(matrices, lr=course.matrix_rate, momentum=0.95, weight_decay=0.1), course.matrix_rate),
             (torch.optim.AdamW(others, lr=course.other_rate, betas=(0.9, 0.95), weight_decay=0.0), course.other_rate),
             (torch.optim.AdamW(self.judge.parameters(), lr=course.other_rate, weight_decay=0.0), course.other_rate),
         ]
