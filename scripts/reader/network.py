@@ -113,9 +113,9 @@ def astray(q: Tensor, k: Tensor, look: Look) -> Tensor:
 
 
 class Network(nn.Module):
-    """Tied embeddings, which come in four times as strong as what a norm makes (Gemma's: as strong), or the layers drown
-    what a token is before it is compared. Tokens that differ in a capital, a space or an ending begin alike, so that
-    words match; and the layer that copies begins by passing on what it looks at."""
+    """Tied embeddings, which come in four times as strong as what a norm makes (Gemma's: as strong): otherwise the
+    layers drown what a token is before it is compared. Tokens that differ in a capital, a space or an ending begin
+    alike, so that words match; and the layer that copies begins by passing on what it looks at."""
 
     def __init__(self, shape: Shape, families: Sequence[Sequence[str]] = ()) -> None:
         super().__init__()
