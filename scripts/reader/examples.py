@@ -242,7 +242,7 @@ class Examples:
     def _found(self, asked: str, page: Page, paragraph: int, start: int) -> list[Source]:
         rng, wanted = self._rng, stems(asked)
         text = page.paragraphs[paragraph]
-        begin = start if rng.random() < 0.75 else max(s for s, _ in spans(text) if s == 0 or s < start)
+        begin = start if rng.random() < 0.75 else max((s for s, _ in spans(text) if s < start), default=start)
         if start - begin > _BRIEF // 2:
             begin = start
         right = text[start : start + _BRIEF]

@@ -35,7 +35,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
         file.writelines(json.dumps(_page(number)) + "\n" for number in range(120))
     documents, questions = {}, []
     for id in range(6):
-        text = f"Title\n\nWork on mill {id} began in 19{id}1 near a river. Its wheel was built by the miller's son."
+        text = f"Title\n\n  Work on mill {id} began in 19{id}1 near a river. Its wheel was built by the miller's son."
         documents[str(id)] = text
         questions += [
             {"question": "Who built the wheel?", "document_id": str(id), "answer_start": text.index("the miller's"),
