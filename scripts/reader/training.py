@@ -52,7 +52,7 @@ def stage(share: float) -> Stage:
     """At `share` of the course, from 0 to 1: short passages and every head shown first, then the real thing."""
     level = min(1.0, share / 0.25)
     longest = 320 if share < 0.06 else 640 if share < 0.2 else 1024 if share < 0.6 else 1536
-    rate = 1.0 if share < 0.75 else max(0.03, (1 - share) / 0.25)
+    rate = max(0.03, min(1.0, 2 * (1 - share)))
     guidance = 1.0 if share < 0.2 else 0.5 if share < 0.7 else 0.2
     return Stage(level, longest, rate, guidance, share < 0.7)
 
