@@ -36,7 +36,7 @@ from models.llm.params import EngineParams, SamplingParams
 QUESTION = "How long is parental leave?"
 BODY = json.dumps(
     {
-        "model": "reader-v0",
+        "model": "reader-v1",
         "messages": [{"role": "user", "content": QUESTION}],
         "max_tokens": 1,
         "temperature": 0,
@@ -99,10 +99,10 @@ async def rate(url: str, path: str, seconds: float) -> float:
 
 
 async def measure(url: str, num_requests: int) -> None:
-    path = resolve_chat("reader-v0").path
+    path = resolve_chat("reader-v1").path
     async with open_engine(path, EngineParams(n_ctx=2048)) as engine:
         with (
-            LanguageModel("reader-v0", path, lambda: engine) as model,
+            LanguageModel("reader-v1", path, lambda: engine) as model,
             contextlib.closing(await Connection.open(url)) as connection,
         ):
             prompt = model.prompt([ChatMessage("user", QUESTION)]).tokens

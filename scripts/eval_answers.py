@@ -73,7 +73,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--off-topic", type=Path, required=True)
     parser.add_argument("--questions", type=int, default=100, help="of each folder, at most")
-    parser.add_argument("--model", default="reader-v0")
+    parser.add_argument("--model", default="reader-v1")
     options = parser.parse_args()
     dataset, other = read_dataset(options.folder), read_dataset(options.off_topic)
     judge, started = Judge(dataset), time.perf_counter()

@@ -71,7 +71,7 @@ def is_followed(message: dict[str, Any], document: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="reader-v0")
+    parser.add_argument("--model", default="reader-v1")
     parser.add_argument("--show", action="store_true", help="every answer")
     options = parser.parse_args()
     followed = answered = 0

@@ -313,7 +313,7 @@ def main() -> None:
     print(f"{len(asked) // 2} questions, each with and without its paragraph; {shape}")
     for name, score in baselines(embedder, asked):
         score.report(name)
-    for name in options.model or ["reader-v0"]:
+    for name in options.model or ["reader-v1"]:
         model = resolve_chat(name)
         if options.asks_first:
             model = msgspec.structs.replace(model, asks_first=True)

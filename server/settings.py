@@ -102,7 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: Annotated[str | None, Meta(description="where the index lives; unset: the platform's data folder")] = None
     model: Annotated[
         str, Meta(description="default chat model: one of models, a catalog name or the path of a GGUF")
-    ] = "reader-v0"
+    ] = "reader-v1"
     models: Annotated[
         dict[str, ChatSettings], Meta(description="further chat models by name, loaded when they are asked for")
     ] = {}

@@ -45,7 +45,7 @@ def request(random: random.Random, host: str) -> bytes:
         random.choice(["leave", "train", "key", "cabinet", "flight"]) for _ in range(random.randint(5, 400))
     )
     body: dict[str, Any] = {
-        "model": random.choice(["reader-v0", "reader-v0", "cloister"]),
+        "model": random.choice(["reader-v1", "reader-v1", "cloister"]),
         "messages": [{"role": "user", "content": words}],
         "logit_bias": dict.fromkeys(map(str, _ENDS), -100),
         "stream": random.random() < 0.5,
@@ -112,7 +112,7 @@ def serve_together(server: Server, number: int) -> list[Served]:
 
     def ask(number: int) -> Served:
         body = {
-            "model": "reader-v0",
+            "model": "reader-v1",
             "messages": [{"role": "user", "content": f"Say {number}"}],
             "logit_bias": dict.fromkeys(map(str, _ENDS), -100),
             "stream": True,

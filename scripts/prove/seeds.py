@@ -248,7 +248,7 @@ def to_f32(model: Path, copy: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=resolve_chat("reader-v0").path)
+    parser.add_argument("--model", type=Path, default=resolve_chat("reader-v1").path)
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=40)

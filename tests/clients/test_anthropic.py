@@ -51,7 +51,7 @@ def test_the_stream_adds_up_to_the_message(client: Any) -> None:
 def test_a_tool_is_called_and_its_result_read(client: Any) -> None:
     choice = {"type": "tool", "name": "leave"}
     with client.messages.stream(
-        model="reader-v0", max_tokens=100, messages=ASKED, tools=[LEAVE], tool_choice=choice
+        model="reader-v1", max_tokens=100, messages=ASKED, tools=[LEAVE], tool_choice=choice
     ) as stream:
         told = stream.get_final_message()
     assert told.stop_reason == "tool_use"
@@ -59,11 +59,11 @@ def test_a_tool_is_called_and_its_result_read(client: Any) -> None:
     assert (use.name, use.input["weeks"] in (8, 16)) == ("leave", True)
     result = {"type": "tool_result", "tool_use_id": use.id, "content": "16 weeks"}
     messages = [*ASKED, {"role": "assistant", "content": told.content}, {"role": "user", "content": [result]}]
-    assert client.messages.create(model="reader-v0", max_tokens=3, messages=messages, tools=[LEAVE]).usage
+    assert client.messages.create(model="reader-v1", max_tokens=3, messages=messages, tools=[LEAVE]).usage
 
 
 def test_limits_and_stop_sequences_are_told(client: Any) -> None:
-    cut = client.messages.create(model="reader-v0", max_tokens=2, messages=ASKED)
+    cut = client.messages.create(model="reader-v1", max_tokens=2, messages=ASKED)
     assert cut.stop_reason == "max_tokens"
     assert cut.usage.output_tokens == 2
     stopped = client.messages.create(model="cloister", max_tokens=99, messages=ASKED, stop_sequences=["weeks", "zebra"])
@@ -72,8 +72,8 @@ def test_limits_and_stop_sequences_are_told(client: Any) -> None:
 
 def test_tokens_are_counted_as_they_are_read(client: Any) -> None:
     system = "Be short."
-    counted = client.messages.count_tokens(model="reader-v0", messages=ASKED, system=system)
-    told = client.messages.create(model="reader-v0", max_tokens=1, messages=ASKED, system=system)
+    counted = client.messages.count_tokens(model="reader-v1", messages=ASKED, system=system)
+    told = client.messages.create(model="reader-v1", max_tokens=1, messages=ASKED, system=system)
     assert counted.input_tokens == told.usage.input_tokens + told.usage.cache_read_input_tokens
 
 

@@ -30,12 +30,12 @@ def client(server: Server) -> Iterator[Any]:
 
 def test_models_are_found_by_the_names_that_are_listed(client: Any) -> None:
     names = [model.model for model in client.list().models]
-    assert {"cloister:latest", "reader-v0:latest", "all-MiniLM-L6-v2:latest"} <= set(names)
+    assert {"cloister:latest", "reader-v1:latest", "all-MiniLM-L6-v2:latest"} <= set(names)
     for name in names:
         told = client.show(name)
         assert told.capabilities
         assert told.modelinfo[f"{told.modelinfo['general.architecture']}.context_length"] > 0
-    assert [model.model for model in client.ps().models] == ["reader-v0:latest"]
+    assert [model.model for model in client.ps().models] == ["reader-v1:latest"]
 
 
 def test_a_grounded_answer_whole_and_streamed(client: Any) -> None:
@@ -49,7 +49,7 @@ def test_a_grounded_answer_whole_and_streamed(client: Any) -> None:
 
 
 def test_a_form_is_kept(client: Any) -> None:
-    told = client.chat("reader-v0", ASKED, format=LEAVE)
+    told = client.chat("reader-v1", ASKED, format=LEAVE)
     assert json.loads(told.message.content)["weeks"] in (8, 16)
 
 
@@ -68,19 +68,19 @@ def test_tools_are_offered_and_their_results_read(client: Any) -> None:
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_name": "leave", "content": leave("parental")},
     ]
-    told = client.chat("reader-v0", messages, tools=[leave], options={"num_predict": 4})
+    told = client.chat("reader-v1", messages, tools=[leave], options={"num_predict": 4})
     assert told.done_reason in ("stop", "length")
 
 
 def test_generate_with_log_probabilities(client: Any) -> None:
-    told = client.generate("reader-v0", "Hello", options={"num_predict": 3}, logprobs=True, top_logprobs=2)
+    told = client.generate("reader-v1", "Hello", options={"num_predict": 3}, logprobs=True, top_logprobs=2)
     assert "".join(each.token for each in told.logprobs).startswith(told.response[:1])
     assert all(len(each.top_logprobs) == 2 and each.logprob <= 0 for each in told.logprobs)
     assert told.done_reason == "length"
 
 
 def test_loading_is_asked_for_by_saying_nothing(client: Any) -> None:
-    assert client.generate("reader-v0", keep_alive="1m").done_reason == "load"
+    assert client.generate("reader-v1", keep_alive="1m").done_reason == "load"
 
 
 def test_vectors(client: Any) -> None:
@@ -94,7 +94,7 @@ def test_vectors(client: Any) -> None:
     [
         (lambda client: client.chat("nope", ASKED), 404),
         (lambda client: client.pull("nope"), 403),
-        (lambda client: client.delete("reader-v0"), 403),
+        (lambda client: client.delete("reader-v1"), 403),
         (lambda client: list(client.chat("nope", ASKED, stream=True)), 404),
     ],
 )
@@ -106,13 +106,13 @@ def test_errors_are_told(client: Any, ask: Any, status: int) -> None:
 
 
 def test_a_bare_prompt_is_read_as_it_is(client: Any) -> None:
-    told = client.generate("reader-v0", "Parental leave is", raw=True, options={"num_predict": 4, "temperature": 0})
-    asked = client.generate("reader-v0", "Parental leave is", options={"num_predict": 4, "temperature": 0})
+    told = client.generate("reader-v1", "Parental leave is", raw=True, options={"num_predict": 4, "temperature": 0})
+    asked = client.generate("reader-v1", "Parental leave is", options={"num_predict": 4, "temperature": 0})
     assert told.prompt_eval_count < asked.prompt_eval_count
     assert (told.eval_count, told.done_reason) == (4, "length")
 
 
 def test_a_model_that_cannot_fill_gaps_says_so(client: Any) -> None:
-    assert "insert" not in client.show("reader-v0").capabilities
+    assert "insert" not in client.show("reader-v1").capabilities
     with pytest.raises(ollama.ResponseError, match="does not support insert"):
-        client.generate("reader-v0", "def f(", suffix="return x")
+        client.generate("reader-v1", "def f(", suffix="return x")

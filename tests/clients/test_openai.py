@@ -61,7 +61,7 @@ def test_an_answer_is_parsed_into_a_model(client: OpenAI) -> None:
     assert isinstance(answer.choices[0].message.parsed, Leave)
 
 
-@pytest.mark.parametrize("model", ["cloister", "reader-v0"])
+@pytest.mark.parametrize("model", ["cloister", "reader-v1"])
 def test_the_stream_helper_parses_the_same(client: OpenAI, model: str) -> None:
     with client.chat.completions.stream(
         model=model, messages=ASKED, response_format=Leave, max_tokens=60, stream_options={"include_usage": True}
@@ -77,13 +77,13 @@ def test_the_stream_helper_parses_the_same(client: OpenAI, model: str) -> None:
 def test_a_tool_is_run_until_there_is_an_answer(client: OpenAI) -> None:
     messages: list[Any] = list(ASKED)
     called = client.chat.completions.parse(
-        model="reader-v0", messages=messages, tools=[LEAVE], tool_choice="required", parallel_tool_calls=False
+        model="reader-v1", messages=messages, tools=[LEAVE], tool_choice="required", parallel_tool_calls=False
     ).choices[0]
     assert called.finish_reason == "tool_calls"
     (call,) = called.message.tool_calls or []
     assert isinstance(call.function.parsed_arguments, Leave)
     messages += [called.message, {"role": "tool", "tool_call_id": call.id, "content": json.dumps({"weeks": 16})}]
-    answered = client.chat.completions.create(model="reader-v0", messages=messages, tools=[LEAVE], max_tokens=20)
+    answered = client.chat.completions.create(model="reader-v1", messages=messages, tools=[LEAVE], max_tokens=20)
     assert answered.choices[0].finish_reason in ("stop", "length", "tool_calls")
 
 
@@ -99,7 +99,7 @@ def test_a_streamed_call_is_assembled(client: OpenAI) -> None:
 
 def test_log_probabilities_and_several_answers(client: OpenAI) -> None:
     answer = client.chat.completions.create(
-        model="reader-v0", messages=ASKED, n=3, logprobs=True, top_logprobs=2, max_tokens=4, temperature=1, seed=5
+        model="reader-v1", messages=ASKED, n=3, logprobs=True, top_logprobs=2, max_tokens=4, temperature=1, seed=5
     )
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
     for choice in answer.choices:
@@ -135,7 +135,7 @@ def test_errors_are_of_the_class_the_client_has_for_them(client: OpenAI) -> None
 
 def test_a_conversation_that_is_too_long_is_told_in_the_words_detectors_look_for(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as error:
-        client.chat.completions.create(model="reader-v0", messages=[{"role": "user", "content": "word " * 5000}])
+        client.chat.completions.create(model="reader-v1", messages=[{"role": "user", "content": "word " * 5000}])
     assert error.value.code == "context_length_exceeded"
     for phrase in ("This model's maximum context length is", "context_length_exceeded"):
         assert phrase in str(error.value)

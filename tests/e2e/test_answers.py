@@ -133,12 +133,12 @@ def test_the_stream_helper_takes_every_style_with_calls_and_a_schema(server: Ser
 def test_models_lists_the_grounded_ids_first(server: Server) -> None:
     with openai_client(server) as client:
         ids = [model.id for model in client.models.list()]
-        assert ids == ["cloister", "cloister/handbook", "reader-v0", "all-MiniLM-L6-v2"]
+        assert ids == ["cloister", "cloister/handbook", "reader-v1", "all-MiniLM-L6-v2"]
         assert client.models.retrieve("cloister/handbook").id == "cloister/handbook"
 
 
 def test_a_plain_model_id_is_not_grounded(server: Server) -> None:
-    reply = server.ask(PARENTAL, model="reader-v0").json()
+    reply = server.ask(PARENTAL, model="reader-v1").json()
     assert "annotations" not in reply["choices"][0]["message"]
     assert SENTENCE not in reply["choices"][0]["message"]["content"]
 
@@ -327,7 +327,7 @@ SCHEMA = {
 }
 
 
-@pytest.mark.parametrize("model", ["cloister", "reader-v0"])
+@pytest.mark.parametrize("model", ["cloister", "reader-v1"])
 def test_an_answer_of_a_schema_is_of_that_schema(server: Server, model: str) -> None:
     """With a model that only quotes, its values mean nothing; its form does."""
     with openai_client(server) as client:

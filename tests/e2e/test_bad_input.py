@@ -313,7 +313,7 @@ def test_odd_texts_are_texts(http: httpx.Client) -> None:
         " " * 500,
         "\r\n\r\n",
     ]:
-        body = {"model": "reader-v0", "messages": [{"role": "user", "content": text + CANARY}], "max_tokens": 1}
+        body = {"model": "reader-v1", "messages": [{"role": "user", "content": text + CANARY}], "max_tokens": 1}
         reply = http.post("/v1/chat/completions", json=body)
         assert reply.status_code == 200, (text, reply.text)
 

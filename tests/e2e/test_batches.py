@@ -31,7 +31,7 @@ def client(server: Server) -> Iterator[OpenAI]:
 
 
 def _chat(content: str, **fields: Any) -> dict[str, Any]:
-    return {"model": "reader-v0", "messages": [{"role": "user", "content": content}], "max_tokens": 2, **fields}
+    return {"model": "reader-v1", "messages": [{"role": "user", "content": content}], "max_tokens": 2, **fields}
 
 
 def _batch(client: OpenAI, endpoint: Any, bodies: list[dict[str, Any]], **fields: Any) -> str:
@@ -82,7 +82,7 @@ def test_lines_are_answered_and_errors_told_apart(client: OpenAI) -> None:
     [
         ("/v1/embeddings", {"input": "parental leave"}, "data"),
         ("/v1/responses", {"input": QUESTION}, "output"),
-        ("/v1/completions", {"prompt": "Once", "model": "reader-v0", "max_tokens": 2}, "choices"),
+        ("/v1/completions", {"prompt": "Once", "model": "reader-v1", "max_tokens": 2}, "choices"),
     ],
 )
 def test_every_endpoint_is_run(client: OpenAI, endpoint: str, body: dict[str, Any], part: str) -> None:

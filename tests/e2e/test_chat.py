@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 PARENTAL = "How long is parental leave?"
 SENTENCE = "Parental leave is sixteen weeks with full pay."
 ASKED: list[Any] = [{"role": "user", "content": PARENTAL}]
-GROUNDED_AND_PLAIN = pytest.mark.parametrize("model", ["cloister", "reader-v0"])
+GROUNDED_AND_PLAIN = pytest.mark.parametrize("model", ["cloister", "reader-v1"])
 
 
 def tool(name: str, **properties: Any) -> Any:
@@ -88,7 +88,7 @@ def test_the_clients_stream_helper_assembles_parallel_calls(server: Server) -> N
     with (
         connect(server) as client,
         client.chat.completions.stream(
-            model="reader-v0",
+            model="reader-v1",
             messages=ASKED,
             tools=[WEATHER, LEAVE],
             tool_choice="required",
@@ -117,7 +117,7 @@ def test_allowed_tools_limit_what_may_be_called(server: Server) -> None:
     with connect(server) as client:
         for seed in range(3):
             completion = client.chat.completions.create(
-                model="reader-v0",
+                model="reader-v1",
                 messages=ASKED,
                 tools=[WEATHER, LEAVE],
                 tool_choice=choice,
@@ -152,7 +152,7 @@ def test_a_tools_result_is_answered(server: Server, model: str) -> None:
 def test_functions_are_the_old_form_of_tools(server: Server) -> None:
     with connect(server) as client:
         completion = client.chat.completions.create(
-            model="reader-v0",
+            model="reader-v1",
             messages=[
                 *ASKED,
                 {"role": "assistant", "content": None, "function_call": {"name": "leave", "arguments": "{}"}},
@@ -164,7 +164,7 @@ def test_functions_are_the_old_form_of_tools(server: Server) -> None:
         )
         chunks = list(
             client.chat.completions.create(
-                model="reader-v0",
+                model="reader-v1",
                 messages=ASKED,
                 functions=[WEATHER["function"]],
                 function_call={"name": "weather"},
@@ -184,7 +184,7 @@ def test_functions_are_the_old_form_of_tools(server: Server) -> None:
 def test_a_call_cut_short_is_left_out_and_the_end_says_so(server: Server) -> None:
     with connect(server) as client:
         choice = client.chat.completions.create(
-            model="reader-v0", messages=ASKED, tools=[WEATHER], tool_choice="required", max_tokens=6
+            model="reader-v1", messages=ASKED, tools=[WEATHER], tool_choice="required", max_tokens=6
         ).choices[0]
     assert choice.finish_reason == "length"
     assert not choice.message.tool_calls
@@ -348,7 +348,7 @@ def test_a_strict_tool_that_cannot_be_enforced_is_told_and_a_loose_one_is_called
     error = server.ask(PARENTAL, tools=[WEATHER, strict], tool_choice="required").json()["error"]
     assert error["param"] == "tools[1].function.parameters.properties.n.not"
     choice = server.ask(
-        PARENTAL, model="reader-v0", tools=[loose], tool_choice="required", parallel_tool_calls=False, max_tokens=200
+        PARENTAL, model="reader-v1", tools=[loose], tool_choice="required", parallel_tool_calls=False, max_tokens=200
     ).json()["choices"][0]
     assert choice["finish_reason"] in ("tool_calls", "length")
 

@@ -109,8 +109,8 @@ def test_status_on_a_terminal_ends_when_nothing_is_left(server: Server) -> None:
 @pytest.mark.parametrize(
     ("command", "until"),
     [
-        (["ask", "Tell me everything. " * 20, "--model=reader-v0"], " "),
-        (["bench", "--streams=2", "--answers=400", "--max-tokens=400", "--model=reader-v0"], "tokens/s"),
+        (["ask", "Tell me everything. " * 20, "--model=reader-v1"], " "),
+        (["bench", "--streams=2", "--answers=400", "--max-tokens=400", "--model=reader-v1"], "tokens/s"),
         (["eval", "known.jsonl"], "right"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -46,7 +46,7 @@ def connect(server: Server, *, is_strict: bool = True) -> openai.OpenAI:
 def test_whole_and_streamed_are_the_same(server: Server) -> None:
     # The client's own type knows no chunk without a finish reason, which all but the last are.
     with connect(server, is_strict=False) as client:
-        asked: Any = {"model": "reader-v0", "prompt": "How long is", "max_tokens": 12, "temperature": 0}
+        asked: Any = {"model": "reader-v1", "prompt": "How long is", "max_tokens": 12, "temperature": 0}
         whole = client.completions.create(**asked)
         chunks = list(client.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
     assert whole.choices[0].text == "".join(chunk.choices[0].text for chunk in chunks[:-1]) != ""
@@ -60,7 +60,7 @@ def test_whole_and_streamed_are_the_same(server: Server) -> None:
 def test_several_prompts_in_text_and_tokens(server: Server) -> None:
     with connect(server) as client:
         tokens = [post(server, "/tokenize", content=text)["tokens"] for text in ("One day", "Two days")]
-        asked: Any = {"model": "reader-v0", "max_tokens": 5, "temperature": 0, "echo": True}
+        asked: Any = {"model": "reader-v1", "max_tokens": 5, "temperature": 0, "echo": True}
         texts = client.completions.create(prompt=["One day", "Two days"], n=2, **asked)
         ids = client.completions.create(prompt=tokens, n=2, **asked)
     assert [choice.index for choice in texts.choices] == [0, 1, 2, 3]
@@ -70,7 +70,7 @@ def test_several_prompts_in_text_and_tokens(server: Server) -> None:
 
 def test_log_probabilities_are_of_the_text(server: Server) -> None:
     with connect(server) as client:
-        choice = client.completions.create(model="reader-v0", prompt="a", max_tokens=6, logprobs=3).choices[0]
+        choice = client.completions.create(model="reader-v1", prompt="a", max_tokens=6, logprobs=3).choices[0]
     told = choice.logprobs
     assert told
     assert told.tokens
@@ -83,7 +83,7 @@ def test_log_probabilities_are_of_the_text(server: Server) -> None:
 
 def test_the_best_of_several_is_told(server: Server) -> None:
     with connect(server) as client:
-        made = client.completions.create(model="reader-v0", prompt="a", max_tokens=4, best_of=4, n=2, temperature=1)
+        made = client.completions.create(model="reader-v1", prompt="a", max_tokens=4, best_of=4, n=2, temperature=1)
     assert [choice.index for choice in made.choices] == [0, 1]
     assert made.usage
     assert made.usage.completion_tokens > 8
@@ -101,7 +101,7 @@ def test_a_gap_is_filled_by_the_model_that_can(server: Server) -> None:
     body = {"model": "filler", "prompt": "def add(", "suffix": "):\n", "options": {"num_predict": 4, "temperature": 0}}
     assert post(server, "/api/generate", **body, stream=False)["response"] == told
     with server.client() as http:
-        refused = http.post("/v1/completions", json={"model": "reader-v0", "prompt": "a", "suffix": "b"})
+        refused = http.post("/v1/completions", json={"model": "reader-v1", "prompt": "a", "suffix": "b"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "suffix")
 
 

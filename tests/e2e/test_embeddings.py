@@ -111,8 +111,8 @@ def test_reranking_without_a_cross_encoder(server: Server) -> None:
 
 def test_the_list_of_models_says_what_each_can_do(strict: openai.OpenAI) -> None:
     cards = {card.id: card.model_dump() for card in strict.models.list()}
-    assert list(cards) == ["cloister", "cloister/handbook", "reader-v0", MODEL]
-    reader, embedder = cards["reader-v0"], cards[MODEL]
+    assert list(cards) == ["cloister", "cloister/handbook", "reader-v1", MODEL]
+    reader, embedder = cards["reader-v1"], cards[MODEL]
     assert reader["capabilities"] == ["completion", "tools"]
     assert reader["context_length"] == reader["context_window"] == reader["max_model_len"] == 2048
     assert reader["meta"]["n_ctx_train"] == 2048
@@ -124,7 +124,7 @@ def test_the_list_of_models_says_what_each_can_do(strict: openai.OpenAI) -> None
     assert all(card["state"] == "ready" and "status" not in card for card in cards.values())
 
 
-@pytest.mark.parametrize("path", ["cloister/handbook", "cloister%2Fhandbook", "cloister%2Fhandbook%40reader-v0"])
+@pytest.mark.parametrize("path", ["cloister/handbook", "cloister%2Fhandbook", "cloister%2Fhandbook%40reader-v1"])
 def test_a_model_is_found_by_an_id_with_slashes(server: Server, path: str) -> None:
     with server.client() as http:
         for base in ("/v1/models", "/models"):

@@ -72,7 +72,7 @@ def test_a_model_is_loaded_when_asked_for_and_leaves_when_idle_and_comes_back(se
 
 
 def test_the_list_names_every_model_alone_and_with_the_documents(server: Server) -> None:
-    assert {"cloister", "cloister/handbook", "cloister@parts", "parts", "adapted", "reader-v0"} <= set(states(server))
+    assert {"cloister", "cloister/handbook", "cloister@parts", "parts", "adapted", "reader-v1"} <= set(states(server))
 
 
 def test_another_model_is_given_the_documents_too(server: Server) -> None:
@@ -145,7 +145,7 @@ def test_no_room_while_another_is_used_is_a_503_with_the_numbers(tmp_path: Path)
 
 def test_a_budget_too_small_for_the_default_stops_the_start_with_the_numbers(tmp_path: Path) -> None:
     done = refused_start(tmp_path, "memory_budget = 50_000_000")
-    assert "reader-v0 needs about" in done.stderr
+    assert "reader-v1 needs about" in done.stderr
     assert "50 MB are for chat models" in done.stderr
 
 
@@ -153,7 +153,7 @@ def test_a_model_that_never_fits_beside_the_default_stops_the_start(tmp_path: Pa
     path = write_llama(tmp_path / "random.gguf")
     done = refused_start(tmp_path, f'memory_budget = 200_000_000\n[models.more]\npath = "{path}"')
     assert "more needs about" in done.stderr
-    assert "always stays in memory: reader-v0" in done.stderr
+    assert "always stays in memory: reader-v1" in done.stderr
 
 
 def refused_start(folder: Path, config: str) -> "subprocess.CompletedProcess[str]":

@@ -16,8 +16,8 @@ from running import Server, children, run, serving, wait_until, write_handbook
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 QUESTION = "How long is parental leave?"
-MODULES = {"models.llm.process": "engine reader-v0", "models.encoder.process": "encoder", "server.indexing": "indexer"}
-BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v0.gguf"
+MODULES = {"models.llm.process": "engine reader-v1", "models.encoder.process": "encoder", "server.indexing": "indexer"}
+BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_killing_the_engine_mid_stream_gives_every_client_an_error_frame(own_ser
     engine = own_server.child("models.llm.process")
     assert engine is not None
     body = {
-        "model": "reader-v0",
+        "model": "reader-v1",
         "stream": True,
         "max_tokens": 1900,
         "logit_bias": {"1": -100},  # never the end token: it talks until it is stopped
@@ -107,7 +107,7 @@ def test_a_client_that_leaves_frees_its_slot(own_server: Server) -> None:
     """More clients leave, streaming and not, than there are slots and places in the queue together."""
     wait_until(own_server.is_healthy, 60, "a healthy server")
     endless = {
-        "model": "reader-v0",
+        "model": "reader-v1",
         "max_tokens": 1900,
         "logit_bias": {"1": -100},
         "messages": [{"role": "user", "content": "hello"}],
@@ -130,10 +130,10 @@ def test_what_was_done_is_counted(own_server: Server) -> None:
     assert "sixteen weeks" in own_server.answer(QUESTION)
     after = _figures(own_server)
     for kind in ("prompt", "generated"):
-        name = f'cloister_{kind}_tokens_total{{model="reader-v0"}}'
+        name = f'cloister_{kind}_tokens_total{{model="reader-v1"}}'
         assert after[name] > before.get(name, 0)
     assert after['cloister_search_seconds_count{stage="words"}'] > 0
-    assert after['cloister_requests_running{model="reader-v0"}'] == 0
+    assert after['cloister_requests_running{model="reader-v1"}'] == 0
 
 
 def _figures(server: Server) -> dict[str, float]:

@@ -112,7 +112,7 @@ def test_one_in_the_background_is_polled_and_followed(client: OpenAI) -> None:
 
 def test_one_in_the_background_is_cancelled(client: OpenAI, server: Server) -> None:
     long = "Write a very long story."
-    response = client.responses.create(model="reader-v0", input=long, background=True, max_output_tokens=4000)
+    response = client.responses.create(model="reader-v1", input=long, background=True, max_output_tokens=4000)
     assert client.responses.cancel(response.id).status == "cancelled"
     assert client.responses.cancel(response.id).status == "cancelled"
     with pytest.raises(BadRequestError):
@@ -152,13 +152,13 @@ def test_a_function_is_called_and_its_result_told(client: OpenAI) -> None:
         "strict": True,
     }
     with client.responses.stream(
-        model="reader-v0", input="Weather in Bern?", tools=[tool], tool_choice="required", parallel_tool_calls=False
+        model="reader-v1", input="Weather in Bern?", tools=[tool], tool_choice="required", parallel_tool_calls=False
     ) as stream:
         response = stream.get_final_response()
     (call,) = [item for item in response.output if item.type == "function_call"]
     assert json.loads(call.arguments) == {"city": "Bern"}
     answer = client.responses.create(
-        model="reader-v0",
+        model="reader-v1",
         previous_response_id=response.id,
         input=[{"type": "function_call_output", "call_id": call.call_id, "output": "It rains."}],
         tools=[tool],

@@ -168,7 +168,7 @@ def test_a_stream_has_one_role_one_id_and_one_end(server: Server) -> None:
 
 def test_r14_developer_is_system_and_both_limits_are_one(server: Server) -> None:
     told = [
-        chat(server, model="reader-v0", messages=[{"role": role, "content": "Be brief."}, *ASKED], **limit, seed=1)
+        chat(server, model="reader-v1", messages=[{"role": role, "content": "Be brief."}, *ASKED], **limit, seed=1)
         for role, limit in (("system", {"max_tokens": 5}), ("developer", {"max_completion_tokens": 5}))
     ]
     texts = [json.loads(reply.body) for reply in told]

@@ -13,7 +13,7 @@ from models.encoder.messages import ModelFiles
 from models.encoder.preparation import Preparation
 from tests.models.tiny import config, make_embedder, tokenizer
 
-BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v0.gguf"
+BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
 WIDTH, INNER, STATE, RANK, LAYERS = 64, 128, 16, 8, 2
 
 

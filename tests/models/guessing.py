@@ -22,7 +22,7 @@ FREE = StepCost((1.0,), 1, 0.0)  # every guess is worth its place
 FALSE_ALARM = 1e-6  # how often the statistic may find a difference where there is none
 NUM_TOKENS = 4  # of an answer
 
-_BUILTIN = resolve_chat("reader-v0").path
+_BUILTIN = resolve_chat("reader-v1").path
 _PARAMS = EngineParams(n_ctx=256, n_slots=8, n_batch=64, n_threads=1)
 _PROMPT = "<|user|>\n[1] a.md\n{0} {0} {0}\n\nQuestion: {0}<|end|>\n<|assistant|>\n{0} {1}"
 _RARE = 20  # answers; what is rarer is counted together

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gguf
 import numpy as np
 
-BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v0.gguf"
+BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
 
 
 class Shape(NamedTuple):

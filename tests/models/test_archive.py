@@ -17,7 +17,7 @@ from models.llm.llama import LlamaRunner
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.prefix_store import PrefixStore
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 TALKS_ON = SamplingParams(temperature=0, logit_bias={1: -1e9, 2: -1e9, 3: -1e9})
 PARAMS = EngineParams(n_ctx=2048, n_threads=1)
 RNG = np.random.default_rng(3)

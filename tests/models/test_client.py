@@ -23,7 +23,7 @@ from models.llm.llama import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 from models.llm.sequence import FinishReason
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 PARAMS = EngineParams(n_ctx=256, n_slots=2, n_batch=64, n_threads=1, max_queue=6)
 GREEDY = SamplingParams(temperature=0)
 WORD = 500
@@ -260,7 +260,7 @@ def test_a_refused_batch_fails_its_request_alone() -> None:
     async def scenario() -> None:
         async with open_engine(BUILTIN, PARAMS) as client:
             with pytest.raises(ProcessFailed, match="llama_decode"):
-                await answer(client, [WORD, 4096])
+                await answer(client, [WORD, 8192])
             assert (await answer(client))[1] is FinishReason.STOP
 
     asyncio.run(scenario())

@@ -16,7 +16,7 @@ from models.llm.llama import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 from tests.models.made import Shape, write_llama
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 MOST_OVER = 1.25, 90e6  # of what is measured: a share, and bytes for what short tests do not fill
 
 # As their configurations say: layers, width, heads, heads of keys and values, head width, feed forward, vocabulary.

@@ -12,7 +12,7 @@ from models.catalog import resolve_chat
 from models.errors import ModelFileError
 from models.folder import MANIFEST, ModelsFolder, sha256_of
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 
 
 def taken(folder: Path, name: str = "own.gguf", content: bytes | None = None) -> Path:

@@ -30,7 +30,7 @@ from models.llm.grammar import (
 from models.llm.json_schema import MAX_DEPTH, MAX_NODES, MAX_TEXT
 from models.llm.llama import Vocabulary
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 SHARED = Path(__file__).parents[3] / "shared" / "vocab"
 PATHS = [BUILTIN, *(SHARED / f"ggml-vocab-{name}.gguf" for name in ("qwen2", "llama-bpe", "llama-spm"))]
 MAX_STEPS = 600

@@ -20,7 +20,7 @@ from models.llm.tool_calls import Content, ToolCallArguments, ToolCallStart
 from models.llm.toolbox import Toolbox
 from models.llm.turn import EndReason, TurnEnd
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 N_CTX = 64
 ANSWER = "Ça dure 16 semaines 🦊. Next"
 
@@ -168,7 +168,7 @@ def test_a_turn_is_told_as_events(vocabulary: Vocabulary) -> None:
     assert engine.is_closed
 
 
-@pytest.mark.parametrize("token", [-1, 4096])
+@pytest.mark.parametrize("token", [-1, 8192])
 def test_a_token_that_the_model_does_not_have_never_reaches_the_engine(token: int) -> None:
     engine = PlayedBack([5])
     with pytest.raises(UnknownToken):

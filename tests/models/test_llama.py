@@ -20,7 +20,7 @@ from models.llm.params import EngineParams, SamplingParams
 from models.llm.scheduler import Scheduler
 from models.llm.sequence import FinishReason
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 OTHER_VOCABULARIES = sorted((Path(__file__).parents[3] / "shared" / "vocab").glob("*.gguf"))
 N_CTX = 128
 PARAMS = EngineParams(n_ctx=N_CTX, n_slots=8, n_batch=64, n_threads=1)
@@ -112,7 +112,7 @@ def answer(
 
 
 def test_what_the_vocabulary_says_of_itself(vocabulary: Vocabulary) -> None:
-    assert vocabulary.size == 4096
+    assert vocabulary.size == 8192
     assert vocabulary.eos in vocabulary.end_tokens
     assert vocabulary.metadata("general.architecture") == "llama"
     assert vocabulary.metadata("no.such.key") is None
@@ -270,7 +270,7 @@ def test_a_bias_decides_the_next_token(engine: Engine, prompts: list[list[int]])
 
 
 def test_a_bias_for_a_token_that_is_not_there_is_ignored(engine: Engine, prompts: list[list[int]]) -> None:
-    odd = SamplingParams(temperature=0, logit_bias={-1: 100.0, 4096: 100.0, 2**40: 100.0})
+    odd = SamplingParams(temperature=0, logit_bias={-1: 100.0, 8192: 100.0, 2**40: 100.0})
     assert answer(engine, prompts[:1], odd).tokens == answer(engine, prompts[:1]).tokens
 
 
@@ -303,7 +303,7 @@ def test_log_probabilities_are_of_the_tokens_and_best_first(engine: Engine, prom
             assert sum(math.exp(logprob) for _, logprob in told.top) <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("token", [4096, -1])
+@pytest.mark.parametrize("token", [8192, -1])
 def test_a_refused_batch_is_an_error_and_the_next_is_not(engine: Engine, prompts: list[list[int]], token: int) -> None:
     refused = answer(engine, [[5, token]])
     assert refused.tokens[0] == []

@@ -14,7 +14,7 @@ from models.llm.params import EngineParams, SamplingParams
 from models.llm.parking import Parking
 from models.llm.scheduler import Scheduler
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 TALKS_ON = SamplingParams(temperature=0, logit_bias={1: -1e9, 2: -1e9, 3: -1e9})
 RNG = np.random.default_rng(3)
 FIRST, SECOND, FOLLOW_UP = (RNG.integers(500, 4000, size).tolist() for size in (300, 300, 30))

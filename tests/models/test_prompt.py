@@ -12,7 +12,7 @@ from models.llm.tool_syntax.turns import Segment
 
 SHARED = Path(__file__).parents[3] / "shared" / "vocab"
 PATHS = [
-    resolve_chat("reader-v0").path,
+    resolve_chat("reader-v1").path,
     *(SHARED / f"ggml-vocab-{n}.gguf" for n in ("qwen2", "llama-bpe", "llama-spm")),
 ]
 

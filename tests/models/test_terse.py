@@ -21,7 +21,7 @@ MAYBE = {"anyOf": [{"type": "string"}, {"type": "null"}], "title": "Maybe"}
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Iterator[Vocabulary]:
-    with Vocabulary(resolve_chat("reader-v0").path) as vocabulary:
+    with Vocabulary(resolve_chat("reader-v1").path) as vocabulary:
         yield vocabulary
 
 

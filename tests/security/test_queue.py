@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 SLOTS, QUEUE, MANY = 2, 6, 60
 ENDLESS = {
-    "model": "reader-v0",
+    "model": "reader-v1",
     "max_tokens": 15_000,
     "logit_bias": {"1": -100},  # never the end token
     "messages": [{"role": "user", "content": "hello"}],

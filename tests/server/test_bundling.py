@@ -19,7 +19,7 @@ from server import bundling
 from server.bundling import SUMS, bundle_name, files_of, read_wheel
 from server.cli import main
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 _NATIVE_HASH = sha256(b"native code").hexdigest()
 
 
@@ -70,7 +70,7 @@ def verify(root: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_everything_in_it_is_told_with_hash_and_licence(bundle: Any) -> None:
-    root = bundle("--model=reader-v0")
+    root = bundle("--model=reader-v1")
     told = json.loads((root / "sbom.cdx.json").read_text())
     components = {each["bom-ref"]: each for each in told["components"]}
     places = set(files_of(root)) - {SUMS, "sbom.cdx.json"}

@@ -39,7 +39,7 @@ def test_a_sound_installation(doctor: Doctor) -> None:
     code, found = doctor()
     assert code == 0
     assert [name for name, each in found.items() if each["state"] == "failure"] == []
-    expected = {"python", "machine", "data folder", "documents handbook", "model reader-v0", "embedder", "index"}
+    expected = {"python", "machine", "data folder", "documents handbook", "model reader-v1", "embedder", "index"}
     assert expected <= found.keys()
     assert all(each["found"] for each in found.values())
 

@@ -79,16 +79,16 @@ model = "{default}"
 [engine]
 n_ctx = 512
 [models.big]
-path = "reader-v0"
+path = "reader-v1"
 n_ctx = 1024
 lora = {{ "/a.gguf" = 0.5 }}
 [models.small]
-path = "reader-v0"
+path = "reader-v1"
 """
 
 
 @pytest.mark.parametrize(
-    ("default", "names"), [("reader-v0", ["reader-v0", "big", "small"]), ("small", ["small", "big"])]
+    ("default", "names"), [("reader-v1", ["reader-v1", "big", "small"]), ("small", ["small", "big"])]
 )
 def test_the_default_chat_model_comes_first_and_may_be_one_of_the_named(
     tmp_path: Path, default: str, names: list[str]
@@ -105,7 +105,7 @@ def test_the_default_chat_model_comes_first_and_may_be_one_of_the_named(
 
 @pytest.mark.parametrize("name", ["cloister", "cloister/x", "cloister@x", "a b", "-a", "a@b", ""])
 def test_a_models_name_cannot_be_taken_for_another_id(tmp_path: Path, name: str) -> None:
-    settings = read(tmp_path, f'[models."{name}"]\npath = "reader-v0"')
+    settings = read(tmp_path, f'[models."{name}"]\npath = "reader-v1"')
     with pytest.raises(SettingsError, match="a model's name is"):
         settings.chat_models()
 
@@ -113,7 +113,7 @@ def test_a_models_name_cannot_be_taken_for_another_id(tmp_path: Path, name: str)
 def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
     same = tmp_path / "same.gguf"
     same.write_bytes(b"GGUF")
-    settings = read(tmp_path, '[models.same]\npath = "reader-v0"', model=str(same))
+    settings = read(tmp_path, '[models.same]\npath = "reader-v1"', model=str(same))
     with pytest.raises(SettingsError, match="has this name already"):
         settings.chat_models()
 
@@ -128,7 +128,7 @@ def test_a_file_that_is_called_like_the_documents_id_is_refused(tmp_path: Path) 
 def test_a_further_model_without_its_file_is_missing_and_the_default_is_an_error(tmp_path: Path) -> None:
     config = '[models.gone]\npath = "/nowhere/gone.gguf"\n[models.absent]\npath = "qwen3-0.6b"'
     found, missing = read(tmp_path, config, data=str(tmp_path)).chat_models()
-    assert [each.name for each, _ in found] == ["reader-v0"]
+    assert [each.name for each, _ in found] == ["reader-v1"]
     assert missing.keys() == {"gone", "absent"}
     assert "/nowhere/gone.gguf" in str(missing["gone"])
     with pytest.raises(ModelNotFound, match="gone"):

@@ -96,7 +96,7 @@ def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def models() -> Iterator[list[ShelfModel]]:
     """Their sizes are made up by each test."""
-    resolved = resolve_chat("reader-v0")
+    resolved = resolve_chat("reader-v1")
     with contextlib.ExitStack() as stack:
         named = [msgspec.structs.replace(resolved, name=name) for name in NAMES]
         yield [stack.enter_context(ShelfModel(each, EngineParams())) for each in named]
@@ -452,7 +452,7 @@ def test_what_never_fits_is_refused_at_once(
 
 
 def test_adapters_count_and_must_be_there(tmp_path: Any) -> None:
-    resolved = resolve_chat("reader-v0")
+    resolved = resolve_chat("reader-v1")
     path = tmp_path / "lora.gguf"
     changed = msgspec.structs.replace(resolved, adapters=(Adapter(str(path)),))
     with pytest.raises(ModelFileError, match="No such file"):

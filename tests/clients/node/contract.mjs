@@ -68,7 +68,7 @@ const contract = {
     assert.ok(["parental", "sick"].includes(JSON.parse(answer.choices[0].message.content).kind));
   },
   async "several answers stream interleaved"() {
-    const stream = await chat.create({ model: "reader-v0", messages, n: 2, max_tokens: 5, stream: true });
+    const stream = await chat.create({ model: "reader-v1", messages, n: 2, max_tokens: 5, stream: true });
     const seen = new Set();
     for await (const chunk of stream) for (const choice of chunk.choices) seen.add(choice.index);
     assert.deepEqual([...seen].sort(), [0, 1]);
@@ -79,7 +79,7 @@ const contract = {
     await assert.rejects(chat.create({ model: "cloister", messages, temperature: 9 }), (error) =>
       error instanceof OpenAI.BadRequestError && error.param === "temperature");
     const long = [{ role: "user", content: "word ".repeat(5000) }];
-    await assert.rejects(chat.create({ model: "reader-v0", messages: long }), (error) =>
+    await assert.rejects(chat.create({ model: "reader-v1", messages: long }), (error) =>
       error.code === "context_length_exceeded");
   },
   async "files are uploaded together, put into a store and found"() {

@@ -18,7 +18,7 @@ from models.catalog import resolve_chat
 from models.folder import ModelsFolder
 from server.cli import main
 
-BUILTIN = resolve_chat("reader-v0").path
+BUILTIN = resolve_chat("reader-v1").path
 CONTENT = BUILTIN.read_bytes()
 HASH = hashlib.sha256(CONTENT).hexdigest()
 
@@ -191,7 +191,7 @@ def test_without_a_hash_nothing_is_fetched(tmp_path: Path, host: FileHost, run: 
     ("model", "says"),
     [
         ("nobody", "the catalog has no model 'nobody'"),
-        ("reader-v0", "built in"),
+        ("reader-v1", "built in"),
         ("http://127.0.0.1:1/x.gguf", "run the same command again"),
         ("http://127.0.0.1/x.zip", "must end in .gguf"),
         ("ftp://127.0.0.1/x.gguf", "no address of a file"),
@@ -215,7 +215,7 @@ def test_a_file_is_imported_shown_listed_and_removed(tmp_path: Path, run: Any) -
     assert (shown["sha256"], shown["architecture"], shown["quantization"]) == (HASH, "llama", "Q8_0")
     listed = {each["name"]: each for each in json.loads(run("list", "--json")[1])}
     assert (listed["own"]["state"], listed["own"]["size"]) == ("imported", len(CONTENT))
-    assert (listed["reader-v0"]["state"], listed["qwen3-4b"]["state"]) == ("built in", "not here")
+    assert (listed["reader-v1"]["state"], listed["qwen3-4b"]["state"]) == ("built in", "not here")
     assert run("rm", "own")[0] == 0
     assert (files(tmp_path), source.exists()) == ([], True)
     code, said = run("rm", "own")
@@ -229,7 +229,7 @@ def test_models_are_compared_with_what_they_were(tmp_path: Path, run: Any) -> No
     (tmp_path / "models" / "mine.gguf").write_bytes(CONTENT)
     assert run("verify") == (
         0,
-        "sound    reader-v0.gguf\nsound    own.gguf\n"
+        "sound    reader-v1.gguf\nsound    own.gguf\n"
         "unknown  mine.gguf: put there by hand; import it to have it compared\n",
     )
     with (tmp_path / "models" / "own.gguf").open("r+b") as file:
@@ -256,6 +256,6 @@ def test_an_import_of_another_content_is_refused(tmp_path: Path, run: Any) -> No
 
 
 def test_built_in_models_are_not_removed(run: Any) -> None:
-    code, said = run("rm", "reader-v0")
+    code, said = run("rm", "reader-v1")
     assert (code, "only models that were imported" in said) == (1, True)
     assert BUILTIN.exists()
