@@ -32,7 +32,8 @@ ENDLESS = SamplingParams(temperature=0, logit_bias={WORD: 1000.0})
 
 @functools.cache
 def question() -> list[int]:
-    source = "[1] leave.md\nParental leave is 16 weeks.\n\nQuestion: How long is parental leave?"
+    asked = "Question: How long are backups kept?"
+    source = f"{asked}\n\n[1] leave.md\nBackups are kept for 30 days.\n\n{asked}"
     with Vocabulary(BUILTIN) as vocabulary:
         return vocabulary.tokenize(f"<|user|>\n{source}<|end|>\n<|assistant|>\n", parse_special=True)
 
@@ -99,7 +100,7 @@ def test_a_question_is_answered() -> None:
 
     tokens, reason = asyncio.run(scenario())
     with Vocabulary(BUILTIN) as vocabulary:
-        assert "16 weeks" in b"".join(map(vocabulary.piece, tokens)).decode()
+        assert "30 days. [1]" in b"".join(map(vocabulary.piece, tokens)).decode()
     assert reason is FinishReason.STOP
 
 

@@ -26,12 +26,12 @@ N_CTX = 128
 PARAMS = EngineParams(n_ctx=N_CTX, n_slots=8, n_batch=64, n_threads=1)
 GREEDY = SamplingParams(temperature=0)
 DRAWN = SamplingParams(temperature=1.5, seed=7)
-QUESTION = "<|user|>\n[1] leave.md\n{}\n\nQuestion: {}<|end|>\n<|assistant|>\n"
+QUESTION = "<|user|>\nQuestion: {1}\n\n[1] leave.md\n{0}\n\nQuestion: {1}<|end|>\n<|assistant|>\n"
 FACTS = [
-    ("Parental leave is 16 weeks.", "How long is parental leave?"),
+    ("Backups are kept for 30 days.", "How long are backups kept?"),
     ("The office opens at eight.", "When does the office open?"),
     ("Trains are booked by the travel desk.", "Who books trains?"),
-    ("Backups are kept for 30 days.", "How long are backups kept?"),
+    ("Parental leave is 16 weeks.", "How long is parental leave?"),
     ("Badges are blue for visitors.", "Which colour are badges?"),
     ("The canteen is closed on Fridays.", "When is the canteen closed?"),
     ("Laptops are replaced every four years.", "How often are laptops replaced?"),
@@ -199,7 +199,7 @@ def test_a_question_is_answered_with_its_source(
     engine: Engine, vocabulary: Vocabulary, prompts: list[list[int]]
 ) -> None:
     answers = answer(engine, prompts[:1])
-    assert "16 weeks" in b"".join(map(vocabulary.piece, answers.tokens[0])).decode()
+    assert "30 days. [1]" in b"".join(map(vocabulary.piece, answers.tokens[0])).decode()
     assert answers.ends[0] is FinishReason.STOP
 
 
@@ -275,8 +275,8 @@ def test_a_bias_for_a_token_that_is_not_there_is_ignored(engine: Engine, prompts
 
 
 def test_a_presence_penalty_keeps_a_token_from_coming_again(engine: Engine, prompts: list[list[int]]) -> None:
-    biased = dict.fromkeys(range(500, 503), 1000.0)
-    once = SamplingParams(temperature=0, logit_bias=biased, frequency_penalty=2.0, presence_penalty=2.0)
+    biased = dict.fromkeys(range(3000, 3003), 1000.0)
+    once = SamplingParams(temperature=0, logit_bias=biased, presence_penalty=100.0)
     assert len(set(answer(engine, prompts[:1], once, max_tokens=3).tokens[0])) == 3
 
 
