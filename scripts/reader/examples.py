@@ -107,7 +107,8 @@ class _Answer:
 
 
 class Examples:
-    """Endless conversations. `level` from 0 (copy from one short passage) to 1 (everything)."""
+    """Endless conversations. `level` from 0 (copy from one short passage) to 1 (everything); `refusing`: of how many
+    questions the sources are without the answer."""
 
     def __init__(self, corpus: Corpus, seed: int, rarity: Rarity | None = None, *, held_out: bool = False) -> None:
         self._rng = Random(seed)
@@ -115,7 +116,7 @@ class Examples:
         self._pages = corpus.held_pages if held_out else corpus.pages
         self._asked = corpus.held_asked if held_out else corpus.asked
         self._papers = list({each.page.path: each.page for each in self._asked}.values())
-        self.level = 1.0
+        self.level, self.refusing = 1.0, 0.1
         self._most = _MOST[0]
 
     def next(self) -> list[Message]:
@@ -134,7 +135,7 @@ class Examples:
         while len(talk.messages) < 14 and talk.size < self._most and rng.random() < 0.8:
             if self.level > 0.3 and rng.random() < 0.4:
                 self._ask_what_is_found(talk)
-            elif rng.random() < 0.8:
+            elif rng.random() < 0.8 or not talk.has_sources:
                 talk.tell(self._sources(2), self._made(talk))
             else:
                 talk.tell([], self._made(talk))
@@ -152,8 +153,7 @@ class Examples:
 
     def _made(self, talk: "_Talk") -> "_Asking":
         """How the next question is to be made."""
-        refusing = 0.03 + 0.02 * max(0.0, self.level - 0.4) / 0.6
-        return _Asking(self.level, refusing, self._stranger)
+        return _Asking(self.level, self.refusing, self._stranger)
 
     def _stranger(self) -> str:
         page = self._rng.choice(self._pages)
@@ -236,8 +236,16 @@ class Examples:
             sentence = page.paragraphs[at][start:end]
             asked = question(rng, sentence, self._rarity) if 20 <= len(sentence) <= _BRIEF else None
             if asked is not None:
-                talk.tell(self._found(asked, page, at, start), _Given(asked, sentence))
+                self._tell_found(talk, _Given(asked, sentence), page, at, start)
                 return
+
+    def _tell_found(self, talk: "_Talk", given: "_Given", page: Page, paragraph: int, start: int) -> None:
+        sources = self._found(given.question, page, paragraph, start)
+        others = [each for each in sources if each.path != page.path]
+        if others and self._rng.random() < self.refusing:
+            talk.tell(others, given._replace(sentence=None))
+        else:
+            talk.tell(sources, given)
 
     def _found(self, asked: str, page: Page, paragraph: int, start: int) -> list[Source]:
         rng, wanted = self._rng, stems(asked)
@@ -272,20 +280,21 @@ class Examples:
     def _ask_as_people_do(self, talk: "_Talk") -> None:
         rng = self._rng
         asked: Asked = rng.choice(self._asked)
+        given = _Given(asked.question, asked.page.paragraphs[asked.paragraph][slice(*asked.sentence)])
         if asked.sentence[1] - asked.sentence[0] <= _BRIEF and rng.random() < 0.4:
-            given = _Given(asked.question, asked.page.paragraphs[asked.paragraph][slice(*asked.sentence)])
-            talk.tell(self._found(asked.question, asked.page, asked.paragraph, asked.sentence[0]), given)
+            self._tell_found(talk, given, asked.page, asked.paragraph, asked.sentence[0])
             return
         size = rng.choice((250, 400, 600, 800))
-        right = self._source(asked.page, size, asked.paragraph, asked.sentence[0])
-        sources = [right]
-        for _ in range(rng.choice((0, 1, 2, 3, 4, 4, 4, 4, 7))):
-            other = self._source(asked.page if rng.random() < 0.2 else self._page(), size)
-            if asked.answer not in other.text:
+        refused = rng.random() < self.refusing
+        sources = [] if refused else [self._source(asked.page, size, asked.paragraph, asked.sentence[0])]
+        for _ in range(rng.choice((0, 1, 2, 3, 4, 4, 4, 4, 7)) + refused):
+            page = asked.page if rng.random() < 0.2 and not refused else self._page()
+            if asked.answer not in (other := self._source(page, size)).text:
                 sources.append(other)
+        if not sources:
+            return
         rng.shuffle(sources)
-        sentence = asked.page.paragraphs[asked.paragraph][slice(*asked.sentence)]
-        talk.tell(sources, _Given(asked.question, sentence))
+        talk.tell(sources, given._replace(sentence=None) if refused else given)
 
 
 class _Asking(NamedTuple):
@@ -295,8 +304,10 @@ class _Asking(NamedTuple):
 
 
 class _Given(NamedTuple):
+    """A question and the sentence that answers it; none if the sources that are told with it lack it."""
+
     question: str
-    sentence: str
+    sentence: str | None
 
 
 class _Talk:
@@ -310,6 +321,10 @@ class _Talk:
         self._fresh: list[_Place] = []
         self._number = 0
         self.size = 0
+
+    @property
+    def has_sources(self) -> bool:
+        return bool(self._places)
 
     def tell(self, sources: Sequence[Source], asking: "_Asking | _Given") -> None:
         """A turn with these sources in front of its question, and its answer."""
@@ -339,6 +354,8 @@ class _Talk:
     def _exchange(self, asking: "_Asking | _Given") -> tuple[str, _Answer]:
         rng = self._rng
         if isinstance(asking, _Given):
+            if asking.sentence is None:
+                return asking.question, _Answer().say(NO_ANSWER)
             place = next((p for p in self._places if p.text == asking.sentence), None)
             return (asking.question, _Answer().quote(place).cite(place)) if place else self._one()
         if rng.random() < asking.refusing and (strange := self._unanswerable(asking)):

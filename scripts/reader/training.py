@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,15 +47,17 @@ class Stage(NamedTuple):
     rate: float
     guidance: float
     all_heads: bool
+    refusing: float
 
 
 def stage(share: float) -> Stage:
     """At `share` of the course, from 0 to 1: short passages and every head shown first, then the real thing."""
     level = min(1.0, share / 0.25)
-    longest = 320 if share < 0.06 else 640 if share < 0.2 else 1024 if share < 0.6 else 1536
+    longest = 320 if share < 0.05 else 640 if share < 0.15 else 1024 if share < 0.4 else 1536
     rate = max(0.03, min(1.0, 2 * (1 - share)))
     guidance = 1.0 if share < 0.2 else 0.5 if share < 0.7 else 0.2
-    return Stage(level, longest, rate, guidance, share < 0.7)
+    refusing = 0.03 + 0.12 * min(1.0, max(0.0, (share - 0.4) / 0.2))
+    return Stage(level, longest, rate, guidance, share < 0.7, refusing)
 
 
 class Training:
@@ -89,11 +92,12 @@ class Training:
         """Until the course is done, or for so long."""
         begun = saved = time.monotonic()
         means: dict[str, float] = {}
-        longest, source = 0, iter(())  # type: tuple[int, Iterator[Batch]]
+        longest = 0
+        source: Iterator[Batch] = iter(())
         while self.share < 1 and time.monotonic() - begun < minutes * 60:
             then = time.monotonic()
             now = stage(self.share)
-            self._examples.level = now.level
+            self._examples.level, self._examples.refusing = now.level, now.refusing
             if now.longest != longest:
                 longest = now.longest
                 source = batches(self._examples, self._tokenizer, self._course.batch, longest)
@@ -131,8 +135,11 @@ class Training:
         each = F.cross_entropy(logits, wanted[taken], reduction="none")
         is_answer = answers[taken]
         first = (batch.chosen[:, :-1] >= 0) & (~batch.is_answer[:, :-1])
-        begins = first[taken]  # the first token of an answer chooses, and counts for as much as all that follow
-        total = _mean(each, begins) + _mean(each, is_answer & ~begins) + _PROSE_WEIGHT * _mean(each, ~is_answer)
+        begins = first[taken]  # the first token of an answer chooses, and counts for as much as all that are copied
+        copied = (batch.copied[:, :-1] >= 0)[taken] & ~begins
+        told_itself = is_answer & ~begins & ~copied  # where a quote ends, and the answer
+        kinds = ((begins, 1.0), (copied, 1.0), (told_itself, 1.0), (~is_answer, _PROSE_WEIGHT))
+        total = torch.stack([weight * _mean(each, kind) for kind, weight in kinds]).sum()
         if astray:
             total = total + now.guidance * torch.stack(list(astray.values())).sum()
         told = {name: float(value.detach()) for name, value in astray.items()}
@@ -149,6 +156,7 @@ class Training:
         right = (logits.argmax(-1) == wanted[taken]).float()
         return told | {
             "answer": float(_mean(each, is_answer).detach()),
+            "itself": float(_mean(each, told_itself).detach()),
             "right": float(_mean(right, is_answer)),
             "first": float(_mean(right, begins)),
         }
@@ -157,7 +165,7 @@ class Training:
         """Of the answers of held-out conversations: how many are word for word what greedy decoding says, how many
         begin so, and how many of their tokens are right."""
         now = stage(self.share)
-        self._held_out.level = now.level
+        self._held_out.level, self._held_out.refusing = now.level, now.refusing
         source = batches(self._held_out, self._tokenizer, self._course.batch, now.longest)
         counts = Counter[str]()
         for batch in islice(source, _VALIDATION_BATCHES):
