@@ -156,8 +156,8 @@ class Reader:
     """A model in the product's engine, asked one thing at a time."""
 
     def __init__(self, model: ResolvedChat, threads: int) -> None:
-        file, self.asks_first = model.path, model.asks_first
-        params = EngineParams(n_ctx=2048, n_slots=1, n_threads=threads)
+        file, self.asks_first, self.n_ctx = model.path, model.asks_first, 2048
+        params = EngineParams(n_ctx=self.n_ctx, n_slots=1, n_threads=threads)
         self.vocabulary = Vocabulary(file)
         self._runner = LlamaRunner(file, params)
         self._template = ChatTemplate(self.vocabulary.chat_template or "", eos="")
@@ -167,8 +167,11 @@ class Reader:
         self._id = 0
 
     def tokens(self, case: Case) -> list[int]:
-        messages = [ChatMessage("system", SYSTEM), ChatMessage("user", case.prompt(asks_first=self.asks_first))]
-        return list(self._tokens(self._template.render(messages)))
+        return self.rendered([("system", SYSTEM), ("user", case.prompt(asks_first=self.asks_first))])
+
+    def rendered(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """A conversation as the model's template has it: of each message its role and text."""
+        return list(self._tokens(self._template.render([ChatMessage(role, text) for role, text in messages])))
 
     def answer(self, prompt: list[int], choices: Sequence[str] = (), limit: int = 200) -> tuple[str, int, float, float]:
         """The answer, how many tokens it has, and the seconds to its first token and to its last."""

@@ -34,6 +34,16 @@ _AUXILIARY = re.compile(
     r"^(?P<a>[^,;:()]{3,60}?) (?P<be>is|are|was|were|can|must|should|may|will|has) (?P<b>.{8,})[.]$"
 )
 
+_MANNERS = {
+    "refusal": re.compile(re.escape(NO_ANSWER)),
+    "greeting": re.compile(re.escape(HELLO)),
+    "list": re.compile("- "),
+    "yes": re.compile(r"Yes\. "),
+    "no": re.compile(r"No\. "),
+    "which": re.compile(r"\[\d+\](?:(?:, | and )\[\d+\])*$"),
+    "fact": re.compile(r"\d[\d.,]*(?: [a-z]+)?\. "),
+}
+
 
 class Quote(NamedTuple):
     """`text[start:end]` of an answer stands at `source` in message `message`; `last` is where its sentence ends."""
@@ -64,6 +74,11 @@ class Message(NamedTuple):
     quotes: Sequence[Quote] = ()
     refuses: bool = False
     lead: str = ""
+
+
+def manner(answer: str) -> str:
+    """How an answer is put together."""
+    return next((name for name, pattern in _MANNERS.items() if pattern.match(answer)), "quote")
 
 
 class Source(NamedTuple):

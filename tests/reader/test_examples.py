@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 from reader.corpus import Corpus, Rarity
-from reader.examples import HELLO, Examples, Message
+from reader.examples import HELLO, Examples, Message, manner
 from reader.questions import keywords, question
 
 from server.rag.brief import sentences
@@ -62,14 +62,8 @@ def test_every_manner_of_answer_is_shown(corpus: Corpus) -> None:
     for _ in range(600):
         for message in examples.next():
             if message.role == "assistant":
-                seen["refusal"] += message.text == NO_ANSWER
-                seen["greeting"] += message.text == HELLO
-                seen["list"] += message.text.startswith("- ")
-                seen["yes"] += message.text.startswith("Yes. ")
-                seen["no"] += message.text.startswith("No. ")
-                seen["which"] += bool(re.fullmatch(r"\[\d+\](?:(?:, | and )\[\d+\])*", message.text))
-                seen["fact"] += bool(re.match(r"\d+[ a-z]*\. ", message.text))
-    assert all(seen[kind] for kind in ("refusal", "greeting", "list", "yes", "no", "which", "fact")), seen
+                seen[manner(message.text)] += 1
+    assert all(seen[kind] for kind in ("quote", "refusal", "greeting", "list", "yes", "no", "which", "fact")), seen
 
 
 def test_the_same_seed_gives_the_same(corpus: Corpus) -> None:
