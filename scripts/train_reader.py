@@ -1,7 +1,7 @@
 """Trains the built-in model from scratch, and writes it as a GGUF.
 
     .venv/bin/pip install -e '.[train]'
-    .venv/bin/python scripts/train_reader.py TEXT_FOLDER RUN_FOLDER [--size cpu] [--tokens 8.2e6] [--minutes 110]
+    .venv/bin/python scripts/train_reader.py TEXT_FOLDER RUN_FOLDER [--size cpu] [--tokens 12e6] [--minutes 110]
     .venv/bin/python scripts/train_reader.py TEXT_FOLDER RUN_FOLDER --export reader.gguf
 
 TEXT_FOLDER holds paragraphs.jsonl.gz (pages: `path`, `paragraphs`, each a list of sentences) and
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--size", choices=SHAPES, default="cpu")
-    parser.add_argument("--tokens", type=float, default=8.2e6)
+    parser.add_argument("--tokens", type=float, default=12e6)
     parser.add_argument("--minutes", type=float, default=110)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
