@@ -261,5 +261,5 @@ def _says(source: Source, passage: Passage, text: str) -> bool:
 def _choices(relevant: Sequence[Source]) -> Sequence[str]:
     """For a model that quotes: a sentence of the source that answers best. Which source that is, and whether any does,
     is found out by meaning and words no worse than by a model so small (`scripts/eval_reader.py --brief 300`: with all
-    sources to choose from, and a refusal, right in 78 % of cases instead of 79)."""
+    sources to choose from, and a refusal, right in 75 % of cases instead of 77)."""
     return quotes(relevant[:1]) or [NO_ANSWER]
