@@ -36,9 +36,21 @@ def open_writer(folder: Path) -> apsw.Connection:
 
 
 def open_reader(folder: Path) -> apsw.Connection:
-    """Opens an existing database for reading. Raises `DataFolderError`."""
+    """Opens an existing database for reading, with the tables of this version. Raises `DataFolderError`, also where
+    the indexer has not made them yet."""
+    connection = open_as_it_is(folder)
+    if not _is_made(connection):
+        connection.close()
+        raise DataFolderError(folder, "the indexer has not made its tables yet")
+    return connection
+
+
+def open_as_it_is(folder: Path) -> apsw.Connection:
+    """For reading; the tables may be those of an older version, or not there. Raises `DataFolderError`."""
     try:
-        return _connect(folder / FILE, apsw.SQLITE_OPEN_READONLY)
+        connection = _connect(folder / FILE, apsw.SQLITE_OPEN_READONLY)
+        connection.pragma("user_version")  # reads the file: is it a database?
+        return connection
     except apsw.Error as error:
         raise DataFolderError(folder, str(error)) from error
 
@@ -46,7 +58,7 @@ def open_reader(folder: Path) -> apsw.Connection:
 def verdict(folder: Path) -> str:
     """SQLite's own, "ok" for a sound database. Raises `DataFolderError`."""
     try:
-        with contextlib.closing(open_reader(folder)) as connection:
+        with contextlib.closing(open_as_it_is(folder)) as connection:
             ((said, *_), *_) = query(connection, "PRAGMA quick_check(1)")
             return str(said)
     except apsw.Error as error:
@@ -55,6 +67,19 @@ def verdict(folder: Path) -> str:
 
 def exists(folder: Path) -> bool:
     return (folder / FILE).exists()
+
+
+def is_made(folder: Path) -> bool:
+    """Whether the tables of this version are there: not before the indexer's first start, nor for its first moments.
+    Raises `DataFolderError`."""
+    if not exists(folder):
+        return False
+    with contextlib.closing(open_as_it_is(folder)) as connection:
+        return _is_made(connection)
+
+
+def _is_made(connection: apsw.Connection) -> bool:
+    return bool(connection.pragma("user_version") >= len(MIGRATIONS))
 
 
 def _connect(path: Path, flags: int) -> apsw.Connection:

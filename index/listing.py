@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import apsw
 import msgspec
 
-from index.database import exists, query
+from index.database import is_made, query
 from index.lookup import reading
 from index.types import with_lead
 
@@ -100,10 +99,7 @@ def _listed(data: Path, sql: str, bindings: tuple[object, ...]) -> list[ListedDo
 
 
 def _rows(data: Path, sql: str, bindings: tuple[object, ...]) -> list[tuple[Any, ...]]:
-    if not exists(data):
+    if not is_made(data):
         return []
-    try:
-        with reading(data) as db:
-            return query(db, sql, bindings)
-    except apsw.SQLError:  # no tables yet
-        return []
+    with reading(data) as db:
+        return query(db, sql, bindings)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from index.database import exists, open_reader, query
+from index.database import is_made, open_reader, query
 from index.types import Place
 from index.uploads import WATCHED, spoken_path
 
@@ -98,7 +98,7 @@ def reading(data: Path) -> Iterator[apsw.Connection]:
 
 def read_status(data: Path) -> list[CollectionStatus]:
     """Of every active collection, by name; empty before the indexer's first start."""
-    if not exists(data):
+    if not is_made(data):
         return []
     with reading(data) as db:
         collections = query(
@@ -114,7 +114,7 @@ def read_status(data: Path) -> list[CollectionStatus]:
 
 def read_topic(data: Path) -> str | None:
     """Something the documents speak of: a heading, else a file's name; None when nothing is indexed."""
-    if not exists(data):
+    if not is_made(data):
         return None
     with reading(data) as db:
         rows = query(
@@ -155,7 +155,7 @@ def _failed(db: apsw.Connection, collection_id: int) -> list[FailedDocument]:
 
 def read_document(data: Path, document_id: int, spot: Spot = BEGINNING) -> StoredDocument | None:
     """A document of an active collection with its chunks in order; None when there is none of that id."""
-    if not exists(data):
+    if not is_made(data):
         return None
     with reading(data) as db:
         found = query(

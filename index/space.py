@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from index.compaction import vectors_folder
-from index.database import exists, open_reader, query, transaction
+from index.database import exists, open_as_it_is, query, transaction
 from index.documents import DocumentWriter, embedded_text
 from index.long_texts import embed_whole
 from index.types import DocumentEmbedder, with_lead
@@ -44,7 +44,7 @@ def space_of(data: Path) -> Space | None:
     """Of the database in a data folder; None where there is none, or it is just being made."""
     if not exists(data):
         return None
-    reader = open_reader(data)
+    reader = open_as_it_is(data)
     try:
         return read_space(reader)
     except apsw.SQLError:  # no tables yet

@@ -1,12 +1,18 @@
 """One server for all tests that leave it as they found it; and the process's own state, as it was."""
 
 import logging
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 from running import Server, serving, write_handbook
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job; processes started here inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

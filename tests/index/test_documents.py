@@ -10,8 +10,10 @@ from index import database
 from index.database import FILE, open_reader, open_writer, query
 from index.documents import DocumentWriter, FileStat, content_hash
 from index.errors import DataFolderError
-from index.lookup import StoredChunk, read_document
+from index.listing import find_document
+from index.lookup import StoredChunk, read_document, read_status, read_topic
 from index.migrations import MIGRATIONS
+from index.space import space_of
 from index.types import Chunk, Collection, Vectors
 from index.vector_store import VectorStore
 
@@ -242,3 +244,33 @@ def test_an_index_of_the_first_release_is_taken_over(tmp_path: Path) -> None:
     document = read_document(tmp_path, 1)
     assert document is not None
     assert document.chunks == [StoredChunk(1, (), "one", 1, 1, None, "")]
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+def test_a_database_whose_tables_are_being_made_has_nothing_to_read(tmp_path: Path, version: int) -> None:
+    half_made = apsw.Connection(str(tmp_path / FILE))
+    half_made.pragma("journal_mode", "wal")
+    for script in MIGRATIONS[:version]:
+        half_made.execute(script)
+    half_made.pragma("user_version", version)
+    assert not database.is_made(tmp_path)
+    assert (read_status(tmp_path), read_topic(tmp_path), read_document(tmp_path, 1)) == ([], None, None)
+    assert (find_document(tmp_path, 1), space_of(tmp_path)) == (None, None)
+    with pytest.raises(DataFolderError, match="not made its tables"):
+        open_reader(tmp_path)
+    half_made.close()
+    open_writer(tmp_path).close()
+    assert database.is_made(tmp_path)
+    open_reader(tmp_path).close()
+
+
+def test_an_empty_file_is_a_database_being_made(tmp_path: Path) -> None:
+    (tmp_path / FILE).touch()
+    assert read_status(tmp_path) == []
+
+
+def test_what_is_no_database_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"not a database at all" * 100)
+    for read in (read_status, read_topic, database.verdict, open_reader):
+        with pytest.raises(DataFolderError, match="not a database"):
+            read(tmp_path)
