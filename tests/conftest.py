@@ -11,7 +11,7 @@ from running import Server, serving, write_handbook
 
 
 def pytest_configure() -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job; processes started here inherit it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell that runs this in its background
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
