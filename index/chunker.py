@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import semchunk
 
-from index.lines import line_starts
+from index.lines import Unwrapped, line_starts, unwrapped
 from index.types import Block, Chunk, Parsed, Place, with_lead
 from index.uploads import Chunking
 
@@ -25,6 +25,7 @@ class _Piece(NamedTuple):
     end: int
     place: Place | None
     lead: str  # of a table's row after its header
+    is_prose: bool = False
 
 
 class _Grain(NamedTuple):
@@ -50,7 +51,7 @@ class Chunker:
         starts = line_starts(parsed.text)
 
         def chunk(piece: _Piece, heading: tuple[str, ...]) -> Chunk:
-            start, end, place, lead = piece
+            start, end, place, lead, _ = piece
             first, last = bisect_right(starts, start), bisect_right(starts, end - 1)
             return Chunk(parsed.text[start:end], heading, start, end, first, last, place, lead)
 
@@ -67,7 +68,7 @@ class Chunker:
         for lead, group in groupby(blocks, key=lambda block: block.lead):
             if lead is None:
                 for block in group:
-                    yield from self._cut(text, _Piece(block.start, block.end, block.place, ""))
+                    yield from self._cut(text, _Piece(block.start, block.end, block.place, "", block.is_prose))
                 continue
             rows = list(group)
             table = _Piece(rows[0].start, rows[-1].end, _both(rows[0].place, rows[-1].place), self._lead(text, rows[0]))
@@ -89,10 +90,20 @@ class Chunker:
             yield piece
             return
         room = self._limit - (self._count(f"{piece.lead}\n") if piece.lead else 0)
-        body = text[piece.start : piece.end]
-        _, offsets = semchunk.chunk(body, room, self._count, memoize=False, offsets=True)
-        for start, end in offsets:
+        for start, end in self._spans(text[piece.start : piece.end], room, is_prose=piece.is_prose):
             yield piece._replace(start=piece.start + start, end=piece.start + end)
+
+    def _spans(self, body: str, limit: int, *, is_prose: bool) -> Iterator[tuple[int, int]]:
+        """Of at most `limit` tokens each. Prose is cut as if nobody had wrapped it: at the ends of sentences."""
+        read = unwrapped(body) if is_prose else Unwrapped(body, list(range(len(body))))
+        _, offsets = semchunk.chunk(read.text, limit, self._count, memoize=False, offsets=True)
+        for start, end in offsets:
+            span = read.origin[start], read.origin[end - 1] + 1
+            if is_prose and self._count(body[slice(*span)]) > limit:  # to whom a line break is more than a space
+                inner = self._spans(body[slice(*span)], limit, is_prose=False)
+                yield from ((span[0] + first, span[0] + last) for first, last in inner)
+            else:
+                yield span
 
     def _fits(self, text: str, piece: _Piece) -> bool:
         return self._count(with_lead(piece.lead, text[piece.start : piece.end])) <= self._limit
@@ -135,8 +146,8 @@ class Chunker:
             if self._count(body) <= limit:
                 pieces.append((block.start, block.end, block))
                 continue
-            _, offsets = semchunk.chunk(body, limit, self._count, memoize=False, offsets=True)
-            pieces += [(block.start + start, block.start + end, block) for start, end in offsets]
+            spans = self._spans(body, limit, is_prose=block.is_prose)
+            pieces += [(block.start + start, block.start + end, block) for start, end in spans]
         bounds = [*(start for start, _, _ in pieces), pieces[-1][1] if pieces else 0]
         for (start, end, block), (here, there) in zip(pieces, pairwise(bounds), strict=True):
             lead = "" if block.lead is None else self._lead(text, block)

@@ -102,7 +102,8 @@ class Block(NamedTuple):
     """A run of a document's canonical text that belongs together: `text[start:end]`, characters.
 
     `heading` is the path of headings it stands under, outermost first; `section` counts headings, also those that read
-    the same. `lead` is the span of the header of the table that this block is a row of, or the header of.
+    the same. `lead` is the span of the header of the table that this block is a row of, or the header of. `is_prose`: a
+    line break after a full line says nothing.
     """
 
     start: int
@@ -111,6 +112,7 @@ class Block(NamedTuple):
     section: int = 0
     place: Place | None = None
     lead: tuple[int, int] | None = None
+    is_prose: bool = False
 
 
 class Parsed(NamedTuple):

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from index.lines import unwrapped
 from models.llm import llama
 from models.llm.engine import Engine
 from models.llm.grammar import Grammar, GrammarTokenizer, JsonSchema
@@ -28,7 +29,6 @@ from models.llm.params import EngineParams, SamplingParams
 from models.llm.scheduler import Scheduler
 from models.llm.sequence import Sequence
 from models.threads import num_physical_cores
-from server.rag.brief import unwrap
 
 MANUAL = Path(__file__).parents[1] / "docs"
 FORM = JsonSchema('{"type": "array", "items": {"type": "string", "maxLength": 400}, "minItems": 50}')  # goes on
@@ -71,14 +71,14 @@ class Timed:
 def texts(vocabulary: Vocabulary) -> tuple[list[int], list[int], list[int]]:
     """The prompt, the answer that copies it, and the one that does not, as tokens."""
     read = {name: (MANUAL / f"{name}.md").read_text() for name in ("folders", "offline", "trouble", "architecture")}
-    prompt = unwrap("\n\n".join((read["folders"], read["offline"], read["trouble"])))[:6000]
+    prompt = unwrapped("\n\n".join((read["folders"], read["offline"], read["trouble"]))).text[:6000]
     sentences = re.findall(r"[A-Z][^.|#\n]{40,200}\.", prompt)
     copied = "The sources say: " + " ".join(f"{sentence} [{i % 3 + 1}]" for i, sentence in enumerate(sentences[::-3]))
 
     def tokens(text: str) -> list[int]:
         return vocabulary.tokenize(text, parse_special=False)
 
-    return tokens(prompt), tokens(copied), tokens(unwrap(read["architecture"][3000:]))
+    return tokens(prompt), tokens(copied), tokens(unwrapped(read["architecture"][3000:]).text)
 
 
 def run(runner: Dictated, requests: list[tuple[list[int], list[int]]], num_tokens: int, *, lookup: bool) -> float:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from index.types import Parsed
 
-VERSION = 2  # raised when a reader makes another text or other blocks of the same file: all documents are read again
+VERSION = 3  # raised when a reader makes another text or other blocks of the same file: all documents are read again
 
 _SUFFIXES = {
     "markdown": ".md .markdown .mdown",

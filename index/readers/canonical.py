@@ -79,7 +79,7 @@ class Canonical:
         for block in part.blocks:
             lead = None if block.lead is None else (block.lead[0] + offset, block.lead[1] + offset)
             section = self._section + block.section
-            moved = Block(block.start + offset, block.end + offset, block.heading, section, place, lead)
+            moved = Block(block.start + offset, block.end + offset, block.heading, section, place, lead, block.is_prose)
             self._add(moved)
         self._section += max((block.section for block in part.blocks), default=0)
 

@@ -15,6 +15,8 @@ _FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(?:(?!(?:---|\.\.\.)[ \t]*$).*\S.*\n)+(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE
 )
 
+_PROSE = {"paragraph_open", "bullet_list_open", "ordered_list_open", "blockquote_open"}
+
 
 def read(content: bytes, suffix: str) -> Parsed:
     return read_markdown(decode(content))
@@ -34,7 +36,7 @@ def read_markdown(text: str, headings: list[str] | None = None) -> Parsed:
         if token.level or token.map is None or token.nesting < 0:
             continue
         section += token.type == "heading_open"
-        block = _block(text, starts, token, headings)._replace(section=section)
+        block = _block(text, starts, token, headings)._replace(section=section, is_prose=token.type in _PROSE)
         if token.type == "heading_open":
             depth = int(token.tag[1:])
             if bare is not None and depth <= len(headings):

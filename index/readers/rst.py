@@ -28,7 +28,7 @@ def read_rst(text: str) -> Parsed:
         stop = starts[end] if end < len(lines) else len(text)
         path = tuple(name for name in headings if name)
         for found in _PARAGRAPH.finditer(text, starts[body] if body < len(lines) else len(text), stop):
-            blocks.append(Block(found.start(), found.end(), path, section))
+            blocks.append(Block(found.start(), found.end(), path, section, is_prose=True))
 
     while at < len(lines):
         found = _title(lines, at)

@@ -29,7 +29,8 @@ _TELLS = 2048  # bytes at the beginning in which a file may declare its encoding
 
 
 def read(content: bytes, suffix: str) -> Parsed:
-    return read_plain(decode(content))
+    parsed = read_plain(decode(content))
+    return parsed._replace(blocks=[block._replace(is_prose=True) for block in parsed.blocks])
 
 
 def decode(content: bytes, *, may_declare: bool = False) -> str:

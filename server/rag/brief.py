@@ -4,33 +4,21 @@ import re
 from itertools import pairwise
 from pathlib import PurePosixPath
 
+from index.lines import unwrapped
 from index.types import Passage
 
 # After a full stop, question or exclamation mark (and a closing quote or bracket) before a new beginning; at line ends.
 _BOUNDARY = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9`*À-ÞА-Я])|\n+")
 _MIN_SENTENCE = 12  # characters; less than that is a list number or an abbreviation
-# A line break inside a paragraph: after a line that was full, before one that begins no item, row, heading or fence.
-_WRAP = re.compile(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)(?![-*+] |\d+[.)] |[|#>]|```)")
 _WORD = re.compile(r"[^\W\d_]{2}")
 _WORDS = re.compile(r"\w{2,}")
 _PROSE = {".md", ".markdown", ".mdown", ".txt", ".text", ".rst", ".eml", ".mbox"}
-_FULL_LINE = 60  # characters
-
-
-def unwrap(text: str) -> str:
-    """The text with the paragraphs of hard-wrapped files in one line each."""
-
-    def joined(wrap: re.Match[str]) -> str:
-        line_start = text.rfind("\n", 0, wrap.start()) + 1
-        return " " if wrap.start() - line_start >= _FULL_LINE else wrap[0]
-
-    return _WRAP.sub(joined, text)
 
 
 def readable(passage: Passage) -> str:
     """A passage's text as a model reads it: prose without the line breaks that an editor put in."""
     is_prose = PurePosixPath(passage.path).suffix.lower() in _PROSE and "```" not in passage.text
-    return unwrap(passage.shown) if is_prose else passage.shown
+    return unwrapped(passage.shown).text if is_prose else passage.shown
 
 
 def sentence_starts(text: str) -> list[int]:
@@ -65,7 +53,7 @@ def cut(text: str, start: int, limit: int) -> str:
 def best_sentences(question: str, text: str, limit: int) -> str:
     """At most `limit` characters of a text, from the sentence on that has most of the question's words."""
     wanted = set(_WORDS.findall(question.lower()))
-    text = unwrap(text)
+    text = unwrapped(text).text
 
     def num_wanted(span: tuple[int, int]) -> int:
         return len(wanted & set(_WORDS.findall(text[slice(*span)].lower())))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.chunker import Chunker
+from index.lines import unwrapped
 from index.readers import read
 from index.types import Chunk, Parsed
 from tests.index.conftest import unhurried
@@ -42,7 +43,7 @@ def _parsed(text: str, path: str) -> Parsed:
 
 
 _LINES = st.one_of(
-    st.text(st.sampled_from("ab .,;:!?()[]'\"`*/-–—€😀\t\xa0\u2028"), max_size=60),
+    st.text(st.sampled_from("ab .,;:!?()[]'\"`*/-–—€😀\t\xa0\u2028"), max_size=90),
     st.lists(st.sampled_from(["leave", "Übung", "a.b", "x" * 30, "—", "(see", "note)"]), max_size=20).map(" ".join),
 )
 _BLOCKS = st.one_of(
@@ -75,6 +76,46 @@ _DOCUMENTS = st.lists(_BLOCKS, max_size=8).map("\n\n".join) | st.text(
 )
 def test_chunks_are_as_large_as_the_limit_and_the_headings_allow(text: str, limit: int, expected: list[str]) -> None:
     assert [chunk.text for chunk in _chunks(text, limit)] == expected
+
+
+def test_hard_wrapped_paragraphs_become_one_line_and_lists_stay() -> None:
+    full = "this line of a paragraph is long enough to have been wrapped by an editor"
+    text = f"{full}\n`code` goes on\n\n- {full}\n  goes on\n- {full}\n1. {full}\n| a |\nshort\nlines"
+    assert unwrapped(text).text == (
+        f"{full} `code` goes on\n\n- {full} goes on\n- {full}\n1. {full}\n| a |\nshort\nlines"
+    )
+
+
+@given(st.text(alphabet="ab .\n-", max_size=400))
+def test_what_is_unwrapped_is_found_again(text: str) -> None:
+    read, origin = unwrapped(text)
+    assert len(read) == len(origin)
+    assert all(read[i] in (text[at], " ") for i, at in enumerate(origin))
+    assert read.split() == text.split()
+
+
+_WRAPPED = (
+    "The first sentence of this paragraph was wrapped where the editor\nsaw fit. The second one was wrapped as well,"
+    " and ends not far\nfrom here. The third is short."
+)
+
+
+@pytest.mark.parametrize("path", ["a.md", "a.txt", "a.rst"])
+@pytest.mark.parametrize("text", [_WRAPPED, f"{_WRAPPED} {_WRAPPED}"])
+def test_wrapped_prose_is_cut_where_sentences_end(text: str, path: str) -> None:
+    assert len(chunks := _chunks(text, 25, path=path)) > 1
+    assert all(chunk.text.endswith(".") for chunk in chunks)
+
+
+def test_an_item_of_a_list_is_cut_where_sentences_end() -> None:
+    item = _WRAPPED.replace("\n", "\n  ")
+    assert all(chunk.text.endswith(".") for chunk in _chunks(f"* {item}\n* {item}", 25))
+
+
+def test_code_is_cut_where_its_lines_end() -> None:
+    line = "call_of_a_function(with_a_parameter, and_another, and_so_on) or nothing. else"
+    for text in (f"```\n{line}\n{line}\n{line}\n```", f"    {line}\n    {line}\n    {line}"):
+        assert all(chunk.text.endswith(("else", "```")) for chunk in _chunks(text, 25))
 
 
 def test_a_chunk_carries_its_headings_and_lines() -> None:

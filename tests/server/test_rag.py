@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.types import Passage, Place, Vectors
-from server.rag.brief import cut, sentence_starts, sentences, unwrap
+from server.rag.brief import cut, sentence_starts, sentences
 from server.rag.briefing import Briefing
 from server.rag.prompts import Source, user_turn
 from server.rag.quotes import quotes
@@ -44,12 +44,6 @@ def test_sentence_starts_are_in_order_and_inside(text: str) -> None:
     starts = sentence_starts(text)
     assert starts[0] == 0
     assert all(a < b < len(text) for a, b in pairwise(starts))
-
-
-def test_hard_wrapped_paragraphs_become_one_line_and_lists_stay() -> None:
-    full = "this line of a paragraph is long enough to have been wrapped by an editor"
-    text = f"{full}\n`code` goes on\n\n- {full}\n  goes on\n- {full}\n1. {full}\n| a |\nshort\nlines"
-    assert unwrap(text) == (f"{full} `code` goes on\n\n- {full} goes on\n- {full}\n1. {full}\n| a |\nshort\nlines")
 
 
 @pytest.mark.parametrize(
