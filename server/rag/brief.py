@@ -21,10 +21,17 @@ def readable(passage: Passage) -> str:
     return unwrapped(passage.shown).text if is_prose else passage.shown
 
 
+def is_row(text: str, at: int) -> bool:
+    """Whether this stands in a row of a table, as Markdown has them."""
+    return text.startswith("|", text.rfind("\n", 0, at) + 1)
+
+
 def sentence_starts(text: str) -> list[int]:
-    """Offsets of the sentences of a text, in order; 0 is always one."""
+    """Offsets of the sentences of a text, in order; 0 is always one. A row of a table is one sentence."""
     starts = [0]
     for boundary in _BOUNDARY.finditer(text):
+        if "\n" not in boundary[0] and is_row(text, boundary.start()):
+            continue
         if boundary.end() - starts[-1] >= _MIN_SENTENCE and text[boundary.end() :].strip():
             starts.append(boundary.end())
     return starts

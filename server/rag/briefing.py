@@ -9,7 +9,7 @@ import numpy as np
 
 from index.analyzer import Analyzer
 from index.types import Vectors
-from server.rag.brief import cut, spans
+from server.rag.brief import cut, is_row, spans
 
 # How much the question's words in a sentence count beside its likeness (cosine). What it is worth, docs/benchmarks.md
 # tells ("The sentence that is quoted").
@@ -35,7 +35,7 @@ class Briefing:
 
     async def briefs(self, question: str, texts: Sequence[str], limit: int, embed: Embed) -> list[Brief]:
         """For each text, at most `limit` characters of it, but no sentence cut that has at most twice as many, from the
-        sentence on that answers best.
+        sentence on that answers best. Of a table only the row: the next one is about something else.
 
         `embed` gives unit vectors; it is called once, with the question first.
         """
@@ -52,7 +52,8 @@ class Briefing:
                 continue
             best = max(here, key=lambda at: answers[at])
             _, start, end = places[best]
-            size = max(limit, min(end - start, 2 * limit))
+            whole = min(end - start, 2 * limit)
+            size = whole if is_row(texts[i], start) else max(limit, whole)
             found.append(Brief(cut(text, start, size), float(likeness[here].max()), float(answers[best])))
         return found
 

@@ -39,7 +39,13 @@ def test_rules_and_fences_are_no_sentences() -> None:
     ]
 
 
-@given(st.text(alphabet="aB. !?\n-\"'", max_size=120))
+def test_a_row_of_a_table_is_one_sentence() -> None:
+    rows = ["| `leave` | Ten weeks. Paid. |", "| soup | Thursday. Warm! Or not |"]
+    text = "\n".join(["These are known:", "", *rows, "That is all there is. Nothing is missing."])
+    assert sentences(text) == ["These are known:", *rows, "That is all there is.", "Nothing is missing."]
+
+
+@given(st.text(alphabet="aB. !?\n-|\"'", max_size=120))
 def test_sentence_starts_are_in_order_and_inside(text: str) -> None:
     starts = sentence_starts(text)
     assert starts[0] == 0
@@ -73,6 +79,13 @@ def test_a_brief_begins_at_the_sentence_that_answers_best() -> None:
     assert [brief.text for brief in shaped] == ["Leave is sixteen weeks.", "Soup is warm today.", ""]
     assert shaped[0].likeness > 0.9 > shaped[1].likeness > shaped[2].likeness == -1
     assert shaped[0].answers > 1 > shaped[1].answers > shaped[2].answers == -1
+
+
+def test_a_brief_that_begins_with_a_row_is_the_row() -> None:
+    rows = ["| train | Monday. Early. |", "| leave | Sixteen weeks. Paid. |", "| soup | Thursday |"]
+    table = "\n".join(["| what | when |", "| --- | --- |", *rows])
+    (shaped,) = asyncio.run(Briefing().briefs("how long is leave", [table], 300, embed_words))
+    assert shaped.text == rows[1]
 
 
 def test_words_decide_where_meanings_are_alike() -> None:
