@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from models.errors import ModelFileError, ModelNotFound, ModelNotInstalled
 from models.folder import ModelsFolder, sha256_of
-from models.llm.files import name_of, parts_of
-from models.llm.messages import Adapter
+from models.llm.engine.messages import Adapter
+from models.llm.gguf.files import name_of, parts_of
 
 _PACKAGE = Path(__file__).parent
 

@@ -3,7 +3,7 @@
 
 def main() -> int:
     try:
-        from server import cli
+        from server.cli import main as cli
     except KeyboardInterrupt:
         return 130
     return cli.main()

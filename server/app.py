@@ -11,39 +11,39 @@ from litestar.di import Provide
 
 from server.access.boundary import Access, Boundary
 from server.access.roles import check_role
-from server.audit import AuditLog
-from server.backlog import Backlog
-from server.batches.running import BatchWork
-from server.body import BodyRequest, refuse_foreign_body
-from server.controllers.anthropic import AnthropicController
-from server.controllers.batches import BatchController
-from server.controllers.chat import ChatController
-from server.controllers.completions import CompletionController
-from server.controllers.documents import DocumentController
-from server.controllers.embeddings import EmbeddingController
-from server.controllers.files import FileController
-from server.controllers.health import HealthController
-from server.controllers.index import IndexController
-from server.controllers.mcp import McpController
-from server.controllers.metrics import MetricsController
-from server.controllers.models import ModelController
-from server.controllers.native import NativeController
-from server.controllers.ollama import OllamaController
-from server.controllers.page import PageController
-from server.controllers.rerank import RerankController
-from server.controllers.responses import ResponseController
-from server.controllers.vector_stores import (
+from server.api.anthropic.routes import AnthropicController
+from server.api.batches.routes import BatchController
+from server.api.chat.routes import ChatController
+from server.api.cloister.health import HealthController
+from server.api.cloister.index import IndexController
+from server.api.cloister.metrics import MetricsController
+from server.api.completions.routes import CompletionController
+from server.api.embeddings.routes import EmbeddingController
+from server.api.files.routes import FileController
+from server.api.llamacpp.routes import NativeController
+from server.api.mcp.endpoint import McpEndpoint
+from server.api.mcp.routes import McpController
+from server.api.models.routes import ModelController
+from server.api.ollama.routes import OllamaController
+from server.api.rerank.routes import RerankController
+from server.api.responses.routes import ResponseController
+from server.api.vector_stores.routes import (
     FileBatchController,
     VectorStoreController,
     VectorStoreFileController,
 )
-from server.envelope import Envelope
-from server.exceptions import HANDLERS
-from server.mcp.endpoint import McpEndpoint
-from server.metrics import Metrics
-from server.openapi import name_operations, openapi_config
-from server.reloading import Reload
-from server.responses.background import BackgroundResponses
+from server.http.body import BodyRequest, refuse_foreign_body
+from server.http.middleware import Envelope
+from server.http.openapi import name_operations, openapi_config
+from server.http.problems import HANDLERS
+from server.jobs.batches import BatchWork
+from server.jobs.responses import BackgroundResponses
+from server.jobs.runner import Backlog
+from server.observability.audit import AuditLog
+from server.observability.metrics import Metrics
+from server.page.documents import DocumentController
+from server.page.routes import PageController
+from server.resources.reloading import Reload
 from server.services import Services
 
 _MAX_BODY = 10 << 20  # bytes

@@ -17,36 +17,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import DataFolderError, IndexingError
-from index.indexer import CHUNK_TOKENS, IndexingParams
-from index.lookup import CollectionStatus, read_status
-from index.orders import Follow
-from index.retriever import Retriever
-from index.space import space_of
+from index.ingest.commands import Follow
+from index.ingest.indexer import CHUNK_TOKENS, IndexingParams
+from index.ingest.space import space_of
+from index.search.retriever import Retriever
+from index.storage.sqlite.catalog import CollectionStatus, read_status
 from index.types import Collection, Query
 from index.uploads import Chunking
 from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
 from models.encoder.exports import source_of
 from models.encoder.messages import ModelFiles
-from models.encoder.preparation import Preparation
+from models.encoder.model_exports import Preparation
 from models.errors import ModelError, ModelFileError
-from models.llm.client import EngineClient, open_engine
+from models.llm.engine.client import EngineClient, open_engine
 from models.memory import default_budget
 from server.access.principal import ANYBODY, Principal
-from server.batches.store import BatchStore
-from server.embedding import Embeddings
-from server.indexing import IndexerClient, open_indexer
-from server.library.library import Library
-from server.metrics import Metrics
-from server.rag.ground import Grounder
-from server.rag.memory import TurnMemory
-from server.readiness import Readiness
-from server.reranking import Reranking
-from server.responses.store import ResponseStore
-from server.searching import QuestionEmbedder, Searching
-from server.settings import ChatModels, Settings
-from server.shelf import Shelf, ShelfModel
-from server.supervisor import Supervisor
+from server.files.service import Library
+from server.observability.metrics import Metrics
+from server.rag.pipeline import Grounder
+from server.resources.embedding import Embeddings
+from server.resources.indexer import IndexerClient, open_indexer
+from server.resources.pool import Shelf, ShelfModel
+from server.resources.readiness import Readiness
+from server.resources.reranking import Reranking
+from server.resources.search import QuestionEmbedder, Searching
+from server.resources.supervisor import Supervisor
+from server.settings.settings import ChatModels, Settings
+from server.storage.sqlite.batches import BatchStore
+from server.storage.sqlite.responses import ResponseStore
+from server.storage.sqlite.turns import TurnMemory
 
 _log = logging.getLogger(__name__)
 

@@ -16,15 +16,15 @@ MAY_IMPORT = {"server": {"index", "models"}, "models": set[str](), "index": set[
 ONLY_IN = {
     "litestar": "server/",
     "uvicorn": "server/",
-    "mcp": "server/mcp/",
-    "mcp_types": "server/mcp/",
-    "llama_cpp": "models/llm/llama.py",
+    "mcp": "server/api/mcp/",
+    "mcp_types": "server/api/mcp/",
+    "llama_cpp": "models/llm/llama/",
     "sentence_transformers": "models/encoder/",
     "transformers": "models/encoder/",
     "torch": "models/encoder/",
     "onnxruntime": "models/encoder/",
     "tokenizers": "models/encoder/",
-    "faiss": "index/vectors.py",
+    "faiss": "index/dense/vector_index.py",
     "tantivy": "index/lexical/inverted.py",
 }
 
@@ -58,13 +58,13 @@ def test_packages_keep_to_their_layers() -> None:
 @pytest.mark.parametrize(
     ("place", "line"),
     [
-        ("index/chunker.py", "import models.ipc"),
+        ("index/ingest/chunker.py", "import models.ipc"),
         ("models/catalog.py", "from index.types import Chunk"),
-        ("models/llm/scheduler.py", "import server.app"),
-        ("index/retriever.py", "from litestar import get"),
-        ("models/llm/engine.py", "import llama_cpp"),
+        ("models/llm/engine/scheduler.py", "import server.app"),
+        ("index/search/retriever.py", "from litestar import get"),
+        ("models/llm/engine/engine.py", "import llama_cpp"),
         ("server/app.py", "def late():\n    import torch"),
-        ("index/indexer.py", "import faiss"),
+        ("index/ingest/indexer.py", "import faiss"),
     ],
 )
 def test_a_wrong_import_is_found(tmp_path: Path, place: str, line: str) -> None:

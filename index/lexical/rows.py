@@ -7,8 +7,8 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from index.analyzer import Analyzer
-from index.database import query
+from index.lexical.analyzer import Analyzer
+from index.storage.sqlite.database import query
 from index.types import with_lead
 from index.uploads import spoken_path
 

@@ -12,15 +12,15 @@ from pathlib import Path, PurePosixPath
 
 import apsw
 
-from index.analyzer import Analyzer
-from index.database import query
+from index.dense.vector_index import Ids
 from index.errors import LexicalIndexError
-from index.languages import DEFAULT
 from index.lexical import fts5
+from index.lexical.analyzer import Analyzer
 from index.lexical.inverted import InvertedIndex, newest_folder
+from index.lexical.languages import DEFAULT
+from index.storage.sqlite.database import query
 from index.types import Passage
 from index.uploads import spoken_path
-from index.vectors import Ids
 
 _log = logging.getLogger(__name__)
 

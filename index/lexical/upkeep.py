@@ -11,14 +11,14 @@ from pathlib import Path
 
 import apsw
 
-from index.analyzer import VERSION, Analyzer
-from index.database import query, transaction
 from index.errors import LexicalIndexError
 from index.lexical import fts5
+from index.lexical.analyzer import VERSION, Analyzer
 from index.lexical.filling import Filling
 from index.lexical.inverted import InvertedWriter, newest_folder, remove_folders
 from index.lexical.rows import rows_between, rows_of
 from index.lexical.search import FTS5, TANTIVY, engine, lexical_folder
+from index.storage.sqlite.database import query, transaction
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable
 
 from index.errors import UnreadableDocument
-from index.reading import Reading, open_reading
+from index.reading.sandbox import Reading, open_reading
 
 _MOST_MIB, _MOST_DELAY_S = 50, 1.0
 

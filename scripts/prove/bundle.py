@@ -29,7 +29,7 @@ sys.path[:0] = [str(_ROOT / "tests" / "e2e")]
 from isolation import NO_NETWORK  # noqa: E402
 from running import wait_until  # noqa: E402
 
-from server.airgap import attempts, strace  # noqa: E402
+from server.ops.airgap import attempts, strace  # noqa: E402
 
 _QUESTION = "How do I watch my own folder?"
 _IN_ANSWER = "--docs"

@@ -22,20 +22,20 @@ from typing import Protocol
 
 import numpy as np
 
-from index.database import open_reader, open_writer
-from index.documents import DocumentWriter, FileStat
-from index.generations import Header, read_newest, write_generation
+from index.dense.generations import Header, read_newest, write_generation
+from index.dense.vector_index import BaseBuilder, Kind, Stored, VectorIndex
 from index.lexical import upkeep
 from index.lexical.search import LexicalSearch, lexical_folder
+from index.storage.sqlite.database import open_reader, open_writer
+from index.storage.sqlite.writer import DocumentWriter, FileStat
 from index.types import Chunk, Collection
-from index.vectors import BaseBuilder, Kind, Stored, VectorIndex
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
 from models.encoder.messages import ModelFiles
-from models.encoder.preparation import Preparation
+from models.encoder.model_exports import Preparation
 from models.errors import ModelFileError
-from models.llm.prefix_store import PrefixStore
-from server.settings import Settings
+from models.llm.kv.prefix_store import PrefixStore
+from server.settings.settings import Settings
 
 _PAGE = 4096  # bytes
 _DAMAGES = ("flip", "zeros", "page", "exchange", "cut", "longer", "empty", "removed", "other")

@@ -37,7 +37,7 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e")]
 
 from running import write_handbook  # noqa: E402
 
-from server.airgap import attempts, strace  # noqa: E402
+from server.ops.airgap import attempts, strace  # noqa: E402
 
 _MIRROR = "http://deb.debian.org/debian"
 _BASE = re.compile(r"python:3\.11-slim-(\w+)")

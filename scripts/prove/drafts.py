@@ -20,9 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from models.llm.llama import LlamaRunner
+from models.llm.engine.scheduler import Step
+from models.llm.llama.runner import LlamaRunner
 from models.llm.params import SamplingParams
-from models.llm.scheduler import Step
 from tests.models.guessing import (
     FALSE_ALARM,
     NUM_TOKENS,

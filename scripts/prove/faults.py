@@ -72,7 +72,7 @@ class Indexing:
         self._server, self._num_files, self._word = server, server.status()["documents"], ""
 
     def pid(self) -> int | None:
-        return self._server.child("server.indexing")
+        return self._server.child("server.resources.indexer")
 
     def work(self, name: str) -> None:
         self._word = f"w{name}".lower()

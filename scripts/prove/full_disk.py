@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from index.database import open_reader, open_writer, query
-from index.documents import DocumentWriter
-from index.indexer import Indexer, IndexingParams
-from index.pace import Progress
-from index.readers import read
-from index.retriever import Retriever
+from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.progress import Progress
+from index.reading.readers import read
+from index.search.retriever import Retriever
+from index.storage.sqlite.database import open_reader, open_writer, query
+from index.storage.sqlite.writer import DocumentWriter
 from index.types import Collection, Query, Vectors
 
 _STEP = 4096

@@ -21,16 +21,16 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from index.database import FILE, exists, open_reader, query
-from index.indexer import IndexingParams
-from index.migrations import MIGRATIONS
+from index.ingest.indexer import IndexingParams
+from index.storage.sqlite.database import FILE, exists, open_reader, query
+from index.storage.sqlite.migrations import MIGRATIONS
 from models.catalog import resolve_embedding
 from models.encoder.messages import ModelFiles
-from models.encoder.preparation import Preparation
+from models.encoder.model_exports import Preparation
 from models.ipc import open_child
 from models.offline import OFFLINE
-from server.indexing import FromIndexer, Load, Ready
-from server.settings import Settings
+from server.resources.indexer import FromIndexer, Load, Ready
+from server.settings.settings import Settings
 
 _REST_EVERY = 25
 _MOST_RESTART_S = 10.0
@@ -154,7 +154,7 @@ class Run:
         """Starts the process; kills it at a random instant, or, with `until_equal`, once it has caught up."""
         started, present = time.monotonic(), self.files.now().keys()
         self.files.gone.clear()
-        async with open_child("indexer", "server.indexing", FromIndexer, OFFLINE) as child:
+        async with open_child("indexer", "server.resources.indexer", FromIndexer, OFFLINE) as child:
             serving = asyncio.create_task(self._serve(child.frames(), started))
             await child.send(self.load)
             if until_equal:

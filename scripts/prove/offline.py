@@ -1,6 +1,6 @@
 """Everything Cloister does, in a namespace without a network, with three witnesses of whatever tries to leave it.
 
-    scripts/prove_offline
+    scripts/prove/offline
 
 A new user's first start, indexing, questions in every dialect, uploads, tools, the commands, a child that is killed, a
 second start; with settings in the environment that ask libraries to go online. The witnesses are strace (system calls
@@ -31,7 +31,7 @@ import httpx  # noqa: E402
 from isolation import NO_NETWORK, can_isolate  # noqa: E402
 from running import Server, serving, wait_until, write_handbook  # noqa: E402
 
-from server.airgap import attempts, num_unrouted, strace  # noqa: E402
+from server.ops.airgap import attempts, num_unrouted, strace  # noqa: E402
 
 _HOSTILE = {
     "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://192.0.2.2", "ORT_DISABLE_TELEMETRY": "0", "DO_NOT_TRACK": "0",

@@ -34,15 +34,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ["GOMP_SPINCOUNT"] = "1000"  # as the engine's process has it; before libgomp is loaded
 
 from models.catalog import resolve_chat
-from models.llm.chat_template import ChatMessage
-from models.llm.client import EngineClient
-from models.llm.engine import Engine
-from models.llm.language_model import LanguageModel
-from models.llm.llama import LlamaRunner
-from models.llm.messages import Generate
-from models.llm.pace import Pace
+from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.language_model import LanguageModel
+from models.llm.engine.client import EngineClient
+from models.llm.engine.engine import Engine
+from models.llm.engine.messages import Generate
+from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.scheduler import Scheduler
+from models.llm.llama.runner import LlamaRunner
 from models.llm.params import EngineParams, SamplingParams
-from models.llm.scheduler import Scheduler
 
 _COMPANY = 7
 _ROUNDING = 0.2  # of a log probability, weights in F32: four times what was seen, an eighth of what another token does

@@ -24,19 +24,19 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from index.database import open_reader, query
-from index.indexer import IndexingParams
-from index.retriever import Retriever
-from index.space import space_of
+from index.ingest.indexer import IndexingParams
+from index.ingest.space import space_of
+from index.search.retriever import Retriever
+from index.storage.sqlite.database import open_reader, query
 from index.types import Query
 from models.catalog import Resolved, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.messages import ModelFiles
-from models.encoder.preparation import Preparation
+from models.encoder.model_exports import Preparation
 from models.ipc import open_child
 from models.offline import OFFLINE
-from server.indexing import FromIndexer, Load
-from server.settings import Settings
+from server.resources.indexer import FromIndexer, Load
+from server.settings.settings import Settings
 
 _QUESTIONS = [f"Where was the kestrel number {number} seen?" for number in range(0, 300, 30)]
 _MOST_S = 60.0  # that a switch may take without a kill
@@ -97,7 +97,7 @@ def state(data: Path) -> tuple[str | None, int, bool]:
 async def live(load: Load, seconds: float, until: str | None = None) -> bool:
     """One life of the indexer, ended by SIGKILL: after so many seconds, or sooner, when `until` is the only space."""
     data = Path(load.data)
-    async with open_child("indexer", "server.indexing", FromIndexer, OFFLINE) as child:
+    async with open_child("indexer", "server.resources.indexer", FromIndexer, OFFLINE) as child:
         await child.send(load)
         end = time.monotonic() + seconds
         while time.monotonic() < end and (until is None or state(data) != (until, 0, True)):

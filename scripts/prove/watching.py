@@ -25,11 +25,11 @@ from threading import Event
 
 import numpy as np
 
-from index.database import exists, open_reader, open_writer, query
-from index.documents import DocumentWriter
-from index.files import list_files
-from index.indexer import Indexer, IndexingParams
-from index.readers import read
+from index.ingest.files import list_files
+from index.ingest.indexer import Indexer, IndexingParams
+from index.reading.readers import read
+from index.storage.sqlite.database import exists, open_reader, open_writer, query
+from index.storage.sqlite.writer import DocumentWriter
 from index.types import Collection, Vectors
 
 _QUIET_S = 10.0

@@ -17,8 +17,8 @@ from server.access.hosts import Hosts, host_of
 from server.access.keys import Key, KeyFile, KeyFileError
 from server.access.origins import Origins
 from server.access.principal import ANYBODY, STRANGER, Principal, Rates, principal_of
-from server.exceptions import AccessDenied, problem_of
-from server.replies import send_problem
+from server.http.problems import AccessDenied, problem_of
+from server.http.replies import send_problem
 
 PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz"})  # without a key
 _PAGES = ("/", "/documents/")  # what a link of another site may open; no page may be in another's frame

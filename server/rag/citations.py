@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from server.rag.code import CodeReader
+from server.rag.code_spans import CodeReader
 
 _NUMBER = r"\^?[0-9]{1,3}"
 _JOINT = r" ?[,;–—-] ?"

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import msgspec
 
 from models.errors import ContextLengthExceeded
-from models.llm.chat_template import ChatMessage
-from models.llm.language_model import Prompt
-from server.rag.brief import best_sentences
+from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.language_model import Prompt
+from server.rag.history import Turn
 from server.rag.prompts import Source, system_message, told, user_turn
 from server.rag.report import DroppedSource
-from server.rag.turns import Turn
+from server.rag.sentences import best_sentences
 
 _KEPT_BEFORE_OLD = 3  # of the new turn's passages: as many stay until the old ones have gone
 _ROOMY = 0.75  # of the context, when old passages go: so that the next turns need not take any

@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from server.rag.brief import sentence_starts, sentences
 from server.rag.citations import Citation
+from server.rag.sentences import sentence_starts, sentences
 
 _MARKERS = re.compile(r"(?:\s?\[[0-9]{1,3}\])+")
 _BEHIND_SENTENCES = re.compile(rf"(?<=[.!?]){_MARKERS.pattern}")

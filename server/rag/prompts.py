@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from index.types import Passage
-from models.llm.chat_template import ChatMessage
+from models.llm.chat.chat_template import ChatMessage
 
 SYSTEM = (
     "Answer the question using only the sources. Cite each source you use as [n]. "

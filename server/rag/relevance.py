@@ -2,7 +2,7 @@
 
 What speaks for a passage is how like the question it is, in standard deviations above questions about anything, and how
 many of the question's words it has. Together they tell better than either, and by one floor for every corpus and
-embedder. Calibrated by `scripts/eval_relevance.py` (docs/benchmarks.md, Retrieval).
+embedder. Calibrated by `scripts/eval/relevance.py` (docs/benchmarks.md, Retrieval).
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from index.explaining import Explanation, Outcome
+from index.search.explain import Explanation, Outcome
 from index.types import Evidence, Passage
 
 FLOOR = 6.5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from running import Server
 
-from server.dialects.cl100k import tokens
+from server.api.embeddings.cl100k import tokens
 
 langchain_openai = pytest.importorskip("langchain_openai")
 

@@ -55,10 +55,10 @@ def test_pausing_stops_the_indexing_until_it_is_resumed(own_server: Server) -> N
     assert _post(own_server, "/v1/index/pause")[0] == 200
     wait_until(lambda: _get(own_server, "/v1/index/status")["activity"] == "paused", what="a paused indexer")
     (own_server.docs / "later.md").write_text("# Later\n\nNobody has read this yet.\n")
-    indexer = own_server.child("server.indexing")
+    indexer = own_server.child("server.resources.indexer")
     assert indexer is not None
     os.kill(indexer, signal.SIGKILL)
-    wait_until(lambda: own_server.child("server.indexing") not in (None, indexer), 30, "another process")
+    wait_until(lambda: own_server.child("server.resources.indexer") not in (None, indexer), 30, "another process")
     wait_until(lambda: _get(own_server, "/v1/index/status")["activity"] == "paused", 30, what="still paused")
     assert own_server.status()["documents"] == 3
     assert _post(own_server, "/v1/index/resume")[0] == 200

@@ -11,7 +11,7 @@ import pytest
 from isolation import NO_NETWORK, can_isolate
 from running import serving, wait_until, write_handbook
 
-from server.airgap import attempts, strace
+from server.ops.airgap import attempts, strace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

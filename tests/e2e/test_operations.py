@@ -16,7 +16,11 @@ from running import Server, children, run, serving, wait_until, write_handbook
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 QUESTION = "How long is parental leave?"
-MODULES = {"models.llm.process": "engine reader-v1", "models.encoder.process": "encoder", "server.indexing": "indexer"}
+MODULES = {
+    "models.llm.engine.process": "engine reader-v1",
+    "models.encoder.process": "encoder",
+    "server.resources.indexer": "indexer",
+}
 BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
 
 
@@ -50,7 +54,7 @@ def test_a_killed_process_comes_back_by_itself(own_server: Server, module: str) 
 
     health = wait_until(restarting, 10, "the end of the process in /health")
     assert own_server.get("/livez").status_code == 200
-    if module == "server.indexing":  # answers need the engine and the encoder, and not the indexer
+    if module == "server.resources.indexer":  # answers need the engine and the encoder, and not the indexer
         assert health.status_code == 200
         assert "sixteen weeks" in own_server.answer(QUESTION)
     else:
@@ -70,7 +74,7 @@ def test_a_killed_process_comes_back_by_itself(own_server: Server, module: str) 
 
 def test_saving_still_shows_after_the_indexer_was_killed(own_server: Server) -> None:
     wait_until(own_server.is_healthy, 60, "a healthy server")
-    killed = own_server.child("server.indexing")
+    killed = own_server.child("server.resources.indexer")
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
     (own_server.docs / "meanwhile.md").write_text("# Lunch\n\nThe canteen serves barley soup on Thursdays.\n")
@@ -79,7 +83,7 @@ def test_saving_still_shows_after_the_indexer_was_killed(own_server: Server) -> 
 
 def test_killing_the_engine_mid_stream_gives_every_client_an_error_frame(own_server: Server) -> None:
     wait_until(own_server.is_healthy, 60, "a healthy server")
-    engine = own_server.child("models.llm.process")
+    engine = own_server.child("models.llm.engine.process")
     assert engine is not None
     body = {
         "model": "reader-v1",

@@ -9,7 +9,7 @@ from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types.responses import FileSearchToolParam, ResponseFileSearchToolCall, ResponseOutputMessage
 from running import Server, wait_until
 
-from server.library.folders import folder_store_id
+from server.files.folders import folder_store_id
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

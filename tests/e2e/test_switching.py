@@ -79,10 +79,12 @@ def test_the_old_space_answers_until_the_new_one_is_complete(tmp_path: Path, emb
         _status(server, "resume")
         wait_until(lambda: (_status(server)["switch"] or {"done": 1})["done"], what="the first vectors")
         for _ in range(2):
-            indexer = server.child("server.indexing")
+            indexer = server.child("server.resources.indexer")
             assert indexer is not None
             os.kill(indexer, signal.SIGKILL)
-            wait_until(lambda killed=indexer: server.child("server.indexing") not in (None, killed), 30, "another one")
+            wait_until(
+                lambda killed=indexer: server.child("server.resources.indexer") not in (None, killed), 30, "another one"
+            )
             if _status(server)["switch"]:
                 assert _found(server) == before
         server.process.kill()

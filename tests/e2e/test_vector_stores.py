@@ -14,7 +14,7 @@ import pytest
 from openai import OpenAI
 from running import Server, serving, wait_until, write_handbook
 
-from server.library.folders import folder_store_id
+from server.files.folders import folder_store_id
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

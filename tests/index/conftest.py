@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from index.database import open_reader, open_writer, query
-from index.documents import DocumentWriter
-from index.indexer import Indexer, IndexingParams
-from index.lookup import CollectionStatus, read_status
-from index.orders import Order
-from index.pace import Progress
-from index.readers import read
-from index.retriever import Retriever
+from index.ingest.commands import Order
+from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.progress import Progress
+from index.reading.readers import read
+from index.search.retriever import Retriever
+from index.storage.sqlite.catalog import CollectionStatus, read_status
+from index.storage.sqlite.database import open_reader, open_writer, query
+from index.storage.sqlite.writer import DocumentWriter
 from index.types import Chosen, Collection, Filters, Parsed, Passage, Query, Vectors
 
 _WORD = re.compile(r"\w+")

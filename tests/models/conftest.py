@@ -10,7 +10,7 @@ import pytest
 
 from models.catalog import resolve_embedding
 from models.encoder.messages import ModelFiles
-from models.encoder.preparation import Preparation
+from models.encoder.model_exports import Preparation
 from tests.models.tiny import config, make_embedder, tokenizer
 
 BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"

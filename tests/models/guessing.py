@@ -9,13 +9,13 @@ from typing import NamedTuple
 from scipy.stats import chi2_contingency
 
 from models.catalog import resolve_chat
-from models.llm.engine import Engine
-from models.llm.llama import LlamaRunner, Vocabulary
-from models.llm.messages import Generate, TokenLogprobs
-from models.llm.pace import Pace
+from models.llm.engine.engine import Engine
+from models.llm.engine.messages import Generate, TokenLogprobs
+from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.scheduler import Chunk, Scheduler
+from models.llm.engine.step_cost import StepCost
+from models.llm.llama.runner import LlamaRunner, Vocabulary
 from models.llm.params import EngineParams, SamplingParams
-from models.llm.scheduler import Chunk, Scheduler
-from models.llm.step_cost import StepCost
 
 FREE = StepCost((1.0,), 1, 0.0)  # every guess is worth its place
 

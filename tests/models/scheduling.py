@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.llm.constraint import Choices
+from models.llm.constraints.constraint import Choices
+from models.llm.engine.scheduler import Chunk, Limits, Scheduler, Step
+from models.llm.engine.sequence import FinishReason, Priority, Sequence
+from models.llm.kv.offload import Parked, Parking
+from models.llm.kv.prefix_cache import Copy, Operation, Remove
+from models.llm.kv.prefixes import State, ids, restore
 from models.llm.params import SamplingParams
-from models.llm.parking import Parked, Parking
-from models.llm.prefix_cache import Copy, Operation, Remove
-from models.llm.prefixes import State, ids, restore
-from models.llm.scheduler import Chunk, Limits, Scheduler, Step
-from models.llm.sequence import FinishReason, Priority, Sequence
 
 END, WORD = 0, 7
 Next = Callable[[list[int]], int]

@@ -70,7 +70,7 @@ def test_no_word_of_what_was_being_worked_on(capsys: pytest.CaptureFixture[str],
 
 def test_a_name_cannot_make_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     start_logging(Manner())
-    logging.getLogger("index.files").warning("passed over: %s", "a\r\nERROR: all is lost\x1b[2J")
+    logging.getLogger("index.ingest.files").warning("passed over: %s", "a\r\nERROR: all is lost\x1b[2J")
     assert capsys.readouterr().err == "WARNING: passed over: a\\x0d\\x0aERROR: all is lost\\x1b[2J\n"
 
 

@@ -9,8 +9,8 @@ from reader.corpus import Corpus, Rarity
 from reader.examples import HELLO, Examples, Message, manner
 from reader.questions import keywords, question
 
-from server.rag.brief import sentences
 from server.rag.prompts import NO_ANSWER
+from server.rag.sentences import sentences
 
 
 @pytest.fixture(params=(0.0, 0.3, 1.0))

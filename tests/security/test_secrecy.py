@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from running import Server, serving, wait_until
 
-from models.llm.turn import TurnEvent
+from models.llm.chat.turn import TurnEvent
 from models.logs import Manner, start_logging
 from tests.server.serving import FakeIndex, PlayedModel
 from tests.server.serving import serving as playing
@@ -34,7 +34,7 @@ def test_no_content_in_the_log_of_a_server_that_tells_all(tmp_path: Path) -> Non
     with serving(tmp_path, docs) as server:
         wait_until(lambda: IN_DOCUMENT in server.answer("How long is parental leave?"), 60, "the document")
         use(server)
-        for module in ("models.llm.process", "models.encoder.process", "server.indexing"):
+        for module in ("models.llm.engine.process", "models.encoder.process", "server.resources.indexer"):
             crash(server, module)
         metrics = server.get("/metrics").text
     told = {"the log": server.log.read_text(), "metrics": metrics}
@@ -111,6 +111,6 @@ def test_an_unexpected_error_is_told_by_its_kind(tmp_path: Path, told: io.String
         body = {"model": "played", "messages": [{"role": "user", "content": IN_QUESTION}], "stream": stream}
         said = client.post("/v1/chat/completions", json=body)
     log = told.getvalue()
-    assert "unexpected LookupError" in log and "controllers/chat.py" in log
+    assert "unexpected LookupError" in log and "api/chat/routes.py" in log
     assert IN_QUESTION not in log and IN_QUESTION not in said.text
     assert "unexpected" in said.text

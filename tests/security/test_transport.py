@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from server import transport
-from server.transport import Connection
+from server.http import transport
+from server.http.transport import Connection
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"

@@ -7,16 +7,16 @@ from pathlib import Path
 from random import Random
 from typing import cast
 
-from index.retriever import Retriever
+from index.search.retriever import Retriever
 from index.types import Passage, Query
 from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
-from models.llm.chat_template import ChatMessage
-from models.llm.language_model import Prompt
-from server.rag.ground import Grounded, Grounder, Reader
-from server.rag.memory import TurnMemory
+from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.language_model import Prompt
 from server.rag.options import RagOptions
+from server.rag.pipeline import Grounded, Grounder, Reader
 from server.rag.prompts import NOTHING_FOUND, SYSTEM
+from server.storage.sqlite.turns import TurnMemory
 
 _NOTE = f"{NOTHING_FOUND}\n\n"
 _WORDS = [f"word{i}" for i in range(40)]

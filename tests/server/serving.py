@@ -14,33 +14,33 @@ import numpy as np
 from litestar.testing import TestClient
 from numpy.typing import NDArray
 
-from index.explaining import Explanation, Outcome
+from index.search.explain import Explanation, Outcome
 from index.types import Chosen, Collection, Filters, Passage, Query
 from index.uploads import Chunking
 from models.catalog import ResolvedEmbedding
 from models.encoder.client import Judged, Parts
 from models.encoder.messages import Ready
 from models.errors import ModelError, ModelUnavailable
-from models.llm.chat_template import ChatMessage
-from models.llm.facts import Facts
-from models.llm.language_model import Prompt
-from models.llm.tool_calls import Content
-from models.llm.turn import EndReason, TurnEnd, TurnEvent
+from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.language_model import Prompt
+from models.llm.chat.parser import Content
+from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
+from models.llm.gguf.info import Facts
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
-from server.audit import AuditLog, Level
-from server.batches.store import BatchStore
-from server.embedding import Embeddings
-from server.library.library import FilesParams, Library
-from server.metrics import Metrics
-from server.rag.ground import Grounder
-from server.rag.memory import TurnMemory
-from server.readiness import Readiness
-from server.reranking import Reranking
-from server.responses.store import ResponseStore
+from server.files.service import FilesParams, Library
+from server.observability.audit import AuditLog, Level
+from server.observability.metrics import Metrics
+from server.rag.pipeline import Grounder
+from server.resources.embedding import Embeddings
+from server.resources.readiness import Readiness
+from server.resources.reranking import Reranking
 from server.services import Services
-from server.settings import Settings
+from server.settings.settings import Settings
+from server.storage.sqlite.batches import BatchStore
+from server.storage.sqlite.responses import ResponseStore
+from server.storage.sqlite.turns import TurnMemory
 from tests.server.conversing import render
 
 ACCESS = Access(Hosts("127.0.0.1", ["testserver.local"]))

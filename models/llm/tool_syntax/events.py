@@ -2,7 +2,7 @@
 
 import msgspec
 
-from models.llm.scored import ScoredToken
+from models.llm.chat.logprobs import ScoredToken
 
 
 class Content(msgspec.Struct, frozen=True):

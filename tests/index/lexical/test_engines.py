@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from index.analyzer import VERSION, Analyzer
-from index.database import open_writer
+from index.dense.vector_index import Ids
 from index.lexical import fts5
+from index.lexical.analyzer import VERSION, Analyzer
 from index.lexical.filling import Filling
 from index.lexical.inverted import InvertedWriter
 from index.lexical.rows import make_row
-from index.vectors import Ids
+from index.storage.sqlite.database import open_writer
 from tests.index.conftest import unhurried
-from tests.index.test_analyzer import TEXTS
+from tests.index.lexical.test_analyzer import TEXTS
 
 _WORDS = [f"word{number}" for number in range(400)]
 _NUM_CHUNKS = 3000

@@ -13,15 +13,14 @@ import apsw
 import msgspec
 import pytest
 
-from index import analyzer
-from index.database import FILE, open_reader, open_writer, query, transaction
-from index.documents import DocumentWriter, FileStat
 from index.errors import LexicalIndexError
-from index.lexical import fts5, upkeep
+from index.lexical import analyzer, fts5, upkeep
 from index.lexical.inverted import InvertedIndex, newest_folder
 from index.lexical.search import FTS5, TANTIVY, LexicalSearch, engine, lexical_folder
 from index.lexical.upkeep import LexicalUpkeep
-from index.migrations import MIGRATIONS
+from index.storage.sqlite.database import FILE, open_reader, open_writer, query, transaction
+from index.storage.sqlite.migrations import MIGRATIONS
+from index.storage.sqlite.writer import DocumentWriter, FileStat
 from index.types import Chunk, Collection
 from tests.index.conftest import eventually
 

@@ -1,0 +1,191 @@
+"""Blocks to chunks: small blocks of one section together, large ones cut by semchunk, never across a heading.
+A table that is too large is cut between its rows, and each part after the first carries the table's header.
+
+128 embedder tokens without overlap kept most of the reference text in a fixed context (docs/architecture.md, Index).
+Who asks for another size and an overlap gets windows of that size over the same blocks, headings or not.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import semchunk
+
+from index.reading.lines import Unwrapped, line_starts, unwrapped
+from index.types import Block, Chunk, Parsed, Place, with_lead
+from index.uploads import Chunking
+
+_SMALLEST_GRAIN = 16  # tokens
+_GRAINS = 8  # of which a window is made, at least
+
+
+class _Piece(NamedTuple):
+    start: int
+    end: int
+    place: Place | None
+    lead: str  # of a table's row after its header
+    is_prose: bool = False
+
+
+class _Grain(NamedTuple):
+    """What windows are made of. `weight`: its tokens, and those of what lies between it and the next."""
+
+    start: int
+    end: int
+    heading: tuple[str, ...]
+    place: Place | None
+    lead: str
+    weight: int
+
+
+class Chunker:
+    """`limit` is in tokens as `count_tokens` counts them."""
+
+    def __init__(self, count_tokens: Callable[[str], int], limit: int) -> None:
+        self._count = count_tokens
+        self._limit = limit
+
+    def chunks(self, parsed: Parsed, chunking: Chunking | None = None) -> list[Chunk]:
+        """In order; each is exactly a span of the canonical text. `chunking`: instead of the limit and the blocks."""
+        starts = line_starts(parsed.text)
+
+        def chunk(piece: _Piece, heading: tuple[str, ...]) -> Chunk:
+            start, end, place, lead, _ = piece
+            first, last = bisect_right(starts, start), bisect_right(starts, end - 1)
+            return Chunk(parsed.text[start:end], heading, start, end, first, last, place, lead)
+
+        if chunking is not None:
+            return [chunk(piece, heading) for piece, heading in self._windows(parsed, chunking)]
+        return [
+            chunk(piece, heading)
+            for (_, heading), blocks in groupby(parsed.blocks, key=lambda block: (block.section, block.heading))
+            for piece in self._merge(parsed.text, self._pieces(parsed.text, blocks))
+        ]
+
+    def _pieces(self, text: str, blocks: Iterator[Block]) -> Iterator[_Piece]:
+        """Spans that fit the limit each. A table that fits is one; of another, every row is."""
+        for lead, group in groupby(blocks, key=lambda block: block.lead):
+            if lead is None:
+                for block in group:
+                    yield from self._cut(text, _Piece(block.start, block.end, block.place, "", block.is_prose))
+                continue
+            rows = list(group)
+            table = _Piece(rows[0].start, rows[-1].end, _both(rows[0].place, rows[-1].place), self._lead(text, rows[0]))
+            if self._fits(text, table):
+                yield table
+                continue
+            for row in rows:
+                yield from self._cut(text, _Piece(row.start, row.end, row.place, self._lead(text, row)))
+
+    def _lead(self, text: str, row: Block) -> str:
+        """The header over a row; none over itself, nor one that would leave too little room for rows."""
+        assert row.lead is not None
+        start, end = row.lead
+        return text[start:end] if row.start >= end and 2 * self._count(text[start:end]) <= self._limit else ""
+
+    def _cut(self, text: str, piece: _Piece) -> Iterator[_Piece]:
+        """Whole, or where it is larger than the limit by itself, also a single row, as semchunk cuts it."""
+        if self._fits(text, piece):
+            yield piece
+            return
+        room = self._limit - (self._count(f"{piece.lead}\n") if piece.lead else 0)
+        for start, end in self._spans(text[piece.start : piece.end], room, is_prose=piece.is_prose):
+            yield piece._replace(start=piece.start + start, end=piece.start + end)
+
+    def _spans(self, body: str, limit: int, *, is_prose: bool) -> Iterator[tuple[int, int]]:
+        """Of at most `limit` tokens each. Prose is cut as if nobody had wrapped it: at the ends of sentences."""
+        read = unwrapped(body) if is_prose else Unwrapped(body, list(range(len(body))))
+        _, offsets = semchunk.chunk(read.text, limit, self._count, memoize=False, offsets=True)
+        for start, end in offsets:
+            span = read.origin[start], read.origin[end - 1] + 1
+            if is_prose and self._count(body[slice(*span)]) > limit:  # to whom a line break is more than a space
+                inner = self._spans(body[slice(*span)], limit, is_prose=False)
+                yield from ((span[0] + first, span[0] + last) for first, last in inner)
+            else:
+                yield span
+
+    def _fits(self, text: str, piece: _Piece) -> bool:
+        return self._count(with_lead(piece.lead, text[piece.start : piece.end])) <= self._limit
+
+    def _windows(self, parsed: Parsed, chunking: Chunking) -> Iterator[tuple[_Piece, tuple[str, ...]]]:
+        """Each under the headings that all of it stands under. What cannot be told as one place is not in one."""
+        grains, first, reached = list(self._grains(parsed, chunking)), 0, 0
+        while reached < len(grains):
+            end, size = first, self._count(grains[first].lead) if grains[first].lead else 0
+            while end < len(grains) and (
+                end == first
+                or (size + grains[end].weight <= chunking.size and _are_neighbours(grains[end - 1], grains[end]))
+            ):
+                size += grains[end].weight
+                end += 1
+            if end > reached:
+                window = grains[first:end]
+                place = _both(window[0].place, window[-1].place)
+                yield _Piece(window[0].start, window[-1].end, place, window[0].lead), _common(window)
+                reached, first = end, self._overlapping(grains, first, end, chunking)
+            else:  # the overlap leaves no room for what comes next
+                first += 1
+
+    def _overlapping(self, grains: Sequence[_Grain], first: int, end: int, chunking: Chunking) -> int:
+        """Where the next window begins: as far before the end of this one as the overlap allows."""
+        size, at = 0, end
+        if end == len(grains) or not _are_neighbours(grains[end - 1], grains[end]):
+            return end
+        while at - 1 > first and size + grains[at - 1].weight <= chunking.overlap:
+            at -= 1
+            size += grains[at].weight
+        return at
+
+    def _grains(self, parsed: Parsed, chunking: Chunking) -> Iterator[_Grain]:
+        text = parsed.text
+        limit = max(_SMALLEST_GRAIN, min(chunking.size, chunking.overlap or chunking.size) // _GRAINS)
+        pieces: list[tuple[int, int, Block]] = []
+        for block in parsed.blocks:
+            body = text[block.start : block.end]
+            if self._count(body) <= limit:
+                pieces.append((block.start, block.end, block))
+                continue
+            spans = self._spans(body, limit, is_prose=block.is_prose)
+            pieces += [(block.start + start, block.start + end, block) for start, end in spans]
+        bounds = [*(start for start, _, _ in pieces), pieces[-1][1] if pieces else 0]
+        for (start, end, block), (here, there) in zip(pieces, pairwise(bounds), strict=True):
+            lead = "" if block.lead is None else self._lead(text, block)
+            yield _Grain(start, end, block.heading, block.place, lead, self._count(text[here:there]))
+
+    def _merge(self, text: str, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+        """Neighbours together as long as the whole, with what lies between them, fits the limit."""
+        current: _Piece | None = None
+        for piece in pieces:
+            if current is not None:
+                joined = current._replace(end=piece.end, place=_both(current.place, piece.place))
+                if _are_told_as_one(current.place, piece.place) and self._fits(text, joined):
+                    current = joined
+                    continue
+                yield current
+            current = piece
+        if current is not None:
+            yield current
+
+
+def _are_neighbours(first: _Grain, second: _Grain) -> bool:
+    return _are_told_as_one(first.place, second.place)
+
+
+def _common(window: Sequence[_Grain]) -> tuple[str, ...]:
+    """The headings that all of them stand under."""
+    common: list[str] = []
+    for names in zip(*(grain.heading for grain in window), strict=False):
+        if len(set(names)) > 1:
+            break
+        common.append(names[0])
+    return tuple(common)
+
+
+def _are_told_as_one(first: Place | None, second: Place | None) -> bool:
+    return first is second is None or (first is not None and second is not None and first.adjoins(second))
+
+
+def _both(first: Place | None, second: Place | None) -> Place | None:
+    """From the one to the other."""
+    return first if first is None or second is None else first._replace(last=second.last)

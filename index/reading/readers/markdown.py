@@ -1,0 +1,89 @@
+"""Markdown: CommonMark with tables, by markdown-it-py; top-level blocks under their headings, tables row by row."""
+
+import re
+from itertools import pairwise
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from index.reading.lines import line_starts
+from index.reading.readers.text import decode
+from index.types import Block, Parsed
+
+# Between rules, without a blank line: a rule with text around it is no front matter.
+_FRONT_MATTER = re.compile(
+    r"\A---[ \t]*\n(?:(?!(?:---|\.\.\.)[ \t]*$).*\S.*\n)+(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE
+)
+
+_PROSE = {"paragraph_open", "bullet_list_open", "ordered_list_open", "blockquote_open"}
+
+
+def read(content: bytes, suffix: str) -> Parsed:
+    return read_markdown(decode(content))
+
+
+def read_markdown(text: str, headings: list[str] | None = None) -> Parsed:
+    """`headings`, from parts before this one, are what its beginning stands under; they become those of its end. The
+    index is the depth, "" a level that was skipped."""
+    headings = [] if headings is None else headings
+    tokens = MarkdownIt("commonmark").enable("table").parse(_blank_front_matter(text))
+    starts = [*line_starts(text), len(text)]
+    blocks: list[Block] = []
+    bare: Block | None = None  # a heading that nothing has followed yet; it is then a block of its own
+    title: str | None = None
+    section = 0
+    for at, token in enumerate(tokens):
+        if token.level or token.map is None or token.nesting < 0:
+            continue
+        section += token.type == "heading_open"
+        block = _block(text, starts, token, headings)._replace(section=section, is_prose=token.type in _PROSE)
+        if token.type == "heading_open":
+            depth = int(token.tag[1:])
+            if bare is not None and depth <= len(headings):
+                blocks.append(bare)
+            name = _plain(tokens[at + 1])
+            headings[depth - 1 :] = [*[""] * (depth - 1 - len(headings)), name]
+            title = title or name
+            bare = block._replace(heading=_path(headings[:-1]))
+        elif block.start < block.end:
+            blocks += _rows(text, starts, tokens, at, block) if token.type == "table_open" else [block]
+            bare = None
+    if bare is not None:
+        blocks.append(bare)
+    return Parsed(text, blocks, title)
+
+
+def _blank_front_matter(text: str) -> str:
+    """Front matter is about the document, not of it: blank lines instead, so that line numbers stay."""
+    found = _FRONT_MATTER.match(text)
+    return text if found is None else "\n" * found.group().count("\n") + text[found.end() :]
+
+
+def _block(text: str, starts: list[int], token: Token, headings: list[str]) -> Block:
+    assert token.map is not None
+    first, last = token.map
+    start, end = starts[first], starts[min(last, len(starts) - 1)]
+    body = text[start:end]
+    start += len(body) - len(body.lstrip("\n"))
+    return Block(start, start + len(text[start:end].rstrip()), _path(headings))
+
+
+def _rows(text: str, starts: list[int], tokens: list[Token], at: int, table: Block) -> list[Block]:
+    """A table's header, with the rule beneath it, and its rows."""
+    end = next(i for i in range(at, len(tokens)) if tokens[i].type == "table_close")
+    lines = [token.map[0] for token in tokens[at:end] if token.type == "tr_open" and token.map is not None]
+    bounds = [table.start, *(starts[line] for line in lines[1:]), table.end]
+    spans = [(start, start + len(text[start:stop].rstrip())) for start, stop in pairwise(bounds)]
+    return [table._replace(start=start, end=stop, lead=spans[0]) for start, stop in spans if start < stop]
+
+
+def _path(headings: list[str]) -> tuple[str, ...]:
+    return tuple(name for name in headings if name)
+
+
+def _plain(inline: Token) -> str:
+    """A heading's words without their markup."""
+    parts = inline.children or []
+    return "".join(
+        part.content if part.type in ("text", "code_inline") else " " for part in parts if part.content
+    ).strip()

@@ -1,0 +1,57 @@
+"""Jupyter notebooks: cell by cell; Markdown cells under their headings, code with what it printed."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from index.errors import UnreadableDocument
+from index.reading.readers.canonical import Canonical, clean
+from index.reading.readers.markdown import read_markdown
+from index.reading.readers.text import decode
+from index.types import Parsed, Place
+
+_MAX_OUTPUT = 4000  # characters of a cell's output; what is longer is a log, not a result
+
+
+def read(content: bytes, suffix: str) -> Parsed:
+    try:
+        notebook = json.loads(decode(content))
+    except ValueError as error:
+        raise UnreadableDocument(f"the notebook is not JSON ({error})") from error
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list):
+        raise UnreadableDocument("it is not a notebook of version 4: it has no list of cells")
+    canonical = Canonical()
+    headings: list[str] = []
+    title: str | None = None
+    for number, cell in enumerate(cells, 1):
+        if not isinstance(cell, dict):
+            continue
+        place = Place("cell", number, number)
+        source = clean(_joined(cell.get("source")))
+        if cell.get("cell_type") == "markdown":
+            part = read_markdown(source, headings)
+            canonical.section()
+            canonical.parsed_markdown(part, place)
+            title = title or part.title
+        else:
+            canonical.section(*headings)
+            canonical.text(source, place)
+            for output in _outputs(cell):
+                canonical.text(clean(output)[:_MAX_OUTPUT], place)
+    return canonical.parsed(title)
+
+
+def _joined(source: Any) -> str:
+    """Text, or a list of its lines."""
+    if isinstance(source, list):
+        return "".join(line for line in source if isinstance(line, str))
+    return source if isinstance(source, str) else ""
+
+
+def _outputs(cell: dict[str, Any]) -> Iterator[str]:
+    outputs = cell.get("outputs")
+    for output in outputs if isinstance(outputs, list) else ():
+        if isinstance(output, dict):
+            shown = output.get("data")
+            yield _joined(output.get("text") or (shown.get("text/plain") if isinstance(shown, dict) else None))

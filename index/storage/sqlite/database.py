@@ -1,0 +1,120 @@
+"""SQLite, the truth about everything indexed. One process writes (the indexer); others only read.
+
+WAL, so that readers never wait for the writer nor see half of a document. `synchronous=FULL`: what was committed is
+there after the power went.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from index.errors import DataFolderError
+from index.storage.sqlite.migrations import MIGRATIONS
+
+FILE = "index.sqlite3"
+_BUSY_MS = 5000
+_FIRST_SAFE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL when two processes reset it (sqlite.org/wal.html)
+
+
+def open_writer(folder: Path) -> apsw.Connection:
+    """Opens, makes or migrates the database in `folder`. Raises `DataFolderError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        connection = _connect(folder / FILE, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        mode = connection.pragma("journal_mode", "wal")
+        if mode != "wal":
+            raise DataFolderError(folder, "SQLite cannot use WAL there (a network file system?); choose a local --data")
+        connection.pragma("synchronous", "FULL")
+        _migrate(connection, folder)
+        connection.execute("INSERT OR IGNORE INTO properties VALUES ('id', lower(hex(randomblob(16))))")
+    except (OSError, apsw.Error) as error:
+        raise DataFolderError(folder, str(error)) from error
+    return connection
+
+
+def open_reader(folder: Path) -> apsw.Connection:
+    """Opens an existing database for reading, with the tables of this version. Raises `DataFolderError`, also where
+    the indexer has not made them yet."""
+    connection = open_as_it_is(folder)
+    if not _is_made(connection):
+        connection.close()
+        raise DataFolderError(folder, "the indexer has not made its tables yet")
+    return connection
+
+
+def open_as_it_is(folder: Path) -> apsw.Connection:
+    """For reading; the tables may be those of an older version, or not there. Raises `DataFolderError`."""
+    try:
+        connection = _connect(folder / FILE, apsw.SQLITE_OPEN_READONLY)
+        connection.pragma("user_version")  # reads the file: is it a database?
+        return connection
+    except apsw.Error as error:
+        raise DataFolderError(folder, str(error)) from error
+
+
+def verdict(folder: Path) -> str:
+    """SQLite's own, "ok" for a sound database. Raises `DataFolderError`."""
+    try:
+        with contextlib.closing(open_as_it_is(folder)) as connection:
+            ((said, *_), *_) = query(connection, "PRAGMA quick_check(1)")
+            return str(said)
+    except apsw.Error as error:
+        raise DataFolderError(folder, f"the database is damaged: {error}") from error
+
+
+def exists(folder: Path) -> bool:
+    return (folder / FILE).exists()
+
+
+def is_made(folder: Path) -> bool:
+    """Whether the tables of this version are there: not before the indexer's first start, nor for its first moments.
+    Raises `DataFolderError`."""
+    if not exists(folder):
+        return False
+    with contextlib.closing(open_as_it_is(folder)) as connection:
+        return _is_made(connection)
+
+
+def _is_made(connection: apsw.Connection) -> bool:
+    return bool(connection.pragma("user_version") >= len(MIGRATIONS))
+
+
+def _connect(path: Path, flags: int) -> apsw.Connection:
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < _FIRST_SAFE:
+        raise DataFolderError(path, f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL; 3.51.3 or newer is needed")
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(_BUSY_MS)
+    connection.pragma("foreign_keys", True)
+    return connection
+
+
+def _migrate(connection: apsw.Connection, folder: Path) -> None:
+    version = connection.pragma("user_version")
+    if version > len(MIGRATIONS):
+        raise DataFolderError(folder, "it was written by a newer version of Cloister; use that, or another --data")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        with transaction(connection):
+            connection.execute(script)
+            connection.pragma("user_version", number)
+
+
+def query(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a statement; their types are the schema's."""
+    return connection.execute(sql, bindings).fetchall()
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All of the body or nothing of it. Takes the write lock at once, so as not to fail half-way for want of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:  # also what ends the process: nothing half-done is kept
+        if connection.in_transaction:  # a full disk has SQLite roll back by itself, at times
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,115 @@
+"""A bare completion as events, as it is being generated: its text, and how it ended.
+
+Editors ask at every keystroke and want what there is in time rather than all of it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
+
+import msgspec
+
+from models.llm.chat.logprobs import ScoredToken
+from models.llm.chat.parser import Content
+from models.llm.chat.turn import EndReason, TextDelta, TurnEnd, TurnEvent
+from models.llm.engine.sequence import FinishReason
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What ends a completion early, as if there had been no more tokens to spend.
+
+    `prompt_s`: when the prompt takes longer to read; what has been read of it stays in memory for the next request.
+    `predict_s`: at the first chance behind a line's end, this long after the first token. `indent`: before the first
+    line that begins with less white space, in characters.
+    """
+
+    prompt_s: float | None = None
+    predict_s: float | None = None
+    indent: int = 0
+
+
+UNBOUND = Bounds()
+
+
+class Completing:
+    """For one answer."""
+
+    def __init__(self, bounds: Bounds, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bounds = bounds
+        self._clock = clock
+        self._first_at: float | None = None
+        self._has_line = False
+        self._held = ""  # a line's end and the white space behind it
+        self._tokens: list[ScoredToken] = []  # of what is held
+        self._num_generated = 0
+        self.is_ended = False
+
+    def feed(self, delta: TextDelta) -> list[TurnEvent]:
+        self._num_generated += delta.num_tokens
+        self._first_at = self._clock() if self._first_at is None else self._first_at
+        self._tokens += delta.tokens
+        text, is_short = self._indented(delta.text, is_last=delta.finish_reason is not None)
+        self._has_line = self._has_line or "\n" in delta.text
+        events: list[TurnEvent] = []
+        if text:
+            events.append(Content(text, tuple(self._tokens)))
+            self._tokens = []
+        if delta.finish_reason is not None or is_short or self._is_late:
+            is_cut = delta.finish_reason in (FinishReason.LENGTH, None)
+            events.append(self._end(EndReason.LENGTH if is_cut else EndReason.STOP, delta))
+        return events
+
+    def _end(self, reason: EndReason, delta: TextDelta) -> TurnEnd:
+        self.is_ended = True
+        return TurnEnd(reason, self._num_generated, 0, delta.num_cached, delta.stopped_by)
+
+    @property
+    def _is_late(self) -> bool:
+        limit = self._bounds.predict_s
+        assert self._first_at is not None
+        return limit is not None and self._has_line and self._clock() - self._first_at > limit
+
+    def _indented(self, text: str, *, is_last: bool) -> tuple[str, bool]:
+        """What can leave, and whether a line begins too far left, which ends it."""
+        if not self._bounds.indent:
+            return text, False
+        told, held = "", self._held + text
+        while (at := held.find("\n")) >= 0:
+            line = held[at + 1 :]
+            rest = line.lstrip(" \t")
+            if not rest and not is_last:
+                break
+            if rest and not rest.startswith("\n") and len(line) - len(rest) < self._bounds.indent:
+                self._held = ""
+                return told + held[:at], True
+            told, held = told + held[: at + 1], line
+        if at < 0:
+            told, held = told + held, ""
+        else:
+            told, held = told + held[:at], held[at:]
+        self._held = held
+        return told, False
+
+
+async def completed(
+    deltas: AsyncGenerator[TextDelta, None], bounds: Bounds, *, is_read_only: bool = False
+) -> AsyncGenerator[list[TurnEvent], None]:
+    """The events of every step, were it none; a `TurnEnd` is the last. `is_read_only`: nothing but the prompt is
+    wanted, and the first token, without which it is not read, is left out."""
+    completing = Completing(bounds)
+    async with contextlib.aclosing(deltas):
+        try:
+            async with asyncio.timeout(bounds.prompt_s):
+                first = await anext(deltas)
+        except TimeoutError:
+            yield [TurnEnd(EndReason.LENGTH, 0, 0, 0)]
+            return
+        if is_read_only:
+            yield [TurnEnd(EndReason.LENGTH, 0, 0, first.num_cached)]
+            return
+        yield completing.feed(first)
+        async for delta in deltas:
+            if completing.is_ended:
+                return
+            yield completing.feed(delta)

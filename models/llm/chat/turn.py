@@ -1,0 +1,79 @@
+"""An assistant's turn as events, while it is being generated: reasoning, text, tool calls, and how it ended.
+
+What a client is told in its own dialect is made from these, and from nothing else.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from models.llm.chat.logprobs import ScoredToken, TokenTrail
+from models.llm.chat.parser import Content, Event, Parser, ToolCallStart
+from models.llm.engine.sequence import FinishReason
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """What a step brought. `tokens`: those of the text, when their log probabilities were asked for."""
+
+    text: str
+    num_tokens: int
+    finish_reason: FinishReason | None
+    num_cached: int  # tokens of the prompt that needed no computing
+    tokens: tuple[ScoredToken, ...] = ()
+    stopped_by: str | None = None  # the stop string that ended it
+
+
+class EndReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+
+
+class TurnEnd(msgspec.Struct, frozen=True):
+    """What the turn came to, in tokens."""
+
+    reason: EndReason
+    num_generated: int
+    num_reasoning: int  # of those generated
+    num_cached: int  # of the prompt, in memory already
+    stopped_by: str | None = None  # the stop string that ended it
+
+
+TurnEvent = Event | TurnEnd
+
+
+class Turn:
+    """For one answer."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._parser = parser
+        self._trail = TokenTrail()
+        self._has_calls = False
+        self._num_generated = 0
+        self._num_reasoning = 0
+
+    def feed(self, delta: TextDelta) -> list[TurnEvent]:
+        """What this delta makes certain; with the last one, everything, and the end."""
+        self._num_generated += delta.num_tokens
+        self._num_reasoning += delta.num_tokens * self._parser.is_reasoning
+        is_last, is_cut = delta.finish_reason is not None, delta.finish_reason is FinishReason.LENGTH
+        read = self._parser.feed(delta.text, final=is_last, is_cut=is_cut)
+        self._has_calls = self._has_calls or any(isinstance(event, ToolCallStart) for event in read)
+        events: list[TurnEvent] = [*self._scored(read, delta.tokens)]
+        if is_last:
+            reason = EndReason.TOOL_CALLS if self._has_calls else EndReason.STOP
+            reason = EndReason.LENGTH if is_cut else reason
+            counts = self._num_generated, self._num_reasoning, delta.num_cached
+            events.append(TurnEnd(reason, *counts, delta.stopped_by))
+        return events
+
+    def _scored(self, events: list[Event], tokens: tuple[ScoredToken, ...]) -> list[Event]:
+        """The content in one piece, if there is any, with its tokens."""
+        self._trail.push(tokens)
+        text = "".join(event.text for event in events if isinstance(event, Content))
+        scored = self._trail.take(text, self._parser.num_held)
+        first = next((at for at, event in enumerate(events) if isinstance(event, Content)), None)
+        if first is None or not scored:
+            return events
+        rest = [event for event in events[first + 1 :] if not isinstance(event, Content)]
+        return [*events[:first], Content(text, scored), *rest]

@@ -1,0 +1,91 @@
+"""What the server holds of an engine process."""
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from pathlib import Path
+
+from models.client import ProcessClient, open_process, reading
+from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
+from models.llm.constraints.grammar import Constraint
+from models.llm.engine.messages import Adapter, Cancel, Delta, Deltas, FromEngine, Generate, Load, Ready
+from models.llm.engine.meter import Meter, Unmetered
+from models.llm.engine.sequence import Priority
+from models.llm.params import EngineParams, SamplingParams
+
+# ggml's threads meet at a barrier after every operation; libgomp's long default spin turns one busy neighbour process
+# into a collapse of decode speed, and a short one costs nothing on a quiet machine (docs/architecture.md, Chat first).
+# When llama.cpp gives up, it would start a debugger to print a backtrace, where there is one.
+_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}
+
+
+class EngineClient(ProcessClient[Ready, Delta]):
+    params: EngineParams
+    meter: Meter = Unmetered()
+
+    async def generate(
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: SamplingParams,
+        *,
+        choices: list[list[int]] | None = None,
+        constraint: Constraint | None = None,
+        client: str = "",
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> AsyncGenerator[Delta, None]:
+        """Tokens as they are made, the last delta with its finish reason. Closing the generator cancels.
+
+        Raises `ContextLengthExceeded` and `QueueFull` before anything is sent, `ProcessFailed` when the engine
+        fails this request or dies.
+        """
+        if len(prompt) >= self.hello.n_ctx:
+            raise ContextLengthExceeded(len(prompt), self.hello.n_ctx)
+        if self.num_pending >= self.params.n_slots + self.params.max_queue:
+            raise QueueFull(self.num_pending - self.params.n_slots, retry_after=2)
+        replies = self.exchange(
+            lambda id: Generate(id, prompt, max_tokens, sampling, choices, constraint, client, priority), Cancel
+        )
+        last, has_begun = time.monotonic(), False
+        async with contextlib.aclosing(replies):
+            async for delta in replies:
+                if delta.error is not None:
+                    raise ProcessFailed("engine", delta.error)
+                now = time.monotonic()
+                if has_begun:
+                    self.meter.went_on(now - last)
+                else:
+                    self.meter.began(now - last, len(prompt), delta.num_cached)
+                self.meter.generated(len(delta.tokens))
+                last, has_begun = now, True
+                yield delta
+                if delta.is_last:
+                    return
+
+
+def _replies(frame: FromEngine) -> Iterable[tuple[int, Delta]]:
+    return ((delta.id, delta) for delta in frame.deltas) if isinstance(frame, Deltas) else ()
+
+
+@contextlib.asynccontextmanager
+async def open_engine(
+    path: Path,
+    params: EngineParams,
+    prefix_folder: Path | None = None,
+    adapters: Sequence[Adapter] = (),
+    meter: Meter | None = None,
+) -> AsyncIterator[EngineClient]:
+    """Starts an engine process for a GGUF and waits until it is loaded; `ProcessFailed` says why it is not.
+
+    `prefix_folder`: where it may keep prefixes over restarts.
+    """
+    load = Load(str(path), params, str(prefix_folder) if prefix_folder else None, tuple(adapters))
+    async with open_process("engine", "models.llm.engine.process", FromEngine, _ENVIRONMENT, load, Ready) as (
+        child,
+        ready,
+    ):
+        client = EngineClient(child, ready, _replies)
+        client.params = params
+        client.meter = meter or client.meter
+        async with reading(client):
+            yield client

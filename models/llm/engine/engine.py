@@ -1,0 +1,109 @@
+"""Requests by id on one side, sequences on the other: takes requests in, steps, says what came of them.
+
+Knows tokens only; text, templates and HTTP are the server's.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from models.llm.constraints.constraint import Choices, FailClosed
+from models.llm.constraints.grammar import Grammar
+from models.llm.engine.messages import Delta, Generate, TokenLogprobs
+from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.scheduler import Progress, Scheduler, Step
+from models.llm.engine.sequence import Sequence
+
+
+class Runner(Protocol):
+    def compute(self, step: Step) -> list[list[int]]: ...
+    def logprobs(self, sequence: Sequence) -> list[TokenLogprobs]: ...
+    def forget(self, sequence: Sequence) -> None: ...
+
+
+class Engine:
+    """Everything happens on the caller's thread."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: Runner,
+        end_token: int,
+        *,
+        pace: Pace,
+        prompt_lookup: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scheduler = scheduler
+        self._runner = runner
+        self._end_token = end_token
+        self._pace = pace
+        self._clock = clock
+        self._prompt_lookup = prompt_lookup
+        self._sequences: dict[int, Sequence] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        return self._scheduler.is_idle
+
+    def add(self, request: Generate, grammar: Grammar | None = None) -> list[Delta]:
+        """Takes a request in, with its constraint compiled; what there is to say at once, if it cannot be done."""
+        try:
+            sequence = self._sequence(request, self._constraint(request, grammar))
+            self._scheduler.add(sequence)
+        except ValueError as error:
+            return [Delta(request.id, [], error=str(error))]
+        self._sequences[request.id] = sequence
+        return []
+
+    def _sequence(self, request: Generate, constraint: Choices | FailClosed | None) -> Sequence:
+        return Sequence(
+            request.id,
+            request.prompt,
+            request.max_tokens,
+            request.sampling,
+            constraint=constraint,
+            client=request.client,
+            priority=request.priority,
+            drafts=self._prompt_lookup,
+        )
+
+    def _constraint(self, request: Generate, grammar: Grammar | None) -> Choices | FailClosed | None:
+        if grammar is not None:
+            return FailClosed(grammar, self._end_token)
+        return Choices(request.choices, self._end_token) if request.choices else None
+
+    def cancel(self, id: int) -> None:
+        if sequence := self._sequences.get(id):
+            self._scheduler.remove(sequence)
+            self._forget(sequence)
+
+    def step(self) -> list[Delta]:
+        """One forward pass; what it brought. A batch that fails ends its requests, and only those."""
+        step = self._scheduler.schedule(self._pace.beside)
+        started = self._clock()
+        try:
+            sampled = self._runner.compute(step)
+        except RuntimeError as error:
+            return [self._fail(chunk.sequence, str(error)) for chunk in step.chunks]
+        self._pace.learn(step, self._clock() - started)
+        return [self._delta(progress) for progress in self._scheduler.update(step, sampled)]
+
+    def _fail(self, sequence: Sequence, reason: str) -> Delta:
+        self._scheduler.discard(sequence)
+        self._forget(sequence)
+        return Delta(sequence.id, [], error=reason)
+
+    def _delta(self, progress: Progress) -> Delta:
+        sequence, tokens, finish_reason = progress
+        is_told = sequence.sampling.num_logprobs is not None
+        logprobs = self._runner.logprobs(sequence)[: len(tokens)] if is_told else []
+        if finish_reason is not None:
+            self._forget(sequence)
+            if isinstance(sequence.constraint, FailClosed) and sequence.constraint.error:
+                return Delta(sequence.id, [], error=sequence.constraint.error)
+        return Delta(sequence.id, tokens, sequence.num_cached or 0, finish_reason, logprobs)
+
+    def _forget(self, sequence: Sequence) -> None:
+        self._sequences.pop(sequence.id, None)
+        self._runner.forget(sequence)

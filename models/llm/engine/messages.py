@@ -1,0 +1,81 @@
+"""What the server and an engine process say to each other."""
+
+import msgspec
+
+from models.ipc import Refused
+from models.llm.constraints.grammar import Constraint
+from models.llm.engine.sequence import FinishReason, Priority
+from models.llm.params import EngineParams, SamplingParams
+
+
+class Adapter(msgspec.Struct, frozen=True):
+    """A LoRA adapter, a GGUF that changes a model; `scale` 0 changes nothing, 1 is as trained."""
+
+    path: str
+    scale: float = 1.0
+
+
+class Load(msgspec.Struct, tag=True, frozen=True):
+    """First frame to the engine; it answers `Ready` or `Refused`."""
+
+    path: str
+    params: EngineParams
+    prefix_folder: str | None = None  # where prefixes are kept over restarts
+    adapters: tuple[Adapter, ...] = ()
+
+
+class Generate(msgspec.Struct, tag=True, frozen=True):
+    id: int
+    prompt: list[int]
+    max_tokens: int
+    sampling: SamplingParams
+    choices: list[list[int]] | None = None  # the answer is one of these
+    constraint: Constraint | None = None  # the answer is of this form; instead of choices
+    client: str = ""  # who asks; clients are served evenly
+    priority: Priority = Priority.INTERACTIVE
+
+
+class Cancel(msgspec.Struct, tag=True, frozen=True):
+    id: int
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    n_ctx: int
+    num_params: int
+    size: int  # bytes of the tensors
+
+
+class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True):
+    """Natural logarithms, of the model's own distribution: before penalties, constraints and temperature."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]  # the likeliest, best first
+
+
+class Delta(msgspec.Struct, array_like=True, frozen=True):
+    """What a step brought one request; the last of a request has a `finish_reason` or an `error`.
+
+    `num_cached`: tokens of the prompt that were in memory already.
+    """
+
+    id: int
+    tokens: list[int]
+    num_cached: int = 0
+    finish_reason: FinishReason | None = None
+    logprobs: list[TokenLogprobs] = []  # one a token, when asked for
+    error: str | None = None
+
+    @property
+    def is_last(self) -> bool:
+        return self.finish_reason is not None or self.error is not None
+
+
+class Deltas(msgspec.Struct, tag=True, frozen=True):
+    """One frame a step, whatever the number of requests."""
+
+    deltas: list[Delta]
+
+
+ToEngine = Load | Generate | Cancel
+FromEngine = Ready | Deltas | Refused

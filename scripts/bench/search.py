@@ -1,0 +1,364 @@
+"""Search over synthetic chunks: latency of both arms, fused, filtered and while a writer writes; recall, memory, start.
+
+    .venv/bin/python scripts/bench/search.py --chunks 10000,100000,1000000 [--folder DIR] [--out results.json]
+
+Vectors have the spectrum of a sentence embedder's (variance by rank measured on 4,000 texts under MiniLM: power law
+with an exponential end, mean cosine .1) and come in documents of 20 chunks that share topics; queries lie as far from
+their nearest chunk as questions do (mean cosine of the 1st and 10th nearest of 100,000: .74, .51). Words follow Zipf's
+law. The database is filled in bulk, in its real schema; everything measured goes through the Retriever, in a process
+of its own. `--folder` needs about 4 GB per million chunks, which are deleted at the end.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from index.dense.compaction import Compaction
+from index.lexical.search import LexicalSearch
+from index.lexical.upkeep import LexicalUpkeep
+from index.search.calibration import QUESTIONS
+from index.search.retriever import Retriever
+from index.storage.sqlite.database import open_writer, transaction
+from index.storage.sqlite.writer import DocumentWriter, FileStat, content_hash
+from index.types import Chunk, Collection, Query, Vectors
+
+_DIMENSION = 384
+_SPACE = "synthetic"
+_PER_DOCUMENT = 20
+_BLOCK = 20_000  # chunks made at once
+_NUM_QUERIES = 100
+_SMALL_SHARE = 10  # every tenth document is in the small collection
+_WORDS = 50  # a chunk
+_QUESTION_WORDS = 5
+_NUM_COMMON = 100  # words
+
+
+class Questions(NamedTuple):
+    texts: list[str]
+    vectors: Vectors
+
+
+class Space:
+    """Unit vectors with realistic statistics."""
+
+    def __init__(self, count: int) -> None:
+        self._random = np.random.default_rng(count)
+        rank = np.arange(1, _DIMENSION + 1)
+        spread = np.sqrt(rank**-0.65 * np.exp(-((rank / 240.0) ** 2)))
+        turn = np.linalg.qr(self._random.standard_normal((_DIMENSION, _DIMENSION)))[0]
+        self._shape = (0.954 * (spread / np.linalg.norm(spread))[:, None] * turn).astype(np.float32)
+        self._mean = (0.3 * turn[0]).astype(np.float32)
+        self._topics = self._draw(max(50, count // 400))
+
+    def _draw(self, count: int) -> Vectors:
+        return self._random.standard_normal((count, _DIMENSION), dtype=np.float32)
+
+    def chunks(self, count: int) -> Vectors:
+        num_documents = -(-count // _PER_DOCUMENT)
+        topics = self._topics[self._random.integers(len(self._topics), size=num_documents)]
+        documents = 0.55 * self._draw(num_documents) + 0.55 * topics
+        chunks = np.repeat(documents, _PER_DOCUMENT, axis=0)[:count]
+        return _unit((chunks + 0.63 * self._draw(count)) @ self._shape + self._mean)
+
+    def near(self, vectors: Vectors) -> Vectors:
+        return _unit(0.7 * vectors + 0.7 * (self._draw(len(vectors)) @ self._shape + self._mean))
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class Language:
+    """Words that look like words, drawn by Zipf's law."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        syllables = [c + v for c in "bcdfghklmnprstvz" for v in "aeiou"]
+        picks = self._random.integers(len(syllables), size=(60_000, 4))
+        lengths = self._random.integers(1, 5, size=60_000)
+        words = ["".join(syllables[i] for i in row[:n]) for row, n in zip(picks, lengths, strict=True)]
+        self._vocabulary = np.array(words, object)
+        self._common = frozenset(words[:_NUM_COMMON])
+        weights = 1 / (np.arange(len(words)) + 2.7)
+        self._bounds = np.cumsum(weights / weights.sum())
+
+    def texts(self, count: int) -> list[str]:
+        at = np.searchsorted(self._bounds, self._random.random((count, _WORDS))).clip(max=len(self._vocabulary) - 1)
+        return [" ".join(row) for row in self._vocabulary[at]]
+
+    def question(self, text: str) -> str:
+        """Of a text's words but the commonest, which are two fifths of it: function words are no part of a query."""
+        words = [word for word in text.split() if word not in self._common]
+        return " ".join(self._random.choice(words, _QUESTION_WORDS, replace=False))
+
+
+def build(folder: Path, count: int) -> None:
+    """A database of `count` chunks, its generation, and the questions with their exact answers."""
+    space, language = Space(count), Language()
+    connection = open_writer(folder)
+    connection.pragma("synchronous", "OFF")
+    connection.pragma("cache_size", -500_000)
+    writer = DocumentWriter(connection)
+    ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
+    with transaction(connection):
+        connection.executemany(
+            "INSERT INTO documents (id, collection_id, path, size, mtime_ns, state) VALUES (?, ?, ?, 1, 1, 'indexed')",
+            (
+                (n, ids["small" if n % _SMALL_SHARE == 0 else "large"], f"{n}.md")
+                for n in range(1, count // _PER_DOCUMENT + 2)
+            ),
+        )
+    questions: Questions | None = None
+    best = [np.full((_NUM_QUERIES, 10), -2.0, np.float32) for _ in range(2)]
+    best_ids = [np.zeros((_NUM_QUERIES, 10), np.int64) for _ in range(2)]
+    for start in range(0, count, _BLOCK):
+        size = min(_BLOCK, count - start)
+        vectors, texts = space.chunks(size), language.texts(size)
+        if questions is None:
+            chosen = np.linspace(0, size - 1, _NUM_QUERIES).astype(int)
+            questions = Questions([language.question(texts[i]) for i in chosen], space.near(vectors[chosen]))
+        _insert(connection, start + 1, texts, vectors)
+        numbers = np.arange(start + 1, start + size + 1)
+        is_small = ((numbers - 1) // _PER_DOCUMENT + 1) % _SMALL_SHARE == 0
+        for which, mask in enumerate((np.ones(size, bool), is_small)):
+            scores = np.concatenate([best[which], questions.vectors @ vectors[mask].T], axis=1)
+            names = np.concatenate(
+                [best_ids[which], np.broadcast_to(numbers[mask], (_NUM_QUERIES, mask.sum()))], axis=1
+            )
+            order = np.argpartition(-scores, 10, axis=1)[:, :10]
+            best[which] = np.take_along_axis(scores, order, axis=1)
+            best_ids[which] = np.take_along_axis(names, order, axis=1)
+    assert questions is not None
+    connection.execute("ANALYZE")
+    connection.pragma("wal_checkpoint", "truncate")
+    started = time.perf_counter()
+    compaction = Compaction(folder, _SPACE, _DIMENSION, writer.database_id())
+    compaction.start()
+    compaction.finished(wait=True)
+    compaction.close()
+    generation_s = time.perf_counter() - started
+    started = time.perf_counter()
+    upkeep = LexicalUpkeep(connection, folder)
+    while upkeep.advance():
+        pass
+    upkeep.close()
+    lexical_s = time.perf_counter() - started
+    writer.trim_changes(count)
+    writer.close()
+    np.savez(folder / "questions.npz", vectors=questions.vectors, all=best_ids[0], small=best_ids[1])
+    facts = {"texts": questions.texts, "generation_s": generation_s, "lexical_s": lexical_s}
+    facts["cosine_10th"] = float(best[0].min(axis=1).mean())
+    (folder / "questions.json").write_text(json.dumps(facts))
+
+
+def _insert(connection: Any, first: int, texts: Sequence[str], vectors: Vectors) -> None:
+    halves = vectors.astype("<f2")
+    numbers = range(first, first + len(texts))
+    hashes = [number.to_bytes(8, "big") * 4 for number in numbers]
+    with transaction(connection):
+        connection.executemany(
+            "INSERT INTO vectors (content_hash, fingerprint, vector) VALUES (?, ?, ?)",
+            ((h, _SPACE, half.tobytes()) for h, half in zip(hashes, halves, strict=True)),
+        )
+        connection.executemany(
+            "INSERT INTO chunks (id, document_id, ordinal, text, heading, char_from, char_to, line_from, line_to,"
+            " content_hash) VALUES (?, ?, ?, ?, '[]', 0, 1, 1, 1, ?)",
+            (
+                (n, (n - 1) // _PER_DOCUMENT + 1, (n - 1) % _PER_DOCUMENT, text, h)
+                for n, text, h in zip(numbers, texts, hashes, strict=True)
+            ),
+        )
+        connection.executemany("INSERT INTO changes (chunk_id, is_removal) VALUES (?, 0)", ((n,) for n in numbers))
+
+
+def write(folder: Path) -> None:
+    """Commits a document of 8 chunks ten times a second, about what an import brings, until killed."""
+    space, language = Space(20_000), Language()
+    connection = open_writer(folder)
+    writer, upkeep = DocumentWriter(connection), LexicalUpkeep(connection, folder)
+    ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
+    number = 0
+    while True:
+        chunks = [Chunk(f"{number} {text}", (), 0, 1, 1, 1) for text in language.texts(8)]
+        writer.store_vectors(_SPACE, [content_hash(chunk) for chunk in chunks], space.chunks(8))
+        writer.replace(ids["large"], f"written/{number % 200}.md", FileStat(1, number), "", None, chunks)
+        upkeep.advance()
+        number += 1
+        time.sleep(0.1)
+
+
+class Known:
+    """An embedder that takes no time."""
+
+    def __init__(self, questions: Questions) -> None:
+        self._vectors = dict(zip(questions.texts, questions.vectors, strict=True))
+        self._vectors |= dict(zip(QUESTIONS, questions.vectors[: len(QUESTIONS)], strict=True))
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return np.array([self._vectors[text] for text in texts])
+
+
+class Stopwatch:
+    """Around the lexical arm, so that the rest can be told without it."""
+
+    def __init__(self) -> None:
+        self.last_s = 0.0
+        self._search = LexicalSearch.search
+
+    def install(self) -> None:
+        def search(engine: LexicalSearch, *arguments: Any) -> Any:
+            started = time.perf_counter()
+            found = self._search(engine, *arguments)
+            self.last_s = time.perf_counter() - started
+            return found
+
+        LexicalSearch.search = search  # type: ignore[method-assign]
+
+
+async def measure(folder: Path) -> dict[str, Any]:
+    facts = json.loads((folder / "questions.json").read_text())
+    answers = np.load(folder / "questions.npz")
+    questions = Questions(facts["texts"], answers["vectors"])
+    result: dict[str, Any] = {name: facts[name] for name in ("generation_s", "lexical_s", "cosine_10th")}
+    result["rss_before_mib"] = _rss_mib()
+    watch = Stopwatch()
+    watch.install()
+    with Retriever(folder, _SPACE, _DIMENSION) as retriever:
+        started = time.perf_counter()
+        await retriever.catch_up()
+        result["load_s"] = time.perf_counter() - started
+        result["kind"] = retriever._vectors.kind
+        for name, scope, exact in (("all", [1, 2], answers["all"]), ("filtered", [2], answers["small"])):
+            times, hits = [], 0
+            for round in range(3):
+                for vector, expected in zip(questions.vectors, exact, strict=True):
+                    started = time.perf_counter()
+                    found = await retriever._run(retriever.search_dense, vector, 100, scope)
+                    times.append(time.perf_counter() - started)
+                    hits += len({id for id, _ in found[:10]} & set(expected.tolist())) if round == 0 else 0
+            result[f"dense {name}"] = _percentiles(times[_NUM_QUERIES:])
+            result[f"recall@10 {name}"] = hits / (10 * _NUM_QUERIES)
+        result["rss_dense_mib"] = _rss_mib()
+        embedder = Known(questions)
+        result |= await _fused(retriever, embedder, questions, watch, "", None)
+        result |= await _fused(retriever, embedder, questions, watch, " filtered", ["small"])
+        with _writing(folder):
+            await asyncio.sleep(1)
+            result |= await _fused(retriever, embedder, questions, watch, " while writing", None)
+        result["rss_mib"] = _rss_mib()
+        result["rss_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result
+
+
+async def _fused(
+    retriever: Retriever,
+    embedder: Known,
+    questions: Questions,
+    watch: Stopwatch,
+    name: str,
+    collections: list[str] | None,
+) -> dict[str, Any]:
+    whole, words = [], []
+    until = time.perf_counter() + 20
+    for text in questions.texts:
+        started = time.perf_counter()
+        await retriever.search([Query(text)], embedder, 8, collections)
+        whole.append(time.perf_counter() - started)
+        words.append(watch.last_s)
+        if time.perf_counter() > until:
+            break
+    rest = [a - b for a, b in zip(whole, words, strict=True)]
+    return {
+        f"fused{name}": _percentiles(whole),
+        f"lexical{name}": _percentiles(words),
+        f"fused{name}, less lexical": _percentiles(rest),
+    }
+
+
+def _percentiles(times: Sequence[float]) -> dict[str, float]:
+    p50, p95 = np.percentile(times, [50, 95]) * 1000
+    return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2)}
+
+
+def _rss_mib() -> float:
+    with contextlib.suppress(OSError):
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    child = subprocess.Popen([sys.executable, __file__, "--role", "write", "--folder", str(folder)])
+    try:
+        yield
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _table(results: dict[str, dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for result in results.values() for name in result))
+    lines = [f"| chunks | {' | '.join(f'{int(c):,}' for c in results)} |", f"| --- |{' --- |' * len(results)}"]
+    for name in names:
+        cells = [_cell(result.get(name)) for result in results.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['p50_ms']:.1f} / {value['p95_ms']:.1f} ms"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _child(role: str, folder: Path, count: int = 0) -> str:
+    command = [sys.executable, __file__, "--role", role, "--folder", str(folder), "--chunks", str(count)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", default="10000,100000,1000000")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--role", choices=["build", "measure", "write"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    match options.role:
+        case "build":
+            build(options.folder, int(options.chunks))
+        case "measure":
+            print(json.dumps(asyncio.run(measure(options.folder))))
+        case "write":
+            write(options.folder)
+        case None:
+            _compare(options.chunks.split(","), options.folder, options.out)
+
+
+def _compare(counts: Sequence[str], parent: Path | None, out: Path | None) -> None:
+    results: dict[str, dict[str, Any]] = {}
+    for count in counts:
+        with tempfile.TemporaryDirectory(dir=parent) as folder:
+            started = time.perf_counter()
+            _child("build", Path(folder), int(count))
+            built_s = time.perf_counter() - started
+            results[count] = json.loads(_child("measure", Path(folder))) | {"build_s": built_s}
+    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}\n\n{_table(results)}")
+    if out:
+        out.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

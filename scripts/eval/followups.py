@@ -1,0 +1,106 @@
+"""Follow-up questions: the last turn searched alone against what `queries_of` makes of the conversation.
+
+    .venv/bin/python scripts/eval/followups.py [FOLDER] [--embedder NAME|FOLDER] [--misses]
+
+FOLDER (tests/eval) holds `manual/`, the documents, and `followups.jsonl`: a conversation a line, its turns in order,
+and the file and heading that answer its last one. Its kind is `ellipsis` ("And on macOS?"), `reference` ("How large may
+it be?") or `switch`: the last turn is about something else, and the old subject must not be dragged along. What is
+`unseen` was written after weights and rules had been chosen on the others. A section is found at the rank of its first
+passage among ten.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from retrieval import Queries, index_folder
+
+from index.search.retriever import Retriever
+from index.types import Query
+from models.catalog import resolve_embedding
+from models.encoder.embedder import open_embedder
+from models.encoder.model_exports import Preparation
+from models.llm.chat.chat_template import ChatMessage
+from server.rag.followups import queries_of
+from server.settings.settings import Settings
+
+_DEPTH = 10
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    kind: str
+    turns: list[str]  # a user's and an assistant's, in turn
+    path: str
+    heading: str
+    unseen: bool = False
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        return [ChatMessage("assistant" if at % 2 else "user", text) for at, text in enumerate(self.turns)]
+
+
+async def ranks(
+    retriever: Retriever,
+    embedder: Queries,
+    conversations: Sequence[Conversation],
+    ask: Callable[[Sequence[ChatMessage]], Sequence[Query]],
+) -> list[int]:
+    """Of the expected section in each; 0 where it is not found."""
+    found = []
+    for each in conversations:
+        passages = await retriever.search(ask(each.messages), embedder, _DEPTH)
+        sections = list(dict.fromkeys((p.path, *p.heading[-1:]) for p in passages))
+        wanted = (each.path, each.heading)
+        found.append(sections.index(wanted) + 1 if wanted in sections else 0)
+    return found
+
+
+def say(name: str, found: Sequence[int]) -> None:
+    recall = np.mean([0 < rank <= 5 for rank in found])
+    reciprocal = np.mean([1 / rank if rank else 0 for rank in found])
+    gain = np.mean([1 / np.log2(rank + 1) if rank else 0 for rank in found])
+    print(f"  {name:28} Recall@5 {recall:.2f}   MRR@10 {reciprocal:.3f}   nDCG@10 {gain:.3f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parents[2] / "tests" / "eval")
+    parser.add_argument("--embedder", default="all-MiniLM-L6-v2")
+    parser.add_argument("--misses", action="store_true", help="also the conversations whose section is not first")
+    options = parser.parse_args()
+    lines = (options.folder / "followups.jsonl").read_text().splitlines()
+    conversations = [msgspec.json.decode(line, type=Conversation) for line in lines]
+    preparation = Preparation(Settings().cache_folder, "auto")
+    embedding = resolve_embedding(options.embedder)
+    embedder = open_embedder(asyncio.run(preparation.files(embedding, "embedding")), 0)
+    with tempfile.TemporaryDirectory() as data:
+        index_folder(options.folder / "manual", embedder, Path(data), embedding.chunk_tokens)
+        with Retriever(Path(data), embedder.fingerprint, embedder.dimension) as retriever:
+            asking = Queries(embedder)
+            alone = asyncio.run(ranks(retriever, asking, conversations, lambda told: [Query(told[-1].content)]))
+            fused = asyncio.run(ranks(retriever, asking, conversations, queries_of))
+    for name, kinds, unseen in (
+        ("follow-ups", ("ellipsis", "reference"), (False, True)),
+        ("of them ellipses", ("ellipsis",), (False, True)),
+        ("follow-ups, unseen", ("ellipsis", "reference"), (True,)),
+        ("topic switches", ("switch",), (False, True)),
+        ("topic switches, unseen", ("switch",), (True,)),
+    ):
+        chosen = [at for at, each in enumerate(conversations) if each.kind in kinds and each.unseen in unseen]
+        print(f"{name}: {len(chosen)} conversations")
+        say("last turn alone", [alone[at] for at in chosen])
+        say("with the conversation", [fused[at] for at in chosen])
+    if options.misses:
+        for each, rank in zip(conversations, fused, strict=True):
+            if rank != 1:
+                print(f"{rank or '–':>3} {each.kind:9} {each.turns[-1]}  → {each.path}, {each.heading}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

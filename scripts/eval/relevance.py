@@ -1,0 +1,150 @@
+"""The floor below which nothing is relevant: what it refuses of questions that a corpus answers, and that it does not.
+
+    .venv/bin/python scripts/eval/relevance.py FOLDER FOLDER … [--manual tests/eval] [--embedder NAME|FOLDER]
+
+Corpora are BEIR-layout folders, cut into chunks as usual, and the manual in `tests/eval`, which is asked the first and
+the last turns of its conversations, and `offtopic.txt` also as their last turns. Answerable: a corpus's own questions.
+Unanswerable: those of the other folders and `offtopic.txt`. Nearly answerable: its own, with the passages of every
+relevant document taken away; what is left is about the same subject, and may even answer. For each measure: the share
+refused of unanswerable questions at the highest floor that refuses at most 5 % of the answerable ones, in this corpus,
+and in every corpus at once.
+"""
+
+import argparse
+import asyncio
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from followups import Conversation
+from retrieval import Dataset, Queries, index_folder, read_dataset
+
+from index.search.retriever import Retriever
+from index.types import Passage, Query
+from models.catalog import resolve_embedding
+from models.encoder.embedder import Embedder, open_embedder
+from models.encoder.model_exports import Preparation
+from models.llm.chat.chat_template import ChatMessage
+from server.rag.followups import queries_of
+from server.rag.relevance import FLOOR, relevance
+from server.settings.settings import Settings
+
+_FALSE = 0.05  # of answerable questions that may be refused
+_TOP_K = 4
+_DEEP = 30
+
+Asked = list[Query]
+
+
+class Found(NamedTuple):
+    """Passages by question."""
+
+    answerable: list[list[Passage]]
+    nearly: list[list[Passage]]
+    unanswerable: list[list[Passage]]
+
+
+MEASURES: Mapping[str, Callable[[Passage], float]] = {
+    "cosine": lambda p: p.similarity or 0.0,
+    "likeness": lambda p: max(e.likeness or 0.0 for e in p.evidence),
+    "words": lambda p: max(e.coverage for e in p.evidence),
+    "cosine and words": lambda p: (p.similarity or 0.0) + 0.3 * max(e.coverage for e in p.evidence),
+    "likeness and words": lambda p: relevance(p) or 0.0,
+}
+
+
+def best(measure: Callable[[Passage], float], found: Sequence[Sequence[Passage]]) -> np.ndarray:
+    """Of each question, its best passage's."""
+    return np.array([max((measure(p) for p in passages), default=-1.0) for passages in found])
+
+
+async def search(retriever: Retriever, embedder: Embedder, asked: Sequence[Asked], k: int) -> list[list[Passage]]:
+    return [await retriever.search(queries, Queries(embedder), k) for queries in asked]
+
+
+def of_dataset(dataset: Dataset, embedder: Embedder, unanswerable: Sequence[Asked], chunk_tokens: int) -> Found:
+    ids = [document.id for document in dataset.documents]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        root.mkdir()
+        for number, document in enumerate(dataset.documents):
+            (root / f"{number}.md").write_text(document.markdown)
+        index_folder(root, embedder, Path(folder) / "data", chunk_tokens)
+        with Retriever(Path(folder) / "data", embedder.fingerprint, embedder.dimension) as retriever:
+            asked = [[Query(text)] for text in dataset.queries.values()]
+            own = asyncio.run(search(retriever, embedder, asked, _TOP_K))
+            deep = asyncio.run(search(retriever, embedder, asked, _DEEP))
+            others = asyncio.run(search(retriever, embedder, unanswerable, _TOP_K))
+    nearly = [
+        [p for p in passages if ids[int(Path(p.path).stem)] not in dataset.relevant[id]][:_TOP_K]
+        for id, passages in zip(dataset.queries, deep, strict=True)
+    ]
+    return Found(own, nearly, others)
+
+
+def of_manual(folder: Path, embedder: Embedder, unanswerable: Sequence[Asked], chunk_tokens: int) -> Found:
+    lines = (folder / "followups.jsonl").read_text().splitlines()
+    told = [msgspec.json.decode(line, type=Conversation).messages for line in lines]
+    asked = [queries_of(messages[:count]) for messages in told for count in (1, len(messages))]
+    switched = [
+        queries_of([*messages[:-1], ChatMessage("user", queries[0].text)])
+        for messages, queries in zip(told, itertools.cycle(unanswerable))
+    ]
+    with tempfile.TemporaryDirectory() as data:
+        index_folder(folder / "manual", embedder, Path(data), chunk_tokens)
+        with Retriever(Path(data), embedder.fingerprint, embedder.dimension) as retriever:
+            own = asyncio.run(search(retriever, embedder, asked, _TOP_K))
+            others = asyncio.run(search(retriever, embedder, [*unanswerable, *switched], _TOP_K))
+            return Found(own, [], others)
+
+
+def report(corpora: Mapping[str, Found]) -> None:
+    for name, measure in MEASURES.items():
+        scores = {
+            corpus: Found(*(best(measure, part) for part in found))  # type: ignore[arg-type]
+            for corpus, found in corpora.items()
+        }
+        floors = {corpus: float(np.quantile(found.answerable, _FALSE)) for corpus, found in scores.items()}
+        own = [f"{corpus} {refused(found.unanswerable, floors[corpus])}" for corpus, found in scores.items()]
+        one = min(floors.values())
+        all_at_once = [f"{corpus} {refused(found.unanswerable, one)}" for corpus, found in scores.items()]
+        print(f"{name:20} own floors: {', '.join(own)};  one ({one:.2f}): {', '.join(all_at_once)}")
+    print(f"as set, floor {FLOOR}:")
+    for corpus, found in corpora.items():
+        parts = (refused(best(MEASURES["likeness and words"], part), FLOOR) for part in found)
+        print("  {}: refused of answerable {}, nearly answerable {}, unanswerable {}".format(corpus, *parts))
+
+
+def refused(scores: np.ndarray, floor: float) -> str:
+    return f"{np.mean(scores < floor):.1%}" if len(scores) else "–"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--manual", type=Path, default=Path(__file__).parents[2] / "tests" / "eval")
+    parser.add_argument("--embedder", default="all-MiniLM-L6-v2")
+    options = parser.parse_args()
+    embedding = resolve_embedding(options.embedder)
+    files = asyncio.run(Preparation(Settings().cache_folder, "auto").files(embedding, "embedding"))
+    embedder, chunk_tokens = open_embedder(files, 0), embedding.chunk_tokens
+    off_topic = [[Query(line)] for line in (options.manual / "offtopic.txt").read_text().splitlines()]
+    datasets = {folder.name: read_dataset(folder) for folder in options.folders}
+    asked = {name: [[Query(text)] for text in dataset.queries.values()] for name, dataset in datasets.items()}
+    found = {}
+    for name, dataset in datasets.items():
+        others = [query for other, queries in asked.items() if other != name for query in queries]
+        found[name] = of_dataset(dataset, embedder, others + off_topic, chunk_tokens)
+        found[f"{name}, off-topic"] = found[name]._replace(unanswerable=found[name].unanswerable[len(others) :])
+    found["manual"] = of_manual(options.manual, embedder, off_topic, chunk_tokens)
+    report(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

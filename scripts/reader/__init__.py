@@ -1,1 +1,0 @@
-"""The built-in model: its training text, its network and its file. See scripts/train_reader.py."""

@@ -1,0 +1,84 @@
+"""Anthropic's API: POST /v1/messages and /v1/messages/count_tokens."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import msgspec
+from litestar import Controller, MediaType, Request, Response, post
+from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.params import JSONBody
+
+from server.api.anthropic.reply import MessageStream, error_reply
+from server.api.anthropic.request import ask_of, messages_of, options_for_template, toolbox_of
+from server.api.anthropic.wire import (
+    CountRequest,
+    ErrorReply,
+    MessageEvent,
+    MessageReply,
+    MessageRequest,
+    Ping,
+    TokenCount,
+)
+from server.generation.generate import answers_to
+from server.generation.target import target_of
+from server.http.disconnect import unless_gone
+from server.http.problems import HANDLERS, headers_of, problem_of
+from server.http.sse import kept_stream
+from server.services import Services
+from server.settings.settings import GROUNDED
+
+_FAILED = ResponseSpec(ErrorReply, description="Why it could not be done")
+_encode = msgspec.json.Encoder().encode
+
+
+def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorReply]:
+    problem = problem_of(error)
+    headers = headers_of(error, problem)
+    return Response(error_reply(error), status_code=problem.status, media_type=MediaType.JSON, headers=headers)
+
+
+class AnthropicController(Controller):
+    exception_handlers = dict.fromkeys(HANDLERS, _respond)
+
+    @post(
+        "/v1/messages",
+        status_code=200,
+        operation_id="createMessage",
+        responses={200: ResponseSpec(MessageReply, description="The answer, whole or as events"), 400: _FAILED},
+    )
+    async def create(
+        self, request: Request[Any, Any, Any], data: JSONBody[MessageRequest], services: NamedDependency[Services]
+    ) -> Response[Any]:
+        answers = await unless_gone(request, answers_to(ask_of(data, request.headers), services))
+        reply = MessageStream(data.model or GROUNDED, answers, str(request.base_url))
+        if data.stream:
+            return kept_stream(_frames(reply.events()), answers.aclose, _frame(Ping()))
+        try:
+            message = await unless_gone(request, reply.whole())
+        finally:
+            await answers.aclose()
+        return Response(message, media_type=MediaType.JSON)
+
+    @post("/v1/messages/count_tokens", status_code=200, operation_id="countTokens", responses={400: _FAILED})
+    async def count(self, data: JSONBody[CountRequest], services: NamedDependency[Services]) -> TokenCount:
+        """Without passages of the documents, which are found only when the question is asked. No model is loaded."""
+        target = target_of(data.model, services)
+        language_model = services.shelf[target.model].language_model
+        toolbox = toolbox_of(data)
+        tools = toolbox.tools if toolbox else ()
+        prompt = language_model.prompt(messages_of(data), tools, options_for_template(data))
+        return TokenCount(len(prompt.tokens))
+
+
+async def _frames(events: AsyncIterator[MessageEvent]) -> AsyncGenerator[bytes, None]:
+    """An error after the first byte is an event, the last."""
+    try:
+        async for event in events:
+            yield _frame(event)
+    except Exception as error:  # the last place where the client can be told
+        yield _frame(error_reply(error))
+
+
+def _frame(event: MessageEvent) -> bytes:
+    return f"event: {event.type}\n".encode() + b"data: " + _encode(event) + b"\n\n"

@@ -1,0 +1,232 @@
+"""Anthropic's Messages API on the wire.
+
+Unknown fields are ignored at every depth and null means absent. What would change the meaning of the answer and cannot
+be done is refused by `request.py`, not here.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from server.api.chat.wire import MAX_STOPS
+from server.api.shared.rag_wire import RagReply, RagRequest
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Of a document: text, or blocks of it."""
+
+    type: str
+    data: str | None = None
+    content: "str | list[Block] | None" = None
+
+
+class Block(msgspec.Struct, frozen=True):
+    """`type` says which of the fields are there. `source` is a document's, or of a search result its name."""
+
+    type: str
+    text: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: dict[str, Any] | None = None
+    tool_use_id: str | None = None
+    content: "str | list[Block] | None" = None
+    is_error: bool | None = None
+    thinking: str | None = None
+    title: str | None = None
+    source: Source | str | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    role: str
+    content: str | list[Block]
+
+
+class Tool(msgspec.Struct, frozen=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    input_schema: dict[str, Any] | None = None
+    description: str | None = None
+    type: str | None = None
+    strict: bool | None = None
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(msgspec.Struct, frozen=True):
+    type: str
+
+
+class OutputFormat(msgspec.Struct, frozen=True):
+    type: str
+    schema: dict[str, Any] | None = None
+
+
+class OutputConfig(msgspec.Struct, frozen=True):
+    effort: str | None = None
+    format: OutputFormat | None = None
+
+
+_Stop = Annotated[str, Meta(max_length=1000)]
+
+
+class CountRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a prompt is made of."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    model: str | None = None
+    system: str | list[Block] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None  # as it was before `output_config`
+
+
+class MessageRequest(CountRequest, frozen=True, kw_only=True):
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    stream: bool | None = None
+    stop_sequences: Annotated[list[_Stop], Meta(max_length=MAX_STOPS)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    rag: RagRequest | None = None
+    # What these ask for cannot be done; they are read so that asking is refused, not ignored.
+    container: Any = None
+    mcp_servers: list[Any] | None = None
+
+
+class Citation(msgspec.Struct, frozen=True, kw_only=True):
+    """`search_result_index` counts the passages of the prompt; `cited_text` is the sentence that supports the answer's
+    or the passage."""
+
+    cited_text: str
+    source: str
+    title: str
+    search_result_index: int
+    start_block_index: int = 0
+    end_block_index: int = 1
+    type: Literal["search_result_location"] = "search_result_location"
+
+
+class TextBlock(msgspec.Struct, frozen=True, tag="text"):
+    text: str
+    citations: list[Citation] | None = None
+
+
+class ThinkingBlock(msgspec.Struct, frozen=True, tag="thinking"):
+    thinking: str
+    signature: str = ""
+
+
+class ToolUseBlock(msgspec.Struct, frozen=True, tag="tool_use"):
+    id: str
+    name: str
+    input: dict[str, Any] = {}
+
+
+ToldBlock = TextBlock | ThinkingBlock | ToolUseBlock
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """`input_tokens` without those that were in memory from earlier requests: `cache_read_input_tokens`."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+
+
+class MessageReply(msgspec.Struct, frozen=True, kw_only=True):
+    """`rag` where the answer is grounded."""
+
+    id: str
+    model: str
+    content: list[ToldBlock] = []
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    usage: Usage
+    rag: RagReply | UnsetType = UNSET
+    type: Literal["message"] = "message"
+    role: Literal["assistant"] = "assistant"
+
+
+class TokenCount(msgspec.Struct, frozen=True):
+    input_tokens: int
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    type: str
+    message: str
+
+
+class ErrorReply(msgspec.Struct, frozen=True):
+    error: ErrorDetail
+    type: Literal["error"] = "error"
+
+
+# The events of a stream
+
+
+class MessageStart(msgspec.Struct, frozen=True):
+    message: MessageReply
+    type: Literal["message_start"] = "message_start"
+
+
+class BlockStart(msgspec.Struct, frozen=True):
+    index: int
+    content_block: ToldBlock
+    type: Literal["content_block_start"] = "content_block_start"
+
+
+class TextDelta(msgspec.Struct, frozen=True, tag="text_delta"):
+    text: str
+
+
+class ThinkingDelta(msgspec.Struct, frozen=True, tag="thinking_delta"):
+    thinking: str
+
+
+class InputDelta(msgspec.Struct, frozen=True, tag="input_json_delta"):
+    partial_json: str
+
+
+class CitationDelta(msgspec.Struct, frozen=True, tag="citations_delta"):
+    citation: Citation
+
+
+class BlockDelta(msgspec.Struct, frozen=True):
+    index: int
+    delta: TextDelta | ThinkingDelta | InputDelta | CitationDelta
+    type: Literal["content_block_delta"] = "content_block_delta"
+
+
+class BlockStop(msgspec.Struct, frozen=True):
+    index: int
+    type: Literal["content_block_stop"] = "content_block_stop"
+
+
+class Ended(msgspec.Struct, frozen=True):
+    stop_reason: str
+    stop_sequence: str | None
+
+
+class MessageDelta(msgspec.Struct, frozen=True):
+    delta: Ended
+    usage: Usage
+    rag: RagReply | UnsetType = UNSET
+    type: Literal["message_delta"] = "message_delta"
+
+
+class MessageStop(msgspec.Struct, frozen=True):
+    type: Literal["message_stop"] = "message_stop"
+
+
+class Ping(msgspec.Struct, frozen=True):
+    type: Literal["ping"] = "ping"
+
+
+MessageEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping | ErrorReply

@@ -1,0 +1,292 @@
+"""POST /v1/chat/completions on the wire, as OpenAI's clients send and read it.
+
+Unknown fields are ignored at every depth and null means absent: real clients send both. What would change the meaning
+of the answer and cannot be done is refused by `request.py`, not here.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from server.api.shared.rag_wire import RagReply, RagRequest
+
+# The roles and types that are known, for the OpenAPI document; what else comes is refused in words of its own.
+_Role = Annotated[
+    str, Meta(extra_json_schema={"enum": ["system", "developer", "user", "assistant", "tool", "function"]})
+]
+_PartType = Annotated[str, Meta(extra_json_schema={"enum": ["text", "refusal"]})]
+_ToolType = Annotated[str, Meta(extra_json_schema={"enum": ["function"]})]
+
+
+class ContentPart(msgspec.Struct, frozen=True):
+    type: _PartType
+    text: str | None = None
+    refusal: str | None = None
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    """`arguments` are JSON text; some clients send back the object."""
+
+    name: str
+    arguments: str | dict[str, Any] | None = None
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    id: str | None = None
+    function: FunctionCall | None = None
+    type: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    role: _Role
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
+    reasoning_content: str | None = None
+
+
+class Function(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(msgspec.Struct, frozen=True):
+    type: _ToolType = "function"
+    function: Function | None = None
+
+
+class Named(msgspec.Struct, frozen=True):
+    name: str
+
+
+class NamedTool(msgspec.Struct, frozen=True):
+    function: Named | None = None
+    name: str | None = None  # where Responses' form of it is sent
+
+
+class AllowedTools(msgspec.Struct, frozen=True):
+    tools: list[NamedTool]
+    mode: Literal["auto", "required"] = "auto"
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    type: str
+    function: Named | None = None
+    name: str | None = None
+    allowed_tools: AllowedTools | None = None
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class SchemaFormat(msgspec.Struct, frozen=True):
+    schema: dict[str, Any]
+
+
+class ResponseFormat(msgspec.Struct, frozen=True):
+    """`schema` beside "json_object" is llama.cpp's and others' form of "json_schema"."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaFormat | None = None
+    schema: dict[str, Any] | None = None
+
+
+MAX_ANSWERS = 16  # to one request
+MAX_STOPS = 64
+
+_Limit = Annotated[int, Meta(ge=-1)]
+_Stop = Annotated[str, Meta(max_length=1000)]
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: _Limit | None = None
+    max_completion_tokens: _Limit | None = None
+    n_predict: _Limit | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    typical_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    dry_multiplier: Annotated[float, Meta(ge=0, le=100)] | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=100)] | None = None
+    dry_allowed_length: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: _Stop | Annotated[list[_Stop], Meta(max_length=MAX_STOPS)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_ANSWERS)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    json_schema: dict[str, Any] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: str | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[list[Function], Meta(max_length=128)] | None = None
+    function_call: str | Named | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    rag: RagRequest | None = None
+    # What these ask for cannot be done; they are read so that asking is refused, not ignored.
+    modalities: list[str] | None = None
+    audio: Any = None
+    web_search_options: Any = None
+    grammar: str | None = None
+
+
+class UrlCitation(msgspec.Struct, frozen=True, kw_only=True):
+    """`start_index` and `end_index` are the marker's code points in the final text; `content` is the source's text,
+    `quote` the sentence of it that supports the answer's, if one does. `place` is the page, slide or rows, null where
+    `lines` say it: those are of the text that was read. `page` is the first one, as a number."""
+
+    url: str
+    title: str
+    start_index: int
+    end_index: int
+    content: str
+    quote: str | None
+    number: int
+    document_id: int
+    chunk_id: int
+    collection: str
+    path: str
+    filename: str
+    heading: tuple[str, ...]
+    lines: tuple[int, int]
+    place: str | None
+    page: int | None
+    score: float
+
+
+class Annotation(msgspec.Struct, frozen=True):
+    index: int
+    url_citation: UrlCitation
+    type: Literal["url_citation"] = "url_citation"
+
+
+class CalledFunction(msgspec.Struct, frozen=True):
+    """`arguments` are JSON text; a stream's first piece of a call has the name, the others have not."""
+
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class MadeCall(msgspec.Struct, frozen=True):
+    """`index` counts the calls of an answer, in streams only; there, the first piece has `id` and `type`."""
+
+    function: CalledFunction
+    index: int | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(msgspec.Struct, frozen=True):
+    """Of the content's tokens."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """`content` is null beside calls with no text."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[MadeCall] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
+    annotations: list[Annotation] | UnsetType = UNSET
+    refusal: None = None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    index: int
+    message: AssistantMessage
+    finish_reason: str
+    logprobs: Logprobs | None = None
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    """`cached_tokens` were in memory from earlier requests and needed no computing."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(msgspec.Struct, frozen=True):
+    reasoning_tokens: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """The prompt counts once, whatever the number of choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+class ChatCompletion(msgspec.Struct, frozen=True):
+    """`rag` where the answer is grounded."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    rag: RagReply | UnsetType = UNSET
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class Delta(msgspec.Struct, frozen=True):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[MadeCall] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
+    annotations: list[Annotation] | UnsetType = UNSET
+
+
+class ChunkChoice(msgspec.Struct, frozen=True):
+    index: int
+    delta: Delta
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+
+
+class ChatCompletionChunk(msgspec.Struct, frozen=True):
+    """`usage` is null on all but the last chunk, and absent, when the client has not asked for it. `rag` is on the
+    first chunk and the last with a choice, where the answer is grounded."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+    rag: RagReply | UnsetType = UNSET
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

@@ -1,0 +1,231 @@
+"""The state of the index, its steering, its collections, and POST /v1/search."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.response import Stream
+
+from index.errors import CollectionNotFound
+from index.ingest.commands import Pause, Rescan
+from index.ingest.progress import Progress
+from index.search.explain import Explanation
+from index.storage.sqlite.listing import IndexedDocument, State, list_states
+from index.types import Passage, Query
+from models.llm.chat.chat_template import ChatMessage
+from server.api.cloister.wire import (
+    CollectionCard,
+    CollectionList,
+    CurrentFile,
+    DocumentCard,
+    DocumentPage,
+    EmbedderSwitch,
+    ExpectedFile,
+    ExplainedFile,
+    IndexStatus,
+    Reloaded,
+    RescanRequest,
+    SearchExplanation,
+    SearchRequest,
+    SearchResult,
+    SearchResults,
+)
+from server.generation.generate import Ask, reader_of
+from server.http.disconnect import unless_gone
+from server.http.links import document_url, passage_url
+from server.http.problems import RequestError
+from server.http.sse import event_stream
+from server.rag.options import RagOptions
+from server.rag.relevance import FLOOR, relevance
+from server.resources.reloading import Reload
+from server.services import Services
+
+_EVENT_S = 0.5  # at least, between two looks at the index for a listener
+
+
+class IndexController(Controller):
+    @get("/v1/index/status", operation_id="indexStatus")
+    async def status(self, services: NamedDependency[Services]) -> IndexStatus:
+        return await _status(services)
+
+    @get("/v1/index/events", operation_id="indexEvents")
+    async def events(self, services: NamedDependency[Services]) -> Stream:
+        """The status, and again whenever it has changed, until the client leaves."""
+        statuses = _statuses(services)
+        return event_stream(statuses, statuses.aclose)
+
+    @post("/v1/index/pause", status_code=200, operation_id="pauseIndexing")
+    async def pause(self, services: NamedDependency[Services]) -> IndexStatus:
+        """Also after a restart of the server."""
+        await services.indexer.current().tell(Pause(True))
+        return await _status(services)
+
+    @post("/v1/index/resume", status_code=200, operation_id="resumeIndexing")
+    async def resume(self, services: NamedDependency[Services]) -> IndexStatus:
+        await services.indexer.current().tell(Pause(False))
+        return await _status(services)
+
+    @post("/v1/index/rescan", status_code=202, operation_id="rescan")
+    async def rescan(
+        self, services: NamedDependency[Services], data: JSONBody[RescanRequest | None] = None
+    ) -> IndexStatus:
+        """Compares folders with the index now, and tries again what could not be read."""
+        wanted = data or RescanRequest()
+        if wanted.collection is not None:
+            _check_collection(wanted.collection, services)
+        elif wanted.path is not None:
+            raise RequestError("Say which collection the path is in.", "collection", "missing_required_parameter")
+        await services.indexer.current().tell(Rescan(wanted.collection, wanted.accept_deletions, wanted.path))
+        return await _status(services)
+
+    @post("/v1/index/reload", status_code=200, operation_id="reloadCollections")
+    async def reload(self, reload_folders: NamedDependency[Reload]) -> Reloaded:
+        """Takes up the folders that the settings name now. Which those are is not the client's to say."""
+        return Reloaded([collection.name for collection in await reload_folders()])
+
+    @get("/v1/collections", operation_id="listCollections")
+    async def collections(self, services: NamedDependency[Services]) -> CollectionList:
+        statuses = await services.index_status()
+        return CollectionList([CollectionCard(s.name, s.root, s.documents, s.chunks) for s in statuses])
+
+    @get("/v1/collections/{name:str}/documents", operation_id="listDocuments")
+    async def documents(
+        self,
+        request: Request[Any, Any, Any],
+        name: FromPath[str],
+        services: NamedDependency[Services],
+        became: Annotated[State | None, QueryParameter(name="state")] = None,
+        contains: FromQuery[str] = "",
+        limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+        after: FromQuery[str] = "",
+    ) -> DocumentPage:
+        """A collection's files by path, behind the path `after`: what became of each. `contains`: only those with this
+        in their paths."""
+        _check_collection(name, services)
+        data_folder = services.settings.data_folder
+        found = await asyncio.to_thread(list_states, data_folder, name, limit + 1, after, became, contains)
+        base_url = str(request.base_url)
+        return DocumentPage([_document(each, base_url) for each in found[:limit]], len(found) > limit)
+
+    @post("/v1/search", status_code=200, operation_id="search")
+    async def search(
+        self, request: Request[Any, Any, Any], data: JSONBody[SearchRequest], services: NamedDependency[Services]
+    ) -> SearchResults:
+        """The best passages, and with `explain`, what became of a file that was expected."""
+        top_k, queries, base_url = data.top_k or services.settings.rag.top_k, [Query(data.query)], str(request.base_url)
+        passages = await unless_gone(request, services.grounder.search(queries, data.collections, top_k, data.filters))
+        explanation = None
+        if data.explain:
+            files: list[Explanation] = []
+            if (expected := _expected(data.expect)) is not None:
+                options = RagOptions(collections=data.collections, top_k=top_k, filters=data.filters)
+                ask = Ask(messages=[ChatMessage("user", data.query)])
+                reader = reader_of(ask, services.shelf.default, services)
+                files = await unless_gone(request, services.grounder.explain(data.query, expected, options, reader))
+            explanation = SearchExplanation(FLOOR, [_explained(file, base_url) for file in files])
+        return SearchResults(data.query, [_result(passage, base_url) for passage in passages], explanation)
+
+
+def _check_collection(name: str, services: Services) -> None:
+    known = [collection.name for collection in services.collections]
+    if name not in known:
+        raise CollectionNotFound(name, known)
+
+
+def _document(found: IndexedDocument, base_url: str) -> DocumentCard:
+    return DocumentCard(
+        id=found.id,
+        path=found.path,
+        bytes=max(found.size, 0),
+        modified_at=found.mtime_ns / 1_000_000_000,
+        state=found.state,
+        reason=found.reason if found.state == "failed" else None,
+        note=found.note,
+        chunks=found.num_chunks,
+        url=document_url(base_url, found.id),
+    )
+
+
+async def _statuses(services: Services) -> AsyncGenerator[IndexStatus, None]:
+    told = None
+    while True:
+        started = time.monotonic()
+        if (status := await _status(services)) != told:
+            told = status
+            yield status
+        await asyncio.sleep(max(_EVENT_S, 10 * (time.monotonic() - started)))  # counting a large index takes time
+
+
+async def _status(services: Services) -> IndexStatus:
+    indexer = services.indexer
+    progress = indexer.current().progress if indexer.is_ready else Progress()
+    collections = await services.index_status()
+    left = sum(collection.pending_bytes for collection in collections)
+    is_indexing = progress.activity == "indexing"
+    return IndexStatus(
+        indexer=indexer.state,
+        activity=progress.activity,
+        current=CurrentFile(progress.collection, progress.path) if progress.collection and progress.path else None,
+        files_per_s=progress.files_per_s,
+        bytes_per_s=progress.bytes_per_s,
+        seconds_left=round(left / progress.bytes_per_s, 1) if is_indexing and left and progress.bytes_per_s else None,
+        lag_s=progress.lag_s,
+        error=progress.error,
+        switch=_switch(services, progress),
+        collections=collections,
+    )
+
+
+def _switch(services: Services, progress: Progress) -> EmbedderSwitch | None:
+    if not services.searching.is_in_former_space:
+        return None
+    done, total = (progress.switch.done, progress.switch.total) if progress.switch else (None, None)
+    return EmbedderSwitch(done, total, "words" if services.searching.is_by_words_alone else "former")
+
+
+def _expected(told: ExpectedFile | str | None) -> tuple[str | None, str] | None:
+    """Collection and path."""
+    match told:
+        case None:
+            return None
+        case str(path):
+            return None, path
+        case ExpectedFile(path=path, collection=collection):
+            return collection, path
+
+
+def _explained(file: Explanation, base_url: str) -> ExplainedFile:
+    return ExplainedFile(
+        collection=file.collection,
+        path=file.path,
+        outcome=file.outcome,
+        reason=file.reason,
+        dense_rank=file.ranks.dense,
+        words_rank=file.ranks.words,
+        fused_rank=file.ranks.fused,
+        rank=file.rank,
+        passage=_result(file.passage, base_url) if file.passage else None,
+        instead=[_result(passage, base_url) for passage in file.instead],
+    )
+
+
+def _result(passage: Passage, base_url: str) -> SearchResult:
+    return SearchResult(
+        text=passage.shown,
+        collection=passage.collection,
+        path=passage.path,
+        heading=passage.heading,
+        lines=(passage.line_from, passage.line_to),
+        place=passage.place.label if passage.place else None,
+        score=round(passage.score, 4),
+        similarity=None if passage.similarity is None else round(passage.similarity, 4),
+        document_id=passage.document_id,
+        chunk_id=passage.chunk_id,
+        url=passage_url(base_url, passage),
+        relevance=None if (known := relevance(passage)) is None else round(known, 2),
+        also_in=passage.also_in,
+    )

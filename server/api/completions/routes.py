@@ -1,0 +1,61 @@
+"""POST /v1/completions and POST /v1/fim/completions."""
+
+from typing import Any
+
+from litestar import Controller, MediaType, Request, Response, post
+from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.params import JSONBody
+
+from server.api.chat.reply import ChatReply
+from server.api.chat.wire import ChatCompletion, ChatRequest
+from server.api.completions.reply import CompletionReply
+from server.api.completions.request import completion_of, fim_of
+from server.api.completions.wire import CompletionRequest, FimRequest, TextCompletion
+from server.generation.completion import completions_to
+from server.http.disconnect import unless_gone
+from server.http.sse import event_stream
+from server.services import Services
+
+_FORMS = "whole or as a stream of its chunks"
+
+
+class CompletionController(Controller):
+    @post(
+        ["/v1/completions", "/completions"],
+        status_code=200,
+        operation_id="createCompletion",
+        responses={200: ResponseSpec(TextCompletion, description=f"What comes behind the prompt, {_FORMS}")},
+    )
+    async def create(
+        self, request: Request[Any, Any, Any], data: JSONBody[CompletionRequest], services: NamedDependency[Services]
+    ) -> Response[Any]:
+        made = await unless_gone(request, completions_to(completion_of(data), services))
+        reply = CompletionReply(data, made)
+        if data.stream:
+            return event_stream(reply.chunks(), made.answers.aclose)
+        try:
+            completion = await unless_gone(request, reply.completion())
+        finally:
+            await made.answers.aclose()
+        return Response(completion, media_type=MediaType.JSON)
+
+    @post(
+        ["/v1/fim/completions", "/fim/completions"],
+        status_code=200,
+        operation_id="createFimCompletion",
+        responses={200: ResponseSpec(ChatCompletion, description=f"What belongs into the gap, {_FORMS}")},
+    )
+    async def fill(
+        self, request: Request[Any, Any, Any], data: JSONBody[FimRequest], services: NamedDependency[Services]
+    ) -> Response[Any]:
+        """Mistral's form, which replies as a chat does."""
+        answers = (await unless_gone(request, completions_to(fim_of(data), services))).answers
+        reply = ChatReply(ChatRequest(messages=[], model=data.model), answers, str(request.base_url))
+        if data.stream:
+            return event_stream(reply.chunks(), answers.aclose)
+        try:
+            completion = await unless_gone(request, reply.completion())
+        finally:
+            await answers.aclose()
+        return Response(completion, media_type=MediaType.JSON)

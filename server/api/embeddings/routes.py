@@ -1,0 +1,30 @@
+"""POST /v1/embeddings, and llama.cpp's /embedding."""
+
+from typing import Any
+
+from litestar import Controller, Request, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from server.api.embeddings.reply import embedded, embedding_list, native_embeddings
+from server.api.embeddings.wire import EmbeddingList, EmbeddingRequest, NativeEmbedding
+from server.http.disconnect import unless_gone
+from server.services import Services
+
+
+class EmbeddingController(Controller):
+    @post(["/v1/embeddings", "/embeddings"], status_code=200, operation_id="createEmbedding")
+    async def create(
+        self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
+    ) -> EmbeddingList | list[NativeEmbedding]:
+        """In llama.cpp's form when it is asked in llama.cpp's."""
+        found = await unless_gone(request, embedded(data, services.embeddings))
+        if data.input is None:
+            return native_embeddings(found)
+        return embedding_list(found, services.embeddings.model.name, data.encoding_format)
+
+    @post("/embedding", status_code=200, operation_id="createNativeEmbedding")
+    async def native(
+        self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
+    ) -> list[NativeEmbedding]:
+        return native_embeddings(await unless_gone(request, embedded(data, services.embeddings)))

@@ -1,0 +1,117 @@
+"""llama.cpp's /completion and /infill: answers in the shape of the wire, whole or in chunks."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from models.llm.chat.logprobs import Candidate, ScoredToken
+from models.llm.chat.parser import Content
+from models.llm.chat.turn import EndReason, TurnEnd
+from server.api.llamacpp.wire import NativeChunk, NativeCompletion, NativeRequest, Timings, TokenProbability
+from server.generation.completion import Completions
+from server.settings.settings import GROUNDED
+
+
+class NativeReply:
+    """`asked_at`: when the request came, by `time.monotonic`."""
+
+    def __init__(self, data: NativeRequest, made: Completions, asked_at: float) -> None:
+        self._made = made
+        self._answers = made.answers
+        self._model = data.model or GROUNDED
+        self._has_probabilities = bool(data.n_probs)
+        self._fields = data.response_fields
+        self._asked_at = asked_at
+        self._first_at: float | None = None
+        self._num_each = len(made.answers) // len(made.prompts)
+
+    async def whole(self) -> Any:
+        """One object, or a list where there are several answers. Only the fields that are wanted, if any are named."""
+        told: list[list[Content]] = [[] for _ in range(len(self._answers))]
+        async for index, event in self._answers.events():
+            self._first_at = self._first_at or time.monotonic()
+            if isinstance(event, Content):
+                told[index].append(event)
+        replies = [self._wanted(self._completion(index, events)) for index, events in enumerate(told)]
+        return replies[0] if len(replies) == 1 else replies
+
+    async def chunks(self) -> AsyncIterator[NativeChunk | NativeCompletion]:
+        told: list[list[Content]] = [[] for _ in range(len(self._answers))]
+        async for index, event in self._answers.events():
+            self._first_at = self._first_at or time.monotonic()
+            if isinstance(event, Content):
+                told[index].append(event)
+                yield NativeChunk(event.text, index, completion_probabilities=self._probabilities([event]))
+            elif isinstance(event, TurnEnd):
+                self._answers.ends[index] = event
+                yield msgspec.structs.replace(self._completion(index, told[index]), content="")
+
+    def _completion(self, index: int, told: Sequence[Content]) -> NativeCompletion:
+        end = self._answers.ends[index]
+        text = "".join(event.text for event in told)
+        num_prompt = len(self._made.prompts[index // self._num_each])
+        return NativeCompletion(
+            content=text,
+            index=index,
+            model=self._model,
+            stop_type=_stop_type(end),
+            stopping_word=end.stopped_by or "",
+            tokens_predicted=end.num_generated,
+            tokens_evaluated=num_prompt,
+            tokens_cached=num_prompt + end.num_generated,
+            timings=self._timings(num_prompt, end),
+            has_new_line="\n" in text,
+            completion_probabilities=self._probabilities(told),
+        )
+
+    def _timings(self, num_prompt: int, end: TurnEnd) -> Timings:
+        now = time.monotonic()
+        prompt_s = max((self._first_at or now) - self._asked_at, 1e-6)
+        predict_s = max(now - (self._first_at or now), 1e-6)
+        num_read = num_prompt - end.num_cached
+        return Timings(
+            cache_n=end.num_cached,
+            prompt_n=num_read,
+            prompt_ms=1000 * prompt_s,
+            prompt_per_second=num_read / prompt_s,
+            predicted_n=end.num_generated,
+            predicted_ms=1000 * predict_s,
+            predicted_per_second=end.num_generated / predict_s,
+        )
+
+    def _probabilities(self, told: Sequence[Content]) -> list[TokenProbability] | UnsetType:
+        if not self._has_probabilities:
+            return UNSET
+        return [_probability(token) for event in told for token in event.tokens]
+
+    def _wanted(self, completion: NativeCompletion) -> Any:
+        if self._fields is None:
+            return completion
+        told = msgspec.to_builtins(completion)
+        found = ((path, _at(told, path)) for path in self._fields)
+        return {path: value for path, value in found if value is not UNSET}
+
+
+def _at(told: Any, path: str) -> Any:
+    for name in path.split("/"):
+        if not isinstance(told, dict) or name not in told:
+            return UNSET
+        told = told[name]
+    return told
+
+
+def _stop_type(end: TurnEnd) -> Any:
+    if end.stopped_by is not None:
+        return "word"
+    return "limit" if end.reason is EndReason.LENGTH else "eos"
+
+
+def _probability(token: ScoredToken) -> TokenProbability:
+    return TokenProbability(*_told(token.chosen), [TokenProbability(*_told(each)) for each in token.top])
+
+
+def _told(candidate: Candidate) -> tuple[str, float, list[int]]:
+    return candidate.text, candidate.logprob, list(candidate.piece)

@@ -1,0 +1,66 @@
+"""llama.cpp's /completion and /infill: what they ask for."""
+
+import msgspec
+
+from models.llm.chat.completion import Bounds
+from models.llm.chat.fim import Extra
+from server.api.completions.request import biases_of, form_of, limit_of, prompts_of, sampling_of, stops_of
+from server.api.llamacpp.wire import InfillRequest, NativeRequest
+from server.generation.completion import Completion
+from server.http.problems import RequestError
+
+_GAP_TOKENS = 256  # where an editor does not say
+
+
+def native_of(data: NativeRequest) -> Completion:
+    """Raises `RequestError`."""
+    completion = _completion(data)
+    prompts = [data.prompt] if _is_mixed(data.prompt) else prompts_of(data.prompt)
+    return msgspec.structs.replace(completion, prompts=prompts)
+
+
+def infill_of(data: InfillRequest) -> Completion:
+    """Raises `RequestError`."""
+    typed = data.prompt or ""
+    if not isinstance(typed, str):
+        raise RequestError("Here it is a text.", "prompt", "invalid_value")
+    completion = _completion(data)
+    return msgspec.structs.replace(
+        completion,
+        prompts=[(data.input_prefix or "") + typed],
+        suffix=data.input_suffix or "",
+        extra=[Extra(each.text, each.filename or "tmp") for each in data.input_extra or ()],
+        max_tokens=limit_of(_limit(data), _GAP_TOKENS),
+    )
+
+
+def _is_mixed(prompt: object) -> bool:
+    """Texts and tokens in one list are one prompt."""
+    return isinstance(prompt, list) and {type(each) for each in prompt} == {str, int}
+
+
+def _completion(data: NativeRequest) -> Completion:
+    if data.return_tokens:
+        raise RequestError("Tokens are not told; POST /tokenize does it.", "return_tokens")
+    return Completion(
+        prompts=[],
+        suffix=None,
+        model=data.model,
+        sampling={**sampling_of(data), "logit_bias": biases_of(data.logit_bias), "num_logprobs": data.n_probs or None},
+        max_tokens=limit_of(_limit(data), None),
+        stop=stops_of(data.stop),
+        num_answers=data.n_cmpl or data.n or 1,
+        form=form_of(data),
+        ignores_end=bool(data.ignore_eos),
+        bounds=Bounds(_seconds(data.t_max_prompt_ms), _seconds(data.t_max_predict_ms), data.n_indent or 0)
+        if _limit(data) != 0
+        else Bounds(),  # editors that have the context read ahead say a millisecond, and mean it whole
+    )
+
+
+def _limit(data: NativeRequest) -> int | None:
+    return data.n_predict if data.n_predict is not None else data.max_tokens
+
+
+def _seconds(asked: float | None) -> float | None:
+    return asked / 1000 if asked is not None and asked > 0 else None

@@ -1,0 +1,139 @@
+"""llama.cpp's own routes: /completion, /infill, and what editors ask beside them."""
+
+import time
+from importlib.metadata import version
+from typing import Any
+
+from litestar import Controller, MediaType, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.params import FromQuery, JSONBody
+
+from server.api.chat.request import ask_of
+from server.api.chat.wire import ChatRequest
+from server.api.llamacpp.reply import NativeReply
+from server.api.llamacpp.request import infill_of, native_of
+from server.api.llamacpp.wire import (
+    DetokenizeReply,
+    DetokenizeRequest,
+    GenerationSettings,
+    InfillRequest,
+    LoraAdapter,
+    NativeCompletion,
+    NativeRequest,
+    Props,
+    Slot,
+    TemplateReply,
+    TokenizeReply,
+    TokenizeRequest,
+    TokenPiece,
+)
+from server.generation.completion import Completion, completions_to
+from server.generation.generate import Ask
+from server.generation.target import target_of
+from server.http.disconnect import unless_gone
+from server.http.sse import event_stream
+from server.resources.pool import ShelfModel
+from server.services import Services
+
+_TOLD = {
+    200: ResponseSpec(
+        NativeCompletion | list[NativeCompletion],  # type: ignore[arg-type]
+        description="What comes next; a list where several answers are asked for; as a stream of chunks",
+    )
+}
+
+
+class NativeController(Controller):
+    @post(["/completion", "/v1/completion"], status_code=200, operation_id="createNativeCompletion", responses=_TOLD)
+    async def complete(
+        self, request: Request[Any, Any, Any], data: JSONBody[NativeRequest], services: NamedDependency[Services]
+    ) -> Response[Any]:
+        return await _reply(request, data, native_of(data), services)
+
+    @post(["/infill", "/v1/infill"], status_code=200, operation_id="infill", responses=_TOLD)
+    async def infill(
+        self, request: Request[Any, Any, Any], data: JSONBody[InfillRequest], services: NamedDependency[Services]
+    ) -> Response[Any]:
+        """What belongs between two texts."""
+        return await _reply(request, data, infill_of(data), services)
+
+    @post(["/tokenize", "/v1/tokenize"], status_code=200, operation_id="tokenize")
+    async def tokenize(self, data: JSONBody[TokenizeRequest], services: NamedDependency[Services]) -> TokenizeReply:
+        model = _model(data.model, services).language_model
+        parses_special = data.parse_special is not False
+        tokens = model.tokenize(data.content, parse_special=parses_special, add_bos=bool(data.add_special))
+        if not data.with_pieces:
+            return TokenizeReply([*tokens])
+        pieces = zip(tokens, model.pieces(tokens), strict=True)
+        return TokenizeReply([TokenPiece(token, _text(piece)) for token, piece in pieces])
+
+    @post(["/detokenize", "/v1/detokenize"], status_code=200, operation_id="detokenize")
+    async def detokenize(
+        self, data: JSONBody[DetokenizeRequest], services: NamedDependency[Services]
+    ) -> DetokenizeReply:
+        return DetokenizeReply(_model(data.model, services).language_model.detokenize(data.tokens))
+
+    @post(["/apply-template", "/v1/apply-template"], status_code=200, operation_id="applyTemplate")
+    async def apply_template(self, data: JSONBody[ChatRequest], services: NamedDependency[Services]) -> TemplateReply:
+        """A conversation as the model's chat template writes it."""
+        ask: Ask = ask_of(data)
+        model = _model(ask.model, services).language_model
+        return TemplateReply(model.rendered(ask.messages, ask.tools, ask.options))
+
+    @get(["/props", "/v1/props"], operation_id="props")
+    async def props(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> Props:
+        """`autoload` is ignored: nothing is loaded for it."""
+        found = _model(model, services)
+        language_model = found.language_model
+        settings = GenerationSettings(found.n_ctx, {"temperature": found.resolved.temperature})
+        return Props(
+            default_generation_settings=settings,
+            total_slots=found.params.n_slots,
+            model_path=found.resolved.path.name,
+            model_alias=found.name,
+            chat_template=language_model.template,
+            bos_token=language_model.bos,
+            eos_token=language_model.eos,
+            build_info=f"cloister {version('cloister')}",
+        )
+
+    @get(["/slots", "/v1/slots"], operation_id="slots")
+    async def slots(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> list[Slot]:
+        """As many as are busy, the first of them: requests have no slot of their own."""
+        found = _model(model, services)
+        is_running = found.is_loaded and found.state == "ready"
+        num_busy = found.engine().num_pending if is_running else 0
+        return [Slot(id, found.n_ctx, id < num_busy) for id in range(found.params.n_slots)]
+
+    @get("/lora-adapters", operation_id="loraAdapters")
+    async def adapters(self, services: NamedDependency[Services]) -> list[LoraAdapter]:
+        """Of the default model, as the settings name them."""
+        adapters = services.shelf.default.resolved.adapters
+        return [LoraAdapter(id, each.path.rsplit("/", 1)[-1], each.scale) for id, each in enumerate(adapters)]
+
+
+async def _reply(
+    request: Request[Any, Any, Any], data: NativeRequest, asked: Completion, services: Services
+) -> Response[Any]:
+    asked_at = time.monotonic()
+    made = await unless_gone(request, completions_to(asked, services))
+    reply = NativeReply(data, made, asked_at)
+    if data.stream:
+        return event_stream(reply.chunks(), made.answers.aclose, last=b"")
+    try:
+        whole = await unless_gone(request, reply.whole())
+    finally:
+        await made.answers.aclose()
+    return Response(whole, media_type=MediaType.JSON)
+
+
+def _model(name: str | None, services: Services) -> ShelfModel:
+    return services.shelf[target_of(name, services).model]
+
+
+def _text(piece: bytes) -> str | list[int]:
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)

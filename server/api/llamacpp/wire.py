@@ -1,0 +1,160 @@
+"""llama.cpp's own routes on the wire, as llama.vim, llama.vscode, Tabby, Continue and Zed use them."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from server.api.chat.wire import MAX_ANSWERS
+from server.api.completions.wire import CompletionRequest
+
+_Milliseconds = Annotated[float, Meta(ge=-1, le=3_600_000)]
+
+
+class NativeRequest(CompletionRequest, frozen=True, kw_only=True):
+    """`response_fields`: the only fields of the reply that are wanted, with / between the levels. `n_cmpl`: several
+    answers, told as a list."""
+
+    t_max_prompt_ms: _Milliseconds | None = None
+    t_max_predict_ms: _Milliseconds | None = None
+    n_indent: Annotated[int, Meta(ge=0, le=10_000)] | None = None
+    n_cmpl: Annotated[int, Meta(ge=1, le=MAX_ANSWERS)] | None = None
+    n_probs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    return_tokens: bool | None = None
+    response_fields: Annotated[list[str], Meta(max_length=64)] | None = None
+
+
+class ExtraText(msgspec.Struct, frozen=True):
+    text: str = ""
+    filename: str | None = None
+
+
+class InfillRequest(NativeRequest, frozen=True, kw_only=True):
+    """`prompt` is what stands before the cursor in its line, behind `input_prefix`."""
+
+    input_prefix: str | None = None
+    input_suffix: str | None = None
+    input_extra: Annotated[list[ExtraText], Meta(max_length=4096)] | None = None
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """`cache_n`: tokens of the prompt that were in memory."""
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+
+
+class TokenProbability(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list["TokenProbability"] = []
+
+
+class NativeCompletion(msgspec.Struct, frozen=True, kw_only=True):
+    """Whole, or the last of a stream, whose `content` is empty. Any field may be missing: those that
+    `response_fields` does not name."""
+
+    content: str | UnsetType = UNSET
+    index: int | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    stop_type: Literal["eos", "limit", "word", "none"] | UnsetType = UNSET
+    stopping_word: str | UnsetType = UNSET
+    tokens_predicted: int | UnsetType = UNSET
+    tokens_evaluated: int | UnsetType = UNSET
+    tokens_cached: int | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
+    has_new_line: bool | UnsetType = UNSET
+    tokens: list[int] = []
+    truncated: bool = False
+    stop: bool = True
+    completion_probabilities: list[TokenProbability] | UnsetType = UNSET
+
+
+class NativeChunk(msgspec.Struct, frozen=True):
+    content: str
+    index: int
+    tokens: list[int] = []
+    stop: bool = False
+    completion_probabilities: list[TokenProbability] | UnsetType = UNSET
+
+
+class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    content: str = ""
+    model: str | None = None
+    add_special: bool | None = None
+    parse_special: bool | None = None
+    with_pieces: bool | None = None
+
+
+class TokenPiece(msgspec.Struct, frozen=True):
+    """A piece that is no text by itself is told in bytes."""
+
+    id: int
+    piece: str | list[int]
+
+
+class TokenizeReply(msgspec.Struct, frozen=True):
+    tokens: Sequence[int | TokenPiece]
+
+
+class DetokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    tokens: Annotated[list[int], Meta(max_length=1_000_000)] = []
+    model: str | None = None
+
+
+class DetokenizeReply(msgspec.Struct, frozen=True):
+    content: str
+
+
+class TemplateReply(msgspec.Struct, frozen=True):
+    prompt: str
+
+
+class GenerationSettings(msgspec.Struct, frozen=True):
+    n_ctx: int
+    params: dict[str, Any]
+
+
+class TemplateCaps(msgspec.Struct, frozen=True):
+    supports_tools: bool = True
+    supports_tool_calls: bool = True
+
+
+class Modalities(msgspec.Struct, frozen=True):
+    vision: bool = False
+    audio: bool = False
+
+
+class Props(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a chat model. `model_path` is the name of its file."""
+
+    default_generation_settings: GenerationSettings
+    total_slots: int
+    model_path: str
+    model_alias: str
+    chat_template: str
+    bos_token: str
+    eos_token: str
+    build_info: str
+    chat_template_caps: TemplateCaps = TemplateCaps()
+    modalities: Modalities = Modalities()
+    is_sleeping: bool = False
+
+
+class Slot(msgspec.Struct, frozen=True):
+    id: int
+    n_ctx: int
+    is_processing: bool
+
+
+class LoraAdapter(msgspec.Struct, frozen=True):
+    id: int
+    path: str
+    scale: float

@@ -1,0 +1,14 @@
+"""POST /mcp: the Model Context Protocol. Its bodies are the SDK's own affair."""
+
+from litestar import Controller, post
+from litestar.di import NamedDependency
+from litestar.types import ASGIApp
+
+from server.api.mcp.endpoint import McpEndpoint
+from server.services import Services
+
+
+class McpController(Controller):
+    @post("/mcp", status_code=200, operation_id="speakMcp", include_in_schema=False)
+    async def speak(self, mcp: NamedDependency[McpEndpoint], services: NamedDependency[Services]) -> ASGIApp:
+        return mcp.app(services)

@@ -1,0 +1,148 @@
+"""The tools of the Model Context Protocol, without the protocol: search, fetch, list_collections."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from index.storage.sqlite.catalog import Spot, StoredChunk, StoredDocument, read_document
+from index.types import Passage, Query, with_lead
+from server.api.mcp.wire import (
+    FetchArguments,
+    FetchedDocument,
+    FetchedMetadata,
+    FoundPassage,
+    FoundPassages,
+    ListedCollection,
+    ListedCollections,
+    NoArguments,
+    SearchArguments,
+)
+from server.http.links import document_url, passage_url
+from server.http.problems import NotFound, RequestError
+from server.rag.relevance import relevance
+from server.services import Services
+
+_ID = re.compile(
+    r"([0-9]{1,18})(?:-([0-9]{1,18})|@([0-9]{1,18}))?"
+)  # a document; a passage in it, or what is behind so many
+
+
+class Tool(NamedTuple):
+    name: str
+    title: str
+    description: str
+    arguments: type[msgspec.Struct]
+    result: type[msgspec.Struct]
+
+
+TOOLS = (
+    Tool(
+        "search",
+        "Search the documents",
+        "Finds the passages of the user's own documents that fit a question best. Each has an id for fetch.",
+        SearchArguments,
+        FoundPassages,
+    ),
+    Tool(
+        "fetch",
+        "Read a document",
+        "Reads the document that an id from search is of, whole or, of a long one, the part around the passage.",
+        FetchArguments,
+        FetchedDocument,
+    ),
+    Tool(
+        "list_collections",
+        "List the collections",
+        "Lists the folders of documents that can be searched, with how much each holds.",
+        NoArguments,
+        ListedCollections,
+    ),
+)
+BY_NAME = {tool.name: tool for tool in TOOLS}
+
+
+async def call(name: str, arguments: Mapping[str, Any], services: Services, base_url: str) -> msgspec.Struct:
+    """`name` is one of `BY_NAME`. Raises `RequestError`, `NotFound`, and what a search does."""
+    try:
+        asked = msgspec.convert(arguments, BY_NAME[name].arguments)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{error}.", None, "invalid_value") from None
+    match asked:
+        case SearchArguments():
+            return await _search(asked, services, base_url)
+        case FetchArguments():
+            return await _fetch(asked.id, services, base_url)
+        case _:
+            return await _list(services)
+
+
+async def _search(asked: SearchArguments, services: Services, base_url: str) -> FoundPassages:
+    passages = await services.grounder.search([Query(asked.query)], asked.collections, asked.limit)
+    return FoundPassages([_found(passage, base_url) for passage in passages])
+
+
+def _found(passage: Passage, base_url: str) -> FoundPassage:
+    return FoundPassage(
+        id=f"{passage.document_id}-{passage.chunk_id}",
+        title=" › ".join([passage.file, *passage.whereabouts]),
+        url=passage_url(base_url, passage),
+        text=passage.shown,
+        collection=passage.collection,
+        path=passage.path,
+        lines=(passage.line_from, passage.line_to),
+        place=passage.place.label if passage.place else None,
+        score=round(passage.score, 4),
+        relevance=None if (known := relevance(passage)) is None else round(known, 2),
+    )
+
+
+async def _fetch(id: str, services: Services, base_url: str) -> FetchedDocument:
+    parts = _ID.fullmatch(id)
+    if parts is None:
+        raise RequestError(f"{id!r} is no id; search returns ids.", "id", "invalid_value")
+    document_id = int(parts[1])
+    spot = Spot((int(parts[2]), int(parts[2])) if parts[2] else None, at=int(parts[3]) if parts[3] else None)
+    document = await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
+    if document is None or not services.principal.may_see(document.collection):
+        raise NotFound(f"document {document_id}; it may have been changed, so search again")
+    if not document.is_found:
+        raise NotFound(f"such passage in {document.collection}/{document.path} any more; search again")
+    if spot.at is not None:  # the last ones are shown with some before them
+        document = document._replace(chunks=document.chunks[spot.at - document.start :], start=spot.at)
+    end = document.start + len(document.chunks)
+    return FetchedDocument(
+        id=id,
+        title=f"{document.collection}/{document.path}",
+        text=_text(document),
+        url=document_url(base_url, document_id),
+        metadata=FetchedMetadata(
+            document.collection,
+            document.path,
+            f"{document.start + 1}–{end} of {document.num_chunks}" if document.chunks else "none",
+            f"{document_id}@{end}" if end < document.num_chunks else None,
+            document.note,
+        ),
+    )
+
+
+def _text(document: StoredDocument) -> str:
+    """The passages, under their headings and places as these change."""
+    parts: list[str] = []
+    before: StoredChunk | None = None
+    for chunk in document.chunks:
+        if chunk.heading and (before is None or chunk.heading != before.heading):
+            parts.append(f"# {' › '.join(chunk.heading)}")
+        if chunk.place and (before is None or chunk.place != before.place):
+            parts.append(f"[{chunk.place.label}]")
+        is_new_table = before is None or chunk.lead != before.lead
+        parts.append(with_lead(chunk.lead if is_new_table else "", chunk.text))
+        before = chunk
+    return "\n\n".join(parts)
+
+
+async def _list(services: Services) -> ListedCollections:
+    statuses = await services.index_status()
+    return ListedCollections([ListedCollection(each.name, each.documents, each.chunks) for each in statuses])

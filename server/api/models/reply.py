@@ -1,0 +1,102 @@
+"""The models there are, and what clients want to know of each."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from models.errors import ModelUnavailable
+from models.llm.gguf.info import Facts
+from server.api.models.wire import Architecture, LoadStatus, ModelCard, ModelMeta
+from server.generation.target import model_ids, target_of
+from server.http.problems import UnknownModel
+from server.resources.pool import ShelfModel
+from server.services import Services
+
+_TALKS = Architecture(("text",), ("text",))
+_EMBEDS = Architecture(("text",), ("embeddings",))
+_SCORES = Architecture(("text",), ("scores",))
+
+
+def cards(services: Services) -> list[ModelCard]:
+    """The default first; models that do not talk last."""
+    return [*(_chat_card(id, services) for id in model_ids(services)), *_encoder_cards(services)]
+
+
+def card(id: str, services: Services) -> ModelCard:
+    """Raises `UnknownModel`."""
+    try:
+        return _chat_card(id, services)
+    except UnknownModel:
+        for encoder in _encoder_cards(services):
+            if encoder.id == id:
+                return encoder
+        raise
+
+
+def _chat_card(id: str, services: Services) -> ModelCard:
+    """Raises `UnknownModel`."""
+    target = target_of(id, services)
+    created, status = services.started_at, _status(None, services)
+    try:
+        model = services.shelf[target.model]
+    except ModelUnavailable as error:
+        state = f"not available: {error.reason}"
+        return ModelCard(id=id, created=created, state=state, capabilities=(), architecture=_TALKS, status=status)
+    facts = model.language_model.facts
+    return ModelCard(
+        id=id,
+        created=created,
+        state=model.state,
+        capabilities=_abilities(model, facts, is_grounded=target.is_grounded),
+        architecture=_TALKS,
+        context_length=model.n_ctx,
+        context_window=model.n_ctx,
+        max_model_len=model.n_ctx,
+        max_output_tokens=model.n_ctx,
+        memory=model.size,
+        meta=ModelMeta(model.n_ctx, *facts[:-1]),
+        status=_status(model, services),
+    )
+
+
+def _abilities(model: ShelfModel, facts: Facts, *, is_grounded: bool) -> tuple[str, ...]:
+    """In Ollama's words."""
+    found = {
+        "completion": True,
+        "tools": True,
+        "insert": facts.can_insert and not is_grounded,
+        "thinking": model.language_model.can_reason,
+    }
+    return tuple(name for name, is_there in found.items() if is_there)
+
+
+def _status(model: ShelfModel | None, services: Services) -> LoadStatus | UnsetType:
+    """There only with several chat models: clients then ask for each one's properties by its name."""
+    if len(list(services.shelf)) + len(services.shelf.missing) < 2:
+        return UNSET
+    if model is None or not model.is_loaded:
+        return LoadStatus("unloaded")
+    return LoadStatus("loaded" if model.state == "ready" else "loading")
+
+
+def _encoder_cards(services: Services) -> Iterator[ModelCard]:
+    encoder = services.encoder
+    hello = encoder.current().hello if encoder.is_ready else None
+    length, dimensions = (hello.max_tokens, hello.dimension) if hello else (0, UNSET)
+    told: dict[str, Any] = {"created": services.started_at, "state": encoder.state}
+    name = services.embeddings.model.name
+    if name not in services.shelf:
+        yield ModelCard(
+            id=name,
+            capabilities=("embedding", "rerank"),
+            architecture=_EMBEDS,
+            context_length=length,
+            context_window=length,
+            max_model_len=length,
+            dimensions=dimensions,
+            **told,
+        )
+    reranker = services.reranking.reranker
+    if reranker is not None and reranker.name not in services.shelf:
+        yield ModelCard(id=reranker.name, capabilities=("rerank",), architecture=_SCORES, **told)

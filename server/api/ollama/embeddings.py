@@ -1,0 +1,33 @@
+"""POST /api/embed and /api/embeddings: texts to vectors, as Ollama tells them."""
+
+import time
+
+from server.api.embeddings.reply import embedded
+from server.api.embeddings.wire import EmbeddingRequest
+from server.api.ollama.wire import Embedded, EmbedRequest, OldEmbedded, OldEmbedRequest
+from server.generation.target import untagged
+from server.resources.embedding import Embeddings
+
+
+async def embed(data: EmbedRequest, embeddings: Embeddings) -> Embedded:
+    """No text at all has no vectors: so clients load a model. Raises what `embedded` does."""
+    started = time.perf_counter_ns()
+    vectors: list[list[float]] = []
+    num_tokens = 0
+    name = untagged(data.model or embeddings.model.name)
+    if data.input:
+        texts: str | list[str | int | list[int]] = data.input if isinstance(data.input, str) else [*data.input]
+        asked = EmbeddingRequest(
+            input=texts, model=name, dimensions=data.dimensions, truncate=False if data.truncate is False else None
+        )
+        found = await embedded(asked, embeddings)
+        vectors, num_tokens = found.vectors.tolist(), sum(found.num_tokens)
+    else:
+        embeddings.check(name)
+    took = time.perf_counter_ns() - started
+    return Embedded(model=data.model or name, embeddings=vectors, total_duration=took, prompt_eval_count=num_tokens)
+
+
+async def embed_one(data: OldEmbedRequest, embeddings: Embeddings) -> OldEmbedded:
+    found = await embed(EmbedRequest(model=data.model, input=data.prompt), embeddings)
+    return OldEmbedded(found.embeddings[0] if found.embeddings else [])

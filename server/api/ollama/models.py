@@ -1,0 +1,190 @@
+"""The models there are, as Ollama's clients look for them. Names have a tag, without which some do not find them."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from models.errors import ModelUnavailable
+from models.llm.gguf.file_type import name_of
+from server.api.ollama.wire import (
+    Details,
+    ModelRequest,
+    ModelShown,
+    ModelTag,
+    RunningList,
+    RunningModel,
+    TagList,
+)
+from server.generation.target import Target, model_ids, target_of, untagged
+from server.http.problems import UnknownModel
+from server.resources.pool import ShelfModel
+from server.services import Services
+
+_TAG = ":latest"
+_EMBEDDER = Details(format="onnx", family="bert", families=["bert"])
+_INSERTS = "{{- if .Suffix }}{{ .Prompt }}{{ .Suffix }}{{ end }}\n"  # as Ollama has it: Continue looks for it
+_FOREVER = datetime(2318, 1, 1, tzinfo=UTC)  # as Ollama says it, about
+
+
+def tags(services: Services) -> TagList:
+    """Those that cannot be used are left out: clients show no reason."""
+    return TagList(list(_tags(services)))
+
+
+def _tags(services: Services) -> Iterator[ModelTag]:
+    for id in model_ids(services):
+        try:
+            target, model = _found(id, services)
+        except ModelUnavailable:
+            continue
+        yield ModelTag(
+            name=_tagged(id),
+            model=_tagged(id),
+            modified_at=_rfc3339(services.started_at),
+            size=model.language_model.facts.size,
+            digest=_digest(id, model),
+            details=_details(model),
+            capabilities=_capabilities(target, model),
+        )
+    name = services.embeddings.model.name
+    if name not in services.shelf:
+        yield ModelTag(
+            name=_tagged(name),
+            model=_tagged(name),
+            modified_at=_rfc3339(services.started_at),
+            size=0,
+            digest=hashlib.sha256(f"{name} {services.embeddings.model.sha256}".encode()).hexdigest(),
+            details=_EMBEDDER,
+            capabilities=["embedding"],
+        )
+
+
+def running(services: Services) -> RunningList:
+    """The language models that are in memory; a grounded answer uses one of them."""
+    return RunningList([_running(model, services) for model in services.shelf if model.is_loaded])
+
+
+def _running(model: ShelfModel, services: Services) -> RunningModel:
+    left_s = services.shelf.keep_s(model) - (0 if model.num_users else time.monotonic() - model.last_used)
+    expires = _FOREVER if math.isinf(left_s) else datetime.fromtimestamp(time.time() + max(left_s, 0), UTC)
+    return RunningModel(
+        name=_tagged(model.name),
+        model=_tagged(model.name),
+        size=model.size,
+        size_vram=0,
+        digest=_digest(model.name, model),
+        details=_details(model),
+        expires_at=expires.isoformat(),
+        context_length=model.n_ctx,
+    )
+
+
+def shown(asked: ModelRequest, services: Services) -> ModelShown:
+    """From the file's header alone: nothing is loaded. Raises `UnknownModel`, `ModelUnavailable`."""
+    id = asked.model or asked.name or ""
+    if untagged(id) == services.embeddings.model.name and id not in services.shelf:
+        return _embedder_shown(services)
+    target, model = _found(id, services)
+    language_model = model.language_model
+    capabilities = _capabilities(target, model)
+    return ModelShown(
+        modelfile=f"FROM {model.name}\n",
+        parameters=f"num_ctx {model.n_ctx}\ntemperature {model.resolved.temperature:g}",
+        template=(_INSERTS if "insert" in capabilities else "") + language_model.template,
+        details=_details(model),
+        model_info=_facts_of(model),
+        capabilities=capabilities,
+        modified_at=_rfc3339(services.started_at),
+        license=language_model.metadata("general.license") or "",
+    )
+
+
+def _facts_of(model: ShelfModel) -> dict[str, Any]:
+    """`context_length` is what a conversation may have here, which may be less than the model was trained for."""
+    language_model, facts = model.language_model, model.language_model.facts
+    family = _family(model)
+    return {
+        "general.architecture": family,
+        "general.basename": language_model.metadata("general.basename") or model.name,
+        "general.parameter_count": facts.n_params,
+        f"{family}.context_length": model.n_ctx,
+        f"{family}.embedding_length": facts.n_embd,
+    }
+
+
+def _embedder_shown(services: Services) -> ModelShown:
+    """Its numbers once it is loaded."""
+    name, family = services.embeddings.model.name, _EMBEDDER.family
+    told: dict[str, Any] = {"general.architecture": family, "general.basename": name}
+    if services.encoder.is_ready:
+        told[f"{family}.context_length"] = services.embeddings.max_tokens
+        told[f"{family}.embedding_length"] = services.embeddings.dimension
+    return ModelShown(
+        modelfile=f"FROM {name}\n",
+        parameters="",
+        template="",
+        details=_EMBEDDER,
+        model_info=told,
+        capabilities=["embedding"],
+        modified_at=_rfc3339(services.started_at),
+        license="",
+    )
+
+
+def _found(id: str, services: Services) -> tuple[Target, ShelfModel]:
+    """Raises `UnknownModel`, `ModelUnavailable`."""
+    if not id:
+        raise UnknownModel("", model_ids(services))
+    target = target_of(id, services)
+    return target, services.shelf[target.model]
+
+
+def _tagged(id: str) -> str:
+    return id if ":" in id else id + _TAG
+
+
+def _digest(id: str, model: ShelfModel) -> str:
+    """Of the file where it is known, and of what tells it from others where it is not."""
+    facts = model.language_model.facts
+    told = model.resolved.sha256 or f"{model.name} {facts.size} {facts.n_params}"
+    return hashlib.sha256(f"{id} {told}".encode()).hexdigest()
+
+
+def _details(model: ShelfModel) -> Details:
+    family = _family(model)
+    return Details(
+        family=family,
+        families=[family],
+        parameter_size=_rounded(model.language_model.facts.n_params),
+        quantization_level=name_of(model.language_model.metadata("general.file_type")),
+    )
+
+
+def _family(model: ShelfModel) -> str:
+    return model.language_model.metadata("general.architecture") or "unknown"
+
+
+def _rounded(count: int) -> str:
+    """Such as 1.5B or 22.5M."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}"
+    return str(count)
+
+
+def _capabilities(target: Target, model: ShelfModel) -> list[str]:
+    language_model = model.language_model
+    found = {
+        "completion": True,
+        "tools": True,
+        "insert": language_model.facts.can_insert and not target.is_grounded,
+        "thinking": language_model.can_reason,
+    }
+    return [name for name, is_there in found.items() if is_there]
+
+
+def _rfc3339(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,250 @@
+"""Ollama's API on the wire: its fields, its frames, its errors.
+
+Unknown fields are ignored at every depth and null means absent. What would change the meaning of the answer and cannot
+be done is refused by `request.py`, not here.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from server.api.chat.wire import MAX_STOPS
+from server.api.shared.rag_wire import RagReply, RagRequest
+
+_Stop = Annotated[str, Meta(max_length=1000)]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit, and whatever else is counted, of less than 0 is none. What is about loading a model is ignored: that is
+    a matter of the settings."""
+
+    num_predict: int | None = None
+    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
+    top_k: Annotated[int, Meta(le=2**31 - 1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    typical_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: _Stop | Annotated[list[_Stop], Meta(max_length=MAX_STOPS)] | None = None
+
+
+class CalledFunction(msgspec.Struct, frozen=True):
+    """`arguments` are an object; some clients send JSON text. `index` counts the calls of an answer."""
+
+    name: str
+    arguments: dict[str, Any] | str | None = None
+    index: int | UnsetType | None = UNSET
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    function: CalledFunction
+    id: str | UnsetType | None = UNSET
+
+
+class Message(msgspec.Struct, frozen=True):
+    role: str
+    content: str | None = None
+    thinking: str | None = None
+    images: list[Any] | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+
+class Function(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(msgspec.Struct, frozen=True):
+    type: str | None = None
+    function: Function | None = None
+
+
+class AskRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What chat and generate have in common. They are streamed unless `stream` is false.
+
+    `format` is "json" or a schema; `keep_alive` seconds or a duration such as "5m", less than 0 for ever.
+    """
+
+    model: str | None = None
+    stream: bool | None = None
+    format: Literal["", "json"] | dict[str, Any] | None = None
+    options: Options | None = None
+    keep_alive: float | str | None = None
+    think: bool | str | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    rag: RagRequest | None = None
+
+
+class OllamaChatRequest(AskRequest, frozen=True, kw_only=True):
+    """No message: the model is loaded, or unloaded, by `keep_alive`."""
+
+    messages: list[Message] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+
+
+class GenerateRequest(AskRequest, frozen=True, kw_only=True):
+    """No prompt: as without messages."""
+
+    prompt: str | None = None
+    suffix: str | None = None
+    system: str | None = None
+    # What these ask for cannot be done; they are read so that asking is refused, not ignored.
+    template: str | None = None
+    context: list[int] | None = None
+    raw: bool | None = None
+    images: list[Any] | None = None
+
+
+class ModelRequest(msgspec.Struct, frozen=True):
+    """`name` is what older clients say."""
+
+    model: str | None = None
+    name: str | None = None
+
+
+class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`truncate` false: a text that is longer than the model reads is refused; else it is embedded in parts."""
+
+    model: str | None = None
+    input: str | list[str] | None = None
+    truncate: bool | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+
+
+class OldEmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    model: str | None = None
+    prompt: str | None = None
+
+
+class Embedded(msgspec.Struct, frozen=True, kw_only=True):
+    """A unit vector for each text; durations in nanoseconds."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int = 0
+    prompt_eval_count: int
+
+
+class OldEmbedded(msgspec.Struct, frozen=True):
+    embedding: list[float]
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class Logprob(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[Candidate]
+
+
+class ToldMessage(msgspec.Struct, frozen=True, kw_only=True):
+    role: Literal["assistant"] = "assistant"
+    content: str = ""
+    thinking: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a stream, or the whole reply. All from `done_reason` on is on the last one, durations in nanoseconds.
+    `rag` where the answer is grounded."""
+
+    model: str
+    created_at: str
+    done: bool = False
+    logprobs: list[Logprob] | UnsetType = UNSET
+    done_reason: str | UnsetType = UNSET
+    total_duration: int | UnsetType = UNSET
+    load_duration: int | UnsetType = UNSET
+    prompt_eval_count: int | UnsetType = UNSET
+    prompt_eval_duration: int | UnsetType = UNSET
+    eval_count: int | UnsetType = UNSET
+    eval_duration: int | UnsetType = UNSET
+    rag: RagReply | UnsetType = UNSET
+
+
+class ChatFrame(Frame, frozen=True, kw_only=True):
+    message: ToldMessage = ToldMessage()
+
+
+class GenerateFrame(Frame, frozen=True, kw_only=True):
+    response: str = ""
+    thinking: str | UnsetType = UNSET
+
+
+class Details(msgspec.Struct, frozen=True, kw_only=True):
+    """`parameter_size` such as "1.5B"."""
+
+    parent_model: str = ""
+    format: str = "gguf"
+    family: str = ""
+    families: list[str] = []
+    parameter_size: str = ""
+    quantization_level: str = "unknown"
+
+
+class ModelTag(msgspec.Struct, frozen=True, kw_only=True):
+    """`size` is in bytes; `digest` 64 hexadecimal digits that change with the model's files."""
+
+    name: str
+    model: str
+    modified_at: str
+    size: int
+    digest: str
+    details: Details
+    capabilities: list[str]
+
+
+class TagList(msgspec.Struct, frozen=True):
+    models: list[ModelTag]
+
+
+class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes are in bytes, estimated; `context_length` in tokens."""
+
+    name: str
+    model: str
+    size: int
+    size_vram: int
+    digest: str
+    details: Details
+    expires_at: str
+    context_length: int
+
+
+class RunningList(msgspec.Struct, frozen=True):
+    models: list[RunningModel]
+
+
+class ModelShown(msgspec.Struct, frozen=True, kw_only=True):
+    """`model_info` has the keys of the GGUF; `parameters` a line for each default."""
+
+    modelfile: str
+    parameters: str
+    template: str
+    details: Details
+    model_info: dict[str, Any]
+    capabilities: list[str]
+    modified_at: str
+    license: str
+
+
+class Version(msgspec.Struct, frozen=True):
+    version: str
+
+
+class ErrorText(msgspec.Struct, frozen=True):
+    error: str

@@ -1,0 +1,25 @@
+"""POST /v1/rerank, under every name that clients have for it."""
+
+from typing import Any
+
+from litestar import Controller, Request, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from server.api.rerank.reply import reply_of, tei_reply_of, texts_of
+from server.api.rerank.wire import RerankReply, RerankRequest, TeiRank
+from server.http.disconnect import unless_gone
+from server.services import Services
+
+
+class RerankController(Controller):
+    @post(
+        ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking"], status_code=200, operation_id="rerank"
+    )
+    async def rerank(
+        self, request: Request[Any, Any, Any], data: JSONBody[RerankRequest], services: NamedDependency[Services]
+    ) -> RerankReply | list[TeiRank]:
+        """In TEI's form when it is asked in TEI's."""
+        texts = texts_of(data)
+        found = await unless_gone(request, services.reranking.score(data.query, texts, data.model))
+        return tei_reply_of(data, texts, found) if data.documents is None else reply_of(data, texts, found)

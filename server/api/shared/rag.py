@@ -1,0 +1,115 @@
+"""Grounding to and from the wire, the same in every dialect."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from index.errors import InvalidFilter
+from index.search.filters import gate
+from index.types import Filters
+from index.uploads import spoken_path
+from server.api.shared.rag_wire import FilterRequest, RagDropped, RagPassage, RagReply, RagRequest, TopK
+from server.generation.stream import Grounding
+from server.http.links import passage_url
+from server.http.problems import RequestError
+from server.rag.citations import Citation, cited_numbers, source_list
+from server.rag.options import CitationStyle, Mode, RagOptions
+from server.rag.prompts import Source
+from server.rag.report import RagReport
+
+_COLLECTIONS = "X-Cloister-Collections"
+_TOP_K = "X-Cloister-Top-K"
+_MODE = "X-Cloister-Mode"
+_CITATIONS = "X-Cloister-Citations"
+
+T = TypeVar("T")
+
+
+def options_of(
+    asked: RagRequest | None, headers: Mapping[str, str], citations: CitationStyle = CitationStyle.ANNOTATIONS
+) -> RagOptions:
+    """What the body says, else what headers say, for clients that can set no more. An empty header is none.
+    `citations`: the dialect's own style.
+
+    Raises `RequestError` with the header or the field at fault.
+    """
+    asked = asked or RagRequest()
+    told = RagOptions()
+    return RagOptions(
+        collections=asked.collections or _names(headers.get(_COLLECTIONS, "")),
+        vector_stores=asked.vector_stores or (),
+        top_k=asked.top_k or _read(headers, _TOP_K, TopK, None),
+        mode=asked.mode or _read(headers, _MODE, Mode, told.mode),
+        filters=_filters(asked.filters),
+        citations=asked.citations or _read(headers, _CITATIONS, CitationStyle, citations),
+    )
+
+
+def _filters(asked: FilterRequest | None) -> Filters | None:
+    if asked is None:
+        return None
+    filters = Filters(
+        paths=tuple(asked.paths or ()),
+        kinds=tuple(asked.kinds or ()),
+        modified_after=asked.modified_after,
+        modified_before=asked.modified_before,
+    )
+    try:
+        gate(filters)
+    except InvalidFilter as error:
+        raise RequestError(
+            f"The pattern {error.pattern!r} means nothing.", "rag.filters.paths", "invalid_value"
+        ) from None
+    return None if filters == Filters() else filters
+
+
+def _names(listed: str) -> list[str] | None:
+    return [name.strip() for name in listed.split(",") if name.strip()] or None
+
+
+def _read(headers: Mapping[str, str], name: str, type: Any, otherwise: T) -> T:
+    text = headers.get(name, "").strip().lower()
+    if not text:
+        return otherwise
+    try:
+        read: T = msgspec.convert(text, type, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{error}.", name, "invalid_value") from None
+    return read
+
+
+def reply_of(report: RagReport, base_url: str) -> RagReply:
+    """Where nothing was relevant there are no passages, whatever an earlier turn has left in the prompt."""
+    sources = [] if report.found_nothing else [*report.earlier, *report.sources]
+    new = {source.number for source in report.sources}
+    return RagReply(
+        list(report.queries),
+        [_passage(source, base_url, is_new=source.number in new) for source in sources],
+        [RagDropped(each.label, each.reason, each.number) for each in report.dropped],
+        report.num_tokens,
+    )
+
+
+def listed(grounding: Grounding, citations: Sequence[Citation], base_url: str) -> str:
+    """The list of what is cited, to stand behind the text."""
+    sources = [grounding.sources[number] for number in cited_numbers(citations)]
+    return source_list((each.number, each.label, passage_url(base_url, each.passage)) for each in sources)
+
+
+def _passage(source: Source, base_url: str, *, is_new: bool) -> RagPassage:
+    passage = source.passage
+    return RagPassage(
+        number=source.number,
+        document_id=passage.document_id,
+        chunk_id=passage.chunk_id,
+        collection=passage.collection,
+        path=spoken_path(passage.path),
+        place=passage.place.label if passage.place else None,
+        lines=(passage.line_from, passage.line_to),
+        heading=passage.heading,
+        also_in=passage.also_in,
+        score=round(passage.score, 4),
+        url=passage_url(base_url, passage),
+        is_new=is_new,
+    )

@@ -1,0 +1,49 @@
+"""Tools of a request to a toolbox, the same in every dialect. `where` is the path of the field that is refused."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from models.llm.chat.tool_config import Toolbox
+from server.http.problems import RequestError
+
+
+def described(functions: Sequence[Mapping[str, Any]], where: str) -> tuple[dict[str, Any], ...]:
+    """As templates know them; `{}` in `where` is the place in the list. Raises `RequestError`."""
+    names: set[str] = set()
+    for i, function in enumerate(functions):
+        name = function["name"]
+        if name in names:
+            raise RequestError(f"There are two tools named {name!r}.", where.format(i), "invalid_value")
+        names.add(name)
+    return tuple({"type": "function", "function": dict(function)} for function in functions)
+
+
+def by_mode(tools: tuple[dict[str, Any], ...], mode: str, is_parallel: bool, where: str) -> Toolbox | None:
+    """Raises `RequestError`."""
+    match mode:
+        case "none":
+            return None
+        case "auto":
+            return Toolbox(tools, "auto", None, is_parallel) if tools else None
+        case "required" | "any":
+            if not tools:
+                raise RequestError("There are no tools to choose from.", where, "invalid_value")
+            return Toolbox(tools, "required", None, is_parallel)
+    raise RequestError(f"{mode!r} is no choice; there are: none, auto, required.", where, "invalid_value")
+
+
+def limited(
+    tools: tuple[dict[str, Any], ...],
+    mode: Literal["auto", "required"],
+    names: Sequence[str],
+    is_parallel: bool,
+    where: str,
+) -> Toolbox:
+    """The tools of these names may be called. Raises `RequestError`."""
+    known = {tool["function"]["name"] for tool in tools}
+    if not names or not known.issuperset(names):
+        unknown = next((name for name in names if name not in known), None)
+        raise RequestError(
+            f"There is no tool named {unknown!r}." if names else "It names no tool.", where, "invalid_value"
+        )
+    return Toolbox(tools, mode, frozenset(names), is_parallel)

@@ -1,0 +1,61 @@
+"""What the commands share: settings from flags, and errors that are one line."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.settings.settings import Settings, docs_from_flags, read_settings
+
+if TYPE_CHECKING:  # a type that only type checkers can subscript
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = Any
+
+
+class StartError(Exception):
+    """One line for the user: what is wrong, and what to do."""
+
+
+class Interrupted(Exception):
+    """By Ctrl-C; one line for the user: what there is now, and how to go on."""
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The flags by which every command finds the same data folder."""
+    parser.add_argument("--data", metavar="DIR", help="where the index lives (default: the platform's data folder)")
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="settings file (default: ./cloister.toml, if there)"
+    )
+
+
+def add_serving(parser: argparse.ArgumentParser) -> None:
+    """The flags by which the server is started, and what looks at it as it would be started."""
+    parser.add_argument(
+        "--docs",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="a folder to watch, as a collection of this name (again for more; default: the user manual)",
+    )
+    add_settings(parser)
+    parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", metavar="N", help="port to listen on (default: 8000)")
+    parser.add_argument("--model", metavar="NAME|FILE", help="chat model: a catalog name or the path of a GGUF file")
+
+
+def serving_settings(options: argparse.Namespace) -> Settings:
+    """Raises `SettingsError`."""
+    flags = {name: getattr(options, name) for name in ("host", "port", "model")}
+    return settings_of(options, **flags, docs=docs_from_flags(options.docs))
+
+
+def settings_of(options: argparse.Namespace, **flags: Any) -> Settings:
+    """Raises `SettingsError`."""
+    return read_settings(options.config, os.environ, {"data": options.data, **flags})
+
+
+def address_of(host: str, port: int) -> str:
+    """Where the machine itself reaches a server that listens there."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

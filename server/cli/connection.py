@@ -1,0 +1,72 @@
+"""Asking a server that runs: where it is, the key it wants, and what it refuses as one line."""
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+
+from server.cli.common import StartError, add_settings, address_of, settings_of
+
+_CONNECT_S = 5.0
+_REPLY_S = 600.0  # a large model on a small machine reads a long prompt for minutes
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", metavar="URL", help="where Cloister runs (default: the host and port that are set)")
+    parser.add_argument("--key-file", metavar="FILE", type=Path, help="a file with the key, where the server wants one")
+    add_settings(parser)
+
+
+def url_and_key(options: argparse.Namespace) -> tuple[str, str | None]:
+    """Raises `StartError`, `SettingsError`."""
+    settings = settings_of(options)
+    url: str = options.url or address_of(settings.host, settings.port)
+    try:
+        key = options.key_file.read_text().strip() if options.key_file else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"the key file {options.key_file} cannot be read: {error}") from None
+    return url.rstrip("/"), key
+
+
+class NothingAnswers(StartError):
+    """No server runs there."""
+
+
+@contextlib.contextmanager
+def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
+    """Raises `StartError` for whatever does not succeed inside, saying what to do."""
+    url, key = url_and_key(options)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    timeout = httpx2.Timeout(_REPLY_S, connect=_CONNECT_S)
+    try:
+        with httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False) as client:
+            yield client
+    except (httpx2.ConnectError, httpx2.ConnectTimeout):
+        raise NothingAnswers(
+            f"nothing answers at {url}; start the server: cloister serve, or name it: --url URL"
+        ) from None
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):
+        raise StartError(f"{url} is no address; it is like http://127.0.0.1:8000") from None
+    except UnicodeEncodeError:
+        raise StartError("what was typed is no UTF-8 text; set the terminal to UTF-8") from None
+    except httpx2.HTTPError as error:
+        raise StartError(f"{url}: {error or type(error).__name__}") from None
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise StartError(f"{url} is no Cloister, or another version of it ({error})") from None
+
+
+def checked(reply: httpx2.Response) -> httpx2.Response:
+    """Raises `StartError` with what the server says against it."""
+    if reply.is_success:
+        return reply
+    if reply.status_code == 401:
+        raise StartError("the server wants a key: --key-file FILE; cloister keys create makes one")
+    try:
+        message: Any = msgspec.json.decode(reply.read())["error"]["message"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        message = f"the server answered {reply.status_code}"
+    raise StartError(str(message))

@@ -1,0 +1,52 @@
+"""`cloister doctor`: what is wrong with an installation, and what to do about it."""
+
+import argparse
+import sys
+
+import msgspec
+
+from server.cli.common import Commands, add_serving, serving_settings
+from server.ops.airgap import statements
+from server.ops.diagnosis import Finding, findings
+
+_COLOURS = {"ok": "32", "warning": "33", "failure": "31"}
+_MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
+
+
+def add(commands: Commands) -> None:
+    doctor = commands.add_parser("doctor", help="look for what could be wrong, and say what to do about it")
+    add_serving(doctor)
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.add_argument("--commands", action="store_true", help="with the commands that show the same without Cloister")
+    doctor.add_argument(
+        "--air-gap", action="store_true", help="prove the ten statements of docs/air-gap.md here, with a trial run"
+    )
+    doctor.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """1 when something does not work."""
+    found: list[Finding] = []
+    settings = serving_settings(options)
+    for finding in statements(settings) if options.air_gap else findings(settings):
+        found.append(finding)
+        if not options.json:
+            _tell(finding, with_commands=options.commands)
+    if options.json:
+        print(msgspec.json.encode(found).decode())
+    failures = sum(finding.state == "failure" for finding in found)
+    warnings = sum(finding.state == "warning" for finding in found)
+    if not options.json:
+        print(f"\n{failures} failures, {warnings} warnings, {len(found)} looked at.")
+    return 1 if failures else 0
+
+
+def _tell(finding: Finding, *, with_commands: bool) -> None:
+    mark = _MARKS[finding.state]
+    if sys.stdout.isatty():
+        mark = f"\x1b[{_COLOURS[finding.state]}m{mark}\x1b[0m"
+    print(f"{mark}  {finding.name}: {finding.found}", flush=True)
+    if finding.advice:
+        print(f"      {finding.advice}")
+    if with_commands and finding.shown_by:
+        print(f"      $ {finding.shown_by}")

@@ -1,0 +1,37 @@
+"""`cloister search`: passages of the documents, without an answer."""
+
+import argparse
+
+import msgspec
+
+from server.cli.common import Commands
+from server.cli.connection import add_connection, checked, connected
+from server.cli.terminal import shown
+
+
+def add(commands: Commands) -> None:
+    search = commands.add_parser("search", help="find passages; the server must be running")
+    search.add_argument("query", metavar="QUERY")
+    search.add_argument("--collection", metavar="NAME", action="append", help="only in this one (again for more)")
+    search.add_argument("--top", metavar="N", type=int, default=5, help="passages at most (default: 5)")
+    search.add_argument("--json", action="store_true", help="the server's whole reply, as JSON")
+    add_connection(search)
+    search.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    body = {"query": options.query, "top_k": options.top, "collections": options.collection}
+    with connected(options) as client:
+        reply = checked(client.post("/v1/search", json=body))
+        if options.json:
+            print(reply.text)
+            return 0
+        found = msgspec.json.decode(reply.content)["data"]
+        for number, passage in enumerate(found, 1):
+            where = " › ".join((f"{passage['collection']}/{passage['path']}", *passage["heading"]))
+            place = passage["place"] or f"lines {passage['lines'][0]}–{passage['lines'][1]}"
+            print(shown(f"{number}. {where}, {place}\n   {passage['url']}"))
+            print("\n".join(f"   {shown(line)}" for line in passage["text"].splitlines()), end="\n\n")
+        if not found:
+            print("Nothing was found.")
+    return 0

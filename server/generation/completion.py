@@ -1,0 +1,121 @@
+"""Bare completions, in no dialect: of prompts as they are, or of the gap between two texts. Never grounded."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from models.llm.chat.completion import Bounds
+from models.llm.chat.fim import Extra, Gap
+from models.llm.chat.language_model import LanguageModel, Prompt
+from models.llm.constraints.grammar import JsonObject, JsonSchema
+from models.llm.engine.sequence import Priority
+from models.llm.params import SamplingParams
+from server.generation.generate import own_sampling
+from server.generation.stream import Answers, Steps
+from server.generation.target import target_of
+from server.services import Services
+
+_NEVER = -1e9  # added to a token's logit: it is not drawn
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """`num_answers` to each of the prompts. `suffix` None: the prompt is read as it is, control tokens by their names;
+    else the gap between the prompt and the suffix is filled. `sampling` is of the fields of `SamplingParams`."""
+
+    prompts: Sequence[str | Sequence[str | int]]
+    suffix: str | None = None
+    extra: Sequence[Extra] = ()  # text from elsewhere in the project
+    model: str | None = None
+    sampling: Mapping[str, Any] = {}
+    max_tokens: int | None = None  # 0: the prompt is read, so that it is in memory
+    stop: Sequence[str] = ()
+    num_answers: int = 1
+    form: JsonSchema | JsonObject | None = None
+    ignores_end: bool = False
+    bounds: Bounds = Bounds()
+    priority: Priority | None = None  # None: what fills a gap goes first
+
+
+class Completions(msgspec.Struct, frozen=True):
+    """`answers` are those of the first prompt, then of the second; `prompts` are as the model reads them."""
+
+    answers: Answers
+    prompts: list[list[int]]
+    model: LanguageModel
+
+
+async def completions_to(asked: Completion, services: Services) -> Completions:
+    """Started; the caller closes the answers. Raises whatever prevents one."""
+    name = _model(asked, services)
+    async with contextlib.AsyncExitStack() as stack:
+        model = await stack.enter_async_context(services.shelf.use(name))
+        language_model = model.language_model
+        prompts = await asyncio.to_thread(_prompts, asked, language_model)
+        default = {"temperature": model.resolved.temperature}
+        sampling = SamplingParams(**{**default, **_biased(asked, language_model)})
+        constraint = None
+        if asked.form is not None:
+            constraint = await asyncio.to_thread(language_model.constraint, Prompt([]), None, asked.form)
+        at_once = asyncio.Semaphore(model.params.n_slots)
+        steps = [
+            _in_turn(
+                language_model.complete(
+                    prompt,
+                    own_sampling(sampling, index),
+                    max_tokens=asked.max_tokens,
+                    stop=asked.stop,
+                    constraint=constraint,
+                    bounds=asked.bounds,
+                    priority=_priority(asked),
+                ),
+                at_once,
+            )
+            for prompt in prompts
+            for index in range(asked.num_answers)
+        ]
+        answers = Answers(sum(map(len, prompts)), steps)
+        await stack.enter_async_context(contextlib.aclosing(answers))
+        await answers.start()
+        answers.lease = stack.pop_all()
+        return Completions(answers, prompts, language_model)
+
+
+def _model(asked: Completion, services: Services) -> str:
+    """Editors name no model: then it is the first that can do it."""
+    name = target_of(asked.model, services).model
+    if asked.model or asked.suffix is None:
+        return name
+    return next((model.name for model in services.shelf if model.language_model.facts.can_insert), name)
+
+
+def _prompts(asked: Completion, model: LanguageModel) -> list[list[int]]:
+    if asked.suffix is None:
+        return [model.raw(prompt) for prompt in asked.prompts]
+    texts = [each if isinstance(each, str) else model.detokenize(model.raw(each)) for each in asked.prompts]
+    return [model.filling(Gap(text, asked.suffix, asked.extra), asked.max_tokens) for text in texts]
+
+
+def _biased(asked: Completion, model: LanguageModel) -> dict[str, Any]:
+    if not asked.ignores_end:
+        return dict(asked.sampling)
+    biases = {**asked.sampling.get("logit_bias", {}), **dict.fromkeys(model.end_tokens, _NEVER)}
+    return {**asked.sampling, "logit_bias": biases}
+
+
+def _priority(asked: Completion) -> Priority:
+    """What only reads ahead gives way to everybody."""
+    if asked.priority is not None:
+        return asked.priority
+    if asked.max_tokens == 0:
+        return Priority.BATCH
+    return Priority.INTERACTIVE if asked.suffix is None else Priority.TYPING
+
+
+async def _in_turn(steps: Steps, at_once: asyncio.Semaphore) -> Steps:
+    """So that one request's many prompts do not fill the queue."""
+    async with at_once, contextlib.aclosing(steps):
+        async for events in steps:
+            yield events

@@ -1,0 +1,36 @@
+"""The client's end of a request: work stops when it goes away."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from litestar import Request
+
+from server.http.problems import ClientGone
+
+T = TypeVar("T")
+
+
+async def unless_gone(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; cancels it and raises `ClientGone` when the client disconnects first.
+
+    A handler that returns one body is not cancelled by the server when its client leaves, so it must look itself.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone
+    finally:
+        for task in (working, watching):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # its result is told above, or unwanted
+                await task
+
+
+async def _disconnected(request: Request[Any, Any, Any]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,97 @@
+"""What every request and reply has around it, whatever the route, also where there is none."""
+
+import asyncio
+import secrets
+import time
+
+from litestar.enums import ScopeType
+from litestar.handlers.base import BaseRouteHandler
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
+
+from server.access.principal import Principal
+from server.access.roles import changes, operation_of
+from server.observability.audit import AuditLog, Entry
+from server.observability.metrics import Metrics
+from server.observability.tracing import Request
+
+_DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
+
+
+class Envelope:
+    """Gives each reply an id and the time it took to begin, counts and notes it; answers HEAD as GET without the
+    body."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, audit: AuditLog) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        with self._metrics.tracing.request(scope["method"]) as traced:
+            await self._answer(scope, receive, send, traced)
+
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send, traced: Request) -> None:
+        started = time.perf_counter()
+
+        async def labelled(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                took_s = time.perf_counter() - started
+                id = f"req_{secrets.token_hex(12)}"
+                self._metrics.replied(_operation(scope), message["status"], took_s)
+                traced.replied(_operation(scope), message["status"])
+                self._note(scope, message["status"], id)
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", id.encode()),
+                    (b"openai-processing-ms", str(round(1000 * took_s)).encode()),
+                ]
+            await send(message)
+
+        if scope["method"] == "HEAD":
+            await _without_body(self._app, scope, labelled)
+        else:
+            await self._app(scope, receive, labelled)
+
+    def _note(self, scope: HTTPScope, status: int, id: str) -> None:
+        """Ids are told of what is there: others are whatever a client says."""
+        handler, user, client = scope.get("route_handler"), scope.get("user"), scope.get("client")
+        ids = {name: str(value) for name, value in scope.get("path_params", {}).items()} if status < 400 else {}
+        entry = Entry(
+            at=round(time.time(), 3),
+            key=user.name if isinstance(user, Principal) else "",
+            address=client[0] if client else "",
+            operation=_operation(scope),
+            status=status,
+            request=id,
+            ids=ids,
+        )
+        self._audit.note(entry, is_change=isinstance(handler, BaseRouteHandler) and changes(handler))
+
+
+def _operation(scope: Scope) -> str:
+    """Of the route that was found, "" for none."""
+    handler = scope.get("route_handler")
+    return operation_of(handler) if isinstance(handler, BaseRouteHandler) else ""
+
+
+async def _without_body(app: ASGIApp, scope: Scope, send: Send) -> None:
+    """As GET, which is left when its body begins: for a stream, that is as if its client had gone."""
+    is_over = asyncio.Event()
+
+    async def received() -> HTTPReceiveMessage:
+        await is_over.wait()
+        return _DISCONNECT
+
+    async def sent(message: Message) -> None:
+        if is_over.is_set():
+            await asyncio.sleep(0)  # so that a stream that never waits lets its end be noticed
+        elif message["type"] == "http.response.body":
+            is_over.set()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await send(message)
+
+    await app({**scope, "method": "GET"}, received, sent)  # type: ignore[arg-type]

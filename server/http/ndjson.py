@@ -1,0 +1,36 @@
+"""Streams of JSON, one message a line, as Ollama's clients read them: an error is the last line, with its own shape."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+import msgspec
+from litestar.response import Stream
+
+from server.http.sse import kept_stream
+
+MEDIA_TYPE = "application/x-ndjson"
+_encode = msgspec.json.Encoder().encode
+
+
+def line(message: msgspec.Struct) -> bytes:
+    return _encode(message) + b"\n"
+
+
+def line_stream(
+    messages: AsyncIterator[msgspec.Struct],
+    on_end: Callable[[], Awaitable[None]],
+    silent: msgspec.Struct,
+    error_of: Callable[[Exception], msgspec.Struct],
+) -> Stream:
+    """`silent` is a message that says nothing, told while there is nothing to tell. `on_end` is awaited however the
+    response ends."""
+    return kept_stream(_lines(messages, error_of), on_end, line(silent), MEDIA_TYPE)
+
+
+async def _lines(
+    messages: AsyncIterator[msgspec.Struct], error_of: Callable[[Exception], msgspec.Struct]
+) -> AsyncGenerator[bytes, None]:
+    try:
+        async for message in messages:
+            yield line(message)
+    except Exception as error:  # the last place where the client can be told
+        yield line(error_of(error))

@@ -1,0 +1,41 @@
+"""Lists a page at a time, by the ids of the first and the last that the client has."""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from server.http.problems import RequestError
+
+Order = Literal["asc", "desc"]
+T = TypeVar("T")
+
+
+class Page(NamedTuple, Generic[T]):
+    items: Sequence[T]
+    has_more: bool
+
+
+def page(
+    items: Sequence[T],
+    id_of: Callable[[T], str],
+    limit: int,
+    order: Order,
+    after: str | None = None,
+    before: str | None = None,
+) -> Page[T]:
+    """Of items in ascending order: the first `limit` in `order`, behind `after`, or the last ones before `before`.
+    Raises `RequestError` for ids that are not in the list."""
+    if order == "desc":
+        items = items[::-1]
+    ids = [id_of(item) for item in items] if after or before else []
+    start = _place(ids, after, "after") + 1 if after else 0
+    end = _place(ids, before, "before") if before else len(items)
+    if before and not after:
+        start = max(start, end - limit)
+        return Page(items[start:end], start > 0)
+    return Page(items[start:end][:limit], end - start > limit)
+
+
+def _place(ids: Sequence[str], id: str, param: str) -> int:
+    if id not in ids:
+        raise RequestError(f"There is no {id!r} in this list.", param, "invalid_value")
+    return ids.index(id)

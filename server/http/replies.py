@@ -1,0 +1,26 @@
+"""Replies from outside the routes, where there is no Litestar to make them."""
+
+from http import HTTPStatus
+
+import msgspec
+from litestar.types import Send
+
+from server.http.problems import Problem
+
+
+async def send_problem(problem: Problem, send: Send) -> None:
+    body = msgspec.json.encode(problem.body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", str(problem.retry_after).encode()))
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def problem_bytes(problem: Problem) -> bytes:
+    """As it goes over the wire; the connection ends with it."""
+    body = msgspec.json.encode(problem.body)
+    head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body

@@ -1,0 +1,120 @@
+"""What the server counts, for Prometheus. Nothing of content: names of models, routes and stages, and figures."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import Metric
+
+from server.observability.tracing import NoTracing, Tracing
+
+_REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TOKEN_S = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+_STAGE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+class Metrics:
+    """Counters and histograms that grow with what is told; the state of the moment is in `gauges.py`. What is told of
+    a request is its trace's too."""
+
+    def __init__(self, tracing: Tracing | None = None) -> None:
+        self.tracing: Tracing = tracing or NoTracing()
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "cloister_http_requests", "Replies, by operation and status.", ("operation", "status"), registry=registry
+        )
+        self._request_s = Histogram(
+            "cloister_http_request_seconds",
+            "From a request to the first byte of its reply.",
+            ("operation",),
+            buckets=_REQUEST_S,
+            registry=registry,
+        )
+        self._prompt = Counter("cloister_prompt_tokens", "Tokens of prompts.", ("model",), registry=registry)
+        self._cached = Counter(
+            "cloister_cached_prompt_tokens", "Tokens of prompts that were in memory.", ("model",), registry=registry
+        )
+        self._generated = Counter("cloister_generated_tokens", "Tokens of answers.", ("model",), registry=registry)
+        self._first_s = Histogram(
+            "cloister_first_token_seconds",
+            "From a prompt's way to the engine to its first token.",
+            ("model",),
+            buckets=_REQUEST_S,
+            registry=registry,
+        )
+        self._between_s = Histogram(
+            "cloister_inter_token_seconds",
+            "Between what comes of one answer and what came before.",
+            ("model",),
+            buckets=_TOKEN_S,
+            registry=registry,
+        )
+        self._search_s = Histogram(
+            "cloister_search_seconds",
+            "A search, by stage.",
+            ("stage",),
+            buckets=_STAGE_S,
+            registry=registry,
+        )
+
+    def replied(self, operation: str, status: int, took_s: float) -> None:
+        """`operation` is the route's, "" for none: never the path, which a client makes up."""
+        self._requests.labels(operation, str(status)).inc()
+        self._request_s.labels(operation).observe(took_s)
+
+    def searched(self, stage: str, took_s: float) -> None:
+        self._search_s.labels(stage).observe(took_s)
+        self.tracing.past(f"search {stage}", took_s)
+
+    def meter(self, model: str) -> "ModelMeter":
+        return ModelMeter(
+            self._prompt.labels(model),
+            self._cached.labels(model),
+            self._generated.labels(model),
+            self._first_s.labels(model),
+            self._between_s.labels(model),
+            self.tracing,
+            model,
+        )
+
+    def collect(self) -> Iterator[Metric]:
+        """As a registry does it."""
+        return iter(self._registry.collect())
+
+
+class ModelMeter:
+    """Of one model, over all restarts of its engine: a `models.llm.engine.meter.Meter`."""
+
+    def __init__(
+        self,
+        prompt: Counter,
+        cached: Counter,
+        generated: Counter,
+        first_s: Histogram,
+        between_s: Histogram,
+        tracing: Tracing,
+        model: str,
+    ) -> None:
+        self._prompt = prompt
+        self._cached = cached
+        self._generated = generated
+        self._first_s = first_s
+        self._between_s = between_s
+        self._tracing, self._model = tracing, model
+
+    def began(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
+        self._prompt.inc(num_prompt)
+        self._cached.inc(num_cached)
+        self._first_s.observe(wait_s)
+        self._tracing.past(
+            "read prompt",
+            wait_s,
+            gen_ai__request__model=self._model,
+            gen_ai__usage__input_tokens=num_prompt,
+            cloister__cached_tokens=num_cached,
+        )
+
+    def generated(self, num_tokens: int) -> None:
+        self._generated.inc(num_tokens)
+
+    def went_on(self, wait_s: float) -> None:
+        self._between_s.observe(wait_s)

@@ -1,0 +1,35 @@
+"""GET /: the page for people, and for Ollama's clients the line that they look for."""
+
+from typing import Any
+
+from litestar import Controller, MediaType, Request, Response, get
+from litestar.params import FromPath
+
+from server.http.problems import NotFound
+from server.page.files import START, WebFile, web_files
+
+_RUNNING = "Ollama is running"
+
+
+class PageController(Controller):
+    @get("/", include_in_schema=False, operation_id="showPage")
+    async def root(self, request: Request[Any, Any, Any]) -> Response[bytes]:
+        if "text/html" in request.headers.get("accept", ""):
+            response = _reply(request, web_files()[START])
+        else:
+            response = Response(_RUNNING.encode(), media_type=MediaType.TEXT)
+        response.headers["Vary"] = "Accept"
+        return response
+
+    @get("/web/{name:path}", include_in_schema=False, operation_id="showWebFile")
+    async def file(self, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
+        found = web_files().get(str(name).lstrip("/"))
+        if found is None:
+            raise NotFound("such file of the page")
+        return _reply(request, found)
+
+
+def _reply(request: Request[Any, Any, Any], file: WebFile) -> Response[bytes]:
+    if file.is_kept(", ".join(request.headers.getall("if-none-match", []))):
+        return Response(b"", status_code=304, headers=file.headers)
+    return Response(file.content, headers=file.headers)

@@ -1,0 +1,84 @@
+"""Requests that a client makes by itself: a title for the chat, tags, what to ask next, a summary of what was said.
+
+They come over the same route as a person's questions and are told apart by the words that the clients begin them with,
+or by the parts such prompts are made of. A person who asks about titles or summaries writes differently.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from models.llm.chat.chat_template import ChatMessage
+
+_SPACE = re.compile(r"\s+")
+
+
+class Habit(NamedTuple):
+    """How one kind of request is written: all of `parts` are in the message, the first at its very beginning if it is
+    to lead. Lower case, single spaces."""
+
+    purpose: str
+    parts: tuple[str, ...]
+    leads: bool = True
+
+
+_ASKED = (  # in the last message
+    Habit(
+        "Open WebUI: title, tags, follow-ups, queries, image prompt", ("### task:", "### chat history: <chat_history>")
+    ),
+    Habit("Open WebUI: completing what is typed", ("### task:", "autocompletion system")),
+    Habit("Open WebUI: title, before 0.5", ("here is the query:", "as a title for the previous query")),
+    Habit("Open WebUI: title, before 0.6", ("create a concise, 3-5 word title", "as a title for the")),
+    Habit("Open WebUI: whether to search, before 0.5", ("assess the need for a web search based on the",)),
+    Habit("Open WebUI: whether to search, before 0.6", ("based on the chat history, determine whether a search",)),
+    Habit("Open WebUI: an emoji for a message", ("your task is to reflect the speaker", "emoji")),
+    Habit("Open WebUI: several answers made one", ("you have been provided with a set of responses from",)),
+    Habit("Continue: title, description", ("given the following... please reply with a",)),
+    Habit("Continue: compaction", ("create a comprehensive summary of this conversation",)),
+    Habit("LibreChat: title", ("provide a concise, 5-word-or-less title",)),
+    Habit("LibreChat: title and its language", ("analyze this conversation and provide", "detected language")),
+    Habit("LibreChat: title of an assistant's thread", ("please generate a concise title", "that starts with")),
+    Habit("LibreChat: summary", ("summarize the conversation by integrating new lines",)),
+    Habit("Zed: title", ("generate a concise 3-7 word title",)),
+    Habit("Zed: summary", ("generate a detailed summary of this conversation. include",)),
+    Habit("Cline: compaction", ('<explicit_instructions type="condense"',), leads=False),
+    Habit("Roo: compaction", ("summarize the conversation so far, as described in",)),
+    Habit("several coding clients: compaction", ("your task is to create a detailed summary of the conversation so",)),
+    Habit("Chatbox: title", ("based on the chat history, give this conversation a name",)),
+    Habit("NextChat: title", ("please generate a four to five word title",)),
+    Habit("NextChat: summary", ("in 200 words or less to use as a prompt for future context",), leads=False),
+)
+_INSTRUCTED = (  # in the system message
+    Habit("Copilot: title", ("you are an expert in crafting pithy titles",)),
+    Habit("opencode: title", ("you are a title generator",)),
+    Habit("Cherry Studio, LobeChat: title", ("you are an assistant", "the user's conversation into a title")),
+    Habit("LibreChat: title by a call", ("tools you can use to generate the conversation title",), leads=False),
+    Habit("Open WebUI: choice of tools", ("available tools:", '"tool_calls"')),
+    Habit("Roo: compaction", ("your task is to create a detailed summary of the conversation so",)),
+)
+# However it is worded: an order for a title of the very conversation, at the beginning of either message.
+_TITLE = re.compile(
+    r"(?:- )?(?:please |you will |your task is to )*"
+    r"(?:generate|provide|write|create|suggest|give me|reply with|respond with|come up with)\b[^.?!]{0,60}"
+    r"(?:\btitle\b[^.?!]{0,80}\b(?:this|our|the|a) (?:conversation|chat|discussion|thread)(?: history| session)?"
+    r"(?= ?[.,:;!(]| in | so far| without| using| that| based|$)"
+    r"|\btitle\b[^?!]{0,80}\buser's (?:first )?message|\b(?:conversation|chat|thread) title\b)"
+)
+
+
+def is_background(messages: Sequence[ChatMessage]) -> bool:
+    """Whether it is the client that asks, not a person."""
+    if not messages or messages[-1].role != "user":
+        return False
+    instructed = messages[0].content if messages[0].role == "system" else ""
+    return _is_one_of(_ASKED, messages[-1].content) or _is_one_of(_INSTRUCTED, instructed)
+
+
+def _is_one_of(habits: Sequence[Habit], text: str) -> bool:
+    plain = _SPACE.sub(" ", text).strip().lower()
+    return any(_is_of(habit, plain) for habit in habits) or _TITLE.match(plain) is not None
+
+
+def _is_of(habit: Habit, text: str) -> bool:
+    is_led = not habit.leads or text.startswith(habit.parts[0])
+    return is_led and all(part in text for part in habit.parts)

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+
+from index.dense.compaction import Compaction, is_stale, vectors_folder
+from index.dense.generations import read_newest
+from index.dense.vector_index import VectorIndex
+from index.storage.sqlite.vectors import VectorStore
+from tests.index.conftest import Workspace
+
+
+def _compaction(workspace: Workspace) -> Compaction:
+    ((database,),) = workspace.rows("SELECT value FROM properties WHERE name = 'id'")
+    return Compaction(workspace.data, workspace.embedder.fingerprint, workspace.embedder.dimension, str(database))
+
+
+@pytest.fixture
+def filled(workspace: Workspace) -> Workspace:
+    for number in range(30):
+        workspace.write(f"{number}.md", f"item{number}")
+    workspace.sync()
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("num_changes", "num_chunks", "quiet", "at_work"),
+    [
+        (0, 0, False, False),
+        (999, 0, False, False),
+        (1000, 0, True, True),
+        (1000, 49_000, True, False),
+        (1000, 51_000, False, False),
+        (20_000, 1_000_000, True, False),
+        (100_000, 1_000_000, True, True),
+    ],
+    ids=str,
+)
+def test_a_generation_is_stale_by_share(num_changes: int, num_chunks: int, quiet: bool, at_work: bool) -> None:
+    assert is_stale(num_changes, num_chunks, at_work=True) == at_work
+    assert is_stale(num_changes, num_chunks) == quiet
+
+
+def test_what_is_written_is_the_whole_index(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.storage.sqlite.vectors._BLOCK", 7)
+    compaction = _compaction(filled)
+    assert (compaction.seq, compaction.finished()) == (0, None)
+    compaction.start()
+    assert compaction.finished(wait=True) == 0, "there was none before"
+    assert (compaction.seq, compaction.count) == (30, 30)
+    compaction.close()
+    assert _compaction(filled).seq == 30
+    ((database,),) = filled.rows("SELECT value FROM properties WHERE name = 'id'")
+    folder = vectors_folder(filled.data, filled.embedder.fingerprint)
+    generation = read_newest(folder, str(database), filled.embedder.fingerprint, filled.embedder.dimension)
+    assert generation is not None
+    index = VectorIndex(filled.embedder.dimension, generation.payload, generation.stored)
+    assert {id for id in range(100) if id in index} == filled.chunk_ids()
+    (query,) = filled.embedder.vectors(["item7"])
+    ((expected,),) = filled.rows("SELECT id FROM chunks WHERE text = 'item7'")
+    ((id, cosine),) = index.search(query, 1)
+    assert (id, cosine) == (expected, pytest.approx(1, abs=1e-3))
+    index.close()
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
+    filled: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocker = Path(filled.data / "vectors")
+    blocker.write_text("in the way")
+    compaction = _compaction(filled)
+    compaction.start()
+    assert compaction.finished(wait=True) is None
+    assert "could not be written" in caplog.text
+    blocker.unlink()
+    compaction.start()
+    assert compaction.finished(wait=True) == 0
+    compaction.close()
+
+
+def test_closing_gives_up_what_is_being_written(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    compaction = _compaction(filled)
+    blocks = VectorStore.blocks
+
+    def close_first(self: VectorStore) -> object:
+        compaction._stop.set()
+        return blocks(self)
+
+    monkeypatch.setattr(VectorStore, "blocks", close_first)
+    compaction.start()
+    compaction.close()
+    assert compaction.finished() is None
+    assert not vectors_folder(filled.data, filled.embedder.fingerprint).exists()

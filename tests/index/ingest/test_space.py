@@ -1,0 +1,248 @@
+"""Another embedder: its vectors are made beside those in use, and take their place at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from index.dense.compaction import vectors_folder
+from index.ingest.indexer import IndexingParams
+from index.ingest.progress import Progress
+from index.ingest.space import Space, SpaceUpkeep, space_of
+from tests.index.conftest import HashEmbedder, Workspace, eventually
+
+_DOCUMENTS = 40
+
+
+@pytest.fixture(autouse=True)
+def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.ingest.space._GRACE_S", 0.0)
+    monkeypatch.setattr("index.ingest.space._BLOCK", 7)
+    monkeypatch.setattr("index.ingest.space._REMOVED", 10)
+
+
+@pytest.fixture
+def filled(workspace: Workspace) -> Workspace:
+    for number in range(_DOCUMENTS):
+        workspace.write(f"{number}.md", f"# Heading {number}\n\nitem{number}")
+    workspace.sync()
+    workspace.indexer.write_generation()
+    return workspace
+
+
+def _fingerprint(workspace: Workspace) -> str:
+    space = space_of(workspace.data)
+    assert space is not None
+    return space.fingerprint
+
+
+def _vectors(workspace: Workspace) -> dict[str, int]:
+    rows = workspace.rows("SELECT fingerprint, count(*) FROM vectors GROUP BY fingerprint")
+    return {str(fingerprint): int(str(count)) for fingerprint, count in rows}
+
+
+def _finish(workspace: Workspace) -> None:
+    """Lets the indexer do what it would do by itself, to the end."""
+    indexer = workspace.indexer
+    eventually(lambda: not indexer.follow_embedder() and not indexer._space.is_building)
+    while indexer.follow_embedder():
+        pass
+
+
+def test_the_first_embedder_s_space_is_in_use_at_once(workspace: Workspace) -> None:
+    assert space_of(workspace.data) is None
+    workspace.start()
+    assert space_of(workspace.data) == Space("hash-a", 64)
+
+
+def test_questions_are_answered_from_the_old_space_until_the_new_one_is_complete(filled: Workspace) -> None:
+    first, ids = filled.embedder, filled.chunk_ids()
+    with filled.retrieving() as search:
+        expected = [(p.chunk_id, p.similarity) for p in search("item7", 20)]
+    filled.embedder = second = HashEmbedder("hash-b", 32)
+    indexer = filled.start()
+    steps = 0
+    while indexer._space.is_building:
+        assert _fingerprint(filled) == "hash-a"
+        filled.embedder = first
+        with filled.retrieving() as search:
+            assert [(p.chunk_id, p.similarity) for p in search("item7", 20)] == expected
+        filled.embedder = second
+        indexer.follow_embedder()
+        steps += 1
+    assert steps > _DOCUMENTS // 7
+    assert _fingerprint(filled) == "hash-b"
+    assert filled.chunk_ids() == ids, "nothing was read or cut again"
+    with filled.retrieving() as search:
+        found = search("item7", 50)
+        assert found[0].path == "7.md"
+        assert len(found) == _DOCUMENTS
+        assert all(passage.similarity is not None for passage in found)
+
+
+def test_the_old_space_is_removed(filled: Workspace) -> None:
+    assert vectors_folder(filled.data, "hash-a").is_dir()
+    filled.embedder = HashEmbedder("hash-b", 32)
+    filled.start()
+    _finish(filled)
+    assert _vectors(filled) == {"hash-b": _DOCUMENTS}
+    assert [folder.name for folder in (filled.data / "vectors").iterdir()] == ["hash-b"]
+    assert filled.rows("SELECT name FROM properties WHERE name = 'other_spaces'") == []
+
+
+def test_the_new_space_comes_with_a_generation_of_all_of_it(filled: Workspace) -> None:
+    filled.embedder = HashEmbedder("hash-b", 32)
+    filled.start()
+    _finish(filled)
+    (generation,) = vectors_folder(filled.data, "hash-b").iterdir()
+    assert b'"count":40' in generation.read_bytes()[:400]
+
+
+def test_what_changes_meanwhile_is_in_the_new_space(filled: Workspace) -> None:
+    filled.embedder = second = HashEmbedder("hash-b", 32)
+    indexer = filled.start()
+    indexer.follow_embedder()
+    filled.write("3.md", "edited")
+    filled.write("new.md", "fresh")
+    (filled.root / "5.md").unlink()
+    indexer.scan()
+    while indexer.work():
+        pass
+    _finish(filled)
+    assert len(second.embedded) == len(set(second.embedded)), "nothing twice"
+    with filled.retrieving() as search:
+        assert search("fresh")[0].path == "new.md"
+        found = search("item1 edited", 60)
+    assert {p.path for p in found} == {f"{n}.md" for n in range(_DOCUMENTS) if n != 5} | {"new.md"}
+    assert all(passage.similarity is not None for passage in found)
+
+
+def _interrupted(workspace: Workspace) -> Iterator[int]:
+    """Crashes and starts again after one more step each time, until the old space is gone."""
+    for number in range(200):
+        yield number
+        indexer = workspace.start()
+        for _ in range(number % 4):
+            indexer.follow_embedder()
+        if number % 3 == 0:
+            eventually(lambda indexer=indexer: not indexer._compaction.is_running)  # type: ignore[misc]
+            indexer.follow_embedder()
+        workspace.crash()
+        if _vectors(workspace).keys() == {"hash-b"} and _fingerprint(workspace) == "hash-b":
+            return
+    raise AssertionError("it never comes to an end")
+
+
+def test_a_crash_at_any_step_loses_nothing_and_embeds_nothing_twice(filled: Workspace) -> None:
+    first, second = filled.embedder, HashEmbedder("hash-b", 32)
+    with filled.retrieving() as search:
+        expected = {p.chunk_id: p.similarity for p in search("item7", 50)}
+    for _ in _interrupted(filled):
+        filled.embedder = first if _fingerprint(filled) == "hash-a" else second
+        with filled.retrieving() as search:
+            found = {p.chunk_id: p.similarity for p in search("item7", 50)}
+        assert found.keys() == expected.keys()
+        if filled.embedder is first:
+            assert found == expected
+        assert None not in found.values()
+        filled.embedder = second
+    filled.start()
+    _finish(filled)
+    assert len(second.embedded) == _DOCUMENTS
+    assert _vectors(filled) == {"hash-b": _DOCUMENTS}
+
+
+def test_a_third_embedder_instead_of_the_second(filled: Workspace) -> None:
+    filled.embedder = HashEmbedder("hash-b", 32)
+    filled.start().follow_embedder()
+    assert _vectors(filled)["hash-b"] == 7
+    filled.embedder = HashEmbedder("hash-c", 16)
+    filled.start()
+    _finish(filled)
+    assert (_fingerprint(filled), _vectors(filled)) == ("hash-c", {"hash-c": _DOCUMENTS})
+
+
+def test_back_to_the_first_before_the_second_is_complete(filled: Workspace) -> None:
+    first = filled.embedder
+    filled.embedder = HashEmbedder("hash-b", 32)
+    indexer = filled.start()
+    indexer.follow_embedder()
+    filled.write("3.md", "edited")
+    indexer.scan()
+    while indexer.work():
+        pass
+    filled.embedder = first
+    before = len(first.embedded)
+    with filled.running(), filled.retrieving() as search:
+        eventually(lambda: _vectors(filled) == {"hash-a": _DOCUMENTS + 1})  # of what was edited, the old one
+        assert first.embedded[before:] == ["edited"]
+        eventually(lambda: search("edited")[0].similarity == pytest.approx(1, abs=1e-3))
+
+
+def test_documents_are_cut_as_suits_the_embedder_after_the_switch(filled: Workspace) -> None:
+    filled.write("long.md", "one two three four five six seven eight nine ten " * 6)
+    filled.params = IndexingParams(settle_s=0.05, chunk_tokens=100)
+    filled.sync()
+    cut = filled.texts()["long.md"]
+
+    class ByLetters(HashEmbedder):
+        def count_tokens(self, text: str) -> int:
+            return len(text)
+
+    filled.embedder = second = ByLetters("hash-b", 32)
+    indexer = filled.start()
+    for _ in range(3):
+        indexer.scan()
+        indexer.work()
+        indexer.follow_embedder()
+        assert filled.texts()["long.md"] == cut
+    with filled.running(), filled.retrieving() as search:
+        eventually(lambda: _fingerprint(filled) == "hash-b" and filled.texts().get("long.md", "").count("\n") > 1)
+        eventually(lambda: filled.status().pending == 0)
+        assert all(passage.similarity is not None for passage in search("item7", 60))
+    assert any(text.startswith("one") and len(text) <= 100 for text in second.embedded)
+
+
+def test_the_progress_tells_how_far_it_is(filled: Workspace) -> None:
+    told: list[Progress] = []
+    filled.embedder = HashEmbedder("hash-b", 32)
+    with filled.running(report=told.append):
+        eventually(lambda: _fingerprint(filled) == "hash-b")
+        eventually(lambda: told[-1].switch is None and told[-1].activity == "idle")
+    switches = [progress.switch for progress in told if progress.switch]
+    assert switches
+    assert switches == sorted(switches, key=lambda switch: switch.done)
+    assert {switch.total for switch in switches} == {_DOCUMENTS}
+    assert any(progress.activity == "embedding" for progress in told if progress.switch)
+
+
+def test_a_generation_that_cannot_be_written_does_not_hold_the_switch_up(
+    filled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Path:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("index.dense.compaction.write_generation", refuse)
+    filled.embedder = HashEmbedder("hash-b", 32)
+    filled.start()
+    _finish(filled)
+    assert _fingerprint(filled) == "hash-b"
+    with filled.retrieving() as search:
+        assert search("item7")[0].path == "7.md"
+
+
+def test_a_database_from_before_there_were_spaces_is_embedded_as_it_comes(filled: Workspace) -> None:
+    assert filled.writer is not None
+    filled.writer.connection.execute("DELETE FROM properties WHERE name IN ('space', 'other_spaces')")
+    filled.embedder = HashEmbedder("hash-b", 32)
+    with filled.running():
+        assert _fingerprint(filled) == "hash-b"
+        eventually(lambda: _vectors(filled) == {"hash-b": _DOCUMENTS})
+
+
+def test_what_the_vectors_are_by_is_kept(workspace: Workspace) -> None:
+    workspace.start()
+    assert workspace.writer is not None
+    for origin in ("here", "there"):
+        SpaceUpkeep(workspace.writer, workspace.data, workspace.embedder, origin)
+        assert space_of(workspace.data) == Space("hash-a", 64, origin)

@@ -1,0 +1,101 @@
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index.search.deduplication import Reason, thin
+from index.types import Passage, Vectors
+
+
+def _passage(id: int, document: int, text: str | None = None) -> Passage:
+    return Passage(id, document, "notes", f"{document}.md", (), text or f"text {id}", 1, 1, score=1 - id / 100)
+
+
+def _vectors(passages: Sequence[Passage], repeats: Mapping[int, int]) -> dict[int, Vectors]:
+    axes = np.eye(100, dtype=np.float32)
+    return {p.chunk_id: axes[repeats.get(p.chunk_id, p.chunk_id)] for p in passages}
+
+
+def _thinned(passages: list[Passage], k: int, repeats: dict[int, int] | None = None) -> list[int]:
+    """Ids that stay. Passages are unlike each other but for those that `repeats` says repeat another."""
+    vectors = _vectors(passages, repeats or {})
+    return [p.chunk_id for p in thin(passages, k, vectors).kept]
+
+
+def test_equal_texts_come_once() -> None:
+    passages = [_passage(1, 1, "same"), _passage(2, 2, "same"), _passage(3, 3)]
+    assert _thinned(passages, 3) == [1, 3]
+
+
+def test_equal_texts_under_other_headings_both_come() -> None:
+    passages = [_passage(1, 1, "same"), msgspec.structs.replace(_passage(2, 2, "same"), heading=("B",))]
+    assert _thinned(passages, 2) == [1, 2]
+
+
+def test_what_nearly_repeats_another_waits_for_room() -> None:
+    passages = [_passage(id, id) for id in range(1, 5)]
+    assert _thinned(passages, 3, {2: 1}) == [1, 3, 4]
+    assert _thinned(passages, 4, {2: 1}) == [1, 2, 3, 4]
+
+
+def test_one_document_takes_at_most_half_unless_nothing_else_is_there() -> None:
+    passages = [_passage(id, 1) for id in range(1, 7)] + [_passage(7, 2), _passage(8, 3)]
+    assert _thinned(passages, 4) == [1, 2, 7, 8]
+    assert _thinned(passages, 6) == [1, 2, 3, 4, 7, 8]
+    assert _thinned(passages[:6], 4) == [1, 2, 3, 4]
+    assert _thinned(passages, 1) == [1]
+    assert _thinned(passages, 0) == []
+
+
+def test_passages_without_a_vector_are_told_apart_by_their_text() -> None:
+    assert len(thin([_passage(1, 1), _passage(2, 2)], 2, {}).kept) == 2
+
+
+def test_what_is_left_out_has_its_reason_and_what_stays_names_its_files() -> None:
+    passages = [
+        _passage(1, 1, "same"),
+        _passage(2, 1),
+        _passage(3, 2, "same"),
+        _passage(4, 3),
+        _passage(5, 1, "same"),
+        _passage(6, 4, "same"),
+        _passage(7, 1),
+        _passage(8, 5),
+        _passage(9, 6),
+    ]
+    kept, left_out = thin(passages, 3, _vectors(passages, {4: 1}))
+    assert [(p.chunk_id, p.also_in) for p in kept] == [
+        (1, ("notes/2.md", "notes/3.md", "notes/4.md")),
+        (8, ()),
+        (9, ()),
+    ]
+    assert [(o.passage.chunk_id, o.reason, o.original and o.original.chunk_id) for o in left_out] == [
+        (2, Reason.DOCUMENT, None),
+        (3, Reason.EQUAL, 1),
+        (4, Reason.REPEATS, 1),
+        (5, Reason.EQUAL, 1),
+        (6, Reason.EQUAL, 1),
+        (7, Reason.DOCUMENT, None),
+    ]
+
+
+def test_a_text_that_came_after_a_repetition_of_it_is_noted_at_what_stays() -> None:
+    passages = [_passage(1, 1), _passage(2, 2, "twice"), _passage(3, 3, "twice"), _passage(4, 4)]
+    kept, _ = thin(passages, 2, _vectors(passages, {2: 1}))
+    assert [(p.chunk_id, p.also_in) for p in kept] == [(1, ("notes/2.md", "notes/3.md")), (4, ())]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3), st.integers(0, 3)), max_size=12),
+    st.integers(0, 8),
+)
+def test_as_many_stay_as_there_are_texts_and_nothing_is_lost(rows: list[tuple[int, int, int]], k: int) -> None:
+    passages = [_passage(id, document, f"text {text}") for id, (document, text, _) in enumerate(rows)]
+    kept, left_out = thin(passages, k, _vectors(passages, {id: like for id, (_, _, like) in enumerate(rows)}))
+    assert len(kept) == min(k, len({p.text for p in passages}))
+    assert sorted([p.chunk_id for p in kept] + [o.passage.chunk_id for o in left_out]) == list(range(len(rows)))
+    noted = {file for p in kept for file in p.also_in}
+    assert noted <= {p.file for p in passages}
+    assert all(p.file not in p.also_in for p in kept)

@@ -1,0 +1,110 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from index.errors import UnreadableDocument
+from index.reading.readers import read
+from index.search.explain import Explanation, Outcome
+from index.types import Collection, Filters, Parsed, Query
+from tests.index.conftest import QueryHashEmbedder, Search, Workspace
+
+
+def explain(
+    search: Search,
+    workspace: Workspace,
+    path: str,
+    collection: str | None = None,
+    k: int = 3,
+    **filters: tuple[str, ...],
+) -> Explanation:
+    embedder, asked = QueryHashEmbedder(workspace.embedder), [Query("kestrel hovers")]
+    (told,) = asyncio.run(
+        search.retriever.explain(asked, embedder, 3, (collection, path), None, Filters(**filters))  # type: ignore[arg-type]
+    )
+    return told
+
+
+def _read(path: str, content: bytes) -> Parsed:
+    if "broken" in path:
+        raise UnreadableDocument("it is torn")
+    return read(path, content)
+
+
+@pytest.fixture
+def birds(workspace: Workspace, tmp_path: Path) -> Workspace:
+    workspace.read = _read
+    workspace.start(Collection("notes", workspace.root), Collection("empty", tmp_path / "empty"))
+    workspace.write("best.md", "# Kestrel\n\nkestrel hovers kestrel hovers")
+    for number in range(6):
+        workspace.write(f"{number}.md", f"item{number}: the kestrel hovers over field {number}")
+    workspace.write("copy.md", "# Kestrel\n\nkestrel hovers kestrel hovers")
+    workspace.write("far.md", "pike " * 50 + "wait under water, no bird hovers")
+    workspace.write("blank.md", "")
+    workspace.write("broken.md", "kestrel")
+    workspace.write("picture.xyz", "kestrel")
+    workspace.write(".hidden.md", "kestrel")
+    workspace.sync()
+    return workspace
+
+
+def test_a_file_that_is_found_has_its_ranks(birds: Workspace) -> None:
+    with birds.retrieving() as search:
+        found = search("kestrel hovers", 3)
+        told = explain(search, birds, found[0].path, "notes")
+    assert (told.outcome, told.collection, told.rank) == (Outcome.FOUND, "notes", 1)
+    assert told.passage == found[0]
+    assert all(rank is not None and rank <= 3 for rank in told.ranks)
+
+
+@pytest.mark.parametrize(
+    ("path", "outcome", "reason"),
+    [
+        ("nowhere.md", Outcome.NOT_INDEXED, "no watched folder has a file of this path"),
+        ("../data/index.sqlite3", Outcome.NOT_INDEXED, "no watched folder has a file of this path"),
+        ("a\0b", Outcome.NOT_INDEXED, "no watched folder has a file of this path"),
+        ("picture.xyz", Outcome.NOT_INDEXED, "files of this kind are not read: .xyz"),
+        (".hidden.md", Outcome.NOT_INDEXED, "the file is there and not followed"),
+        ("broken.md", Outcome.FAILED, "it could not be read: it is torn"),
+        ("blank.md", Outcome.NO_TEXT, "it has no text"),
+    ],
+)
+def test_a_file_that_is_not_indexed_has_its_reason(birds: Workspace, path: str, outcome: Outcome, reason: str) -> None:
+    with birds.retrieving() as search:
+        told = explain(search, birds, path)
+    assert told.outcome == outcome
+    assert told.reason.startswith(reason)
+    assert told.ranks == (None, None, None)
+
+
+def test_a_file_that_waits_is_pending(birds: Workspace) -> None:
+    birds.write("later.md", "kestrel")
+    birds.indexer.scan()
+    with birds.retrieving() as search:
+        assert explain(search, birds, "later.md").outcome == Outcome.PENDING
+        told = explain(search, birds, "best.md", "nobody")
+    assert (told.outcome, told.reason) == (Outcome.NOT_INDEXED, "there is no collection 'nobody'")
+
+
+def test_what_is_outranked_names_what_is_better(birds: Workspace) -> None:
+    with birds.retrieving() as search:
+        told = explain(search, birds, "far.md")
+        found = search("kestrel hovers", 3)
+    assert (told.outcome, told.rank) == (Outcome.OUTRANKED, None)
+    assert [p.chunk_id for p in told.instead] == [p.chunk_id for p in found]
+    assert told.ranks.words is not None and told.ranks.words > 3
+    assert f"by words rank {told.ranks.words}" in told.reason
+
+
+def test_what_is_thinned_away_names_what_says_the_same(birds: Workspace) -> None:
+    with birds.retrieving() as search:
+        told = next(t for t in (explain(search, birds, path) for path in ("best.md", "copy.md")) if t.instead)
+    assert told.outcome == Outcome.THINNED
+    assert told.reason.startswith("left out: the same text as notes/")
+    assert [told.path in (file.split("/")[1] for file in p.also_in) for p in told.instead] == [True]
+
+
+def test_what_is_filtered_out_says_so(birds: Workspace) -> None:
+    with birds.retrieving() as search:
+        assert explain(search, birds, "best.md", paths=("copy.md",)).outcome == Outcome.FILTERED
+        assert explain(search, birds, "copy.md", paths=("copy.md",)).outcome == Outcome.FOUND

@@ -1,0 +1,53 @@
+"""The documents of a collection as a list."""
+
+from index.storage.sqlite.listing import State, list_states
+from index.types import Parsed
+from tests.index.conftest import Workspace
+
+
+def _workspace(workspace: Workspace) -> Workspace:
+    reader = workspace.read
+
+    def read(path: str, content: bytes) -> Parsed:
+        return [][0] if path == "c/bad.md" else reader(path, content)
+
+    workspace.read = read
+    for path in ("c/bad.md", "a.md", "c/Ä%_.md", "b.md"):
+        workspace.write(path, f"# {path}\n\nIts text.")
+    workspace.sync()
+    return workspace
+
+
+def _paths(workspace: Workspace, limit: int = 9, after: str = "", state: State | None = None, part: str = "") -> str:
+    return " ".join(each.path for each in list_states(workspace.data, "notes", limit, after, state, part))
+
+
+def test_documents_come_by_path_with_what_became_of_each(workspace: Workspace) -> None:
+    found = list_states(_workspace(workspace).data, "notes", 9)
+    assert [(each.path, each.state, each.num_chunks) for each in found] == [
+        ("a.md", "indexed", 1),
+        ("b.md", "indexed", 1),
+        ("c/bad.md", "failed", 0),
+        ("c/Ä%_.md", "indexed", 1),
+    ]
+    assert [bool(each.reason) for each in found] == [False, False, True, False]
+    assert found[0].size == (workspace.root / "a.md").stat().st_size
+    assert found[0].mtime_ns == (workspace.root / "a.md").stat().st_mtime_ns
+
+
+def test_a_list_goes_on_behind_a_path_also_of_a_file_that_is_gone(workspace: Workspace) -> None:
+    _workspace(workspace)
+    assert _paths(workspace, limit=2) == "a.md b.md"
+    assert _paths(workspace, limit=2, after="b.md") == "c/bad.md c/Ä%_.md"
+    assert _paths(workspace, after="b.txt") == "c/bad.md c/Ä%_.md"
+    assert _paths(workspace, after="c/Ä%_.md") == ""
+
+
+def test_a_list_has_what_is_asked_for(workspace: Workspace) -> None:
+    _workspace(workspace)
+    assert _paths(workspace, state="failed") == "c/bad.md"
+    assert _paths(workspace, part="C/") == "c/bad.md c/Ä%_.md"
+    assert _paths(workspace, part="%_") == "c/Ä%_.md", "nothing in it is a pattern"
+    assert _paths(workspace, state="indexed", part="bad") == ""
+    assert list_states(workspace.data, "others", 9) == []
+    assert list_states(workspace.data / "nowhere", "notes", 9) == []

@@ -1,0 +1,94 @@
+"""Bare completions as events: where they end, and when."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from models.llm.chat.completion import Bounds, Completing, completed
+from models.llm.chat.parser import Content
+from models.llm.chat.turn import EndReason, TextDelta, TurnEnd, TurnEvent
+from models.llm.engine.sequence import FinishReason
+
+
+def deltas(text: str, size: int = 1, end: FinishReason = FinishReason.STOP) -> list[TextDelta]:
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    return [*(TextDelta(piece, 1, None, 0) for piece in pieces), TextDelta("", 0, end, 0)]
+
+
+def told(text: str, bounds: Bounds, size: int = 1) -> tuple[str, EndReason]:
+    completing = Completing(bounds)
+    events: list[TurnEvent] = []
+    for delta in deltas(text, size):
+        if not completing.is_ended:
+            events += completing.feed(delta)
+    end = events[-1]
+    assert isinstance(end, TurnEnd)
+    return "".join(event.text for event in events if isinstance(event, Content)), end.reason
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 50])
+@pytest.mark.parametrize(
+    ("text", "indent", "expected", "reason"),
+    [
+        ("a\n    b\nc", 4, "a\n    b", EndReason.LENGTH),
+        ("a\n  b", 4, "a", EndReason.LENGTH),
+        ("a\n\n    b\n    c", 4, "a\n\n    b\n    c", EndReason.STOP),
+        ("a\n  ", 4, "a\n  ", EndReason.STOP),
+        ("a\nb\nc", 0, "a\nb\nc", EndReason.STOP),
+        ("a\n\tb\nc", 1, "a\n\tb", EndReason.LENGTH),
+    ],
+)
+def test_a_line_further_left_ends_it(text: str, indent: int, expected: str, reason: EndReason, size: int) -> None:
+    assert told(text, Bounds(indent=indent), size) == (expected, reason)
+
+
+def test_time_counts_from_the_first_token_and_ends_behind_a_line() -> None:
+    now = 100.0
+    completing = Completing(Bounds(predict_s=1), lambda: now)
+    assert completing.feed(TextDelta("a", 1, None, 5)) == [Content("a")]
+    now += 2
+    assert completing.feed(TextDelta("b", 1, None, 5)) == [Content("b")]
+    assert completing.feed(TextDelta("\n", 1, None, 5)) == [Content("\n"), TurnEnd(EndReason.LENGTH, 3, 0, 5)]
+
+
+async def stream(
+    told: list[TextDelta], closed: list[bool], wait: asyncio.Event | None = None
+) -> AsyncGenerator[TextDelta, None]:
+    try:
+        if wait:
+            await wait.wait()
+        for delta in told:
+            yield delta
+    finally:
+        closed.append(True)
+
+
+async def collect(
+    source: AsyncGenerator[TextDelta, None], bounds: Bounds, *, is_read_only: bool = False
+) -> list[TurnEvent]:
+    return [event async for events in completed(source, bounds, is_read_only=is_read_only) for event in events]
+
+
+def test_a_prompt_that_takes_too_long_is_given_up() -> None:
+    closed: list[bool] = []
+
+    async def main() -> list[TurnEvent]:
+        return await collect(stream(deltas("abc"), closed, asyncio.Event()), Bounds(prompt_s=0.01))
+
+    assert asyncio.run(main()) == [TurnEnd(EndReason.LENGTH, 0, 0, 0)]
+    assert closed == [True]
+
+
+def test_reading_a_prompt_tells_no_token() -> None:
+    closed: list[bool] = []
+    events = asyncio.run(collect(stream([TextDelta("a", 1, None, 7)], closed), Bounds(), is_read_only=True))
+    assert events == [TurnEnd(EndReason.LENGTH, 0, 0, 7)]
+    assert closed == [True]
+
+
+def test_nothing_comes_behind_the_end() -> None:
+    closed: list[bool] = []
+    events = asyncio.run(collect(stream(deltas("a\nb c"), closed), Bounds(indent=2)))
+    assert events == [Content("a"), TurnEnd(EndReason.LENGTH, 3, 0, 0)]
+    assert closed == [True]

@@ -1,0 +1,60 @@
+"""Which tokens go with which text, whatever is held back or left out between."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.llm.chat.logprobs import Candidate, ScoredToken, TokenTrail, candidate
+
+
+def token(text: str) -> ScoredToken:
+    return ScoredToken(text, Candidate(text.encode(), -1.0))
+
+
+def texts(tokens: Sequence[ScoredToken]) -> list[str]:
+    return [token.text for token in tokens]
+
+
+@given(st.lists(st.text(alphabet="ab", max_size=3), max_size=20), st.lists(st.integers(0, 6), max_size=20))
+def test_where_nothing_is_left_out_every_token_of_the_text_leaves_once_and_in_order(
+    pieces: list[str], holds: list[int]
+) -> None:
+    trail, held, left = TokenTrail(), "", []
+    for i, piece in enumerate(pieces):
+        trail.push([token(piece)])
+        held += piece
+        size = max(0, len(held) - (holds[i] if i < len(holds) else 0))
+        left += texts(trail.take(held[:size], len(held) - size))
+        held = held[size:]
+    left += texts(trail.take(held, 0))
+    assert [text for text in left if text] == [piece for piece in pieces if piece]
+
+
+def test_what_is_left_out_takes_its_tokens_along() -> None:
+    trail = TokenTrail()
+    trail.push([token("<thi"), token("nk>"), token("Hi"), token(" you"), token("</s>")])
+    assert texts(trail.take("Hi you", 0)) == ["Hi", " you"]
+    trail.push([token("!")])
+    assert texts(trail.take("!", 0)) == ["!"]
+
+
+def test_a_token_leaves_with_its_first_character() -> None:
+    trail = TokenTrail()
+    trail.push([token("abc<")])
+    assert texts(trail.take("abc", 1)) == ["abc<"]
+    trail.push([token("def")])
+    assert texts(trail.take("<def", 0)) == ["def"]
+
+
+def test_a_token_that_ends_within_a_character_leaves_with_the_character() -> None:
+    trail = TokenTrail()
+    trail.push([token("a"), token("")])
+    assert texts(trail.take("a", 0)) == ["a"]
+    trail.push([token("🦊")])
+    assert texts(trail.take("🦊", 0)) == ["", "🦊"]
+
+
+def test_impossible_is_a_number() -> None:
+    assert candidate(b"x", float("-inf")).logprob == -9999.0
+    assert candidate(b"\xf0\x9f", -0.5).text == "\ufffd"

@@ -1,0 +1,62 @@
+"""Segments to tokens: as the whole text, except that content makes no control tokens."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.catalog import resolve_chat
+from models.llm.chat.prompt import PromptTokenizer
+from models.llm.llama.runner import Vocabulary
+from models.llm.tool_syntax.turns import Segment
+
+SHARED = Path(__file__).parents[5] / "shared" / "vocab"
+PATHS = [
+    resolve_chat("reader-v1").path,
+    *(SHARED / f"ggml-vocab-{n}.gguf" for n in ("qwen2", "llama-bpe", "llama-spm")),
+]
+
+
+@pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem)
+def vocabulary(request: pytest.FixtureRequest) -> Iterator[Vocabulary]:
+    if not request.param.exists():
+        pytest.skip(f"{request.param.name} is not here")
+    with Vocabulary(request.param) as vocabulary:
+        yield vocabulary
+
+
+def segments(*texts: str) -> list[Segment]:
+    """Scaffold and content in turn."""
+    return [Segment(text, is_content=at % 2 == 1) for at, text in enumerate(texts)]
+
+
+def without_bos(vocabulary: Vocabulary, tokens: list[int]) -> list[int]:
+    return tokens[1:] if vocabulary.adds_bos and tokens[:1] == [vocabulary.bos] else tokens
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("[INST] ", "How long is it?", " [/INST]"),
+        ("[INST] ", "How long?", " [/INST] ", "Ten weeks", "\n[INST] ", "And then?", " [/INST]"),
+        ("User: ", "Où est la 🦊 clé", "\nAssistant:"),
+        ("user\n", "Hello", "\nassistant\n"),
+    ],
+)
+def test_a_conversation_has_the_tokens_of_its_text(vocabulary: Vocabulary, texts: tuple[str, ...]) -> None:
+    """Where no token would lie across the border behind a message."""
+    tokens = without_bos(vocabulary, PromptTokenizer(vocabulary)(segments(*texts)))
+    assert tokens == vocabulary.tokenize("".join(texts), parse_special=True)
+
+
+@pytest.mark.parametrize("content", ["Hello", " two  spaces ", "<|end|></s><|im_end|>", "\n", "a\x02b"])
+def test_the_text_is_the_segments_and_nothing_is_added(vocabulary: Vocabulary, content: str) -> None:
+    tokens = without_bos(vocabulary, PromptTokenizer(vocabulary)(segments("Say:", content, "Now.", content)))
+    text = b"".join(vocabulary.piece(token) for token in tokens).decode()
+    assert text.lstrip(" ") == f"Say:{content}Now.{content}"
+
+
+def test_content_makes_no_control_tokens(vocabulary: Vocabulary) -> None:
+    names = [vocabulary.piece(token, special=True).decode() for token in vocabulary.end_tokens]
+    tokens = PromptTokenizer(vocabulary)(segments("Say: ", "".join(names), "!"))
+    assert not set(tokens) & vocabulary.end_tokens

@@ -1,0 +1,128 @@
+"""Narrowed schemas: every answer of theirs is one of the schema's, and none goes on for ever."""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+
+from models.catalog import resolve_chat
+from models.llm.constraints.bounded_schema import narrow, narrow_all
+from models.llm.constraints.grammar import (
+    Constraint,
+    Framed,
+    Grammar,
+    GrammarTokenizer,
+    JsonObject,
+    JsonSchema,
+    Tool,
+    ToolCalls,
+)
+from models.llm.llama.runner import Vocabulary
+
+MOST = 1000  # tokens, of which the schemas here have room for a few values
+CITY = {"type": "object", "properties": {"name": {"type": "string"}, "size": {"type": "integer"}}, "required": ["name"]}
+POINT = {"type": "object", "properties": {"x": {"type": "number"}, "tags": {"type": "array", "items": CITY}}}
+MAYBE = {"anyOf": [{"type": "string"}, {"type": "null"}], "title": "Maybe"}
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Iterator[Vocabulary]:
+    with Vocabulary(resolve_chat("reader-v1").path) as vocabulary:
+        yield vocabulary
+
+
+def schema(value: object) -> JsonSchema:
+    return JsonSchema(json.dumps(value))
+
+
+def ramble(vocabulary: Vocabulary, constraint: Constraint, rng: Random) -> str | None:
+    """An answer of somebody who never stops of his own accord; None: he is not made to stop."""
+    grammar = Grammar(GrammarTokenizer(vocabulary), constraint)
+    closing = {token for token in range(vocabulary.size) if set(vocabulary.piece(token)) & set(b'"}],')}
+    said: list[int] = []
+    while len(said) < MOST:
+        allowed = grammar.after(said)
+        assert allowed is not None
+        tokens = allowed.tolist()
+        ends = vocabulary.end_tokens | closing
+        said.append(rng.choice([token for token in tokens if token not in ends] or tokens))
+        if said[-1] in vocabulary.end_tokens:
+            return b"".join(map(vocabulary.piece, said[:-1])).decode()
+    return None
+
+
+def is_city(value: Any) -> bool:
+    return isinstance(value["name"], str) and isinstance(value.get("size", 1), int)
+
+
+CASES: list[tuple[Any, Callable[[Any], bool]]] = [
+    ({"type": "string"}, lambda value: isinstance(value, str)),
+    ({"type": "string", "minLength": 90}, lambda value: len(value) >= 90),
+    ({"type": "integer", "minimum": 5_000_000}, lambda value: value >= 5_000_000),
+    ({"type": "number"}, lambda value: isinstance(value, (int, float))),
+    ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, lambda value: 0 < value <= 1),
+    ({"type": "array", "items": {"type": "integer"}, "minItems": 6}, lambda value: len(value) == 6),
+    ({"type": "object", "additionalProperties": {"type": "string"}}, lambda value: isinstance(value, dict)),
+    ({}, lambda value: True),
+    (CITY, is_city),
+    (POINT, lambda value: all(map(is_city, value.get("tags", ())))),
+    ({"$ref": "#/$defs/c", "$defs": {"c": CITY}}, is_city),
+    (MAYBE, lambda value: value is None or isinstance(value, str)),
+    ({"properties": {"a": MAYBE}, "required": ["a"], "type": "object"}, lambda value: "a" in value),
+    ({"enum": ["red", "green"]}, lambda value: value in ("red", "green")),
+]
+
+
+@pytest.mark.parametrize(("asked", "is_valid"), CASES, ids=[json.dumps(asked) for asked, _ in CASES])
+def test_who_knows_no_end_is_given_one(vocabulary: Vocabulary, asked: Any, is_valid: Callable[[Any], bool]) -> None:
+    for seed in range(3):
+        said = ramble(vocabulary, Framed(schema(asked), is_terse=True), Random(seed))
+        assert said is not None
+        assert is_valid(json.loads(said)), said
+
+
+def test_without_it_there_is_none(vocabulary: Vocabulary) -> None:
+    assert ramble(vocabulary, Framed(schema(CITY)), Random(1)) is None
+
+
+@pytest.mark.parametrize("constraint", [JsonObject(), ToolCalls((Tool("add", json.dumps(CITY)),))])
+def test_any_object_and_arguments_end_too(vocabulary: Vocabulary, constraint: JsonObject | ToolCalls) -> None:
+    assert ramble(vocabulary, Framed(constraint, is_terse=True), Random(2)) is not None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"allOf": [{"type": "string"}, {"minLength": 100}]},
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/t", "minLength": 100}}, "$defs": {"t": {}}},
+    ],
+)
+def test_where_several_schemas_hold_nothing_is_narrowed(asked: dict[str, Any]) -> None:
+    parts = [asked, *asked.get("properties", {}).values()]
+    before = copy.deepcopy(parts)
+    narrow_all(parts)
+    assert parts == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "narrowed"),
+    [
+        ({"type": "string", "pattern": "a+"}, {"type": "string", "pattern": "a+"}),
+        ({"type": "string", "maxLength": 900}, {"type": "string", "maxLength": 900}),
+        ({"type": "integer", "maximum": -9}, {"type": "integer", "maximum": -9, "minimum": -1_000_008}),
+        ({"type": "number", "minimum": 0.5}, {"type": "number", "minimum": 0.5, "maximum": 999_999}),
+        ({"type": "object", "additionalProperties": False}, {"type": "object", "additionalProperties": False}),
+        ({"type": "object", "required": ["a"]}, {"type": "object", "required": ["a"]}),
+        (
+            {"type": "object", "properties": {"a": {}}, "required": ["b"]},
+            {"type": "object", "properties": {"a": {}}, "required": ["b"]},
+        ),
+        ({"const": "a" * 100}, {"const": "a" * 100}),
+    ],
+)
+def test_what_is_bounded_stays_as_it_is(asked: dict[str, Any], narrowed: dict[str, Any]) -> None:
+    narrow(asked)
+    assert asked == narrowed

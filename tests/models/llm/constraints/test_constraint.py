@@ -1,0 +1,58 @@
+import pytest
+
+from models.llm.constraints.constraint import Choices
+from models.llm.engine.sequence import Sequence
+from models.llm.params import SamplingParams
+
+END = 0
+
+
+@pytest.mark.parametrize(
+    ("generated", "allowed"),
+    [
+        pytest.param([], [1, 5], id="any beginning"),
+        pytest.param([1], [2, 3], id="where two part"),
+        pytest.param([1, 2], [END, 4], id="one ends where another goes on"),
+        pytest.param([1, 2, 4], [END], id="a whole choice ends"),
+        pytest.param([5], [END], id="a choice of one token"),
+        pytest.param([9], [END], id="off every choice there is only the end"),
+    ],
+)
+def test_only_what_leads_to_a_choice_may_follow(generated: list[int], allowed: list[int]) -> None:
+    assert Choices([[1, 2], [1, 2, 4], [1, 3], [5]], END).after(generated) == allowed
+
+
+def test_an_empty_choice_may_end_at_once() -> None:
+    assert Choices([[], [1]], END).after([]) == [END, 1]
+
+
+def test_no_choices_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing"):
+        Choices([], END)
+
+
+@pytest.mark.parametrize(
+    ("generated", "limit", "forced"),
+    [
+        pytest.param([], 9, [], id="nothing where the choices part at once"),
+        pytest.param([1, 2], 9, [], id="nothing where one ends and another goes on"),
+        pytest.param([1, 3], 9, [4, 5, END], id="the rest of the only one left, and the end"),
+        pytest.param([1, 3], 2, [4, 5], id="no more than the limit"),
+        pytest.param([1, 3, 4, 5], 9, [END], id="the end of a whole one"),
+        pytest.param([9], 9, [], id="nothing off every choice"),
+    ],
+)
+def test_what_there_is_no_choice_about_is_known_ahead(generated: list[int], limit: int, forced: list[int]) -> None:
+    assert Choices([[1, 2], [1, 2, 4], [1, 3, 4, 5]], END).forced(generated, limit) == forced
+
+
+def test_the_prompt_is_no_part_of_the_choice() -> None:
+    sequence = Sequence(0, [1, 2], 10, SamplingParams(), constraint=Choices([[1, 2], [3]], END))
+    assert sequence.allowed([]) == [1, 3]
+    assert sequence.allowed([1]) == [2]
+    sequence.tokens.append(1)
+    assert sequence.allowed([]) == [2]
+
+
+def test_without_choices_anything_may_follow() -> None:
+    assert Sequence(0, [1], 10, SamplingParams()).allowed([]) is None

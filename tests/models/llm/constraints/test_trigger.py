@@ -1,0 +1,44 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.llm.constraints.trigger import Trigger
+
+PIECES = [b"<", b"call>", b"<call", b">", b"a", b"<think>", b"</think>", b"\xf0\x9f", b"x<", b"call>y"]
+
+
+def span(tokens: Sequence[int], **options: object) -> tuple[int, int] | None:
+    return Trigger(PIECES, "<call>", **options).span(list(tokens))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "found"),
+    [
+        ([], None),
+        ([4, 0], None),
+        ([0, 1], (0, 2)),
+        ([4, 2, 3, 4], (1, 3)),
+        ([8, 9, 4], (0, 2)),
+        ([7, 4, 0, 1, 0, 1], (2, 4)),
+    ],
+)
+def test_the_first_trigger_is_found_in_whole_tokens(tokens: list[int], found: tuple[int, int] | None) -> None:
+    assert span(tokens) == found
+
+
+def test_within_reasoning_nothing_is_triggered() -> None:
+    thinking = ("<think>", "</think>")
+    assert span([5, 0, 1, 4], thinking=thinking) is None
+    assert span([5, 0, 1, 6, 4, 0, 1], thinking=thinking) == (5, 7)
+    assert span([0, 1, 6, 0, 1], thinking=thinking, is_thinking=True) == (3, 5)
+    assert span([4, 0, 1], thinking=thinking) == (1, 3)
+
+
+@given(st.lists(st.lists(st.integers(0, len(PIECES) - 1), max_size=8), max_size=6))
+def test_it_depends_on_what_was_generated_alone(asked: list[list[int]]) -> None:
+    trigger = Trigger(PIECES, "<call>", ("<think>", "</think>"))
+    for tokens in asked:
+        fresh = Trigger(PIECES, "<call>", ("<think>", "</think>"))
+        assert trigger.span(tokens) == fresh.span(tokens)

@@ -1,0 +1,181 @@
+"""What a chat request asks for, and what it is refused for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from models.llm.constraints.grammar import JsonObject, JsonSchema
+from server.api.chat.request import ask_of
+from server.api.chat.wire import ChatRequest
+from server.generation.generate import Ask
+from server.http.problems import RequestError
+from server.rag.options import CitationStyle, Mode, RagOptions
+
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+SUB = {"type": "function", "function": {"name": "sub"}}
+
+
+def ask(headers: Mapping[str, str] | None = None, **fields: Any) -> Ask:
+    body = {"messages": [{"role": "user", "content": "x"}], **fields}
+    return ask_of(msgspec.json.decode(msgspec.json.encode(body), type=ChatRequest), headers or {})
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, ("auto", None)),
+        ("auto", ("auto", None)),
+        ("required", ("required", None)),
+        ("any", ("required", None)),
+        ({"type": "function", "function": {"name": "sub"}}, ("required", {"sub"})),
+        ({"type": "function", "name": "sub"}, ("required", {"sub"})),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [SUB]}}, ("auto", {"sub"})),
+    ],
+)
+def test_a_choice_of_tools(choice: object, expected: tuple[str, set[str] | None]) -> None:
+    toolbox = ask(tools=[ADD, SUB], tool_choice=choice).toolbox
+    assert toolbox is not None
+    assert (toolbox.choice, toolbox.callable_names) == expected
+    assert [tool["function"]["name"] for tool in toolbox.tools] == ["add", "sub"]
+
+
+def test_no_tools_are_told_when_none_may_be_called() -> None:
+    assert ask(tools=[ADD], tool_choice="none").tools == ()
+    assert ask(tools=[], tool_choice="auto").toolbox is None
+    assert ask(functions=[ADD["function"]], function_call="none").toolbox is None
+
+
+def test_calls_and_results_of_both_forms_become_the_same() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": "ä"}}}
+    new = ask(
+        messages=[
+            {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": "Hm."},
+            {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "3"}]},
+        ]
+    ).messages
+    assert (new[0].tool_calls[0].id, new[0].tool_calls[0].arguments) == ("c1", '{"a": "ä"}')
+    assert (new[0].reasoning, new[1].tool_call_id, new[1].content) == ("Hm.", "c1", "3")
+    old = ask(
+        messages=[
+            {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": "{}"}},
+            {"role": "function", "name": "add", "content": "3"},
+        ]
+    ).messages
+    assert old[0].tool_calls[0].id == old[1].tool_call_id
+    assert (old[1].role, old[1].name) == ("tool", "add")
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, 5),
+        ({"max_tokens": 5, "max_completion_tokens": 7}, 7),
+        ({"max_tokens": -1}, None),
+        ({"n_predict": 3, "max_tokens": None}, 3),
+    ],
+)
+def test_limits(fields: dict[str, Any], limit: int | None) -> None:
+    assert ask(**fields).max_tokens == limit
+
+
+def test_templates_are_told_of_effort_in_words_they_know() -> None:
+    assert ask(reasoning_effort="minimal").options == {"reasoning_effort": "low"}
+    assert ask(reasoning_effort="none", chat_template_kwargs={"enable_thinking": True}).options["enable_thinking"]
+    assert ask(reasoning_effort="none").options["enable_thinking"] is False
+    assert ask(reasoning_effort=None).options == {}
+
+
+def test_forms() -> None:
+    assert ask(response_format={"type": "text"}).form is None
+    assert ask(response_format={"type": "json_object"}).form == JsonObject()
+    schema = {"type": "object"}
+    for fields in (
+        {"response_format": {"type": "json_object", "schema": schema}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": None}}},
+        {"json_schema": schema},
+    ):
+        assert ask(**fields).form == JsonSchema('{"type":"object"}')
+
+
+def test_sampling_has_what_was_given() -> None:
+    assert ask().sampling == {"logit_bias": {}, "num_logprobs": None}
+    given = ask(logprobs=True, top_logprobs=2, seed=1, top_k=None, logit_bias={"5": -1}).sampling
+    assert given == {"logit_bias": {5: -1.0}, "num_logprobs": 2, "seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"id": "x"}]}]}, "messages[0].tool_calls[0].function"),
+        ({"tools": [ADD], "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
+        (
+            {"tools": [ADD], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": []}}},
+            "tool_choice.allowed_tools.tools",
+        ),
+        ({"functions": [ADD["function"]], "function_call": {"name": "x"}}, "function_call.name"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"n_predict": 0}, "n_predict"),
+        ({"json_schema": {"type": "odd"}}, "json_schema.type"),
+        ({"response_format": {"type": "json_object", "schema": {"not": {}}}}, "response_format.schema.not"),
+    ],
+)
+def test_what_cannot_be_done_names_its_field(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        ask(**fields)
+    assert caught.value.param == param
+
+
+HEADERS = {
+    "X-Cloister-Collections": "handbook, policies,",
+    "X-Cloister-Top-K": "3",
+    "X-Cloister-Mode": "Always",
+    "X-Cloister-Citations": "both",
+}
+OF_HEADERS = RagOptions(collections=["handbook", "policies"], top_k=3, mode=Mode.ALWAYS, citations=CitationStyle.BOTH)
+
+
+@pytest.mark.parametrize(
+    ("rag", "headers", "options"),
+    [
+        (None, {}, RagOptions()),
+        ({}, {}, RagOptions()),
+        (dict.fromkeys(["collections", "top_k", "filters", "mode", "citations"]), {}, RagOptions()),
+        ({"unknown": 1, "mode": "never"}, {}, RagOptions(mode=Mode.NEVER)),
+        (
+            {"collections": ["a"], "top_k": 9, "citations": "none"},
+            {},
+            RagOptions(collections=["a"], top_k=9, citations=CitationStyle.NONE),
+        ),
+        (None, HEADERS, OF_HEADERS),
+        (None, dict.fromkeys(HEADERS, " "), RagOptions()),
+        (
+            {"mode": "auto", "collections": ["a"], "top_k": None, "citations": "inline"},
+            HEADERS,
+            RagOptions(collections=["a"], top_k=3, mode=Mode.AUTO, citations=CitationStyle.INLINE),
+        ),
+    ],
+)
+def test_grounding_is_asked_for_by_body_or_else_by_headers(
+    rag: object, headers: dict[str, str], options: RagOptions
+) -> None:
+    assert ask(headers, rag=rag).rag == options
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Cloister-Mode", "sometimes"),
+        ("X-Cloister-Citations", "footnotes"),
+        ("X-Cloister-Top-K", "0"),
+        ("X-Cloister-Top-K", "many"),
+        ("X-Cloister-Top-K", "101"),
+    ],
+)
+def test_a_header_that_means_nothing_is_named(name: str, value: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        ask({name: value})
+    assert (caught.value.param, caught.value.code) == (name, "invalid_value")

@@ -1,0 +1,328 @@
+"""POST /v1/chat/completions on the grounded route, over HTTP: what is asked for, and what is told."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from index.types import Chosen, Filters, Passage, Place
+from index.uploads import UPLOADS
+from models.llm.chat.parser import ToolCallArguments, ToolCallStart
+from server.files.folders import folder_store_id
+from server.rag.citations import without_source_list
+from tests.server.serving import FakeIndex, PlayedModel, frames, serving
+
+LEAVE = Passage(7, 3, "handbook", "people/leave.md", ("Leave",), "Leave is long. It is sixteen weeks.", 5, 6, 0.9)
+TRAVEL = Passage(9, 4, "policies", "travel.pdf", (), "Trains come first.", 1, 1, 0.5, place=Place("page", 3, 3))
+QUESTION = {"role": "user", "content": "How long is leave?"}
+TITLE = {"role": "user", "content": "Generate a concise 3-7 word title for this conversation, omitting punctuation."}
+CALL = {"id": "c1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+NOW = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
+
+
+class Talk:
+    def __init__(self, client: TestClient[Any], model: PlayedModel, index: FakeIndex) -> None:
+        self.client = client
+        self.model = model
+        self.index = index
+
+    def post(self, *messages: dict[str, Any], headers: dict[str, str] | None = None, **fields: Any) -> Any:
+        body = {"messages": messages or [QUESTION], **fields}
+        return self.client.post("/v1/chat/completions", json=body, headers=headers)
+
+    def ask(self, *messages: dict[str, Any], headers: dict[str, str] | None = None, **fields: Any) -> dict[str, Any]:
+        response = self.post(*messages, headers=headers, **fields)
+        assert response.status_code == 200, response.text
+        reply: dict[str, Any] = response.json()
+        ChatCompletion.model_validate(reply, strict=True)
+        return reply
+
+    def stream(self, *messages: dict[str, Any], **fields: Any) -> list[Any]:
+        told = frames(self.post(*messages, stream=True, **fields).text)
+        for each in told:
+            ChatCompletionChunk.model_validate(each)
+        return list(told)
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Talk]:
+    model, index = PlayedModel(), FakeIndex([LEAVE, TRAVEL])
+    with serving(tmp_path, model, index) as client:
+        yield Talk(client, model, index)
+
+
+def message(reply: dict[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = reply["choices"][0]["message"]
+    return told
+
+
+def test_an_annotation_says_all_there_is_to_say_of_a_source(talk: Talk) -> None:
+    talk.model.says = "Naïve 🙂: it is sixteen weeks [1, 9] or by train [^2]."
+    told = message(talk.ask())
+    assert told["content"] == "Naïve 🙂: it is sixteen weeks [1] or by train [2]."
+    first, second = told["annotations"]
+    assert first == {
+        "type": "url_citation",
+        "index": 0,
+        "url_citation": {
+            "url": "http://testserver.local/documents/3?chunk=7#chunk-7",
+            "title": "handbook/people/leave.md › Leave",
+            "start_index": 29,
+            "end_index": 32,
+            "content": LEAVE.text,
+            "quote": "It is sixteen weeks.",
+            "number": 1,
+            "document_id": 3,
+            "chunk_id": 7,
+            "collection": "handbook",
+            "path": "people/leave.md",
+            "filename": "leave.md",
+            "heading": ["Leave"],
+            "lines": [5, 6],
+            "place": None,
+            "page": None,
+            "score": 0.9,
+        },
+    }
+    assert told["content"][29:32] == "[1]"
+    assert (second["index"], second["url_citation"]["place"], second["url_citation"]["page"]) == (1, "p. 3", 3)
+    assert second["url_citation"]["quote"] is None, "it shares no word"
+
+
+def test_a_stream_has_one_frame_of_annotations_and_the_report_at_its_beginning_and_end(talk: Talk) -> None:
+    talk.model.says = "Sixteen weeks [1][9], by train [2]."
+    whole = talk.ask()
+    told = talk.stream(stream_options={"include_usage": True})
+    deltas = [choice["delta"] for frame in told for choice in frame["choices"]]
+    assert "".join(delta.get("content", "") for delta in deltas) == message(whole)["content"]
+    assert [delta["annotations"] for delta in deltas if "annotations" in delta] == [message(whole)["annotations"]]
+    assert [at for at, frame in enumerate(told) if "rag" in frame] == [0, len(told) - 2]
+    assert told[-2]["choices"][0]["finish_reason"] == "stop"
+    assert told[0]["rag"] == told[-2]["rag"] == whole["rag"]
+    assert told[-1]["choices"] == []
+
+
+def test_the_report_names_queries_and_passages(talk: Talk) -> None:
+    rag = talk.ask()["rag"]
+    assert rag["queries"] == ["How long is leave?"]
+    assert rag["dropped"] == []
+    assert rag["tokens"] > len(LEAVE.text) + len(TRAVEL.text)
+    assert rag["passages"][0] == {
+        "number": 1,
+        "document_id": 3,
+        "chunk_id": 7,
+        "collection": "handbook",
+        "path": "people/leave.md",
+        "place": None,
+        "lines": [5, 6],
+        "heading": ["Leave"],
+        "score": 0.9,
+        "also_in": [],
+        "url": "http://testserver.local/documents/3?chunk=7#chunk-7",
+        "is_new": True,
+    }
+    assert [(p["number"], p["place"]) for p in rag["passages"]] == [(1, None), (2, "p. 3")]
+
+
+def test_of_several_answers_the_first_to_begin_and_the_last_to_end_have_the_report(talk: Talk) -> None:
+    told = talk.stream(n=3)
+    assert [at for at, frame in enumerate(told) if "rag" in frame] == [0, len(told) - 1]
+    assert len(talk.ask(n=2)["choices"]) == 2
+
+
+def test_a_second_turn_tells_old_passages_from_new_ones(talk: Talk) -> None:
+    talk.index.passages = [LEAVE]
+    answer = {"role": "assistant", "content": message(talk.ask())["content"]}
+    talk.index.passages = [LEAVE, TRAVEL]
+    rag = talk.ask(QUESTION, answer, {"role": "user", "content": "And by train?"})["rag"]
+    assert [(p["number"], p["is_new"]) for p in rag["passages"]] == [(1, False), (2, True)]
+
+
+def test_where_nothing_is_found_there_are_no_passages(talk: Talk) -> None:
+    talk.index.passages = []
+    talk.model.says = "The sources do not answer this. [1]"
+    reply = talk.ask()
+    assert (reply["rag"]["passages"], reply["rag"]["tokens"]) == ([], 0)
+    assert message(reply)["content"] == "The sources do not answer this."
+    assert "annotations" not in message(reply)
+
+
+def test_a_plain_model_is_never_grounded_whatever_is_asked(talk: Talk) -> None:
+    reply = talk.ask(model="played", rag={"mode": "always", "citations": "both", "collections": ["nowhere"]})
+    assert "rag" not in reply
+    assert message(reply)["content"] == "Yes [1]."
+    assert talk.index.searches == []
+    assert LEAVE.text not in talk.model.prompts[0]
+
+
+@pytest.mark.parametrize(("mode", "is_searched"), [("auto", False), ("always", True), ("never", False), (None, False)])
+def test_what_a_client_asks_by_itself_is_grounded_only_where_told(
+    talk: Talk, mode: str | None, is_searched: bool
+) -> None:
+    reply = talk.ask(TITLE, rag={"mode": mode})
+    assert ("rag" in reply, len(talk.index.searches)) == (is_searched, is_searched)
+    assert (LEAVE.text in talk.model.prompts[0]) is is_searched
+
+
+def test_a_clients_own_request_keeps_what_the_conversation_was_grounded_on(talk: Talk) -> None:
+    """So that the model has read all of it before; nothing is told of sources."""
+    answer = {"role": "assistant", "content": message(talk.ask())["content"]}
+    talk.model.says = '{"tags": [1, 7]}'
+    reply = talk.ask(QUESTION, answer, TITLE)
+    assert message(reply) == {"role": "assistant", "content": '{"tags": [1, 7]}', "refusal": None}
+    assert "rag" not in reply
+    assert len(talk.index.searches) == 1
+    asked, again = talk.model.prompts
+    assert again.startswith(asked.removesuffix(">"))
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [("auto", True), ("always", True), ("never", False)])
+def test_a_tools_result_is_not_searched_for_and_its_question_keeps_its_sources(
+    talk: Talk, mode: str, is_told: bool
+) -> None:
+    talk.model.says, talk.model.events = "", (ToolCallStart(0, "c1", "now"), ToolCallArguments(0, "{}"))
+    talk.ask(tools=[NOW])
+    talk.model.says, talk.model.events = "Sixteen weeks [1].", ()
+    called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "noon"}
+    reply = talk.ask(QUESTION, called, result, tools=[NOW], rag={"mode": mode})
+    assert len(talk.index.searches) == 1
+    assert ("annotations" in message(reply), LEAVE.text in talk.model.prompts[1]) == (is_told, is_told)
+    if is_told:
+        assert [p["is_new"] for p in reply["rag"]["passages"]] == [False, False]
+
+
+def test_a_tools_result_without_a_known_question_is_not_grounded(talk: Talk) -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    reply = talk.ask(QUESTION, called, {"role": "tool", "tool_call_id": "c1", "content": "noon"})
+    assert "rag" not in reply
+    assert message(reply)["content"] == "Yes [1]."
+
+
+@pytest.mark.parametrize("way", ["body", "headers"])
+def test_a_search_is_as_asked_for(talk: Talk, way: str) -> None:
+    headers = {"x-cloister-collections": "policies, handbook", "x-cloister-top-k": "2"}
+    rag = {"collections": ["policies", "handbook"], "top_k": 2}
+    talk.ask(model="cloister/handbook", **({"rag": rag} if way == "body" else {"headers": headers}))
+    assert talk.index.searches == [(["How long is leave?"], 2, ["policies", "handbook"], None)]
+
+
+def test_vector_stores_are_searched_alone_or_beside_collections_that_are_named(talk: Talk) -> None:
+    file = talk.client.post("/v1/files", files={"file": ("a.md", b"text")}, data={"purpose": "assistants"}).json()
+    store = talk.client.post("/v1/vector_stores", json={"file_ids": [file["id"]]}).json()["id"]
+    talk.ask(rag={"vector_stores": [store]})
+    talk.ask(model="cloister/handbook", rag={"vector_stores": [store], "collections": ["policies"]})
+    talk.ask(rag={"vector_stores": [folder_store_id("handbook")]})
+    assert [collections for _, _, collections, _ in talk.index.searches] == [
+        [UPLOADS],
+        [UPLOADS, "policies"],
+        ["handbook"],
+    ]
+    chosen = (Chosen(UPLOADS, frozenset({f"auto/{file['id']}/a.md"})),)
+    assert talk.index.chosen == [chosen, chosen, ()]
+
+
+def test_an_unknown_vector_store_is_named(talk: Talk) -> None:
+    response = talk.post(rag={"vector_stores": ["vs_x"]}, stream=True)
+    assert (response.status_code, "vs_x" in response.json()["error"]["message"]) == (404, True)
+
+
+def test_filters_are_those_of_the_index(talk: Talk) -> None:
+    talk.ask(rag={"filters": {"paths": ["people/**", "!old"], "kinds": ["md"], "modified_after": 5}})
+    talk.ask(rag={"filters": {"paths": None, "kinds": [], "modified_before": None}})
+    filters = Filters(paths=("people/**", "!old"), kinds=("md",), modified_after=5.0)
+    assert [filters for *_, filters in talk.index.searches] == [filters, None]
+
+
+@pytest.mark.parametrize(
+    ("rag", "param"),
+    [
+        ("yes", "rag"),
+        ({"mode": "maybe"}, "rag.mode"),
+        ({"citations": 1}, "rag.citations"),
+        ({"top_k": 0}, "rag.top_k"),
+        ({"top_k": 101}, "rag.top_k"),
+        ({"collections": "handbook"}, "rag.collections"),
+        ({"collections": []}, "rag.collections"),
+        ({"collections": [1]}, "rag.collections[0]"),
+        ({"vector_stores": []}, "rag.vector_stores"),
+        ({"filters": {"paths": [""]}}, "rag.filters.paths[0]"),
+        ({"filters": {"paths": ["a", "!!"]}}, "rag.filters.paths"),
+        ({"filters": {"modified_after": "may"}}, "rag.filters.modified_after"),
+        ({"filters": {"path": ["a"]}}, "rag.filters"),
+    ],
+)
+def test_what_means_nothing_is_named(talk: Talk, rag: object, param: str) -> None:
+    response = talk.post(rag=rag)
+    assert response.status_code == 400, response.text
+    error = response.json()["error"]
+    assert (error["param"], error["code"]) == (param, "invalid_value"), error
+
+
+def test_an_unknown_collection_is_named(talk: Talk) -> None:
+    for asked in ({"rag": {"collections": ["handbook", "x"]}}, {"headers": {"X-Cloister-Collections": "x"}}):
+        response = talk.post(**asked)
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "collection_not_found")
+    bad = talk.post(headers={"X-Cloister-Mode": "maybe"})
+    assert (bad.status_code, bad.json()["error"]["param"]) == (400, "X-Cloister-Mode")
+
+
+LIST = (
+    "\n\nSources:\n[1] [handbook/people/leave.md › Leave](http://testserver.local/documents/3?chunk=7#chunk-7)"
+    "\n[2] [policies/travel.pdf › p. 3](http://testserver.local/documents/4?chunk=9#chunk-9)"
+)
+
+
+@pytest.mark.parametrize(
+    ("style", "content", "num_annotations"),
+    [
+        ("annotations", "So [2] and [1][2].", 3),
+        ("inline", f"So [2] and [1][2].{LIST}", 0),
+        ("both", f"So [2] and [1][2].{LIST}", 3),
+        ("none", "So and.", 0),
+    ],
+)
+def test_styles(talk: Talk, style: str, content: str, num_annotations: int) -> None:
+    talk.model.says = "So [2] and [1-2]."
+    reply = talk.ask(rag={"citations": style})
+    assert message(reply)["content"] == content
+    assert len(message(reply).get("annotations", [])) == num_annotations
+    assert len(reply["rag"]["passages"]) == 2
+    deltas = [choice["delta"] for frame in talk.stream(rag={"citations": style}) for choice in frame["choices"]]
+    assert "".join(delta.get("content", "") for delta in deltas) == content
+    assert sum(len(delta.get("annotations", [])) for delta in deltas) == num_annotations
+
+
+def test_a_list_that_a_client_sends_back_is_not_read_again(talk: Talk) -> None:
+    first = message(talk.ask(rag={"citations": "inline"}))["content"]
+    assert first != without_source_list(first) == "Yes [1]."
+    talk.ask(QUESTION, {"role": "assistant", "content": first}, {"role": "user", "content": "And then?"})
+    asked, again = talk.model.prompts
+    assert again.startswith(asked.removesuffix(">"))
+    assert "<assistant>Yes [1].</assistant>" in again
+
+
+def test_a_form_keeps_grounding_and_is_left_as_it_is(talk: Talk) -> None:
+    talk.model.says = '{"weeks": [16, 9], "why": "as written [1], not [9]"}'
+    schema = {"type": "object", "properties": {"weeks": {"type": "array"}, "why": {"type": "string"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "leave", "schema": schema}}
+    reply = talk.ask(response_format=form, rag={"citations": "both"})
+    assert message(reply)["content"] == talk.model.says
+    (annotation,) = message(reply)["annotations"]
+    assert annotation["url_citation"]["start_index"] == talk.model.says.index("[1]")
+    assert len(talk.index.searches) == 1
+
+
+def test_everything_else_that_is_asked_for_reaches_the_model(talk: Talk) -> None:
+    system = {"role": "system", "content": "Speak like a pirate."}
+    talk.ask(system, QUESTION, tools=[NOW], tool_choice="required", stop=["\n"], logprobs=True, top_logprobs=2, n=2)
+    assert "Speak like a pirate." in talk.model.prompts[0]
+    assert LEAVE.text in talk.model.prompts[0]
+    for asked in talk.model.asked:
+        assert asked["toolbox"].choice == "required"
+        assert list(asked["stop"]) == ["\n"]
+        assert asked["sampling"].num_logprobs == 2
+    assert len(talk.model.asked) == 2

@@ -1,0 +1,123 @@
+"""What the tools tell, without the protocol."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index.storage.sqlite.catalog import StoredChunk, StoredDocument
+from index.types import Passage, Place
+from server.api.mcp import tools
+from server.http.problems import NotFound, RequestError
+from server.observability.metrics import Metrics
+from server.storage.sqlite.turns import TurnMemory
+from tests.server.serving import FakeIndex, FakeServices, PlayedModel
+
+RATES = "| City | Rate |\n| --- | --- |"
+DOCUMENT = StoredDocument(
+    "policies",
+    "rates.pdf",
+    None,
+    [
+        StoredChunk(1, (), "All rates are per night.", 1, 1, Place("page", 1, 1), ""),
+        StoredChunk(2, ("Rates", "Abroad"), "| Paris | 120 |", 2, 2, Place("page", 1, 1), RATES),
+        StoredChunk(3, ("Rates", "Abroad"), "| Rome | 110 |", 3, 3, Place("page", 2, 2), RATES),
+        StoredChunk(4, ("Rates", "Home"), "Ask first.", 4, 4, Place("page", 2, 2), ""),
+    ],
+    0,
+    4,
+)
+TEXT = f"""[p. 1]
+
+All rates are per night.
+
+# Rates › Abroad
+
+{RATES}
+| Paris | 120 |
+
+[p. 2]
+
+| Rome | 110 |
+
+# Rates › Home
+
+Ask first."""
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Finds `DOCUMENT` under 7, and keeps what was asked for."""
+    asked: list[tuple[Any, ...]] = []
+
+    def read_document(data: Path, document_id: int, spot: Any) -> StoredDocument | None:
+        asked.append((document_id, *spot))
+        if spot.chunks == (9, 9):
+            return DOCUMENT._replace(chunks=[], is_found=False)
+        return DOCUMENT if document_id == 7 else None
+
+    monkeypatch.setattr(tools, "read_document", read_document)
+    return asked
+
+
+def call(folder: Path, name: str, passages: list[Passage], **arguments: Any) -> Any:
+    with TurnMemory(folder / "turns.sqlite3", 1_000) as memory:
+        services = FakeServices(folder, PlayedModel(), FakeIndex(passages), memory, Metrics())
+        return asyncio.run(tools.call(name, arguments, services, "http://here/"))
+
+
+def fetch(folder: Path, id: Any) -> Any:
+    return call(folder, "fetch", [], id=id)
+
+
+@pytest.mark.parametrize(
+    ("id", "spot"), [("7", (7, None, None, None)), ("7-3", (7, (3, 3), None, None)), ("7@0", (7, None, None, 0))]
+)
+def test_a_document_reads_as_it_was_written(tmp_path: Path, read: list[Any], id: str, spot: tuple[Any, ...]) -> None:
+    """Headings, places and tables' headers where they change."""
+    found = fetch(tmp_path, id)
+    assert read == [spot]
+    assert (found.id, found.title, found.text, found.url) == (id, "policies/rates.pdf", TEXT, "http://here/documents/7")
+    assert (found.metadata.passages, found.metadata.next) == ("1–4 of 4", None)
+
+
+def test_what_is_behind_some_passages_begins_with_the_next(tmp_path: Path, read: list[Any]) -> None:
+    found = fetch(tmp_path, "7@3")
+    assert (found.text, found.metadata.passages) == ("# Rates › Home\n\n[p. 2]\n\nAsk first.", "4–4 of 4")
+    assert fetch(tmp_path, "7@4").metadata.passages == "none"
+
+
+@pytest.mark.parametrize("id", ["", "7-", "7@", "-3", "7-3@1", "seven", "7 ", "٧", "9" * 19, 7, None])
+@pytest.mark.usefixtures("read")
+def test_what_is_no_id_is_refused(tmp_path: Path, id: Any) -> None:
+    with pytest.raises(RequestError):
+        fetch(tmp_path, id)
+
+
+@pytest.mark.parametrize("id", ["8", "7-9", "9" * 18])
+@pytest.mark.usefixtures("read")
+def test_what_is_gone_says_to_search_again(tmp_path: Path, id: str) -> None:
+    with pytest.raises(NotFound, match="search again"):
+        fetch(tmp_path, id)
+
+
+def test_a_passage_is_told_with_where_it_is(tmp_path: Path) -> None:
+    passage = Passage(
+        3, 7, "policies", "rates.pdf", ("Rates",), "| Rome |", 3, 3, 0.5, None, Place("page", 2, 2), "| City |"
+    )
+    (found,) = call(tmp_path, "search", [passage], query="rome", limit=1).results
+    assert (found.id, found.title) == ("7-3", "policies/rates.pdf › p. 2 › Rates")
+    assert (found.text, found.place, found.lines) == ("| City |\n| Rome |", "p. 2", (3, 3))
+    assert found.url == "http://here/documents/7?chunk=3#chunk-3"
+
+
+@pytest.mark.parametrize("arguments", [{}, {"query": ""}, {"query": 7}, {"query": "x", "limit": 51}])
+def test_a_search_that_cannot_be_is_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        call(tmp_path, "search", [], **arguments)
+
+
+def test_each_tool_has_its_own_types() -> None:
+    assert list(tools.BY_NAME) == ["search", "fetch", "list_collections"]
+    assert all(tool.description.endswith(".") for tool in tools.TOOLS)

@@ -1,0 +1,104 @@
+"""GET /v1/models over HTTP, with made-up models."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from models.catalog import Resolved
+from models.errors import ModelNotFound
+from server.resources.reranking import Reranking
+from tests.server.serving import FakeIndex, PlayedModel, serving
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
+    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+        yield client
+
+
+def cards(client: TestClient[Any]) -> dict[str, dict[str, Any]]:
+    return {card["id"]: card for card in client.get("/v1/models").raise_for_status().json()["data"]}
+
+
+def test_chat_models_come_first_with_every_name_of_their_length(client: TestClient[Any]) -> None:
+    found = cards(client)
+    assert list(found) == ["cloister", "cloister/handbook", "cloister/policies", "played", "fake-embedder"]
+    assert found["played"] == {
+        "id": "played",
+        "object": "model",
+        "created": 1_700_000_000,
+        "owned_by": "cloister",
+        "state": "ready",
+        "capabilities": ["completion", "tools", "insert", "thinking"],
+        "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
+        "context_length": 20_000,
+        "context_window": 20_000,
+        "max_model_len": 20_000,
+        "max_output_tokens": 20_000,
+        "memory": 3_000_000,
+        "meta": {
+            "n_ctx": 20_000,
+            "n_ctx_train": 32_768,
+            "n_params": 1_000_000,
+            "size": 2_000_000,
+            "n_embd": 64,
+            "n_vocab": 512,
+            "vocab_type": 2,
+        },
+    }
+
+
+def test_nothing_is_inserted_from_documents(client: TestClient[Any]) -> None:
+    assert cards(client)["cloister/handbook"]["capabilities"] == ["completion", "tools", "thinking"]
+
+
+def test_models_that_do_not_talk_say_so(client: TestClient[Any], tmp_path: Path) -> None:
+    services = client.app.state.services
+    services.reranking = Reranking(Resolved("reader", tmp_path, None), services.embeddings, services.encoder.current)
+    embedder, reranker = cards(client)["fake-embedder"], cards(client)["reader"]
+    assert embedder["capabilities"] == ["embedding", "rerank"]
+    assert (embedder["context_length"], embedder["max_model_len"], embedder["dimensions"]) == (8, 8, 16)
+    assert reranker["capabilities"] == ["rerank"]
+    assert not {"meta", "memory", "max_output_tokens"} & (embedder.keys() | reranker.keys())
+
+
+def test_while_the_encoder_starts_its_length_is_not_known(client: TestClient[Any]) -> None:
+    encoder = client.app.state.services.encoder
+    encoder.is_ready, encoder.state = False, "starting"
+    embedder = cards(client)["fake-embedder"]
+    assert (embedder["state"], embedder["context_length"], "dimensions" in embedder) == ("starting", 0, False)
+
+
+@pytest.mark.parametrize(("state", "told"), [("ready", "loaded"), ("starting", "loading")])
+def test_with_several_chat_models_each_tells_whether_it_is_loaded(
+    client: TestClient[Any], state: str, told: str
+) -> None:
+    shelf = client.app.state.services.shelf
+    shelf.missing["gone"], shelf.default.state = ModelNotFound("gone"), state
+    found = cards(client)
+    assert (found["cloister"]["status"], found["gone"]["status"]) == ({"value": told}, {"value": "unloaded"})
+    assert found["gone"]["state"].startswith("not available: ")
+    assert (found["gone"]["context_length"], found["gone"]["capabilities"]) == (0, [])
+    assert "status" not in found["fake-embedder"]
+
+
+@pytest.mark.parametrize("id", ["cloister/handbook", "cloister%2Fhandbook%40played", "played", "fake-embedder"])
+@pytest.mark.parametrize("base", ["/v1/models", "/models"])
+def test_one_is_found_by_its_id(client: TestClient[Any], base: str, id: str) -> None:
+    assert client.get(f"{base}/{id}").raise_for_status().json()["id"] == id.replace("%2F", "/").replace("%40", "@")
+
+
+@pytest.mark.parametrize("id", ["gone", "%00", "..%2F..", "%F0%9F%99%82", "x" * 3000, "cloister%2Fgone"])
+def test_an_unknown_id_is_a_404(client: TestClient[Any], id: str) -> None:
+    for method in ("GET", "DELETE"):
+        response = client.request(method, f"/v1/models/{id}")
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_none_is_deleted(client: TestClient[Any]) -> None:
+    response = client.delete("/v1/models/played")
+    assert (response.status_code, response.json()["error"]["type"]) == (403, "invalid_request_error")
+    assert client.get("/v1/models/played").status_code == 200

@@ -1,0 +1,255 @@
+"""Ollama's dialect over HTTP, with a made-up model behind it: what is asked for, and what is told."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from index.types import Passage
+from models.llm.chat.parser import Reasoning, ToolCallArguments, ToolCallStart
+from server.api.ollama.request import keep_seconds
+from server.http.problems import RequestError
+from tests.server.serving import FakeIndex, PlayedModel, serving
+
+LEAVE = Passage(7, 3, "handbook", "leave.md", ("Leave",), "Leave is sixteen weeks.", 5, 6, 0.9)
+QUESTION = {"role": "user", "content": "How long is leave?"}
+NOW = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
+SOURCES = "\n\nSources:\n[1] [handbook/leave.md › Leave](http://testserver.local/documents/3?chunk=7#chunk-7)"
+
+
+class Talk:
+    def __init__(self, client: TestClient[Any], model: PlayedModel) -> None:
+        self.client = client
+        self.model = model
+
+    def chat(self, *messages: dict[str, Any], model: str = "played", **fields: Any) -> dict[str, Any]:
+        body = {"model": model, "messages": messages or [QUESTION], "stream": False, **fields}
+        response = self.client.post("/api/chat", json=body)
+        assert response.status_code == 200, response.text
+        told: dict[str, Any] = response.json()
+        return told
+
+    def frames(self, path: str, **fields: Any) -> list[dict[str, Any]]:
+        response = self.client.post(path, json={"model": "played", **fields})
+        assert response.headers["content-type"].startswith("application/x-ndjson")
+        assert response.text.endswith("\n")
+        return [json.loads(line) for line in response.text.splitlines()]
+
+    def refused(self, path: str, **fields: Any) -> tuple[int, str]:
+        response = self.client.post(path, json=fields)
+        body = response.json()
+        assert body.keys() == {"error"}
+        return response.status_code, body["error"]
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Talk]:
+    model = PlayedModel()
+    with serving(tmp_path, model, FakeIndex([LEAVE])) as client:
+        yield Talk(client, model)
+
+
+def test_a_stream_is_the_default_and_ends_with_the_counts(talk: Talk) -> None:
+    *told, last = talk.frames("/api/chat", messages=[QUESTION])
+    assert "".join(frame["message"]["content"] for frame in told) == "Yes [1]."
+    assert not any(frame["done"] or "eval_count" in frame for frame in told)
+    assert last["done"] is True
+    assert last["done_reason"] == "stop"
+    assert last["message"] == {"role": "assistant", "content": ""}
+    assert last["eval_count"] == 3
+    assert all(isinstance(last[f"{name}_duration"], int) for name in ("total", "load", "prompt_eval", "eval"))
+
+
+def test_a_whole_reply_has_it_all_in_one(talk: Talk) -> None:
+    talk.model.events = [Reasoning("Hm."), ToolCallStart(0, "call_1", "now"), ToolCallArguments(0, '{"at": [1.5]}')]
+    told = talk.chat(tools=[NOW])
+    assert told["done"] is True
+    assert told["message"]["thinking"] == "Hm."
+    assert told["message"]["tool_calls"] == [
+        {"id": "call_1", "function": {"name": "now", "arguments": {"at": [1.5]}, "index": 0}}
+    ]
+
+
+def test_a_streamed_call_is_one_frame(talk: Talk) -> None:
+    talk.model.says = ""
+    talk.model.events = [
+        event
+        for i in range(2)
+        for event in (ToolCallStart(i, f"c{i}", "now"), ToolCallArguments(i, '{"a"'), ToolCallArguments(i, f":{i}}}"))
+    ]
+    *told, last = talk.frames("/api/chat", messages=[QUESTION], tools=[NOW])
+    calls = [frame["message"]["tool_calls"] for frame in told]
+    assert [[call["function"]["arguments"] for call in each] for each in calls] == [[{"a": 0}], [{"a": 1}]]
+    assert "tool_calls" not in last["message"]
+
+
+def test_a_grounded_answer_lists_its_sources_in_the_text(talk: Talk) -> None:
+    told = talk.chat(model="cloister/handbook:latest")
+    assert told["message"]["content"] == "Yes [1]." + SOURCES
+    assert told["model"] == "cloister/handbook:latest"
+    assert [each["number"] for each in told["rag"]["passages"]] == [1]
+
+
+def test_the_style_of_citations_may_be_asked_for(talk: Talk) -> None:
+    assert talk.chat(model="cloister", rag={"citations": "none"})["message"]["content"] == "Yes."
+
+
+def test_options_become_sampling(talk: Talk) -> None:
+    options = {"temperature": 0.5, "seed": -1, "top_k": -1, "num_ctx": 4096, "num_predict": -2, "stop": ["\n"]}
+    talk.chat(options=options, think="low")
+    asked = talk.model.asked[0]
+    assert (asked["sampling"].temperature, asked["sampling"].seed, asked["sampling"].top_k) == (0.5, None, 0)
+    assert asked["max_tokens"] is None
+    assert list(asked["stop"]) == ["\n"]
+
+
+def test_a_conversation_with_calls_is_read(talk: Talk) -> None:
+    call = {"function": {"name": "now", "arguments": {"zone": "UTC"}}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call], "thinking": "Hm."}
+    talk.chat(QUESTION, answer, {"role": "tool", "content": "noon", "tool_name": "now"}, tools=[NOW])
+    assert "noon" in talk.model.prompts[0]
+
+
+def test_generate_puts_the_prompt_into_the_template(talk: Talk) -> None:
+    *told, last = talk.frames("/api/generate", prompt="Say yes.", system="Be short.")
+    assert "".join(frame["response"] for frame in told) == "Yes [1]."
+    assert (last["response"], last["done"]) == ("", True)
+    assert "Be short." in talk.model.prompts[0]
+    assert "Say yes." in talk.model.prompts[0]
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+@pytest.mark.parametrize(("keep_alive", "reason"), [(None, "load"), ("5m", "load"), (0, "unload"), ("0s", "unload")])
+def test_nothing_to_say_loads_or_unloads(talk: Talk, path: str, keep_alive: Any, reason: str) -> None:
+    told = talk.client.post(path, json={"model": "played", "keep_alive": keep_alive}).json()
+    assert (told["done"], told["done_reason"]) == (True, reason)
+    assert not talk.model.prompts
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        (0, 0),
+        (1.5, 1.5),
+        (-1, math.inf),
+        ("-1", math.inf),
+        ("-1m", math.inf),
+        (1e300, math.inf),
+        ("9999999h", math.inf),
+        ("300", 300),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("250ms", 0.25),
+    ],
+)
+def test_keep_alive(told: Any, seconds: float | None) -> None:
+    assert keep_seconds(told) == seconds
+
+
+@pytest.mark.parametrize("told", ["soon", "5 m", "m", "nan"])
+def test_keep_alive_that_means_nothing_is_refused(told: str) -> None:
+    with pytest.raises(RequestError):
+        keep_seconds(told)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "told"),
+    [
+        ("/api/chat", {"messages": [{"role": "judge", "content": ""}]}, "messages[0].role: 'judge' is no role"),
+        ("/api/chat", {"messages": [{"role": "user", "images": ["aGk="]}]}, "messages[0].images: "),
+        ("/api/chat", {"messages": [QUESTION], "tools": [{"type": "function"}]}, "tools[0].function: "),
+        ("/api/chat", {"messages": [QUESTION], "tools": [NOW, NOW]}, "tools[1].function.name: "),
+        ("/api/chat", {"messages": [QUESTION], "format": "yaml"}, "format"),
+        ("/api/chat", {"messages": [QUESTION], "format": {"not": {}}}, "format.not"),
+        ("/api/chat", {"messages": [QUESTION], "options": {"top_p": 7}}, "options.top_p"),
+        ("/api/chat", {"messages": [QUESTION], "keep_alive": "soon"}, "keep_alive: "),
+        ("/api/generate", {"prompt": "x", "images": ["aGk="]}, "images: "),
+        ("/api/generate", {"prompt": "x", "context": [1]}, "context: "),
+        ("/api/generate", {"prompt": "x", "template": "{{ .Prompt }}"}, "template: "),
+        ("/api/embed", {"model": "played", "input": "x"}, "model 'played' not found"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(talk: Talk, path: str, fields: dict[str, Any], told: str) -> None:
+    status, error = talk.refused(path, **fields)
+    assert status == (404 if "not found" in told else 400)
+    assert told in error
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/show"])
+def test_a_model_that_is_not_there_is_told_in_the_words_clients_look_for(talk: Talk, path: str) -> None:
+    status, error = talk.refused(path, model="nope:1b", messages=[QUESTION], prompt="x")
+    assert status == 404
+    assert error.startswith("model 'nope:1b' not found")
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "application/json"])
+def test_any_content_type_is_taken_for_json(talk: Talk, kind: str) -> None:
+    response = talk.client.post("/api/show", content='{"name":"played"}', headers={"content-type": kind})
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"])
+def test_a_body_that_is_none_is_refused(talk: Talk, content: bytes) -> None:
+    response = talk.client.post("/api/chat", content=content)
+    assert response.status_code == 400
+    assert isinstance(response.json()["error"], str)
+
+
+def test_models_are_listed_with_their_tag_and_can_be_shown(talk: Talk) -> None:
+    models = talk.client.get("/api/tags").json()["models"]
+    names = [model["name"] for model in models]
+    assert names[0] == "cloister:latest"
+    assert {"cloister/handbook:latest", "played:latest", "fake-embedder:latest"} <= set(names)
+    for model in models:
+        assert model["model"] == model["name"]
+        assert len(model["digest"]) == 64
+        told = talk.client.post("/api/show", json={"model": model["name"]}).json()
+        assert told["capabilities"] == model["capabilities"]
+        family = told["model_info"]["general.architecture"]
+        assert told["model_info"][f"{family}.context_length"] > 0
+    assert len({model["digest"] for model in models}) == len(models)
+    assert models[0]["details"]["quantization_level"] == "Q4_K_M"
+    assert models[0]["details"]["parameter_size"] == "1.0M"
+
+
+def test_ps_tells_what_is_in_memory(talk: Talk) -> None:
+    (model,) = talk.client.get("/api/ps").json()["models"]
+    assert (model["name"], model["context_length"]) == ("played:latest", 20_000)
+
+
+def test_texts_are_embedded(talk: Talk) -> None:
+    told = talk.client.post("/api/embed", json={"model": "fake-embedder:latest", "input": ["one", "two"]}).json()
+    assert len(told["embeddings"]) == 2
+    assert told["prompt_eval_count"] > 0
+    old = talk.client.post("/api/embeddings", json={"model": "fake-embedder", "prompt": "one"}).json()
+    assert old["embedding"] == told["embeddings"][0]
+    assert talk.client.post("/api/embed", json={"model": "fake-embedder"}).json()["embeddings"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/pull"),
+        ("POST", "/api/push"),
+        ("POST", "/api/create"),
+        ("POST", "/api/copy"),
+        ("DELETE", "/api/delete"),
+        ("POST", "/api/blobs/sha256:00"),
+    ],
+)
+def test_models_are_never_changed(talk: Talk, method: str, path: str) -> None:
+    response = talk.client.request(method, path, json={"model": "played"})
+    assert response.status_code == 403
+    assert "settings" in response.json()["error"]
+
+
+def test_clients_find_that_it_runs(talk: Talk) -> None:
+    assert talk.client.get("/").text == "Ollama is running"
+    assert talk.client.head("/").status_code == 200
+    assert talk.client.get("/api/version").json()["version"].count(".") == 2

@@ -1,0 +1,199 @@
+"""/v1/responses over HTTP with a made-up model: order of events, items to messages, refusals, what is kept."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from litestar.testing import TestClient
+
+from index.types import Passage
+from models.llm.chat.chat_template import ChatMessage, ToolCall
+from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
+from server.api.responses.request import ask_of, file_search_of, items_of
+from server.api.responses.wire import ResponseRequest
+from server.http.problems import RequestError
+from tests.server.serving import FakeIndex, PlayedModel, serving
+
+LEAVE = Passage(7, 3, "handbook", "people/leave.md", ("Leave",), "Leave is long. It is sixteen weeks.", 5, 6, 0.9)
+CALL = [ToolCallStart(0, "call_1", "now"), ToolCallArguments(0, '{"a":1}')]
+NOW = {"type": "function", "name": "now", "parameters": {"type": "object"}}
+
+
+class Talk:
+    def __init__(self, client: TestClient[Any], model: PlayedModel) -> None:
+        self.client = client
+        self.model = model
+
+    def post(self, **fields: Any) -> Any:
+        return self.client.post("/v1/responses", json={"input": "How long is leave?", **fields})
+
+    def ask(self, **fields: Any) -> dict[str, Any]:
+        response = self.post(**fields)
+        assert response.status_code == 200, response.text
+        told: dict[str, Any] = response.json()
+        return told
+
+    def stream(self, **fields: Any) -> list[dict[str, Any]]:
+        frames = [frame.split("\n") for frame in self.post(stream=True, **fields).text.split("\n\n") if frame]
+        events = [json.loads(data.removeprefix("data: ")) for _, data in frames]
+        assert [name.removeprefix("event: ") for name, _ in frames] == [event["type"] for event in events]
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        return events
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Talk]:
+    model = PlayedModel()
+    with serving(tmp_path, model, FakeIndex([LEAVE])) as client:
+        yield Talk(client, model)
+
+
+def _ask(**fields: Any) -> Any:
+    data = msgspec.convert(fields, ResponseRequest)
+    return ask_of(data, items_of(data))
+
+
+def test_a_grounded_id_is_cited_by_links_and_remembers_along_the_chain(talk: Talk) -> None:
+    first = talk.ask(model="cloister")
+    (message,) = first["output"]
+    (annotation,) = message["content"][0]["annotations"]
+    assert annotation["type"] == "url_citation"
+    assert (annotation["start_index"], annotation["end_index"]) == (4, 7)
+    assert len(first["rag"]["passages"]) == 1
+    talk.ask(model="cloister", input="Why?", previous_response_id=first["id"])
+    before, after = talk.model.prompts
+    assert after.startswith(before.removesuffix(">")), "what was read is read again as it was"
+    assert after.count("sixteen weeks") == 1
+
+
+def test_calls_come_after_the_text_and_every_item_is_done(talk: Talk) -> None:
+    talk.model.says, talk.model.events = "Let me see.", CALL
+    events = talk.stream(model="played", tools=[NOW])
+    added = [event["item"]["id"] for event in events if event["type"] == "response.output_item.added"]
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert [item["id"] for item in done] == added
+    assert events[-1]["type"] == "response.completed"
+    assert events[-1]["response"]["output"] == done
+    assert [item["type"] for item in done] == ["message", "function_call"]
+    assert (done[1]["arguments"], done[1]["call_id"]) == ('{"a":1}', "call_1")
+
+
+def test_grounded_text_beside_calls_keeps_its_citations(talk: Talk) -> None:
+    talk.model.says, talk.model.events = "It is [1].", CALL
+    events = talk.stream(model="cloister", tools=[NOW])
+    message, call = events[-1]["response"]["output"]
+    assert len(message["content"][0]["annotations"]) == 1
+    assert call["type"] == "function_call"
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert {item["id"] for item in done} == {message["id"], call["id"]}
+
+
+def test_a_model_s_turn_is_one_message_again() -> None:
+    ask = _ask(
+        instructions="Be kind.",
+        input=[
+            {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Yes."}]},
+            {"type": "function_call", "call_id": "c1", "name": "now", "arguments": "{}"},
+            {"type": "function_call", "call_id": "c2", "name": "now", "arguments": {"a": 1}},
+            {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "noon"}]},
+            {"type": "file_search_call", "id": "fs_1", "queries": []},
+            {"role": "assistant", "content": "It is noon."},
+            {"role": "assistant", "content": "Really."},
+        ],
+    )
+    calls = (ToolCall("c1", "now", "{}"), ToolCall("c2", "now", '{"a": 1}'))
+    assert ask.messages == [
+        ChatMessage("system", "Be kind."),
+        ChatMessage("user", "Hi"),
+        ChatMessage("assistant", "Yes.", calls, reasoning="Hm."),
+        ChatMessage("tool", "noon", tool_call_id="c1"),
+        ChatMessage("assistant", "It is noon."),
+        ChatMessage("assistant", "Really."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "input"),
+        ({"input": []}, "input"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"prompt": {"id": "p"}}, "prompt"),
+        ({"background": True, "store": False}, "background"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"tools": [{"type": "file_search"}]}, "tools[0].vector_store_ids"),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["a"], "filters": 3}]}, "tools[0].filters"),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["a"]}] * 2}, "tools[1]"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "name": "x"}, "tools": [NOW]}, "tool_choice.name"),
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
+        ({"input": [{"type": "computer_call"}]}, "input[0].type"),
+        ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_its_path(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        _ask(**{**({"input": "x"} if fields and "input" not in fields else {}), **fields})
+    assert refused.value.param == param
+
+
+def test_no_tool_no_search() -> None:
+    tool = {"type": "file_search", "vector_store_ids": ["vs_1"]}
+    asked = {"input": "x", "tools": [tool]}
+    assert file_search_of(msgspec.convert({**asked, "tool_choice": "none"}, ResponseRequest)) is None
+    assert file_search_of(msgspec.convert({**asked, "tool_choice": "required"}, ResponseRequest)) is not None
+    assert _ask(**asked, tool_choice="required").toolbox is None
+
+
+def test_items_are_listed_and_referred_to(talk: Talk) -> None:
+    first = talk.ask(model="played")
+    said = first["output"][0]["id"]
+    items = [
+        {"role": "user", "content": "Hi"},
+        {"type": "item_reference", "id": said},
+        {"role": "user", "content": "?"},
+    ]
+    second = talk.ask(model="played", input=items)
+    assert "<assistant>Yes [1].</assistant>" in talk.model.prompts[-1]
+    url = f"/v1/responses/{second['id']}/input_items"
+    page = talk.client.get(url, params={"limit": 2, "order": "asc"}).json()
+    assert [item.get("role") for item in page["data"]] == ["user", "assistant"]
+    assert page["has_more"]
+    rest = talk.client.get(url, params={"order": "asc", "after": page["last_id"]}).json()
+    assert [item["content"] for item in rest["data"]] == [[{"type": "input_text", "text": "?"}]]
+    assert talk.client.get(url, params={"after": "msg_x"}).status_code == 400
+    items[1]["id"] = "msg_x"
+    assert talk.post(input=items).json()["error"]["param"] == "input[1].id"
+
+
+def test_what_fails_in_a_stream_is_told_as_events(talk: Talk) -> None:
+    async def fail(*_: object, **__: object) -> Any:
+        yield [Content("Yes")]
+        raise ValueError("secret")
+
+    talk.model.turn = fail  # type: ignore[method-assign]
+    events = talk.stream(model="played")
+    assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]
+    assert events[-1]["response"]["status"] == "failed"
+    assert "secret" not in json.dumps(events)
+    assert talk.client.get(f"/v1/responses/{events[-1]['response']['id']}").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["get", "delete"])
+def test_an_unknown_one_is_a_404(talk: Talk, method: str) -> None:
+    assert getattr(talk.client, method)("/v1/responses/resp_x").status_code == 404
+    assert talk.client.post("/v1/responses/resp_x/cancel").status_code == 404
+
+
+def test_a_field_named_like_something_of_the_server_s_is_refused_as_any_other(talk: Talk) -> None:
+    """Litestar takes an error at a name that it also injects for the server's own."""
+    for field in ("background", "store", "stream"):
+        response = talk.post(**{field: "yes"})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, field)

@@ -1,0 +1,163 @@
+"""Several answers at the same time: in order each, told apart, and ended together."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from index.types import Passage
+from models.errors import ProcessFailed
+from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.logprobs import Candidate, ScoredToken
+from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
+from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
+from server.generation.stream import AnswerEvent, Answers, Cited, Grounding
+from server.rag.citations import Citation
+from server.rag.options import CitationStyle
+from server.rag.prompts import Source
+from server.rag.report import RagReport
+
+END = TurnEnd(EndReason.STOP, num_generated=3, num_reasoning=1, num_cached=4)
+TEXT = "Yes, it is so. No, it is not."
+SOURCES = {1: Source(1, Passage(7, 3, "handbook", "leave.md", (), TEXT, 1, 2, score=0.5), TEXT)}
+GROUNDING = Grounding(SOURCES, RagReport())
+CALL = (ToolCallStart(0, "call_1", "leave"), ToolCallArguments(0, "{}"))
+
+
+class Played:
+    """Gives these events, one a step; then fails or, if told to, waits for ever."""
+
+    def __init__(self, *events: TurnEvent, error: Exception | None = None, is_endless: bool = False) -> None:
+        self._events = events
+        self._error = error
+        self._is_endless = is_endless
+        self.is_closed = False
+
+    async def steps(self) -> AsyncGenerator[list[TurnEvent], None]:
+        try:
+            for event in self._events:
+                yield [event]
+                await asyncio.sleep(0)
+            if self._error:
+                raise self._error
+            if self._is_endless:
+                await asyncio.Event().wait()
+        finally:
+            self.is_closed = True
+
+
+def scored(text: str) -> Content:
+    return Content(text, (ScoredToken(text, Candidate(text.encode(), -1.0)),))
+
+
+async def collect(answers: Answers) -> list[tuple[int, AnswerEvent]]:
+    async with contextlib.aclosing(answers):
+        await answers.start()
+        return [told async for told in answers.events()]
+
+
+def test_answers_come_interleaved_and_their_cost_is_summed() -> None:
+    played = [Played(Content(f"{i}a"), Content(f"{i}b"), END) for i in range(3)]
+    answers = Answers(10, [each.steps() for each in played])
+    told = asyncio.run(collect(answers))
+    for i in range(3):
+        assert [event for index, event in told if index == i] == [Content(f"{i}a"), Content(f"{i}b"), END]
+    assert [index for index, _ in told] != sorted(index for index, _ in told)
+    assert (answers.num_generated, answers.num_reasoning, answers.num_cached) == (9, 3, 4)
+
+
+def test_markers_are_filtered_and_cited_in_each_answer_on_its_own() -> None:
+    pieces = [scored("Yes"), scored(" ["), scored("9"), scored("]"), scored(" [1"), scored("].")]
+    answers = Answers(10, [Played(*pieces, END).steps(), Played(scored("No [1]"), END).steps()], GROUNDING)
+    told = asyncio.run(collect(answers))
+    first = [event for index, event in told if index == 0]
+    second = [event for index, event in told if index == 1]
+    assert "".join(event.text for event in first if isinstance(event, Content)) == "Yes [1]."
+    assert "".join(t.text for event in first if isinstance(event, Content) for t in event.tokens) == "Yes [1]."
+    assert first[-2:] == [Cited([Citation(1, 4, 7, "Yes, it is so.")]), END]
+    assert second[-2:] == [Cited([Citation(1, 3, 6, "No, it is not.")]), END]
+
+
+def test_without_sources_a_marker_is_text() -> None:
+    told = asyncio.run(collect(Answers(10, [Played(Content("x[9]"), END).steps()])))
+    assert told == [(0, Content("x[9]")), (0, END)]
+
+
+def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> tuple[str, list[Cited]]:
+    """The text of an answer, and what is said of its citations."""
+    grounding = GROUNDING._replace(style=style, is_json=is_json)
+    told = [event for _, event in asyncio.run(collect(Answers(10, [Played(*events, END).steps()], grounding)))]
+    text = "".join(event.text for event in told if isinstance(event, Content))
+    return text, [event for event in told if isinstance(event, Cited)]
+
+
+@pytest.mark.parametrize(
+    ("style", "is_listed", "is_annotated"),
+    [("annotations", False, True), ("inline", True, False), ("both", True, True)],
+)
+def test_a_style_is_a_list_or_annotations_or_both(style: str, is_listed: bool, is_annotated: bool) -> None:
+    text, (cited,) = answered(Content("Yes [1, 9]."), style=CitationStyle(style))
+    assert text == "Yes [1]."
+    assert (cited.is_listed, cited.is_annotated) == (is_listed, is_annotated)
+
+
+def test_without_citations_no_marker_is_told() -> None:
+    assert answered(Content("Yes [1], no [9]."), style=CitationStyle.NONE) == ("Yes, no.", [])
+
+
+@pytest.mark.parametrize(
+    "events", [(Content("Yes [1]."), *CALL), (scored("Yes [1]."),), (Content("Yes [1].\n```\ncode"),)]
+)
+def test_no_list_follows_calls_scored_tokens_or_open_code(events: tuple[TurnEvent, ...]) -> None:
+    _, (cited,) = answered(*events, style=CitationStyle.BOTH)
+    assert (cited.is_listed, cited.is_annotated) == (False, True)
+
+
+def test_json_is_left_as_it_is_and_its_strings_are_cited() -> None:
+    json = '{"a": [1, 9], "b": [9], "c": "yes [1] [9]"}'
+    text, (cited,) = answered(Content(json[:20]), Content(json[20:]), style=CitationStyle.BOTH, is_json=True)
+    assert text == json
+    assert [json[c.start : c.end] for c in cited.citations] == ["[1]"]
+    assert not cited.is_listed
+    assert answered(Content(json), style=CitationStyle.NONE, is_json=True) == (json, [])
+
+
+def test_a_complete_reply_is_remembered_as_the_client_has_it() -> None:
+    replies: list[ChatMessage] = []
+    played = [Played(Content("So [1, 2] it is [9]."), *CALL, END), Played(Content("cut off"), is_endless=True)]
+
+    async def leave() -> None:
+        answers = Answers(10, [each.steps() for each in played], GROUNDING._replace(remember=replies.append))
+        await answers.start()
+        async for _, event in answers.events():
+            if isinstance(event, TurnEnd):
+                break
+        await answers.aclose()
+
+    asyncio.run(leave())
+    (reply,) = replies
+    assert (reply.role, reply.content) == ("assistant", "So [1] it is.")
+    assert [(call.name, call.arguments) for call in reply.tool_calls] == [("leave", "{}")]
+
+
+def test_what_fails_first_fails_before_the_first_byte_and_ends_the_others() -> None:
+    failing = Played(error=ProcessFailed("engine", "gone"))
+    waiting = Played(is_endless=True)
+    answers = Answers(10, [waiting.steps(), failing.steps()])
+    with pytest.raises(ProcessFailed):
+        asyncio.run(collect(answers))
+    assert waiting.is_closed
+
+
+def test_closing_ends_all() -> None:
+    played = [Played(Content("a"), is_endless=True) for _ in range(3)]
+    answers = Answers(10, [each.steps() for each in played])
+
+    async def leave() -> None:
+        await answers.start()
+        await answers.aclose()
+        await answers.aclose()
+
+    asyncio.run(leave())
+    assert [each.is_closed for each in played] == [True] * 3

@@ -1,0 +1,71 @@
+"""A reply that takes long begins before its first token; one that is refused has a status all the same."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import ProcessFailed, QueueFull
+from models.llm.chat.language_model import Prompt
+from models.llm.chat.turn import TurnEvent
+from server.generation import stream as answer
+from server.http import sse
+from tests.server.serving import FakeIndex, PlayedModel, frames, serving
+
+BODY: dict[str, Any] = {"model": "played", "messages": [{"role": "user", "content": "So?"}]}
+
+
+class SlowModel(PlayedModel):
+    """Thinks for a while, then answers, or fails."""
+
+    def __init__(self, wait_s: float, error: Exception | None = None) -> None:
+        super().__init__()
+        self._wait_s = wait_s
+        self._error = error
+
+    async def turn(self, prompt: Prompt, sampling: object, **asked: Any) -> AsyncGenerator[list[TurnEvent], None]:
+        await asyncio.sleep(self._wait_s)
+        if self._error:
+            raise self._error
+        async for events in super().turn(prompt, sampling, **asked):
+            yield events
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "_FIRST_S", 0.05)
+    monkeypatch.setattr(sse, "_SILENCE_S", 0.05)
+
+
+def test_a_stream_says_that_it_is_alive_until_the_first_token(tmp_path: Path) -> None:
+    with serving(tmp_path, SlowModel(0.5), FakeIndex([])) as client:
+        text = client.post("/v1/chat/completions", json={**BODY, "stream": True}).text
+    assert text.startswith('data: {"id":')
+    assert text.count(": keep-alive\n\n") >= 2
+    told = frames(text.replace(": keep-alive\n\n", ""))
+    assert "".join(frame["choices"][0]["delta"].get("content", "") for frame in told) == "Yes [1]."
+
+
+def test_a_whole_answer_is_waited_for(tmp_path: Path) -> None:
+    with serving(tmp_path, SlowModel(0.3), FakeIndex([])) as client:
+        reply = client.post("/v1/chat/completions", json=BODY)
+    assert reply.json()["choices"][0]["message"]["content"] == "Yes [1]."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_refusal_is_a_status(tmp_path: Path, stream: bool) -> None:
+    with serving(tmp_path, SlowModel(0, QueueFull(3, retry_after=2)), FakeIndex([])) as client:
+        reply = client.post("/v1/chat/completions", json={**BODY, "stream": stream})
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "2")
+
+
+def test_what_fails_late_is_a_frame_in_a_stream_and_a_status_elsewhere(tmp_path: Path) -> None:
+    with serving(tmp_path, SlowModel(0.3, ProcessFailed("engine", "it died")), FakeIndex([])) as client:
+        streamed = client.post("/v1/chat/completions", json={**BODY, "stream": True})
+        whole = client.post("/v1/chat/completions", json=BODY)
+    assert streamed.status_code == 200
+    assert '"code":"process_failed"' in streamed.text
+    assert "[DONE]" not in streamed.text
+    assert whole.status_code == 503

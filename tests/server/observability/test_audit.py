@@ -1,0 +1,110 @@
+"""Who did what is noted, what it was about is not, and the log keeps within its bounds."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from server.access.boundary import Access
+from server.access.hosts import Hosts
+from server.access.keys import KeyFile, Role
+from server.observability import audit
+from server.observability.audit import AuditLog, Entry
+from tests.server.serving import FakeIndex, PlayedModel, serving
+
+SECRET = "the-canary-sings"
+
+
+def entries(data: Path) -> list[Entry]:
+    file = data / "audit" / "audit.jsonl"
+    return [msgspec.json.decode(line, type=Entry) for line in file.read_bytes().splitlines()] if file.exists() else []
+
+
+def use(data: Path, level: audit.Level) -> list[Entry]:
+    """What is noted of a day in the life of a server with two keys."""
+    keys = KeyFile(data)
+    reader = {"Authorization": f"Bearer {keys.create('reader', Role.READ, None, None, None)[1]}"}
+    writer = {"Authorization": f"Bearer {keys.create('writer', Role.WRITE, None, None, None)[1]}"}
+    access = Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)
+    with serving(data, PlayedModel(), FakeIndex([]), access, level) as client:
+        client.get("/v1/models", headers=reader)
+        client.post("/v1/search", json={"query": SECRET}, headers=reader)
+        form: Any = {"files": {"file": (f"{SECRET}.md", SECRET.encode())}, "data": {"purpose": "assistants"}}
+        assert client.post("/v1/files", headers=reader, **form).status_code == 403
+        file = client.post("/v1/files", headers=writer, **form).json()["id"]
+        client.get(f"/v1/files/{SECRET}", headers=writer)
+        client.delete(f"/v1/files/{file}", headers=writer)
+        client.delete(f"/v1/files/{SECRET}", headers=writer)
+        client.post("/v1/search", json={"query": SECRET}, headers={"Authorization": f"Bearer {SECRET}"})
+        client.get(f"/{SECRET}", headers=writer)
+    found = entries(data)
+    told = b"".join(path.read_bytes() for path in data.rglob("audit*") if path.is_file())
+    assert SECRET.encode() not in told
+    assert not found or file in told.decode()
+    return found
+
+
+def test_changes_and_refusals_are_noted_by_default(tmp_path: Path) -> None:
+    found = use(tmp_path, "changes")
+    assert [(each.key, each.operation, each.status) for each in found] == [
+        ("reader", "uploadFile", 403),
+        ("writer", "uploadFile", 200),
+        ("writer", "deleteFile", 200),
+        ("writer", "deleteFile", 404),
+        ("", "", 401),
+    ]
+    assert [bool(each.ids) for each in found] == [False, False, True, False, False]
+    assert all(each.address and each.at > 1_700_000_000 and each.request.startswith("req_") for each in found)
+    assert (tmp_path / "audit").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "audit" / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_all_requests_are_noted_where_that_is_wanted(tmp_path: Path) -> None:
+    found = use(tmp_path, "all")
+    assert [each.operation for each in found][:2] == ["listModels", "search"]
+    assert len(found) == 9
+
+
+def test_off_is_off(tmp_path: Path) -> None:
+    assert use(tmp_path, "off") == []
+    assert not (tmp_path / "audit").exists()
+
+
+def entry(number: int) -> Entry:
+    return Entry(
+        at=float(number), key="k", address="127.0.0.1", operation="search", status=200, request=f"req_{number}"
+    )
+
+
+def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(audit, "_MAX_FILES", 3)
+    for run in range(2):  # it goes on after a restart
+        with AuditLog(tmp_path, "all") as log:
+            for number in range(100):
+                log.note(entry(100 * run + number), is_change=False)
+    files = sorted((tmp_path / "audit").iterdir())
+    assert [path.name for path in files] == ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"]
+    assert all(path.stat().st_size <= 1000 for path in files)
+    assert entries(tmp_path)[-1].request == "req_199"
+
+
+def test_a_full_disk_stops_nothing_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with AuditLog(tmp_path, "all") as log, caplog.at_level(logging.ERROR):
+        log.note(entry(1), is_change=False)
+        with monkeypatch.context() as broken:
+            broken.setattr(audit.os, "write", full)
+            for number in range(5):
+                log.note(entry(number), is_change=False)
+        log.note(entry(2), is_change=False)
+    assert [record.message for record in caplog.records] == [
+        "the audit log cannot be written: [Errno 28] No space left on device"
+    ]
+    assert [each.request for each in entries(tmp_path)] == ["req_1", "req_2"]

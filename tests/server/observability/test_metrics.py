@@ -1,0 +1,84 @@
+"""GET /metrics: what was done is counted, under names that no client makes up."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from index.storage.sqlite.database import open_writer
+from index.storage.sqlite.writer import DocumentWriter, FileStat
+from index.types import Chunk, Collection
+from server.observability.metrics import Metrics
+from tests.server.serving import FakeIndex, PlayedModel, serving
+
+Figures = dict[tuple[str, tuple[str, ...]], float]  # by name and labels' values
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
+    writer = DocumentWriter(open_writer(tmp_path))
+    ids = writer.configure([Collection("handbook", tmp_path)])
+    writer.replace(ids["handbook"], "a.md", FileStat(1, 1), "hash", None, [Chunk("one", (), 0, 3, 1, 1)], None)
+    writer.close()
+    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+        yield client
+
+
+def figures(page: str) -> Figures:
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    return {(sample.name, tuple(sample.labels.values())): sample.value for sample in samples}
+
+
+def test_replies_are_counted_by_route_and_never_by_path(client: TestClient[Any]) -> None:
+    for _ in range(3):
+        client.get("/v1/models")
+    client.get("/v1/models/secret-name")
+    client.get("/secret-path")
+    page = client.get("/metrics").text
+    told = figures(page)
+    assert told["cloister_http_requests_total", ("listModels", "200")] == 3
+    assert told["cloister_http_requests_total", ("", "404")] == 1
+    assert told["cloister_http_request_seconds_count", ("listModels",)] == 3
+    assert "secret" not in page
+
+
+def test_the_state_of_processes_models_and_index(client: TestClient[Any]) -> None:
+    told = figures(client.get("/metrics").text)
+    assert told["cloister_process_ready", ("encoder",)] == 1
+    assert (told["cloister_process_ready", ("indexer",)], told["cloister_process_restarts_total", ("indexer",)]) == (
+        0,
+        2,
+    )
+    assert (told["cloister_model_bytes", ("played",)], told["cloister_slots", ("played",)]) == (3_000_000, 4)
+    assert told["cloister_index_documents", ("handbook",)] == told["cloister_index_chunks", ("handbook",)] == 1
+
+
+def test_both_formats_are_as_they_say(client: TestClient[Any]) -> None:
+    plain = client.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain; version=")
+    open_metrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert open_metrics.headers["content-type"].startswith("application/openmetrics-text")
+    names = {family.name for family in parse_open_metrics(open_metrics.text)}
+    assert {"cloister_http_requests", "cloister_index_lag_seconds", "cloister_requests_waiting"} <= names
+
+
+def test_a_models_figures_go_on_over_its_restarts() -> None:
+    metrics = Metrics()
+    for num_cached in (0, 40):
+        meter = metrics.meter("small")
+        meter.began(0.2, 50, num_cached)
+        meter.generated(1)
+        meter.went_on(0.01)
+        meter.generated(3)
+    samples = {
+        s.name: s.value for family in metrics.collect() for s in family.samples if s.labels == {"model": "small"}
+    }
+    assert samples["cloister_prompt_tokens_total"] == 100
+    assert samples["cloister_cached_prompt_tokens_total"] == 40
+    assert samples["cloister_generated_tokens_total"] == 8
+    assert samples["cloister_first_token_seconds_sum"] == pytest.approx(0.4)
+    assert samples["cloister_inter_token_seconds_count"] == 2

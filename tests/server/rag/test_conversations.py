@@ -1,0 +1,95 @@
+"""What turns were grounded on is known again: fuzzed with made-up conversations, and by table."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from models.llm.chat.chat_template import ChatMessage, ToolCall
+from server.rag.history import Turn, keys_of, names_of, recalled
+from server.storage.sqlite.turns import TurnMemory
+from tests.server.conversing import run
+
+ASKED, TOLD, AGAIN = (
+    ChatMessage("user", "How long?"),
+    ChatMessage("assistant", "Ten days. [1]"),
+    ChatMessage("user", "So?"),
+)
+
+
+def test_every_turn_stays_in_the_prompt_as_it_was(tmp_path: Path) -> None:
+    """scripts/prove/conversations.py goes on to ten thousand."""
+    counts = run(tmp_path, seed=1, num_conversations=100)
+    assert counts["turns"] > 400
+    assert (
+        min(counts[name] for name in ("continued", "dropped", "earlier passages gave way", "branched", "too long")) > 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("messages", "is_known"),
+    [
+        ([ASKED, TOLD, AGAIN], True),
+        ([ChatMessage("system", "It is noon."), ASKED, TOLD, AGAIN], True),
+        ([ASKED, ChatMessage("assistant", " Ten days."), AGAIN], True),
+        ([ASKED, ChatMessage("assistant", "Twelve days. [1]"), AGAIN], False),
+        ([ChatMessage("user", "How long, then?"), TOLD, AGAIN], False),
+        ([AGAIN, TOLD, ASKED, TOLD, AGAIN], False),
+        ([ASKED, ChatMessage("assistant", "Ten days.", (ToolCall("1", "f", "{}"),)), AGAIN], False),
+    ],
+)
+def test_a_conversation_is_known_as_far_as_it_is_the_same(messages: list[ChatMessage], is_known: bool) -> None:
+    known = {keys_of([ASKED, TOLD], "*")[1]: Turn(found_nothing=True)}
+    turns = recalled(messages, keys_of(messages, "*"), known)
+    assert turns == ({messages.index(ASKED): Turn(found_nothing=True)} if is_known else {})
+
+
+def test_in_another_scope_nothing_is_known() -> None:
+    assert set(keys_of([ASKED, TOLD], "a")).isdisjoint(keys_of([ASKED, TOLD], "b"))
+
+
+def test_the_reply_tells_apart_what_the_question_does_not() -> None:
+    keys = keys_of([ASKED, TOLD, AGAIN], "*")
+    assert list(names_of([ASKED, TOLD, AGAIN], keys)) == [(0, (keys[1], keys[0]))]
+    assert list(names_of([ASKED, AGAIN], keys_of([ASKED, AGAIN], "*"))) == [(0, (keys[0],))]
+
+
+def remembered(path: Path, keys: list[bytes], max_bytes: int = 10_000) -> set[bytes]:
+    async def recall() -> set[bytes]:
+        with TurnMemory(path, max_bytes) as memory:
+            return set(await memory.recall(keys))
+
+    return asyncio.run(recall())
+
+
+def test_turns_outlive_the_process_and_the_oldest_go_first(tmp_path: Path) -> None:
+    path, keys = tmp_path / "turns.sqlite3", [bytes([i]) * 16 for i in range(20)]
+    with TurnMemory(path, 10_000) as memory:
+        for key in keys:
+            memory.remember(key, Turn(hidden=frozenset(range(100))))
+    size = path.stat().st_size
+    assert remembered(path, keys) == set(keys)
+    with TurnMemory(path, 1_000) as memory:
+        memory.remember(b"new", Turn())
+    kept = remembered(path, [*keys, b"new"])
+    assert b"new" in kept
+    assert 0 < len(kept) < 20
+    assert size < 100_000
+
+
+@pytest.mark.parametrize("damage", [b"", b"no database" * 100])
+def test_a_damaged_file_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "turns.sqlite3"
+    with TurnMemory(path, 1000) as memory:
+        memory.remember(b"old", Turn())
+    path.write_bytes(damage)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    assert remembered(path, [b"old"]) == set()
+    with TurnMemory(path, 1000) as memory:
+        memory.remember(b"new", Turn())
+    assert remembered(path, [b"new"]) == {b"new"}
+
+
+def test_where_nothing_can_be_written_nothing_is_known(tmp_path: Path) -> None:
+    assert remembered(tmp_path / "nowhere" / "turns.sqlite3", [b"key"]) == set()

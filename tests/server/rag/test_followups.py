@@ -1,0 +1,82 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index.types import Query
+from models.llm.chat.chat_template import ChatMessage
+from server.rag.followups import Leaning, leaning, queries_of
+from server.rag.prompts import NO_ANSWER
+
+
+def conversation(*turns: str) -> list[ChatMessage]:
+    """A user's and an assistant's, in turn."""
+    return [ChatMessage("assistant" if at % 2 else "user", text) for at, text in enumerate(turns)]
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("And on macOS?", Leaning.MUCH),
+        ("what about the logs of the encoder process?", Leaning.MUCH),
+        ("How large may it be?", Leaning.MUCH),
+        ("Can I change that?", Leaning.MUCH),
+        ("Und unter Windows?", Leaning.MUCH),
+        ("Et sous Windows ?", Leaning.MUCH),
+        ("¿Y en Windows?", Leaning.MUCH),
+        ("E su Windows?", Leaning.MUCH),
+        ("Wie groß ist dessen Speicher?", Leaning.MUCH),
+        ("Several?", Leaning.SOME),
+        ("How many parameters?", Leaning.SOME),
+        ("Does the limit of tokens count for the length of it too?", Leaning.SOME),
+        ("", Leaning.SOME),
+        ("How do I install a C++ compiler?", Leaning.NONE),
+        ("Which files that were deleted stay in the index?", Leaning.NONE),
+        ("Wie installiere ich einen Compiler unter Windows?", Leaning.NONE),
+        ("日本語の文書をどうやって索引に入れますか 設定 方法", Leaning.NONE),
+    ],
+)
+def test_a_question_says_how_much_it_leans(question: str, expected: Leaning) -> None:
+    assert leaning(question) is expected
+
+
+@given(st.text())
+def test_a_question_without_history_is_searched_alone(question: str) -> None:
+    for messages in (conversation(question), [ChatMessage("system", "Be brief."), ChatMessage("user", question)]):
+        assert queries_of(messages) == [Query(question)]
+
+
+def test_a_question_that_leans_is_searched_with_what_it_leans_on() -> None:
+    messages = conversation("Where is the index on Linux?", "In the data folder. [1]", "And on macOS?")
+    assert queries_of(messages) == [
+        Query("And on macOS?", 0.3),
+        Query("Where is the index on Linux? In the data folder. And on macOS?", 1.0),
+    ]
+    assert queries_of(conversation("Where is it?", "There. [1][2]", "Several?"))[0].weight == 1.0
+
+
+def test_a_question_that_stands_on_its_own_drags_nothing_along() -> None:
+    question = "How do I install a C++ compiler?"
+    assert queries_of(conversation("Where is the index?", "In the data folder.", question)) == [Query(question)]
+
+
+def test_a_chain_of_questions_goes_back_to_one_that_stands_alone() -> None:
+    messages = conversation(
+        "What fits a GPU?", "Old.", "Where is the index?", "Here.", "And on macOS?", "There.", "Why?"
+    )
+    assert queries_of(messages)[1].text == "Where is the index? And on macOS? There. Why?"
+
+
+def test_long_answers_are_cut_and_refusals_left_out() -> None:
+    text = queries_of(conversation("A question here?", "Long sentence number one. " * 100, "Why?"))[1].text
+    assert len(text) < 500
+    assert text.endswith("number one. Why?")
+    assert queries_of(conversation("Where is it?", NO_ANSWER, "Why?"))[1].text == "Where is it? Why?"
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=9).filter(lambda turns: len(turns) % 2 == 1))
+def test_the_question_always_comes_first_and_counts(turns: list[str]) -> None:
+    first, *others = queries_of(conversation(*turns))
+    assert first.text == turns[-1]
+    assert first.weight > 0
+    assert len(others) <= 1
+    assert all(other.text.endswith(turns[-1]) and other.text.strip() for other in others)

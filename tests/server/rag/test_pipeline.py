@@ -1,0 +1,157 @@
+"""The pure parts of grounding: markers, sentences, quotes, the prompt's layout."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index.types import Passage, Place, Vectors
+from server.rag.extractive import quotes
+from server.rag.prompts import Source, user_turn
+from server.rag.sentences import cut, sentence_starts, sentences
+from server.rag.snippets import Briefing
+
+
+def source(number: int, text: str) -> Source:
+    passage = Passage(7, 3, "handbook", "leave.md", ("Leave", "Sick leave"), text, 1, 2, score=0.5)
+    return Source(number, passage, text)
+
+
+def test_sentences_end_where_a_reader_would_end_them() -> None:
+    text = 'It costs 3.50 euros. Pay with a card (or cash). "Really?" Yes.\n- the first item\n- the second item'
+    assert sentences(text) == [
+        "It costs 3.50 euros.",
+        "Pay with a card (or cash).",
+        '"Really?" Yes.',
+        "- the first item",
+        "- the second item",
+    ]
+
+
+def test_rules_and_fences_are_no_sentences() -> None:
+    assert sentences("| name | size |\n| --- | --- |\n| disk | large |\n```\n") == [
+        "| name | size |",
+        "| disk | large |",
+    ]
+
+
+def test_a_row_of_a_table_is_one_sentence() -> None:
+    rows = ["| `leave` | Ten weeks. Paid. |", "| soup | Thursday. Warm! Or not |"]
+    text = "\n".join(["These are known:", "", *rows, "That is all there is. Nothing is missing."])
+    assert sentences(text) == ["These are known:", *rows, "That is all there is.", "Nothing is missing."]
+
+
+@given(st.text(alphabet="aB. !?\n-|\"'", max_size=120))
+def test_sentence_starts_are_in_order_and_inside(text: str) -> None:
+    starts = sentence_starts(text)
+    assert starts[0] == 0
+    assert all(a < b < len(text) for a, b in pairwise(starts))
+
+
+@pytest.mark.parametrize(
+    ("start", "limit", "kept"),
+    [
+        (0, 100, "First sentence here. Second sentence here."),
+        (21, 100, "Second sentence here."),
+        (0, 30, "First sentence here."),
+        (0, 10, "First"),
+        (0, 3, "Fir"),
+    ],
+)
+def test_a_cut_ends_at_a_sentence_else_at_a_word(start: int, limit: int, kept: str) -> None:
+    assert cut("First sentence here. Second sentence here.", start, limit) == kept
+
+
+async def embed_words(texts: Sequence[str]) -> Vectors:
+    """Unit vectors over three words: near when they share them."""
+    rows = [[text.lower().count(word) + 0.01 for word in ("leave", "train", "soup")] for text in texts]
+    vectors = np.array(rows, np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_a_brief_begins_at_the_sentence_that_answers_best() -> None:
+    texts = ["Trains come first. Leave is sixteen weeks. Soup is on Thursday.", "Soup is warm today.", "| --- |"]
+    shaped = asyncio.run(Briefing().briefs("how long is leave", texts, 30, embed_words))
+    assert [brief.text for brief in shaped] == ["Leave is sixteen weeks.", "Soup is warm today.", ""]
+    assert shaped[0].likeness > 0.9 > shaped[1].likeness > shaped[2].likeness == -1
+    assert shaped[0].answers > 1 > shaped[1].answers > shaped[2].answers == -1
+
+
+def test_a_brief_that_begins_with_a_row_is_the_row() -> None:
+    rows = ["| train | Monday. Early. |", "| leave | Sixteen weeks. Paid. |", "| soup | Thursday |"]
+    table = "\n".join(["| what | when |", "| --- | --- |", *rows])
+    (shaped,) = asyncio.run(Briefing().briefs("how long is leave", [table], 300, embed_words))
+    assert shaped.text == rows[1]
+
+
+def test_words_decide_where_meanings_are_alike() -> None:
+    texts = ["Leave is granted by the board. Leave of fathers ends after ten weeks. Leave is a right."]
+    (shaped,) = asyncio.run(Briefing().briefs("When does the leave of a father end?", texts, 30, embed_words))
+    assert shaped.text == "Leave of fathers ends after ten weeks."
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(30, 38), (20, 38), (14, 28), (60, 53)])
+def test_the_first_sentence_of_a_brief_is_whole_where_it_can_be(limit: int, kept: int) -> None:
+    text = "Leave of fathers ends after ten weeks. So it is said."
+    (shaped,) = asyncio.run(Briefing().briefs("leave of fathers", [text], limit, embed_words))
+    assert len(shaped.text) <= kept and len(shaped.text) > kept - 6 and text.startswith(shaped.text)
+
+
+def test_a_share_of_words_counts_what_is_rare_and_in_any_form() -> None:
+    said = ["The pump is cleaned.", "The pump is old.", "Filters of the pump are cleaned monthly.", "Who knows?"]
+    shares = Briefing().shares("How often do I clean the filter of the pump?", said)
+    assert shares[2] > shares[0] > shares[1] > shares[3] == 0
+    assert shares[2] <= 1
+    assert Briefing().shares("?", said) == [0, 0, 0, 0]
+    assert Briefing().shares("anything", []) == []
+
+
+def test_quotes_are_every_sentence_with_its_marker() -> None:
+    allowed = quotes([source(1, "One thing is so. Another is not."), source(2, "A third.")])
+    assert allowed == ["One thing is so. [1]", "Another is not. [1]", "A third. [2]"]
+
+
+def test_sources_stand_before_the_question_in_layout_one() -> None:
+    turn = user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")])
+    assert turn == (
+        "[1] handbook/leave.md › Leave › Sick leave\nTen days.\n\n"
+        "[2] handbook/leave.md › Leave › Sick leave\nTwo weeks.\n\n"
+        "Question: how long?"
+    )
+    asked_first = user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")], asks_first=True)
+    assert asked_first == f"Question: how long?\n\n{turn}"
+
+
+@pytest.mark.parametrize("found_nothing", [False, True])
+def test_a_question_without_sources_is_asked_once(found_nothing: bool) -> None:
+    turns = [user_turn("how long?", [], found_nothing=found_nothing, asks_first=first) for first in (False, True)]
+    assert turns[0] == turns[1] and turns[0].count("how long?") == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "heading", "label"),
+    [
+        (None, ("Leave",), "handbook/leave.md › Leave"),
+        (Place("page", 3, 3), (), "handbook/leave.md › p. 3"),
+        (Place("page", 3, 4), ("Leave",), "handbook/leave.md › pp. 3–4 › Leave"),
+        (Place("slide", 4, 4), ("Leave",), "handbook/leave.md › slide 4 › Leave"),
+        (Place("sheet", 2, 40, "Budget"), ("Budget",), "handbook/leave.md › Budget, rows 2–40"),
+        (Place("cell", 1, 2), (), "handbook/leave.md › cells 1–2"),
+    ],
+)
+def test_a_source_is_told_by_its_place_and_headings(place: Place | None, heading: tuple[str, ...], label: str) -> None:
+    passage = Passage(7, 3, "handbook", "leave.md", heading, "text", 1, 2, score=0.5, place=place)
+    assert Source(1, passage, "text").label == label
+
+
+def test_a_source_names_some_of_the_files_that_say_the_same() -> None:
+    def label(*others: str) -> str:
+        return Source(1, Passage(1, 1, "notes", "a.md", (), "", 1, 1, 1.0, also_in=others), "").label
+
+    assert label("notes/b.md") == "notes/a.md (also in notes/b.md)"
+    assert label("b", "c", "d") == "notes/a.md (also in b, c, d)"
+    assert label("b", "c", "d", "e", "f") == "notes/a.md (also in b, c, d and 2 more)"

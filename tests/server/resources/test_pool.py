@@ -1,0 +1,499 @@
+"""Which models are in memory, with engines that only pretend: budget, users, waiters, failures, endings."""
+
+import asyncio
+import contextlib
+import math
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from models.catalog import resolve_chat
+from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ProcessFailed, ProcessUnavailable
+from models.ipc import to_the_end
+from models.llm.engine.messages import Adapter
+from models.llm.params import EngineParams
+from server.resources import pool as shelf_module
+from server.resources import supervisor
+from server.resources.pool import Shelf, ShelfModel
+
+NAMES = ("default", "a", "b", "c")
+NEVER = 1e9
+
+
+class FakeEngine:
+    pid = 1
+
+    def __init__(self) -> None:
+        self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def ended(self) -> str:
+        return await self._end
+
+    def crash(self) -> None:
+        self._end.set_result("killed")
+
+
+class Engines:
+    """Opens fakes, and watches what the shelf does: `active` are those in whose hands a model is."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.opened: list[str] = []
+        self.running: dict[str, FakeEngine] = {}
+        self.taken: dict[str, int] = {}  # bytes, from before the start until after the end
+        self.active = dict.fromkeys(NAMES, 0)
+        self.is_closing = False
+        self.wrongs: list[str] = []
+        self.failures: dict[str, int] = {}  # how many of the next starts fail
+        self.starts: dict[str, asyncio.Event] = {}  # what a start waits for
+        self.ends: dict[str, asyncio.Event] = {}  # what an end waits for
+        self.ticks: Callable[[], int] = lambda: 0
+
+    @contextlib.asynccontextmanager
+    async def open(self, model: ShelfModel) -> AsyncIterator[Any]:
+        self._expect(model.name not in self.taken, f"one process for {model.name}")
+        self.opened.append(model.name)
+        self.taken[model.name] = model.size
+        self._expect(sum(self.taken.values()) <= self.budget, f"{self.taken} within {self.budget}")
+        try:
+            await self._pause(self.starts.get(model.name))
+            if self.failures.get(model.name, 0):
+                self.failures[model.name] -= 1
+                raise ProcessFailed("engine", "no luck")
+            self.running[model.name] = FakeEngine()
+            yield self.running[model.name]
+        finally:
+            self._expect(self.is_closing or not self.active[model.name], f"nobody loses {model.name}")
+            self.running.pop(model.name, None)
+            await to_the_end(self._end(model.name))
+
+    async def _end(self, name: str) -> None:
+        await self._pause(self.ends.get(name))
+        del self.taken[name]
+
+    def _expect(self, is_so: bool, what: str) -> None:
+        if not is_so:
+            self.wrongs.append(what)
+
+    async def _pause(self, event: asyncio.Event | None) -> None:
+        if event is not None:
+            await event.wait()
+        for _ in range(self.ticks()):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(shelf_module, "_CHECK_S", 0.0)
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[list[ShelfModel]]:
+    """Their sizes are made up by each test."""
+    resolved = resolve_chat("reader-v1")
+    with contextlib.ExitStack() as stack:
+        named = [msgspec.structs.replace(resolved, name=name) for name in NAMES]
+        yield [stack.enter_context(ShelfModel(each, EngineParams())) for each in named]
+
+
+class Scene:
+    """A running shelf, its engines, and clients."""
+
+    def __init__(self, shelf: Shelf, engines: Engines) -> None:
+        self.shelf = shelf
+        self.engines = engines
+
+    @contextlib.asynccontextmanager
+    async def using(self, name: str) -> AsyncIterator[ShelfModel]:
+        async with self.shelf.use(name) as model:
+            self.engines.active[name] += 1
+            try:
+                yield model
+            finally:
+                self.engines.active[name] -= 1
+
+    async def touch(self, name: str) -> None:
+        async with self.using(name) as model:
+            assert model.engine() is self.engines.running[name]
+
+    @property
+    def loaded(self) -> set[str]:
+        return set(self.engines.running)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def settle() -> None:
+    """Lets everything happen that can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def play(
+    models: list[ShelfModel],
+    scenario: Callable[[Scene], Coroutine[Any, Any, None]],
+    *,
+    sizes: tuple[int, ...] = (10, 10, 10, 10),
+    budget: int = 30,
+    unload_after_s: float = NEVER,
+) -> Engines:
+    """Runs a scenario; afterwards nothing is left in memory."""
+    for model, size in zip(models, sizes, strict=True):
+        model.size = size
+
+    async def run() -> Engines:
+        engines = Engines(budget)
+        shelf = Shelf(models, engines.open, budget, unload_after_s)
+        async with shelf.running():
+            assert shelf.default.supervisor is not None
+            await shelf.default.supervisor.first()
+            await scenario(Scene(shelf, engines))
+            engines.is_closing = True
+        assert not engines.wrongs
+        assert not engines.taken
+        assert not any(model.num_users or model.is_loaded for model in models)
+        return engines
+
+    return asyncio.run(run())
+
+
+def test_the_default_is_loaded_at_the_start_and_the_others_when_asked_for(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        assert scene.loaded == {"default"}
+        assert [model.state for model in scene.shelf] == ["ready", "not loaded", "not loaded", "not loaded"]
+        await scene.touch("a")
+        assert scene.loaded == {"default", "a"}
+        assert scene.shelf.num_bytes == 20
+
+    play(models, scenario)
+
+
+def test_all_who_wait_for_a_model_wait_for_one_start(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        start = scene.engines.starts["a"] = asyncio.Event()
+        waiting = [asyncio.create_task(scene.touch("a")) for _ in range(20)]
+        await settle()
+        assert not any(each.done() for each in waiting)
+        assert scene.shelf["a"].state == "starting"
+        start.set()
+        await asyncio.gather(*waiting)
+        assert scene.engines.opened == ["default", "a"]
+
+    play(models, scenario)
+
+
+def test_a_failing_start_is_told_to_all_who_wait_and_the_next_request_tries_again(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.engines.failures["a"] = 1
+        told = await asyncio.gather(*(scene.touch("a") for _ in range(5)), return_exceptions=True)
+        assert [str(error) for error in told] == ["engine: no luck"] * 5
+        assert scene.shelf["a"].state == "not loaded: engine: no luck"
+        assert scene.shelf.num_bytes == 10
+        await scene.touch("a")
+        assert scene.shelf["a"].state == "ready"
+
+    play(models, scenario)
+
+
+def test_a_client_that_leaves_does_not_end_the_start_for_others(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        start = scene.engines.starts["a"] = asyncio.Event()
+        first, second = (asyncio.create_task(scene.touch("a")) for _ in range(2))
+        await settle()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        start.set()
+        await second
+        assert scene.engines.opened == ["default", "a"]
+
+    play(models, scenario)
+
+
+def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        start = scene.engines.starts["a"] = asyncio.Event()
+        only = asyncio.create_task(scene.touch("a"))
+        await until(lambda: "a" in scene.engines.taken)
+        only.cancel()
+        start.set()
+        await until(lambda: "a" not in scene.engines.taken)
+
+    play(models, scenario, unload_after_s=0)
+
+
+def test_the_least_recently_used_makes_room(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        for name in ("a", "b", "a", "c"):
+            await scene.touch(name)
+        assert scene.loaded == {"default", "a", "c"}
+        await scene.touch("b")
+        assert scene.loaded == {"default", "c", "b"}
+
+    play(models, scenario)
+
+
+def test_as_many_leave_as_must_and_no_more(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        for name in ("a", "b"):
+            await scene.touch(name)
+        await scene.touch("c")
+        assert scene.loaded == {"default", "b", "c"}
+
+    play(models, scenario, sizes=(10, 10, 5, 15), budget=30)
+
+
+def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        async with scene.using("a"), scene.using("b"):
+            with pytest.raises(ModelDoesNotFit) as refused:
+                await scene.touch("c")
+            assert refused.value.retry_after
+            assert "c needs about 10 MB of memory; 30 MB are for chat models" in str(refused.value)
+            assert "a (10 MB)" in str(refused.value)
+            assert "b (10 MB)" in str(refused.value)
+            assert scene.loaded == {"default", "a", "b"}
+        await scene.touch("c")
+
+    play(models, scenario, sizes=(10_000_000,) * 4, budget=30_000_000)
+
+
+def test_nobody_leaves_where_that_would_not_be_enough(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.touch("a")
+        async with scene.using("b"):
+            with pytest.raises(ModelDoesNotFit):
+                await scene.touch("c")
+        assert scene.loaded == {"default", "a", "b"}
+
+    play(models, scenario, sizes=(10, 5, 10, 15), budget=30)
+
+
+def test_the_default_is_not_kept_waiting_by_other_loads(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        start = scene.engines.starts["a"] = asyncio.Event()
+        waiting = asyncio.create_task(scene.touch("a"))
+        await settle()
+        await scene.touch("default")
+        assert not waiting.done()
+        start.set()
+        await waiting
+
+    play(models, scenario)
+
+
+def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        end = scene.engines.ends["a"] = asyncio.Event()
+        await scene.touch("a")
+        await scene.touch("b")
+        waiting = asyncio.create_task(scene.touch("c"))
+        await until(lambda: scene.shelf["a"].state == "unloading")
+        await scene.touch("b")
+        assert not waiting.done()
+        end.set()
+        await waiting
+
+    play(models, scenario)
+
+
+def test_unused_models_leave_and_come_back_when_asked_for(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        async with scene.using("a"):
+            await settle()
+            assert "a" in scene.loaded
+        await until(lambda: scene.loaded == {"default"})
+        await until(lambda: scene.shelf["a"].state == "not loaded")
+        await scene.touch("a")
+
+    engines = play(models, scenario, unload_after_s=0)
+    assert engines.opened == ["default", "a", "a"]
+
+
+def test_a_model_stays_as_long_as_was_asked_for(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        shelf = scene.shelf
+        for name, keep_s in (("a", 0.0), ("b", None)):
+            async with scene.using(name) as model:
+                model.keep_s = keep_s
+        assert [shelf.keep_s(each) for each in shelf][:3] == [math.inf, 0.0, NEVER]
+        await until(lambda: scene.loaded == {"default", "b"})
+        shelf["b"].keep_s = 0.0
+        await until(lambda: scene.loaded == {"default"})
+        shelf["a"].keep_s = shelf["b"].keep_s = None
+
+    play(models, scenario)
+
+
+def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        end = scene.engines.ends["a"] = asyncio.Event()
+        await scene.touch("a")
+        await until(lambda: scene.shelf["a"].state == "unloading")
+        waiting = asyncio.create_task(scene.touch("a"))
+        await settle()
+        assert not waiting.done()
+        end.set()
+        await waiting
+
+    play(models, scenario, unload_after_s=0)
+
+
+def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        end = scene.engines.ends["a"] = asyncio.Event()
+        await scene.touch("a")
+        await scene.touch("b")
+        leaving = asyncio.create_task(scene.touch("c"))
+        await until(lambda: scene.shelf["a"].is_leaving)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        assert scene.shelf.num_bytes == 30
+        next_one = asyncio.create_task(scene.touch("c"))
+        same_again = asyncio.create_task(scene.touch("a"))
+        await settle()
+        assert not next_one.done()
+        end.set()
+        await asyncio.gather(next_one, same_again)
+
+    play(models, scenario)
+
+
+def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.touch("b")
+        async with scene.using("a") as model:
+            scene.engines.active["a"] -= 1  # a crash takes it away, and may
+            scene.engines.running["a"].crash()
+            await until(lambda: scene.engines.opened.count("a") == 2 and model.state == "ready")
+            scene.engines.active["a"] += 1
+            assert model.engine() is scene.engines.running["a"]
+        assert scene.engines.opened == ["default", "b", "a", "a"]
+
+    play(models, scenario)
+
+
+def test_a_start_that_fails_in_no_known_way_is_told_too(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.engines.ticks = lambda: 1 // 0
+        with pytest.raises(ProcessUnavailable, match="ZeroDivisionError"):
+            await scene.touch("a")
+        scene.engines.ticks = lambda: 0
+        scene.engines.taken.pop("a")
+        await scene.touch("a")
+
+    play(models, scenario)
+
+
+def test_a_model_that_is_not_loaded_has_no_engine(models: list[ShelfModel]) -> None:
+    async def scenario(scene: Scene) -> None:
+        with pytest.raises(ProcessUnavailable, match="a is not loaded"):
+            scene.shelf["a"].engine()
+
+    play(models, scenario)
+
+
+def test_closing_ends_all_and_tells_who_still_waits(models: list[ShelfModel]) -> None:
+    waiting: list[asyncio.Task[None]] = []
+
+    async def scenario(scene: Scene) -> None:
+        await scene.touch("b")
+        scene.engines.starts["a"] = asyncio.Event()  # never comes
+        waiting.extend(asyncio.create_task(scene.touch("a")) for _ in range(3))
+        await settle()
+        waiting.append(asyncio.create_task(scene.touch("a")))  # has not begun when the shelf is closed
+
+    async def whole() -> None:
+        engines = Engines(30)
+        shelf = Shelf(models, engines.open, 30, NEVER)
+        async with shelf.running():
+            await scenario(Scene(shelf, engines))
+            engines.is_closing = True
+        async with asyncio.timeout(5):
+            told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in told] == [ProcessUnavailable] * 4
+        assert not engines.taken
+
+    for model in models:
+        model.size = 10
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "budget", "name", "said"),
+    [
+        (
+            (31_000_000, 1, 1, 1),
+            30_000_000,
+            "default",
+            "default needs about 31 MB of memory; 30 MB are for chat models.",
+        ),
+        ((10_000_000, 1, 25_000_000, 1), 30_000_000, "b", "this one always stays in memory: default (10 MB)"),
+    ],
+)
+def test_what_never_fits_is_refused_at_once(
+    models: list[ShelfModel], sizes: tuple[int, ...], budget: int, name: str, said: str
+) -> None:
+    for model, size in zip(models, sizes, strict=True):
+        model.size = size
+    with pytest.raises(ModelDoesNotFit) as refused:
+        Shelf(models, Engines(budget).open, budget, NEVER)
+    assert (refused.value.name, refused.value.retry_after) == (name, None)
+    assert said in str(refused.value)
+
+
+def test_adapters_count_and_must_be_there(tmp_path: Any) -> None:
+    resolved = resolve_chat("reader-v1")
+    path = tmp_path / "lora.gguf"
+    changed = msgspec.structs.replace(resolved, adapters=(Adapter(str(path)),))
+    with pytest.raises(ModelFileError, match="No such file"):
+        ShelfModel(changed, EngineParams())
+    path.write_bytes(bytes(12_345))
+    with ShelfModel(resolved, EngineParams()) as plain, ShelfModel(changed, EngineParams()) as adapted:
+        assert adapted.size == plain.size + 12_345
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32))
+@example(seed=2004)
+def test_whatever_happens_the_budget_holds_and_everybody_is_answered(models: list[ShelfModel], seed: int) -> None:
+    """The fakes assert the invariants; here clients come, hold, fail, leave and are cancelled at any moment."""
+    rng = random.Random(seed)
+    sizes = tuple(rng.randint(1, 10) for _ in NAMES)
+    budget = sizes[0] + rng.randint(10, 20)
+
+    async def client(scene: Scene) -> None:
+        for _ in range(rng.randint(1, 4)):
+            for _ in range(rng.randint(0, 6)):
+                await asyncio.sleep(0)
+            with contextlib.suppress(ModelError):
+                name = rng.choice(NAMES)
+                async with scene.using(name) as model:
+                    assert model.is_loaded
+                    for _ in range(rng.choice([0, 0, 1, 8])):
+                        await asyncio.sleep(0)
+                        assert model.state == "ready", "for as long as it is used"
+
+    async def scenario(scene: Scene) -> None:
+        scene.engines.ticks = lambda: rng.choice([0, 1, 10])
+        scene.engines.failures = {name: rng.choice([0, 0, 1, 2]) for name in NAMES[1:]}
+        clients = [asyncio.create_task(client(scene)) for _ in range(rng.randint(1, 20))]
+        for _ in range(rng.randint(0, 150)):
+            await asyncio.sleep(0)
+            if rng.random() < 0.15:
+                rng.choice(clients).cancel()
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*clients, return_exceptions=True)
+        assert [error for error in told if isinstance(error, Exception)] == []
+        assert scene.shelf.num_bytes <= budget
+
+    play(models, scenario, sizes=sizes, budget=budget, unload_after_s=rng.choice([0, 0.0005, NEVER]))

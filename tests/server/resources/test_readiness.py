@@ -1,0 +1,100 @@
+"""Ready is who has just answered; whoever asks often gets the same answer for a while."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+
+from models.errors import ProcessFailed
+from server.access.boundary import Access
+from server.access.hosts import Hosts
+from server.access.keys import KeyFile, Role
+from server.resources import readiness
+from server.resources.readiness import Readiness
+from tests.server.serving import FakeIndex, PlayedModel, serving
+
+
+class Search:
+    """Fails as it is told, and counts."""
+
+    def __init__(self) -> None:
+        self.num_searches = 0
+        self.error: Exception | None = None
+        self.takes_s = 0.0
+
+    async def __call__(self) -> None:
+        self.num_searches += 1
+        await asyncio.sleep(self.takes_s)
+        if self.error:
+            raise self.error
+
+
+def looks(search: Search, times: list[float], can_answer: bool = True) -> list[bool]:
+    now = iter(times)
+
+    async def run() -> list[bool]:
+        told = 0.0
+
+        def clock() -> float:
+            return told
+
+        ready = Readiness(lambda: can_answer, search, clock)
+        found = []
+        for told in now:  # noqa: B007 - which the clock tells
+            found.append(await ready.look())
+        return found
+
+    return asyncio.run(run())
+
+
+def test_a_search_is_tried_every_five_seconds_at_most() -> None:
+    search = Search()
+    assert looks(search, [0, 1, 4.9, 5, 6, 20]) == [True] * 6
+    assert search.num_searches == 3
+
+
+def test_without_processes_none_is_tried() -> None:
+    search = Search()
+    assert looks(search, [0, 9], can_answer=False) == [False, False]
+    assert search.num_searches == 0
+
+
+def test_a_search_that_fails_or_takes_long_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "_LIMIT_S", 0.05)
+    failing, slow = Search(), Search()
+    failing.error, slow.takes_s = ProcessFailed("encoder", "it was killed"), 5
+    assert looks(failing, [0]) == looks(slow, [0]) == [False]
+
+
+def test_many_at_once_share_a_search() -> None:
+    search = Search()
+    search.takes_s = 0.01
+
+    async def run() -> list[bool]:
+        ready = Readiness(lambda: True, search)
+        return await asyncio.gather(*(ready.look() for _ in range(50)))
+
+    assert asyncio.run(run()) == [True] * 50
+    assert search.num_searches == 1
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
+    keys = KeyFile(tmp_path)
+    _, text = keys.create("me", Role.READ, None, None, None)
+    access = Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)
+    with serving(tmp_path, PlayedModel(), FakeIndex([]), access) as client:
+        client.headers["x-test-key"] = text
+        yield client
+
+
+def test_strangers_are_told_no_reasons(client: TestClient[Any]) -> None:
+    key = {"Authorization": f"Bearer {client.headers['x-test-key']}"}
+    assert client.get("/livez").json() == {"status": "alive"}
+    assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (200, {"status": "ready"})
+    assert client.get("/v1/models").status_code == 401
+    assert client.get("/health").json()["processes"]["indexer"] == "unavailable"
+    assert client.get("/health", headers=key).json()["processes"]["indexer"] == "starting"

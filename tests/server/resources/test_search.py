@@ -1,0 +1,149 @@
+"""In which space questions are searched while the embedding model changes, with made-up models."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from index.types import Passage, Query, Vectors
+from models.encoder.client import EncoderClient
+from models.encoder.messages import EmbedderCard, Ready
+from models.errors import ProcessFailed
+from server.resources.search import Searching
+from tests.index.conftest import HashEmbedder, Workspace, eventually
+
+OLD, NEW = HashEmbedder("hash-a", 64), HashEmbedder("hash-b", 32)
+
+
+class FakeEncoder:
+    """Of the new model, and of the old one where `has_former`."""
+
+    def __init__(self, *, has_former: bool) -> None:
+        former = EmbedderCard(OLD.fingerprint, OLD.dimension) if has_former else None
+        self.hello = Ready(NEW.dimension, NEW.fingerprint, 512, has_reranker=False, former=former)
+        self.has_forgotten = False
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return NEW.vectors(texts)
+
+    async def embed_queries_formerly(self, texts: Sequence[str]) -> Vectors:
+        assert not self.has_forgotten
+        return OLD.vectors(texts)
+
+    async def forget_former(self) -> None:
+        self.has_forgotten = True
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Iterator[Workspace]:
+    """Indexed by the old model; the new one's turn is not complete."""
+    workspace = Workspace(tmp_path)
+    for number in range(10):
+        workspace.write(f"{number}.md", f"item{number} everywhere")
+    workspace.embedder = OLD
+    workspace.sync()
+    workspace.embedder = NEW
+    workspace.start()
+    yield workspace
+    workspace.close()
+
+
+def _complete(workspace: Workspace) -> None:
+    eventually(lambda: not workspace.indexer.follow_embedder() and not workspace.indexer._space.is_building)
+
+
+def _searching(workspace: Workspace, encoder: FakeEncoder) -> Searching:
+    return Searching(workspace.data, lambda: cast(EncoderClient, encoder), cast(Any, None))
+
+
+async def _find(searching: Searching) -> list[Passage]:
+    return await searching.retriever().search([Query("item7")], searching.embedder(), 20)
+
+
+def _expected(embedder: HashEmbedder) -> float:
+    question, text = embedder.vectors(["item7", "item7 everywhere"])
+    return float(question @ text)
+
+
+def _cosine(passages: list[Passage]) -> float | None:
+    assert passages[0].path == "7.md"
+    return passages[0].similarity
+
+
+def test_the_former_space_is_searched_until_the_new_one_is_complete(
+    changed: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = FakeEncoder(has_former=True)
+    searching = _searching(changed, encoder)
+
+    async def run() -> None:
+        before = await _find(searching)
+        assert searching.is_in_former_space
+        assert not searching.is_by_words_alone
+        assert _cosine(before) == pytest.approx(_expected(OLD), abs=1e-3)
+        await searching.follow()
+        began = searching.retriever(), searching.embedder()
+        _complete(changed)
+        assert _cosine(await _find(searching)) == _cosine(before), "as long as nobody has looked"
+        await searching.follow()
+        assert not searching.is_in_former_space
+        assert searching.retriever() is not began[0]
+        after = await _find(searching)
+        assert _cosine(after) == pytest.approx(_expected(NEW), abs=1e-3)
+        assert _cosine(await began[0].search([Query("item7")], began[1], 20)) == _cosine(before), (
+            "what had begun goes on"
+        )
+        assert not encoder.has_forgotten
+        in_a_minute = time.monotonic() + 61
+        monkeypatch.setattr("server.resources.search.time.monotonic", lambda: in_a_minute)
+        await searching.follow()
+        assert encoder.has_forgotten
+        with pytest.raises(RuntimeError):
+            await began[0].search([Query("item7")], searching.embedder(), 20)
+
+    try:
+        asyncio.run(run())
+    finally:
+        searching.close()
+
+
+def test_without_the_former_model_words_alone_are_searched(
+    changed: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    searching = _searching(changed, FakeEncoder(has_former=False))
+
+    async def run() -> None:
+        assert [(p.path, p.similarity) for p in await _find(searching)] == [("7.md", None)]
+        assert (searching.is_in_former_space, searching.is_by_words_alone) == (True, True)
+        _complete(changed)
+        await searching.follow()
+        assert _cosine(await _find(searching)) is not None
+        assert len(await _find(searching)) == 10
+        assert (searching.is_in_former_space, searching.is_by_words_alone) == (False, False)
+
+    try:
+        asyncio.run(run())
+    finally:
+        searching.close()
+    assert "by their words alone" in caplog.text
+
+
+def test_an_encoder_that_comes_back_without_the_former_model(changed: Workspace) -> None:
+    encoders = [FakeEncoder(has_former=True)]
+    searching = Searching(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
+
+    async def run() -> None:
+        assert _cosine(await _find(searching)) is not None
+        encoders.append(FakeEncoder(has_former=False))
+        with pytest.raises(ProcessFailed, match="without the former"):
+            await _find(searching)
+        await searching.follow()
+        assert _cosine(await _find(searching)) is None
+
+    try:
+        asyncio.run(run())
+    finally:
+        searching.close()
