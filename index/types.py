@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from index.uploads import spoken_path
+from index.uploads import display_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,14 +70,14 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     modified_before: float | None = None
 
 
-class Chosen(msgspec.Struct, frozen=True):
+class FileSubset(msgspec.Struct, frozen=True):
     """Files of a collection that are searched, where not all of it is. Paths are relative to its folder."""
 
     collection: str
     paths: frozenset[str]
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where in a document that is not counted in lines: pages, slides, cells, messages, a sheet's rows. Numbers are
     the document's own, from 1, both ends in. `name` is the sheet's, where there is one."""
 
@@ -93,7 +93,7 @@ class Place(NamedTuple):
         where = f"{one} {self.first}" if self.first == self.last else f"{many} {self.first}–{self.last}"
         return f"{self.name}, {where}" if self.name else where
 
-    def adjoins(self, other: "Place") -> bool:
+    def adjoins(self, other: "Location") -> bool:
         """Whether both can be told as one: numbers of the same kind in the same sheet."""
         return (self.unit, self.name) == (other.unit, other.name)
 
@@ -110,7 +110,7 @@ class Block(NamedTuple):
     end: int
     heading: tuple[str, ...]
     section: int = 0
-    place: Place | None = None
+    place: Location | None = None
     lead: tuple[int, int] | None = None
     is_prose: bool = False
 
@@ -139,7 +139,7 @@ class Chunk(NamedTuple):
     end: int
     line_from: int
     line_to: int
-    place: Place | None = None
+    place: Location | None = None
     lead: str = ""
 
     @property
@@ -156,7 +156,7 @@ class Evidence(msgspec.Struct, frozen=True):
     """What speaks for a passage, of one query: by how many standard deviations its cosine is above those of questions
     about anything (None without a vector), and the share of the query's words that it has."""
 
-    likeness: float | None
+    z_score: float | None
     coverage: float
 
 
@@ -175,7 +175,7 @@ class Passage(msgspec.Struct, frozen=True):
     line_to: int
     score: float
     similarity: float | None = None
-    place: Place | None = None
+    place: Location | None = None
     lead: str = ""
     also_in: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
@@ -184,7 +184,7 @@ class Passage(msgspec.Struct, frozen=True):
     @property
     def file(self) -> str:
         """As people call it: the collection and the path in it, or the name of what was uploaded."""
-        spoken = spoken_path(self.path)
+        spoken = display_path(self.path)
         return f"{self.collection}/{self.path}" if spoken == self.path else spoken
 
     @property
@@ -193,7 +193,7 @@ class Passage(msgspec.Struct, frozen=True):
         return with_lead(self.lead, self.text)
 
     @property
-    def whereabouts(self) -> tuple[str, ...]:
+    def breadcrumb(self) -> tuple[str, ...]:
         """What comes after the path in a citation: the place, if the document is not counted in lines, and headings."""
         if self.place is None:
             return self.heading

@@ -48,7 +48,7 @@ def uploads_folder(data: Path) -> Path:
     return data.resolve() / "uploads"
 
 
-def spoken_path(path: str) -> str:
+def display_path(path: str) -> str:
     """What people call a file of this path below its collection's folder: of an upload, its name alone."""
     upload = UploadPath.read(path)
     return path if upload is None else upload.name

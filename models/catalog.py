@@ -17,21 +17,22 @@ _PACKAGE = Path(__file__).parent
 
 
 class ChatModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A GGUF. `brief` is the most characters of each passage it is given, begun at the best sentence; 0: all.
+    """A GGUF. `max_passage_chars` is the most characters of each passage it is given, begun at the best sentence; 0:
+    all.
 
-    `quotes`: it is made to quote, so a grounded answer is constrained to sentences of its sources. `asks_first`: it is
-    told the question before the sources too, and reads them with it in mind. `source` is the repository that has the
-    file; without one it ships with this package. The rest is for people who choose: `context` in tokens as trained,
-    `parameters`, `bytes` of the file, and of `memory` as estimated at default settings.
+    `extractive`: it is made to quote, so a grounded answer is constrained to sentences of its sources.
+    `question_first`: it is told the question before the sources too, and reads them with it in mind. `source` is the
+    repository that has the file; without one it ships with this package. The rest is for people who choose: `context`
+    in tokens as trained, `parameters`, `bytes` of the file, and of `memory` as estimated at default settings.
     """
 
     file: str
     sha256: str | None = None
     licence: str | None = None
     temperature: Annotated[float, Meta(ge=0)] = 0.3
-    brief: Annotated[int, Meta(ge=0)] = 0
-    quotes: bool = False
-    asks_first: bool = False
+    max_passage_chars: Annotated[int, Meta(ge=0)] = 0
+    extractive: bool = False
+    question_first: bool = False
     source: str | None = None
     context: int | None = None
     parameters: int | None = None
@@ -75,9 +76,9 @@ class Resolved(msgspec.Struct, frozen=True):
 
 class ResolvedChat(Resolved, frozen=True):
     temperature: float
-    brief: int
-    quotes: bool
-    asks_first: bool
+    max_passage_chars: int
+    extractive: bool
+    question_first: bool
     adapters: tuple[Adapter, ...] = ()
 
 
@@ -105,7 +106,9 @@ def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChat:
 
 
 def _as_read(name: str, path: Path, entry: ChatModel) -> ResolvedChat:
-    return ResolvedChat(name, path, entry.sha256, entry.temperature, entry.brief, entry.quotes, entry.asks_first)
+    return ResolvedChat(
+        name, path, entry.sha256, entry.temperature, entry.max_passage_chars, entry.extractive, entry.question_first
+    )
 
 
 def _check_imported(path: Path, folder: Path | None) -> None:

@@ -24,7 +24,7 @@ import msgspec
 
 from models.cores import leave_no_cores
 from models.errors import ProcessFailed
-from models.logs import OURS, Manner, start_logging
+from models.logs import OURS, LogConfig, start_logging
 
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 256 << 20
@@ -107,7 +107,7 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
     one `Refused` frame, never a traceback on a user's screen.
     """
     leave_no_cores()
-    start_logging(msgspec.json.decode(sys.argv[2], type=Manner))
+    start_logging(msgspec.json.decode(sys.argv[2], type=LogConfig))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     inbox: Inbox[Any] = Inbox(socket.socket(fileno=int(sys.argv[1])), message_type)
     threading.Thread(target=_leave_after, args=(inbox.closed, 10.0), daemon=True).start()
@@ -183,10 +183,10 @@ class Child(Generic[In]):
         """The next frame; `ProcessFailed` when the child ended instead."""
         async for frame in self.frames():
             return frame
-        raise ProcessFailed(self.name, self._epitaph(await self._wait(5.0)))
+        raise ProcessFailed(self.name, self._exit_reason(await self._wait(5.0)))
 
     async def exit_reason(self) -> str:
-        return self._epitaph(await self._wait(5.0))
+        return self._exit_reason(await self._wait(5.0))
 
     async def _wait(self, timeout_s: float) -> int | None:
         for _ in range(int(timeout_s / 0.02)):
@@ -196,7 +196,7 @@ class Child(Generic[In]):
         return self._process.poll()
 
     @staticmethod
-    def _epitaph(status: int | None) -> str:
+    def _exit_reason(status: int | None) -> str:
         if status is None:
             return "the process closed its connection"
         if status < 0:
@@ -216,7 +216,7 @@ class Child(Generic[In]):
 
 
 def _spawn(module: str, theirs: socket.socket, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    manner = msgspec.json.encode(Manner.of_this_process()).decode()
+    manner = msgspec.json.encode(LogConfig.of_this_process()).decode()
     return subprocess.Popen(
         # -P: not the user's folder's `models`
         [sys.executable, "-P", "-m", module, str(theirs.fileno()), manner],

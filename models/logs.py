@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 import msgspec
 
-Form = Literal["text", "json"]
+LogFormat = Literal["text", "json"]
 
 OURS = frozenset({"server", "models", "index", "__main__"})  # packages
 _PLAIN = {"asyncio", "uvicorn"}  # the first lines of theirs are the same whatever happens
@@ -34,7 +34,7 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Text(logging.Formatter):
-    form: Form = "text"
+    form: LogFormat = "text"
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{record.levelname}: {_message(record).translate(_VISIBLE)}"
@@ -44,7 +44,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    form: Form = "json"
+    form: LogFormat = "json"
 
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
@@ -70,20 +70,22 @@ def told(error: BaseException | None) -> str:
     return "\n\n".join(parts)
 
 
-class Manner(msgspec.Struct, frozen=True):
+class LogConfig(msgspec.Struct, frozen=True):
     """How a process logs; those it starts do likewise. `level`: debug, info, warning or error."""
 
     level: str = "warning"
-    form: Form = "text"
+    form: LogFormat = "text"
 
     @classmethod
     def of_this_process(cls) -> Self:
         root = logging.getLogger()
-        forms: Sequence[Form] = [h.formatter.form for h in root.handlers if isinstance(h.formatter, (_Text, _Json))]
+        forms: Sequence[LogFormat] = [
+            h.formatter.form for h in root.handlers if isinstance(h.formatter, (_Text, _Json))
+        ]
         return cls(logging.getLevelName(root.level).lower(), forms[0]) if forms else cls()
 
 
-def start_logging(manner: Manner) -> None:
+def start_logging(manner: LogConfig) -> None:
     """For the process; what was set up before is replaced."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json() if manner.form == "json" else _Text())

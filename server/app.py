@@ -9,7 +9,7 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from server.access.boundary import Access, Boundary
+from server.access.boundary import Access, AccessMiddleware
 from server.access.roles import check_role
 from server.api.anthropic.routes import AnthropicController
 from server.api.batches.routes import BatchController
@@ -33,12 +33,12 @@ from server.api.vector_stores.routes import (
     VectorStoreFileController,
 )
 from server.http.body import BodyRequest, refuse_foreign_body
-from server.http.middleware import Envelope
+from server.http.middleware import RequestMiddleware
 from server.http.openapi import name_operations, openapi_config
 from server.http.problems import HANDLERS
 from server.jobs.batches import BatchWork
 from server.jobs.responses import BackgroundResponses
-from server.jobs.runner import Backlog
+from server.jobs.runner import JobRunner
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.page.documents import DocumentController
@@ -63,12 +63,12 @@ def create_app(
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_services() as services, McpEndpoint() as endpoint:
             background, batch_work = BackgroundResponses(services), BatchWork(services)
-            async with Backlog([background, batch_work]) as backlog:
+            async with JobRunner([background, batch_work]) as job_runner:
                 app.state.services = services
                 app.state.mcp = endpoint
                 app.state.background = background
                 app.state.batch_work = batch_work
-                app.state.backlog = backlog
+                app.state.job_runner = job_runner
                 yield
 
     async def reload_folders() -> Reload:
@@ -79,9 +79,9 @@ def create_app(
         assert isinstance(found, McpEndpoint)
         return found
 
-    async def backlog(state: State) -> Backlog:
-        found = state.backlog
-        assert isinstance(found, Backlog)
+    async def job_runner(state: State) -> JobRunner:
+        found = state.job_runner
+        assert isinstance(found, JobRunner)
         return found
 
     async def background_work(state: State) -> BackgroundResponses:
@@ -124,7 +124,7 @@ def create_app(
         ],
         dependencies={
             "background_work": Provide(background_work),  # a field of a body must not have a dependency's name
-            "backlog": Provide(backlog),
+            "backlog": Provide(job_runner),
             "batch_work": Provide(batch_work),
             "mcp": Provide(mcp),
             "reload_folders": Provide(reload_folders),
@@ -139,8 +139,8 @@ def create_app(
         before_request=refuse_foreign_body,
         request_max_body_size=_MAX_BODY,
     )
-    app.asgi_handler = Envelope(
-        Boundary(app.asgi_handler, access), metrics, audit
+    app.asgi_handler = RequestMiddleware(
+        AccessMiddleware(app.asgi_handler, access), metrics, audit
     )  # around the routing, so that what it refuses is told alike
     name_operations(app)
     return app

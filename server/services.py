@@ -28,20 +28,20 @@ from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranke
 from models.encoder.client import EncoderClient, open_encoder
 from models.encoder.exports import source_of
 from models.encoder.messages import ModelFiles
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.errors import ModelError, ModelFileError
 from models.llm.engine.client import EngineClient, open_engine
 from models.memory import default_budget
-from server.access.principal import ANYBODY, Principal
+from server.access.principal import UNRESTRICTED, Principal
 from server.files.service import Library
 from server.observability.metrics import Metrics
-from server.rag.pipeline import Grounder
+from server.rag.pipeline import RagPipeline
 from server.resources.embedding import Embeddings
 from server.resources.indexer import IndexerClient, open_indexer
-from server.resources.pool import Shelf, ShelfModel
+from server.resources.pool import ManagedModel, ModelPool
 from server.resources.readiness import Readiness
 from server.resources.reranking import Reranking
-from server.resources.search import QuestionEmbedder, Searching
+from server.resources.search import QuestionEmbedder, SearchService
 from server.resources.supervisor import Supervisor
 from server.settings.settings import ChatModels, Settings
 from server.storage.sqlite.batches import BatchStore
@@ -57,12 +57,12 @@ _TAKEN_UP_S, _TAKING_UP_S = 5.0, 0.05  # how long the indexer may take to know a
 class Services:
     """Opened by `open_services`; handlers receive it whole, or as far as the `principal` who asks may see."""
 
-    principal: Principal = ANYBODY
+    principal: Principal = UNRESTRICTED
 
     def __init__(
         self,
         settings: Settings,
-        shelf: Shelf,
+        pool: ModelPool,
         collections: list[Collection],
         encoder: Supervisor[EncoderClient],
         indexer: Supervisor[IndexerClient],
@@ -75,7 +75,7 @@ class Services:
         metrics: Metrics,
     ) -> None:
         self.settings = settings
-        self.shelf = shelf
+        self.pool = pool
         self.collections = collections
         self.encoder = encoder
         self.indexer = indexer
@@ -86,30 +86,34 @@ class Services:
         self.batches = batches
         self.metrics = metrics
         self.started_at = int(time.time())
-        self.searching = Searching(
+        self.searching = SearchService(
             settings.data_folder,
             encoder.current,
             _CurrentReranker(encoder),
             settings.rag.dense_weight,
             metrics.searched,
         )
-        self.grounder = Grounder(self.retriever, self.question_embedder, memory, settings.rag.top_k)
-        self.readiness = Readiness(lambda: self.can_answer, partial(self.grounder.search, [Query("ready?")], None, 1))
+        self.rag = RagPipeline(self.retriever, self.question_embedder, memory, settings.rag.top_k)
+        self.readiness = Readiness(lambda: self.can_answer, partial(self.rag.search, [Query("ready?")], None, 1))
 
     @property
     def engine(self) -> Supervisor[EngineClient]:
         """Of the default chat model."""
-        assert self.shelf.default.supervisor is not None, "the shelf is running"
-        return self.shelf.default.supervisor
+        assert self.pool.default.supervisor is not None, "the shelf is running"
+        return self.pool.default.supervisor
 
     @property
     def processes(self) -> tuple[Supervisor[EngineClient], Supervisor[EncoderClient], Supervisor[IndexerClient]]:
         """Those without which nothing is answered."""
         return self.engine, self.encoder, self.indexer
 
-    def brief(self, model: ShelfModel) -> int:
+    def max_passage_chars(self, model: ManagedModel) -> int:
         """Most characters of a passage that the model is given; 0: all."""
-        return model.resolved.brief if self.settings.rag.brief is None else self.settings.rag.brief
+        return (
+            model.resolved.max_passage_chars
+            if self.settings.rag.max_passage_chars is None
+            else self.settings.rag.max_passage_chars
+        )
 
     @property
     def can_answer(self) -> bool:
@@ -137,7 +141,7 @@ class Services:
             return seen
         seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
         seen.library = self.library.seen_by(principal)
-        seen.grounder = self.grounder.within([collection.name for collection in seen.collections])
+        seen.rag = self.rag.within([collection.name for collection in seen.collections])
         return seen
 
     async def follow_collections(self, collections: list[Collection]) -> None:
@@ -212,7 +216,7 @@ async def open_services(
     chat, embedding = settings.chat_models(), resolve_embedding(settings.embedder)
     reranker = resolve_reranker(settings.reranker) if settings.reranker else None
     data = settings.data_folder
-    preparation = Preparation(settings.cache_folder, settings.encoder.runtime, tell_conversion)
+    preparation = ModelExports(settings.cache_folder, settings.encoder.runtime, tell_conversion)
     indexing = _with_chunk_tokens(settings.indexing, embedding)
 
     @contextlib.asynccontextmanager
@@ -233,7 +237,7 @@ async def open_services(
                 await client.tell(_follow([*told, library.uploads]))
             yield client
 
-    def open_model(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:
+    def open_model(model: ManagedModel) -> AbstractAsyncContextManager[EngineClient]:
         chosen = model.resolved
         meter = metrics.meter(model.name)
         return open_engine(chosen.path, model.params, data / "prefixes", chosen.adapters, meter)
@@ -242,8 +246,8 @@ async def open_services(
         stack.enter_context(_claim(data))
         models, missing = _opened(chat, stack)
         budget = settings.memory_budget or default_budget()
-        shelf = Shelf(models, open_model, budget, settings.unload_after_s, missing)
-        await stack.enter_async_context(shelf.running())
+        pool = ModelPool(models, open_model, budget, settings.unload_after_s, missing)
+        await stack.enter_async_context(pool.running())
         encoder = Supervisor("encoder", prepared_encoder)
         indexer = Supervisor("indexer", prepared_indexer)
         memory = stack.enter_context(TurnMemory(data / "turns.sqlite3", settings.rag.memory))
@@ -255,7 +259,7 @@ async def open_services(
         batches = stack.enter_context(BatchStore(data))
         services = Services(
             settings,
-            shelf,
+            pool,
             collections,
             encoder,
             indexer,
@@ -278,16 +282,16 @@ async def open_services(
             services.close()
 
 
-def _opened(chat: ChatModels, stack: contextlib.AsyncExitStack) -> tuple[list[ShelfModel], dict[str, ModelError]]:
+def _opened(chat: ChatModels, stack: contextlib.AsyncExitStack) -> tuple[list[ManagedModel], dict[str, ModelError]]:
     """The models whose files can be read, the default first, until `stack` is left; and why not the others.
 
     Raises what is wrong with the default.
     """
     (default, *further), missing = chat.found, dict(chat.missing)
-    models = [stack.enter_context(ShelfModel(*default))]
+    models = [stack.enter_context(ManagedModel(*default))]
     for resolved, params in further:
         try:
-            models.append(stack.enter_context(ShelfModel(resolved, params)))
+            models.append(stack.enter_context(ManagedModel(resolved, params)))
         except ModelError as error:
             missing[resolved.name] = error
     for name, reason in missing.items():

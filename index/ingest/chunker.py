@@ -13,7 +13,7 @@ from typing import NamedTuple
 import semchunk
 
 from index.reading.lines import Unwrapped, line_starts, unwrapped
-from index.types import Block, Chunk, Parsed, Place, with_lead
+from index.types import Block, Chunk, Location, Parsed, with_lead
 from index.uploads import Chunking
 
 _SMALLEST_GRAIN = 16  # tokens
@@ -23,7 +23,7 @@ _GRAINS = 8  # of which a window is made, at least
 class _Piece(NamedTuple):
     start: int
     end: int
-    place: Place | None
+    place: Location | None
     lead: str  # of a table's row after its header
     is_prose: bool = False
 
@@ -34,7 +34,7 @@ class _Grain(NamedTuple):
     start: int
     end: int
     heading: tuple[str, ...]
-    place: Place | None
+    place: Location | None
     lead: str
     weight: int
 
@@ -182,10 +182,10 @@ def _common(window: Sequence[_Grain]) -> tuple[str, ...]:
     return tuple(common)
 
 
-def _are_told_as_one(first: Place | None, second: Place | None) -> bool:
+def _are_told_as_one(first: Location | None, second: Location | None) -> bool:
     return first is second is None or (first is not None and second is not None and first.adjoins(second))
 
 
-def _both(first: Place | None, second: Place | None) -> Place | None:
+def _both(first: Location | None, second: Location | None) -> Location | None:
     """From the one to the other."""
     return first if first is None or second is None else first._replace(last=second.last)

@@ -27,4 +27,4 @@ class Rescan(msgspec.Struct, tag=True, frozen=True):
     path: str | None = None
 
 
-Order = Follow | Pause | Rescan
+Command = Follow | Pause | Rescan

@@ -26,7 +26,7 @@ from msgspec import Meta
 from index.dense.compaction import Compaction, is_stale
 from index.errors import RootUnavailable, UnreadableDocument
 from index.ingest.chunker import Chunker
-from index.ingest.commands import Follow, Order, Pause, Rescan
+from index.ingest.commands import Command, Follow, Pause, Rescan
 from index.ingest.files import (
     Listing,
     identity,
@@ -39,8 +39,8 @@ from index.ingest.files import (
     stat_file,
 )
 from index.ingest.ignore_rules import IGNORE_FILE
-from index.ingest.long_texts import embed_whole
-from index.ingest.progress import Pace, Progress, Switch
+from index.ingest.long_texts import embed_long_texts
+from index.ingest.progress import Progress, ProgressReporter, Switch
 from index.ingest.space import SpaceUpkeep
 from index.ingest.watcher import Watcher, has_events
 from index.lexical.upkeep import LexicalUpkeep
@@ -141,7 +141,7 @@ class Indexer:
         self._data = data.resolve()  # never indexed, should it lie in a watched folder
         limit = min(params.chunk_tokens or CHUNK_TOKENS, embedder.max_tokens - _HEADING_TOKENS)
         self._chunker = Chunker(embedder.count_tokens, max(limit, _SMALLEST_CHUNK))
-        self._pace = Pace(report)
+        self._progress = ProgressReporter(report)
         self._roots: dict[str, Path] = {}
         self._ids: dict[str, int] = {}
         self._work: OrderedDict[Item, None] = OrderedDict()  # the front is next
@@ -161,18 +161,18 @@ class Indexer:
         self._lexical = LexicalUpkeep(writer.connection, data)
         self._space = SpaceUpkeep(writer, data, embedder, origin)
         if not self._space.is_building:
-            writer.distrust_other_chunking(self._chunking)
+            writer.invalidate_other_chunking(self._chunking)
         self._compaction = Compaction(data, embedder.fingerprint, embedder.dimension, writer.database_id())
         self._has_snapshot = False  # of the space being made: readers need not make one themselves
 
-    def run(self, stop: Event, orders: Callable[[], Iterable[Order]] = tuple) -> None:
+    def run(self, stop: Event, orders: Callable[[], Iterable[Command]] = tuple) -> None:
         """Until `stop` is set, doing what `orders` says whenever it is asked.
 
         Errors of single files become rows; a database that cannot be written is tried again; others end the process,
         which is restarted.
         """
         if not self._space.is_building:
-            self._writer.distrust_unembedded(self._embedder.fingerprint)
+            self._writer.invalidate_unembedded(self._embedder.fingerprint)
         with contextlib.closing(self):
             while not stop.is_set():
                 self._with_events = self._roots_with_events()
@@ -202,7 +202,7 @@ class Indexer:
         self._events_at = 0.0
         return [root for root in self._roots.values() if self._params.watch == "events" or has_events(root)]
 
-    def _run_watched(self, watcher: Watcher, stop: Event, orders: Callable[[], Iterable[Order]]) -> None:
+    def _run_watched(self, watcher: Watcher, stop: Event, orders: Callable[[], Iterable[Command]]) -> None:
         """Until `stop` is set, or the folders must be watched anew: one came, went or was replaced."""
         self._linked.clear()
         self._scan_soon(*self._roots)
@@ -210,9 +210,9 @@ class Indexer:
         last_work = time.monotonic()
         while not stop.is_set() and watcher.is_alive and self._is_watched_rightly():
             for order in orders():
-                self._obey(order)
+                self._handle(order)
             if self._is_paused:
-                self._pace.tell("paused")
+                self._progress.tell("paused")
                 watcher.take(0.5)  # the scan at the end finds what it says
                 continue
             if watcher.is_ready and not is_watching:
@@ -221,15 +221,15 @@ class Indexer:
             try:
                 self._scan_due()
                 is_busy = self.index_words() or self.follow_embedder() or bool(self._work)
-                hints = watcher.take(0 if is_busy else self._patience())
+                hints = watcher.take(0 if is_busy else self._poll_timeout())
                 if hints & {root for root, _ in self._watched}:  # its watch may be gone, though its inode be used again
                     return
                 self._note(hints)
                 if self._examine_settled() + self.work():
                     last_work = time.monotonic()
-                self._pace.note_backlog(bool(self._work or self._unsettled))
+                self._progress.note_backlog(bool(self._work or self._unsettled))
                 if not self._work:
-                    self._pace.tell("embedding" if self._space.is_building else "idle")
+                    self._progress.tell("embedding" if self._space.is_building else "idle")
                 self._compact(is_quiet=time.monotonic() - last_work > _QUIET_S)
             except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError) as error:
                 self._wait_to_write(error, stop)
@@ -242,12 +242,12 @@ class Indexer:
         """What was being done is still pending in the database; a scan finds it there."""
         reason = f"the index cannot be written: {error}"
         _log.warning("%s; trying again", reason)
-        self._pace.tell("waiting", error=reason)
+        self._progress.tell("waiting", error=reason)
         self._work.clear()
         stop.wait(_RETRY_WRITING_S)
         self._scan_soon(*self._roots)
 
-    def _obey(self, order: Order) -> None:
+    def _handle(self, order: Command) -> None:
         match order:
             case Follow(roots=roots):
                 self._follow_roots({name: Path(root) for name, root in roots.items()})
@@ -262,7 +262,7 @@ class Indexer:
                 self._accepting.update(names if accept_deletions else ())
                 self._scan_soon(*names)
 
-    def _patience(self) -> float:
+    def _poll_timeout(self) -> float:
         """Seconds to wait for a hint; short enough to see `stop`."""
         now = time.monotonic()
         settled = min((last for _, last in self._unsettled.values()), default=now + 0.5) + self._params.settle_s
@@ -277,7 +277,7 @@ class Indexer:
             is_own = path.is_relative_to(self._data)
             real = path.parent.resolve() / path.name
             if (real != path or path.is_symlink()) and not is_own:
-                self._distrust_events(path)
+                self._poll_linked(path)
             for collection, root in self._roots.items():
                 if real.is_relative_to(root) and (not is_own or collection == UPLOADS):
                     self._hint(Item(collection, real.relative_to(root).as_posix()), now)
@@ -290,7 +290,7 @@ class Indexer:
         if item.collection in self._holding:  # the files may be coming back
             self._scan_soon(item.collection, delay_s=self._params.settle_s)
 
-    def _distrust_events(self, link: Path) -> None:
+    def _poll_linked(self, link: Path) -> None:
         """Folders that a link leads to are watched under one of their names only, and not at all when the link goes:
         the collections concerned are scanned often."""
         target = link.resolve()
@@ -373,12 +373,12 @@ class Indexer:
     def _scan(self, collection: str, *, is_settling: bool = False) -> None:
         """With `is_settling`, files that were changed a moment ago are left alone until they have rested."""
         root, collection_id = self._roots[collection], self._ids[collection]
-        self._pace.tell("scanning", collection)
+        self._progress.tell("scanning", collection)
         try:
             its_identity = identity(root)
             listing = list_files(root, excluded=self._data)
             known = self._writer.known(collection_id)
-            gone = self._let_go(collection, listing, known, its_identity)
+            gone = self._confirm_deletions(collection, listing, known, its_identity)
         except RootUnavailable as error:
             _log.warning("%s", error)
             self._writer.note_scan(collection_id, error.reason)
@@ -387,11 +387,11 @@ class Indexer:
             self._writer.note_scan(collection_id, error.strerror or str(error))
             return
         for link in listing.links:
-            self._distrust_events(root / link)
+            self._poll_linked(root / link)
         self._apply(collection, listing, known, gone, front=False, is_settling=is_settling)
         self._writer.note_scan(collection_id, None, None if collection in self._holding else its_identity)
 
-    def _let_go(
+    def _confirm_deletions(
         self, collection: str, listing: Listing, known: dict[str, KnownDocument], its_identity: str
     ) -> set[str]:
         """Those of which the files are gone; without them, while it may be the disk that is gone."""
@@ -472,7 +472,7 @@ class Indexer:
         if not self._space.is_building:
             return self._space.sweep()
         if self._space.embed():
-            self._pace.note_switch(Switch(self._space.done, self._space.total))
+            self._progress.note_switch(Switch(self._space.done, self._space.total))
             return True
         if not self._has_snapshot:
             self._has_snapshot = True
@@ -481,8 +481,8 @@ class Indexer:
             return False
         self._forget(self._compaction.finished())
         self._space.switch()
-        self._pace.note_switch(None)
-        self._writer.distrust_other_chunking(self._chunking)
+        self._progress.note_switch(None)
+        self._writer.invalidate_other_chunking(self._chunking)
         self._scan_soon(*self._roots)
         return True
 
@@ -491,7 +491,7 @@ class Indexer:
         unchanged = []
         for item in group:
             root, collection_id = self._roots[item.collection], self._ids[item.collection]
-            self._pace.tell("indexing", *item)
+            self._progress.tell("indexing", *item)
             self._touched.discard(item)
             seen = stat_file(root, item.path) or _UNKNOWN
             try:
@@ -518,7 +518,7 @@ class Indexer:
                 reason = f"it could not be read ({type(error).__name__}: {error})"
                 self._writer.fail(collection_id, item.path, seen, reason)
         if unchanged:
-            self._writer.settle_unchanged(unchanged)
+            self._writer.mark_unchanged(unchanged)
 
     def _chunks(self, item: Item, parsed: Parsed) -> list[Chunk]:
         upload = UploadPath.read(item.path) if item.collection == UPLOADS else None
@@ -533,11 +533,11 @@ class Indexer:
         }
         missing = list(self._writer.missing_vectors(texts, fingerprint))
         if missing:
-            vectors = embed_whole(self._embedder, [texts[hash] for hash in missing])
+            vectors = embed_long_texts(self._embedder, [texts[hash] for hash in missing])
             self._writer.store_vectors(fingerprint, missing, vectors)
         for item, found, sha256, title, chunks, note in group:
             self._writer.replace(self._ids[item.collection], item.path, found, sha256, title, chunks, note)
-            self._pace.note_done(found.size)
+            self._progress.note_done(found.size)
 
     def _compact(self, *, is_quiet: bool) -> None:
         """Sees that readers never have much to replay, nor much beside their base."""

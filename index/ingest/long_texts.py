@@ -8,7 +8,7 @@ import semchunk
 from index.types import DocumentEmbedder, Vectors
 
 
-def embed_whole(embedder: DocumentEmbedder, texts: Sequence[str]) -> Vectors:
+def embed_long_texts(embedder: DocumentEmbedder, texts: Sequence[str]) -> Vectors:
     """Unit vectors, one a text. A text that is too long has the mean of its parts'."""
     parts = [_parts(embedder, text) for text in texts]
     vectors = embedder.embed_documents([part for each in parts for part in each])

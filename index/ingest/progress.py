@@ -34,7 +34,7 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
     switch: Switch | None = None
 
 
-class Pace:
+class ProgressReporter:
     """Counts what is done and reports, at most some times a second and only what is new."""
 
     def __init__(self, report: Callable[[Progress], None], clock: Callable[[], float] = time.monotonic) -> None:

@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from index.dense.compaction import vectors_folder
-from index.ingest.long_texts import embed_whole
+from index.ingest.long_texts import embed_long_texts
 from index.storage.sqlite.database import exists, open_as_it_is, query, transaction
 from index.storage.sqlite.writer import DocumentWriter, embedded_text
 from index.types import DocumentEmbedder, with_lead
@@ -94,7 +94,7 @@ class SpaceUpkeep:
             content_hash: embedded_text(msgspec.json.decode(heading, type=list[str]), with_lead(lead, text))
             for _, content_hash, heading, lead, text in rows
         }
-        vectors = embed_whole(self._embedder, list(texts.values()))
+        vectors = embed_long_texts(self._embedder, list(texts.values()))
         self._writer.store_vectors(self._space.fingerprint, list(texts), vectors)
         self._reached = rows[-1][0]
         self.done = min(self.done + len(rows), self.total)

@@ -10,7 +10,7 @@ import msgspec
 from index.lexical.analyzer import Analyzer
 from index.storage.sqlite.database import query
 from index.types import with_lead
-from index.uploads import spoken_path
+from index.uploads import display_path
 
 # A heading counts so many times as often as text. Repeated in one field, not weighted in two: engines then agree.
 _HEADING_WEIGHT = 3
@@ -26,7 +26,7 @@ def make_row(
     analyzer: Analyzer, chunk_id: int, collection_id: int, path: str, heading: Sequence[str], text: str
 ) -> Row:
     """A document's name and headings are searched with each of its chunks."""
-    name = str(PurePosixPath(spoken_path(path)).with_suffix(""))
+    name = str(PurePosixPath(display_path(path)).with_suffix(""))
     headings, body = analyzer.document(" ".join((name, *heading))).terms, analyzer.document(text)
     terms = " ".join(filter(None, (*(headings,) * _HEADING_WEIGHT, body.terms)))
     return Row(chunk_id, terms, f"{collection_term(collection_id)} {language_term(body.language)}")

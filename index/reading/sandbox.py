@@ -35,8 +35,8 @@ class _ProcessGone(Exception):
     """The reader process, not only its child, has ended or had to be."""
 
 
-class Reading:
-    """One file at a time, from one thread. Made by `open_reading`."""
+class ReaderSandbox:
+    """One file at a time, from one thread. Made by `open_sandbox`."""
 
     def __init__(self, limits: ReadingLimits) -> None:
         self._limits = limits
@@ -67,9 +67,9 @@ class Reading:
 
 
 @contextlib.contextmanager
-def open_reading(limits: ReadingLimits | None = None) -> Iterator[Reading]:
+def open_sandbox(limits: ReadingLimits | None = None) -> Iterator[ReaderSandbox]:
     """The process is started with the first file; on leaving, it and its child have ended."""
-    reading = Reading(limits or ReadingLimits())
+    reading = ReaderSandbox(limits or ReadingLimits())
     try:
         yield reading
     finally:
@@ -118,7 +118,7 @@ class _ReaderProcess:
         if isinstance(answer, Read) and may_share:
             return answer
         ended = self._end_child(deadline)
-        return answer or Unreadable(self._epitaph(ended))
+        return answer or Unreadable(self._exit_reason(ended))
 
     def _start_child(self) -> None:
         self._child, theirs = socket.socketpair()
@@ -159,7 +159,7 @@ class _ReaderProcess:
             raise _ProcessGone from error
         return int(ended)
 
-    def _epitaph(self, ended: int) -> str:
+    def _exit_reason(self, ended: int) -> str:
         if ended in (-signal.SIGXCPU, -signal.SIGKILL):
             return f"reading it takes more than {self._limits.cpu_s} s of processor time, or more memory than there is"
         if ended == -signal.SIGALRM:

@@ -62,17 +62,17 @@ QUESTIONS = (
 _LEAST_SPREAD = 0.01  # cosine; less is rounding
 
 
-class Background(NamedTuple):
+class NullDistribution(NamedTuple):
     """Mean and standard deviation of the cosines of `QUESTIONS` to the passages that were found."""
 
     mean: float
     spread: float
 
     @classmethod
-    def of(cls, questions: Vectors, passages: Vectors) -> "Background":
+    def of(cls, questions: Vectors, passages: Vectors) -> "NullDistribution":
         cosines = questions @ passages.T
         return cls(float(cosines.mean()), max(float(cosines.std()), _LEAST_SPREAD))
 
-    def likeness(self, cosine: float) -> float:
+    def z_score(self, cosine: float) -> float:
         """In standard deviations above the mean."""
         return (cosine - self.mean) / self.spread

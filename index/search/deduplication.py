@@ -21,7 +21,7 @@ class Reason(StrEnum):
     LATER = "outranked"
 
 
-class LeftOut(NamedTuple):
+class Dropped(NamedTuple):
     """`original` is the passage that says the same, if that is the reason."""
 
     passage: Passage
@@ -29,34 +29,34 @@ class LeftOut(NamedTuple):
     original: Passage | None = None
 
 
-class Thinned(NamedTuple):
+class DeduplicatedPassages(NamedTuple):
     """Both in the order of the ranking."""
 
     kept: list[Passage]
-    left_out: list[LeftOut]
+    left_out: list[Dropped]
 
 
-def thin(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vectors]) -> Thinned:
+def deduplicate(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vectors]) -> DeduplicatedPassages:
     """The first `k` that say something new: equal texts once; what nearly repeats another, and what a document says
     beyond its half of `k`, only where nothing else is left. `vectors` by chunk id.
 
     A passage that stays names the other files whose passages it stands for.
     """
     chosen: list[Passage] = []
-    waiting: list[LeftOut] = []
-    equal: list[LeftOut] = []
+    waiting: list[Dropped] = []
+    equal: list[Dropped] = []
     seen: dict[tuple[tuple[str, ...], str], Passage] = {}
     per_document: Counter[int] = Counter()
     for passage in passages:
         first = seen.setdefault((passage.heading, passage.text), passage)
         if first is not passage:
-            equal.append(LeftOut(passage, Reason.EQUAL, first))
+            equal.append(Dropped(passage, Reason.EQUAL, first))
         elif (original := _repeated(passage, chosen, vectors)) is not None:
-            waiting.append(LeftOut(passage, Reason.REPEATS, original))
+            waiting.append(Dropped(passage, Reason.REPEATS, original))
         elif len(chosen) == k:
-            waiting.append(LeftOut(passage, Reason.LATER))
+            waiting.append(Dropped(passage, Reason.LATER))
         elif per_document[passage.document_id] >= max(1, k // 2):
-            waiting.append(LeftOut(passage, Reason.DOCUMENT))
+            waiting.append(Dropped(passage, Reason.DOCUMENT))
         else:
             chosen.append(passage)
             per_document[passage.document_id] += 1
@@ -64,7 +64,7 @@ def thin(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vectors]) ->
     kept = {p.chunk_id for p in (*chosen, *(each.passage for each in waiting[:room]))}
     gone = {each.passage.chunk_id: each for each in (*equal, *waiting[room:])}
     gone = {passage.chunk_id: gone[passage.chunk_id] for passage in passages if passage.chunk_id in gone}
-    return Thinned(_noted([p for p in passages if p.chunk_id in kept], gone), list(gone.values()))
+    return DeduplicatedPassages(_noted([p for p in passages if p.chunk_id in kept], gone), list(gone.values()))
 
 
 def _repeated(passage: Passage, chosen: Sequence[Passage], vectors: Mapping[int, Vectors]) -> Passage | None:
@@ -75,7 +75,7 @@ def _repeated(passage: Passage, chosen: Sequence[Passage], vectors: Mapping[int,
     return next((other for other in others if float(own @ vectors[other.chunk_id]) > _NEARLY_EQUAL), None)
 
 
-def _noted(kept: Sequence[Passage], gone: Mapping[int, LeftOut]) -> list[Passage]:
+def _noted(kept: Sequence[Passage], gone: Mapping[int, Dropped]) -> list[Passage]:
     """With the files of what was left out for saying the same."""
     files: dict[int, dict[str, None]] = {passage.chunk_id: {} for passage in kept}
     for left_out in gone.values():

@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from index.reading.readers import is_readable
-from index.search.deduplication import LeftOut, Reason, Thinned
+from index.search.deduplication import DeduplicatedPassages, Dropped, Reason
 from index.storage.sqlite.database import query
 from index.types import Passage
 from index.uploads import WATCHED
@@ -114,7 +114,7 @@ def _is_inside(root: Path, path: str) -> bool:
         return False
 
 
-def explained(file: IndexedFile, ranks: Ranks, thinned: Thinned) -> Explanation:
+def explained(file: IndexedFile, ranks: Ranks, thinned: DeduplicatedPassages) -> Explanation:
     """What became of a file that was searched for."""
 
     def told(outcome: Outcome, reason: str, passage: Passage | None, *instead: Passage) -> Explanation:
@@ -147,7 +147,7 @@ def explained(file: IndexedFile, ranks: Ranks, thinned: Thinned) -> Explanation:
     return told(Outcome.OUTRANKED, reason, passage, *thinned.kept)
 
 
-def _standing_for(left_out: LeftOut, thinned: Thinned) -> list[Passage]:
+def _standing_for(left_out: Dropped, thinned: DeduplicatedPassages) -> list[Passage]:
     """What is kept in its place: the passage that says the same, or those of its document."""
     gone = {each.passage.chunk_id: each for each in thinned.left_out}
     original = left_out.original

@@ -43,7 +43,7 @@ class Selections:
         return self._kept[key]
 
 
-def gate(filters: Filters) -> Callable[[str, int], bool]:
+def compile_filter(filters: Filters) -> Callable[[str, int], bool]:
     """Whether a file passes, by its path and its mtime in nanoseconds. Raises `InvalidFilter`."""
     wanted = _spec([pattern for pattern in filters.paths if not pattern.startswith("!")])
     unwanted = _spec([pattern[1:] for pattern in filters.paths if pattern.startswith("!")])
@@ -80,7 +80,7 @@ def _documents(db: apsw.Connection, filters: Filters, collection_ids: Sequence[i
         "SELECT path, mtime_ns, id FROM documents WHERE collection_id IN (SELECT value FROM json_each(?))",
         (msgspec.json.encode(collection_ids).decode(),),
     )
-    passes = gate(filters)
+    passes = compile_filter(filters)
     return [id for path, mtime_ns, id in rows if passes(path, mtime_ns)]
 
 
@@ -90,7 +90,7 @@ def _named(db: apsw.Connection, filters: Filters, collection_id: int, paths: Ite
         "SELECT path, mtime_ns, id FROM documents WHERE collection_id = ? AND path IN (SELECT value FROM json_each(?))",
         (collection_id, msgspec.json.encode(list(paths)).decode()),
     )
-    passes = gate(filters)
+    passes = compile_filter(filters)
     return [id for path, mtime_ns, id in rows if passes(path, mtime_ns)]
 
 

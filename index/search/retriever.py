@@ -22,14 +22,14 @@ from index.dense.generations import newest_header, read_newest
 from index.dense.vector_index import Ids, VectorIndex
 from index.errors import CollectionNotFound
 from index.lexical.search import LexicalSearch
-from index.search.calibration import QUESTIONS, Background
-from index.search.deduplication import Thinned, thin
+from index.search.calibration import QUESTIONS, NullDistribution
+from index.search.deduplication import DeduplicatedPassages, deduplicate
 from index.search.explain import Explanation, IndexedFile, Outcome, Ranks, explained, look_up
 from index.search.filters import Selections
 from index.storage.sqlite.catalog import decode_place
 from index.storage.sqlite.database import open_reader, query
 from index.storage.sqlite.vectors import VectorStore
-from index.types import Chosen, Evidence, Filters, Passage, Query, Reranker, Vectors
+from index.types import Evidence, FileSubset, Filters, Passage, Query, Reranker, Vectors
 from index.uploads import UPLOADS
 
 _CANDIDATES = 100  # of each arm, at least
@@ -92,7 +92,7 @@ class Retriever:
         k: int,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
-        chosen: Sequence[Chosen] = (),
+        chosen: Sequence[FileSubset] = (),
     ) -> list[Passage]:
         """The `k` best passages, best first, for one question put in these ways; of these collections (None: of all
         that are watched), of those in `chosen` only the files named there, from files that pass. A query of weight 0
@@ -123,7 +123,7 @@ class Retriever:
         files = await self._run(lambda: look_up(self._connection(), *expected, known))
         return await self._run(self._explained, asked, vectors, scope, files, thinned)
 
-    async def _find(self, queries: Sequence[Query], vectors: Vectors, k: int, scope: Scope) -> Thinned:
+    async def _find(self, queries: Sequence[Query], vectors: Vectors, k: int, scope: Scope) -> DeduplicatedPassages:
         found = await self._run(self._search, queries, vectors, k, scope)
         if self._reranker is not None and found:
             with self._timed("rerank"):
@@ -162,7 +162,7 @@ class Retriever:
             self._db = open_reader(self._data)
         return self._db
 
-    def _scope(self, names: Sequence[str] | None, filters: Filters | None, chosen: Sequence[Chosen] = ()) -> Scope:
+    def _scope(self, names: Sequence[str] | None, filters: Filters | None, chosen: Sequence[FileSubset] = ()) -> Scope:
         known = dict(query(self._connection(), "SELECT name, id FROM collections WHERE is_active"))
         watched = sorted(name for name in known if name != UPLOADS)
         for name in names or ():
@@ -222,7 +222,7 @@ class Retriever:
         vectors: Vectors,
         scope: Scope,
         files: Sequence[IndexedFile | Explanation],
-        thinned: Thinned,
+        thinned: DeduplicatedPassages,
     ) -> list[Explanation]:
         dense, words = self._arms(queries, vectors, _EXPLAINED, scope)
         near = [hits[:_CANDIDATES] for hits in dense], [hits[:_CANDIDATES] for hits in words]
@@ -247,26 +247,32 @@ class Retriever:
             return "the filters leave it out"
         return None
 
-    def _thinned(self, passages: list[Passage], queries: Sequence[Query], vectors: Vectors, k: int) -> Thinned:
+    def _thinned(
+        self, passages: list[Passage], queries: Sequence[Query], vectors: Vectors, k: int
+    ) -> DeduplicatedPassages:
         stored = self._store().of_chunks([passage.chunk_id for passage in passages])
         cosines = dict(zip(stored.ids.tolist(), (stored.vectors @ vectors.T).tolist(), strict=True))
-        thinned = thin(passages, k, dict(zip(stored.ids.tolist(), stored.vectors, strict=True)))
+        thinned = deduplicate(passages, k, dict(zip(stored.ids.tolist(), stored.vectors, strict=True)))
         assert self._unrelated is not None, "known since the queries were embedded"
-        background = Background.of(self._unrelated, stored.vectors) if cosines else None
+        background = NullDistribution.of(self._unrelated, stored.vectors) if cosines else None
         return thinned._replace(
             kept=[self._judged(p, queries, cosines.get(p.chunk_id), background) for p in thinned.kept]
         )
 
     def _judged(
-        self, passage: Passage, queries: Sequence[Query], cosines: list[float] | None, background: Background | None
+        self,
+        passage: Passage,
+        queries: Sequence[Query],
+        cosines: list[float] | None,
+        background: NullDistribution | None,
     ) -> Passage:
         """With what speaks for it, for each query."""
-        likeness = [background.likeness(each) for each in cosines] if cosines and background else [None] * len(queries)
+        z_score = [background.z_score(each) for each in cosines] if cosines and background else [None] * len(queries)
         covered = [self._lexical.coverage(query.text, passage) for query in queries]
         return msgspec.structs.replace(
             passage,
             similarity=max(cosines) if cosines else None,
-            evidence=tuple(map(Evidence, likeness, covered)),
+            evidence=tuple(map(Evidence, z_score, covered)),
         )
 
     def _store(self) -> VectorStore:

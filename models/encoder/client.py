@@ -46,7 +46,7 @@ class EncoderClient(ProcessClient[Ready, Numbers]):
         numbers = await self._numbers(lambda id: Embed(id, list(texts), "query"))
         return numbers.reshape(len(texts), self.hello.dimension)
 
-    async def embed_queries_formerly(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed_queries_with_previous(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The same by the former embedder, of its dimension, which must be there. Raises `ProcessFailed`."""
         assert self.hello.former is not None, "whoever asks has looked"
         numbers = await self._numbers(lambda id: Embed(id, list(texts), "query", by_former=True))
@@ -56,9 +56,9 @@ class EncoderClient(ProcessClient[Ready, Numbers]):
         """Raises `ProcessFailed`."""
         await self._child.send(ForgetFormer())
 
-    async def embed_parts(self, texts: Sequence[str], kind: Kind, *, is_bulk: bool = False) -> list[Parts]:
-        """Of each text. With `is_bulk` everything else comes first. Raises `ProcessFailed`."""
-        reply = await self._reply(lambda id: EmbedParts(id, list(texts), kind, is_bulk))
+    async def embed_parts(self, texts: Sequence[str], kind: Kind, *, is_low_priority: bool = False) -> list[Parts]:
+        """Of each text. With `is_low_priority` everything else comes first. Raises `ProcessFailed`."""
+        reply = await self._reply(lambda id: EmbedParts(id, list(texts), kind, is_low_priority))
         vectors = np.frombuffer(reply.values, "<f4").reshape(-1, self.hello.dimension)
         ends = list(itertools.accumulate(map(len, reply.tokens), initial=0))
         return [

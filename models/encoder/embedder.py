@@ -27,10 +27,10 @@ class Embedder(Protocol):
         """Tokens a text may have, beside the prompt and the model's own marks."""
 
     def count_tokens(self, text: str) -> int: ...
-    def embed_documents(self, texts: Sequence[str], *, calmly: bool = False) -> Vectors:
-        """`calmly`: everything else comes first, where the runtime can do so."""
+    def embed_documents(self, texts: Sequence[str], *, low_priority: bool = False) -> Vectors:
+        """`low_priority`: everything else comes first, where the runtime can do so."""
 
-    def embed_queries(self, texts: Sequence[str], *, calmly: bool = False) -> Vectors: ...
+    def embed_queries(self, texts: Sequence[str], *, low_priority: bool = False) -> Vectors: ...
 
 
 def open_embedder(files: ModelFiles, num_threads: int = 0) -> Embedder:
@@ -66,12 +66,12 @@ class ConvertedEmbedder:
     def room(self, kind: Kind) -> int:
         return self._rooms[kind]
 
-    def embed_documents(self, texts: Sequence[str], *, calmly: bool = False) -> Vectors:
-        return self._embed(self._document_prompt, texts, calmly)
+    def embed_documents(self, texts: Sequence[str], *, low_priority: bool = False) -> Vectors:
+        return self._embed(self._document_prompt, texts, low_priority)
 
-    def embed_queries(self, texts: Sequence[str], *, calmly: bool = False) -> Vectors:
-        return self._embed(self._query_prompt, texts, calmly)
+    def embed_queries(self, texts: Sequence[str], *, low_priority: bool = False) -> Vectors:
+        return self._embed(self._query_prompt, texts, low_priority)
 
-    def _embed(self, prompt: str, texts: Sequence[str], calmly: bool) -> Vectors:
-        vectors = self._graph.run([prompt + text for text in texts], calmly=calmly)
+    def _embed(self, prompt: str, texts: Sequence[str], low_priority: bool) -> Vectors:
+        vectors = self._graph.run([prompt + text for text in texts], low_priority=low_priority)
         return vectors.reshape(len(texts), self.dimension)

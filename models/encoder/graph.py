@@ -20,8 +20,8 @@ class Graph:
 
     Every text is a run of its own: int8 activations are scaled by the largest of a run, so in a batch a text's vector
     would depend on its neighbours. Texts are shared out over `num_threads` threads (0: physical cores) of one
-    operation each, which beats one batch on all of them, and no thread spins. What is run `calmly` has threads of its
-    own that give way. Safe for concurrent use.
+    operation each, which beats one batch on all of them, and no thread spins. What is run `low_priority` has threads of
+    its own that give way. Safe for concurrent use.
     """
 
     def __init__(self, folder: Path, num_threads: int = 0) -> None:
@@ -42,10 +42,12 @@ class Graph:
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="graph")
         self._calm_threads = ThreadPoolExecutor(num_threads, thread_name_prefix="calm", initializer=give_way)
 
-    def run(self, texts: Sequence[str] | Sequence[tuple[str, str]], *, calmly: bool = False) -> NDArray[np.float32]:
+    def run(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], *, low_priority: bool = False
+    ) -> NDArray[np.float32]:
         """What the graph says of each, one row each; no rows for no texts."""
         encodings = self._tokenizer.encode_batch_fast(texts)
-        if calmly:
+        if low_priority:
             return self._stacked(self._calm_threads.map(self._run, encodings))
         return self._run(encodings[0]) if len(texts) == 1 else self._stacked(self._threads.map(self._run, encodings))
 

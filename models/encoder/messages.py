@@ -43,12 +43,13 @@ class Embed(msgspec.Struct, tag=True, frozen=True):
 
 
 class EmbedParts(msgspec.Struct, tag=True, frozen=True):
-    """A text that is longer than the model reads is embedded in parts. `is_bulk`: it gives way to everything else."""
+    """A text that is longer than the model reads is embedded in parts. `is_low_priority`: it gives way to everything
+    else."""
 
     id: int
     texts: list[str]
     kind: Kind
-    is_bulk: bool = False
+    is_low_priority: bool = False
 
 
 class ForgetFormer(msgspec.Struct, tag=True, frozen=True):

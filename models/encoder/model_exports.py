@@ -18,7 +18,7 @@ Runtime = Literal["auto", "onnx", "torch"]
 _log = logging.getLogger(__name__)
 
 
-class Preparation:
+class ModelExports:
     """`runtime` auto: onnxruntime where the model can be converted, else sentence-transformers. onnx: or an error.
     `tell` is called with a model's name when its conversion begins.
 

@@ -51,7 +51,7 @@ def _embed_parts(embedder: Embedder, request: EmbedParts) -> Numbers:
             texts += [part.text for part in parts]
             tokens.append([part.size + embedder.max_tokens - room for part in parts])
         embed = embedder.embed_queries if request.kind == "query" else embedder.embed_documents
-        return embed(texts, calmly=request.is_bulk)
+        return embed(texts, low_priority=request.is_low_priority)
 
     return _answer(request.id, compute, tokens)
 
@@ -109,7 +109,7 @@ def _serve(inbox: Inbox[ToEncoder]) -> None:
             if isinstance(message, Embed):
                 inbox.send(_embed(former if message.by_former else embedder, message))
             elif isinstance(message, EmbedParts):
-                if message.is_bulk:
+                if message.is_low_priority:
                     bulk.submit(lambda request: inbox.send(_embed_parts(embedder, request)), message)
                 else:
                     inbox.send(_embed_parts(embedder, message))

@@ -41,10 +41,10 @@ class ReferenceEmbedder:
         with self._lock:
             return len(self._tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
 
-    def embed_documents(self, texts: Sequence[str], *, calmly: bool = False) -> NDArray[np.float32]:
+    def embed_documents(self, texts: Sequence[str], *, low_priority: bool = False) -> NDArray[np.float32]:
         return self._encode(self.model.encode_document, self.document_prompt, texts)
 
-    def embed_queries(self, texts: Sequence[str], *, calmly: bool = False) -> NDArray[np.float32]:
+    def embed_queries(self, texts: Sequence[str], *, low_priority: bool = False) -> NDArray[np.float32]:
         return self._encode(self.model.encode_query, self.query_prompt, texts)
 
     def _prompt(self, *names: str) -> str:

@@ -34,7 +34,7 @@ from models.catalog import resolve_embedding
 from models.encoder.client import EncoderClient, open_encoder
 from models.encoder.embedder import open_embedder
 from models.encoder.messages import ModelFiles
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.threads import num_physical_cores
 from server.resources.indexer import IndexerClient, open_indexer
 from server.settings.settings import Settings
@@ -135,7 +135,7 @@ def scan(folder: Path, embedder: ModelFiles, count: int) -> dict[str, Any]:
             collection = writer.configure([Collection("notes", root)])["notes"]
             files = list_files(root).files
             writer.mark_pending(collection, files)
-            writer.settle_unchanged((collection, path, stat) for path, stat in files)
+            writer.mark_unchanged((collection, path, stat) for path, stat in files)
             seconds = []
             for _ in range(5):
                 before = time.perf_counter()
@@ -150,7 +150,7 @@ def scan(folder: Path, embedder: ModelFiles, count: int) -> dict[str, Any]:
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     settings = Settings()
-    preparation = Preparation(settings.cache_folder, settings.encoder.runtime)
+    preparation = ModelExports(settings.cache_folder, settings.encoder.runtime)
     embedder = await preparation.files(resolve_embedding(settings.embedder), "embedding")
     with tempfile.TemporaryDirectory() as folder:
         scanned = scan(Path(folder), embedder, options.scanned)

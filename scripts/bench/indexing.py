@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from index.ingest.indexer import Indexer, IndexingParams
-from index.reading.sandbox import open_reading
+from index.reading.sandbox import open_sandbox
 from index.storage.sqlite.catalog import read_status
 from index.storage.sqlite.database import open_writer
 from index.storage.sqlite.writer import DocumentWriter
 from index.types import Collection
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.threads import num_physical_cores
 from server.settings.settings import Settings
 
@@ -64,14 +64,14 @@ def index(folder: Path) -> dict[str, Any]:
     cores = num_physical_cores()
     settings = Settings()
     embedding = resolve_embedding(EMBEDDER)
-    files = asyncio.run(Preparation(settings.cache_folder, settings.encoder.runtime).files(embedding, "embedding"))
+    files = asyncio.run(ModelExports(settings.cache_folder, settings.encoder.runtime).files(embedding, "embedding"))
     embedder = open_embedder(files, cores)
     stages = Stages()
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         writer = DocumentWriter(open_writer(data))
         stack.callback(writer.close)
-        reading = stack.enter_context(open_reading())
+        reading = stack.enter_context(open_sandbox())
         params = IndexingParams(num_threads=cores, chunk_tokens=embedding.chunk_tokens)
         indexer = Indexer([Collection("files", folder)], writer, embedder, params, data, reading.read)
         stages.time(indexer._chunker, "chunks", "chunk")

@@ -16,7 +16,7 @@ from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Table
 
 from index.reading import readers
-from index.reading.sandbox import open_reading
+from index.reading.sandbox import open_sandbox
 from index.types import Parsed
 
 _SENTENCE = "Employees book trains in second class and keep the receipts of every meal above forty euros. "
@@ -55,7 +55,7 @@ def main() -> None:
     files = [_markdown(number) for number in range(arguments.files)]
     pdf = _pdf(arguments.pages)
     page = _pdf(1)
-    with open_reading() as reading:
+    with open_sandbox() as reading:
         began = time.perf_counter()
         reading.read("a.md", files[0])
         print(f"start of the reader process  {time.perf_counter() - began:8.2f} s")

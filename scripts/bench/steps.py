@@ -22,7 +22,7 @@ from index.reading.lines import unwrapped
 from models.llm.constraints.grammar import Grammar, GrammarTokenizer, JsonSchema
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import Sequence
 from models.llm.llama import runner as llama
@@ -84,7 +84,11 @@ def texts(vocabulary: Vocabulary) -> tuple[list[int], list[int], list[int]]:
 def run(runner: Dictated, requests: list[tuple[list[int], list[int]]], num_tokens: int, *, lookup: bool) -> float:
     """Tokens a second of all requests together, from the moment all prompts are read."""
     engine = Engine(
-        Scheduler(runner.limits, frozenset()), runner, 0, pace=Pace(runner.limits.n_batch), prompt_lookup=lookup
+        Scheduler(runner.limits, frozenset()),
+        runner,
+        0,
+        pace=PrefillBudget(runner.limits.n_batch),
+        prompt_lookup=lookup,
     )
     runner.answers = {id: answer for id, (_, answer) in enumerate(requests)}
     for id, (prompt, _) in enumerate(requests):
@@ -118,7 +122,7 @@ def python_share(runner: Dictated, vocabulary: Vocabulary, streams: int) -> tupl
     """Of the steps' time, the share outside llama.cpp; and milliseconds of it a step."""
     prompt, _, other = texts(vocabulary)
     timed = Timed(llama.C)
-    engine = Engine(Scheduler(runner.limits, frozenset()), runner, 0, pace=Pace(runner.limits.n_batch))
+    engine = Engine(Scheduler(runner.limits, frozenset()), runner, 0, pace=PrefillBudget(runner.limits.n_batch))
     runner.answers = {id: other[id * 40 :] for id in range(streams)}
     for id in range(streams):
         engine.add(Generate(id, prompt[:200], 150, GREEDY))
@@ -145,7 +149,7 @@ def constrained(runner: Dictated, vocabulary: Vocabulary, streams: int, num_toke
     prompt, _, other = texts(vocabulary)
     rates = []
     for form in (FORM, None):
-        engine = Engine(Scheduler(runner.limits, frozenset()), runner, 0, pace=Pace(256), prompt_lookup=False)
+        engine = Engine(Scheduler(runner.limits, frozenset()), runner, 0, pace=PrefillBudget(256), prompt_lookup=False)
         runner.answers = {} if form else dict.fromkeys(range(streams), other)
         for id in range(streams):
             engine.add(Generate(id, prompt[id : id + 64], num_tokens, GREEDY), form and Grammar(tokenizer, form))

@@ -24,7 +24,7 @@ from index.search.retriever import Retriever
 from index.types import Query
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.llm.chat.chat_template import ChatMessage
 from server.rag.followups import queries_of
 from server.settings.settings import Settings
@@ -75,7 +75,7 @@ def main() -> int:
     options = parser.parse_args()
     lines = (options.folder / "followups.jsonl").read_text().splitlines()
     conversations = [msgspec.json.decode(line, type=Conversation) for line in lines]
-    preparation = Preparation(Settings().cache_folder, "auto")
+    preparation = ModelExports(Settings().cache_folder, "auto")
     embedding = resolve_embedding(options.embedder)
     embedder = open_embedder(asyncio.run(preparation.files(embedding, "embedding")), 0)
     with tempfile.TemporaryDirectory() as data:

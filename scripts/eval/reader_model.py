@@ -36,19 +36,19 @@ from reader.corpus import read_corpus, spans
 from index.types import Vectors
 from models.catalog import ResolvedChat, resolve_chat, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.llm.chat.chat_template import ChatMessage, ChatTemplate
 from models.llm.chat.prompt import PromptTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.llama.runner import LlamaRunner, Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 from models.threads import num_physical_cores
 from server.rag.prompts import NO_ANSWER, SYSTEM
 from server.rag.sentences import sentences
-from server.rag.snippets import WORDS, Briefing
+from server.rag.snippets import WORDS, SnippetSelector
 from server.settings.settings import Settings
 
 _DISTRACTORS = 4
@@ -73,11 +73,11 @@ class Case(NamedTuple):
     paragraphs: Sequence[str]  # the sources 1, 2, …
     answerable: bool
 
-    def prompt(self, *, asks_first: bool) -> str:
-        """Layout v1; `asks_first`: the question in front as well."""
+    def prompt(self, *, question_first: bool) -> str:
+        """Layout v1; `question_first`: the question in front as well."""
         asked = f"Question: {self.item.question}"
         told = "".join(f"[{i}] article-{i}.txt\n{text}\n\n" for i, text in enumerate(self.paragraphs, 1))
-        return f"{asked}\n\n{told}{asked}" if asks_first else told + asked
+        return f"{asked}\n\n{told}{asked}" if question_first else told + asked
 
     @property
     def choices(self) -> list[str]:
@@ -148,9 +148,9 @@ async def briefed(asked: Sequence[Case], embedder: Embedder, limit: int) -> list
     async def embed(texts: Sequence[str]) -> Vectors:
         return embedder.embed_queries(texts)
 
-    made, briefing = [], Briefing()
+    made, briefing = [], SnippetSelector()
     for case in asked:
-        found = await briefing.briefs(case.item.question, case.paragraphs, limit, embed)
+        found = await briefing.snippets(case.item.question, case.paragraphs, limit, embed)
         found.sort(key=lambda each: -each.answers)
         made.append(case._replace(paragraphs=[each.text for each in found if each.text]))
     return made
@@ -160,18 +160,20 @@ class Reader:
     """A model in the product's engine, asked one thing at a time."""
 
     def __init__(self, model: ResolvedChat, threads: int) -> None:
-        file, self.asks_first, self.n_ctx = model.path, model.asks_first, 2048
+        file, self.question_first, self.n_ctx = model.path, model.question_first, 2048
         params = EngineParams(n_ctx=self.n_ctx, n_slots=1, n_threads=threads)
         self.vocabulary = Vocabulary(file)
         self._runner = LlamaRunner(file, params)
         self._template = ChatTemplate(self.vocabulary.chat_template or "", eos="")
         self._tokens = PromptTokenizer(self.vocabulary)
         limits, ends = self._runner.limits, self.vocabulary.end_tokens
-        self._engine = Engine(Scheduler(limits, ends), self._runner, self.vocabulary.eos, pace=Pace(limits.n_batch))
+        self._engine = Engine(
+            Scheduler(limits, ends), self._runner, self.vocabulary.eos, pace=PrefillBudget(limits.n_batch)
+        )
         self._id = 0
 
     def tokens(self, case: Case) -> list[int]:
-        return self.rendered([("system", SYSTEM), ("user", case.prompt(asks_first=self.asks_first))])
+        return self.rendered([("system", SYSTEM), ("user", case.prompt(question_first=self.question_first))])
 
     def rendered(self, messages: Sequence[tuple[str, str]]) -> list[int]:
         """A conversation as the model's template has it: of each message its role and text."""
@@ -259,14 +261,14 @@ def share(values: Sequence[bool]) -> str:
 
 
 def baselines(embedder: Embedder, asked: Sequence[Case]) -> Iterator[tuple[str, Score]]:
-    first, likest, worded, briefing = Score(), Score(), Score(), Briefing()
+    first, likest, worded, briefing = Score(), Score(), Score(), SnippetSelector()
     for case in (each for each in asked if each.answerable):
         said = [(i, each) for i, text in enumerate(case.paragraphs, 1) for each in sentences(text)]
         vectors = embedder.embed_queries([case.item.question, *case.paragraphs, *(each for _, each in said)])
-        likeness: np.ndarray = vectors[1:] @ vectors[0]
-        top = int(likeness[: len(case.paragraphs)].argmax())
+        similarity: np.ndarray = vectors[1:] @ vectors[0]
+        top = int(similarity[: len(case.paragraphs)].argmax())
         first.take(case, f"{sentences(case.paragraphs[top])[0]} [{top + 1}]")
-        of_sentences = likeness[len(case.paragraphs) :]
+        of_sentences = similarity[len(case.paragraphs) :]
         number, best = said[int(of_sentences.argmax())]
         likest.take(case, f"{best} [{number}]")
         shares = briefing.shares(case.item.question, [each for _, each in said])
@@ -310,7 +312,7 @@ def main() -> None:
     items = read_squad(options.squad) if options.squad else read_papers(options.papers)
     asked = cases(items, options.questions)
     files = asyncio.run(
-        Preparation(Settings().cache_folder, "auto").files(resolve_embedding(options.embedder), "embedding")
+        ModelExports(Settings().cache_folder, "auto").files(resolve_embedding(options.embedder), "embedding")
     )
     embedder = open_embedder(files, options.threads)
     shape = "whole paragraphs"
@@ -322,8 +324,8 @@ def main() -> None:
         score.report(name)
     for name in options.model or ["reader-v1"]:
         model = resolve_chat(name)
-        if options.asks_first:
-            model = msgspec.structs.replace(model, asks_first=True)
+        if options.question_first:
+            model = msgspec.structs.replace(model, question_first=True)
         reader = Reader(model, options.threads)
         manners: dict[str, Callable[[Case], Sequence[str]]] = {
             "free": lambda case: (),

@@ -28,7 +28,7 @@ from index.search.retriever import Retriever
 from index.types import Passage, Query
 from models.catalog import resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.llm.chat.chat_template import ChatMessage
 from server.rag.followups import queries_of
 from server.rag.relevance import FLOOR, relevance
@@ -51,7 +51,7 @@ class Found(NamedTuple):
 
 MEASURES: Mapping[str, Callable[[Passage], float]] = {
     "cosine": lambda p: p.similarity or 0.0,
-    "likeness": lambda p: max(e.likeness or 0.0 for e in p.evidence),
+    "likeness": lambda p: max(e.z_score or 0.0 for e in p.evidence),
     "words": lambda p: max(e.coverage for e in p.evidence),
     "cosine and words": lambda p: (p.similarity or 0.0) + 0.3 * max(e.coverage for e in p.evidence),
     "likeness and words": lambda p: relevance(p) or 0.0,
@@ -131,7 +131,7 @@ def main() -> int:
     parser.add_argument("--embedder", default="all-MiniLM-L6-v2")
     options = parser.parse_args()
     embedding = resolve_embedding(options.embedder)
-    files = asyncio.run(Preparation(Settings().cache_folder, "auto").files(embedding, "embedding"))
+    files = asyncio.run(ModelExports(Settings().cache_folder, "auto").files(embedding, "embedding"))
     embedder, chunk_tokens = open_embedder(files, 0), embedding.chunk_tokens
     off_topic = [[Query(line)] for line in (options.manual / "offtopic.txt").read_text().splitlines()]
     datasets = {folder.name: read_dataset(folder) for folder in options.folders}

@@ -29,7 +29,7 @@ from index.storage.sqlite.writer import DocumentWriter
 from index.types import Collection, DocumentEmbedder, Passage, Query, Scores, Vectors
 from models.catalog import resolve_embedding, resolve_reranker
 from models.encoder.embedder import Embedder, open_embedder
-from models.encoder.model_exports import Preparation, Runtime
+from models.encoder.model_exports import ModelExports, Runtime
 from models.encoder.reranker import Reranker, open_reranker
 from server.settings.settings import Settings
 
@@ -211,7 +211,7 @@ def main() -> int:
         dataset = read_dataset(folder)
         print(f"{folder.name}: {len(dataset.documents)} documents, {len(dataset.queries)} queries")
         for runtime in runtimes:
-            preparation = Preparation(Settings().cache_folder, runtime)
+            preparation = ModelExports(Settings().cache_folder, runtime)
             files = asyncio.run(preparation.files(resolve_embedding(options.embedder), "embedding"))
             embedder = open_embedder(files, options.threads)
             with tempfile.TemporaryDirectory() as data:

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable
 
 from index.errors import UnreadableDocument
-from index.reading.sandbox import Reading, open_reading
+from index.reading.sandbox import ReaderSandbox, open_sandbox
 
 _MOST_MIB, _MOST_DELAY_S = 50, 1.0
 
@@ -143,7 +143,7 @@ def _peak_mib() -> float:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def _read(reading: Reading, path: str, content: bytes) -> str:
+def _read(reading: ReaderSandbox, path: str, content: bytes) -> str:
     try:
         parsed = reading.read(path, content)
     except UnreadableDocument as error:
@@ -154,7 +154,7 @@ def _read(reading: Reading, path: str, content: bytes) -> str:
 def _measure(path: str, make: Callable[[], bytes]) -> tuple[str, int, float, float, float]:
     """In a process of its own, so that its peak is this file's."""
     content = make()
-    with open_reading() as reading:
+    with open_sandbox() as reading:
         reading.read("a.txt", b"first")
         before, began, ticks = _peak_mib(), time.monotonic(), _Ticks()
         told = _read(reading, path, content)

@@ -32,7 +32,7 @@ from index.types import Chunk, Collection
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
 from models.encoder.messages import ModelFiles
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.errors import ModelFileError
 from models.llm.kv.prefix_store import PrefixStore
 from server.settings.settings import Settings
@@ -139,7 +139,7 @@ class Conversion:
         self.folder = Path(self._files.export)
 
     def _prepared(self) -> ModelFiles:
-        return asyncio.run(Preparation(self._cache).files(resolve_embedding(Settings().embedder), "embedding"))
+        return asyncio.run(ModelExports(self._cache).files(resolve_embedding(Settings().embedder), "embedding"))
 
     def read(self) -> object:
         try:

@@ -26,7 +26,7 @@ from index.storage.sqlite.database import FILE, exists, open_reader, query
 from index.storage.sqlite.migrations import MIGRATIONS
 from models.catalog import resolve_embedding
 from models.encoder.messages import ModelFiles
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.ipc import open_child
 from models.offline import OFFLINE
 from server.resources.indexer import FromIndexer, Load, Ready
@@ -179,7 +179,7 @@ class Run:
 
 async def prove(folder: Path, num_kills: int, seed: int) -> bool:
     settings = Settings()
-    preparation = Preparation(settings.cache_folder, settings.encoder.runtime)
+    preparation = ModelExports(settings.cache_folder, settings.encoder.runtime)
     embedder = await preparation.files(resolve_embedding(settings.embedder), "embedding")
     run, wrong = Run(folder, embedder, seed), []
     for number in range(1, num_kills + 1):

@@ -28,10 +28,10 @@ from tests.models.scheduling import live, random_world
 _STEPS_OF_A_WORLD = 2000
 
 
-def prove(seed: int, num_steps: int, *, is_divisible: bool) -> Counter[str] | None:
+def prove(seed: int, num_steps: int, *, supports_partial_removal: bool) -> Counter[str] | None:
     """What happened in one world; None when something did not hold, which is printed."""
     random = Random(seed)
-    world = random_world(random, is_divisible=is_divisible)
+    world = random_world(random, supports_partial_removal=supports_partial_removal)
     try:
         live(world, random, num_steps)
     except AssertionError:
@@ -55,14 +55,19 @@ def main() -> int:
     totals: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     started, seed = time.perf_counter(), options.seed
     while (done := sum(total["steps"] for total in totals.values())) < options.steps:
-        is_divisible = seed % 2 == 0
-        counts = prove(seed, min(_STEPS_OF_A_WORLD, options.steps - done), is_divisible=is_divisible)
+        supports_partial_removal = seed % 2 == 0
+        counts = prove(
+            seed, min(_STEPS_OF_A_WORLD, options.steps - done), supports_partial_removal=supports_partial_removal
+        )
         if counts is None:
             return 1
-        add(totals[is_divisible], counts + Counter(worlds=1))
+        add(totals[supports_partial_removal], counts + Counter(worlds=1))
         seed += 1
-    for is_divisible, total in totals.items():
-        print("attention:" if is_divisible else "recurrent:", ", ".join(f"{n:,} {name}" for name, n in total.items()))
+    for supports_partial_removal, total in totals.items():
+        print(
+            "attention:" if supports_partial_removal else "recurrent:",
+            ", ".join(f"{n:,} {name}" for name, n in total.items()),
+        )
     seconds = time.perf_counter() - started
     print(f"all of it holds; {seconds:.0f} s, {done / seconds:,.0f} steps a second")
     return 0

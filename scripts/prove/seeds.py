@@ -39,7 +39,7 @@ from models.llm.chat.language_model import LanguageModel
 from models.llm.engine.client import EngineClient
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.llama.runner import LlamaRunner
 from models.llm.params import EngineParams, SamplingParams
@@ -64,8 +64,8 @@ class Model(NamedTuple):
         params = EngineParams(n_ctx=2048, n_threads=threads or self.threads)
         with LlamaRunner(self.path, params) as runner:
             scheduler = Scheduler(runner.limits, runner.end_tokens)
-            guesses = guesses and runner.limits.is_divisible
-            pace = Pace(runner.limits.n_batch)
+            guesses = guesses and runner.limits.supports_partial_removal
+            pace = PrefillBudget(runner.limits.n_batch)
             engine = Engine(scheduler, runner, min(runner.end_tokens), pace=pace, prompt_lookup=guesses)
             yield Told(engine, dict.fromkeys(runner.end_tokens, -1000.0), self.num_tokens)
 

@@ -32,7 +32,7 @@ from index.types import Query
 from models.catalog import Resolved, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.messages import ModelFiles
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.ipc import open_child
 from models.offline import OFFLINE
 from server.resources.indexer import FromIndexer, Load
@@ -63,7 +63,7 @@ async def prepared(folder: Path) -> list[Model]:
     config = other / "config_sentence_transformers.json"
     told = msgspec.json.decode(config.read_bytes())
     config.write_bytes(msgspec.json.encode({**told, "prompts": {"query": "question: ", "document": "note: "}}))
-    preparation = Preparation(folder / "cache")
+    preparation = ModelExports(folder / "cache")
     models = [await preparation.files(each, "embedding") for each in (first, Resolved("other", other, None))]
     return [Model(files, open_embedder(files)) for files in models]
 

@@ -16,7 +16,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from server.access.hosts import Hosts, host_of
 from server.access.keys import Key, KeyFile, KeyFileError
 from server.access.origins import Origins
-from server.access.principal import ANYBODY, STRANGER, Principal, Rates, principal_of
+from server.access.principal import ANONYMOUS, UNRESTRICTED, Principal, Rates, principal_of
 from server.http.problems import AccessDenied, problem_of
 from server.http.replies import send_problem
 
@@ -32,7 +32,7 @@ class Access(NamedTuple):
     keys: KeyFile | None = None
 
 
-class Boundary:
+class AccessMiddleware:
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
@@ -89,10 +89,10 @@ class Boundary:
         try:
             keys = file.read() if file else ()
             if file is None or not keys:
-                return ANYBODY
+                return UNRESTRICTED
             key = _found(file, headers)
             if scope["path"] in PUBLIC or _is_page(scope, headers):
-                return principal_of(key) if key else STRANGER
+                return principal_of(key) if key else ANONYMOUS
         except KeyFileError as error:
             raise AccessDenied(503, "The keys cannot be read; the server's log says why.", "keys_unreadable") from error
         if key is None:

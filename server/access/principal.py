@@ -28,9 +28,9 @@ class Principal(NamedTuple):
         return self.role is Role.ADMIN or owner == self.owner
 
 
-ANYBODY = Principal("", Role.ADMIN)  # where there are no keys, whoever reaches the server is its user
+UNRESTRICTED = Principal("", Role.ADMIN)  # where there are no keys, whoever reaches the server is its user
 
-STRANGER = Principal("", Role.READ, frozenset())  # where a key is wanted, and not for this
+ANONYMOUS = Principal("", Role.READ, frozenset())  # where a key is wanted, and not for this
 
 
 def principal_of(key: Key) -> Principal:

@@ -14,7 +14,7 @@ from models.catalog import ChatModel, check_sha256, read_catalog
 from models.errors import ModelFileError
 from models.folder import Entry, Incoming, ModelsFolder
 from models.llm.gguf.files import name_of, parts_of
-from models.llm.gguf.probe import Card, probe
+from models.llm.gguf.probe import ModelInfo, probe
 from server.cli.common import Commands, Interrupted, StartError, add_settings, settings_of
 from server.cli.progress import Progress, spoken_size
 from server.cli.terminal import shown
@@ -278,7 +278,7 @@ def _check(incoming: Incoming, expected: str | None) -> None:
         raise StartError(f"its SHA-256 is {actual}, not {expected}: this is another file; nothing was kept")
 
 
-def _probed(incoming: Incoming, expected: str) -> Card:
+def _probed(incoming: Incoming, expected: str) -> ModelInfo:
     _check(incoming, expected)
     try:
         return probe(incoming.path)
@@ -287,7 +287,7 @@ def _probed(incoming: Incoming, expected: str) -> Card:
         raise StartError(f"it is no model that llama.cpp can read: {error.reason}; nothing was kept") from None
 
 
-def _tell_kept(settings: Settings, file: str, card: Card) -> None:
+def _tell_kept(settings: Settings, file: str, card: ModelInfo) -> None:
     name = next((name for name, model in read_catalog().chat.items() if model.file == file), file)
     print(f"{card.name}: {card.quantization}, {spoken_size(card.file_size)}, takes about {spoken_size(card.memory)}")
     print(f"Use it: cloister serve --model {name}")

@@ -15,7 +15,7 @@ import uvicorn
 
 from index.storage.sqlite.catalog import read_topic
 from models.cores import leave_no_cores
-from models.logs import Manner, start_logging
+from models.logs import LogConfig, start_logging
 from server.access.boundary import Access
 from server.access.hosts import Hosts, is_open
 from server.access.keys import KeyFile, KeyFileError
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     leave_no_cores()
 
     settings = serving_settings(options)
-    start_logging(Manner(settings.log_level, settings.log_format))
+    start_logging(LogConfig(settings.log_level, settings.log_format))
     return _run(settings, lambda: serving_settings(options))
 
 
@@ -153,7 +153,7 @@ async def _announce(services: Services, address: str) -> None:
     """Says what is being waited for, then how to ask. Raises when a process cannot be started at all."""
     if is_open(services.settings.host):
         _say(f"Listening on {services.settings.host}, unencrypted: who has a key may ask, who can listen in may read.")
-    _say(f"Loading {services.shelf.default.name} and {services.settings.embedder} …")
+    _say(f"Loading {services.pool.default.name} and {services.settings.embedder} …")
     await asyncio.gather(*(process.first() for process in services.processes))
     folders = ", ".join(f"{c.name} ({c.root})" for c in services.collections) or "no folder; name one with --docs DIR"
     _say(f"Indexing {folders} …")

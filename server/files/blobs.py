@@ -48,7 +48,7 @@ class Contents:
     def remove(self, id: str) -> None:
         self.path(id).unlink(missing_ok=True)
 
-    def expose(self, id: str, place: UploadPath) -> None:
+    def link(self, id: str, place: UploadPath) -> None:
         """Lets the indexer see a file there. It appears as a whole."""
         target = self.uploads / str(place)
         if target.exists():
@@ -59,7 +59,7 @@ class Contents:
         _link(self.path(id), made / place.name)
         made.replace(target.parent)
 
-    def hide(self, place: UploadPath) -> None:
+    def unlink(self, place: UploadPath) -> None:
         target = self.uploads / str(place)
         target.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -81,10 +81,10 @@ class Contents:
                 folder.rmdir()
         for place in places:
             if self.path(place.id).exists():
-                self.expose(place.id, place)
+                self.link(place.id, place)
 
 
-def spoken_name(filename: str) -> str:
+def safe_filename(filename: str) -> str:
     """A file's name as far as it may stand on disk: letters, digits and a few signs, with its ending."""
     name = _UNSPEAKABLE.sub("_", unicodedata.normalize("NFC", filename))
     path = PurePosixPath(name)
@@ -94,7 +94,7 @@ def spoken_name(filename: str) -> str:
 
 
 def is_searchable(filename: str) -> bool:
-    return is_readable(spoken_name(filename))
+    return is_readable(safe_filename(filename))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from index.storage.sqlite.listing import ListedDocument
 from index.uploads import Chunking, UploadPath
-from server.files.blobs import spoken_name
+from server.files.blobs import safe_filename
 from server.files.folders import failure_of, status_of
 from server.files.records import Attributes, Failure, Kept, Member, Status
 
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     @property
     def place(self) -> UploadPath:
         """Where the indexer finds it, if it is live."""
-        return UploadPath(self.chunking, self.file.id, spoken_name(self.file.filename))
+        return UploadPath(self.chunking, self.file.id, safe_filename(self.file.filename))
 
     def as_member(self, documents: Mapping[str, ListedDocument]) -> Member:
         """With what the index says. `documents`: by their places."""

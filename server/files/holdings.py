@@ -17,9 +17,9 @@ import msgspec
 from index.errors import UnreadableDocument
 from index.ingest.files import open_file
 from index.storage.sqlite.listing import ListedDocument, find_document, list_documents, tally
-from index.types import Chosen, Collection, Passage
+from index.types import Collection, FileSubset, Passage
 from index.uploads import UPLOADS
-from server.access.principal import ANYBODY, Principal
+from server.access.principal import UNRESTRICTED, Principal
 from server.files.blobs import Contents, is_searchable
 from server.files.entries import Entry
 from server.files.errors import NoSuchBatch, NoSuchFile, NoSuchStore, NotInStore, ReadOnly, StoreExpired
@@ -49,7 +49,7 @@ class Scope(NamedTuple):
     """What a search in vector stores is limited to, as the index takes it. `collections` None: all."""
 
     collections: Sequence[str] | None
-    chosen: Sequence[Chosen]
+    chosen: Sequence[FileSubset]
 
 
 class Hit(NamedTuple):
@@ -69,7 +69,7 @@ class Holdings:
     fits.
     """
 
-    _principal = ANYBODY
+    _principal = UNRESTRICTED
 
     def __init__(self, data: Path, contents: Contents, collections: Sequence[Collection]) -> None:
         self._data = data
@@ -240,7 +240,7 @@ class Holdings:
             for entry in self._ledger.entries_of_file(each.file_id):
                 if entry.store_id == store_id and entry.is_live:
                     with room_on_disk():
-                        self._contents.expose(entry.file.id, entry.place)
+                        self._contents.link(entry.file.id, entry.place)
 
     def _hide_unused(self, left: Sequence[Entry]) -> None:
         """Takes out of the index what no store has any more."""
@@ -248,7 +248,7 @@ class Holdings:
         for id in {entry.file.id for entry in left}:
             used = {entry.place for entry in self._ledger.entries_of_file(id) if entry.is_live}
             for place in {entry.place for entry in left if entry.file.id == id} - used:
-                self._contents.hide(place)
+                self._contents.unlink(place)
 
     def members(self, store_id: str) -> list[Member]:
         store = self.store(store_id)
@@ -325,12 +325,12 @@ class Holdings:
         for collection in sorted(collections) if filter is not None else ():
             documents = list_documents(self._data, collection)
             paths = frozenset(each.path for each in documents if _is_wanted(attributes_of(each), filter))
-            chosen.append(Chosen(collection, paths))
+            chosen.append(FileSubset(collection, paths))
         uploaded = [store for store in stores if store.collection is None]
         if uploaded:
             entries = [entry for store in uploaded for entry in self._ledger.entries(store.id) if entry.is_live]
             passing = (each for each in entries if _is_wanted(each.attributes, filter))
-            chosen.append(Chosen(UPLOADS, frozenset(str(each.place) for each in passing)))
+            chosen.append(FileSubset(UPLOADS, frozenset(str(each.place) for each in passing)))
             collections.add(UPLOADS)
         return Scope(sorted(collections), tuple(chosen))
 

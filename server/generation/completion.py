@@ -14,7 +14,7 @@ from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.engine.sequence import Priority
 from models.llm.params import SamplingParams
 from server.generation.generate import own_sampling
-from server.generation.stream import Answers, Steps
+from server.generation.stream import GenerationStream, Steps
 from server.generation.target import target_of
 from server.services import Services
 
@@ -42,7 +42,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 class Completions(msgspec.Struct, frozen=True):
     """`answers` are those of the first prompt, then of the second; `prompts` are as the model reads them."""
 
-    answers: Answers
+    answers: GenerationStream
     prompts: list[list[int]]
     model: LanguageModel
 
@@ -51,7 +51,7 @@ async def completions_to(asked: Completion, services: Services) -> Completions:
     """Started; the caller closes the answers. Raises whatever prevents one."""
     name = _model(asked, services)
     async with contextlib.AsyncExitStack() as stack:
-        model = await stack.enter_async_context(services.shelf.use(name))
+        model = await stack.enter_async_context(services.pool.use(name))
         language_model = model.language_model
         prompts = await asyncio.to_thread(_prompts, asked, language_model)
         default = {"temperature": model.resolved.temperature}
@@ -76,7 +76,7 @@ async def completions_to(asked: Completion, services: Services) -> Completions:
             for prompt in prompts
             for index in range(asked.num_answers)
         ]
-        answers = Answers(sum(map(len, prompts)), steps)
+        answers = GenerationStream(sum(map(len, prompts)), steps)
         await stack.enter_async_context(contextlib.aclosing(answers))
         await answers.start()
         answers.lease = stack.pop_all()
@@ -88,7 +88,7 @@ def _model(asked: Completion, services: Services) -> str:
     name = target_of(asked.model, services).model
     if asked.model or asked.suffix is None:
         return name
-    return next((model.name for model in services.shelf if model.language_model.facts.can_insert), name)
+    return next((model.name for model in services.pool if model.language_model.facts.can_insert), name)
 
 
 def _prompts(asked: Completion, model: LanguageModel) -> list[list[int]]:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeGuard
 import msgspec
 
 from models.llm.chat.chat_template import ChatMessage, ToolCall
-from models.llm.chat.logprobs import ScoredToken, TokenTrail
+from models.llm.chat.logprobs import ScoredToken, TokenAlignment
 from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import TurnEnd, TurnEvent
 from server.rag.citations import Citation, MarkerFilter, citations_in_json
@@ -46,7 +46,7 @@ class Cited(msgspec.Struct, frozen=True):
 AnswerEvent = TurnEvent | Cited
 
 
-class Answer:
+class CitedTurn:
     """One answer. Without grounding no marker is touched."""
 
     def __init__(self, grounding: Grounding | None) -> None:
@@ -55,7 +55,7 @@ class Answer:
         if grounding is not None and not grounding.is_json:
             is_cited = grounding.style is not CitationStyle.NONE
             self._markers = MarkerFilter(frozenset(grounding.sources) if is_cited else frozenset())
-        self._trail = TokenTrail()
+        self._trail = TokenAlignment()
         self._text: list[str] = []
         self._calls: list[ToolCallStart | ToolCallArguments] = []
         self._is_scored = False
@@ -120,7 +120,7 @@ def _is_of(event: TurnEvent, start: ToolCallStart) -> TypeGuard[ToolCallArgument
     return isinstance(event, ToolCallArguments) and event.index == start.index
 
 
-class Answers:
+class GenerationStream:
     """Several answers to one prompt, made at the same time. `aclose` cancels what is left of them.
 
     `lease` is what they need until then; whoever starts them may hand it over.
@@ -130,7 +130,7 @@ class Answers:
         self.num_prompt = num_prompt
         self.grounding = grounding
         self.ends: dict[int, TurnEnd] = {}  # by the answer's index, as far as they have come
-        self._answers = [Answer(grounding) for _ in steps]
+        self._answers = [CitedTurn(grounding) for _ in steps]
         self._arrived: asyncio.Queue[tuple[int, list[TurnEvent] | Exception]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._steps = steps

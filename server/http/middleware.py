@@ -17,7 +17,7 @@ from server.observability.tracing import Request
 _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 
-class Envelope:
+class RequestMiddleware:
     """Gives each reply an id and the time it took to begin, counts and notes it; answers HEAD as GET without the
     body."""
 

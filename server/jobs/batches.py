@@ -27,7 +27,7 @@ from server.api.batches.wire import (
 from server.files.errors import LibraryError
 from server.files.service import Library
 from server.http.problems import problem_of
-from server.jobs.runner import Work, patiently
+from server.jobs.runner import Work, retry_when_available
 from server.services import Services
 from server.storage.sqlite.batches import BatchStore, Done, Line
 
@@ -177,7 +177,7 @@ class BatchWork:
         endpoint = ENDPOINTS[batch.endpoint]
         outcome: Outcome | None = None
         try:
-            outcome = await patiently(lambda: endpoint(line.body, services, order.base_url))
+            outcome = await retry_when_available(lambda: endpoint(line.body, services, order.base_url))
             status, body = 200, msgspec.json.encode(outcome.body)
         except Exception as error:  # told in the error file
             problem = problem_of(error)

@@ -9,7 +9,7 @@ from server.api.responses.errors import NoSuchResponse
 from server.api.responses.reply import failed
 from server.api.responses.service import made
 from server.http.problems import problem_of
-from server.jobs.runner import Work, patiently
+from server.jobs.runner import Work, retry_when_available
 from server.services import Services
 
 
@@ -52,7 +52,7 @@ class BackgroundResponses:
         stored = msgspec.structs.replace(stored, response=begun)
         await store.change(begun, is_over=False)
         try:
-            response = await patiently(lambda: made(stored, self._services))
+            response = await retry_when_available(lambda: made(stored, self._services))
         except Exception as error:  # told to whoever asks for it
             response = failed(begun, problem_of(error))
         await store.change(response, is_over=True)

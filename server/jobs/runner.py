@@ -29,7 +29,7 @@ class Source(Protocol):
         ...
 
 
-class Backlog:
+class JobRunner:
     """A context manager; what is under way when it is left is left undone, and begins anew another time."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -72,7 +72,7 @@ class Backlog:
                         await self._more.wait()
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+async def retry_when_available(attempt: Callable[[], Awaitable[T]]) -> T:
     """What it returns as soon as there is a process to do it, and room. Raises everything else."""
     num_failures = 0
     while True:

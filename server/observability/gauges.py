@@ -26,7 +26,7 @@ def _processes(services: Services) -> Iterator[Metric]:
         "cloister_process_restarts", "How often a process was started again.", labels=["process"]
     )
     processes: dict[str, Supervisor[Any]] = {"encoder": services.encoder, "indexer": services.indexer}
-    processes |= {f"engine {model.name}": model.supervisor for model in services.shelf if model.supervisor}
+    processes |= {f"engine {model.name}": model.supervisor for model in services.pool if model.supervisor}
     for name, process in processes.items():
         ready.add_metric([name], process.is_ready)
         restarts.add_metric([name], process.num_restarts)
@@ -39,7 +39,7 @@ def _models(services: Services) -> Iterator[Metric]:
     running = GaugeMetricFamily("cloister_requests_running", "Answers under way.", labels=["model"])
     waiting = GaugeMetricFamily("cloister_requests_waiting", "Answers that wait for a slot.", labels=["model"])
     slots = GaugeMetricFamily("cloister_slots", "Answers that can be under way at once.", labels=["model"])
-    for model in services.shelf:
+    for model in services.pool:
         engine = model.supervisor.current() if model.supervisor and model.supervisor.is_ready else None
         num_pending = engine.num_pending if engine else 0
         num_slots = model.params.n_slots

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from index.storage.sqlite.catalog import StoredChunk, StoredDocument
-from index.types import Place, with_lead
+from index.types import Location, with_lead
 
 _STYLE = """
 :root { color-scheme: light dark }
@@ -85,7 +85,7 @@ def _sections(document: StoredDocument) -> Iterator[str]:
 
 
 def _section(chunk: StoredChunk, attribute: str) -> str:
-    place = chunk.place or Place("line", chunk.line_from, chunk.line_to)
+    place = chunk.place or Location("line", chunk.line_from, chunk.line_to)
     where = _text(" › ".join((*chunk.heading, place.label)))
     link = f'<a href="?chunk={chunk.id}#chunk-{chunk.id}">{where}</a>'
     text = _text(with_lead(chunk.lead, chunk.text))

@@ -13,7 +13,7 @@ from models.llm.chat.chat_template import ChatMessage
 _SPACE = re.compile(r"\s+")
 
 
-class Habit(NamedTuple):
+class AuxiliaryPattern(NamedTuple):
     """How one kind of request is written: all of `parts` are in the message, the first at its very beginning if it is
     to lead. Lower case, single spaces."""
 
@@ -23,38 +23,50 @@ class Habit(NamedTuple):
 
 
 _ASKED = (  # in the last message
-    Habit(
+    AuxiliaryPattern(
         "Open WebUI: title, tags, follow-ups, queries, image prompt", ("### task:", "### chat history: <chat_history>")
     ),
-    Habit("Open WebUI: completing what is typed", ("### task:", "autocompletion system")),
-    Habit("Open WebUI: title, before 0.5", ("here is the query:", "as a title for the previous query")),
-    Habit("Open WebUI: title, before 0.6", ("create a concise, 3-5 word title", "as a title for the")),
-    Habit("Open WebUI: whether to search, before 0.5", ("assess the need for a web search based on the",)),
-    Habit("Open WebUI: whether to search, before 0.6", ("based on the chat history, determine whether a search",)),
-    Habit("Open WebUI: an emoji for a message", ("your task is to reflect the speaker", "emoji")),
-    Habit("Open WebUI: several answers made one", ("you have been provided with a set of responses from",)),
-    Habit("Continue: title, description", ("given the following... please reply with a",)),
-    Habit("Continue: compaction", ("create a comprehensive summary of this conversation",)),
-    Habit("LibreChat: title", ("provide a concise, 5-word-or-less title",)),
-    Habit("LibreChat: title and its language", ("analyze this conversation and provide", "detected language")),
-    Habit("LibreChat: title of an assistant's thread", ("please generate a concise title", "that starts with")),
-    Habit("LibreChat: summary", ("summarize the conversation by integrating new lines",)),
-    Habit("Zed: title", ("generate a concise 3-7 word title",)),
-    Habit("Zed: summary", ("generate a detailed summary of this conversation. include",)),
-    Habit("Cline: compaction", ('<explicit_instructions type="condense"',), leads=False),
-    Habit("Roo: compaction", ("summarize the conversation so far, as described in",)),
-    Habit("several coding clients: compaction", ("your task is to create a detailed summary of the conversation so",)),
-    Habit("Chatbox: title", ("based on the chat history, give this conversation a name",)),
-    Habit("NextChat: title", ("please generate a four to five word title",)),
-    Habit("NextChat: summary", ("in 200 words or less to use as a prompt for future context",), leads=False),
+    AuxiliaryPattern("Open WebUI: completing what is typed", ("### task:", "autocompletion system")),
+    AuxiliaryPattern("Open WebUI: title, before 0.5", ("here is the query:", "as a title for the previous query")),
+    AuxiliaryPattern("Open WebUI: title, before 0.6", ("create a concise, 3-5 word title", "as a title for the")),
+    AuxiliaryPattern("Open WebUI: whether to search, before 0.5", ("assess the need for a web search based on the",)),
+    AuxiliaryPattern(
+        "Open WebUI: whether to search, before 0.6", ("based on the chat history, determine whether a search",)
+    ),
+    AuxiliaryPattern("Open WebUI: an emoji for a message", ("your task is to reflect the speaker", "emoji")),
+    AuxiliaryPattern("Open WebUI: several answers made one", ("you have been provided with a set of responses from",)),
+    AuxiliaryPattern("Continue: title, description", ("given the following... please reply with a",)),
+    AuxiliaryPattern("Continue: compaction", ("create a comprehensive summary of this conversation",)),
+    AuxiliaryPattern("LibreChat: title", ("provide a concise, 5-word-or-less title",)),
+    AuxiliaryPattern(
+        "LibreChat: title and its language", ("analyze this conversation and provide", "detected language")
+    ),
+    AuxiliaryPattern(
+        "LibreChat: title of an assistant's thread", ("please generate a concise title", "that starts with")
+    ),
+    AuxiliaryPattern("LibreChat: summary", ("summarize the conversation by integrating new lines",)),
+    AuxiliaryPattern("Zed: title", ("generate a concise 3-7 word title",)),
+    AuxiliaryPattern("Zed: summary", ("generate a detailed summary of this conversation. include",)),
+    AuxiliaryPattern("Cline: compaction", ('<explicit_instructions type="condense"',), leads=False),
+    AuxiliaryPattern("Roo: compaction", ("summarize the conversation so far, as described in",)),
+    AuxiliaryPattern(
+        "several coding clients: compaction", ("your task is to create a detailed summary of the conversation so",)
+    ),
+    AuxiliaryPattern("Chatbox: title", ("based on the chat history, give this conversation a name",)),
+    AuxiliaryPattern("NextChat: title", ("please generate a four to five word title",)),
+    AuxiliaryPattern("NextChat: summary", ("in 200 words or less to use as a prompt for future context",), leads=False),
 )
 _INSTRUCTED = (  # in the system message
-    Habit("Copilot: title", ("you are an expert in crafting pithy titles",)),
-    Habit("opencode: title", ("you are a title generator",)),
-    Habit("Cherry Studio, LobeChat: title", ("you are an assistant", "the user's conversation into a title")),
-    Habit("LibreChat: title by a call", ("tools you can use to generate the conversation title",), leads=False),
-    Habit("Open WebUI: choice of tools", ("available tools:", '"tool_calls"')),
-    Habit("Roo: compaction", ("your task is to create a detailed summary of the conversation so",)),
+    AuxiliaryPattern("Copilot: title", ("you are an expert in crafting pithy titles",)),
+    AuxiliaryPattern("opencode: title", ("you are a title generator",)),
+    AuxiliaryPattern(
+        "Cherry Studio, LobeChat: title", ("you are an assistant", "the user's conversation into a title")
+    ),
+    AuxiliaryPattern(
+        "LibreChat: title by a call", ("tools you can use to generate the conversation title",), leads=False
+    ),
+    AuxiliaryPattern("Open WebUI: choice of tools", ("available tools:", '"tool_calls"')),
+    AuxiliaryPattern("Roo: compaction", ("your task is to create a detailed summary of the conversation so",)),
 )
 # However it is worded: an order for a title of the very conversation, at the beginning of either message.
 _TITLE = re.compile(
@@ -74,11 +86,11 @@ def is_background(messages: Sequence[ChatMessage]) -> bool:
     return _is_one_of(_ASKED, messages[-1].content) or _is_one_of(_INSTRUCTED, instructed)
 
 
-def _is_one_of(habits: Sequence[Habit], text: str) -> bool:
+def _is_one_of(habits: Sequence[AuxiliaryPattern], text: str) -> bool:
     plain = _SPACE.sub(" ", text).strip().lower()
     return any(_is_of(habit, plain) for habit in habits) or _TITLE.match(plain) is not None
 
 
-def _is_of(habit: Habit, text: str) -> bool:
+def _is_of(habit: AuxiliaryPattern, text: str) -> bool:
     is_led = not habit.leads or text.startswith(habit.parts[0])
     return is_led and all(part in text for part in habit.parts)

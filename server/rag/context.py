@@ -27,13 +27,13 @@ Render = Callable[[Sequence[ChatMessage]], Prompt]
 
 class Context(NamedTuple):
     """`turns` by the index of the user's message, whatever `hidden` says; the new turn, if there is one, at `new`.
-    `asks_first`: each question stands before its sources too."""
+    `question_first`: each question stands before its sources too."""
 
     messages: Sequence[ChatMessage]
     turns: Mapping[int, Turn]
     new: int | None = None
     hidden: frozenset[int] = frozenset()
-    asks_first: bool = False
+    question_first: bool = False
 
     @property
     def sources(self) -> dict[int, Source]:
@@ -77,7 +77,9 @@ class Context(NamedTuple):
         if at not in self.turns:
             return message
         found_nothing = self.turns[at].found_nothing
-        content = user_turn(message.content, self._shown(at), found_nothing=found_nothing, asks_first=self.asks_first)
+        content = user_turn(
+            message.content, self._shown(at), found_nothing=found_nothing, question_first=self.question_first
+        )
         return msgspec.structs.replace(message, content=content)
 
 

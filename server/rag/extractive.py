@@ -6,6 +6,6 @@ from server.rag.prompts import Source
 from server.rag.sentences import sentences
 
 
-def quotes(sources: Iterable[Source]) -> list[str]:
+def extractive_answers(sources: Iterable[Source]) -> list[str]:
     """Every sentence of every source with its marker."""
     return [f"{sentence} [{source.number}]" for source in sources for sentence in sentences(source.text)]

@@ -45,7 +45,7 @@ _POINTING = {
 _POINTING_LAST = re.compile(r"\b(?:that|one|ones)\W*\Z|\b(?:than|of|for|with|to|does|is|do) that\b", re.IGNORECASE)
 
 
-class Leaning(Enum):
+class FollowUpDependence(Enum):
     """How much a question leans on the conversation: weights of the question alone, and of both together."""
 
     NONE = 1.0, 0.0
@@ -57,23 +57,23 @@ def queries_of(messages: Sequence[ChatMessage]) -> list[Query]:
     """For the last message, a user's: the question alone, and with what it leans on, the question before and its
     answer."""
     question = messages[-1].content
-    alone, together = leaning(question).value
+    alone, together = followup_dependence(question).value
     if not together or not (before := _before(messages[:-1])):
         return [Query(question)]
     return [Query(question, alone), Query(f"{before} {question}", together)]
 
 
-def leaning(question: str) -> Leaning:
+def followup_dependence(question: str) -> FollowUpDependence:
     """Judged by its words alone."""
     words = [word.lower() for word in _WORD.findall(question)]
     num_own = len(words) - sum(word in function_words(set(words)) for word in words)
     language = guess_latin(set(words), least=1)
     if _goes_on(words, is_english=language == DEFAULT):
-        return Leaning.MUCH
+        return FollowUpDependence.MUCH
     points = not set(words).isdisjoint(_POINTING.get(language, "").split()) or bool(_POINTING_LAST.search(question))
     if points and num_own <= _SOME_WORDS:
-        return Leaning.MUCH
-    return Leaning.SOME if points or num_own <= _FEW_WORDS else Leaning.NONE
+        return FollowUpDependence.MUCH
+    return FollowUpDependence.SOME if points or num_own <= _FEW_WORDS else FollowUpDependence.NONE
 
 
 def _goes_on(words: Sequence[str], *, is_english: bool) -> bool:
@@ -92,7 +92,7 @@ def _before(messages: Sequence[ChatMessage]) -> str:
     for message in reversed(messages):
         if message.role == "user" and message.content.strip():
             asked.insert(0, message.content)
-            if len(asked) == _MOST_BEFORE or leaning(message.content) is not Leaning.MUCH:
+            if len(asked) == _MOST_BEFORE or followup_dependence(message.content) is not FollowUpDependence.MUCH:
                 break
     answer = next((m.content for m in reversed(messages) if m.role == "assistant" and m.content.strip()), "")
     told = "" if NO_ANSWER in answer else cut(_MARKER.sub("", answer), 0, _LONGEST_ANSWER)

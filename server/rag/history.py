@@ -28,7 +28,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     found_nothing: bool = False
 
 
-def keys_of(messages: Sequence[ChatMessage], scope: str) -> list[bytes]:
+def turn_hashes(messages: Sequence[ChatMessage], scope: str) -> list[bytes]:
     """For each message, the name of the conversation up to it. `scope`: what may be searched; in another scope nothing
     is known of it, so that nobody is shown a passage they could not have found.
 
@@ -38,12 +38,12 @@ def keys_of(messages: Sequence[ChatMessage], scope: str) -> list[bytes]:
     key, keys = hashlib.blake2b(scope.encode(), digest_size=_KEY_BYTES).digest(), []
     for message in messages:
         if message.role != "system":
-            key = key_after(key, message)
+            key = hash_after_reply(key, message)
         keys.append(key)
     return keys
 
 
-def key_after(key: bytes, message: ChatMessage) -> bytes:
+def hash_after_reply(key: bytes, message: ChatMessage) -> bytes:
     """The name of the conversation that goes on with this message."""
     content = message.content if message.role != "assistant" else _MARKER.sub("", message.content)
     calls = [(call.name, call.arguments) for call in message.tool_calls]
@@ -51,7 +51,9 @@ def key_after(key: bytes, message: ChatMessage) -> bytes:
     return hashlib.blake2b(key + told, digest_size=_KEY_BYTES).digest()
 
 
-def names_of(messages: Sequence[ChatMessage], keys: Sequence[bytes]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
+def conversation_hashes(
+    messages: Sequence[ChatMessage], keys: Sequence[bytes]
+) -> Iterator[tuple[int, tuple[bytes, ...]]]:
     """For each turn of the user's but one that is still to be answered: its index, and the names it may be known by.
 
     With its reply comes first: the same question may have been answered from other passages before.
@@ -65,7 +67,8 @@ def names_of(messages: Sequence[ChatMessage], keys: Sequence[bytes]) -> Iterator
 def recalled(messages: Sequence[ChatMessage], keys: Sequence[bytes], known: Mapping[bytes, Turn]) -> dict[int, Turn]:
     """The turns that are known, by the index of the user's message."""
     found = (
-        (at, next((known[name] for name in names if name in known), None)) for at, names in names_of(messages, keys)
+        (at, next((known[name] for name in names if name in known), None))
+        for at, names in conversation_hashes(messages, keys)
     )
     return {at: turn for at, turn in found if turn is not None}
 

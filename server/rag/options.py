@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from index.types import Chosen, Filters
+from index.types import FileSubset, Filters
 
 
 class Mode(StrEnum):
@@ -33,7 +33,7 @@ class RagOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     collections: Sequence[str] | None = None
     vector_stores: Sequence[str] = ()
-    chosen: Sequence[Chosen] = ()
+    chosen: Sequence[FileSubset] = ()
     top_k: int | None = None
     filters: Filters | None = None
     least_score: float = 0.0

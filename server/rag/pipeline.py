@@ -10,21 +10,21 @@ import msgspec
 from index.errors import CollectionNotFound
 from index.search.explain import Explanation, Outcome
 from index.search.retriever import QueryEmbedder, Retriever
-from index.types import Chosen, Filters, Passage, Query
+from index.types import FileSubset, Filters, Passage, Query
 from index.uploads import UPLOADS
 from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
 from server.rag.context import Context, Fitted, Render, fit
-from server.rag.extractive import quotes
+from server.rag.extractive import extractive_answers
 from server.rag.followups import queries_of
-from server.rag.history import Turn, key_after, keys_of, last_number, names_of, recalled
+from server.rag.history import Turn, conversation_hashes, hash_after_reply, last_number, recalled, turn_hashes
 from server.rag.merging import merged
 from server.rag.options import RagOptions
 from server.rag.prompts import NO_ANSWER, Source, told
 from server.rag.relevance import refused, relevant, scores
 from server.rag.report import RagReport
 from server.rag.sentences import readable
-from server.rag.snippets import Briefing
+from server.rag.snippets import SnippetSelector
 from server.storage.sqlite.turns import TurnMemory
 
 _FLOOR = 0.25  # cosine; below it no sentence of a passage has to do with the question
@@ -32,16 +32,16 @@ _NO_SENTENCE = "none of its sentences is near enough to the question"
 _ANSWER_TOKENS = 256  # room for an answer whose length the client leaves open
 
 
-class Reader(NamedTuple):
+class TargetModel(NamedTuple):
     """The model that reads the passages, as far as grounding needs to know it."""
 
     render: Render
     count: Callable[[str], int]  # tokens of a text
     n_ctx: int  # tokens
     max_tokens: int | None  # of the answer
-    brief: int  # most characters of a passage, from its best sentence on; 0: all
-    quotes_only: bool
-    asks_first: bool  # the question stands before the sources too
+    max_passage_chars: int  # most characters of a passage, from its best sentence on; 0: all
+    is_extractive: bool
+    question_first: bool  # the question stands before the sources too
 
     @property
     def room(self) -> int:
@@ -66,7 +66,7 @@ class _Found(NamedTuple):
     fresh: list[Source]
 
 
-class Grounder:
+class RagPipeline:
     """`retriever` and `encoder` give what runs now, or raise `ProcessUnavailable`."""
 
     def __init__(
@@ -80,16 +80,16 @@ class Grounder:
         self._encoder = encoder
         self._memory = memory
         self._top_k = top_k
-        self._briefing = Briefing()
+        self._briefing = SnippetSelector()
         self._allowed: Sequence[str] | None = None
 
-    def within(self, collections: Sequence[str]) -> "Grounder":
+    def within(self, collections: Sequence[str]) -> "RagPipeline":
         """The same, for whom there are only these collections."""
         narrower = copy.copy(self)
         narrower._allowed = tuple(collections)
         return narrower
 
-    def _named(self, collections: Sequence[str] | None, chosen: Sequence[Chosen] = ()) -> Sequence[str] | None:
+    def _named(self, collections: Sequence[str] | None, chosen: Sequence[FileSubset] = ()) -> Sequence[str] | None:
         """Those that are searched. Of uploads, who chose them saw to it that they are the asker's. Raises
         `CollectionNotFound`."""
         if self._allowed is None:
@@ -105,7 +105,7 @@ class Grounder:
         collections: Sequence[str] | None,
         k: int,
         filters: Filters | None = None,
-        chosen: Sequence[Chosen] = (),
+        chosen: Sequence[FileSubset] = (),
     ) -> list[Passage]:
         """Raises `CollectionNotFound`, `InvalidFilter`, `ProcessUnavailable`, `ProcessFailed`."""
         return await self._retriever().search(
@@ -113,7 +113,7 @@ class Grounder:
         )
 
     async def explain(
-        self, question: str, expected: tuple[str | None, str], options: RagOptions, reader: Reader
+        self, question: str, expected: tuple[str | None, str], options: RagOptions, reader: TargetModel
     ) -> list[Explanation]:
         """What becomes of a file when this is asked: in the search, at the floor, and in the model's context. Raises
         what `ground` does."""
@@ -126,12 +126,12 @@ class Grounder:
         if all(each.outcome != Outcome.FOUND for each in found):
             return found
         messages = [ChatMessage("user", question)]
-        empty = Context(messages, {}, asks_first=reader.asks_first)
+        empty = Context(messages, {}, question_first=reader.question_first)
         _, fitted = await self._filled(messages, options, reader, empty, is_question=True)
         return [_squeezed_out(each, fitted) for each in found]
 
     async def ground(
-        self, messages: Sequence[ChatMessage], options: RagOptions, reader: Reader, *, is_question: bool
+        self, messages: Sequence[ChatMessage], options: RagOptions, reader: TargetModel, *, is_question: bool
     ) -> Grounded:
         """The conversation with the passages that its turns brought, and new ones before the last message if it is a
         question, rendered for the model that is to read it.
@@ -140,7 +140,7 @@ class Grounder:
         `TemplateError`.
         """
         options = msgspec.structs.replace(options, collections=self._named(options.collections, options.chosen))
-        keys = keys_of(messages, _scope(options))
+        keys = turn_hashes(messages, _scope(options))
         context = await self._recall(messages, keys, reader)
         found, fitted = await self._filled(messages, options, reader, context, is_question=is_question)
         remember = self._remembering(fitted.context, keys)
@@ -149,7 +149,7 @@ class Grounder:
         return Grounded(
             fitted.prompt,
             sources,
-            _choices(at_hand) if is_question and reader.quotes_only else (),
+            _choices(at_hand) if is_question and reader.is_extractive else (),
             RagReport(
                 queries=[query.text for query in queries_of(messages)] if is_question else [],
                 sources=fitted.context.fresh,
@@ -165,7 +165,7 @@ class Grounder:
         self,
         messages: Sequence[ChatMessage],
         options: RagOptions,
-        reader: Reader,
+        reader: TargetModel,
         context: Context,
         *,
         is_question: bool,
@@ -178,11 +178,11 @@ class Grounder:
             context = context._replace(turns={**context.turns, len(messages) - 1: turn}, new=len(messages) - 1)
         return found, fit(context, reader.render, reader.count, reader.room, reader.n_ctx)
 
-    async def _recall(self, messages: Sequence[ChatMessage], keys: Sequence[bytes], reader: Reader) -> Context:
-        names = [name for _, names in names_of(messages, keys) for name in names]
+    async def _recall(self, messages: Sequence[ChatMessage], keys: Sequence[bytes], reader: TargetModel) -> Context:
+        names = [name for _, names in conversation_hashes(messages, keys) for name in names]
         turns = recalled(messages, keys, await self._memory.recall(names)) if names else {}
         hidden = turns[max(turns)].hidden if turns else frozenset[int]()
-        return Context(messages, turns, hidden=hidden, asks_first=reader.asks_first)
+        return Context(messages, turns, hidden=hidden, question_first=reader.question_first)
 
     def _remembering(self, context: Context, keys: Sequence[bytes]) -> Callable[[ChatMessage], None]:
         """Remembers the new turn at once, by its question, and by each reply to it."""
@@ -190,10 +190,10 @@ class Grounder:
             return lambda _: None
         turn = msgspec.structs.replace(context.turns[context.new], hidden=context.hidden)
         self._memory.remember(keys[-1], turn)
-        return lambda reply: self._memory.remember(key_after(keys[-1], reply), turn)
+        return lambda reply: self._memory.remember(hash_after_reply(keys[-1], reply), turn)
 
     async def _find(
-        self, messages: Sequence[ChatMessage], options: RagOptions, reader: Reader, context: Context
+        self, messages: Sequence[ChatMessage], options: RagOptions, reader: TargetModel, context: Context
     ) -> _Found:
         question = messages[-1].content
         if not question.strip():
@@ -202,16 +202,18 @@ class Grounder:
         found = await self.search(queries_of(messages), options.collections, top_k, options.filters, options.chosen)
         scored = zip(found, scores(found), strict=True)
         passages = merged(relevant([passage for passage, score in scored if score >= options.least_score]))
-        shaped = await self._shaped(question, passages, reader.brief)
+        shaped = await self._shaped(question, passages, reader.max_passage_chars)
         return _sorted_out(shaped, context)
 
-    async def _shaped(self, question: str, passages: list[Passage], brief: int) -> list[tuple[Passage, str]]:
+    async def _shaped(
+        self, question: str, passages: list[Passage], max_passage_chars: int
+    ) -> list[tuple[Passage, str]]:
         """With the text the model is given of each, best first."""
-        if not brief or not passages:
+        if not max_passage_chars or not passages:
             return [(passage, readable(passage)) for passage in passages]
         texts = [readable(passage) for passage in passages]
-        shaped = await self._briefing.briefs(question, texts, brief, self._encoder().embed_queries)
-        near = [(p, b) for p, b in zip(passages, shaped, strict=True) if b.likeness >= _FLOOR]
+        shaped = await self._briefing.snippets(question, texts, max_passage_chars, self._encoder().embed_queries)
+        near = [(p, b) for p, b in zip(passages, shaped, strict=True) if b.similarity >= _FLOOR]
         # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
         near.sort(key=lambda each: -(each[0].score + each[1].answers))
         return [(passage, each.text) for passage, each in near]
@@ -232,7 +234,7 @@ def _scope(options: RagOptions) -> str:
     return "\n".join(collections) + (repr(options.filters) if options.filters else "") + _digest(options.chosen)
 
 
-def _digest(chosen: Sequence[Chosen]) -> str:
+def _digest(chosen: Sequence[FileSubset]) -> str:
     """The same for the same files."""
     files = sorted((each.collection, sorted(each.paths)) for each in chosen)
     return hashlib.sha256(msgspec.json.encode(files)).hexdigest() if files else ""
@@ -262,4 +264,4 @@ def _choices(relevant: Sequence[Source]) -> Sequence[str]:
     """For a model that quotes: a sentence of the source that answers best. Which source that is, and whether any does,
     is found out by meaning and words no worse than by a model so small (`scripts/eval/reader_model.py --brief 300`:
     with all sources to choose from, and a refusal, right in 75 % of cases instead of 77)."""
-    return quotes(relevant[:1]) or [NO_ANSWER]
+    return extractive_answers(relevant[:1]) or [NO_ANSWER]

@@ -35,7 +35,7 @@ class Source(msgspec.Struct, frozen=True):
     @property
     def label(self) -> str:
         """Where it is from: path, page or the like, and headings; and which files say the same."""
-        where = " › ".join((self.passage.file, *self.passage.whereabouts))
+        where = " › ".join((self.passage.file, *self.passage.breadcrumb))
         others = self.passage.also_in
         if not others:
             return where
@@ -49,12 +49,12 @@ def told(source: Source) -> str:
 
 
 def user_turn(
-    question: str, sources: Sequence[Source], *, found_nothing: bool = False, asks_first: bool = False
+    question: str, sources: Sequence[Source], *, found_nothing: bool = False, question_first: bool = False
 ) -> str:
     """The sources in front of the question they belong to. Without any, the question is about what came before."""
     blocks = [told(source) for source in sources]
     asked = f"Question: {question}"
-    if blocks and asks_first:
+    if blocks and question_first:
         blocks.insert(0, asked)
     if not blocks and found_nothing:
         blocks = [NOTHING_FOUND]

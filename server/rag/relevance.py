@@ -53,6 +53,6 @@ def refused(explanation: Explanation) -> Explanation:
 
 
 def _weighed(evidence: Evidence) -> float:
-    if evidence.likeness is None:
+    if evidence.z_score is None:
         return _COVERAGE_ALONE * evidence.coverage
-    return evidence.likeness + _COVERAGE * evidence.coverage
+    return evidence.z_score + _COVERAGE * evidence.coverage

@@ -18,22 +18,22 @@ WORDS = 0.8
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 
-class Brief(NamedTuple):
-    """Of a passage; "" where it has no sentence. `likeness`: of the sentence most like the question, a cosine.
+class Snippet(NamedTuple):
+    """Of a passage; "" where it has no sentence. `similarity`: of the sentence most like the question, a cosine.
     `answers`: how well the first sentence of the text seems to answer it, at most 1 + `WORDS`."""
 
     text: str
-    likeness: float
+    similarity: float
     answers: float
 
 
-class Briefing:
+class SnippetSelector:
     """Keeps what it found out about words. Of one thread."""
 
     def __init__(self) -> None:
         self._analyzer = Analyzer()
 
-    async def briefs(self, question: str, texts: Sequence[str], limit: int, embed: Embed) -> list[Brief]:
+    async def snippets(self, question: str, texts: Sequence[str], limit: int, embed: Embed) -> list[Snippet]:
         """For each text, at most `limit` characters of it, but no sentence cut that has at most twice as many, from the
         sentence on that answers best. Of a table only the row: the next one is about something else.
 
@@ -42,19 +42,19 @@ class Briefing:
         places = [(i, start, end) for i, text in enumerate(texts) for start, end in spans(text)]
         said = [texts[i][start:end] for i, start, end in places]
         vectors = await embed([question, *said])
-        likeness: np.ndarray = vectors[1:] @ vectors[0]
-        answers = likeness + WORDS * np.array(self.shares(question, said))
+        similarity: np.ndarray = vectors[1:] @ vectors[0]
+        answers = similarity + WORDS * np.array(self.shares(question, said))
         found = []
         for i, text in enumerate(texts):
             here = [at for at, place in enumerate(places) if place[0] == i]
             if not here:
-                found.append(Brief("", -1.0, -1.0))
+                found.append(Snippet("", -1.0, -1.0))
                 continue
             best = max(here, key=lambda at: answers[at])
             _, start, end = places[best]
             whole = min(end - start, 2 * limit)
             size = whole if is_row(texts[i], start) else max(limit, whole)
-            found.append(Brief(cut(text, start, size), float(likeness[here].max()), float(answers[best])))
+            found.append(Snippet(cut(text, start, size), float(similarity[here].max()), float(answers[best])))
         return found
 
     def shares(self, question: str, said: Sequence[str]) -> list[float]:

@@ -68,10 +68,10 @@ class Embeddings:
         size = _CHARACTERS * encoder.hello.max_tokens
         segments = await asyncio.to_thread(lambda: [[p.text for p in parts_of(text, len, size)] for text in texts])
         flat = [segment for each in segments for segment in each]
-        is_bulk = len(flat) > _FEW or sum(map(len, flat)) > size
+        is_low_priority = len(flat) > _FEW or sum(map(len, flat)) > size
         found: list[Parts] = []
         for start in range(0, len(flat), _SLICE):
-            found += await encoder.embed_parts(flat[start : start + _SLICE], kind, is_bulk=is_bulk)
+            found += await encoder.embed_parts(flat[start : start + _SLICE], kind, is_low_priority=is_low_priority)
         return list(_joined(found, [len(each) for each in segments]))
 
 

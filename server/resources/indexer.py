@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from index.ingest.commands import Follow, Order, Pause, Rescan
+from index.ingest.commands import Command, Follow, Pause, Rescan
 from index.ingest.indexer import Indexer, IndexingParams
 from index.ingest.progress import Progress
 from index.priority import yield_to_others
-from index.reading.sandbox import open_reading
+from index.reading.sandbox import open_sandbox
 from index.storage.sqlite.database import open_writer
 from index.storage.sqlite.writer import DocumentWriter
 from index.types import Collection
@@ -50,7 +50,7 @@ class IndexerClient(ProcessClient[Ready, None]):
 
     progress = Progress()
 
-    async def tell(self, order: Order) -> None:
+    async def tell(self, order: Command) -> None:
         """Raises `ProcessFailed` when the process is gone."""
         await self._child.send(order)
 
@@ -70,7 +70,7 @@ def _serve(inbox: Inbox[ToIndexer]) -> None:
     writer = DocumentWriter(open_writer(data))
     collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
     embedder = open_embedder(load.embedder, load.params.num_threads)
-    with contextlib.closing(writer), open_reading() as reading:
+    with contextlib.closing(writer), open_sandbox() as reading:
         origin = msgspec.json.encode(load.embedder).decode()
         indexer = Indexer(collections, writer, embedder, load.params, data, reading.read, inbox.send, origin)
         inbox.send(Ready(embedder.fingerprint))

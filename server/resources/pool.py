@@ -29,7 +29,7 @@ _CHECK_S = 1.0  # how often idle models are looked for
 _RETRY_S = 5
 
 
-class ShelfModel:
+class ManagedModel:
     """A configured chat model. Its vocabulary is always open; its engine runs while it is loaded."""
 
     def __init__(self, resolved: ResolvedChat, params: EngineParams) -> None:
@@ -37,7 +37,7 @@ class ShelfModel:
         self.resolved = resolved
         self.params = params
         adapters = sum(_size_of(Path(adapter.path)) for adapter in resolved.adapters)
-        self.language_model = LanguageModel(resolved.name, resolved.path, self.engine, is_terse=resolved.quotes)
+        self.language_model = LanguageModel(resolved.name, resolved.path, self.engine, is_terse=resolved.extractive)
         estimate = self.language_model.estimate(params)
         self.size = estimate.total + adapters  # bytes when loaded
         self.n_ctx = estimate.n_ctx
@@ -115,15 +115,15 @@ def _size_of(path: Path) -> int:
         raise ModelFileError(path, error.strerror or str(error)) from error
 
 
-OpenEngine = Callable[[ShelfModel], AbstractAsyncContextManager[EngineClient]]
+OpenEngine = Callable[[ManagedModel], AbstractAsyncContextManager[EngineClient]]
 
 
-class Shelf:
+class ModelPool:
     """Owns the engines' supervisors. `budget` is in bytes, for all models in memory together."""
 
     def __init__(
         self,
-        models: Sequence[ShelfModel],
+        models: Sequence[ManagedModel],
         open: OpenEngine,
         budget: int,
         unload_after_s: float,
@@ -145,14 +145,14 @@ class Shelf:
             if model.size + sum(each.size for each in kept) > budget:
                 raise ModelDoesNotFit(model.name, model.size, budget, _listed(kept))
 
-    def __iter__(self) -> Iterator[ShelfModel]:
+    def __iter__(self) -> Iterator[ManagedModel]:
         return iter(self._models.values())
 
     def __contains__(self, name: str) -> bool:
         """Also one that is missing: it is known."""
         return name in self._models or name in self.missing
 
-    def __getitem__(self, name: str) -> ShelfModel:
+    def __getitem__(self, name: str) -> ManagedModel:
         """Raises `ModelUnavailable` for one that is missing."""
         if name in self.missing:
             raise ModelUnavailable(name, str(self.missing[name]))
@@ -163,14 +163,14 @@ class Shelf:
         """Of the models that are in memory, on their way into it or out of it."""
         return sum(model.size for model in self if model.is_loaded)
 
-    def keep_s(self, model: ShelfModel) -> float:
+    def keep_s(self, model: ManagedModel) -> float:
         """Seconds without a request after which it leaves the memory; the default never does."""
         if model is self.default:
             return math.inf
         return self._unload_after_s if model.keep_s is None else model.keep_s
 
     @contextlib.asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[ShelfModel]:
+    async def use(self, name: str) -> AsyncIterator[ManagedModel]:
         """The model, loaded, and kept for the body's duration.
 
         Raises `ModelUnavailable` for one that is missing, `ProcessUnavailable` while the default starts or any
@@ -186,7 +186,7 @@ class Shelf:
             model.num_users -= 1
             model.last_used = time.monotonic()
 
-    async def _load(self, model: ShelfModel) -> None:
+    async def _load(self, model: ManagedModel) -> None:
         """Whoever comes while it is being loaded waits for the same start."""
         if not model.is_loaded or model.is_leaving:
             async with self._loading:
@@ -198,7 +198,7 @@ class Shelf:
         assert model.supervisor is not None
         await model.supervisor.first()
 
-    async def _make_room(self, wanted: ShelfModel) -> None:
+    async def _make_room(self, wanted: ManagedModel) -> None:
         """Unloads what nobody uses, the least recently used first. Raises `ModelDoesNotFit` if that is not enough.
 
         Looks again after each, for others come and go meanwhile.
@@ -211,7 +211,7 @@ class Shelf:
             _log.info("%s: unloaded, %s needs the memory", idle[0].name, wanted.name)
             await idle[0].stop()
 
-    def _is_idle(self, model: ShelfModel) -> bool:
+    def _is_idle(self, model: ManagedModel) -> bool:
         return model.is_loaded and not model.num_users and model is not self.default
 
     @contextlib.asynccontextmanager
@@ -236,10 +236,10 @@ class Shelf:
                         await model.stop()
 
 
-def _listed(models: Iterable[ShelfModel]) -> list[str]:
+def _listed(models: Iterable[ManagedModel]) -> list[str]:
     return [f"{model.name} ({readable(model.size)})" for model in models]
 
 
-def _closed(model: ShelfModel) -> AbstractAsyncContextManager[EngineClient]:
+def _closed(model: ManagedModel) -> AbstractAsyncContextManager[EngineClient]:
     """Opens nothing more."""
     raise ProcessUnavailable("engine", f"the server is stopping; {model.name} is not loaded", retry_after=_RETRY_S)

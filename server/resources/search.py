@@ -27,7 +27,7 @@ _WORDS_ALONE = "none"  # a space without vectors
 _RETIRED_S = 60.0  # searches that began in the former space are over by then
 
 
-class Place(NamedTuple):
+class SearchSpace(NamedTuple):
     """A vector space to search in."""
 
     fingerprint: str
@@ -47,11 +47,11 @@ class QuestionEmbedder:
         if self._fingerprint in (hello.fingerprint, _WORDS_ALONE):
             return await self._encoder.embed_queries(texts)
         if hello.former is not None and hello.former.fingerprint == self._fingerprint:
-            return await self._encoder.embed_queries_formerly(texts)
+            return await self._encoder.embed_queries_with_previous(texts)
         raise ProcessFailed("encoder", "it was started again without the former embedding model")
 
 
-class Searching:
+class SearchService:
     """Owns the retriever. `encoder` gives the process that runs now, or raises."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Searching:
         self._reranker = reranker
         self._dense_weight = dense_weight
         self._note = note
-        self._place: Place | None = None
+        self._place: SearchSpace | None = None
         self._retriever: Retriever | None = None
         self._retired: list[tuple[float, Retriever]] = []  # when they may be closed
 
@@ -124,10 +124,10 @@ class Searching:
         while self._retired and self._retired[0][0] <= time.monotonic():
             _, retriever = self._retired.pop(0)
             await asyncio.to_thread(retriever.close)
-            if self._place == Place(encoder.hello.fingerprint, encoder.hello.dimension):
+            if self._place == SearchSpace(encoder.hello.fingerprint, encoder.hello.dimension):
                 await encoder.forget_former()
 
-    def _open(self, place: Place, hello: Ready) -> Retriever:
+    def _open(self, place: SearchSpace, hello: Ready) -> Retriever:
         if place.fingerprint == _WORDS_ALONE:
             reason = hello.former_error or "the former embedding model is not there"
             _log.warning("until all is embedded anew, passages are found by their words alone: %s", reason)
@@ -135,11 +135,11 @@ class Searching:
         return Retriever(self._data, *place, reranker, self._dense_weight, self._note)
 
 
-def _place(data: Path, hello: Ready) -> Place:
+def _place(data: Path, hello: Ready) -> SearchSpace:
     """Where to search, with the embedders that there are."""
     space = space_of(data)
     if space is None or space.fingerprint == hello.fingerprint:
-        return Place(hello.fingerprint, hello.dimension)
+        return SearchSpace(hello.fingerprint, hello.dimension)
     if hello.former is not None and hello.former.fingerprint == space.fingerprint:
-        return Place(space.fingerprint, hello.former.dimension)
-    return Place(_WORDS_ALONE, hello.dimension)
+        return SearchSpace(space.fingerprint, hello.former.dimension)
+    return SearchSpace(_WORDS_ALONE, hello.dimension)

@@ -22,7 +22,7 @@ from models.errors import ModelError
 from models.llm.engine.messages import Adapter
 from models.llm.gguf.files import parts_of
 from models.llm.params import EngineParams
-from models.logs import Form
+from models.logs import LogFormat
 from server.access.hosts import host_of
 from server.access.origins import is_pattern
 from server.files.service import FilesParams
@@ -72,7 +72,7 @@ class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     memory: Annotated[
         int, Meta(ge=0, description="bytes of disk for the passages that conversations were answered from")
     ] = 64_000_000
-    brief: Annotated[
+    max_passage_chars: Annotated[
         Annotated[int, Meta(ge=0)] | None,
         Meta(description="most characters of a passage, from its best sentence on; 0: whole; unset: the model's"),
     ] = None
@@ -131,7 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "warning"
-    log_format: Annotated[Form, Meta(description="lines for people, text, or for programs, json")] = "text"
+    log_format: Annotated[LogFormat, Meta(description="lines for people, text, or for programs, json")] = "text"
     audit: Annotated[
         Level, Meta(description="what is noted of who did what: off, changes (and refusals), or all requests")
     ] = "changes"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from index.ingest.commands import Order
+from index.ingest.commands import Command
 from index.ingest.indexer import Indexer, IndexingParams
 from index.ingest.progress import Progress
 from index.reading.readers import read
@@ -24,7 +24,7 @@ from index.search.retriever import Retriever
 from index.storage.sqlite.catalog import CollectionStatus, read_status
 from index.storage.sqlite.database import open_reader, open_writer, query
 from index.storage.sqlite.writer import DocumentWriter
-from index.types import Chosen, Collection, Filters, Parsed, Passage, Query, Vectors
+from index.types import Collection, FileSubset, Filters, Parsed, Passage, Query, Vectors
 
 _WORD = re.compile(r"\w+")
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
@@ -111,7 +111,7 @@ class Workspace:
     def running(
         self,
         *collections: Collection,
-        orders: Callable[[], Iterable[Order]] = tuple,
+        orders: Callable[[], Iterable[Command]] = tuple,
         report: Callable[[Progress], None] = lambda _: None,
         is_paused: bool = False,
     ) -> Iterator[None]:
@@ -189,7 +189,7 @@ class Search:
         k: int = 5,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
-        chosen: Sequence[Chosen] = (),
+        chosen: Sequence[FileSubset] = (),
     ) -> list[Passage]:
         queries = [Query(question)] if isinstance(question, str) else question
         return asyncio.run(self.retriever.search(queries, self._embedder, k, collections, filters, chosen))

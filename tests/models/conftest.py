@@ -10,7 +10,7 @@ import pytest
 
 from models.catalog import resolve_embedding
 from models.encoder.messages import ModelFiles
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from tests.models.tiny import config, make_embedder, tokenizer
 
 BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
@@ -74,7 +74,7 @@ def tensors(num_tokens: int) -> dict[str, np.ndarray]:
 def minilm(request: pytest.FixtureRequest) -> ModelFiles:
     assert request.config.cache is not None
     cache = request.config.cache.mkdir("converted")
-    return asyncio.run(Preparation(cache).files(resolve_embedding("all-MiniLM-L6-v2"), "embedding"))
+    return asyncio.run(ModelExports(cache).files(resolve_embedding("all-MiniLM-L6-v2"), "embedding"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from scipy.stats import chi2_contingency
 from models.catalog import resolve_chat
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate, TokenLogprobs
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Chunk, Scheduler
 from models.llm.engine.step_cost import StepCost
 from models.llm.llama.runner import LlamaRunner, Vocabulary
@@ -52,7 +52,7 @@ def opened(runner: type[LlamaRunner], *, guesses: bool) -> Iterator[Engine]:
     with runner(_BUILTIN, _PARAMS) as opened:
         limits = opened.limits._replace(step_cost=FREE)
         scheduler = Scheduler(limits, opened.end_tokens)
-        yield Engine(scheduler, opened, min(opened.end_tokens), pace=Pace(64), prompt_lookup=guesses)
+        yield Engine(scheduler, opened, min(opened.end_tokens), pace=PrefillBudget(64), prompt_lookup=guesses)
 
 
 class Told(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from models.llm.constraints.constraint import Choices
 from models.llm.engine.scheduler import Chunk, Limits, Scheduler, Step
 from models.llm.engine.sequence import FinishReason, Priority, Sequence
-from models.llm.kv.offload import Parked, Parking
+from models.llm.kv.offload import KVOffload, OffloadedPrefix
 from models.llm.kv.prefix_cache import Copy, Operation, Remove
 from models.llm.kv.prefixes import State, ids, restore
 from models.llm.params import SamplingParams
@@ -87,11 +87,15 @@ class Memory:
         return True
 
     def _copy(self, source: int, target: int, start: int, end: int) -> None:
-        assert self._limits.is_divisible or (start, end, self.slots[target]) == (0, len(self.slots[source]), {})
+        assert self._limits.supports_partial_removal or (start, end, self.slots[target]) == (
+            0,
+            len(self.slots[source]),
+            {},
+        )
         self.slots[target] |= {at: self.slots[source][at] for at in range(start, end)}
 
     def _remove(self, slot: int, start: int, end: int) -> None:
-        assert self._limits.is_divisible or start == 0 or start >= len(self.slots[slot])
+        assert self._limits.supports_partial_removal or start == 0 or start >= len(self.slots[slot])
         self.slots[slot] = {at: cell for at, cell in self.slots[slot].items() if not start <= at < end}
 
     def _compute(self, chunk: Chunk) -> list[int]:
@@ -144,10 +148,10 @@ class World:
         self.limits = limits
         self.scheduler = Scheduler(limits, frozenset({END}))
         self.memory = Memory(limits, repetitive)
-        self.parking = Parking(self.scheduler, self.memory, n_parked, tolerated=tolerated, least=2)
+        self.parking = KVOffload(self.scheduler, self.memory, n_parked, tolerated=tolerated, least=2)
         self.live: list[Sequence] = []
         self.beginnings = [[], self.manual[:4], self.manual[:40], self.manual]  # of prompts; then whatever was said
-        self.saved: list[Parked] = []  # prefixes on disk
+        self.saved: list[OffloadedPrefix] = []  # prefixes on disk
         self.counts: Counter[str] = Counter()
         self._in_line: Counter[Sequence] = Counter()  # steps since each was last running
         self._count_moves()
@@ -189,7 +193,7 @@ class World:
             constraint=constraint,
             client=client,
             priority=priority,
-            drafts=self.limits.is_divisible,
+            drafts=self.limits.supports_partial_removal,
         )
 
     def add(self, sequence: Sequence) -> None:
@@ -259,7 +263,7 @@ class World:
             self.memory.apply(self.scheduler.take_operations())
             if lease.num_cached == len(tokens):
                 assert self.memory.read(lease.slot) == tokens
-                self.saved.append(Parked(ids(tokens), self.memory.save(lease.slot), is_hot=False))
+                self.saved.append(OffloadedPrefix(ids(tokens), self.memory.save(lease.slot), is_hot=False))
                 self.counts["saved"] += 1
             self.scheduler.take_back(lease, tokens[: lease.num_cached])
         self.check()
@@ -269,7 +273,7 @@ class World:
         if not self.saved:
             return
         saved = self.saved[which % len(self.saved)]
-        prompt = saved.tokens[:num_kept] if self.limits.is_divisible else saved.tokens
+        prompt = saved.tokens[:num_kept] if self.limits.supports_partial_removal else saved.tokens
         self.counts["restored"] += restore(self.scheduler, self.memory, saved, saved.state, prompt.tolist()) > 0
         self.check()
 
@@ -286,12 +290,14 @@ class World:
         assert self.scheduler.is_idle == (not self.live)
 
 
-def random_world(random: Random, *, is_divisible: bool) -> World:
+def random_world(random: Random, *, supports_partial_removal: bool) -> World:
     """Of any size, often with hardly more memory than one sequence takes."""
     n_slots, n_ctx = random.randint(1, 6), random.choice([random.randint(2, 12), random.randint(40, 64)])
-    n_cells = (1 if is_divisible else 2) * n_ctx + random.randint(0, random.choice([8, 96]))
+    n_cells = (1 if supports_partial_removal else 2) * n_ctx + random.randint(0, random.choice([8, 96]))
     n_parked, tolerated = random.choice([0, 40, 400]), random.choice([0, 16])
-    limits = Limits(n_slots, random.randint(0, 6), n_slots + random.randint(0, 16), n_cells, n_ctx, is_divisible)
+    limits = Limits(
+        n_slots, random.randint(0, 6), n_slots + random.randint(0, 16), n_cells, n_ctx, supports_partial_removal
+    )
     return World(limits, n_parked=n_parked, tolerated=tolerated)
 
 

@@ -146,7 +146,7 @@ def test_a_folder_is_no_chat_model(tmp_path: Path) -> None:
 def test_a_name_comes_with_what_the_catalog_says(package: Path) -> None:
     resolved = resolve_chat("small")
     assert (resolved.name, resolved.path) == ("small", package / "builtin" / "small.gguf")
-    assert (resolved.temperature, resolved.brief) == (0.1, 99)
+    assert (resolved.temperature, resolved.max_passage_chars) == (0.1, 99)
 
 
 def test_a_path_to_a_gguf_is_a_model_named_after_it(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from models.logs import Form, Manner, start_logging
+from models.logs import LogConfig, LogFormat, start_logging
 
 CANARY = "the canary " + "sings"
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("logging_anew")
 
 
 def test_lines_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(Manner("info", "json"))
+    start_logging(LogConfig("info", "json"))
     log = logging.getLogger("server.test")
     log.debug("below the level")
     log.warning("the disk\nis %s", "full")
@@ -36,15 +36,15 @@ def test_lines_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(Manner("warning", "text"))
+    start_logging(LogConfig("warning", "text"))
     logging.getLogger("server.test").info("below the level")
     logging.getLogger("server.test").warning("the disk is full")
     assert capsys.readouterr().err == "WARNING: the disk is full\n"
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_no_word_of_what_was_being_worked_on(capsys: pytest.CaptureFixture[str], form: Form) -> None:
-    start_logging(Manner("debug", form))
+def test_no_word_of_what_was_being_worked_on(capsys: pytest.CaptureFixture[str], form: LogFormat) -> None:
+    start_logging(LogConfig("debug", form))
     try:
         try:
             raise KeyError(CANARY)
@@ -69,12 +69,12 @@ def test_no_word_of_what_was_being_worked_on(capsys: pytest.CaptureFixture[str],
 
 
 def test_a_name_cannot_make_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(Manner())
+    start_logging(LogConfig())
     logging.getLogger("index.ingest.files").warning("passed over: %s", "a\r\nERROR: all is lost\x1b[2J")
     assert capsys.readouterr().err == "WARNING: passed over: a\\x0d\\x0aERROR: all is lost\\x1b[2J\n"
 
 
 def test_what_is_started_logs_likewise() -> None:
-    for manner in (Manner("info", "json"), Manner("error", "text")):
+    for manner in (LogConfig("info", "json"), LogConfig("error", "text")):
         start_logging(manner)
-        assert Manner.of_this_process() == manner
+        assert LogConfig.of_this_process() == manner

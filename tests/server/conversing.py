@@ -14,7 +14,7 @@ from models.errors import ContextLengthExceeded
 from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
 from server.rag.options import RagOptions
-from server.rag.pipeline import Grounded, Grounder, Reader
+from server.rag.pipeline import Grounded, RagPipeline, TargetModel
 from server.rag.prompts import NOTHING_FOUND, SYSTEM
 from server.storage.sqlite.turns import TurnMemory
 
@@ -47,11 +47,11 @@ class Conversation:
     """One client's, and what has to hold of every prompt."""
 
     def __init__(
-        self, grounder: Grounder, random: Random, n_ctx: int, counts: Counter[str], *, is_forgotten: bool
+        self, rag: RagPipeline, random: Random, n_ctx: int, counts: Counter[str], *, is_forgotten: bool
     ) -> None:
-        self._grounder = grounder
+        self._grounder = rag
         self._random = random
-        self._reader = Reader(render, len, n_ctx, 20, 0, quotes_only=False, asks_first=random.random() < 0.5)
+        self._reader = TargetModel(render, len, n_ctx, 20, 0, is_extractive=False, question_first=random.random() < 0.5)
         self._counts = counts
         self._is_forgotten = is_forgotten  # as soon as there is more to remember
         self.messages: list[ChatMessage] = []
@@ -126,11 +126,11 @@ async def converse(folder: Path, random: Random, num_conversations: int) -> Coun
         memory_bytes = 2000 if is_forgotten else 1_000_000
         with TurnMemory(folder / f"{number}.sqlite3", memory_bytes) as memory:
 
-            def grounder(memory: TurnMemory = memory, index: Index = index) -> Grounder:
-                return Grounder(lambda: cast(Retriever, index), lambda: cast(EncoderClient, None), memory, 4)
+            def rag(memory: TurnMemory = memory, index: Index = index) -> RagPipeline:
+                return RagPipeline(lambda: cast(Retriever, index), lambda: cast(EncoderClient, None), memory, 4)
 
             n_ctx = random.choice([900, 2000, 5000])
-            conversation = Conversation(grounder(), random, n_ctx, counts, is_forgotten=is_forgotten)
+            conversation = Conversation(rag(), random, n_ctx, counts, is_forgotten=is_forgotten)
             for _ in range(random.randint(1, 12)):
                 if random.random() < 0.1:
                     conversation.change()

@@ -15,7 +15,7 @@ from litestar.testing import TestClient
 from numpy.typing import NDArray
 
 from index.search.explain import Explanation, Outcome
-from index.types import Chosen, Collection, Filters, Passage, Query
+from index.types import Collection, FileSubset, Filters, Passage, Query
 from index.uploads import Chunking
 from models.catalog import ResolvedEmbedding
 from models.encoder.client import Judged, Parts
@@ -25,14 +25,14 @@ from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
 from models.llm.chat.parser import Content
 from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
-from models.llm.gguf.info import Facts
+from models.llm.gguf.info import GGUFInfo
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
 from server.files.service import FilesParams, Library
 from server.observability.audit import AuditLog, Level
 from server.observability.metrics import Metrics
-from server.rag.pipeline import Grounder
+from server.rag.pipeline import RagPipeline
 from server.resources.embedding import Embeddings
 from server.resources.readiness import Readiness
 from server.resources.reranking import Reranking
@@ -55,7 +55,7 @@ class PlayedModel:
     """Says what it is told to, a character an event, and keeps what it was asked."""
 
     n_ctx = 20_000
-    facts = Facts(32_768, 1_000_000, 2_000_000, 64, 512, 2, can_insert=True)
+    facts = GGUFInfo(32_768, 1_000_000, 2_000_000, 64, 512, 2, can_insert=True)
     can_reason = True
     template = "{{ messages }}"
 
@@ -74,7 +74,7 @@ class PlayedModel:
     def metadata(self, key: str) -> str | None:
         return {"general.architecture": "llama", "general.file_type": "15"}.get(key)
 
-    def constraint(self, prompt: Prompt, toolbox: object = None, form: object = None) -> None:
+    def constraint(self, prompt: Prompt, tool_config: object = None, form: object = None) -> None:
         return None
 
     def raw(self, prompt: str | Sequence[str | int]) -> list[int]:
@@ -105,7 +105,7 @@ class FakeIndex:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages
         self.searches: list[tuple[list[str], int, Sequence[str] | None, Filters | None]] = []
-        self.chosen: list[tuple[Chosen, ...]] = []
+        self.chosen: list[tuple[FileSubset, ...]] = []
 
     async def search(
         self,
@@ -114,7 +114,7 @@ class FakeIndex:
         k: int,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
-        chosen: Sequence[Chosen] = (),
+        chosen: Sequence[FileSubset] = (),
     ) -> list[Passage]:
         self.chosen.append(tuple(chosen))
         self.searches.append(([query.text for query in queries], k, collections, filters))
@@ -137,7 +137,9 @@ class FakeShelf:
     missing: Mapping[str, Exception] = {}
 
     def __init__(self, model: PlayedModel) -> None:
-        resolved = SimpleNamespace(temperature=0.0, brief=0, quotes=False, asks_first=False, sha256=None)
+        resolved = SimpleNamespace(
+            temperature=0.0, max_passage_chars=0, extractive=False, question_first=False, sha256=None
+        )
         self.missing: dict[str, ModelError] = {}
         self.default = SimpleNamespace(
             name="played",
@@ -182,8 +184,8 @@ class FakeEncoder:
         self.embedded: list[tuple[list[str], str, bool]] = []
         self.judged: list[tuple[str, list[str]]] = []
 
-    async def embed_parts(self, texts: Sequence[str], kind: str, *, is_bulk: bool = False) -> list[Parts]:
-        self.embedded.append((list(texts), kind, is_bulk))
+    async def embed_parts(self, texts: Sequence[str], kind: str, *, is_low_priority: bool = False) -> list[Parts]:
+        self.embedded.append((list(texts), kind, is_low_priority))
         return [self._parts(text) for text in texts]
 
     def _parts(self, text: str) -> Parts:
@@ -215,7 +217,7 @@ class FakeServices(Services):
         self, folder: Path, model: PlayedModel, index: FakeIndex, memory: TurnMemory, metrics: Metrics
     ) -> None:
         self.settings = Settings(data=str(folder))
-        self.shelf = cast(Any, FakeShelf(model))
+        self.pool = cast(Any, FakeShelf(model))
         self.collections = [Collection("handbook", folder), Collection("policies", folder)]
         self.started_at = 1_700_000_000
         self.fake_encoder = FakeEncoder()
@@ -225,8 +227,8 @@ class FakeServices(Services):
         self.metrics = metrics
         self.embeddings = Embeddings(ResolvedEmbedding("fake-embedder", folder, None, 128), current)
         self.reranking = Reranking(None, self.embeddings, current)
-        self.grounder = Grounder(cast(Any, lambda: index), cast(Any, lambda: None), memory, 4)
-        self.readiness = Readiness(lambda: True, partial(self.grounder.search, [Query("ready?")], None, 1))
+        self.rag = RagPipeline(cast(Any, lambda: index), cast(Any, lambda: None), memory, 4)
+        self.readiness = Readiness(lambda: True, partial(self.rag.search, [Query("ready?")], None, 1))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from index.types import Block, Parsed, Place
+from index.types import Block, Location, Parsed
 
 # What no text should hold: controls but tab and line feed, halves of surrogate pairs, and non-characters.
 _UNWANTED = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -39,7 +39,7 @@ class Canonical:
         self._headings = [one_line(name) for name in headings]
         self._section += 1
 
-    def heading(self, depth: int, name: str, place: Place | None = None) -> None:
+    def heading(self, depth: int, name: str, place: Location | None = None) -> None:
         """`depth` counts from 1, the outermost."""
         name = one_line(name)
         if not name:
@@ -53,14 +53,14 @@ class Canonical:
         self._bare = Block(start, end, self._path(), self._section, place)
         self._headings.append(name)
 
-    def text(self, text: str, place: Place | None = None) -> None:
+    def text(self, text: str, place: Location | None = None) -> None:
         """A paragraph, a list, or code; its own line breaks stay."""
         text = "\n".join(line.rstrip() for line in clean(text).split("\n")).strip("\n")
         if text.strip():
             start, end = self._append(text)
             self._add(Block(start, end, self._path(), self._section, place))
 
-    def table(self, rows: Iterable[tuple[Sequence[str], Place | None]], *, has_header: bool) -> None:
+    def table(self, rows: Iterable[tuple[Sequence[str], Location | None]], *, has_header: bool) -> None:
         """Cells as a Markdown table; rows without any text are left out."""
         lead: tuple[int, int] | None = None
         for cells, place in rows:
@@ -73,7 +73,7 @@ class Canonical:
             lead = lead or (start, end if is_header else start)
             self._add(Block(start, end, self._path(), self._section, place, lead))
 
-    def parsed_markdown(self, part: Parsed, place: Place | None) -> None:
+    def parsed_markdown(self, part: Parsed, place: Location | None) -> None:
         """Takes over the text and blocks of a part that was Markdown, with its headings."""
         offset = self._append(part.text)[0]
         for block in part.blocks:

@@ -5,7 +5,7 @@ import itertools
 
 from index.reading.lines import line_starts
 from index.reading.readers.text import decode, read_plain
-from index.types import Block, Parsed, Place
+from index.types import Block, Location, Parsed
 
 _SAMPLE = 1 << 16  # characters
 _DELIMITERS = ",;\t|"
@@ -28,7 +28,7 @@ def read_delimited(text: str, delimiter: str | None) -> Parsed:
     lead = first_start, (first_end if has_header else first_start)
     return Parsed(
         text,
-        [Block(start, end, (), 0, Place("row", number, number), lead) for start, end, number, _ in rows],
+        [Block(start, end, (), 0, Location("row", number, number), lead) for start, end, number, _ in rows],
         None,
     )
 

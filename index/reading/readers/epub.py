@@ -11,7 +11,7 @@ from index.reading.readers.archive import open_archive, read_part
 from index.reading.readers.canonical import Canonical
 from index.reading.readers.html import walk
 from index.reading.readers.text import decode
-from index.types import Parsed, Place
+from index.types import Location, Parsed
 
 _CONTAINER = "META-INF/container.xml"
 _PAGES = ("application/xhtml+xml", "text/html")
@@ -32,7 +32,7 @@ def read(content: bytes, suffix: str) -> Parsed:
         if name in names:
             canonical.section()
             tree = LexborHTMLParser(decode(read_part(archive, name), may_declare=True))
-            walk(canonical, tree, Place("chapter", number, number))
+            walk(canonical, tree, Location("chapter", number, number))
     title = package.find(".//{http://purl.org/dc/elements/1.1/}title")
     return canonical.parsed(None if title is None else title.text)
 

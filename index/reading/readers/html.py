@@ -6,7 +6,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from index.reading.readers.canonical import Canonical, one_line
 from index.reading.readers.text import decode
-from index.types import Parsed, Place
+from index.types import Location, Parsed
 
 _SKIPPED = frozenset(["head", "script", "style", "noscript", "template", "svg", "iframe", "object", "nav", "select"])
 _INLINE = frozenset(
@@ -34,7 +34,7 @@ def text_of(markup: str) -> str:
     return canonical.parsed(None).text
 
 
-def walk(canonical: Canonical, tree: LexborHTMLParser, place: Place | None) -> None:
+def walk(canonical: Canonical, tree: LexborHTMLParser, place: Location | None) -> None:
     """Adds the page's body. Without recursion: pages can be nested a thousand deep."""
     body = tree.body
     if body is None:
@@ -85,7 +85,7 @@ def _children(node: LexborNode) -> Iterator[LexborNode]:
         child = child.next
 
 
-def _add_table(canonical: Canonical, table: LexborNode, place: Place | None) -> None:
+def _add_table(canonical: Canonical, table: LexborNode, place: Location | None) -> None:
     caption = table.css_first("caption")
     if caption is not None:
         canonical.text(one_line(caption.text()), place)

@@ -8,7 +8,7 @@ from email.policy import default
 from index.reading.readers.canonical import Canonical, one_line
 from index.reading.readers.html import text_of
 from index.reading.readers.text import decode
-from index.types import Parsed, Place
+from index.types import Location, Parsed
 
 _HEADERS = ("From", "To", "Cc", "Date")
 _FROM_LINE = re.compile(rb"^From [^\n]*\n", re.MULTILINE)
@@ -19,7 +19,7 @@ def read(content: bytes, suffix: str) -> Parsed:
     canonical = Canonical()
     if suffix == ".mbox":
         for number, raw in enumerate(_split(content.replace(b"\r\n", b"\n")), 1):
-            _add(canonical, _parse(raw), Place("message", number, number))
+            _add(canonical, _parse(raw), Location("message", number, number))
         return canonical.parsed(None)
     message = _parse(content)
     _add(canonical, message, None)
@@ -43,7 +43,7 @@ def _parse(raw: bytes) -> EmailMessage:
     return message
 
 
-def _add(canonical: Canonical, message: EmailMessage, place: Place | None) -> None:
+def _add(canonical: Canonical, message: EmailMessage, place: Location | None) -> None:
     canonical.section()
     canonical.heading(1, _header(message, "Subject"), place)
     known = [(name, _header(message, name)) for name in _HEADERS]

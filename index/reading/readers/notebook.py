@@ -8,7 +8,7 @@ from index.errors import UnreadableDocument
 from index.reading.readers.canonical import Canonical, clean
 from index.reading.readers.markdown import read_markdown
 from index.reading.readers.text import decode
-from index.types import Parsed, Place
+from index.types import Location, Parsed
 
 _MAX_OUTPUT = 4000  # characters of a cell's output; what is longer is a log, not a result
 
@@ -27,7 +27,7 @@ def read(content: bytes, suffix: str) -> Parsed:
     for number, cell in enumerate(cells, 1):
         if not isinstance(cell, dict):
             continue
-        place = Place("cell", number, number)
+        place = Location("cell", number, number)
         source = clean(_joined(cell.get("source")))
         if cell.get("cell_type") == "markdown":
             part = read_markdown(source, headings)

@@ -6,7 +6,7 @@ from liteparse.types import ParseError
 from index.errors import UnreadableDocument
 from index.reading.readers.canonical import Canonical, clean
 from index.reading.readers.markdown import read_markdown
-from index.types import Parsed, Place
+from index.types import Location, Parsed
 
 _SIGNATURE = b"%PDF-"
 _HEADER = 1024  # bytes in which the signature must lie
@@ -40,7 +40,7 @@ def read(content: bytes, suffix: str) -> Parsed:
         part = read_markdown(text, headings)
         title = title or part.title
         canonical.section()
-        canonical.parsed_markdown(part, Place("page", page.page_num, page.page_num))
+        canonical.parsed_markdown(part, Location("page", page.page_num, page.page_num))
     if not pages:
         raise UnreadableDocument("the PDF has no pages")
     if len(empty) == len(pages):

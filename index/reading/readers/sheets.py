@@ -10,7 +10,7 @@ from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 from index.errors import UnreadableDocument
 from index.reading.readers.archive import open_archive
 from index.reading.readers.canonical import Canonical
-from index.types import Parsed, Place
+from index.types import Location, Parsed
 
 _MAX_CELLS = 5_000_000
 _WIDTH = 16_384  # columns a sheet can have
@@ -37,7 +37,7 @@ def _add_sheet(canonical: Canonical, name: str, workbook: CalamineWorkbook) -> N
         raise UnreadableDocument(f"the sheet {name} has more than {_MAX_CELLS:,} cells")
     first = (sheet.start or (0, 0))[0] + 1
     rows = [
-        (_told(cells), Place("sheet", number, number, name))
+        (_told(cells), Location("sheet", number, number, name))
         for number, cells in enumerate(sheet.to_python(skip_empty_area=True), first)
     ]
     rows = [(cells, place) for cells, place in rows if any(cells)]

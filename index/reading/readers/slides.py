@@ -8,7 +8,7 @@ from pptx import Presentation
 
 from index.reading.readers.archive import open_archive
 from index.reading.readers.canonical import Canonical, one_line
-from index.types import Parsed, Place
+from index.types import Location, Parsed
 
 
 def read(content: bytes, suffix: str) -> Parsed:
@@ -17,7 +17,7 @@ def read(content: bytes, suffix: str) -> Parsed:
     canonical = Canonical()
     title: str | None = presentation.core_properties.title
     for number, slide in enumerate(presentation.slides, 1):
-        place = Place("slide", number, number)
+        place = Location("slide", number, number)
         canonical.section()
         head = slide.shapes.title
         if head is not None and head.has_text_frame and one_line(head.text_frame.text):
@@ -41,7 +41,7 @@ def _shapes(shapes: Iterable[Any]) -> Iterator[Any]:
             yield shape
 
 
-def _add_shape(canonical: Canonical, shape: Any, place: Place) -> None:
+def _add_shape(canonical: Canonical, shape: Any, place: Location) -> None:
     if getattr(shape, "has_table", False):
         rows = [([cell.text_frame.text for cell in row.cells], place) for row in shape.table.rows]
         canonical.table(rows, has_header=len(rows) > 1)

@@ -9,8 +9,8 @@ import apsw
 import msgspec
 
 from index.storage.sqlite.database import is_made, open_reader, query
-from index.types import Place
-from index.uploads import WATCHED, spoken_path
+from index.types import Location
+from index.uploads import WATCHED, display_path
 
 _MAX_FAILED = 1000
 _SHOWN = 200  # chunks of a document at once
@@ -48,7 +48,7 @@ class StoredChunk(NamedTuple):
     text: str
     line_from: int
     line_to: int
-    place: Place | None
+    place: Location | None
     lead: str
 
 
@@ -82,7 +82,7 @@ class StoredDocument(NamedTuple):
     @property
     def title(self) -> str:
         """As people call it."""
-        spoken = spoken_path(self.path)
+        spoken = display_path(self.path)
         return f"{self.collection}/{self.path}" if spoken == self.path else spoken
 
 
@@ -200,6 +200,6 @@ def _chunks(db: apsw.Connection, document_id: int, start: int) -> list[StoredChu
     ]
 
 
-def decode_place(stored: str | None) -> Place | None:
+def decode_place(stored: str | None) -> Location | None:
     """From its column in `chunks`."""
-    return None if stored is None else msgspec.json.decode(stored, type=Place)
+    return None if stored is None else msgspec.json.decode(stored, type=Location)

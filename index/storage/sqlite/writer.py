@@ -122,7 +122,7 @@ class DocumentWriter:
                         self._db.execute("DELETE FROM documents WHERE id = ?", row)
                 self._note_change(collection_id)
 
-    def settle_unchanged(self, files: Iterable[tuple[int, str, FileStat]]) -> None:
+    def mark_unchanged(self, files: Iterable[tuple[int, str, FileStat]]) -> None:
         """These files of collections were touched, their content is what is indexed already."""
         with transaction(self._db):
             self._db.executemany(
@@ -143,7 +143,7 @@ class DocumentWriter:
         ((value,),) = query(self._db, "SELECT value FROM properties WHERE name = 'id'")
         return str(value)
 
-    def distrust_other_chunking(self, chunking: str) -> None:
+    def invalidate_other_chunking(self, chunking: str) -> None:
         """All documents are pending when they were read or cut by another rule."""
         with transaction(self._db):
             before = query(self._db, "SELECT value FROM properties WHERE name = 'chunking'")
@@ -155,7 +155,7 @@ class DocumentWriter:
         """Of text that is in no document any more."""
         self._db.execute("DELETE FROM vectors WHERE content_hash NOT IN (SELECT content_hash FROM chunks)")
 
-    def distrust_unembedded(self, fingerprint: str) -> None:
+    def invalidate_unembedded(self, fingerprint: str) -> None:
         """Documents with a chunk that has no vector in this space are pending: the embedder was another meanwhile."""
         self._db.execute(
             "UPDATE documents SET state = 'pending', sha256 = NULL WHERE id IN (SELECT document_id FROM chunks"

@@ -19,11 +19,11 @@ import msgspec
 from models.errors import TemplateError
 from models.llm.chat.parser import Syntax
 from models.llm.chat.template_environment import MAX_SOURCE, TemplateEnvironment
-from models.llm.tool_syntax.template_probe import find_habits
+from models.llm.tool_syntax.template_probe import probe_capabilities
 from models.llm.tool_syntax.turns import (
-    Habits,
     Marking,
     Segment,
+    TemplateCapabilities,
     Tool,
     ToolCall,
     Turn,
@@ -75,7 +75,7 @@ class ChatTemplate:
             raise TemplateError(str(error)) from error
         self.syntax = Syntax.of(source)
         environment.grant(0)
-        self._habits = find_habits(self._trial, source)
+        self._habits = probe_capabilities(self._trial, source)
 
     @property
     def renders_tools(self) -> bool:
@@ -150,14 +150,14 @@ class ChatTemplate:
         # tokens in the content, by a zero-width space after the first character, and let all of it be the template's.
         return [Segment(text(_broken, _broken), is_content=False)]
 
-    def _trial(self, turns: Sequence[Turn], tools: Sequence[Tool] | None, habits: Habits) -> str:
+    def _trial(self, turns: Sequence[Turn], tools: Sequence[Tool] | None, habits: TemplateCapabilities) -> str:
         return self._text(turns, tools, habits, Marking(_same, _same), {"add_generation_prompt": True})
 
     def _text(
         self,
         turns: Sequence[Turn],
         tools: Sequence[Tool] | None,
-        habits: Habits,
+        habits: TemplateCapabilities,
         marking: Marking,
         variables: Mapping[str, Any],
     ) -> str:

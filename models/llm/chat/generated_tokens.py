@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 _MOST = 200_000  # tokens of all answers kept
 
 
-class Spellings:
+class GeneratedTokenCache:
     """Of the latest answers that `tokenize` would cut otherwise. `piece` is the bytes of a token, none of control
     tokens."""
 

@@ -13,17 +13,17 @@ from models.llm.chat.chat_template import CHATML, ChatMessage, ChatTemplate
 from models.llm.chat.completion import UNBOUND, Bounds, completed
 from models.llm.chat.detokenizer import Detokenizer
 from models.llm.chat.fim import Gap, fill
-from models.llm.chat.logprobs import ScoredToken, TokenTrail, candidate
+from models.llm.chat.logprobs import ScoredToken, TokenAlignment, candidate
 from models.llm.chat.parser import Parser
 from models.llm.chat.prompt import Prompt, PromptTokenizer
-from models.llm.chat.tool_config import TokenNames, Toolbox
+from models.llm.chat.tool_config import TokenNames, ToolConfig
 from models.llm.chat.turn import TextDelta, Turn, TurnEvent
-from models.llm.constraints.grammar import Constraint, Framed, JsonObject, JsonSchema
+from models.llm.constraints.grammar import Constraint, JsonObject, JsonSchema, PrefixedForm
 from models.llm.engine.client import EngineClient
 from models.llm.engine.messages import Delta, TokenLogprobs
 from models.llm.engine.sequence import FinishReason, Priority
 from models.llm.gguf.estimate import Estimate
-from models.llm.gguf.info import Facts
+from models.llm.gguf.info import GGUFInfo
 from models.llm.llama.runner import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 
@@ -67,7 +67,7 @@ class LanguageModel:
         return self._vocabulary.estimate(params)
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> GGUFInfo:
         return self._vocabulary.facts
 
     @property
@@ -169,18 +169,18 @@ class LanguageModel:
         return self._vocabulary.piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     def constraint(
-        self, prompt: Prompt, toolbox: Toolbox | None = None, form: JsonSchema | JsonObject | None = None
+        self, prompt: Prompt, tool_config: ToolConfig | None = None, form: JsonSchema | JsonObject | None = None
     ) -> Constraint | None:
         """What a turn behind this prompt is held to: calls of the tools, else the form. It may reason first.
 
         Compiles what it has not seen before. Raises `UnenforceableTool`.
         """
-        calls = toolbox and toolbox.constraint(self._syntax, self._names, form)
+        calls = tool_config and tool_config.constraint(self._syntax, self._names, form)
         answer = calls or form
         if answer is None:
             return None
         family, thinking = self._syntax.family, self._syntax.thinking
-        return Framed(
+        return PrefixedForm(
             answer,
             (thinking.begin, thinking.end) if thinking else None,
             prompt.is_reasoning,
@@ -196,15 +196,15 @@ class LanguageModel:
         *,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
-        toolbox: Toolbox | None = None,
+        tool_config: ToolConfig | None = None,
         choices: Sequence[str] = (),
         constraint: Constraint | None = None,
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[list[TurnEvent], None]:
         """The answer's events as they are certain, of every step, were it none; a `TurnEnd` is the last. Closing the
         generator cancels the work. Raises what `generate` does."""
-        tools = toolbox.callable_tools if toolbox else ()
-        must_call = toolbox is not None and toolbox.choice == "required"
+        tools = tool_config.callable_tools if tool_config else ()
+        must_call = tool_config is not None and tool_config.choice == "required"
         turn = Turn(Parser(self._syntax, bool(tools), prompt.is_reasoning, tools, must_call=must_call))
         deltas = self.generate(
             prompt.tokens,
@@ -320,7 +320,7 @@ class _Text:
     def __init__(self, detokenizer: Detokenizer, piece: Callable[[int], bytes]) -> None:
         self._detokenizer = detokenizer
         self._piece = piece
-        self._trail = TokenTrail()
+        self._trail = TokenAlignment()
 
     @property
     def is_stopped(self) -> bool:

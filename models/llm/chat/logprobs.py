@@ -30,7 +30,7 @@ def candidate(piece: bytes, logprob: float) -> Candidate:
     return Candidate(piece, logprob if math.isfinite(logprob) else _LEAST)
 
 
-class TokenTrail:
+class TokenAlignment:
     """For one stage that holds text back and leaves text out: which tokens go with what it lets out.
 
     A token goes with the first of its characters that is let out.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from models.llm.chat.generated_tokens import Spellings
+from models.llm.chat.generated_tokens import GeneratedTokenCache
 from models.llm.tool_syntax.turns import Segment
 
 
@@ -38,7 +38,7 @@ class PromptTokenizer:
         first = vocabulary.tokenize("a", parse_special=False)
         self._adds_space = b"".join(map(vocabulary.piece, first)) != b"a"
         self._num_lead = len(vocabulary.tokenize(self._LEAD, parse_special=False))
-        self.spellings = Spellings(self._tokenize_content, vocabulary.piece)
+        self.spellings = GeneratedTokenCache(self._tokenize_content, vocabulary.piece)
 
     def __call__(self, segments: Sequence[Segment]) -> list[int]:
         tokens: list[int] = []

@@ -37,7 +37,7 @@ _PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 _UNNEEDED = ("batch", "center", "format", "pprint", "random", "slice", "urlize", "wordwrap", "xmlattr")
 
 
-class Overspent(jinja2.TemplateError):
+class TemplateBudgetExceeded(jinja2.TemplateError):
     """A template took more time or memory than a conversation can need."""
 
 
@@ -51,13 +51,13 @@ class _Budget(threading.local):
     def charge(self, units: int) -> None:
         self.units -= units
         if self.units < 0:
-            raise Overspent("the chat template makes too much of the conversation")
+            raise TemplateBudgetExceeded("the chat template makes too much of the conversation")
         self.until_look -= 1 + units // _CREDIT
         if self.until_look > 0:
             return
         self.until_look = _LOOK_EVERY
         if time.thread_time() > self.ends_at:
-            raise Overspent(f"the chat template took more than {_MAX_S:g} s")
+            raise TemplateBudgetExceeded(f"the chat template took more than {_MAX_S:g} s")
 
 
 class _Metered(jinja2.compiler.CodeGenerator):
@@ -168,10 +168,10 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         match operator:
             case "**" if not (_is_small(left) and isinstance(right, (int, float)) and abs(right) <= 64):
-                raise Overspent("the chat template computes with too large numbers")
+                raise TemplateBudgetExceeded("the chat template computes with too large numbers")
             case "*" if isinstance(left, int) and isinstance(right, int):
                 if not (_is_small(left) and _is_small(right)):
-                    raise Overspent("the chat template computes with too large numbers")
+                    raise TemplateBudgetExceeded("the chat template computes with too large numbers")
             case "*" | "+":
                 self._charge_sequences(operator, left, right)
             case "%" if isinstance(left, str):
@@ -197,7 +197,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     ) -> str:
         """As in transformers, whose output the models have been trained on."""
         if (indent if isinstance(indent, int) else len(indent or "")) > _MAX_INDENT:
-            raise Overspent("the chat template indents JSON too far")
+            raise TemplateBudgetExceeded("the chat template indents JSON too far")
         self.made(value)
         return json.dumps(
             value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_listed
@@ -230,7 +230,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         elif name == "join" and args:
             self._charge_joining(text, args[0])
         elif name in _PADDING and any(isinstance(each, int) and each > _MAX_WIDTH for each in args):
-            raise Overspent("the chat template pads a text too far")
+            raise TemplateBudgetExceeded("the chat template pads a text too far")
 
     def _charge_replacing(self, text: str, old: Any, new: Any) -> None:
         count = text.count(old) if isinstance(old, str) and old else len(text) + 1
@@ -242,11 +242,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         elif isinstance(parts, str):
             self.charge(len(parts) * (len(separator) + 1))
         else:
-            raise Overspent("the chat template joins what has no length; use the filter list before")
+            raise TemplateBudgetExceeded("the chat template joins what has no length; use the filter list before")
 
     def _refuse_wide(self, pattern: re.Pattern[str], text: str) -> None:
         if pattern.search(text):
-            raise Overspent("the chat template formats too wide")
+            raise TemplateBudgetExceeded("the chat template formats too wide")
 
     def _metered(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         """A filter, the value it is for being the first of its arguments behind those that jinja2 passes."""

@@ -38,7 +38,7 @@ class TokenNames(msgspec.Struct, frozen=True):
         )
 
 
-class Toolbox(msgspec.Struct, frozen=True):
+class ToolConfig(msgspec.Struct, frozen=True):
     """`tools` are OpenAI function tools, all of which the model is told of; `callable_names` those it may call."""
 
     tools: tuple[Mapping[str, Any], ...]

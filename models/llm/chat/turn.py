@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from models.llm.chat.logprobs import ScoredToken, TokenTrail
+from models.llm.chat.logprobs import ScoredToken, TokenAlignment
 from models.llm.chat.parser import Content, Event, Parser, ToolCallStart
 from models.llm.engine.sequence import FinishReason
 
@@ -47,7 +47,7 @@ class Turn:
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
-        self._trail = TokenTrail()
+        self._trail = TokenAlignment()
         self._has_calls = False
         self._num_generated = 0
         self._num_reasoning = 0

@@ -17,7 +17,7 @@ _SCALARS = ("string", "integer", "number", "boolean", "null")
 _ELSEWHERE = frozenset({"$ref", "anyOf", "oneOf"})  # what is open lies in other schemas
 
 
-def narrow_all(schemas: Sequence[dict[str, Any]]) -> None:
+def bound_schema_tree(schemas: Sequence[dict[str, Any]]) -> None:
     """In place; each of them without those in it, of keywords that were checked, without annotations. Nothing where
     several hold for one value: what each leaves open another may ask for."""
     if all("allOf" not in schema and (len(schema) == 1 or not _ELSEWHERE & schema.keys()) for schema in schemas):

@@ -64,7 +64,7 @@ class ToolCalls(msgspec.Struct, tag=True, frozen=True):
     """One call of one of these tools, with `parallel` up to `MAX_CALLS`; or, where there is one, a text of that form.
 
     With a `trigger`, which the form begins with, nothing is constrained until the trigger has been generated outside of
-    reasoning. For that it must be `Framed`.
+    reasoning. For that it must be `PrefixedForm`.
     """
 
     tools: tuple[Tool, ...]
@@ -74,7 +74,7 @@ class ToolCalls(msgspec.Struct, tag=True, frozen=True):
     trigger: str = ""
 
 
-class Framed(msgspec.Struct, tag=True, frozen=True):
+class PrefixedForm(msgspec.Struct, tag=True, frozen=True):
     """An answer with what the model itself writes around it: reasoning before it, and the scaffold `lead`.
 
     These texts are the server's, as in `ToolForm`. `is_terse`: what schemas leave open is kept short.
@@ -88,7 +88,7 @@ class Framed(msgspec.Struct, tag=True, frozen=True):
     is_terse: bool = False
 
 
-Constraint = JsonSchema | JsonObject | Regex | ToolCalls | Framed
+Constraint = JsonSchema | JsonObject | Regex | ToolCalls | PrefixedForm
 
 
 def check(constraint: Constraint) -> None:
@@ -112,7 +112,7 @@ class _Source:
             check_regex(constraint.pattern, "")
             self.text = LLMatcher.grammar_from_regex(regex_to_lark(constraint.pattern, "dw"))
             return
-        framed = constraint if isinstance(constraint, Framed) else Framed(constraint)
+        framed = constraint if isinstance(constraint, PrefixedForm) else PrefixedForm(constraint)
         self._is_terse = framed.is_terse
         start = self._frame(framed, self._answer(framed.answer))
         grammars: list[dict[str, Any]] = [{"lark_grammar": "\n".join([f"start: {start}", *self._rules])}]
@@ -140,7 +140,7 @@ class _Source:
                 calls = self._calls(constraint)
                 return f"({calls}) | {self._answer(constraint.otherwise)}" if constraint.otherwise else calls
 
-    def _frame(self, framed: Framed, answer: str) -> str:
+    def _frame(self, framed: PrefixedForm, answer: str) -> str:
         answer = f"{self._literal(framed.lead)} ({answer})" if framed.lead else answer
         if not framed.thinking or (isinstance(framed.answer, ToolCalls) and framed.answer.trigger):
             return answer
@@ -304,7 +304,7 @@ class Grammar:
         if self._matcher.is_error():
             raise source.explain(self._matcher.get_error())
         self.after([])
-        framed = constraint if isinstance(constraint, Framed) else Framed(JsonObject())
+        framed = constraint if isinstance(constraint, PrefixedForm) else PrefixedForm(JsonObject())
         if isinstance(framed.answer, ToolCalls) and framed.answer.trigger:
             self._trigger = Trigger(tokenizer.pieces, framed.answer.trigger, framed.thinking, framed.is_thinking)
 

@@ -30,7 +30,7 @@ import msgspec
 from llguidance import LLMatcher, LLParserLimits
 
 from models.errors import GrammarError
-from models.llm.constraints.bounded_schema import narrow_all
+from models.llm.constraints.bounded_schema import bound_schema_tree
 
 MAX_TEXT = 64 * 1024  # bytes of all schemas or of the expression
 MAX_DEPTH = 32  # schemas, literals or groups of an expression in each other
@@ -210,7 +210,7 @@ class Schema:
             self._definitions[name] = self._read(schema, path, "", 0)
             self._check_cycle(name, path)
         if is_terse:
-            narrow_all([node.schema for node in self.nodes])
+            bound_schema_tree([node.schema for node in self.nodes])
 
     def document(self, schema: Any = None) -> dict[str, Any]:
         """What to compile for the whole, or for one part of it alone."""

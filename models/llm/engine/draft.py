@@ -12,7 +12,7 @@ where nothing was guessed.
 from bisect import bisect_right
 from typing import NamedTuple
 
-from models.llm.engine.step_cost import Stakes
+from models.llm.engine.step_cost import DraftBudget
 
 _NGRAMS = (3, 2)  # lengths of the ends that are looked up, longest first
 _LONGEST_MATCH = 6  # tokens; a longer one says no more
@@ -68,7 +68,7 @@ class PromptLookup:
         self._records = [_Record(prior) for prior in _PRIORS]
         self._last: _Match | None = None
 
-    def propose(self, limit: int, stakes: Stakes) -> Draft:
+    def propose(self, limit: int, draft_budget: DraftBudget) -> Draft:
         """At most `limit` tokens that may come after the last; often none."""
         self._learn()
         self._index()
@@ -79,7 +79,7 @@ class PromptLookup:
             return NONE
         record = self._records[bisect_right(_CLASSES, self._agreement(found))]
         self._last = _Match(found, len(tokens), record)
-        size = stakes.length(record.rate, min(limit, _LONGEST, len(tokens) - found), len(tokens))
+        size = draft_budget.length(record.rate, min(limit, _LONGEST, len(tokens) - found), len(tokens))
         return Draft(tokens[found : found + size], sum(record.rate**i for i in range(1, size + 1)))
 
     def _learn(self) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from models.llm.constraints.constraint import Choices, FailClosed
 from models.llm.constraints.grammar import Grammar
 from models.llm.engine.messages import Delta, Generate, TokenLogprobs
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Progress, Scheduler, Step
 from models.llm.engine.sequence import Sequence
 
@@ -30,14 +30,14 @@ class Engine:
         runner: Runner,
         end_token: int,
         *,
-        pace: Pace,
+        pace: PrefillBudget,
         prompt_lookup: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._end_token = end_token
-        self._pace = pace
+        self._prefill_budget = pace
         self._clock = clock
         self._prompt_lookup = prompt_lookup
         self._sequences: dict[int, Sequence] = {}
@@ -80,13 +80,13 @@ class Engine:
 
     def step(self) -> list[Delta]:
         """One forward pass; what it brought. A batch that fails ends its requests, and only those."""
-        step = self._scheduler.schedule(self._pace.beside)
+        step = self._scheduler.schedule(self._prefill_budget.beside)
         started = self._clock()
         try:
             sampled = self._runner.compute(step)
         except RuntimeError as error:
             return [self._fail(chunk.sequence, str(error)) for chunk in step.chunks]
-        self._pace.learn(step, self._clock() - started)
+        self._prefill_budget.learn(step, self._clock() - started)
         return [self._delta(progress) for progress in self._scheduler.update(step, sampled)]
 
     def _fail(self, sequence: Sequence, reason: str) -> Delta:

@@ -12,7 +12,7 @@ _FIRST = 32  # tokens, before anything was measured
 _WEIGHT = 0.3  # of the newest measurement
 
 
-class Pace:
+class PrefillBudget:
     """Learns from one engine's steps."""
 
     def __init__(self, n_batch: int) -> None:

@@ -23,7 +23,7 @@ class Prepared(NamedTuple):
     error: str | None = None
 
 
-class Preparation:
+class GrammarCompiler:
     """Owns its threads. `done` is called on them; `submit` and `cancel` belong to the engine's thread."""
 
     def __init__(

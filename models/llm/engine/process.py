@@ -8,11 +8,11 @@ from models.ipc import Inbox, child_main
 from models.llm.constraints.grammar import Constraint, Grammar, GrammarTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine
-from models.llm.engine.prefill_budget import Pace
-from models.llm.engine.preparation import Preparation, Prepared
+from models.llm.engine.prefill_budget import PrefillBudget
+from models.llm.engine.preparation import GrammarCompiler, Prepared
 from models.llm.engine.scheduler import Scheduler
-from models.llm.kv.disk_cache import Archive
-from models.llm.kv.offload import Parking
+from models.llm.kv.disk_cache import DiskKVCache
+from models.llm.kv.offload import KVOffload
 from models.llm.kv.prefix_store import PrefixStore
 
 _REST_S = 0.5  # without a request before prefixes are written to disk
@@ -43,9 +43,9 @@ class _Loop:
         self,
         inbox: Inbox[ToEngine | Prepared],
         engine: Engine,
-        preparation: Preparation,
-        parking: Parking,
-        archive: Archive | None,
+        preparation: GrammarCompiler,
+        parking: KVOffload,
+        archive: DiskKVCache | None,
     ) -> None:
         self._inbox = inbox
         self._engine = engine
@@ -55,7 +55,7 @@ class _Loop:
         self._is_rested = True  # nothing has come since there was nothing left to write
 
     def run(self) -> None:
-        while (messages := self._inbox.take(self._patience)) is not None:
+        while (messages := self._inbox.take(self._poll_timeout)) is not None:
             for message in messages:
                 self._is_rested = False
                 if told := self._take(message):
@@ -70,7 +70,7 @@ class _Loop:
             self._archive.keep_recent(_LAST_WRITES_S)
 
     @property
-    def _patience(self) -> float | None:
+    def _poll_timeout(self) -> float | None:
         """Seconds to wait for a message; None: until one comes."""
         if not self._engine.is_idle:
             return 0
@@ -113,14 +113,14 @@ def _serve(inbox: Inbox[ToEngine | Prepared]) -> None:
             scheduler,
             runner,
             min(runner.end_tokens, default=0),
-            pace=Pace(runner.limits.n_batch),
-            prompt_lookup=load.params.prompt_lookup and runner.limits.is_divisible,
+            pace=PrefillBudget(runner.limits.n_batch),
+            prompt_lookup=load.params.prompt_lookup and runner.limits.supports_partial_removal,
         )
         store = _open_store(load, runner.identity)
         n_parked = runner.limits.n_ctx if load.params.n_parked < 0 else load.params.n_parked
-        parking = Parking(scheduler, runner, n_parked)
-        archive = stack.enter_context(Archive(store, scheduler, runner, parking)) if store is not None else None
-        preparation = stack.enter_context(Preparation(_Grammars(path), store, inbox.post))
+        parking = KVOffload(scheduler, runner, n_parked)
+        archive = stack.enter_context(DiskKVCache(store, scheduler, runner, parking)) if store is not None else None
+        preparation = stack.enter_context(GrammarCompiler(_Grammars(path), store, inbox.post))
         inbox.send(Ready(runner.limits.n_ctx, runner.num_params, runner.size))
         _Loop(inbox, engine, preparation, parking, archive).run()
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from models.llm.engine.sequence import FinishReason, Sequence
-from models.llm.engine.step_cost import CPU_COST, Stakes, StepCost
+from models.llm.engine.step_cost import CPU_COST, DraftBudget, StepCost
 from models.llm.kv.prefix_cache import CheckpointCache, Lease, Operation, PrefixCache, Remove, Resting
 
 _SHARED_PREFILL = (
@@ -25,7 +25,7 @@ class Limits(NamedTuple):
     n_batch: int  # tokens in one step
     n_cells: int  # tokens whose keys and values fit in memory, all sequences and prefixes together
     n_ctx: int  # tokens of one sequence, prompt and answer; at most n_cells, or half of it when not divisible
-    is_divisible: bool = True  # whether the model's memory can be cut at any token
+    supports_partial_removal: bool = True  # whether the model's memory can be cut at any token
     step_cost: StepCost = CPU_COST
 
     @property
@@ -59,15 +59,15 @@ class Step(NamedTuple):
 
 
 class _Plan:
-    """A step in the making. `rows`: what is left of the batch; `prefill`: what of that may go to prompts; `stakes`: of
-    the answers that go on in it."""
+    """A step in the making. `rows`: what is left of the batch; `prefill`: what of that may go to prompts;
+    `draft_budget`: of the answers that go on in it."""
 
-    def __init__(self, rows: int, prefill: int, stakes: Stakes) -> None:
+    def __init__(self, rows: int, prefill: int, draft_budget: DraftBudget) -> None:
         self.chunks: list[Chunk] = []
         self.num_cells = 0  # that the chunks will fill
         self.rows = rows
         self.prefill = prefill
-        self.stakes = stakes
+        self.draft_budget = draft_budget
 
     def take(self, chunk: Chunk) -> None:
         """A place for each running sequence's next token is set aside before; its draft is not."""
@@ -98,13 +98,13 @@ class Scheduler:
     """Owns every sequence from `add` to its end, and the prefix cache."""
 
     def __init__(self, limits: Limits, end_tokens: frozenset[int]) -> None:
-        if limits.n_ctx * (1 if limits.is_divisible else 2) > limits.n_cells:
+        if limits.n_ctx * (1 if limits.supports_partial_removal else 2) > limits.n_cells:
             raise ValueError("n_ctx cannot exceed n_cells: one sequence must always fit, with its checkpoint")
         self._limits = limits
         self._end_tokens = end_tokens
         self._waiting: list[Sequence] = []  # in order of arrival; preempted ones in front
         self._running: list[Sequence] = []  # in the order they are served: priority, then admission
-        self._cache = (PrefixCache if limits.is_divisible else CheckpointCache)(limits.num_sequences)
+        self._cache = (PrefixCache if limits.supports_partial_removal else CheckpointCache)(limits.num_sequences)
 
     @property
     def is_idle(self) -> bool:
@@ -151,7 +151,7 @@ class Scheduler:
         rows = self._limits.n_batch - num_decoding
         prefill = min(rows, beside) if num_decoding and beside is not None else rows
         num_answers = max(num_decoding, 1)
-        plan = _Plan(rows, prefill, Stakes(num_answers, num_answers, self._limits.step_cost))
+        plan = _Plan(rows, prefill, DraftBudget(num_answers, num_answers, self._limits.step_cost))
         for sequence in list(self._running):
             if sequence in self._running and (room := self._make_room(sequence, plan)):
                 plan.take(self._chunk(sequence, plan, room))
@@ -167,8 +167,8 @@ class Scheduler:
         return operations
 
     @property
-    def is_divisible(self) -> bool:
-        return self._limits.is_divisible
+    def supports_partial_removal(self) -> bool:
+        return self._limits.supports_partial_removal
 
     def num_resident(self, tokens: list[int]) -> int:
         """How many tokens from the front are in memory."""
@@ -205,7 +205,7 @@ class Scheduler:
     def num_resting(self) -> int:
         """Cells of prefixes that nobody uses or waits for. 0 where they cannot be cut: those slow no step."""
         with self._cache.reserving(sequence.tokens for sequence in self._waiting):
-            return self._cache.num_evictable if self._limits.is_divisible else 0
+            return self._cache.num_evictable if self._limits.supports_partial_removal else 0
 
     def resting(self) -> Resting | None:
         """The prefix used least recently that nobody uses; while somebody is running, that nobody waits for either."""
@@ -252,8 +252,8 @@ class Scheduler:
             size = max(min(missing, plan.prefill, room, upto), 0)
             return Chunk(sequence, start, sequence.tokens[start : start + size], 0, size == missing)
         to_generate = min(sequence.max_tokens - sequence.num_generated, self._limits.n_ctx - len(sequence.tokens))
-        tokens, expected = sequence.draft(min(plan.rows, room - 1, to_generate - 1), plan.stakes)
-        plan.stakes = plan.stakes.with_draft(len(tokens), expected)
+        tokens, expected = sequence.draft(min(plan.rows, room - 1, to_generate - 1), plan.draft_budget)
+        plan.draft_budget = plan.draft_budget.with_draft(len(tokens), expected)
         return Chunk(sequence, start, [sequence.tokens[-1], *tokens], len(tokens), True)
 
     def _admit(self, planned: int) -> Sequence | None:
@@ -337,7 +337,7 @@ class Scheduler:
 
     def _stop_before(self, sequence: Sequence) -> int | None:
         """Where reading a prompt pauses for a checkpoint: one token must be left for whoever asks the same again."""
-        return None if self._limits.is_divisible else sequence.num_prompt - 1
+        return None if self._limits.supports_partial_removal else sequence.num_prompt - 1
 
     def _take(self, chunk: Chunk, tokens: list[int]) -> Progress:
         sequence, num_accepted = chunk.sequence, len(tokens) - 1
@@ -375,7 +375,7 @@ class Scheduler:
         sequence.lease, sequence.num_computed = None, 0
 
     def _share(self, sequence: Sequence, num_promised: int = 0) -> None:
-        if sequence.num_computed > len(sequence.tokens) and not self._limits.is_divisible:
+        if sequence.num_computed > len(sequence.tokens) and not self._limits.supports_partial_removal:
             return  # its state has read an end token, which is not part of it
         computed = sequence.tokens[: sequence.num_computed]
         if sequence.lease and len(computed) > sequence.lease.num_cached:

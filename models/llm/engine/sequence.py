@@ -5,7 +5,7 @@ from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from models.llm.engine.draft import NONE, Draft, PromptLookup
-from models.llm.engine.step_cost import Stakes
+from models.llm.engine.step_cost import DraftBudget
 from models.llm.kv.prefix_cache import Lease
 from models.llm.params import SamplingParams
 
@@ -74,14 +74,14 @@ class Sequence:
     def num_generated(self) -> int:
         return len(self.tokens) - self.num_prompt
 
-    def draft(self, limit: int, stakes: Stakes) -> Draft:
+    def draft(self, limit: int, draft_budget: DraftBudget) -> Draft:
         """At most `limit` tokens that may come next: what the constraint leaves no choice about, else a lookup."""
         if limit <= 0:
             return NONE
         forced = None if self.constraint is None else self.constraint.forced(self.tokens[self.num_prompt :], limit)
         if forced is not None:
             return Draft(forced, len(forced))
-        return self._lookup.propose(limit, stakes) if self._lookup else NONE
+        return self._lookup.propose(limit, draft_budget) if self._lookup else NONE
 
     def allowed(self, accepted: list[int]) -> Collection[int] | None:
         """Tokens that may come after those generated and these; None: all of them."""

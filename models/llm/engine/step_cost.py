@@ -29,7 +29,7 @@ GPU_COST = StepCost((1.0,), 1, 0.1)
 _ATTENTION = 8e-5  # of a token to each token before it, which is not shared within a tile; of half a billion parameters
 
 
-class Stakes(NamedTuple):
+class DraftBudget(NamedTuple):
     """A step in the making: places taken, and the tokens that they are expected to bring."""
 
     num_rows: int
@@ -55,5 +55,5 @@ class Stakes(NamedTuple):
                 best, most = size, worth
         return best
 
-    def with_draft(self, size: int, expected: float) -> "Stakes":
+    def with_draft(self, size: int, expected: float) -> "DraftBudget":
         return self._replace(num_rows=self.num_rows + size, num_tokens=self.num_tokens + expected)

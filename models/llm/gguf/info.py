@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Facts(NamedTuple):
+class GGUFInfo(NamedTuple):
     """`n_ctx_train`: tokens it was trained for. `size`: bytes of its tensors. `vocab_type`: llama.cpp's number of it.
     `can_insert`: whether it has tokens to fill a gap between two texts."""
 

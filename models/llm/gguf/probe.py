@@ -18,7 +18,7 @@ _LIMIT_S = 60
 _MEMORY = 8 << 30  # bytes of address space beside the file; a vocabulary takes far less
 
 
-class Card(msgspec.Struct, frozen=True):
+class ModelInfo(msgspec.Struct, frozen=True):
     """Sizes in bytes; `memory` as estimated at default settings. `template`: SHA-256 of its chat template."""
 
     name: str
@@ -33,7 +33,7 @@ class Card(msgspec.Struct, frozen=True):
     licence: str | None
 
 
-def probe(path: Path) -> Card:
+def probe(path: Path) -> ModelInfo:
     """Raises `ModelFileError` when it is no model that llama.cpp can read."""
     command = [sys.executable, "-P", "-m", "models.llm.gguf.probe", str(path)]
     try:
@@ -41,7 +41,7 @@ def probe(path: Path) -> Card:
     except subprocess.TimeoutExpired:
         raise ModelFileError(path, f"llama.cpp did not come to an end with it in {_LIMIT_S} s") from None
     if done.returncode == 0:
-        return msgspec.json.decode(done.stdout, type=Card)
+        return msgspec.json.decode(done.stdout, type=ModelInfo)
     reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
     raise ModelFileError(path, reason if done.returncode == 1 and reason else "llama.cpp cannot read it")
 
@@ -59,7 +59,7 @@ def _main() -> int:
         with Vocabulary(path) as vocabulary:
             facts, estimate = vocabulary.facts, vocabulary.estimate(EngineParams())
             template = vocabulary.chat_template
-            card = Card(
+            card = ModelInfo(
                 name=vocabulary.name,
                 architecture=vocabulary.metadata("general.architecture") or "unknown",
                 parameters=facts.n_params,

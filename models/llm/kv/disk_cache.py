@@ -5,20 +5,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 from models.llm.engine.scheduler import Scheduler
-from models.llm.kv.offload import Parking
+from models.llm.kv.offload import KVOffload
 from models.llm.kv.prefix_store import PrefixStore, Saved
 from models.llm.kv.prefixes import WORTH_KEEPING, State, StateRunner, restore
 
 
-class Archive:
+class DiskKVCache:
     """For the engine's thread. Files are written on a thread of its own, one at a time."""
 
-    def __init__(self, store: PrefixStore, scheduler: Scheduler, runner: StateRunner, parking: Parking) -> None:
+    def __init__(self, store: PrefixStore, scheduler: Scheduler, runner: StateRunner, parking: KVOffload) -> None:
         self._store = store
         self._scheduler = scheduler
         self._runner = runner
         self._parking = parking
-        self._is_whole = not scheduler.is_divisible
+        self._is_whole = not scheduler.supports_partial_removal
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
         self._writing: Future[bool] | None = None
         self._tried: set[int] = set()  # hashes of the prefixes written, or refused, in this run

@@ -16,7 +16,7 @@ _TOLERATED = 1024  # cells of resting prefixes beside somebody's work: they cost
 _LONGEST_S = 0.05  # of copying while somebody waits for the next token
 
 
-class Parked(NamedTuple):
+class OffloadedPrefix(NamedTuple):
     """By identity; `is_hot` as it was in the prefix cache."""
 
     tokens: Tokens
@@ -24,7 +24,7 @@ class Parked(NamedTuple):
     is_hot: bool
 
 
-class Parking:
+class KVOffload:
     """For the engine's thread. Keeps at most `max_tokens`, least recently used out first.
 
     Up to `tolerated` cells of resting prefixes stay where they are; prefixes of less than `least` tokens are forgotten.
@@ -42,7 +42,7 @@ class Parking:
         self._scheduler = scheduler
         self._runner = runner
         self._max_tokens = max_tokens
-        self._parked: list[Parked] = []  # most recently used last
+        self._parked: list[OffloadedPrefix] = []  # most recently used last
         self._tolerated = tolerated
         self._least = least
         self._is_behind = False  # there was no time to take out all that rests
@@ -51,7 +51,7 @@ class Parking:
         """How many tokens of the prompt are here."""
         return longest(self._parked, prompt)[1]
 
-    def prefixes(self, *, hot: bool) -> list[Parked]:
+    def prefixes(self, *, hot: bool) -> list[OffloadedPrefix]:
         """Most recently used first; with `hot`, those that a later request went on from."""
         return [parked for parked in reversed(self._parked) if parked.is_hot or not hot]
 
@@ -84,17 +84,17 @@ class Parking:
                 return False
             tokens = ids(resting.tokens)
             if len(tokens) >= self._least and not covers(self._parked, tokens):
-                self._park(Parked(tokens, self._runner.save(resting.slot), resting.is_hot))
+                self._park(OffloadedPrefix(tokens, self._runner.save(resting.slot), resting.is_hot))
             self._scheduler.evict_resting()
             self._runner.apply(self._scheduler.take_operations())
         return True
 
-    def _park(self, parked: Parked) -> None:
+    def _park(self, parked: OffloadedPrefix) -> None:
         for shorter in contained(self._parked, parked.tokens):
             self._remove(shorter)
         self._parked.append(parked)
         while sum(len(each.tokens) for each in self._parked) > self._max_tokens:
             del self._parked[0]
 
-    def _remove(self, parked: Parked) -> None:
+    def _remove(self, parked: OffloadedPrefix) -> None:
         self._parked = [each for each in self._parked if each is not parked]

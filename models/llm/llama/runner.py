@@ -27,7 +27,7 @@ from models.llm.gguf.estimate import FEW, Estimate, context_length, estimate
 from models.llm.gguf.files import parts_of
 from models.llm.gguf.header import numbers_by_layer
 from models.llm.gguf.identity import identity_of
-from models.llm.gguf.info import Facts
+from models.llm.gguf.info import GGUFInfo
 from models.llm.kv.prefix_cache import Copy, Operation, Remove
 from models.llm.kv.prefixes import State
 from models.llm.params import EngineParams, SamplingParams
@@ -113,9 +113,9 @@ class Vocabulary:
         return estimate(self.metadata, numbers_by_layer(parts[0]), size, self.size, params)
 
     @functools.cached_property
-    def facts(self) -> Facts:
+    def facts(self) -> GGUFInfo:
         family = self.metadata("general.architecture")
-        return Facts(
+        return GGUFInfo(
             n_ctx_train=self._number(f"{family}.context_length"),
             n_params=C.llama_model_n_params(self._model),
             size=C.llama_model_size(self._model),
@@ -203,7 +203,9 @@ class LlamaRunner:
             self.size: int = C.llama_model_size(self._model)
             files = [*parts_of(path), *(Path(adapter.path) for adapter in adapters)]
             scales = [str(adapter.scale) for adapter in adapters]
-            self.identity = identity_of(files, llama_cpp.__version__, str(self.limits.is_divisible), *scales)
+            self.identity = identity_of(
+                files, llama_cpp.__version__, str(self.limits.supports_partial_removal), *scales
+            )
             self._samplers: dict[Sequence, Any] = {}
             self._logprobs: dict[Sequence, list[TokenLogprobs]] = {}
             self._fields = self._batch_views(params.n_batch)
@@ -214,7 +216,7 @@ class LlamaRunner:
         n_ctx = context_length(C.llama_model_n_ctx_train(self._model), params)
         if C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model):
             few = min(params.n_slots, FEW), min(params.n_cached, FEW)
-            return Limits(*few, params.n_batch, 4 * n_ctx, n_ctx, is_divisible=False)
+            return Limits(*few, params.n_batch, 4 * n_ctx, n_ctx, supports_partial_removal=False)
         limits = Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
         if C.llama_supports_gpu_offload() and params.n_gpu_layers:  # a GPU checks guesses almost for nothing
             return limits._replace(step_cost=GPU_COST)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from models.errors import TemplateError
-from models.llm.tool_syntax.turns import Habits, Segment, Tool, ToolCall, Turn
+from models.llm.tool_syntax.turns import Segment, TemplateCapabilities, Tool, ToolCall, Turn
 
 _ASKED, _SAID, _RESULT, _VALUE, _OTHER_VALUE = "probe_asked", "probe_said", "probe_result", "probe_value", "probe_other"
 _USER = Turn("user", (Segment(_ASKED, is_content=True),))
@@ -30,10 +30,10 @@ _TOOL: Tool = {
 }
 
 # Renders turns with tools for a template of these habits. Raises `TemplateError`.
-Render = Callable[[Sequence[Turn], Sequence[Tool] | None, Habits], str]
+Render = Callable[[Sequence[Turn], Sequence[Tool] | None, TemplateCapabilities], str]
 
 
-def find_habits(render: Render, source: str) -> Habits:
+def probe_capabilities(render: Render, source: str) -> TemplateCapabilities:
     habits = _plain_habits(render)
     text = _tried(render, [_USER], [_TOOL], habits) if "tools" in source else ""
     habits = habits._replace(renders_tools="probe_tool" in text and "probe_description" in text)
@@ -46,16 +46,16 @@ def find_habits(render: Render, source: str) -> Habits:
     return habits._replace(renders_results=_RESULT in text)
 
 
-def _plain_habits(render: Render) -> Habits:
+def _plain_habits(render: Render) -> TemplateCapabilities:
     """The first of these with which a question comes through; the usual ones if it comes through with none."""
     for has_empty_tools, has_typed_content in product((False, True), (False, True)):
-        habits = Habits(has_typed_content=has_typed_content, has_empty_tools=has_empty_tools)
+        habits = TemplateCapabilities(has_typed_content=has_typed_content, has_empty_tools=has_empty_tools)
         if _ASKED in _tried(render, [_USER], None, habits):
             return habits
-    return Habits()
+    return TemplateCapabilities()
 
 
-def _candidates(habits: Habits) -> Iterator[Habits]:
+def _candidates(habits: TemplateCapabilities) -> Iterator[TemplateCapabilities]:
     for is_short, is_mapping in product((False, True), (True, False)):
         yield habits._replace(renders_calls=True, has_short_ids=is_short, has_mapped_arguments=is_mapping)
         yield habits._replace(
@@ -63,7 +63,7 @@ def _candidates(habits: Habits) -> Iterator[Habits]:
         )
 
 
-def _with_company(render: Render, tools: Sequence[Tool] | None, habits: Habits) -> Habits:
+def _with_company(render: Render, tools: Sequence[Tool] | None, habits: TemplateCapabilities) -> TemplateCapabilities:
     """Calls come through alone. What with no content beside them, with text, or with another call?"""
     empty, null = (
         _tried(render, _conversation(1), tools, habits._replace(has_null_content=is_null)) for is_null in (False, True)
@@ -85,7 +85,7 @@ def _result(at: int) -> Turn:
     return Turn("tool", (Segment(_RESULT, is_content=True),), call_id=_CALLS[at].id, name=_CALLS[at].name)
 
 
-def _tried(render: Render, turns: Sequence[Turn], tools: Sequence[Tool] | None, habits: Habits) -> str:
+def _tried(render: Render, turns: Sequence[Turn], tools: Sequence[Tool] | None, habits: TemplateCapabilities) -> str:
     try:
         return render(turns, tools, habits)
     except TemplateError:

@@ -1,7 +1,8 @@
 """A conversation with tools as messages that a chat template has words for.
 
-Templates disagree about how a call should come to them, and many know nothing of calls, results or tools. `Habits` says
-what one of them wants; what it has no words for is put into ordinary messages, so that nothing said is lost.
+Templates disagree about how a call should come to them, and many know nothing of calls, results or tools.
+`TemplateCapabilities` says what one of them wants; what it has no words for is put into ordinary messages, so that
+nothing said is lost.
 """
 
 import json
@@ -42,7 +43,7 @@ class Turn(NamedTuple):
         return "".join(part.text for part in self.content)
 
 
-class Habits(NamedTuple):
+class TemplateCapabilities(NamedTuple):
     """What a template wants, and what it leaves out."""
 
     has_typed_content: bool = False  # a list of parts instead of text
@@ -68,7 +69,12 @@ Write = Callable[[Sequence[tuple[str, str]]], list[Segment]]
 
 
 def adapted(
-    turns: list[Turn], tools: Sequence[Tool] | None, habits: Habits, write: Write, *, tells_tools: bool = False
+    turns: list[Turn],
+    tools: Sequence[Tool] | None,
+    habits: TemplateCapabilities,
+    write: Write,
+    *,
+    tells_tools: bool = False,
 ) -> tuple[list[Turn], Sequence[Tool] | None]:
     """Without anything that the template would refuse or drop. `write` gives calls as the model writes them.
 
@@ -87,7 +93,7 @@ def adapted(
     return turns, tools
 
 
-def message_view(turn: Turn, habits: Habits, marking: Marking) -> dict[str, Any]:
+def message_view(turn: Turn, habits: TemplateCapabilities, marking: Marking) -> dict[str, Any]:
     """A message as the template is given it. Absent is absent: templates ask what is defined."""
     view: dict[str, Any] = {"role": turn.role, "content": _content_view(turn, habits, marking)}
     if turn.calls:
@@ -126,21 +132,21 @@ def mapped(value: Any, change: Callable[[str], str]) -> Any:
             return value
 
 
-def _content_view(turn: Turn, habits: Habits, marking: Marking) -> object:
+def _content_view(turn: Turn, habits: TemplateCapabilities, marking: Marking) -> object:
     text = "".join(marking.content(part.text) if part.is_content else part.text for part in turn.content)
     if turn.calls and (not text or not habits.has_text_with_calls):
         return None if habits.has_null_content else ""
     return [{"type": "text", "text": text}] if habits.has_typed_content else text
 
 
-def _call_view(call: ToolCall, habits: Habits, marking: Marking) -> dict[str, Any]:
+def _call_view(call: ToolCall, habits: TemplateCapabilities, marking: Marking) -> dict[str, Any]:
     arguments = sent_arguments(call.arguments) if habits.has_mapped_arguments else call.arguments or "{}"
     function = {"name": call.name, "arguments": arguments}
     view = {"id": _fitting_id(call.id, habits), "type": "function", "function": function}
     return dict(mapped(view, marking.word))
 
 
-def _fitting_id(call_id: str, habits: Habits) -> str:
+def _fitting_id(call_id: str, habits: TemplateCapabilities) -> str:
     is_short = len(call_id) == 9 and call_id.isascii() and call_id.isalnum()
     return sha256(call_id.encode()).hexdigest()[:9] if habits.has_short_ids and not is_short else call_id
 

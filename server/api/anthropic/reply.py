@@ -35,7 +35,7 @@ from server.api.anthropic.wire import (
 )
 from server.api.shared.rag import listed, reply_of
 from server.api.shared.rag_wire import RagReply
-from server.generation.stream import AnswerEvent, Answers, Cited
+from server.generation.stream import AnswerEvent, Cited, GenerationStream
 from server.http.links import passage_url
 from server.http.problems import problem_of
 from server.rag import citations
@@ -54,7 +54,7 @@ _ERRORS: Final = {
 class MessageStream:
     """The answer to one request. `model` is what the client calls it."""
 
-    def __init__(self, model: str, answers: Answers, base_url: str) -> None:
+    def __init__(self, model: str, answers: GenerationStream, base_url: str) -> None:
         self._model = model
         self._answers = answers
         self._base_url = base_url

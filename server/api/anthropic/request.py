@@ -6,20 +6,20 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from models.llm.chat.chat_template import ChatMessage, ToolCall
-from models.llm.chat.tool_config import Toolbox
+from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonSchema
 from server.api.anthropic.wire import Block, CountRequest, Message, MessageRequest, Source
 from server.api.shared import tools
 from server.api.shared.forms import effort_options, schema_form
 from server.api.shared.rag import options_of
-from server.generation.generate import Ask
+from server.generation.generate import GenerationRequest
 from server.http.problems import RequestError
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _WITHOUT_TEXT = frozenset({"redacted_thinking"})  # nobody but its maker can read it
 
 
-def ask_of(data: MessageRequest, headers: Mapping[str, str] = _NO_HEADERS) -> Ask:
+def ask_of(data: MessageRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
     """Raises `RequestError` for what cannot be done, with the path of the field that asks for it."""
     refused = {
         "container": data.container and "Nothing is run here; leave it out.",
@@ -28,7 +28,7 @@ def ask_of(data: MessageRequest, headers: Mapping[str, str] = _NO_HEADERS) -> As
     for name, message in refused.items():
         if message:
             raise RequestError(str(message), name)
-    return Ask(
+    return GenerationRequest(
         messages=messages_of(data),
         model=data.model,
         sampling={
@@ -36,7 +36,7 @@ def ask_of(data: MessageRequest, headers: Mapping[str, str] = _NO_HEADERS) -> As
         },
         max_tokens=data.max_tokens,
         stop=data.stop_sequences or (),
-        toolbox=toolbox_of(data),
+        tool_config=toolbox_of(data),
         form=_form(data),
         options=options_for_template(data),
         rag=options_of(data.rag, headers),
@@ -159,7 +159,7 @@ def _document(source: Source, where: str) -> str:
 # Tools
 
 
-def toolbox_of(data: CountRequest) -> Toolbox | None:
+def toolbox_of(data: CountRequest) -> ToolConfig | None:
     """Raises `RequestError`."""
     functions = []
     for i, tool in enumerate(data.tools or ()):

@@ -20,7 +20,7 @@ from server.api.anthropic.wire import (
     Ping,
     TokenCount,
 )
-from server.generation.generate import answers_to
+from server.generation.generate import generate
 from server.generation.target import target_of
 from server.http.disconnect import unless_gone
 from server.http.problems import HANDLERS, headers_of, problem_of
@@ -50,7 +50,7 @@ class AnthropicController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[MessageRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        answers = await unless_gone(request, answers_to(ask_of(data, request.headers), services))
+        answers = await unless_gone(request, generate(ask_of(data, request.headers), services))
         reply = MessageStream(data.model or GROUNDED, answers, str(request.base_url))
         if data.stream:
             return kept_stream(_frames(reply.events()), answers.aclose, _frame(Ping()))
@@ -64,9 +64,9 @@ class AnthropicController(Controller):
     async def count(self, data: JSONBody[CountRequest], services: NamedDependency[Services]) -> TokenCount:
         """Without passages of the documents, which are found only when the question is asked. No model is loaded."""
         target = target_of(data.model, services)
-        language_model = services.shelf[target.model].language_model
-        toolbox = toolbox_of(data)
-        tools = toolbox.tools if toolbox else ()
+        language_model = services.pool[target.model].language_model
+        tool_config = toolbox_of(data)
+        tools = tool_config.tools if tool_config else ()
         prompt = language_model.prompt(messages_of(data), tools, options_for_template(data))
         return TokenCount(len(prompt.tokens))
 

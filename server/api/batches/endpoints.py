@@ -19,7 +19,7 @@ from server.api.embeddings.wire import EmbeddingRequest
 from server.api.responses.service import keep, prepare, reply_to
 from server.api.responses.wire import InputTokensDetails, OutputTokensDetails, ResponseRequest, ResponseUsage
 from server.generation.completion import completions_to
-from server.generation.generate import answers_to
+from server.generation.generate import generate
 from server.http.problems import RequestError
 from server.services import Services
 
@@ -39,7 +39,7 @@ Endpoint = Callable[[bytes, Services, str], Awaitable[Outcome]]
 async def _chat(body: bytes, services: Services, base_url: str) -> Outcome:
     data = _read(body, ChatRequest)
     ask = msgspec.structs.replace(ask_of(data), priority=Priority.BATCH)
-    async with aclosing(await answers_to(ask, services)) as answers:
+    async with aclosing(await generate(ask, services)) as answers:
         completion = await ChatReply(data, answers, base_url).completion()
     return Outcome(completion, _as_usage(completion.usage))
 

@@ -14,7 +14,7 @@ from server.files.records import new_id
 from server.http.paging import page
 from server.http.problems import RequestError
 from server.jobs.batches import BatchWork
-from server.jobs.runner import Backlog
+from server.jobs.runner import JobRunner
 from server.services import Services
 from server.storage.sqlite.batches import OVER, Order
 
@@ -32,7 +32,7 @@ class BatchController(Controller):
         request: Request[Any, Any, Any],
         data: JSONBody[CreateBatch],
         services: NamedDependency[Services],
-        backlog: NamedDependency[Backlog],
+        job_runner: NamedDependency[JobRunner],
     ) -> Batch:
         if data.endpoint not in ENDPOINTS:
             message = f"There is no endpoint {data.endpoint!r} for batches; there are: {', '.join(ENDPOINTS)}."
@@ -51,7 +51,7 @@ class BatchController(Controller):
         )
         keep_s = data.output_expires_after.seconds if data.output_expires_after else None
         await services.batches.add(batch, Order(services.principal, str(request.base_url), keep_s))
-        backlog.wake()
+        job_runner.wake()
         return batch
 
     @get("/", operation_id="listBatches")
@@ -72,13 +72,13 @@ class BatchController(Controller):
         self,
         batch_id: FromPath[str],
         services: NamedDependency[Services],
-        backlog: NamedDependency[Backlog],
+        job_runner: NamedDependency[JobRunner],
         batch_work: NamedDependency[BatchWork],
     ) -> Batch:
         """What is done of it stays, and is in its files."""
         batch = await services.batches.change(batch_id, _cancelled)
         await batch_work.stop(batch_id)
-        backlog.wake()
+        job_runner.wake()
         return batch
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from msgspec import UNSET, UnsetType
 
-from index.uploads import spoken_path
+from index.uploads import display_path
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
@@ -32,7 +32,7 @@ from server.api.chat.wire import (
 )
 from server.api.shared.rag import listed, reply_of
 from server.api.shared.rag_wire import RagReply
-from server.generation.stream import AnswerEvent, Answers, Cited
+from server.generation.stream import AnswerEvent, Cited, GenerationStream
 from server.http.links import passage_url
 from server.rag.citations import Citation
 from server.rag.prompts import Source
@@ -40,7 +40,7 @@ from server.settings.settings import GROUNDED
 
 
 class ChatReply:
-    def __init__(self, data: ChatRequest, answers: Answers, base_url: str) -> None:
+    def __init__(self, data: ChatRequest, answers: GenerationStream, base_url: str) -> None:
         self._answers = answers
         self._base_url = base_url
         self._is_legacy = bool(data.functions)
@@ -163,7 +163,7 @@ class ChatReply:
             document_id=passage.document_id,
             chunk_id=passage.chunk_id,
             collection=passage.collection,
-            path=spoken_path(passage.path),
+            path=display_path(passage.path),
             filename=PurePosixPath(passage.path).name,
             heading=passage.heading,
             lines=(passage.line_from, passage.line_to),

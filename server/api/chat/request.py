@@ -8,14 +8,14 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from models.llm.chat.chat_template import ChatMessage, ToolCall
-from models.llm.chat.tool_config import Toolbox
+from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
 from server.api.chat.wire import ChatRequest, Function, FunctionCall, Message, Named, NamedTool, ResponseFormat
 from server.api.shared.forms import effort_options, schema_form
 from server.api.shared.rag import options_of
 from server.api.shared.tools import by_mode, described, limited
-from server.generation.generate import Ask
+from server.generation.generate import GenerationRequest
 from server.http.problems import RequestError
 
 _ROLES: Final = {
@@ -29,17 +29,17 @@ _ROLES: Final = {
 _NOT_PLAIN: Final = ("logit_bias", "num_logprobs")  # sampling fields that are no request field of the same name
 
 
-def ask_of(data: ChatRequest, headers: Mapping[str, str] = MappingProxyType({})) -> Ask:
+def ask_of(data: ChatRequest, headers: Mapping[str, str] = MappingProxyType({})) -> GenerationRequest:
     """Raises `RequestError` for what cannot be done, with the path of the field, or the header, that asks for it."""
     _refuse_unsupported(data)
-    return Ask(
+    return GenerationRequest(
         messages=list(_messages(data.messages)),
         model=data.model,
         sampling=_sampling(data),
         max_tokens=_limit(data),
         stop=[data.stop] if isinstance(data.stop, str) else data.stop or (),
         num_answers=data.n or 1,
-        toolbox=_functions(data) if data.functions else _tools(data),
+        tool_config=_functions(data) if data.functions else _tools(data),
         form=_form(data),
         options=_options(data),
         rag=options_of(data.rag, headers),
@@ -156,7 +156,7 @@ def _text(where: str, message: Message) -> str:
 # Tools
 
 
-def _tools(data: ChatRequest) -> Toolbox | None:
+def _tools(data: ChatRequest) -> ToolConfig | None:
     functions = []
     for i, tool in enumerate(data.tools or ()):
         if tool.type != "function":
@@ -178,7 +178,7 @@ def _tools(data: ChatRequest) -> Toolbox | None:
     raise RequestError(f"{choice.type!r} is no choice of tools.", "tool_choice.type")
 
 
-def _functions(data: ChatRequest) -> Toolbox | None:
+def _functions(data: ChatRequest) -> ToolConfig | None:
     tools = described(_told(data.functions or ()), "functions[{}].name")
     choice = data.function_call
     if isinstance(choice, Named):

@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from server.api.chat.reply import ChatReply
 from server.api.chat.request import ask_of
 from server.api.chat.wire import ChatCompletion, ChatRequest
-from server.generation.generate import answers_to
+from server.generation.generate import generate
 from server.http.disconnect import unless_gone
 from server.http.sse import event_stream
 from server.services import Services
@@ -26,7 +26,7 @@ class ChatController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[ChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        answers = await unless_gone(request, answers_to(ask_of(data, request.headers), services))
+        answers = await unless_gone(request, generate(ask_of(data, request.headers), services))
         reply = ChatReply(data, answers, str(request.base_url))
         if data.stream:
             return event_stream(reply.chunks(), answers.aclose)

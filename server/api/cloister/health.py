@@ -6,7 +6,7 @@ from litestar import Controller, MediaType, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 
-from server.access.principal import STRANGER
+from server.access.principal import ANONYMOUS
 from server.api.cloister.health_wire import Health, Life, Readiness, Unhealthy
 from server.resources.supervisor import Supervisor
 from server.services import Services
@@ -49,6 +49,6 @@ class HealthController(Controller):
 
 def _state(process: Supervisor[Any], services: Services) -> str:
     """Why it is not ready may name files, which is not for everybody."""
-    if services.principal is STRANGER:
+    if services.principal is ANONYMOUS:
         return "ready" if process.is_ready else "unavailable"
     return process.state

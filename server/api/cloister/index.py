@@ -34,7 +34,7 @@ from server.api.cloister.wire import (
     SearchResult,
     SearchResults,
 )
-from server.generation.generate import Ask, reader_of
+from server.generation.generate import GenerationRequest, target_model
 from server.http.disconnect import unless_gone
 from server.http.links import document_url, passage_url
 from server.http.problems import RequestError
@@ -117,15 +117,15 @@ class IndexController(Controller):
     ) -> SearchResults:
         """The best passages, and with `explain`, what became of a file that was expected."""
         top_k, queries, base_url = data.top_k or services.settings.rag.top_k, [Query(data.query)], str(request.base_url)
-        passages = await unless_gone(request, services.grounder.search(queries, data.collections, top_k, data.filters))
+        passages = await unless_gone(request, services.rag.search(queries, data.collections, top_k, data.filters))
         explanation = None
         if data.explain:
             files: list[Explanation] = []
             if (expected := _expected(data.expect)) is not None:
                 options = RagOptions(collections=data.collections, top_k=top_k, filters=data.filters)
-                ask = Ask(messages=[ChatMessage("user", data.query)])
-                reader = reader_of(ask, services.shelf.default, services)
-                files = await unless_gone(request, services.grounder.explain(data.query, expected, options, reader))
+                ask = GenerationRequest(messages=[ChatMessage("user", data.query)])
+                reader = target_model(ask, services.pool.default, services)
+                files = await unless_gone(request, services.rag.explain(data.query, expected, options, reader))
             explanation = SearchExplanation(FLOOR, [_explained(file, base_url) for file in files])
         return SearchResults(data.query, [_result(passage, base_url) for passage in passages], explanation)
 

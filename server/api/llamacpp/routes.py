@@ -29,11 +29,11 @@ from server.api.llamacpp.wire import (
     TokenPiece,
 )
 from server.generation.completion import Completion, completions_to
-from server.generation.generate import Ask
+from server.generation.generate import GenerationRequest
 from server.generation.target import target_of
 from server.http.disconnect import unless_gone
 from server.http.sse import event_stream
-from server.resources.pool import ShelfModel
+from server.resources.pool import ManagedModel
 from server.services import Services
 
 _TOLD = {
@@ -77,7 +77,7 @@ class NativeController(Controller):
     @post(["/apply-template", "/v1/apply-template"], status_code=200, operation_id="applyTemplate")
     async def apply_template(self, data: JSONBody[ChatRequest], services: NamedDependency[Services]) -> TemplateReply:
         """A conversation as the model's chat template writes it."""
-        ask: Ask = ask_of(data)
+        ask: GenerationRequest = ask_of(data)
         model = _model(ask.model, services).language_model
         return TemplateReply(model.rendered(ask.messages, ask.tools, ask.options))
 
@@ -109,7 +109,7 @@ class NativeController(Controller):
     @get("/lora-adapters", operation_id="loraAdapters")
     async def adapters(self, services: NamedDependency[Services]) -> list[LoraAdapter]:
         """Of the default model, as the settings name them."""
-        adapters = services.shelf.default.resolved.adapters
+        adapters = services.pool.default.resolved.adapters
         return [LoraAdapter(id, each.path.rsplit("/", 1)[-1], each.scale) for id, each in enumerate(adapters)]
 
 
@@ -128,8 +128,8 @@ async def _reply(
     return Response(whole, media_type=MediaType.JSON)
 
 
-def _model(name: str | None, services: Services) -> ShelfModel:
-    return services.shelf[target_of(name, services).model]
+def _model(name: str | None, services: Services) -> ManagedModel:
+    return services.pool[target_of(name, services).model]
 
 
 def _text(piece: bytes) -> str | list[int]:

@@ -80,14 +80,14 @@ async def call(name: str, arguments: Mapping[str, Any], services: Services, base
 
 
 async def _search(asked: SearchArguments, services: Services, base_url: str) -> FoundPassages:
-    passages = await services.grounder.search([Query(asked.query)], asked.collections, asked.limit)
+    passages = await services.rag.search([Query(asked.query)], asked.collections, asked.limit)
     return FoundPassages([_found(passage, base_url) for passage in passages])
 
 
 def _found(passage: Passage, base_url: str) -> FoundPassage:
     return FoundPassage(
         id=f"{passage.document_id}-{passage.chunk_id}",
-        title=" › ".join([passage.file, *passage.whereabouts]),
+        title=" › ".join([passage.file, *passage.breadcrumb]),
         url=passage_url(base_url, passage),
         text=passage.shown,
         collection=passage.collection,

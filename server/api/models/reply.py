@@ -6,11 +6,11 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from models.errors import ModelUnavailable
-from models.llm.gguf.info import Facts
+from models.llm.gguf.info import GGUFInfo
 from server.api.models.wire import Architecture, LoadStatus, ModelCard, ModelMeta
 from server.generation.target import model_ids, target_of
 from server.http.problems import UnknownModel
-from server.resources.pool import ShelfModel
+from server.resources.pool import ManagedModel
 from server.services import Services
 
 _TALKS = Architecture(("text",), ("text",))
@@ -39,7 +39,7 @@ def _chat_card(id: str, services: Services) -> ModelCard:
     target = target_of(id, services)
     created, status = services.started_at, _status(None, services)
     try:
-        model = services.shelf[target.model]
+        model = services.pool[target.model]
     except ModelUnavailable as error:
         state = f"not available: {error.reason}"
         return ModelCard(id=id, created=created, state=state, capabilities=(), architecture=_TALKS, status=status)
@@ -60,7 +60,7 @@ def _chat_card(id: str, services: Services) -> ModelCard:
     )
 
 
-def _abilities(model: ShelfModel, facts: Facts, *, is_grounded: bool) -> tuple[str, ...]:
+def _abilities(model: ManagedModel, facts: GGUFInfo, *, is_grounded: bool) -> tuple[str, ...]:
     """In Ollama's words."""
     found = {
         "completion": True,
@@ -71,9 +71,9 @@ def _abilities(model: ShelfModel, facts: Facts, *, is_grounded: bool) -> tuple[s
     return tuple(name for name, is_there in found.items() if is_there)
 
 
-def _status(model: ShelfModel | None, services: Services) -> LoadStatus | UnsetType:
+def _status(model: ManagedModel | None, services: Services) -> LoadStatus | UnsetType:
     """There only with several chat models: clients then ask for each one's properties by its name."""
-    if len(list(services.shelf)) + len(services.shelf.missing) < 2:
+    if len(list(services.pool)) + len(services.pool.missing) < 2:
         return UNSET
     if model is None or not model.is_loaded:
         return LoadStatus("unloaded")
@@ -86,7 +86,7 @@ def _encoder_cards(services: Services) -> Iterator[ModelCard]:
     length, dimensions = (hello.max_tokens, hello.dimension) if hello else (0, UNSET)
     told: dict[str, Any] = {"created": services.started_at, "state": encoder.state}
     name = services.embeddings.model.name
-    if name not in services.shelf:
+    if name not in services.pool:
         yield ModelCard(
             id=name,
             capabilities=("embedding", "rerank"),
@@ -98,5 +98,5 @@ def _encoder_cards(services: Services) -> Iterator[ModelCard]:
             **told,
         )
     reranker = services.reranking.reranker
-    if reranker is not None and reranker.name not in services.shelf:
+    if reranker is not None and reranker.name not in services.pool:
         yield ModelCard(id=reranker.name, capabilities=("rerank",), architecture=_SCORES, **told)

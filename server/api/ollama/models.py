@@ -20,7 +20,7 @@ from server.api.ollama.wire import (
 )
 from server.generation.target import Target, model_ids, target_of, untagged
 from server.http.problems import UnknownModel
-from server.resources.pool import ShelfModel
+from server.resources.pool import ManagedModel
 from server.services import Services
 
 _TAG = ":latest"
@@ -50,7 +50,7 @@ def _tags(services: Services) -> Iterator[ModelTag]:
             capabilities=_capabilities(target, model),
         )
     name = services.embeddings.model.name
-    if name not in services.shelf:
+    if name not in services.pool:
         yield ModelTag(
             name=_tagged(name),
             model=_tagged(name),
@@ -64,11 +64,11 @@ def _tags(services: Services) -> Iterator[ModelTag]:
 
 def running(services: Services) -> RunningList:
     """The language models that are in memory; a grounded answer uses one of them."""
-    return RunningList([_running(model, services) for model in services.shelf if model.is_loaded])
+    return RunningList([_running(model, services) for model in services.pool if model.is_loaded])
 
 
-def _running(model: ShelfModel, services: Services) -> RunningModel:
-    left_s = services.shelf.keep_s(model) - (0 if model.num_users else time.monotonic() - model.last_used)
+def _running(model: ManagedModel, services: Services) -> RunningModel:
+    left_s = services.pool.keep_s(model) - (0 if model.num_users else time.monotonic() - model.last_used)
     expires = _FOREVER if math.isinf(left_s) else datetime.fromtimestamp(time.time() + max(left_s, 0), UTC)
     return RunningModel(
         name=_tagged(model.name),
@@ -85,7 +85,7 @@ def _running(model: ShelfModel, services: Services) -> RunningModel:
 def shown(asked: ModelRequest, services: Services) -> ModelShown:
     """From the file's header alone: nothing is loaded. Raises `UnknownModel`, `ModelUnavailable`."""
     id = asked.model or asked.name or ""
-    if untagged(id) == services.embeddings.model.name and id not in services.shelf:
+    if untagged(id) == services.embeddings.model.name and id not in services.pool:
         return _embedder_shown(services)
     target, model = _found(id, services)
     language_model = model.language_model
@@ -102,7 +102,7 @@ def shown(asked: ModelRequest, services: Services) -> ModelShown:
     )
 
 
-def _facts_of(model: ShelfModel) -> dict[str, Any]:
+def _facts_of(model: ManagedModel) -> dict[str, Any]:
     """`context_length` is what a conversation may have here, which may be less than the model was trained for."""
     language_model, facts = model.language_model, model.language_model.facts
     family = _family(model)
@@ -134,26 +134,26 @@ def _embedder_shown(services: Services) -> ModelShown:
     )
 
 
-def _found(id: str, services: Services) -> tuple[Target, ShelfModel]:
+def _found(id: str, services: Services) -> tuple[Target, ManagedModel]:
     """Raises `UnknownModel`, `ModelUnavailable`."""
     if not id:
         raise UnknownModel("", model_ids(services))
     target = target_of(id, services)
-    return target, services.shelf[target.model]
+    return target, services.pool[target.model]
 
 
 def _tagged(id: str) -> str:
     return id if ":" in id else id + _TAG
 
 
-def _digest(id: str, model: ShelfModel) -> str:
+def _digest(id: str, model: ManagedModel) -> str:
     """Of the file where it is known, and of what tells it from others where it is not."""
     facts = model.language_model.facts
     told = model.resolved.sha256 or f"{model.name} {facts.size} {facts.n_params}"
     return hashlib.sha256(f"{id} {told}".encode()).hexdigest()
 
 
-def _details(model: ShelfModel) -> Details:
+def _details(model: ManagedModel) -> Details:
     family = _family(model)
     return Details(
         family=family,
@@ -163,7 +163,7 @@ def _details(model: ShelfModel) -> Details:
     )
 
 
-def _family(model: ShelfModel) -> str:
+def _family(model: ManagedModel) -> str:
     return model.language_model.metadata("general.architecture") or "unknown"
 
 
@@ -175,7 +175,7 @@ def _rounded(count: int) -> str:
     return str(count)
 
 
-def _capabilities(target: Target, model: ShelfModel) -> list[str]:
+def _capabilities(target: Target, model: ManagedModel) -> list[str]:
     language_model = model.language_model
     found = {
         "completion": True,

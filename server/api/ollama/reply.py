@@ -23,7 +23,7 @@ from server.api.ollama.wire import (
 )
 from server.api.shared.rag import listed, reply_of
 from server.api.shared.rag_wire import RagReply
-from server.generation.stream import Answers, Cited
+from server.generation.stream import Cited, GenerationStream
 
 _Frame = TypeVar("_Frame", bound=Frame)
 MakeFrame = Callable[["Piece", Mapping[str, Any]], _Frame]
@@ -67,7 +67,9 @@ class Clock:
 class OllamaReply(Generic[_Frame]):
     """`frame` makes a frame of a piece and the fields that all frames have; `model` is what the client calls it."""
 
-    def __init__(self, frame: MakeFrame[_Frame], model: str, answers: Answers, clock: Clock, base_url: str) -> None:
+    def __init__(
+        self, frame: MakeFrame[_Frame], model: str, answers: GenerationStream, clock: Clock, base_url: str
+    ) -> None:
         self._make = frame
         self._model = model
         self._answers = answers

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from models.llm.chat.chat_template import ChatMessage, ToolCall
-from models.llm.chat.tool_config import Toolbox
+from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
 from server.api.ollama.wire import AskRequest, GenerateRequest, Message, OllamaChatRequest, Options
@@ -18,7 +18,7 @@ from server.api.shared import tools
 from server.api.shared.forms import effort_options, schema_form
 from server.api.shared.rag import options_of
 from server.generation.completion import Completion
-from server.generation.generate import Ask
+from server.generation.generate import GenerationRequest
 from server.http.problems import RequestError
 from server.rag.options import CitationStyle
 
@@ -31,12 +31,12 @@ _LONGEST_S: Final = 1e9  # that is still counted; more is for ever
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def chat_ask(data: OllamaChatRequest, headers: Mapping[str, str] = _NO_HEADERS) -> Ask:
+def chat_ask(data: OllamaChatRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
     """Raises `RequestError` for what cannot be done."""
     return _ask(data, [_message(at, each) for at, each in enumerate(data.messages or ())], _toolbox(data), headers)
 
 
-def generate_ask(data: GenerateRequest, headers: Mapping[str, str] = _NO_HEADERS) -> Ask:
+def generate_ask(data: GenerateRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
     """The prompt as a user's question. Raises `RequestError` for what cannot be done."""
     _refuse_unsupported(data)
     system = [ChatMessage("system", data.system)] if data.system else []
@@ -74,15 +74,17 @@ def _refuse_unsupported(data: GenerateRequest) -> None:
             raise RequestError(message, name)
 
 
-def _ask(data: AskRequest, messages: Sequence[ChatMessage], toolbox: Toolbox | None, headers: Mapping[str, str]) -> Ask:
+def _ask(
+    data: AskRequest, messages: Sequence[ChatMessage], tool_config: ToolConfig | None, headers: Mapping[str, str]
+) -> GenerationRequest:
     options = data.options or Options()
-    return Ask(
+    return GenerationRequest(
         messages=messages,
         model=data.model,
         sampling=_sampling(data, options),
         max_tokens=_limit(options),
         stop=_stops(options),
-        toolbox=toolbox,
+        tool_config=tool_config,
         form=_form(data),
         options=_thinking(data.think),
         rag=options_of(data.rag, headers, citations=CitationStyle.INLINE),  # this dialect has nothing but the text
@@ -153,7 +155,7 @@ def _as_json(arguments: Mapping[str, Any] | str | None) -> str:
     return json.dumps(arguments or {}, ensure_ascii=False)
 
 
-def _toolbox(data: OllamaChatRequest) -> Toolbox | None:
+def _toolbox(data: OllamaChatRequest) -> ToolConfig | None:
     functions = []
     for i, tool in enumerate(data.tools or ()):
         if tool.function is None:

@@ -38,8 +38,8 @@ from server.api.ollama.wire import (
     Version,
 )
 from server.generation.completion import Completion, completions_to
-from server.generation.generate import Ask, answers_to
-from server.generation.stream import Answers
+from server.generation.generate import GenerationRequest, generate
+from server.generation.stream import GenerationStream
 from server.generation.target import target_of
 from server.http.disconnect import unless_gone
 from server.http.ndjson import MEDIA_TYPE, line_stream
@@ -166,7 +166,7 @@ async def _load(
     """Loads the model, or lets it go, as soon as nobody uses it."""
     seconds = keep_seconds(data.keep_alive)
     name = target_of(data.model, services).model
-    services.shelf[name].keep_s = seconds
+    services.pool[name].keep_s = seconds
     if seconds != 0:
         await unless_gone(request, _loaded(name, services))
     frame = loaded_frame(kind, data.model or GROUNDED, "unload" if seconds == 0 else "load")
@@ -174,24 +174,26 @@ async def _load(
 
 
 async def _loaded(name: str, services: Services) -> None:
-    async with services.shelf.use(name):
+    async with services.pool.use(name):
         return
 
 
-async def _started(ask: Ask | Completion, keep_s: float | None, clock: Clock, services: Services) -> Answers:
+async def _started(
+    ask: GenerationRequest | Completion, keep_s: float | None, clock: Clock, services: Services
+) -> GenerationStream:
     name = target_of(ask.model, services).model
-    async with services.shelf.use(name) as model:
+    async with services.pool.use(name) as model:
         model.keep_s = keep_s
         clock.loaded()
         if isinstance(ask, Completion):
             return (await completions_to(ask, services)).answers
-        return await answers_to(ask, services)
+        return await generate(ask, services)
 
 
 async def _answer(
     request: Request[Any, Any, Any],
     data: AskRequest,
-    ask: Ask | Completion,
+    ask: GenerationRequest | Completion,
     make: MakeFrame[_Frame],
     services: Services,
 ) -> Response[Any]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import msgspec
 from msgspec import UNSET
 
-from index.uploads import spoken_path
+from index.uploads import display_path
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import EndReason, TurnEnd
@@ -66,7 +66,7 @@ from server.api.shared.rag import listed, reply_of
 from server.files.folders import file_id_of
 from server.files.holdings import Hit
 from server.files.records import new_id
-from server.generation.stream import AnswerEvent, Answers, Cited
+from server.generation.stream import AnswerEvent, Cited, GenerationStream
 from server.http.links import passage_url
 from server.http.problems import Problem, RequestError
 from server.rag.citations import Citation
@@ -128,7 +128,12 @@ class ResponseReply:
     """`hits`: what of the prompt's sources is in the vector stores that were asked for."""
 
     def __init__(
-        self, data: ResponseRequest, response: ResponseObject, answers: Answers, hits: Sequence[Hit], base_url: str
+        self,
+        data: ResponseRequest,
+        response: ResponseObject,
+        answers: GenerationStream,
+        hits: Sequence[Hit],
+        base_url: str,
     ) -> None:
         self.response = response  # as far as it has come
         self._answers = answers
@@ -298,7 +303,7 @@ class ResponseReply:
             )
         return FileCitation(
             file_id=file_id_of(passage.collection, passage.path, passage.document_id),
-            filename=spoken_path(passage.path).rpartition("/")[2],
+            filename=display_path(passage.path).rpartition("/")[2],
             index=citation.start,
             quote=citation.quote,
             url=url,

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import msgspec
 
 from models.llm.chat.chat_template import ChatMessage, ToolCall
-from models.llm.chat.tool_config import Toolbox
+from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from server.api.responses.wire import Item, Part, ResponseRequest, Tool, ToolChoice
 from server.api.shared.forms import effort_options, schema_form
@@ -19,7 +19,7 @@ from server.api.vector_stores.reply import filter_of
 from server.api.vector_stores.wire import FilterRequest
 from server.files.filters import Filter
 from server.files.records import new_id
-from server.generation.generate import Ask
+from server.generation.generate import GenerationRequest
 from server.http.problems import RequestError
 
 LOGPROBS: Final = "message.output_text.logprobs"
@@ -81,7 +81,7 @@ def ask_of(
     items: Sequence[Item],
     history: Sequence[Item] = (),
     headers: Mapping[str, str] = MappingProxyType({}),
-) -> Ask:
+) -> GenerationRequest:
     """`items` are the request's own, `history` what they go on with. Raises `RequestError` for what cannot be done,
     with the path of the field, or the header, that asks for it."""
     _refuse_unsupported(data)
@@ -95,12 +95,12 @@ def ask_of(
     rag = options_of(data.rag, headers)
     if search is not None:
         rag = msgspec.structs.replace(rag, top_k=search.most or rag.top_k, least_score=search.least_score)
-    return Ask(
+    return GenerationRequest(
         messages=messages,
         model=data.model,
         sampling=_sampling(data),
         max_tokens=data.max_output_tokens,
-        toolbox=_toolbox(data),
+        tool_config=_toolbox(data),
         form=_form(data),
         options=effort_options(data.reasoning.effort if data.reasoning else None),
         rag=rag,
@@ -247,7 +247,7 @@ def _filter(told: Any, where: str) -> Filter | None:
         raise RequestError(f"{error}.", where, "invalid_value") from None
 
 
-def _toolbox(data: ResponseRequest) -> Toolbox | None:
+def _toolbox(data: ResponseRequest) -> ToolConfig | None:
     tools = described([_function(at, tool) for at, tool in _functions(data)], "tools[{}].name")
     choice, is_parallel = data.tool_choice, data.parallel_tool_calls is not False
     if choice is None or isinstance(choice, str):
@@ -258,7 +258,7 @@ def _toolbox(data: ResponseRequest) -> Toolbox | None:
     return _by_choice(tools, choice, is_parallel)
 
 
-def _by_choice(tools: tuple[dict[str, Any], ...], choice: ToolChoice, is_parallel: bool) -> Toolbox | None:
+def _by_choice(tools: tuple[dict[str, Any], ...], choice: ToolChoice, is_parallel: bool) -> ToolConfig | None:
     match choice.type:
         case "function":
             return limited(tools, "required", [choice.name or ""], False, "tool_choice.name")

@@ -26,7 +26,7 @@ from server.http.disconnect import unless_gone
 from server.http.paging import Order, page
 from server.http.sse import kept_stream
 from server.jobs.responses import BackgroundResponses
-from server.jobs.runner import Backlog
+from server.jobs.runner import JobRunner
 from server.services import Services
 
 _POLL = {"openai-poll-after-ms": "500"}
@@ -47,14 +47,14 @@ class ResponseController(Controller):
         request: Request[Any, Any, Any],
         data: JSONBody[ResponseRequest],
         services: NamedDependency[Services],
-        backlog: NamedDependency[Backlog],
+        job_runner: NamedDependency[JobRunner],
         background_work: NamedDependency[BackgroundResponses],
     ) -> Response[Any]:
         base_url = str(request.base_url)
         prepared = await prepare(with_headers(data, request.headers), services)
         if data.background:
             response = await queue(prepared, services, base_url)
-            backlog.wake()
+            job_runner.wake()
             if data.stream:
                 return _stream(_followed(response, -1, services, background_work))
             return Response(response, media_type=MediaType.JSON, headers=_POLL)

@@ -16,8 +16,8 @@ from server.api.responses.reply import ResponseReply, begun
 from server.api.responses.request import FileSearch, ask_of, file_search_of, items_of, references
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest, StreamEvent
 from server.files.holdings import Hit
-from server.generation.generate import Ask, answers_to, num_prompt
-from server.generation.stream import Answers
+from server.generation.generate import GenerationRequest, generate, num_prompt
+from server.generation.stream import GenerationStream
 from server.generation.target import target_of
 from server.http.problems import RequestError, problem_of
 from server.services import Services
@@ -29,7 +29,7 @@ class Prepared(NamedTuple):
 
     data: ResponseRequest
     items: list[Item]
-    ask: Ask
+    ask: GenerationRequest
     search: FileSearch | None
 
 
@@ -84,7 +84,7 @@ async def reply_to(
     return ResponseReply(prepared.data, response or begun(prepared.data), answers, hits, base_url)
 
 
-async def _hits(search: FileSearch | None, answers: Answers, services: Services) -> list[Hit]:
+async def _hits(search: FileSearch | None, answers: GenerationStream, services: Services) -> list[Hit]:
     if search is None or answers.grounding is None or answers.grounding.report.found_nothing:
         return []
     report = answers.grounding.report
@@ -92,10 +92,10 @@ async def _hits(search: FileSearch | None, answers: Answers, services: Services)
     return await services.library.hits(search.store_ids, passages)
 
 
-async def _answers(ask: Ask, services: Services, *, is_truncated: bool) -> Answers:
+async def _answers(ask: GenerationRequest, services: Services, *, is_truncated: bool) -> GenerationStream:
     while True:
         try:
-            return await answers_to(ask, services)
+            return await generate(ask, services)
         except ContextLengthExceeded as error:
             shorter = _without_oldest(ask.messages, error.n_prompt - error.n_ctx) if is_truncated else None
             if shorter is None:

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from index.errors import InvalidFilter
-from index.search.filters import gate
+from index.search.filters import compile_filter
 from index.types import Filters
-from index.uploads import spoken_path
+from index.uploads import display_path
 from server.api.shared.rag_wire import FilterRequest, RagDropped, RagPassage, RagReply, RagRequest, TopK
 from server.generation.stream import Grounding
 from server.http.links import passage_url
@@ -56,7 +56,7 @@ def _filters(asked: FilterRequest | None) -> Filters | None:
         modified_before=asked.modified_before,
     )
     try:
-        gate(filters)
+        compile_filter(filters)
     except InvalidFilter as error:
         raise RequestError(
             f"The pattern {error.pattern!r} means nothing.", "rag.filters.paths", "invalid_value"
@@ -104,7 +104,7 @@ def _passage(source: Source, base_url: str, *, is_new: bool) -> RagPassage:
         document_id=passage.document_id,
         chunk_id=passage.chunk_id,
         collection=passage.collection,
-        path=spoken_path(passage.path),
+        path=display_path(passage.path),
         place=passage.place.label if passage.place else None,
         lines=(passage.line_from, passage.line_to),
         heading=passage.heading,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from models.llm.chat.tool_config import Toolbox
+from models.llm.chat.tool_config import ToolConfig
 from server.http.problems import RequestError
 
 
@@ -18,17 +18,17 @@ def described(functions: Sequence[Mapping[str, Any]], where: str) -> tuple[dict[
     return tuple({"type": "function", "function": dict(function)} for function in functions)
 
 
-def by_mode(tools: tuple[dict[str, Any], ...], mode: str, is_parallel: bool, where: str) -> Toolbox | None:
+def by_mode(tools: tuple[dict[str, Any], ...], mode: str, is_parallel: bool, where: str) -> ToolConfig | None:
     """Raises `RequestError`."""
     match mode:
         case "none":
             return None
         case "auto":
-            return Toolbox(tools, "auto", None, is_parallel) if tools else None
+            return ToolConfig(tools, "auto", None, is_parallel) if tools else None
         case "required" | "any":
             if not tools:
                 raise RequestError("There are no tools to choose from.", where, "invalid_value")
-            return Toolbox(tools, "required", None, is_parallel)
+            return ToolConfig(tools, "required", None, is_parallel)
     raise RequestError(f"{mode!r} is no choice; there are: none, auto, required.", where, "invalid_value")
 
 
@@ -38,7 +38,7 @@ def limited(
     names: Sequence[str],
     is_parallel: bool,
     where: str,
-) -> Toolbox:
+) -> ToolConfig:
     """The tools of these names may be called. Raises `RequestError`."""
     known = {tool["function"]["name"] for tool in tools}
     if not names or not known.issuperset(names):
@@ -46,4 +46,4 @@ def limited(
         raise RequestError(
             f"There is no tool named {unknown!r}." if names else "It names no tool.", where, "invalid_value"
         )
-    return Toolbox(tools, mode, frozenset(names), is_parallel)
+    return ToolConfig(tools, mode, frozenset(names), is_parallel)

@@ -128,7 +128,7 @@ class VectorStoreController(Controller):
         """The best passages for one question, put in one way or in several."""
         queries = [data.query] if isinstance(data.query, str) else data.query
         scope = await services.library.scope([store_id], filter_of(data.filters))
-        search = services.grounder.search(
+        search = services.rag.search(
             [Query(query) for query in queries],
             scope.collections,
             data.max_num_results or _RESULTS,

@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from index.storage.sqlite.database import query, transaction
-from server.access.principal import ANYBODY, Principal
+from server.access.principal import UNRESTRICTED, Principal
 from server.api.batches.errors import TooManyBatches, UnknownBatch
 from server.api.batches.wire import Batch
 from server.storage.sqlite.database import open_private
@@ -74,7 +74,7 @@ class BatchStore:
     """Owns its file and the one thread that touches it. A context manager. Raises `DataFolderError` when the file
     cannot be opened; of what the principal may not see there is nothing."""
 
-    _principal = ANYBODY
+    _principal = UNRESTRICTED
 
     def __init__(self, data: Path) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")

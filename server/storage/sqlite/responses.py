@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from index.storage.sqlite.database import query, transaction
-from server.access.principal import ANYBODY, Principal
+from server.access.principal import UNRESTRICTED, Principal
 from server.api.responses.errors import NoSuchResponse, NotCancellable
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest
 from server.storage.sqlite.database import open_private
@@ -79,7 +79,7 @@ class ResponseStore:
     """Owns its file and the one thread that touches it. A context manager. Raises `DataFolderError` when the file
     cannot be opened; of what the principal may not see there is nothing."""
 
-    _principal = ANYBODY
+    _principal = UNRESTRICTED
 
     def __init__(self, data: Path, max_bytes: int) -> None:
         self._max_bytes = max_bytes

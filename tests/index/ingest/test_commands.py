@@ -8,9 +8,9 @@ import apsw
 import pytest
 
 from index.ingest import watcher
-from index.ingest.commands import Follow, Order, Pause, Rescan
+from index.ingest.commands import Command, Follow, Pause, Rescan
 from index.ingest.indexer import IndexingParams
-from index.ingest.progress import Pace, Progress
+from index.ingest.progress import Progress, ProgressReporter
 from index.ingest.watcher import has_events
 from index.types import Collection
 from tests.index.conftest import Workspace, eventually, set_mtime
@@ -53,10 +53,10 @@ def test_what_was_held_goes_when_a_person_says_so(workspace: Workspace) -> None:
     _fill(workspace)
     _delete(workspace, range(100))
     workspace.sync()
-    workspace.indexer._obey(Rescan("notes", accept_deletions=False))
+    workspace.indexer._handle(Rescan("notes", accept_deletions=False))
     workspace.sync()
     assert workspace.status().documents == 120
-    workspace.indexer._obey(Rescan("notes", accept_deletions=True))
+    workspace.indexer._handle(Rescan("notes", accept_deletions=True))
     workspace.sync()
     assert (workspace.status().documents, workspace.status().missing) == (20, 0)
 
@@ -181,12 +181,12 @@ def test_network_file_systems_have_no_events(tmp_path: Path, root: str, expected
 
 
 def test_orders_are_obeyed_while_it_runs(workspace: Workspace, tmp_path: Path) -> None:
-    orders: list[Order] = []
+    orders: list[Command] = []
     progress: list[Progress] = []
     workspace.write("a.md", "one")
     workspace.write("b.md", "two", tmp_path / "other")
 
-    def next_orders() -> list[Order]:
+    def next_orders() -> list[Command]:
         taken, orders[:] = orders[:], []
         return taken
 
@@ -224,7 +224,7 @@ def test_a_rescan_tries_again_what_could_not_be_read(workspace: Workspace) -> No
     workspace.start()
     workspace.sync()
     assert workspace.failures().keys() == {"a.md"}
-    workspace.indexer._obey(Rescan())
+    workspace.indexer._handle(Rescan())
     workspace.sync()
     assert workspace.texts() == {"a.md": "one"}
 
@@ -236,7 +236,7 @@ def test_a_rescan_tries_one_file_again_when_it_is_named(workspace: Workspace) ->
     workspace.sync()
     workspace.read = reader
     workspace.start()
-    workspace.indexer._obey(Rescan("notes", path="b.md"))
+    workspace.indexer._handle(Rescan("notes", path="b.md"))
     workspace.sync()
     assert (workspace.texts(), workspace.failures().keys()) == ({"b.md": "two"}, {"a.md"})
 
@@ -280,7 +280,7 @@ def test_moved_files_embed_nothing_though_a_generation_is_written_between(worksp
 def test_rates_and_lag_are_measured_and_told_sparingly() -> None:
     now = 100.0
     told: list[Progress] = []
-    pace = Pace(told.append, lambda: now)
+    pace = ProgressReporter(told.append, lambda: now)
     pace.tell("idle")
     assert told == []
     pace.note_backlog(True)

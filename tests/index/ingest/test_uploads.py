@@ -8,11 +8,11 @@ import pytest
 
 from index.errors import CollectionNotFound
 from index.ingest.chunker import Chunker
-from index.ingest.long_texts import embed_whole
+from index.ingest.long_texts import embed_long_texts
 from index.reading.readers import read
 from index.storage.sqlite.catalog import read_status
-from index.types import Chosen, Collection
-from index.uploads import UPLOADS, Chunking, UploadPath, spoken_path, uploads_folder
+from index.types import Collection, FileSubset
+from index.uploads import UPLOADS, Chunking, UploadPath, display_path, uploads_folder
 from tests.index.conftest import HashEmbedder, Workspace, eventually
 
 _A, _B, _C = (f"file-{digit * 24}" for digit in "abc")
@@ -33,13 +33,13 @@ def _with_uploads(workspace: Workspace) -> Collection:
 def test_a_path_is_read_as_it_was_written(chunking: Chunking | None) -> None:
     path = UploadPath(chunking, _A, "Größe 1.md")
     assert UploadPath.read(str(path)) == path
-    assert spoken_path(str(path)) == "Größe 1.md"
+    assert display_path(str(path)) == "Größe 1.md"
 
 
 @pytest.mark.parametrize("path", ["a.md", f"auto/{_A}", f"auto/{_A}/b/c.md", f"1/{_A}/a.md", "auto/file-x/a.md"])
 def test_other_paths_are_spoken_as_they_are(path: str) -> None:
     assert UploadPath.read(path) is None
-    assert spoken_path(path) == path
+    assert display_path(path) == path
 
 
 @pytest.mark.parametrize("size, overlap", [(100, 0), (100, 50), (256, 10), (800, 400), (4096, 2048)])
@@ -75,7 +75,7 @@ def test_a_window_stands_under_the_headings_all_of_it_stands_under() -> None:
 def test_a_long_text_has_the_vector_of_all_its_parts() -> None:
     embedder = HashEmbedder()
     long = " ".join(["cat"] * 600 + ["dog"] * 600)
-    cat, dog, short, whole = embed_whole(embedder, ["cat", "dog", "bird", long])
+    cat, dog, short, whole = embed_long_texts(embedder, ["cat", "dog", "bird", long])
     assert whole @ cat > 0.4 and whole @ dog > 0.4
     assert (short == embedder.vectors(["bird"])[0]).all()
 
@@ -88,7 +88,7 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
     workspace.sync()
     with workspace.retrieving() as search:
         assert [found.file for found in search("bicycle")] == ["notes/note.md"]
-        everything = Chosen(UPLOADS, frozenset([_path(_A), _path(_B)]))
+        everything = FileSubset(UPLOADS, frozenset([_path(_A), _path(_B)]))
         both = search("bicycle", collections=["notes", UPLOADS], chosen=[everything])
         assert len(both) == 3 and {found.file for found in both} == {"notes/note.md", "a.md"}
         for paths, texts in (
@@ -96,9 +96,9 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
             ([_path(_B), _path(_C)], ["The bicycle is blue."]),
             ([], []),
         ):
-            chosen = [Chosen(UPLOADS, frozenset(paths))]
+            chosen = [FileSubset(UPLOADS, frozenset(paths))]
             assert [found.text for found in search("bicycle", collections=[UPLOADS], chosen=chosen)] == texts
-        mixed = search("bicycle", collections=["notes", UPLOADS], chosen=[Chosen(UPLOADS, frozenset([_path(_B)]))])
+        mixed = search("bicycle", collections=["notes", UPLOADS], chosen=[FileSubset(UPLOADS, frozenset([_path(_B)]))])
         assert {found.text for found in mixed} == {"The bicycle shed is green.", "The bicycle is blue."}
         with pytest.raises(CollectionNotFound):
             search("bicycle", collections=[UPLOADS])
@@ -114,7 +114,7 @@ def test_a_selection_of_many_files_finds_the_best_within_it(workspace: Workspace
         workspace.write(_path(id), text, uploads.root)
     workspace.sync()
     with workspace.retrieving() as search:
-        found = search("tram", collections=[UPLOADS], chosen=[Chosen(UPLOADS, frozenset([_path(ids[0])]))])
+        found = search("tram", collections=[UPLOADS], chosen=[FileSubset(UPLOADS, frozenset([_path(ids[0])]))])
     assert [each.text for each in found] == ["a tram, once, in a long text of its own"]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from index.errors import UnreadableDocument
 from index.reading.readers import read
-from index.types import Parsed, Place
+from index.types import Location, Parsed
 from tests.index.samples import (
     TRAVEL,
     Section,
@@ -66,7 +66,7 @@ def test_a_pdf_is_read_by_page_with_its_table() -> None:
 
 def test_no_page_of_a_long_pdf_is_left_out() -> None:
     parsed = read("a.pdf", pdf_of([[Section(f"Heading {number}", ["words"])] for number in range(1100)]))
-    assert parsed.blocks[-1].place == Place("page", 1100, 1100)
+    assert parsed.blocks[-1].place == Location("page", 1100, 1100)
 
 
 def test_the_columns_of_a_page_are_read_one_after_the_other() -> None:

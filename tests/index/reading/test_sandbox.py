@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from index.errors import UnreadableDocument
 from index.reading import readers
 from index.reading.confinement import ReadingLimits
-from index.reading.sandbox import Reading, open_reading
+from index.reading.sandbox import ReaderSandbox, open_sandbox
 from index.types import Parsed
 from tests.index.conftest import Workspace, unhurried
 from tests.index.samples import TRAVEL, docx_of, epub_of, html_of, ipynb_of, pdf_of, pptx_of, xlsx_of, zipped
@@ -27,8 +27,8 @@ _BRIEF = ReadingLimits(wall_s=2)
 
 
 @pytest.fixture(scope="module")
-def reading() -> Iterator[Reading]:
-    with open_reading() as reading:
+def reading() -> Iterator[ReaderSandbox]:
+    with open_sandbox() as reading:
         yield reading
 
 
@@ -51,11 +51,11 @@ def reading() -> Iterator[Reading]:
         ("a.txt", b""),
     ],
 )
-def test_every_format_reads_as_in_this_process(reading: Reading, path: str, content: bytes) -> None:
+def test_every_format_reads_as_in_this_process(reading: ReaderSandbox, path: str, content: bytes) -> None:
     assert reading.read(path, content) == readers.read(path, content)
 
 
-def test_a_reason_comes_back_as_it_is(reading: Reading) -> None:
+def test_a_reason_comes_back_as_it_is(reading: ReaderSandbox) -> None:
     with pytest.raises(UnreadableDocument, match="none of its pages has a text layer"):
         reading.read("a.pdf", pdf_of([[]]))
 
@@ -66,7 +66,7 @@ _PARTS = [docx_of(TRAVEL), xlsx_of({"A": [("b", "c"), (1, 2)]}), pdf_of([TRAVEL]
 @settings(unhurried, max_examples=40)
 @given(kind=st.sampled_from(range(4)), at=st.floats(0, 1), junk=st.binary(min_size=1, max_size=8), is_cut=st.booleans())
 def test_damaged_files_are_read_or_have_a_reason(
-    reading: Reading, kind: int, at: float, junk: bytes, is_cut: bool
+    reading: ReaderSandbox, kind: int, at: float, junk: bytes, is_cut: bool
 ) -> None:
     whole = _PARTS[kind]
     place = int(at * len(whole))
@@ -122,7 +122,7 @@ def test_what_a_child_does_is_one_file_s_failure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str
 ) -> None:
     _misbehaving(monkeypatch, tmp_path, body)
-    with open_reading(_BRIEF if "sleep" in body else _LIMITS) as reading:
+    with open_sandbox(_BRIEF if "sleep" in body else _LIMITS) as reading:
         assert reading.read("a.txt", b"good").text == "good"
         pid = reading.pid
         with pytest.raises(UnreadableDocument, match=reason):
@@ -148,14 +148,14 @@ def test_a_child_can_reach_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     victim = tmp_path / "victim"
     victim.write_text("x")
     _misbehaving(monkeypatch, tmp_path, _ATTEMPTS[attempt].replace("PATH", repr(str(victim))))
-    with open_reading(_LIMITS) as reading:
+    with open_sandbox(_LIMITS) as reading:
         with pytest.raises(UnreadableDocument, match=r"PermissionError|OSError|KeyError"):
             reading.read("a.txt", b"bad")
         assert reading.read("a.txt", b"good").text == "good"
     assert victim.exists()
 
 
-def test_a_reader_process_that_is_killed_is_started_again(reading: Reading) -> None:
+def test_a_reader_process_that_is_killed_is_started_again(reading: ReaderSandbox) -> None:
     reading.read("a.txt", b"one")
     before = reading.pid
     assert before is not None
@@ -165,25 +165,25 @@ def test_a_reader_process_that_is_killed_is_started_again(reading: Reading) -> N
 
 
 def test_a_file_that_kills_the_reader_process_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = Reading(ReadingLimits())
+    reading = ReaderSandbox(ReadingLimits())
     starts: list[float] = []
-    start = Reading._start
+    start = ReaderSandbox._start
 
-    def start_and_kill(self: Reading) -> object:
+    def start_and_kill(self: ReaderSandbox) -> object:
         process = start(self)
         os.kill(process.pid, signal.SIGKILL)
         starts.append(time.monotonic())
         return process
 
-    monkeypatch.setattr(Reading, "_start", start_and_kill)
+    monkeypatch.setattr(ReaderSandbox, "_start", start_and_kill)
     with pytest.raises(UnreadableDocument, match="ended twice"):
         reading.read("a.txt", b"one")
     reading.close()
     assert len(starts) == 2
 
 
-def test_nothing_is_left_behind(reading: Reading) -> None:
-    with open_reading() as other:
+def test_nothing_is_left_behind(reading: ReaderSandbox) -> None:
+    with open_sandbox() as other:
         other.read("a.txt", b"one")
         pid = other.pid
     assert pid is not None
@@ -227,7 +227,7 @@ def test_a_bomb_costs_a_child_at_most(bomb: str) -> None:
     path, make = _BOMBS[bomb]
     content = make()
     before = _rss()
-    with open_reading(_LIMITS) as reading:
+    with open_sandbox(_LIMITS) as reading:
         reading.read("a.txt", b"one")
         began = time.monotonic()
         try:
@@ -262,7 +262,7 @@ def test_the_indexer_reads_through_a_reader_process(workspace: Workspace) -> Non
     workspace.write("a.pdf", pdf_of([TRAVEL, []]))
     workspace.write("b.pdf", b"%PDF-junk")
     workspace.write("c.md", "three")
-    with open_reading() as reading:
+    with open_sandbox() as reading:
         workspace.read = reading.read
         workspace.sync()
     assert list(workspace.failures()) == ["b.pdf"]
@@ -270,7 +270,7 @@ def test_the_indexer_reads_through_a_reader_process(workspace: Workspace) -> Non
     with workspace.retrieving() as search:
         (best, *_) = search("trains in second class")
     assert best.place is not None
-    assert best.whereabouts == ("p. 1", "Travel")
+    assert best.breadcrumb == ("p. 1", "Travel")
 
 
 def test_the_process_above_the_children_is_small() -> None:
@@ -279,6 +279,6 @@ def test_the_process_above_the_children_is_small() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-    with open_reading() as reading:
+    with open_sandbox() as reading:
         reading.read("a.txt", b"one")
         assert len(list(Path(f"/proc/{reading.pid}/task").iterdir())) == 1

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.search.deduplication import Reason, thin
+from index.search.deduplication import Reason, deduplicate
 from index.types import Passage, Vectors
 
 
@@ -21,7 +21,7 @@ def _vectors(passages: Sequence[Passage], repeats: Mapping[int, int]) -> dict[in
 def _thinned(passages: list[Passage], k: int, repeats: dict[int, int] | None = None) -> list[int]:
     """Ids that stay. Passages are unlike each other but for those that `repeats` says repeat another."""
     vectors = _vectors(passages, repeats or {})
-    return [p.chunk_id for p in thin(passages, k, vectors).kept]
+    return [p.chunk_id for p in deduplicate(passages, k, vectors).kept]
 
 
 def test_equal_texts_come_once() -> None:
@@ -50,7 +50,7 @@ def test_one_document_takes_at_most_half_unless_nothing_else_is_there() -> None:
 
 
 def test_passages_without_a_vector_are_told_apart_by_their_text() -> None:
-    assert len(thin([_passage(1, 1), _passage(2, 2)], 2, {}).kept) == 2
+    assert len(deduplicate([_passage(1, 1), _passage(2, 2)], 2, {}).kept) == 2
 
 
 def test_what_is_left_out_has_its_reason_and_what_stays_names_its_files() -> None:
@@ -65,7 +65,7 @@ def test_what_is_left_out_has_its_reason_and_what_stays_names_its_files() -> Non
         _passage(8, 5),
         _passage(9, 6),
     ]
-    kept, left_out = thin(passages, 3, _vectors(passages, {4: 1}))
+    kept, left_out = deduplicate(passages, 3, _vectors(passages, {4: 1}))
     assert [(p.chunk_id, p.also_in) for p in kept] == [
         (1, ("notes/2.md", "notes/3.md", "notes/4.md")),
         (8, ()),
@@ -83,7 +83,7 @@ def test_what_is_left_out_has_its_reason_and_what_stays_names_its_files() -> Non
 
 def test_a_text_that_came_after_a_repetition_of_it_is_noted_at_what_stays() -> None:
     passages = [_passage(1, 1), _passage(2, 2, "twice"), _passage(3, 3, "twice"), _passage(4, 4)]
-    kept, _ = thin(passages, 2, _vectors(passages, {2: 1}))
+    kept, _ = deduplicate(passages, 2, _vectors(passages, {2: 1}))
     assert [(p.chunk_id, p.also_in) for p in kept] == [(1, ("notes/2.md", "notes/3.md")), (4, ())]
 
 
@@ -93,7 +93,7 @@ def test_a_text_that_came_after_a_repetition_of_it_is_noted_at_what_stays() -> N
 )
 def test_as_many_stay_as_there_are_texts_and_nothing_is_lost(rows: list[tuple[int, int, int]], k: int) -> None:
     passages = [_passage(id, document, f"text {text}") for id, (document, text, _) in enumerate(rows)]
-    kept, left_out = thin(passages, k, _vectors(passages, {id: like for id, (_, _, like) in enumerate(rows)}))
+    kept, left_out = deduplicate(passages, k, _vectors(passages, {id: like for id, (_, _, like) in enumerate(rows)}))
     assert len(kept) == min(k, len({p.text for p in passages}))
     assert sorted([p.chunk_id for p in kept] + [o.passage.chunk_id for o in left_out]) == list(range(len(rows)))
     noted = {file for p in kept for file in p.also_in}

@@ -1,7 +1,7 @@
 import pytest
 
 from index.errors import InvalidFilter
-from index.search.filters import gate
+from index.search.filters import compile_filter
 from index.types import Filters
 
 _FILES = {"a.md": 1, "notes/a.md": 2, "notes/draft/b.PDF": 3, "notes/draft/c.md.txt": 4, "x/draft/d.md": 5}
@@ -27,12 +27,12 @@ _FILES = {"a.md": 1, "notes/a.md": 2, "notes/draft/b.PDF": 3, "notes/draft/c.md.
     ],
 )
 def test_a_file_passes_all_limits(filters: Filters, passing: list[int]) -> None:
-    passes = gate(filters)
+    passes = compile_filter(filters)
     assert [number for path, number in _FILES.items() if passes(path, number)] == passing
 
 
 @pytest.mark.parametrize("pattern", ["\\", "!\\"])
 def test_a_pattern_that_means_nothing_is_named(pattern: str) -> None:
     with pytest.raises(InvalidFilter) as raised:
-        gate(Filters(paths=("*.md", pattern)))
+        compile_filter(Filters(paths=("*.md", pattern)))
     assert raised.value.pattern == pattern.removeprefix("!")

@@ -16,7 +16,7 @@ from index.dense.compaction import vectors_folder
 from index.dense.generations import read_newest
 from index.dense.vector_index import Stored
 from index.errors import CollectionNotFound, DataFolderError, InvalidFilter
-from index.search.calibration import Background
+from index.search.calibration import NullDistribution
 from index.search.retriever import Retriever, fuse
 from index.storage.sqlite.vectors import VectorStore
 from index.types import Collection, Filters, Query, Vectors
@@ -534,16 +534,16 @@ def test_evidence_tells_what_speaks_for_a_passage(workspace: Workspace) -> None:
         unlike = next(p for p in search(asked) if p.path != "falcons/kestrel.md")
     assert [each.coverage for each in best.evidence] == [pytest.approx(2 / 3), 1]
     assert [each.coverage for each in unlike.evidence] == [0, 0]
-    assert (best.evidence[1].likeness or 0) > (unlike.evidence[1].likeness or 0)
+    assert (best.evidence[1].z_score or 0) > (unlike.evidence[1].z_score or 0)
     workspace.embedder = HashEmbedder("hash-b", 32)
     with workspace.retrieving() as search:
-        assert [p.evidence[0].likeness for p in search("kestrel")] == [None]
+        assert [p.evidence[0].z_score for p in search("kestrel")] == [None]
 
 
 @given(st.floats(0.1, 5), st.floats(-0.5, 0.5))
 def test_likeness_is_the_same_in_a_space_where_everything_is_nearer(scale: float, shift: float) -> None:
     cosines = np.array([0.0, 0.1, 0.3, -0.1], np.float32)
     here, there = (
-        Background.of(each[:, None], np.ones((1, 1), np.float32)) for each in (cosines, cosines * scale + shift)
+        NullDistribution.of(each[:, None], np.ones((1, 1), np.float32)) for each in (cosines, cosines * scale + shift)
     )
-    assert there.likeness(0.5 * scale + shift) == pytest.approx(here.likeness(0.5), rel=1e-3)
+    assert there.z_score(0.5 * scale + shift) == pytest.approx(here.z_score(0.5), rel=1e-3)

@@ -217,7 +217,7 @@ def test_documents_without_vectors_in_a_space_are_pending_there(writer: Document
     _put(writer, notes, "has.md", _chunk("one"))
     _put(writer, notes, "half.md", _chunk("one"), _chunk("two"))
     _put(writer, notes, "empty.md")
-    writer.distrust_unembedded(_SPACE)
+    writer.invalidate_unembedded(_SPACE)
     assert {path: known.state for path, known in writer.known(notes).items()} == {
         "has.md": "indexed",
         "half.md": "pending",

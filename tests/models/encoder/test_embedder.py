@@ -50,7 +50,7 @@ def test_a_vector_is_the_text_s_alone(minilm: ModelFiles) -> None:
     alone = np.concatenate([one.embed_documents([text]) for text in texts])
     assert np.array_equal(many.embed_documents(texts), alone)
     assert np.array_equal(many.embed_documents(texts[::-1]), alone[::-1])
-    assert np.array_equal(many.embed_documents(texts, calmly=True), alone)
+    assert np.array_equal(many.embed_documents(texts, low_priority=True), alone)
     with ThreadPoolExecutor(4) as threads:
         for vectors in threads.map(many.embed_documents, [texts] * 8):
             assert np.array_equal(vectors, alone)

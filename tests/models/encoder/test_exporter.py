@@ -19,7 +19,7 @@ from models.encoder import exporter
 from models.encoder.embedder import ConvertedEmbedder
 from models.encoder.exports import Precision, read_manifest, source_of
 from models.encoder.messages import Convert, FromExporter
-from models.encoder.model_exports import Preparation
+from models.encoder.model_exports import ModelExports
 from models.encoder.reference import ReferenceEmbedder
 from models.errors import ModelFileError
 from models.ipc import open_child
@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_converted_stays_with_the_reference(
     exporter.convert(odd, source_of(odd, "embedding"), tmp_path / "models" / source_of(odd, "embedding"), "embedding")
 
     async def files(runtime: str) -> str | None:
-        return (await Preparation(tmp_path, runtime).files(model, "embedding")).export
+        return (await ModelExports(tmp_path, runtime).files(model, "embedding")).export
 
     with caplog.at_level(logging.WARNING):
         assert asyncio.run(files("auto")) is None
@@ -141,7 +141,7 @@ def test_a_killed_exporter_leaves_nothing_half_and_an_altered_export_is_made_aga
             os.kill(child.pid, signal.SIGKILL)
 
     async def prepared() -> None:
-        files = await Preparation(tmp_path, tell=told.append).files(model, "embedding")
+        files = await ModelExports(tmp_path, tell=told.append).files(model, "embedding")
         assert files.export == str(export)
         assert read_manifest(export, source) is not None
 
@@ -160,7 +160,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_the_reference_serves(
     tiny_embedder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
-    files = asyncio.run(Preparation(tmp_path).files(Resolved("tiny", tiny_embedder, None), "embedding"))
+    files = asyncio.run(ModelExports(tmp_path).files(Resolved("tiny", tiny_embedder, None), "embedding"))
     assert files.export is None
     assert "tiny runs on sentence-transformers" in caplog.text
 

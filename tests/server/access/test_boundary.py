@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from server.access.boundary import PUBLIC, Access, Boundary
+from server.access.boundary import PUBLIC, Access, AccessMiddleware
 from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
 from server.access.origins import Origins, is_pattern
-from server.access.principal import ANYBODY, Principal
+from server.access.principal import UNRESTRICTED, Principal
 
 PAGE = "http://127.0.0.1:3000"
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
@@ -34,7 +34,7 @@ class Door:
     def __init__(self, *origins: str, keys: KeyFile | None = None) -> None:
         self.inner = Inner()
         access = Access(Hosts("127.0.0.1"), Origins(origins), keys)
-        self._app: Any = Boundary(self.inner, access)  # type: ignore[arg-type]
+        self._app: Any = AccessMiddleware(self.inner, access)  # type: ignore[arg-type]
 
     def ask(self, method: str = "GET", path: str = "/v1/models", /, **headers: str) -> httpx.Response:
         async def send() -> httpx.Response:
@@ -120,7 +120,7 @@ def test_a_person_may_follow_a_link_to_a_page(path: str) -> None:
 def test_own_pages_and_other_programs_come_in(told: dict[str, str]) -> None:
     door = Door()
     assert door.ask("POST", "/v1/chat/completions", **told).text == "in"
-    assert door.inner.seen == [ANYBODY]
+    assert door.inner.seen == [UNRESTRICTED]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_the_page_that_asks_for_a_key_needs_none(tmp_path: Path, path: str, acce
 def test_without_keys_what_a_client_sends_means_nothing(tmp_path: Path) -> None:
     door = Door(keys=KeyFile(tmp_path))
     assert door.ask("GET", "/v1/models", authorization="Bearer ", x_api_key="none").text == "in"
-    assert door.inner.seen == [ANYBODY]
+    assert door.inner.seen == [UNRESTRICTED]
 
 
 def test_a_key_that_asks_too_often_waits(tmp_path: Path) -> None:

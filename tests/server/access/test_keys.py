@@ -8,7 +8,7 @@ import pytest
 
 from server.access import keys
 from server.access.keys import KeyFile, KeyFileError, Role
-from server.access.principal import ANYBODY, Rates, principal_of
+from server.access.principal import UNRESTRICTED, Rates, principal_of
 
 
 def test_a_key_is_found_by_its_text_and_its_text_is_not_kept(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_who_asks_may_see_what_the_key_says(tmp_path: Path) -> None:
     principal = principal_of(key)
     assert (principal.name, principal.role, key.collections) == ("ci", Role.WRITE, ("a", "b"))
     assert [principal.may_see(name) for name in ("a", "b", "c")] == [True, True, False]
-    assert ANYBODY.may_see("c")
+    assert UNRESTRICTED.may_see("c")
     assert Role.READ < Role.WRITE < Role.ADMIN
 
 

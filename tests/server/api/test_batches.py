@@ -13,18 +13,18 @@ import pytest
 
 from models.errors import ModelDoesNotFit, ProcessFailed, QueueFull
 from server.access.keys import Role
-from server.access.principal import ANYBODY, Principal
+from server.access.principal import UNRESTRICTED, Principal
 from server.api.batches import input_file as reading
 from server.api.batches.errors import UnknownBatch
 from server.api.batches.input_file import InputReader, InvalidInput
 from server.api.batches.wire import Batch, RequestCounts
-from server.jobs import runner as backlog
-from server.jobs.runner import patiently
+from server.jobs import runner as job_runner
+from server.jobs.runner import retry_when_available
 from server.storage.sqlite.batches import BatchStore, Done, Line, Order
 from tests.server.serving import FakeIndex, PlayedModel, serving
 
 URL = "/v1/chat/completions"
-ORDER = Order(ANYBODY, "http://x/")
+ORDER = Order(UNRESTRICTED, "http://x/")
 
 
 def _line(custom_id: str, **fields: Any) -> bytes:
@@ -161,7 +161,7 @@ def test_what_finds_no_room_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(backlog.asyncio, "sleep", sleep)
+    monkeypatch.setattr(job_runner.asyncio, "sleep", sleep)
 
     def run(*errors: Exception) -> str:
         left = list(errors)
@@ -171,7 +171,7 @@ def test_what_finds_no_room_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
                 raise left.pop(0)
             return "done"
 
-        return asyncio.run(patiently(attempt))
+        return asyncio.run(retry_when_available(attempt))
 
     full, failed = QueueFull(3, retry_after=2), ProcessFailed("engine", "gone")
     assert run(full, full, ModelDoesNotFit("m", 2, 1, retry_after=7), failed, failed) == "done"

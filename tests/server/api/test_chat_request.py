@@ -9,7 +9,7 @@ import pytest
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from server.api.chat.request import ask_of
 from server.api.chat.wire import ChatRequest
-from server.generation.generate import Ask
+from server.generation.generate import GenerationRequest
 from server.http.problems import RequestError
 from server.rag.options import CitationStyle, Mode, RagOptions
 
@@ -17,7 +17,7 @@ ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "o
 SUB = {"type": "function", "function": {"name": "sub"}}
 
 
-def ask(headers: Mapping[str, str] | None = None, **fields: Any) -> Ask:
+def ask(headers: Mapping[str, str] | None = None, **fields: Any) -> GenerationRequest:
     body = {"messages": [{"role": "user", "content": "x"}], **fields}
     return ask_of(msgspec.json.decode(msgspec.json.encode(body), type=ChatRequest), headers or {})
 
@@ -35,16 +35,16 @@ def ask(headers: Mapping[str, str] | None = None, **fields: Any) -> Ask:
     ],
 )
 def test_a_choice_of_tools(choice: object, expected: tuple[str, set[str] | None]) -> None:
-    toolbox = ask(tools=[ADD, SUB], tool_choice=choice).toolbox
-    assert toolbox is not None
-    assert (toolbox.choice, toolbox.callable_names) == expected
-    assert [tool["function"]["name"] for tool in toolbox.tools] == ["add", "sub"]
+    tool_config = ask(tools=[ADD, SUB], tool_choice=choice).tool_config
+    assert tool_config is not None
+    assert (tool_config.choice, tool_config.callable_names) == expected
+    assert [tool["function"]["name"] for tool in tool_config.tools] == ["add", "sub"]
 
 
 def test_no_tools_are_told_when_none_may_be_called() -> None:
     assert ask(tools=[ADD], tool_choice="none").tools == ()
-    assert ask(tools=[], tool_choice="auto").toolbox is None
-    assert ask(functions=[ADD["function"]], function_call="none").toolbox is None
+    assert ask(tools=[], tool_choice="auto").tool_config is None
+    assert ask(functions=[ADD["function"]], function_call="none").tool_config is None
 
 
 def test_calls_and_results_of_both_forms_become_the_same() -> None:

@@ -8,7 +8,7 @@ import pytest
 from litestar.testing import TestClient
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from index.types import Chosen, Filters, Passage, Place
+from index.types import FileSubset, Filters, Location, Passage
 from index.uploads import UPLOADS
 from models.llm.chat.parser import ToolCallArguments, ToolCallStart
 from server.files.folders import folder_store_id
@@ -16,7 +16,7 @@ from server.rag.citations import without_source_list
 from tests.server.serving import FakeIndex, PlayedModel, frames, serving
 
 LEAVE = Passage(7, 3, "handbook", "people/leave.md", ("Leave",), "Leave is long. It is sixteen weeks.", 5, 6, 0.9)
-TRAVEL = Passage(9, 4, "policies", "travel.pdf", (), "Trains come first.", 1, 1, 0.5, place=Place("page", 3, 3))
+TRAVEL = Passage(9, 4, "policies", "travel.pdf", (), "Trains come first.", 1, 1, 0.5, place=Location("page", 3, 3))
 QUESTION = {"role": "user", "content": "How long is leave?"}
 TITLE = {"role": "user", "content": "Generate a concise 3-7 word title for this conversation, omitting punctuation."}
 CALL = {"id": "c1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
@@ -221,7 +221,7 @@ def test_vector_stores_are_searched_alone_or_beside_collections_that_are_named(t
         [UPLOADS, "policies"],
         ["handbook"],
     ]
-    chosen = (Chosen(UPLOADS, frozenset({f"auto/{file['id']}/a.md"})),)
+    chosen = (FileSubset(UPLOADS, frozenset({f"auto/{file['id']}/a.md"})),)
     assert talk.index.chosen == [chosen, chosen, ()]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from index.storage.sqlite.catalog import StoredChunk, StoredDocument
-from index.types import Passage, Place
+from index.types import Location, Passage
 from server.api.mcp import tools
 from server.http.problems import NotFound, RequestError
 from server.observability.metrics import Metrics
@@ -20,10 +20,10 @@ DOCUMENT = StoredDocument(
     "rates.pdf",
     None,
     [
-        StoredChunk(1, (), "All rates are per night.", 1, 1, Place("page", 1, 1), ""),
-        StoredChunk(2, ("Rates", "Abroad"), "| Paris | 120 |", 2, 2, Place("page", 1, 1), RATES),
-        StoredChunk(3, ("Rates", "Abroad"), "| Rome | 110 |", 3, 3, Place("page", 2, 2), RATES),
-        StoredChunk(4, ("Rates", "Home"), "Ask first.", 4, 4, Place("page", 2, 2), ""),
+        StoredChunk(1, (), "All rates are per night.", 1, 1, Location("page", 1, 1), ""),
+        StoredChunk(2, ("Rates", "Abroad"), "| Paris | 120 |", 2, 2, Location("page", 1, 1), RATES),
+        StoredChunk(3, ("Rates", "Abroad"), "| Rome | 110 |", 3, 3, Location("page", 2, 2), RATES),
+        StoredChunk(4, ("Rates", "Home"), "Ask first.", 4, 4, Location("page", 2, 2), ""),
     ],
     0,
     4,
@@ -104,7 +104,7 @@ def test_what_is_gone_says_to_search_again(tmp_path: Path, id: str) -> None:
 
 def test_a_passage_is_told_with_where_it_is(tmp_path: Path) -> None:
     passage = Passage(
-        3, 7, "policies", "rates.pdf", ("Rates",), "| Rome |", 3, 3, 0.5, None, Place("page", 2, 2), "| City |"
+        3, 7, "policies", "rates.pdf", ("Rates",), "| Rome |", 3, 3, 0.5, None, Location("page", 2, 2), "| City |"
     )
     (found,) = call(tmp_path, "search", [passage], query="rome", limit=1).results
     assert (found.id, found.title) == ("7-3", "policies/rates.pdf › p. 2 › Rates")

@@ -76,8 +76,8 @@ def test_while_the_encoder_starts_its_length_is_not_known(client: TestClient[Any
 def test_with_several_chat_models_each_tells_whether_it_is_loaded(
     client: TestClient[Any], state: str, told: str
 ) -> None:
-    shelf = client.app.state.services.shelf
-    shelf.missing["gone"], shelf.default.state = ModelNotFound("gone"), state
+    pool = client.app.state.services.pool
+    pool.missing["gone"], pool.default.state = ModelNotFound("gone"), state
     found = cards(client)
     assert (found["cloister"]["status"], found["gone"]["status"]) == ({"value": told}, {"value": "unloaded"})
     assert found["gone"]["state"].startswith("not available: ")

@@ -149,7 +149,7 @@ def test_no_tool_no_search() -> None:
     asked = {"input": "x", "tools": [tool]}
     assert file_search_of(msgspec.convert({**asked, "tool_choice": "none"}, ResponseRequest)) is None
     assert file_search_of(msgspec.convert({**asked, "tool_choice": "required"}, ResponseRequest)) is not None
-    assert _ask(**asked, tool_choice="required").toolbox is None
+    assert _ask(**asked, tool_choice="required").tool_config is None
 
 
 def test_items_are_listed_and_referred_to(talk: Talk) -> None:

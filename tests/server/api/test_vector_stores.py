@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from index.types import Chosen, Evidence, Passage
+from index.types import Evidence, FileSubset, Passage
 from index.uploads import UPLOADS
 from server.files.folders import folder_file_id, folder_store_id
 from tests.server.serving import FakeIndex, PlayedModel, serving
@@ -338,20 +338,20 @@ def test_foreign_cursors_and_odd_pages_are_refused(http: TestClient[Any], path: 
     assert response.status_code == 400, response.text
 
 
-def _passage(path: str, collection: str, score: float, likeness: float) -> Passage:
-    evidence = (Evidence(likeness, 1.0),)
+def _passage(path: str, collection: str, score: float, z_score: float) -> Passage:
+    evidence = (Evidence(z_score, 1.0),)
     return Passage(7, 9, collection, path, ("Soup",), "Barley.", 3, 4, score, evidence=evidence)
 
 
 @pytest.mark.parametrize("likeness, least, most", [(12.0, 0.95, 1.0), (3.5, 0.5, 0.5), (0.0, 0.0, 0.2)])
 def test_scores_say_whether_anything_is_relevant(
-    http: TestClient[Any], index: FakeIndex, likeness: float, least: float, most: float
+    http: TestClient[Any], index: FakeIndex, z_score: float, least: float, most: float
 ) -> None:
     file = _upload(http)["id"]
     store = _store(http)["id"]
     http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file, "attributes": {"year": 2024}})
     path = f"auto/{file}/a.md"
-    index.passages = [_passage(path, UPLOADS, 1.0, likeness), _passage(path, UPLOADS, 0.5, -3.0)]
+    index.passages = [_passage(path, UPLOADS, 1.0, z_score), _passage(path, UPLOADS, 0.5, -3.0)]
     body = {"query": ["soup", "broth"], "filters": {"type": "gt", "key": "year", "value": 2000}, "max_num_results": 5}
     told = http.post(f"/v1/vector_stores/{store}/search", json=body).json()
     assert (told["object"], told["search_query"], told["has_more"]) == (
@@ -364,7 +364,7 @@ def test_scores_say_whether_anything_is_relevant(
     assert (first["file_id"], first["filename"], first["attributes"]) == (file, "a.md", {"year": 2024})
     assert first["content"] == [{"type": "text", "text": "Barley."}]
     assert index.searches == [(["soup", "broth"], 5, [UPLOADS], None)]
-    assert index.chosen == [(Chosen(UPLOADS, frozenset([path])),)]
+    assert index.chosen == [(FileSubset(UPLOADS, frozenset([path])),)]
     body["ranking_options"] = {"ranker": "auto", "score_threshold": 0.9}
     kept = http.post(f"/v1/vector_stores/{store}/search", json=body).json()["data"]
     assert len(kept) == (1 if least > 0.9 else 0)

@@ -13,7 +13,7 @@ from index.types import Collection
 from index.uploads import UPLOADS, Chunking
 from server.access.keys import Role
 from server.access.principal import Principal
-from server.files.blobs import is_searchable, spoken_name
+from server.files.blobs import is_searchable, safe_filename
 from server.files.errors import (
     EmptyFile,
     FileTooLarge,
@@ -83,7 +83,7 @@ def _is_receiving(folder: Path) -> bool:
     ],
 )
 def test_a_name_on_disk_is_letters_and_few_signs(told: str, spoken: str) -> None:
-    assert spoken_name(told) == spoken
+    assert safe_filename(told) == spoken
     assert "/" not in spoken and not spoken.startswith(".")
 
 

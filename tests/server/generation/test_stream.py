@@ -12,7 +12,7 @@ from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
-from server.generation.stream import AnswerEvent, Answers, Cited, Grounding
+from server.generation.stream import AnswerEvent, Cited, GenerationStream, Grounding
 from server.rag.citations import Citation
 from server.rag.options import CitationStyle
 from server.rag.prompts import Source
@@ -51,7 +51,7 @@ def scored(text: str) -> Content:
     return Content(text, (ScoredToken(text, Candidate(text.encode(), -1.0)),))
 
 
-async def collect(answers: Answers) -> list[tuple[int, AnswerEvent]]:
+async def collect(answers: GenerationStream) -> list[tuple[int, AnswerEvent]]:
     async with contextlib.aclosing(answers):
         await answers.start()
         return [told async for told in answers.events()]
@@ -59,7 +59,7 @@ async def collect(answers: Answers) -> list[tuple[int, AnswerEvent]]:
 
 def test_answers_come_interleaved_and_their_cost_is_summed() -> None:
     played = [Played(Content(f"{i}a"), Content(f"{i}b"), END) for i in range(3)]
-    answers = Answers(10, [each.steps() for each in played])
+    answers = GenerationStream(10, [each.steps() for each in played])
     told = asyncio.run(collect(answers))
     for i in range(3):
         assert [event for index, event in told if index == i] == [Content(f"{i}a"), Content(f"{i}b"), END]
@@ -69,7 +69,7 @@ def test_answers_come_interleaved_and_their_cost_is_summed() -> None:
 
 def test_markers_are_filtered_and_cited_in_each_answer_on_its_own() -> None:
     pieces = [scored("Yes"), scored(" ["), scored("9"), scored("]"), scored(" [1"), scored("].")]
-    answers = Answers(10, [Played(*pieces, END).steps(), Played(scored("No [1]"), END).steps()], GROUNDING)
+    answers = GenerationStream(10, [Played(*pieces, END).steps(), Played(scored("No [1]"), END).steps()], GROUNDING)
     told = asyncio.run(collect(answers))
     first = [event for index, event in told if index == 0]
     second = [event for index, event in told if index == 1]
@@ -80,14 +80,14 @@ def test_markers_are_filtered_and_cited_in_each_answer_on_its_own() -> None:
 
 
 def test_without_sources_a_marker_is_text() -> None:
-    told = asyncio.run(collect(Answers(10, [Played(Content("x[9]"), END).steps()])))
+    told = asyncio.run(collect(GenerationStream(10, [Played(Content("x[9]"), END).steps()])))
     assert told == [(0, Content("x[9]")), (0, END)]
 
 
 def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> tuple[str, list[Cited]]:
     """The text of an answer, and what is said of its citations."""
     grounding = GROUNDING._replace(style=style, is_json=is_json)
-    told = [event for _, event in asyncio.run(collect(Answers(10, [Played(*events, END).steps()], grounding)))]
+    told = [event for _, event in asyncio.run(collect(GenerationStream(10, [Played(*events, END).steps()], grounding)))]
     text = "".join(event.text for event in told if isinstance(event, Content))
     return text, [event for event in told if isinstance(event, Cited)]
 
@@ -128,7 +128,7 @@ def test_a_complete_reply_is_remembered_as_the_client_has_it() -> None:
     played = [Played(Content("So [1, 2] it is [9]."), *CALL, END), Played(Content("cut off"), is_endless=True)]
 
     async def leave() -> None:
-        answers = Answers(10, [each.steps() for each in played], GROUNDING._replace(remember=replies.append))
+        answers = GenerationStream(10, [each.steps() for each in played], GROUNDING._replace(remember=replies.append))
         await answers.start()
         async for _, event in answers.events():
             if isinstance(event, TurnEnd):
@@ -144,7 +144,7 @@ def test_a_complete_reply_is_remembered_as_the_client_has_it() -> None:
 def test_what_fails_first_fails_before_the_first_byte_and_ends_the_others() -> None:
     failing = Played(error=ProcessFailed("engine", "gone"))
     waiting = Played(is_endless=True)
-    answers = Answers(10, [waiting.steps(), failing.steps()])
+    answers = GenerationStream(10, [waiting.steps(), failing.steps()])
     with pytest.raises(ProcessFailed):
         asyncio.run(collect(answers))
     assert waiting.is_closed
@@ -152,7 +152,7 @@ def test_what_fails_first_fails_before_the_first_byte_and_ends_the_others() -> N
 
 def test_closing_ends_all() -> None:
     played = [Played(Content("a"), is_endless=True) for _ in range(3)]
-    answers = Answers(10, [each.steps() for each in played])
+    answers = GenerationStream(10, [each.steps() for each in played])
 
     async def leave() -> None:
         await answers.start()

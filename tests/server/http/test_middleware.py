@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 
 from models.errors import QueueFull
 from server.http.error_body import ErrorBody, ErrorDetail
-from server.http.middleware import Envelope
+from server.http.middleware import RequestMiddleware
 from server.http.problems import HANDLERS
 from server.http.sse import event_stream
 from server.observability.audit import AuditLog
@@ -52,7 +52,7 @@ async def endless() -> Stream:
 def client() -> Iterator[TestClient[Litestar]]:
     handlers = [text, busy, broken, endless]
     app = Litestar(handlers, exception_handlers=HANDLERS, openapi_config=None, logging_config=None)
-    app.asgi_handler = Envelope(app.asgi_handler, Metrics(), AuditLog(Path(), "off"))
+    app.asgi_handler = RequestMiddleware(app.asgi_handler, Metrics(), AuditLog(Path(), "off"))
     with TestClient(app) as client:
         yield client
 

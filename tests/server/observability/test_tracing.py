@@ -10,7 +10,7 @@ from litestar import Litestar, get
 from litestar.params import FromPath
 from litestar.testing import TestClient
 
-from server.http.middleware import Envelope
+from server.http.middleware import RequestMiddleware
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.observability.tracing import NoTracing, SpanTracing, open_tracing
@@ -35,7 +35,7 @@ def spans_of(path: str) -> list[Any]:
         return name
 
     app = Litestar([find], openapi_config=None)
-    app.asgi_handler = Envelope(app.asgi_handler, metrics, AuditLog(Path(), "off"))
+    app.asgi_handler = RequestMiddleware(app.asgi_handler, metrics, AuditLog(Path(), "off"))
     with TestClient(app) as client:
         client.get(path)
     provider.shutdown()

@@ -14,7 +14,7 @@ from litestar.testing import TestClient
 
 from index.storage.sqlite.database import open_writer
 from index.storage.sqlite.writer import DocumentWriter, FileStat
-from index.types import Chunk, Collection, Passage, Place
+from index.types import Chunk, Collection, Location, Passage
 from server.http.links import passage_url
 from tests.server.serving import FakeIndex, PlayedModel, serving
 
@@ -52,7 +52,9 @@ def documents(tmp_path: Path) -> Iterator[Documents]:
     writer.close()
 
 
-def chunk(text: str, line: int = 1, heading: tuple[str, ...] = (), place: Place | None = None, lead: str = "") -> Chunk:
+def chunk(
+    text: str, line: int = 1, heading: tuple[str, ...] = (), place: Location | None = None, lead: str = ""
+) -> Chunk:
     return Chunk(text, heading, 0, len(text), line, line + text.count("\n"), place, lead)
 
 
@@ -73,7 +75,7 @@ def cited(page: str) -> list[str]:
 
 
 def test_the_cited_passage_is_marked_with_its_place_and_links_beside_it(documents: Documents) -> None:
-    place = Place("page", 3, 4)
+    place = Location("page", 3, 4)
     id = documents.put("a.pdf", chunk("one"), chunk("two", 2, ("Leave", "Sick"), place), chunk("three", 3), note="p. 9")
     first, second, third = documents.chunk_ids(id)
     page = documents.get(id, f"?chunk={second}").text
@@ -153,7 +155,7 @@ def test_a_bad_place_is_refused(documents: Documents, query: str) -> None:
 
 def test_nothing_of_a_document_becomes_markup(documents: Documents) -> None:
     hostile = HOSTILE.replace("\ud800", "")
-    place = Place("sheet", 1, 2, hostile)
+    place = Location("sheet", 1, 2, hostile)
     id = documents.put(f"{hostile.replace(chr(0), '')}.md", chunk(hostile, 1, (hostile,), place, hostile), note=hostile)
     (only,) = documents.chunk_ids(id)
     response = documents.get(id, f"?chunk={only}")

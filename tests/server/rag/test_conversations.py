@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.llm.chat.chat_template import ChatMessage, ToolCall
-from server.rag.history import Turn, keys_of, names_of, recalled
+from server.rag.history import Turn, conversation_hashes, recalled, turn_hashes
 from server.storage.sqlite.turns import TurnMemory
 from tests.server.conversing import run
 
@@ -39,19 +39,19 @@ def test_every_turn_stays_in_the_prompt_as_it_was(tmp_path: Path) -> None:
     ],
 )
 def test_a_conversation_is_known_as_far_as_it_is_the_same(messages: list[ChatMessage], is_known: bool) -> None:
-    known = {keys_of([ASKED, TOLD], "*")[1]: Turn(found_nothing=True)}
-    turns = recalled(messages, keys_of(messages, "*"), known)
+    known = {turn_hashes([ASKED, TOLD], "*")[1]: Turn(found_nothing=True)}
+    turns = recalled(messages, turn_hashes(messages, "*"), known)
     assert turns == ({messages.index(ASKED): Turn(found_nothing=True)} if is_known else {})
 
 
 def test_in_another_scope_nothing_is_known() -> None:
-    assert set(keys_of([ASKED, TOLD], "a")).isdisjoint(keys_of([ASKED, TOLD], "b"))
+    assert set(turn_hashes([ASKED, TOLD], "a")).isdisjoint(turn_hashes([ASKED, TOLD], "b"))
 
 
 def test_the_reply_tells_apart_what_the_question_does_not() -> None:
-    keys = keys_of([ASKED, TOLD, AGAIN], "*")
-    assert list(names_of([ASKED, TOLD, AGAIN], keys)) == [(0, (keys[1], keys[0]))]
-    assert list(names_of([ASKED, AGAIN], keys_of([ASKED, AGAIN], "*"))) == [(0, (keys[0],))]
+    keys = turn_hashes([ASKED, TOLD, AGAIN], "*")
+    assert list(conversation_hashes([ASKED, TOLD, AGAIN], keys)) == [(0, (keys[1], keys[0]))]
+    assert list(conversation_hashes([ASKED, AGAIN], turn_hashes([ASKED, AGAIN], "*"))) == [(0, (keys[0],))]
 
 
 def remembered(path: Path, keys: list[bytes], max_bytes: int = 10_000) -> set[bytes]:

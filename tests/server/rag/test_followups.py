@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from index.types import Query
 from models.llm.chat.chat_template import ChatMessage
-from server.rag.followups import Leaning, leaning, queries_of
+from server.rag.followups import FollowUpDependence, followup_dependence, queries_of
 from server.rag.prompts import NO_ANSWER
 
 
@@ -16,27 +16,27 @@ def conversation(*turns: str) -> list[ChatMessage]:
 @pytest.mark.parametrize(
     ("question", "expected"),
     [
-        ("And on macOS?", Leaning.MUCH),
-        ("what about the logs of the encoder process?", Leaning.MUCH),
-        ("How large may it be?", Leaning.MUCH),
-        ("Can I change that?", Leaning.MUCH),
-        ("Und unter Windows?", Leaning.MUCH),
-        ("Et sous Windows ?", Leaning.MUCH),
-        ("¿Y en Windows?", Leaning.MUCH),
-        ("E su Windows?", Leaning.MUCH),
-        ("Wie groß ist dessen Speicher?", Leaning.MUCH),
-        ("Several?", Leaning.SOME),
-        ("How many parameters?", Leaning.SOME),
-        ("Does the limit of tokens count for the length of it too?", Leaning.SOME),
-        ("", Leaning.SOME),
-        ("How do I install a C++ compiler?", Leaning.NONE),
-        ("Which files that were deleted stay in the index?", Leaning.NONE),
-        ("Wie installiere ich einen Compiler unter Windows?", Leaning.NONE),
-        ("日本語の文書をどうやって索引に入れますか 設定 方法", Leaning.NONE),
+        ("And on macOS?", FollowUpDependence.MUCH),
+        ("what about the logs of the encoder process?", FollowUpDependence.MUCH),
+        ("How large may it be?", FollowUpDependence.MUCH),
+        ("Can I change that?", FollowUpDependence.MUCH),
+        ("Und unter Windows?", FollowUpDependence.MUCH),
+        ("Et sous Windows ?", FollowUpDependence.MUCH),
+        ("¿Y en Windows?", FollowUpDependence.MUCH),
+        ("E su Windows?", FollowUpDependence.MUCH),
+        ("Wie groß ist dessen Speicher?", FollowUpDependence.MUCH),
+        ("Several?", FollowUpDependence.SOME),
+        ("How many parameters?", FollowUpDependence.SOME),
+        ("Does the limit of tokens count for the length of it too?", FollowUpDependence.SOME),
+        ("", FollowUpDependence.SOME),
+        ("How do I install a C++ compiler?", FollowUpDependence.NONE),
+        ("Which files that were deleted stay in the index?", FollowUpDependence.NONE),
+        ("Wie installiere ich einen Compiler unter Windows?", FollowUpDependence.NONE),
+        ("日本語の文書をどうやって索引に入れますか 設定 方法", FollowUpDependence.NONE),
     ],
 )
-def test_a_question_says_how_much_it_leans(question: str, expected: Leaning) -> None:
-    assert leaning(question) is expected
+def test_a_question_says_how_much_it_leans(question: str, expected: FollowUpDependence) -> None:
+    assert followup_dependence(question) is expected
 
 
 @given(st.text())

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.types import Passage, Place, Vectors
-from server.rag.extractive import quotes
+from index.types import Location, Passage, Vectors
+from server.rag.extractive import extractive_answers
 from server.rag.prompts import Source, user_turn
 from server.rag.sentences import cut, sentence_starts, sentences
-from server.rag.snippets import Briefing
+from server.rag.snippets import SnippetSelector
 
 
 def source(number: int, text: str) -> Source:
@@ -75,43 +75,43 @@ async def embed_words(texts: Sequence[str]) -> Vectors:
 
 def test_a_brief_begins_at_the_sentence_that_answers_best() -> None:
     texts = ["Trains come first. Leave is sixteen weeks. Soup is on Thursday.", "Soup is warm today.", "| --- |"]
-    shaped = asyncio.run(Briefing().briefs("how long is leave", texts, 30, embed_words))
+    shaped = asyncio.run(SnippetSelector().snippets("how long is leave", texts, 30, embed_words))
     assert [brief.text for brief in shaped] == ["Leave is sixteen weeks.", "Soup is warm today.", ""]
-    assert shaped[0].likeness > 0.9 > shaped[1].likeness > shaped[2].likeness == -1
+    assert shaped[0].similarity > 0.9 > shaped[1].similarity > shaped[2].similarity == -1
     assert shaped[0].answers > 1 > shaped[1].answers > shaped[2].answers == -1
 
 
 def test_a_brief_that_begins_with_a_row_is_the_row() -> None:
     rows = ["| train | Monday. Early. |", "| leave | Sixteen weeks. Paid. |", "| soup | Thursday |"]
     table = "\n".join(["| what | when |", "| --- | --- |", *rows])
-    (shaped,) = asyncio.run(Briefing().briefs("how long is leave", [table], 300, embed_words))
+    (shaped,) = asyncio.run(SnippetSelector().snippets("how long is leave", [table], 300, embed_words))
     assert shaped.text == rows[1]
 
 
 def test_words_decide_where_meanings_are_alike() -> None:
     texts = ["Leave is granted by the board. Leave of fathers ends after ten weeks. Leave is a right."]
-    (shaped,) = asyncio.run(Briefing().briefs("When does the leave of a father end?", texts, 30, embed_words))
+    (shaped,) = asyncio.run(SnippetSelector().snippets("When does the leave of a father end?", texts, 30, embed_words))
     assert shaped.text == "Leave of fathers ends after ten weeks."
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(30, 38), (20, 38), (14, 28), (60, 53)])
 def test_the_first_sentence_of_a_brief_is_whole_where_it_can_be(limit: int, kept: int) -> None:
     text = "Leave of fathers ends after ten weeks. So it is said."
-    (shaped,) = asyncio.run(Briefing().briefs("leave of fathers", [text], limit, embed_words))
+    (shaped,) = asyncio.run(SnippetSelector().snippets("leave of fathers", [text], limit, embed_words))
     assert len(shaped.text) <= kept and len(shaped.text) > kept - 6 and text.startswith(shaped.text)
 
 
 def test_a_share_of_words_counts_what_is_rare_and_in_any_form() -> None:
     said = ["The pump is cleaned.", "The pump is old.", "Filters of the pump are cleaned monthly.", "Who knows?"]
-    shares = Briefing().shares("How often do I clean the filter of the pump?", said)
+    shares = SnippetSelector().shares("How often do I clean the filter of the pump?", said)
     assert shares[2] > shares[0] > shares[1] > shares[3] == 0
     assert shares[2] <= 1
-    assert Briefing().shares("?", said) == [0, 0, 0, 0]
-    assert Briefing().shares("anything", []) == []
+    assert SnippetSelector().shares("?", said) == [0, 0, 0, 0]
+    assert SnippetSelector().shares("anything", []) == []
 
 
 def test_quotes_are_every_sentence_with_its_marker() -> None:
-    allowed = quotes([source(1, "One thing is so. Another is not."), source(2, "A third.")])
+    allowed = extractive_answers([source(1, "One thing is so. Another is not."), source(2, "A third.")])
     assert allowed == ["One thing is so. [1]", "Another is not. [1]", "A third. [2]"]
 
 
@@ -122,13 +122,13 @@ def test_sources_stand_before_the_question_in_layout_one() -> None:
         "[2] handbook/leave.md › Leave › Sick leave\nTwo weeks.\n\n"
         "Question: how long?"
     )
-    asked_first = user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")], asks_first=True)
+    asked_first = user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")], question_first=True)
     assert asked_first == f"Question: how long?\n\n{turn}"
 
 
 @pytest.mark.parametrize("found_nothing", [False, True])
 def test_a_question_without_sources_is_asked_once(found_nothing: bool) -> None:
-    turns = [user_turn("how long?", [], found_nothing=found_nothing, asks_first=first) for first in (False, True)]
+    turns = [user_turn("how long?", [], found_nothing=found_nothing, question_first=first) for first in (False, True)]
     assert turns[0] == turns[1] and turns[0].count("how long?") == 1
 
 
@@ -136,14 +136,16 @@ def test_a_question_without_sources_is_asked_once(found_nothing: bool) -> None:
     ("place", "heading", "label"),
     [
         (None, ("Leave",), "handbook/leave.md › Leave"),
-        (Place("page", 3, 3), (), "handbook/leave.md › p. 3"),
-        (Place("page", 3, 4), ("Leave",), "handbook/leave.md › pp. 3–4 › Leave"),
-        (Place("slide", 4, 4), ("Leave",), "handbook/leave.md › slide 4 › Leave"),
-        (Place("sheet", 2, 40, "Budget"), ("Budget",), "handbook/leave.md › Budget, rows 2–40"),
-        (Place("cell", 1, 2), (), "handbook/leave.md › cells 1–2"),
+        (Location("page", 3, 3), (), "handbook/leave.md › p. 3"),
+        (Location("page", 3, 4), ("Leave",), "handbook/leave.md › pp. 3–4 › Leave"),
+        (Location("slide", 4, 4), ("Leave",), "handbook/leave.md › slide 4 › Leave"),
+        (Location("sheet", 2, 40, "Budget"), ("Budget",), "handbook/leave.md › Budget, rows 2–40"),
+        (Location("cell", 1, 2), (), "handbook/leave.md › cells 1–2"),
     ],
 )
-def test_a_source_is_told_by_its_place_and_headings(place: Place | None, heading: tuple[str, ...], label: str) -> None:
+def test_a_source_is_told_by_its_place_and_headings(
+    place: Location | None, heading: tuple[str, ...], label: str
+) -> None:
     passage = Passage(7, 3, "handbook", "leave.md", heading, "text", 1, 2, score=0.5, place=place)
     assert Source(1, passage, "text").label == label
 

@@ -19,7 +19,7 @@ from models.llm.engine.messages import Adapter
 from models.llm.params import EngineParams
 from server.resources import pool as shelf_module
 from server.resources import supervisor
-from server.resources.pool import Shelf, ShelfModel
+from server.resources.pool import ManagedModel, ModelPool
 
 NAMES = ("default", "a", "b", "c")
 NEVER = 1e9
@@ -55,7 +55,7 @@ class Engines:
         self.ticks: Callable[[], int] = lambda: 0
 
     @contextlib.asynccontextmanager
-    async def open(self, model: ShelfModel) -> AsyncIterator[Any]:
+    async def open(self, model: ManagedModel) -> AsyncIterator[Any]:
         self._expect(model.name not in self.taken, f"one process for {model.name}")
         self.opened.append(model.name)
         self.taken[model.name] = model.size
@@ -94,24 +94,24 @@ def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def models() -> Iterator[list[ShelfModel]]:
+def models() -> Iterator[list[ManagedModel]]:
     """Their sizes are made up by each test."""
     resolved = resolve_chat("reader-v1")
     with contextlib.ExitStack() as stack:
         named = [msgspec.structs.replace(resolved, name=name) for name in NAMES]
-        yield [stack.enter_context(ShelfModel(each, EngineParams())) for each in named]
+        yield [stack.enter_context(ManagedModel(each, EngineParams())) for each in named]
 
 
 class Scene:
     """A running shelf, its engines, and clients."""
 
-    def __init__(self, shelf: Shelf, engines: Engines) -> None:
-        self.shelf = shelf
+    def __init__(self, pool: ModelPool, engines: Engines) -> None:
+        self.pool = pool
         self.engines = engines
 
     @contextlib.asynccontextmanager
-    async def using(self, name: str) -> AsyncIterator[ShelfModel]:
-        async with self.shelf.use(name) as model:
+    async def using(self, name: str) -> AsyncIterator[ManagedModel]:
+        async with self.pool.use(name) as model:
             self.engines.active[name] += 1
             try:
                 yield model
@@ -140,7 +140,7 @@ async def settle() -> None:
 
 
 def play(
-    models: list[ShelfModel],
+    models: list[ManagedModel],
     scenario: Callable[[Scene], Coroutine[Any, Any, None]],
     *,
     sizes: tuple[int, ...] = (10, 10, 10, 10),
@@ -153,11 +153,11 @@ def play(
 
     async def run() -> Engines:
         engines = Engines(budget)
-        shelf = Shelf(models, engines.open, budget, unload_after_s)
-        async with shelf.running():
-            assert shelf.default.supervisor is not None
-            await shelf.default.supervisor.first()
-            await scenario(Scene(shelf, engines))
+        pool = ModelPool(models, engines.open, budget, unload_after_s)
+        async with pool.running():
+            assert pool.default.supervisor is not None
+            await pool.default.supervisor.first()
+            await scenario(Scene(pool, engines))
             engines.is_closing = True
         assert not engines.wrongs
         assert not engines.taken
@@ -167,24 +167,24 @@ def play(
     return asyncio.run(run())
 
 
-def test_the_default_is_loaded_at_the_start_and_the_others_when_asked_for(models: list[ShelfModel]) -> None:
+def test_the_default_is_loaded_at_the_start_and_the_others_when_asked_for(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         assert scene.loaded == {"default"}
-        assert [model.state for model in scene.shelf] == ["ready", "not loaded", "not loaded", "not loaded"]
+        assert [model.state for model in scene.pool] == ["ready", "not loaded", "not loaded", "not loaded"]
         await scene.touch("a")
         assert scene.loaded == {"default", "a"}
-        assert scene.shelf.num_bytes == 20
+        assert scene.pool.num_bytes == 20
 
     play(models, scenario)
 
 
-def test_all_who_wait_for_a_model_wait_for_one_start(models: list[ShelfModel]) -> None:
+def test_all_who_wait_for_a_model_wait_for_one_start(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         waiting = [asyncio.create_task(scene.touch("a")) for _ in range(20)]
         await settle()
         assert not any(each.done() for each in waiting)
-        assert scene.shelf["a"].state == "starting"
+        assert scene.pool["a"].state == "starting"
         start.set()
         await asyncio.gather(*waiting)
         assert scene.engines.opened == ["default", "a"]
@@ -192,20 +192,20 @@ def test_all_who_wait_for_a_model_wait_for_one_start(models: list[ShelfModel]) -
     play(models, scenario)
 
 
-def test_a_failing_start_is_told_to_all_who_wait_and_the_next_request_tries_again(models: list[ShelfModel]) -> None:
+def test_a_failing_start_is_told_to_all_who_wait_and_the_next_request_tries_again(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         scene.engines.failures["a"] = 1
         told = await asyncio.gather(*(scene.touch("a") for _ in range(5)), return_exceptions=True)
         assert [str(error) for error in told] == ["engine: no luck"] * 5
-        assert scene.shelf["a"].state == "not loaded: engine: no luck"
-        assert scene.shelf.num_bytes == 10
+        assert scene.pool["a"].state == "not loaded: engine: no luck"
+        assert scene.pool.num_bytes == 10
         await scene.touch("a")
-        assert scene.shelf["a"].state == "ready"
+        assert scene.pool["a"].state == "ready"
 
     play(models, scenario)
 
 
-def test_a_client_that_leaves_does_not_end_the_start_for_others(models: list[ShelfModel]) -> None:
+def test_a_client_that_leaves_does_not_end_the_start_for_others(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         first, second = (asyncio.create_task(scene.touch("a")) for _ in range(2))
@@ -219,7 +219,7 @@ def test_a_client_that_leaves_does_not_end_the_start_for_others(models: list[She
     play(models, scenario)
 
 
-def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other(models: list[ShelfModel]) -> None:
+def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         only = asyncio.create_task(scene.touch("a"))
@@ -231,7 +231,7 @@ def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other
     play(models, scenario, unload_after_s=0)
 
 
-def test_the_least_recently_used_makes_room(models: list[ShelfModel]) -> None:
+def test_the_least_recently_used_makes_room(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         for name in ("a", "b", "a", "c"):
             await scene.touch(name)
@@ -242,7 +242,7 @@ def test_the_least_recently_used_makes_room(models: list[ShelfModel]) -> None:
     play(models, scenario)
 
 
-def test_as_many_leave_as_must_and_no_more(models: list[ShelfModel]) -> None:
+def test_as_many_leave_as_must_and_no_more(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         for name in ("a", "b"):
             await scene.touch(name)
@@ -252,7 +252,7 @@ def test_as_many_leave_as_must_and_no_more(models: list[ShelfModel]) -> None:
     play(models, scenario, sizes=(10, 10, 5, 15), budget=30)
 
 
-def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(models: list[ShelfModel]) -> None:
+def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         async with scene.using("a"), scene.using("b"):
             with pytest.raises(ModelDoesNotFit) as refused:
@@ -267,7 +267,7 @@ def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(model
     play(models, scenario, sizes=(10_000_000,) * 4, budget=30_000_000)
 
 
-def test_nobody_leaves_where_that_would_not_be_enough(models: list[ShelfModel]) -> None:
+def test_nobody_leaves_where_that_would_not_be_enough(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.touch("a")
         async with scene.using("b"):
@@ -278,7 +278,7 @@ def test_nobody_leaves_where_that_would_not_be_enough(models: list[ShelfModel]) 
     play(models, scenario, sizes=(10, 5, 10, 15), budget=30)
 
 
-def test_the_default_is_not_kept_waiting_by_other_loads(models: list[ShelfModel]) -> None:
+def test_the_default_is_not_kept_waiting_by_other_loads(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         waiting = asyncio.create_task(scene.touch("a"))
@@ -291,13 +291,13 @@ def test_the_default_is_not_kept_waiting_by_other_loads(models: list[ShelfModel]
     play(models, scenario)
 
 
-def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: list[ShelfModel]) -> None:
+def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
         await scene.touch("b")
         waiting = asyncio.create_task(scene.touch("c"))
-        await until(lambda: scene.shelf["a"].state == "unloading")
+        await until(lambda: scene.pool["a"].state == "unloading")
         await scene.touch("b")
         assert not waiting.done()
         end.set()
@@ -306,39 +306,39 @@ def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: list[Sh
     play(models, scenario)
 
 
-def test_unused_models_leave_and_come_back_when_asked_for(models: list[ShelfModel]) -> None:
+def test_unused_models_leave_and_come_back_when_asked_for(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         async with scene.using("a"):
             await settle()
             assert "a" in scene.loaded
         await until(lambda: scene.loaded == {"default"})
-        await until(lambda: scene.shelf["a"].state == "not loaded")
+        await until(lambda: scene.pool["a"].state == "not loaded")
         await scene.touch("a")
 
     engines = play(models, scenario, unload_after_s=0)
     assert engines.opened == ["default", "a", "a"]
 
 
-def test_a_model_stays_as_long_as_was_asked_for(models: list[ShelfModel]) -> None:
+def test_a_model_stays_as_long_as_was_asked_for(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
-        shelf = scene.shelf
+        pool = scene.pool
         for name, keep_s in (("a", 0.0), ("b", None)):
             async with scene.using(name) as model:
                 model.keep_s = keep_s
-        assert [shelf.keep_s(each) for each in shelf][:3] == [math.inf, 0.0, NEVER]
+        assert [pool.keep_s(each) for each in pool][:3] == [math.inf, 0.0, NEVER]
         await until(lambda: scene.loaded == {"default", "b"})
-        shelf["b"].keep_s = 0.0
+        pool["b"].keep_s = 0.0
         await until(lambda: scene.loaded == {"default"})
-        shelf["a"].keep_s = shelf["b"].keep_s = None
+        pool["a"].keep_s = pool["b"].keep_s = None
 
     play(models, scenario)
 
 
-def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: list[ShelfModel]) -> None:
+def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
-        await until(lambda: scene.shelf["a"].state == "unloading")
+        await until(lambda: scene.pool["a"].state == "unloading")
         waiting = asyncio.create_task(scene.touch("a"))
         await settle()
         assert not waiting.done()
@@ -348,16 +348,16 @@ def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: list[ShelfMo
     play(models, scenario, unload_after_s=0)
 
 
-def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves(models: list[ShelfModel]) -> None:
+def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
         await scene.touch("b")
         leaving = asyncio.create_task(scene.touch("c"))
-        await until(lambda: scene.shelf["a"].is_leaving)
+        await until(lambda: scene.pool["a"].is_leaving)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        assert scene.shelf.num_bytes == 30
+        assert scene.pool.num_bytes == 30
         next_one = asyncio.create_task(scene.touch("c"))
         same_again = asyncio.create_task(scene.touch("a"))
         await settle()
@@ -368,7 +368,7 @@ def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves
     play(models, scenario)
 
 
-def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: list[ShelfModel]) -> None:
+def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.touch("b")
         async with scene.using("a") as model:
@@ -382,7 +382,7 @@ def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: list[ShelfM
     play(models, scenario)
 
 
-def test_a_start_that_fails_in_no_known_way_is_told_too(models: list[ShelfModel]) -> None:
+def test_a_start_that_fails_in_no_known_way_is_told_too(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         scene.engines.ticks = lambda: 1 // 0
         with pytest.raises(ProcessUnavailable, match="ZeroDivisionError"):
@@ -394,15 +394,15 @@ def test_a_start_that_fails_in_no_known_way_is_told_too(models: list[ShelfModel]
     play(models, scenario)
 
 
-def test_a_model_that_is_not_loaded_has_no_engine(models: list[ShelfModel]) -> None:
+def test_a_model_that_is_not_loaded_has_no_engine(models: list[ManagedModel]) -> None:
     async def scenario(scene: Scene) -> None:
         with pytest.raises(ProcessUnavailable, match="a is not loaded"):
-            scene.shelf["a"].engine()
+            scene.pool["a"].engine()
 
     play(models, scenario)
 
 
-def test_closing_ends_all_and_tells_who_still_waits(models: list[ShelfModel]) -> None:
+def test_closing_ends_all_and_tells_who_still_waits(models: list[ManagedModel]) -> None:
     waiting: list[asyncio.Task[None]] = []
 
     async def scenario(scene: Scene) -> None:
@@ -414,9 +414,9 @@ def test_closing_ends_all_and_tells_who_still_waits(models: list[ShelfModel]) ->
 
     async def whole() -> None:
         engines = Engines(30)
-        shelf = Shelf(models, engines.open, 30, NEVER)
-        async with shelf.running():
-            await scenario(Scene(shelf, engines))
+        pool = ModelPool(models, engines.open, 30, NEVER)
+        async with pool.running():
+            await scenario(Scene(pool, engines))
             engines.is_closing = True
         async with asyncio.timeout(5):
             told = await asyncio.gather(*waiting, return_exceptions=True)
@@ -441,12 +441,12 @@ def test_closing_ends_all_and_tells_who_still_waits(models: list[ShelfModel]) ->
     ],
 )
 def test_what_never_fits_is_refused_at_once(
-    models: list[ShelfModel], sizes: tuple[int, ...], budget: int, name: str, said: str
+    models: list[ManagedModel], sizes: tuple[int, ...], budget: int, name: str, said: str
 ) -> None:
     for model, size in zip(models, sizes, strict=True):
         model.size = size
     with pytest.raises(ModelDoesNotFit) as refused:
-        Shelf(models, Engines(budget).open, budget, NEVER)
+        ModelPool(models, Engines(budget).open, budget, NEVER)
     assert (refused.value.name, refused.value.retry_after) == (name, None)
     assert said in str(refused.value)
 
@@ -456,16 +456,16 @@ def test_adapters_count_and_must_be_there(tmp_path: Any) -> None:
     path = tmp_path / "lora.gguf"
     changed = msgspec.structs.replace(resolved, adapters=(Adapter(str(path)),))
     with pytest.raises(ModelFileError, match="No such file"):
-        ShelfModel(changed, EngineParams())
+        ManagedModel(changed, EngineParams())
     path.write_bytes(bytes(12_345))
-    with ShelfModel(resolved, EngineParams()) as plain, ShelfModel(changed, EngineParams()) as adapted:
+    with ManagedModel(resolved, EngineParams()) as plain, ManagedModel(changed, EngineParams()) as adapted:
         assert adapted.size == plain.size + 12_345
 
 
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32))
 @example(seed=2004)
-def test_whatever_happens_the_budget_holds_and_everybody_is_answered(models: list[ShelfModel], seed: int) -> None:
+def test_whatever_happens_the_budget_holds_and_everybody_is_answered(models: list[ManagedModel], seed: int) -> None:
     """The fakes assert the invariants; here clients come, hold, fail, leave and are cancelled at any moment."""
     rng = random.Random(seed)
     sizes = tuple(rng.randint(1, 10) for _ in NAMES)
@@ -494,6 +494,6 @@ def test_whatever_happens_the_budget_holds_and_everybody_is_answered(models: lis
         async with asyncio.timeout(20):
             told = await asyncio.gather(*clients, return_exceptions=True)
         assert [error for error in told if isinstance(error, Exception)] == []
-        assert scene.shelf.num_bytes <= budget
+        assert scene.pool.num_bytes <= budget
 
     play(models, scenario, sizes=sizes, budget=budget, unload_after_s=rng.choice([0, 0.0005, NEVER]))

@@ -12,7 +12,7 @@ from index.types import Passage, Query, Vectors
 from models.encoder.client import EncoderClient
 from models.encoder.messages import EmbedderCard, Ready
 from models.errors import ProcessFailed
-from server.resources.search import Searching
+from server.resources.search import SearchService
 from tests.index.conftest import HashEmbedder, Workspace, eventually
 
 OLD, NEW = HashEmbedder("hash-a", 64), HashEmbedder("hash-b", 32)
@@ -29,7 +29,7 @@ class FakeEncoder:
     async def embed_queries(self, texts: Sequence[str]) -> Vectors:
         return NEW.vectors(texts)
 
-    async def embed_queries_formerly(self, texts: Sequence[str]) -> Vectors:
+    async def embed_queries_with_previous(self, texts: Sequence[str]) -> Vectors:
         assert not self.has_forgotten
         return OLD.vectors(texts)
 
@@ -55,11 +55,11 @@ def _complete(workspace: Workspace) -> None:
     eventually(lambda: not workspace.indexer.follow_embedder() and not workspace.indexer._space.is_building)
 
 
-def _searching(workspace: Workspace, encoder: FakeEncoder) -> Searching:
-    return Searching(workspace.data, lambda: cast(EncoderClient, encoder), cast(Any, None))
+def _searching(workspace: Workspace, encoder: FakeEncoder) -> SearchService:
+    return SearchService(workspace.data, lambda: cast(EncoderClient, encoder), cast(Any, None))
 
 
-async def _find(searching: Searching) -> list[Passage]:
+async def _find(searching: SearchService) -> list[Passage]:
     return await searching.retriever().search([Query("item7")], searching.embedder(), 20)
 
 
@@ -133,7 +133,7 @@ def test_without_the_former_model_words_alone_are_searched(
 
 def test_an_encoder_that_comes_back_without_the_former_model(changed: Workspace) -> None:
     encoders = [FakeEncoder(has_former=True)]
-    searching = Searching(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
+    searching = SearchService(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
 
     async def run() -> None:
         assert _cosine(await _find(searching)) is not None

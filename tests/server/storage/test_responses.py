@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from server.access.keys import Role
-from server.access.principal import ANYBODY, Principal
+from server.access.principal import UNRESTRICTED, Principal
 from server.api.responses.errors import NoSuchResponse
 from server.api.responses.reply import begun
 from server.api.responses.wire import Item, OutputMessage, OutputText, ResponseObject, ResponseRequest
@@ -46,7 +46,7 @@ def test_a_chain_is_told_from_its_beginning(tmp_path: Path) -> None:
 def test_the_least_used_go_first_and_unfinished_ones_stay(tmp_path: Path) -> None:
     async def check(store: ResponseStore) -> None:
         waiting = _stored("later")
-        request = Pending(ResponseRequest(input="later?"), "http://x/", ANYBODY)
+        request = Pending(ResponseRequest(input="later?"), "http://x/", UNRESTRICTED)
         await store.add(msgspec.structs.replace(waiting, pending=request))
         kept = [_stored(f"{number}" * 1000) for number in range(20)]
         for each in kept:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.llm.chat import generated_tokens as spellings
-from models.llm.chat.generated_tokens import Spellings
+from models.llm.chat.generated_tokens import GeneratedTokenCache
 from models.llm.chat.prompt import PromptTokenizer
 from models.llm.tool_syntax.turns import Segment
 
@@ -74,7 +74,7 @@ def test_what_need_not_or_may_not_be_kept_is_not(tokenizer: PromptTokenizer, tex
 
 @given(st.lists(st.text("abc", min_size=2, max_size=30), max_size=40))
 def test_the_latest_are_kept_within_the_limit(texts: list[str]) -> None:
-    kept = Spellings(lambda text: Letters().tokenize(text, parse_special=False), Letters().piece)
+    kept = GeneratedTokenCache(lambda text: Letters().tokenize(text, parse_special=False), Letters().piece)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spellings, "_MOST", 50)
         for text in texts:

@@ -12,7 +12,7 @@ from models.errors import ContextLengthExceeded, UnknownToken
 from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import LanguageModel, TextDelta
 from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
-from models.llm.chat.tool_config import Toolbox
+from models.llm.chat.tool_config import ToolConfig
 from models.llm.chat.turn import EndReason, TurnEnd
 from models.llm.engine.client import EngineClient
 from models.llm.engine.messages import Delta
@@ -155,7 +155,7 @@ def test_a_turn_is_told_as_events(vocabulary: Vocabulary) -> None:
 
     async def collect(model: LanguageModel) -> list[object]:
         prompt = model.prompt([ChatMessage("user", "x")])
-        steps = model.turn(prompt, SamplingParams(), toolbox=Toolbox((TOOL,)))
+        steps = model.turn(prompt, SamplingParams(), tool_config=ToolConfig((TOOL,)))
         return [event for events in [each async for each in steps] for event in events]
 
     with open_model(engine) as model:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.llm.chat.logprobs import Candidate, ScoredToken, TokenTrail, candidate
+from models.llm.chat.logprobs import Candidate, ScoredToken, TokenAlignment, candidate
 
 
 def token(text: str) -> ScoredToken:
@@ -20,7 +20,7 @@ def texts(tokens: Sequence[ScoredToken]) -> list[str]:
 def test_where_nothing_is_left_out_every_token_of_the_text_leaves_once_and_in_order(
     pieces: list[str], holds: list[int]
 ) -> None:
-    trail, held, left = TokenTrail(), "", []
+    trail, held, left = TokenAlignment(), "", []
     for i, piece in enumerate(pieces):
         trail.push([token(piece)])
         held += piece
@@ -32,7 +32,7 @@ def test_where_nothing_is_left_out_every_token_of_the_text_leaves_once_and_in_or
 
 
 def test_what_is_left_out_takes_its_tokens_along() -> None:
-    trail = TokenTrail()
+    trail = TokenAlignment()
     trail.push([token("<thi"), token("nk>"), token("Hi"), token(" you"), token("</s>")])
     assert texts(trail.take("Hi you", 0)) == ["Hi", " you"]
     trail.push([token("!")])
@@ -40,7 +40,7 @@ def test_what_is_left_out_takes_its_tokens_along() -> None:
 
 
 def test_a_token_leaves_with_its_first_character() -> None:
-    trail = TokenTrail()
+    trail = TokenAlignment()
     trail.push([token("abc<")])
     assert texts(trail.take("abc", 1)) == ["abc<"]
     trail.push([token("def")])
@@ -48,7 +48,7 @@ def test_a_token_leaves_with_its_first_character() -> None:
 
 
 def test_a_token_that_ends_within_a_character_leaves_with_the_character() -> None:
-    trail = TokenTrail()
+    trail = TokenAlignment()
     trail.push([token("a"), token("")])
     assert texts(trail.take("a", 0)) == ["a"]
     trail.push([token("🦊")])

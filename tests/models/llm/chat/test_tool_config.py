@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from models.llm.chat.parser import Syntax
-from models.llm.chat.tool_config import TokenNames, Toolbox, UnenforceableTool
-from models.llm.constraints.grammar import Framed, JsonObject, Tool, ToolCalls, check
+from models.llm.chat.tool_config import TokenNames, ToolConfig, UnenforceableTool
+from models.llm.constraints.grammar import JsonObject, PrefixedForm, Tool, ToolCalls, check
 
 HERMES, LLAMA, HARMONY = "<tool_call>", '<|start_header_id|> "parameters": ', "<|channel|> <|message|>"
 NAMES = TokenNames(frozenset({"<|im_end|>", "<|call|>"}), frozenset({"<|channel|>", "<|message|>"}))
@@ -19,48 +19,48 @@ def tool(name: str, parameters: Any = None, **fields: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": parameters, **fields}}
 
 
-def held(source: str, toolbox: Toolbox, form: JsonObject | None = None) -> ToolCalls | None:
-    return toolbox.constraint(Syntax.of(source), NAMES, form)
+def held(source: str, tool_config: ToolConfig, form: JsonObject | None = None) -> ToolCalls | None:
+    return tool_config.constraint(Syntax.of(source), NAMES, form)
 
 
 def test_required_calls_are_of_the_allowed_tools() -> None:
-    toolbox = Toolbox((tool("a", DAYS), tool("b")), "required", frozenset({"b"}))
-    calls = held(HERMES, toolbox)
+    tool_config = ToolConfig((tool("a", DAYS), tool("b")), "required", frozenset({"b"}))
+    calls = held(HERMES, tool_config)
     assert calls is not None
     assert calls.tools == (Tool("b"),)
     assert (calls.parallel, calls.trigger) == (True, "")
-    assert [t["function"]["name"] for t in toolbox.callable_tools] == ["b"]
+    assert [t["function"]["name"] for t in tool_config.callable_tools] == ["b"]
 
 
 @pytest.mark.parametrize(
     ("source", "trigger"), [(HERMES, "<tool_call>"), (LLAMA, None), (HARMONY, "<|channel|>commentary to=functions.")]
 )
 def test_optional_calls_wait_for_a_mark_where_the_family_has_one(source: str, trigger: str | None) -> None:
-    calls = held(source, Toolbox((tool("a"),)))
+    calls = held(source, ToolConfig((tool("a"),)))
     assert (calls and calls.trigger) == trigger
 
 
 def test_optional_calls_beside_a_form_are_one_choice() -> None:
-    calls = held(LLAMA, Toolbox((tool("a"),)), JsonObject())
+    calls = held(LLAMA, ToolConfig((tool("a"),)), JsonObject())
     assert calls is not None
     assert (calls.otherwise, calls.trigger) == (JsonObject(), "")
 
 
 def test_one_call_where_no_more_are_wanted_or_written() -> None:
-    one = held(HERMES, Toolbox((tool("a"),), "required", is_parallel=False))
-    llama = held(LLAMA, Toolbox((tool("a"),), "required"))
+    one = held(HERMES, ToolConfig((tool("a"),), "required", is_parallel=False))
+    llama = held(LLAMA, ToolConfig((tool("a"),), "required"))
     assert one and not one.parallel
     assert llama and not llama.parallel
 
 
 def test_what_ends_an_answer_is_no_part_of_a_call() -> None:
-    calls = held(HARMONY, Toolbox((tool("a"),), "required"))
+    calls = held(HARMONY, ToolConfig((tool("a"),), "required"))
     assert calls is not None
     assert calls.form.after == ""
 
 
 def test_a_loose_schema_that_cannot_be_enforced_is_any_object() -> None:
-    calls = held(HERMES, Toolbox((tool("a", DAYS), tool("b", ODD)), "required"))
+    calls = held(HERMES, ToolConfig((tool("a", DAYS), tool("b", ODD)), "required"))
     assert calls is not None
     assert calls.tools[1] == Tool("b")
     assert "days" in calls.tools[0].parameters
@@ -68,14 +68,14 @@ def test_a_loose_schema_that_cannot_be_enforced_is_any_object() -> None:
 
 def test_a_strict_schema_that_cannot_be_enforced_is_refused_with_its_tool() -> None:
     with pytest.raises(UnenforceableTool) as caught:
-        held(HERMES, Toolbox((tool("a", DAYS), tool("b", ODD, strict=True)), "required"))
+        held(HERMES, ToolConfig((tool("a", DAYS), tool("b", ODD, strict=True)), "required"))
     assert (caught.value.index, caught.value.path) == (1, "$.properties.n.not")
 
 
 def test_schemas_that_are_too_much_together_are_any_objects_but_the_strict() -> None:
     wide = {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(200)}}
     tools = tuple(tool(f"t{i}", wide) for i in range(4))
-    calls = held(HERMES, Toolbox((*tools, tool("s", DAYS, strict=True)), "required"))
+    calls = held(HERMES, ToolConfig((*tools, tool("s", DAYS, strict=True)), "required"))
     assert calls is not None
     assert [t.parameters for t in calls.tools[:4]] == ["{}"] * 4
     assert "days" in calls.tools[4].parameters
@@ -97,7 +97,7 @@ def test_every_real_familys_calls_can_be_held(choice: Any, form: JsonObject | No
     for path in TEMPLATES:
         syntax = Syntax.of(path.read_text())
         thinking = (syntax.thinking.begin, syntax.thinking.end) if syntax.thinking else None
-        calls = Toolbox((tool("add", DAYS),), choice).constraint(syntax, NAMES, form)
+        calls = ToolConfig((tool("add", DAYS),), choice).constraint(syntax, NAMES, form)
         assert calls or (choice, form) == ("auto", None)
         for is_thinking in (False, True):
-            check(Framed(calls or JsonObject(), thinking, is_thinking, syntax.family.rejoin))
+            check(PrefixedForm(calls or JsonObject(), thinking, is_thinking, syntax.family.rejoin))

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from models.catalog import resolve_chat
-from models.llm.constraints.bounded_schema import narrow, narrow_all
+from models.llm.constraints.bounded_schema import bound_schema_tree, narrow
 from models.llm.constraints.grammar import (
     Constraint,
-    Framed,
     Grammar,
     GrammarTokenizer,
     JsonObject,
     JsonSchema,
+    PrefixedForm,
     Tool,
     ToolCalls,
 )
@@ -79,18 +79,18 @@ CASES: list[tuple[Any, Callable[[Any], bool]]] = [
 @pytest.mark.parametrize(("asked", "is_valid"), CASES, ids=[json.dumps(asked) for asked, _ in CASES])
 def test_who_knows_no_end_is_given_one(vocabulary: Vocabulary, asked: Any, is_valid: Callable[[Any], bool]) -> None:
     for seed in range(3):
-        said = ramble(vocabulary, Framed(schema(asked), is_terse=True), Random(seed))
+        said = ramble(vocabulary, PrefixedForm(schema(asked), is_terse=True), Random(seed))
         assert said is not None
         assert is_valid(json.loads(said)), said
 
 
 def test_without_it_there_is_none(vocabulary: Vocabulary) -> None:
-    assert ramble(vocabulary, Framed(schema(CITY)), Random(1)) is None
+    assert ramble(vocabulary, PrefixedForm(schema(CITY)), Random(1)) is None
 
 
 @pytest.mark.parametrize("constraint", [JsonObject(), ToolCalls((Tool("add", json.dumps(CITY)),))])
 def test_any_object_and_arguments_end_too(vocabulary: Vocabulary, constraint: JsonObject | ToolCalls) -> None:
-    assert ramble(vocabulary, Framed(constraint, is_terse=True), Random(2)) is not None
+    assert ramble(vocabulary, PrefixedForm(constraint, is_terse=True), Random(2)) is not None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_any_object_and_arguments_end_too(vocabulary: Vocabulary, constraint: Js
 def test_where_several_schemas_hold_nothing_is_narrowed(asked: dict[str, Any]) -> None:
     parts = [asked, *asked.get("properties", {}).values()]
     before = copy.deepcopy(parts)
-    narrow_all(parts)
+    bound_schema_tree(parts)
     assert parts == before
 
 

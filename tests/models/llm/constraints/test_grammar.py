@@ -16,11 +16,11 @@ from models.errors import GrammarError
 from models.llm.constraints.grammar import (
     MAX_CALLS,
     Constraint,
-    Framed,
     Grammar,
     GrammarTokenizer,
     JsonObject,
     JsonSchema,
+    PrefixedForm,
     Regex,
     Tool,
     ToolCalls,
@@ -293,7 +293,7 @@ def test_a_form_may_ask_for_control_tokens_and_a_name_may_not(builtin: Model) ->
 # What stands before and beside an answer
 
 
-WAITING = Framed(ToolCalls((Tool("get", json.dumps(CITY)),), trigger="<tool_call>"), ("<think>", "</think>"))
+WAITING = PrefixedForm(ToolCalls((Tool("get", json.dumps(CITY)),), trigger="<tool_call>"), ("<think>", "</think>"))
 
 
 def tokens(model: Model, text: str) -> list[int]:
@@ -335,7 +335,7 @@ def test_text_behind_a_trigger_with_which_no_call_goes_on_stays_free(builtin: Mo
     joined = next(t for t in range(builtin.vocabulary.size) if re.fullmatch(rb"a[b-z]+", builtin.vocabulary.piece(t)))
     trigger = "a"
     form = ToolForm("", "a!", "", "")
-    grammar = Grammar(builtin.tokenizer, Framed(ToolCalls((Tool("get"),), form, trigger=trigger)))
+    grammar = Grammar(builtin.tokenizer, PrefixedForm(ToolCalls((Tool("get"),), form, trigger=trigger)))
     assert grammar.after([joined]) is None
     assert grammar.forced([joined], 4) is None
     assert grammar.after([joined, *tokens(builtin, " b")]) is None
@@ -347,7 +347,7 @@ THINKING = ("<think>", "</think>")
 
 @pytest.mark.parametrize("is_thinking", [False, True])
 def test_reasoning_may_come_before_a_form(builtin: Model, is_thinking: bool) -> None:
-    framed = Framed(schema({"const": 7}), THINKING, is_thinking)
+    framed = PrefixedForm(schema({"const": 7}), THINKING, is_thinking)
     begin = "" if is_thinking else "<think>"
     assert takes(builtin, framed, f"{begin}Let me <see>.</think>\n\n7")
     assert takes(builtin, framed, f"{begin}x</think>7")
@@ -356,7 +356,7 @@ def test_reasoning_may_come_before_a_form(builtin: Model, is_thinking: bool) -> 
 
 
 def test_scaffold_stands_between_reasoning_and_answer(builtin: Model) -> None:
-    framed = Framed(schema({"const": 7}), ("<|pad|>", "<|system|>"), False, "<|user|>", "<|assistant|>")
+    framed = PrefixedForm(schema({"const": 7}), ("<|pad|>", "<|system|>"), False, "<|user|>", "<|assistant|>")
     grammar = Grammar(builtin.tokenizer, framed)
     pad, system, user, assistant = map(builtin.token, ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"))
     seven = tokens(builtin, "7")

@@ -292,7 +292,7 @@ def test_the_encoder_gives_unit_vectors_that_know_what_is_alike(minilm: ModelFil
             ]
             query, parts, again = await asyncio.gather(
                 client.embed_queries(texts[:1]),
-                client.embed_parts(texts, "document", is_bulk=True),
+                client.embed_parts(texts, "document", is_low_priority=True),
                 client.embed_parts(texts[2:], "document"),
             )
             vectors = np.concatenate([each.vectors for each in parts])

@@ -3,11 +3,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.llm.engine.draft import PromptLookup
-from models.llm.engine.step_cost import CPU_COST, GPU_COST, Stakes, StepCost
+from models.llm.engine.step_cost import CPU_COST, GPU_COST, DraftBudget, StepCost
 
 STORY = list(range(10, 60))
-FREE = Stakes(1, 1, StepCost((1.0,), 1, 0.0))
-ON_CPU = Stakes(1, 1, CPU_COST)
+FREE = DraftBudget(1, 1, StepCost((1.0,), 1, 0.0))
+ON_CPU = DraftBudget(1, 1, CPU_COST)
 
 
 @pytest.mark.parametrize(
@@ -27,24 +27,24 @@ def test_what_followed_before_is_guessed_to_follow_again(end: list[int], draft: 
     ("num_tokens", "stakes", "size"),
     [
         pytest.param(6, FREE, 15, id="for nothing"),
-        pytest.param(6, Stakes(1, 1, GPU_COST), 9, id="on a GPU"),
+        pytest.param(6, DraftBudget(1, 1, GPU_COST), 9, id="on a GPU"),
         pytest.param(6, ON_CPU, 7, id="a long match on a CPU fills two tiles of four"),
         pytest.param(5, ON_CPU, 0, id="a shorter one is too little"),
-        pytest.param(5, Stakes(3, 3, CPU_COST), 1, id="but there is a place left in the tile"),
+        pytest.param(5, DraftBudget(3, 3, CPU_COST), 1, id="but there is a place left in the tile"),
     ],
 )
-def test_a_draft_is_as_long_as_it_is_worth(num_tokens: int, stakes: Stakes, size: int) -> None:
-    assert len(PromptLookup([*STORY, *STORY[:num_tokens]]).propose(100, stakes).tokens) == size
+def test_a_draft_is_as_long_as_it_is_worth(num_tokens: int, draft_budget: DraftBudget, size: int) -> None:
+    assert len(PromptLookup([*STORY, *STORY[:num_tokens]]).propose(100, draft_budget).tokens) == size
 
 
 @given(st.integers(1, 20), st.floats(0, 1), st.integers(0, 15))
 def test_no_other_length_brings_more_for_its_cost(num_answers: int, rate: float, limit: int) -> None:
-    stakes = Stakes(num_answers, num_answers, CPU_COST)
+    draft_budget = DraftBudget(num_answers, num_answers, CPU_COST)
 
     def worth(size: int) -> float:
         return (num_answers + sum(rate**i for i in range(1, size + 1))) / CPU_COST(num_answers + size)
 
-    assert worth(stakes.length(rate, limit)) == pytest.approx(max(map(worth, range(limit + 1))))
+    assert worth(draft_budget.length(rate, limit)) == pytest.approx(max(map(worth, range(limit + 1))))
 
 
 def test_a_step_of_more_tokens_never_costs_less() -> None:
@@ -94,7 +94,7 @@ def test_short_and_long_matches_are_learned_apart() -> None:
         tokens += [1000 + number, *STORY[:7]]
     assert lookup.propose(100, ON_CPU).tokens == []
     tokens += [99, *STORY[20:25]]
-    assert lookup.propose(100, Stakes(3, 3, CPU_COST)).tokens, "five tokens have not failed"
+    assert lookup.propose(100, DraftBudget(3, 3, CPU_COST)).tokens, "five tokens have not failed"
 
 
 @given(tokens=st.lists(st.integers(1, 3), min_size=1, max_size=40), limit=st.integers(1, 20))

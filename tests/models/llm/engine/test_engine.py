@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Delta, Generate, TokenLogprobs
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Limits, Scheduler, Step
 from models.llm.engine.sequence import FinishReason, Sequence
 from models.llm.params import SamplingParams
@@ -37,7 +37,10 @@ class ScriptedRunner:
 
 def make(runner: ScriptedRunner, *, n_slots: int = 2, n_batch: int = 8, n_cells: int = 64) -> Engine:
     return Engine(
-        Scheduler(Limits(n_slots, 4, n_batch, n_cells, n_ctx=16), frozenset({END})), runner, END, pace=Pace(n_batch)
+        Scheduler(Limits(n_slots, 4, n_batch, n_cells, n_ctx=16), frozenset({END})),
+        runner,
+        END,
+        pace=PrefillBudget(n_batch),
     )
 
 

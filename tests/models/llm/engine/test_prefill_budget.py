@@ -1,6 +1,6 @@
 import pytest
 
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Chunk, Step
 from models.llm.engine.sequence import Sequence
 from models.llm.params import SamplingParams
@@ -12,15 +12,15 @@ def step(*, prompt: int = 0, answers: int = 0) -> Step:
     return Step([], chunks + [Chunk(sequence, 0, [1], 0, True)] * answers)
 
 
-def learned(*measured: tuple[Step, float], n_batch: int = 256) -> Pace:
-    pace = Pace(n_batch)
+def learned(*measured: tuple[Step, float], n_batch: int = 256) -> PrefillBudget:
+    pace = PrefillBudget(n_batch)
     for each, seconds in measured:
         pace.learn(each, seconds)
     return pace
 
 
 def test_before_anything_was_measured_a_step_carries_a_little() -> None:
-    assert (Pace(256).beside, Pace(8).beside) == (32, 8)
+    assert (PrefillBudget(256).beside, PrefillBudget(8).beside) == (32, 8)
 
 
 @pytest.mark.parametrize(

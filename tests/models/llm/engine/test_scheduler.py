@@ -38,10 +38,10 @@ class Run:
         n_batch: int = 8,
         n_cells: int = 64,
         n_ctx: int = 32,
-        is_divisible: bool = True,
+        supports_partial_removal: bool = True,
         next_token: Next = never_ends,
     ) -> None:
-        self._limits = Limits(n_slots, n_cached, n_batch, n_cells, n_ctx, is_divisible)
+        self._limits = Limits(n_slots, n_cached, n_batch, n_cells, n_ctx, supports_partial_removal)
         self._next_token = next_token
         self._fresh = itertools.count(100)
         self._memory = Memory(self._limits, next_token)
@@ -236,8 +236,15 @@ class TestWhenCellsRunOut:
         assert answer_of(patient) == run.alone(patient)
 
     @pytest.mark.parametrize("is_divisible", [True, False])
-    def test_a_keystroke_does_not_wait_for_a_slot(self, is_divisible: bool) -> None:
-        run = Run(n_slots=2, n_batch=16, n_cells=64, n_ctx=20, is_divisible=is_divisible, next_token=scrambled)
+    def test_a_keystroke_does_not_wait_for_a_slot(self, supports_partial_removal: bool) -> None:
+        run = Run(
+            n_slots=2,
+            n_batch=16,
+            n_cells=64,
+            n_ctx=20,
+            supports_partial_removal=supports_partial_removal,
+            next_token=scrambled,
+        )
         conversations = [run.add(4), run.add(4)]
         run.step()
         typed = run.add(4, max_tokens=3, priority=Priority.TYPING)
@@ -264,7 +271,9 @@ class TestWhenCellsRunOut:
         assert [run.step()[0][0] for _ in range(5)] == [first] * 4 + [second]
 
     def test_a_checkpoint_of_who_yields_takes_no_cell_that_the_step_has_promised(self) -> None:
-        run = Run(n_slots=3, n_cached=2, n_batch=16, n_cells=20, n_ctx=9, is_divisible=False, next_token=scrambled)
+        run = Run(
+            n_slots=3, n_cached=2, n_batch=16, n_cells=20, n_ctx=9, supports_partial_removal=False, next_token=scrambled
+        )
         shared = run.fresh(3)
         sequences = [run.add(2, 7, priority=Priority.BATCH)]
         sequences += [run.add([*shared[:1], *run.fresh(2)], 7, priority=Priority.BATCH)]
@@ -449,7 +458,7 @@ def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused(num_tokens: int) 
 class SchedulerMachine(RuleBasedStateMachine):
     """Any order of adding, cancelling and stepping: everyone ends, with the answer they would have had alone."""
 
-    is_divisible = True
+    supports_partial_removal = True
 
     @initialize(
         n_slots=st.integers(1, 4),
@@ -459,8 +468,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         more_cells=st.integers(0, 64),
     )
     def start(self, n_slots: int, n_cached: int, more_batch: int, n_ctx: int, more_cells: int) -> None:
-        n_cells = (1 if self.is_divisible else 2) * n_ctx + more_cells
-        self.world = World(Limits(n_slots, n_cached, n_slots + more_batch, n_cells, n_ctx, self.is_divisible))
+        n_cells = (1 if self.supports_partial_removal else 2) * n_ctx + more_cells
+        self.world = World(
+            Limits(n_slots, n_cached, n_slots + more_batch, n_cells, n_ctx, self.supports_partial_removal)
+        )
 
     @rule(
         beginning=st.integers(0, 20),
@@ -517,7 +528,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 class IndivisibleMachine(SchedulerMachine):
     """With the memory of a recurrent model, which is copied and emptied whole."""
 
-    is_divisible = False
+    supports_partial_removal = False
 
 
 SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
@@ -527,14 +538,14 @@ TestAnyOrderWithIndivisibleMemory = IndivisibleMachine.TestCase
 
 
 @pytest.mark.parametrize("is_divisible", [True, False], ids=["", "indivisible"])
-def test_thousands_of_steps_in_worlds_of_any_size(is_divisible: bool) -> None:
+def test_thousands_of_steps_in_worlds_of_any_size(supports_partial_removal: bool) -> None:
     """scripts/prove/scheduler.py goes on to a million."""
     happened = Counter[str]()
     for seed in range(10):
         random = Random(seed)
-        world = random_world(random, is_divisible=is_divisible)
+        world = random_world(random, supports_partial_removal=supports_partial_removal)
         live(world, random, 1000)
         happened += world.counts
     assert happened["ended"] > 1000
     assert min(happened[name] for name in ("preempted", "drafted tokens", "saved", "restored", "failed batches")) > 0
-    assert is_divisible == (happened["put back"] > happened["restored"])
+    assert supports_partial_removal == (happened["put back"] > happened["restored"])

@@ -9,7 +9,7 @@ import pytest
 from models.errors import ModelFileError
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Adapter, Generate, TokenLogprobs
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.gguf.files import name_of, parts_of
 from models.llm.llama.runner import LlamaRunner, Vocabulary
@@ -23,7 +23,7 @@ PROMPT = list(range(10, 40))
 def scores(path: Path, adapters: Sequence[Adapter] = ()) -> list[TokenLogprobs]:
     """Of the first token after the prompt."""
     with LlamaRunner(path, PARAMS, adapters) as runner:
-        engine = Engine(Scheduler(runner.limits, runner.end_tokens), runner, 0, pace=Pace(PARAMS.n_batch))
+        engine = Engine(Scheduler(runner.limits, runner.end_tokens), runner, 0, pace=PrefillBudget(PARAMS.n_batch))
         engine.add(Generate(1, PROMPT, 1, SamplingParams(temperature=0, num_logprobs=20)))
         return [told for _ in iter(lambda: engine.is_idle, True) for delta in engine.step() for told in delta.logprobs]
 

@@ -8,9 +8,9 @@ import numpy as np
 from models.catalog import resolve_chat
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
-from models.llm.kv.offload import Parking
+from models.llm.kv.offload import KVOffload
 from models.llm.llama.runner import LlamaRunner
 from models.llm.params import EngineParams, SamplingParams
 
@@ -25,8 +25,8 @@ class Talk:
 
     def __init__(self, runner: LlamaRunner, n_parked: int) -> None:
         self.scheduler = Scheduler(runner.limits, runner.end_tokens)
-        self.parking = Parking(self.scheduler, runner, n_parked, tolerated=100)
-        self._engine = Engine(self.scheduler, runner, 0, pace=Pace(runner.limits.n_batch))
+        self.parking = KVOffload(self.scheduler, runner, n_parked, tolerated=100)
+        self._engine = Engine(self.scheduler, runner, 0, pace=PrefillBudget(runner.limits.n_batch))
         self._next_id = 0
 
     def answer(self, prompt: list[int]) -> tuple[list[int], int]:

@@ -14,7 +14,7 @@ from models.catalog import resolve_chat
 from models.errors import ModelFileError
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Delta, Generate, TokenLogprobs
-from models.llm.engine.prefill_budget import Pace
+from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import FinishReason
 from models.llm.llama.runner import LlamaRunner, Vocabulary
@@ -53,7 +53,7 @@ def open_engine(n_cells: int = 2 * N_CTX, *, prompt_lookup: bool = True) -> Iter
             Scheduler(limits, runner.end_tokens),
             runner,
             min(runner.end_tokens),
-            pace=Pace(limits.n_batch),
+            pace=PrefillBudget(limits.n_batch),
             prompt_lookup=prompt_lookup,
         )
 
