@@ -16,7 +16,7 @@ from models.llm.gguf.files import name_of, parts_of
 _PACKAGE = Path(__file__).parent
 
 
-class ChatModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ChatModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A GGUF. `max_passage_chars` is the most characters of each passage it is given, begun at the best sentence; 0:
     all.
 
@@ -61,7 +61,7 @@ class RerankModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    chat: dict[str, ChatModel]
+    chat: dict[str, ChatModelEntry]
     embedding: dict[str, EmbeddingModel]
     rerank: dict[str, RerankModel] = {}
 
@@ -102,10 +102,10 @@ def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChat:
         return _as_read(name, path, entry)
     path = _existing_file(name, folder)
     _check_imported(path, folder)
-    return _as_read(name_of(path), path.resolve(), ChatModel(file=name))
+    return _as_read(name_of(path), path.resolve(), ChatModelEntry(file=name))
 
 
-def _as_read(name: str, path: Path, entry: ChatModel) -> ResolvedChat:
+def _as_read(name: str, path: Path, entry: ChatModelEntry) -> ResolvedChat:
     return ResolvedChat(
         name, path, entry.sha256, entry.temperature, entry.max_passage_chars, entry.extractive, entry.question_first
     )
@@ -117,7 +117,7 @@ def _check_imported(path: Path, folder: Path | None) -> None:
             ModelsFolder(folder).check(part)
 
 
-def _file_of(name: str, entry: ChatModel, folder: Path | None) -> Path:
+def _file_of(name: str, entry: ChatModelEntry, folder: Path | None) -> Path:
     if entry.source is None:
         return _PACKAGE / entry.file
     if folder is None or not (folder / entry.file).is_file():

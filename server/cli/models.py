@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from models.catalog import ChatModel, check_sha256, read_catalog
+from models.catalog import ChatModelEntry, check_sha256, read_catalog
 from models.errors import ModelFileError
 from models.folder import Entry, Incoming, ModelsFolder
 from models.llm.gguf.files import name_of, parts_of
@@ -149,7 +149,7 @@ def _spoken(name: str, value: Any) -> str:
     return f"{spoken_size(value)} ({value:,} bytes)" if name in ("file_size", "memory") else str(value)
 
 
-def _found(name: str, settings: Settings) -> tuple[Path, ChatModel | None]:
+def _found(name: str, settings: Settings) -> tuple[Path, ChatModelEntry | None]:
     """By catalog name, path, or file name in the models folder, with or without its suffix. Raises `StartError`."""
     model = read_catalog().chat.get(name)
     folder = settings.models_folder
@@ -236,7 +236,7 @@ def _pull(settings: Settings, options: argparse.Namespace) -> None:
     _tell_kept(settings, name, card)
 
 
-def _address(name: str, host: str) -> tuple[str, ChatModel | None]:
+def _address(name: str, host: str) -> tuple[str, ChatModelEntry | None]:
     if "://" in name:
         if not name.rsplit("/", 1)[-1].endswith(".gguf"):
             raise StartError(f"{name} is not the address of a GGUF: it must end in .gguf")
