@@ -82,7 +82,7 @@ def test_everything_in_it_is_told_with_hash_and_licence(bundle: Any) -> None:
     assert components[f"models/{BUILTIN.name}"]["type"] == "machine-learning-model"
     assert (root / "licences" / "beta" / "licenses_LICENSE.txt").read_text() == "Do as you like."
     assert "alpha==1.0 --hash=sha256:" in (root / "requirements.txt").read_text()
-    assert {"cloister/server/cli.py", "cloister/docs/folders.md", "cloister/models/catalog.toml"} <= places
+    assert {"cloister/server/cli/main.py", "cloister/docs/folders.md", "cloister/models/catalog.toml"} <= places
     assert not [place for place in places if "__pycache__" in place or "/tests/" in place]
     assert verify(root)[0] == 0
 
