@@ -31,7 +31,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import httpx
 
 from models.llm.engine.client import EngineClient, open_engine
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 from models.threads import num_physical_cores
 

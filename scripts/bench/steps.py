@@ -26,7 +26,8 @@ from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import Sequence
 from models.llm.llama import runner as llama
-from models.llm.llama.runner import LlamaRunner, Vocabulary
+from models.llm.llama.runner import LlamaRunner
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 from models.threads import num_physical_cores
 

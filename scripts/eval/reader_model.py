@@ -43,7 +43,8 @@ from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
-from models.llm.llama.runner import LlamaRunner, Vocabulary
+from models.llm.llama.runner import LlamaRunner
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 from models.threads import num_physical_cores
 from server.rag.prompts import NO_ANSWER, SYSTEM

@@ -14,7 +14,7 @@ from models.catalog import ChatModelEntry, check_sha256, read_catalog
 from models.errors import ModelFileError
 from models.folder import Entry, Incoming, ModelsFolder
 from models.llm.gguf.files import name_of, parts_of
-from models.llm.gguf.probe import ModelInfo, probe
+from models.llm.llama.probe import ModelInfo, probe
 from server.cli.common import Commands, Interrupted, StartError, add_settings, settings_of
 from server.cli.progress import Progress, spoken_size
 from server.cli.terminal import shown

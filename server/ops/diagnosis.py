@@ -23,7 +23,7 @@ from index.storage.sqlite.catalog import read_status
 from index.storage.sqlite.database import FILE, exists, verdict
 from models.catalog import resolve_embedding, resolve_reranker
 from models.errors import ModelError
-from models.llm.gguf.probe import probe
+from models.llm.llama.probe import probe
 from models.memory import readable, total_memory
 from models.offline import OFFLINE
 from server.access.hosts import is_open

@@ -14,7 +14,8 @@ from models.llm.engine.messages import Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Chunk, Scheduler
 from models.llm.engine.step_cost import StepCost
-from models.llm.llama.runner import LlamaRunner, Vocabulary
+from models.llm.llama.runner import LlamaRunner
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 
 FREE = StepCost((1.0,), 1, 0.0)  # every guess is worth its place

@@ -17,7 +17,7 @@ from reader.tokens import TEMPLATE, families, prompt_ids, telling
 from reader.training import Course, Training, read_checkpoint, stage
 from tokenizers import Tokenizer
 
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 
 COURSE = Course("tiny", tokens=20_000, batch=1500)
 

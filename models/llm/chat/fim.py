@@ -9,6 +9,8 @@ words. What is too long for the context gives way where it is farthest from the 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from models.llm.gguf.info import FimTokens
+
 _PROJECT = "project\n"
 _CURRENT = "filename\n"
 _APART = "\n\n--- snippet ---\n\n"
@@ -16,16 +18,6 @@ _SHARE = 4  # of the room, the text behind the gap has one part for sure
 _STEPS = 4  # in which the text before the gap is shortened: its beginning stays, in memory, while more is typed
 
 Tokenize = Callable[[str], list[int]]
-
-
-class FimTokens(NamedTuple):
-    """`repository` and `file` are None in vocabularies that know one file only."""
-
-    prefix: int
-    suffix: int
-    middle: int
-    repository: int | None = None
-    file: int | None = None
 
 
 class Extra(NamedTuple):

@@ -24,7 +24,7 @@ from models.llm.engine.messages import Delta, TokenLogprobs
 from models.llm.engine.sequence import FinishReason, Priority
 from models.llm.gguf.estimate import Estimate
 from models.llm.gguf.info import GGUFInfo
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 
 __all__ = ["LanguageModel", "Prompt", "TextDelta"]
@@ -68,7 +68,7 @@ class LanguageModel:
 
     @property
     def facts(self) -> GGUFInfo:
-        return self._vocabulary.facts
+        return self._vocabulary.info
 
     @property
     def can_reason(self) -> bool:

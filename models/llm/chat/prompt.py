@@ -13,7 +13,7 @@ class Prompt(NamedTuple):
 
 
 class Vocabulary(Protocol):
-    """What is needed of `models.llm.llama.runner.Vocabulary`."""
+    """What is needed of `models.llm.llama.vocabulary.Vocabulary`."""
 
     @property
     def adds_bos(self) -> bool: ...

@@ -210,7 +210,7 @@ class _Source:
 
 
 class Vocabulary(Protocol):
-    """What is needed of `models.llm.llama.runner.Vocabulary`."""
+    """What is needed of `models.llm.llama.vocabulary.Vocabulary`."""
 
     @property
     def size(self) -> int: ...

@@ -28,7 +28,7 @@ class _Grammars:
         self._preparing = threading.Lock()
 
     def __call__(self, constraint: Constraint) -> Grammar:
-        from models.llm.llama.runner import Vocabulary
+        from models.llm.llama.vocabulary import Vocabulary
 
         with self._preparing:
             if self._tokenizer is None:

@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 
 class GGUFInfo(NamedTuple):
-    """`n_ctx_train`: tokens it was trained for. `size`: bytes of its tensors. `vocab_type`: llama.cpp's number of it.
-    `can_insert`: whether it has tokens to fill a gap between two texts."""
+    """Figures from a GGUF's header and vocabulary.
+
+    `n_ctx_train`: tokens it was trained for. `size`: bytes of its tensors. `vocab_type`: `llama_vocab_type`.
+    `can_insert`: whether it has fill-in-the-middle tokens.
+    """
 
     n_ctx_train: int
     n_params: int
@@ -14,3 +17,13 @@ class GGUFInfo(NamedTuple):
     n_vocab: int
     vocab_type: int
     can_insert: bool
+
+
+class FimTokens(NamedTuple):
+    """Fill-in-the-middle token ids. `repository` and `file` are None in vocabularies that know one file only."""
+
+    prefix: int
+    suffix: int
+    middle: int
+    repository: int | None = None
+    file: int | None = None

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.llm.chat.fim import Extra, FimTokens, Gap, fill
+from models.llm.chat.fim import Extra, Gap, fill
+from models.llm.gguf.info import FimTokens
 
 PRE, SUF, MID, REP, SEP, BOS = range(10_000, 10_006)
 ONE_FILE, FILES = FimTokens(PRE, SUF, MID), FimTokens(PRE, SUF, MID, REP, SEP)

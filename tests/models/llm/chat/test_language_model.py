@@ -17,7 +17,7 @@ from models.llm.chat.turn import EndReason, TurnEnd
 from models.llm.engine.client import EngineClient
 from models.llm.engine.messages import Delta
 from models.llm.engine.sequence import FinishReason
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import SamplingParams
 
 BUILTIN = resolve_chat("reader-v1").path

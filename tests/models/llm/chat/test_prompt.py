@@ -7,7 +7,7 @@ import pytest
 
 from models.catalog import resolve_chat
 from models.llm.chat.prompt import PromptTokenizer
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.tool_syntax.turns import Segment
 
 SHARED = Path(__file__).parents[5] / "shared" / "vocab"

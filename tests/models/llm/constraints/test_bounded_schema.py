@@ -20,7 +20,7 @@ from models.llm.constraints.grammar import (
     Tool,
     ToolCalls,
 )
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 
 MOST = 1000  # tokens, of which the schemas here have room for a few values
 CITY = {"type": "object", "properties": {"name": {"type": "string"}, "size": {"type": "integer"}}, "required": ["name"]}

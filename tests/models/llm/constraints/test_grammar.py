@@ -28,7 +28,7 @@ from models.llm.constraints.grammar import (
     check,
 )
 from models.llm.constraints.json_schema import MAX_DEPTH, MAX_NODES, MAX_TEXT
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 
 BUILTIN = resolve_chat("reader-v1").path
 SHARED = Path(__file__).parents[5] / "shared" / "vocab"

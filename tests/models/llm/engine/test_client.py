@@ -20,7 +20,7 @@ from models.encoder.messages import ModelFiles
 from models.errors import ContextLengthExceeded, ModelError, ProcessFailed, QueueFull
 from models.llm.engine.client import EngineClient, open_engine
 from models.llm.engine.sequence import FinishReason
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 
 BUILTIN = resolve_chat("reader-v1").path

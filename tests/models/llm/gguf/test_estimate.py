@@ -12,7 +12,7 @@ from models.catalog import read_catalog, resolve_chat
 from models.llm.engine.client import open_engine
 from models.llm.gguf.estimate import Estimate, context_length, estimate
 from models.llm.gguf.header import numbers_by_layer
-from models.llm.llama.runner import Vocabulary
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 from tests.models.made import Shape, write_llama
 

@@ -12,7 +12,8 @@ from models.llm.engine.messages import Adapter, Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.gguf.files import name_of, parts_of
-from models.llm.llama.runner import LlamaRunner, Vocabulary
+from models.llm.llama.runner import LlamaRunner
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 from tests.models.made import Shape, write_llama, write_lora, write_parts
 

@@ -17,7 +17,8 @@ from models.llm.engine.messages import Delta, Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import FinishReason
-from models.llm.llama.runner import LlamaRunner, Vocabulary
+from models.llm.llama.runner import LlamaRunner
+from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 
 BUILTIN = resolve_chat("reader-v1").path
