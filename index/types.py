@@ -77,6 +77,13 @@ class FileSubset(msgspec.Struct, frozen=True):
     paths: frozenset[str]
 
 
+class SearchScope(NamedTuple):
+    """The collections that a search covers, None for all, and in some of them the only files that it covers."""
+
+    collections: Sequence[str] | None
+    chosen: Sequence[FileSubset] = ()
+
+
 class Location(NamedTuple):
     """Where in a document that is not counted in lines: pages, slides, cells, messages, a sheet's rows. Numbers are
     the document's own, from 1, both ends in. `name` is the sheet's, where there is one."""

@@ -17,7 +17,7 @@ import msgspec
 from index.errors import UnreadableDocument
 from index.ingest.files import open_file
 from index.storage.sqlite.listing import ListedDocument, find_document, list_documents, tally
-from index.types import Collection, FileSubset, Passage
+from index.types import Collection, FileSubset, Passage, SearchScope
 from index.uploads import UPLOADS
 from server.access.principal import UNRESTRICTED, Principal
 from server.files.blobs import Contents, is_searchable
@@ -45,13 +45,6 @@ FILE = "library.sqlite3"
 _MOST_SCOPES = 32
 
 
-class Scope(NamedTuple):
-    """What a search in vector stores is limited to, as the index takes it. `collections` None: all."""
-
-    collections: Sequence[str] | None
-    chosen: Sequence[FileSubset]
-
-
 class Hit(NamedTuple):
     """A passage of a store's file."""
 
@@ -76,7 +69,7 @@ class Holdings:
         self._collections = collections
         self._contents = contents
         self._ledger = Ledger(data / FILE)
-        self._scopes: dict[tuple[tuple[str, ...], Filter | None], Scope] = {}
+        self._scopes: dict[tuple[tuple[str, ...], Filter | None], SearchScope] = {}
 
     def close(self) -> None:
         self._ledger.close()
@@ -306,7 +299,7 @@ class Holdings:
 
     # Search
 
-    def scope(self, store_ids: tuple[str, ...], filter: Filter | None) -> Scope:
+    def scope(self, store_ids: tuple[str, ...], filter: Filter | None) -> SearchScope:
         stores = [self.store(id) for id in store_ids]
         for store in stores:
             _check_expiry(store)
@@ -320,7 +313,7 @@ class Holdings:
             self._scopes[key] = self._scoped(stores, filter)
         return self._scopes[key]
 
-    def _scoped(self, stores: Sequence[Store], filter: Filter | None) -> Scope:
+    def _scoped(self, stores: Sequence[Store], filter: Filter | None) -> SearchScope:
         collections, chosen = {store.collection for store in stores if store.collection is not None}, []
         for collection in sorted(collections) if filter is not None else ():
             documents = list_documents(self._data, collection)
@@ -332,7 +325,7 @@ class Holdings:
             passing = (each for each in entries if _is_wanted(each.attributes, filter))
             chosen.append(FileSubset(UPLOADS, frozenset(str(each.place) for each in passing)))
             collections.add(UPLOADS)
-        return Scope(sorted(collections), tuple(chosen))
+        return SearchScope(sorted(collections), tuple(chosen))
 
     def hits(self, store_ids: Sequence[str], passages: Sequence[Passage]) -> list[Hit]:
         watched: dict[str, set[str]] = {}

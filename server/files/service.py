@@ -14,13 +14,13 @@ import msgspec
 from msgspec import Meta
 
 from index.storage.sqlite.listing import read_texts
-from index.types import Collection, Passage
+from index.types import Collection, Passage, SearchScope
 from index.uploads import UPLOADS, Chunking
 from server.access.principal import Principal
 from server.files.blobs import Contents
 from server.files.errors import DiskFull, EmptyFile
 from server.files.filters import Filter
-from server.files.holdings import Hit, Holdings, Scope
+from server.files.holdings import Hit, Holdings
 from server.files.incoming import Incoming
 from server.files.records import Attributes, Batch, Counts, Kept, Member, Store, Wanted, new_id
 
@@ -175,7 +175,7 @@ class Library:
 
     # Search
 
-    async def scope(self, store_ids: Sequence[str], filter: Filter | None = None) -> Scope:
+    async def scope(self, store_ids: Sequence[str], filter: Filter | None = None) -> SearchScope:
         """Where the index must search so that it finds what is in these stores and passes, and nothing else. Counts as
         a use of them."""
         return await self._run(self._holdings.scope, tuple(store_ids), filter)

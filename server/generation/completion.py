@@ -2,41 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from models.llm.chat.completion import Bounds
-from models.llm.chat.fim import Extra, Gap
+from models.llm.chat.fim import Gap
 from models.llm.chat.language_model import LanguageModel, Prompt
-from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.engine.sequence import Priority
 from models.llm.params import SamplingParams
+from server.generation.completion_request import RawCompletionRequest
 from server.generation.generate import own_sampling
 from server.generation.stream import GenerationStream, Steps
 from server.generation.target import target_of
 from server.services import Services
 
 _NEVER = -1e9  # added to a token's logit: it is not drawn
-
-
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """`num_answers` to each of the prompts. `suffix` None: the prompt is read as it is, control tokens by their names;
-    else the gap between the prompt and the suffix is filled. `sampling` is of the fields of `SamplingParams`."""
-
-    prompts: Sequence[str | Sequence[str | int]]
-    suffix: str | None = None
-    extra: Sequence[Extra] = ()  # text from elsewhere in the project
-    model: str | None = None
-    sampling: Mapping[str, Any] = {}
-    max_tokens: int | None = None  # 0: the prompt is read, so that it is in memory
-    stop: Sequence[str] = ()
-    num_answers: int = 1
-    form: JsonSchema | JsonObject | None = None
-    ignores_end: bool = False
-    bounds: Bounds = Bounds()
-    priority: Priority | None = None  # None: what fills a gap goes first
 
 
 class Completions(msgspec.Struct, frozen=True):
@@ -47,7 +27,7 @@ class Completions(msgspec.Struct, frozen=True):
     model: LanguageModel
 
 
-async def completions_to(asked: Completion, services: Services) -> Completions:
+async def completions_to(asked: RawCompletionRequest, services: Services) -> Completions:
     """Started; the caller closes the answers. Raises whatever prevents one."""
     name = _model(asked, services)
     async with contextlib.AsyncExitStack() as stack:
@@ -83,7 +63,7 @@ async def completions_to(asked: Completion, services: Services) -> Completions:
         return Completions(answers, prompts, language_model)
 
 
-def _model(asked: Completion, services: Services) -> str:
+def _model(asked: RawCompletionRequest, services: Services) -> str:
     """Editors name no model: then it is the first that can do it."""
     name = target_of(asked.model, services).model
     if asked.model or asked.suffix is None:
@@ -91,21 +71,21 @@ def _model(asked: Completion, services: Services) -> str:
     return next((model.name for model in services.pool if model.language_model.facts.can_insert), name)
 
 
-def _prompts(asked: Completion, model: LanguageModel) -> list[list[int]]:
+def _prompts(asked: RawCompletionRequest, model: LanguageModel) -> list[list[int]]:
     if asked.suffix is None:
         return [model.raw(prompt) for prompt in asked.prompts]
     texts = [each if isinstance(each, str) else model.detokenize(model.raw(each)) for each in asked.prompts]
     return [model.filling(Gap(text, asked.suffix, asked.extra), asked.max_tokens) for text in texts]
 
 
-def _biased(asked: Completion, model: LanguageModel) -> dict[str, Any]:
+def _biased(asked: RawCompletionRequest, model: LanguageModel) -> dict[str, Any]:
     if not asked.ignores_end:
         return dict(asked.sampling)
     biases = {**asked.sampling.get("logit_bias", {}), **dict.fromkeys(model.end_tokens, _NEVER)}
     return {**asked.sampling, "logit_bias": biases}
 
 
-def _priority(asked: Completion) -> Priority:
+def _priority(asked: RawCompletionRequest) -> Priority:
     """What only reads ahead gives way to everybody."""
     if asked.priority is not None:
         return asked.priority

@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
+from index.types import SearchScope
 from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
-from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.grammar import JsonObject, JsonSchema
-from models.llm.engine.sequence import Priority
 from models.llm.params import SamplingParams
-from server.files.holdings import Scope
+from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream, Grounding
 from server.generation.target import Target, target_of
 from server.rag.auxiliary import is_background
@@ -22,28 +19,6 @@ from server.rag.options import Mode, RagOptions
 from server.rag.pipeline import Grounded, TargetModel
 from server.resources.pool import ManagedModel
 from server.services import Services
-
-
-class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`sampling` is of the fields of `SamplingParams`; what is left out is the model's own default, or idle. `scope`:
-    what is searched instead of what the model's id and `rag` say."""
-
-    messages: Sequence[ChatMessage]
-    model: str | None = None
-    sampling: Mapping[str, Any] = {}
-    max_tokens: int | None = None
-    stop: Sequence[str] = ()
-    num_answers: int = 1
-    tool_config: ToolConfig | None = None
-    form: JsonSchema | JsonObject | None = None
-    options: Mapping[str, Any] = {}  # the chat template's own variables
-    rag: RagOptions = RagOptions()
-    scope: Scope | None = None
-    priority: Priority = Priority.INTERACTIVE
-
-    @property
-    def tools(self) -> Sequence[Mapping[str, Any]]:
-        return self.tool_config.tools if self.tool_config else ()
 
 
 async def generate(ask: GenerationRequest, services: Services) -> GenerationStream:
@@ -109,13 +84,13 @@ async def _grounded(
     return await services.rag.ground(messages, options, target_model(ask, model, services), is_question=is_question)
 
 
-async def _scope(asked: RagOptions, target: Target, services: Services) -> Scope:
+async def _scope(asked: RagOptions, target: Target, services: Services) -> SearchScope:
     """Raises what `Library.scope` does."""
     if not asked.vector_stores:
-        return Scope(target.collections, asked.chosen)
+        return SearchScope(target.collections, asked.chosen)
     stores = await services.library.scope(asked.vector_stores)
     named = {*(stores.collections or ()), *(asked.collections or ())}
-    return Scope(sorted(named), [*stores.chosen, *asked.chosen])
+    return SearchScope(sorted(named), [*stores.chosen, *asked.chosen])
 
 
 def target_model(ask: GenerationRequest, model: ManagedModel, services: Services) -> TargetModel:

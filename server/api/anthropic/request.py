@@ -12,7 +12,7 @@ from server.api.anthropic.wire import Block, CountRequest, Message, MessageReque
 from server.api.shared import tools
 from server.api.shared.forms import effort_options, schema_form
 from server.api.shared.rag import options_of
-from server.generation.generate import GenerationRequest
+from server.generation.request import GenerationRequest
 from server.http.problems import RequestError
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})

@@ -34,7 +34,8 @@ from server.api.cloister.wire import (
     SearchResult,
     SearchResults,
 )
-from server.generation.generate import GenerationRequest, target_model
+from server.generation.generate import target_model
+from server.generation.request import GenerationRequest
 from server.http.disconnect import unless_gone
 from server.http.links import document_url, passage_url
 from server.http.problems import RequestError

@@ -9,7 +9,7 @@ from models.llm.constraints.grammar import JsonSchema
 from models.llm.params import SamplingParams
 from server.api.completions.wire import MAX_PROMPTS, CompletionRequest, FimRequest, SampledRequest
 from server.api.shared.forms import schema_form
-from server.generation.completion import Completion
+from server.generation.completion_request import RawCompletionRequest
 from server.http.problems import RequestError
 
 _DEFAULT_TOKENS = 16  # OpenAI's
@@ -17,10 +17,10 @@ _GAP_TOKENS = 256  # where an editor does not say
 _NOT_PLAIN = ("logit_bias", "num_logprobs")  # sampling fields that are no request field of the same name
 
 
-def completion_of(data: CompletionRequest) -> Completion:
+def completion_of(data: CompletionRequest) -> RawCompletionRequest:
     """Raises `RequestError` for what cannot be done, with the path of the field that asks for it."""
     _refuse_unsupported(data)
-    return Completion(
+    return RawCompletionRequest(
         prompts=prompts_of(data.prompt),
         suffix=data.suffix or None,
         model=data.model,
@@ -33,9 +33,9 @@ def completion_of(data: CompletionRequest) -> Completion:
     )
 
 
-def fim_of(data: FimRequest) -> Completion:
+def fim_of(data: FimRequest) -> RawCompletionRequest:
     sampling = {"temperature": data.temperature, "top_p": data.top_p, "seed": data.random_seed}
-    return Completion(
+    return RawCompletionRequest(
         prompts=[data.prompt],
         suffix=data.suffix or "",
         model=data.model,

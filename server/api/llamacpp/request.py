@@ -6,20 +6,20 @@ from models.llm.chat.completion import Bounds
 from models.llm.chat.fim import Extra
 from server.api.completions.request import biases_of, form_of, limit_of, prompts_of, sampling_of, stops_of
 from server.api.llamacpp.wire import InfillRequest, NativeRequest
-from server.generation.completion import Completion
+from server.generation.completion_request import RawCompletionRequest
 from server.http.problems import RequestError
 
 _GAP_TOKENS = 256  # where an editor does not say
 
 
-def native_of(data: NativeRequest) -> Completion:
+def native_of(data: NativeRequest) -> RawCompletionRequest:
     """Raises `RequestError`."""
     completion = _completion(data)
     prompts = [data.prompt] if _is_mixed(data.prompt) else prompts_of(data.prompt)
     return msgspec.structs.replace(completion, prompts=prompts)
 
 
-def infill_of(data: InfillRequest) -> Completion:
+def infill_of(data: InfillRequest) -> RawCompletionRequest:
     """Raises `RequestError`."""
     typed = data.prompt or ""
     if not isinstance(typed, str):
@@ -39,10 +39,10 @@ def _is_mixed(prompt: object) -> bool:
     return isinstance(prompt, list) and {type(each) for each in prompt} == {str, int}
 
 
-def _completion(data: NativeRequest) -> Completion:
+def _completion(data: NativeRequest) -> RawCompletionRequest:
     if data.return_tokens:
         raise RequestError("Tokens are not told; POST /tokenize does it.", "return_tokens")
-    return Completion(
+    return RawCompletionRequest(
         prompts=[],
         suffix=None,
         model=data.model,

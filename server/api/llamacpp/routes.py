@@ -28,8 +28,9 @@ from server.api.llamacpp.wire import (
     TokenizeRequest,
     TokenPiece,
 )
-from server.generation.completion import Completion, completions_to
-from server.generation.generate import GenerationRequest
+from server.generation.completion import completions_to
+from server.generation.completion_request import RawCompletionRequest
+from server.generation.request import GenerationRequest
 from server.generation.target import target_of
 from server.http.disconnect import unless_gone
 from server.http.sse import event_stream
@@ -114,7 +115,7 @@ class NativeController(Controller):
 
 
 async def _reply(
-    request: Request[Any, Any, Any], data: NativeRequest, asked: Completion, services: Services
+    request: Request[Any, Any, Any], data: NativeRequest, asked: RawCompletionRequest, services: Services
 ) -> Response[Any]:
     asked_at = time.monotonic()
     made = await unless_gone(request, completions_to(asked, services))

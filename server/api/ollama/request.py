@@ -17,8 +17,8 @@ from server.api.ollama.wire import AskRequest, GenerateRequest, Message, OllamaC
 from server.api.shared import tools
 from server.api.shared.forms import effort_options, schema_form
 from server.api.shared.rag import options_of
-from server.generation.completion import Completion
-from server.generation.generate import GenerationRequest
+from server.generation.completion_request import RawCompletionRequest
+from server.generation.request import GenerationRequest
 from server.http.problems import RequestError
 from server.rag.options import CitationStyle
 
@@ -48,11 +48,11 @@ def is_bare(data: GenerateRequest) -> bool:
     return bool(data.raw or data.suffix)
 
 
-def completion_of(data: GenerateRequest) -> Completion:
+def completion_of(data: GenerateRequest) -> RawCompletionRequest:
     """Of a bare prompt. Raises `RequestError` for what cannot be done."""
     _refuse_unsupported(data)
     options = data.options or Options()
-    return Completion(
+    return RawCompletionRequest(
         prompts=[data.prompt or ""],
         suffix=data.suffix or None,
         model=data.model,

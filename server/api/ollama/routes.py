@@ -37,8 +37,10 @@ from server.api.ollama.wire import (
     TagList,
     Version,
 )
-from server.generation.completion import Completion, completions_to
-from server.generation.generate import GenerationRequest, generate
+from server.generation.completion import completions_to
+from server.generation.completion_request import RawCompletionRequest
+from server.generation.generate import generate
+from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
 from server.generation.target import target_of
 from server.http.disconnect import unless_gone
@@ -179,13 +181,13 @@ async def _loaded(name: str, services: Services) -> None:
 
 
 async def _started(
-    ask: GenerationRequest | Completion, keep_s: float | None, clock: Clock, services: Services
+    ask: GenerationRequest | RawCompletionRequest, keep_s: float | None, clock: Clock, services: Services
 ) -> GenerationStream:
     name = target_of(ask.model, services).model
     async with services.pool.use(name) as model:
         model.keep_s = keep_s
         clock.loaded()
-        if isinstance(ask, Completion):
+        if isinstance(ask, RawCompletionRequest):
             return (await completions_to(ask, services)).answers
         return await generate(ask, services)
 
@@ -193,7 +195,7 @@ async def _started(
 async def _answer(
     request: Request[Any, Any, Any],
     data: AskRequest,
-    ask: GenerationRequest | Completion,
+    ask: GenerationRequest | RawCompletionRequest,
     make: MakeFrame[_Frame],
     services: Services,
 ) -> Response[Any]:

@@ -19,7 +19,7 @@ from server.api.vector_stores.reply import filter_of
 from server.api.vector_stores.wire import FilterRequest
 from server.files.filters import Filter
 from server.files.records import new_id
-from server.generation.generate import GenerationRequest
+from server.generation.request import GenerationRequest
 from server.http.problems import RequestError
 
 LOGPROBS: Final = "message.output_text.logprobs"

@@ -9,7 +9,7 @@ import pytest
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from server.api.chat.request import ask_of
 from server.api.chat.wire import ChatRequest
-from server.generation.generate import GenerationRequest
+from server.generation.request import GenerationRequest
 from server.http.problems import RequestError
 from server.rag.options import CitationStyle, Mode, RagOptions
 
