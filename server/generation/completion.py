@@ -19,7 +19,7 @@ from server.services import Services
 _NEVER = -1e9  # added to a token's logit: it is not drawn
 
 
-class Completions(msgspec.Struct, frozen=True):
+class RawCompletions(msgspec.Struct, frozen=True):
     """`answers` are those of the first prompt, then of the second; `prompts` are as the model reads them."""
 
     answers: GenerationStream
@@ -27,7 +27,7 @@ class Completions(msgspec.Struct, frozen=True):
     model: LanguageModel
 
 
-async def completions_to(asked: RawCompletionRequest, services: Services) -> Completions:
+async def complete_prompts(asked: RawCompletionRequest, services: Services) -> RawCompletions:
     """Started; the caller closes the answers. Raises whatever prevents one."""
     name = _model(asked, services)
     async with contextlib.AsyncExitStack() as stack:
@@ -60,7 +60,7 @@ async def completions_to(asked: RawCompletionRequest, services: Services) -> Com
         await stack.enter_async_context(contextlib.aclosing(answers))
         await answers.start()
         answers.lease = stack.pop_all()
-        return Completions(answers, prompts, language_model)
+        return RawCompletions(answers, prompts, language_model)
 
 
 def _model(asked: RawCompletionRequest, services: Services) -> str:

@@ -54,7 +54,7 @@ async def generate(ask: GenerationRequest, services: Services) -> GenerationStre
         return answers
 
 
-async def num_prompt(ask: GenerationRequest, services: Services) -> int:
+async def count_prompt_tokens(ask: GenerationRequest, services: Services) -> int:
     """Tokens that the model would read. Raises whatever would prevent an answer."""
     target = target_of(ask.model, services, ask.rag.collections)
     async with services.pool.use(target.model) as model:

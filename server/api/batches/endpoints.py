@@ -18,7 +18,7 @@ from server.api.embeddings.reply import embedded, embedding_list
 from server.api.embeddings.wire import EmbeddingRequest
 from server.api.responses.service import keep, prepare, reply_to
 from server.api.responses.wire import InputTokensDetails, OutputTokensDetails, ResponseRequest, ResponseUsage
-from server.generation.completion import completions_to
+from server.generation.completion import complete_prompts
 from server.generation.generate import generate
 from server.http.problems import RequestError
 from server.services import Services
@@ -47,7 +47,7 @@ async def _chat(body: bytes, services: Services, base_url: str) -> Outcome:
 async def _completion(body: bytes, services: Services, base_url: str) -> Outcome:
     data = _read(body, CompletionRequest)
     asked = msgspec.structs.replace(completion_of(data), priority=Priority.BATCH)
-    made = await completions_to(asked, services)
+    made = await complete_prompts(asked, services)
     async with aclosing(made.answers):
         completion = await CompletionReply(data, made).completion()
     assert isinstance(completion.usage, Usage), "a whole reply has it"

@@ -11,12 +11,12 @@ from models.llm.chat.parser import Content
 from models.llm.chat.turn import EndReason, TurnEnd
 from server.api.chat.wire import CompletionTokensDetails, PromptTokensDetails, Usage
 from server.api.completions.wire import CompletionChoice, CompletionLogprobs, CompletionRequest, TextCompletion
-from server.generation.completion import Completions
+from server.generation.completion import RawCompletions
 from server.settings.settings import GROUNDED
 
 
 class CompletionReply:
-    def __init__(self, data: CompletionRequest, made: Completions) -> None:
+    def __init__(self, data: CompletionRequest, made: RawCompletions) -> None:
         self._made = made
         self._answers = made.answers
         self._num_told = data.n or 1  # of each prompt
@@ -102,7 +102,7 @@ class CompletionReply:
         )
 
 
-def _text(data: CompletionRequest, made: Completions, at: int) -> str:
+def _text(data: CompletionRequest, made: RawCompletions, at: int) -> str:
     """The prompt, as it was told or as its tokens read."""
     prompt = data.prompt
     if prompt is None or isinstance(prompt, str):

@@ -12,7 +12,7 @@ from server.api.chat.wire import ChatCompletion, ChatRequest
 from server.api.completions.reply import CompletionReply
 from server.api.completions.request import completion_of, fim_of
 from server.api.completions.wire import CompletionRequest, FimRequest, TextCompletion
-from server.generation.completion import completions_to
+from server.generation.completion import complete_prompts
 from server.http.disconnect import unless_gone
 from server.http.sse import event_stream
 from server.services import Services
@@ -30,7 +30,7 @@ class CompletionController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[CompletionRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        made = await unless_gone(request, completions_to(completion_of(data), services))
+        made = await unless_gone(request, complete_prompts(completion_of(data), services))
         reply = CompletionReply(data, made)
         if data.stream:
             return event_stream(reply.chunks(), made.answers.aclose)
@@ -50,7 +50,7 @@ class CompletionController(Controller):
         self, request: Request[Any, Any, Any], data: JSONBody[FimRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
         """Mistral's form, which replies as a chat does."""
-        answers = (await unless_gone(request, completions_to(fim_of(data), services))).answers
+        answers = (await unless_gone(request, complete_prompts(fim_of(data), services))).answers
         reply = ChatReply(ChatRequest(messages=[], model=data.model), answers, str(request.base_url))
         if data.stream:
             return event_stream(reply.chunks(), answers.aclose)

@@ -11,14 +11,14 @@ from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.parser import Content
 from models.llm.chat.turn import EndReason, TurnEnd
 from server.api.llamacpp.wire import NativeChunk, NativeCompletion, NativeRequest, Timings, TokenProbability
-from server.generation.completion import Completions
+from server.generation.completion import RawCompletions
 from server.settings.settings import GROUNDED
 
 
 class NativeReply:
     """`asked_at`: when the request came, by `time.monotonic`."""
 
-    def __init__(self, data: NativeRequest, made: Completions, asked_at: float) -> None:
+    def __init__(self, data: NativeRequest, made: RawCompletions, asked_at: float) -> None:
         self._made = made
         self._answers = made.answers
         self._model = data.model or GROUNDED

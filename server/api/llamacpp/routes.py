@@ -28,7 +28,7 @@ from server.api.llamacpp.wire import (
     TokenizeRequest,
     TokenPiece,
 )
-from server.generation.completion import completions_to
+from server.generation.completion import complete_prompts
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.request import GenerationRequest
 from server.generation.target import target_of
@@ -118,7 +118,7 @@ async def _reply(
     request: Request[Any, Any, Any], data: NativeRequest, asked: RawCompletionRequest, services: Services
 ) -> Response[Any]:
     asked_at = time.monotonic()
-    made = await unless_gone(request, completions_to(asked, services))
+    made = await unless_gone(request, complete_prompts(asked, services))
     reply = NativeReply(data, made, asked_at)
     if data.stream:
         return event_stream(reply.chunks(), made.answers.aclose, last=b"")

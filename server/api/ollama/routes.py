@@ -37,7 +37,7 @@ from server.api.ollama.wire import (
     TagList,
     Version,
 )
-from server.generation.completion import completions_to
+from server.generation.completion import complete_prompts
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.generate import generate
 from server.generation.request import GenerationRequest
@@ -188,7 +188,7 @@ async def _started(
         model.keep_s = keep_s
         clock.loaded()
         if isinstance(ask, RawCompletionRequest):
-            return (await completions_to(ask, services)).answers
+            return (await complete_prompts(ask, services)).answers
         return await generate(ask, services)
 
 

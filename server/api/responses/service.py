@@ -16,7 +16,7 @@ from server.api.responses.reply import ResponseReply, begun
 from server.api.responses.request import FileSearch, ask_of, file_search_of, items_of, references
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest, StreamEvent
 from server.files.holdings import Hit
-from server.generation.generate import generate, num_prompt
+from server.generation.generate import generate, count_prompt_tokens
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
 from server.generation.target import target_of
@@ -121,7 +121,7 @@ def _without_oldest(messages: Sequence[ChatMessage], num_over: int) -> list[Chat
 
 async def num_input(data: ResponseRequest, services: Services, headers: Mapping[str, str]) -> int:
     """Tokens that the model would read."""
-    return await num_prompt((await prepare(data, services, headers)).ask, services)
+    return await count_prompt_tokens((await prepare(data, services, headers)).ask, services)
 
 
 async def keep(prepared: Prepared, response: ResponseObject, services: Services) -> None:
