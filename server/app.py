@@ -124,7 +124,7 @@ def create_app(
         ],
         dependencies={
             "background_work": Provide(background_work),  # a field of a body must not have a dependency's name
-            "backlog": Provide(job_runner),
+            "job_runner": Provide(job_runner),
             "batch_work": Provide(batch_work),
             "mcp": Provide(mcp),
             "reload_folders": Provide(reload_folders),
