@@ -16,7 +16,7 @@ from server.api.responses.reply import ResponseReply, begun
 from server.api.responses.request import FileSearch, ask_of, file_search_of, items_of, references
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest, StreamEvent
 from server.files.holdings import Hit
-from server.generation.generate import generate, count_prompt_tokens
+from server.generation.generate import count_prompt_tokens, generate
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
 from server.generation.target import target_of
