@@ -6,6 +6,10 @@ IndexingError
 ├── InvalidFilter            a pattern of a filter means nothing
 ├── LexicalIndexError        tantivy's index folder cannot be used; it is built again from the database
 ├── RootUnavailable          a watched folder is not there or cannot be read
+├── StorageError             a database failed
+│   ├── StorageDamaged       its file is damaged, or is no database
+│   ├── StorageFull          the disk or the quota is full; nothing of the transaction was kept
+│   └── StorageUnavailable   the disk fails, is read-only, or the database is locked: trying again may help
 └── UnreadableDocument       one file cannot be read; the reason goes into its row
 """
 
@@ -48,6 +52,26 @@ class RootUnavailable(IndexingError):
         super().__init__(f"{root}: {reason}")
         self.root = root
         self.reason = reason
+
+
+class StorageError(IndexingError):
+    """Raised by every store of the index and of the server, whatever database is behind it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class StorageDamaged(StorageError):
+    pass
+
+
+class StorageFull(StorageError):
+    pass
+
+
+class StorageUnavailable(StorageError):
+    pass
 
 
 class UnreadableDocument(IndexingError):

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
-import apsw
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -165,7 +164,7 @@ class Services:
         for process in (self.encoder, self.indexer):
             await process.first()
         while True:
-            with contextlib.suppress(ModelError, IndexingError, apsw.Error):  # the next search says it to somebody
+            with contextlib.suppress(ModelError, IndexingError):  # the next search says it to somebody
                 await self.searching.follow()
             await asyncio.sleep(_FOLLOW_S)
 

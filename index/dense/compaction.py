@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 
 from index.dense.generations import Header, newest_header, write_generation
-from index.storage.sqlite.database import open_reader, query
+from index.storage.sqlite.database import open_reader, query, snapshot
 from index.storage.sqlite.vectors import VectorStore
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Compaction:
         """What was written. Failing is harmless: the index is made from the database then."""
         connection = open_reader(self._data)
         try:
-            with connection:  # one snapshot
+            with snapshot(connection):
                 ((seq,),) = query(connection, "SELECT coalesce(max(seq), 0) FROM changes")
                 built = VectorStore(connection, *self._space).build_base(lambda: not self._stop.is_set())
             if built is None:

@@ -19,12 +19,11 @@ from pathlib import Path
 from threading import Event
 from typing import Annotated, Literal, NamedTuple
 
-import apsw
 import msgspec
 from msgspec import Meta
 
 from index.dense.compaction import Compaction, is_stale
-from index.errors import RootUnavailable, UnreadableDocument
+from index.errors import RootUnavailable, StorageError, StorageFull, StorageUnavailable, UnreadableDocument
 from index.ingest.chunker import Chunker
 from index.ingest.commands import Command, Follow, Pause, Rescan
 from index.ingest.files import (
@@ -231,14 +230,14 @@ class Indexer:
                 if not self._work:
                     self._progress.tell("embedding" if self._space.is_building else "idle")
                 self._compact(is_quiet=time.monotonic() - last_work > _QUIET_S)
-            except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError) as error:
+            except (StorageFull, StorageUnavailable) as error:
                 self._wait_to_write(error, stop)
 
     def _is_watched_rightly(self) -> bool:
         is_to_retry = 0 < self._events_at <= time.monotonic()
         return not is_to_retry and _identities(self._with_events) == self._watched
 
-    def _wait_to_write(self, error: apsw.Error, stop: Event) -> None:
+    def _wait_to_write(self, error: StorageError, stop: Event) -> None:
         """What was being done is still pending in the database; a scan finds it there."""
         reason = f"the index cannot be written: {error}"
         _log.warning("%s; trying again", reason)

@@ -15,7 +15,7 @@ import msgspec
 
 from index.dense.compaction import vectors_folder
 from index.ingest.long_texts import embed_long_texts
-from index.storage.sqlite.database import exists, open_as_it_is, query, transaction
+from index.storage.sqlite.database import execute, exists, open_as_it_is, query, transaction
 from index.storage.sqlite.writer import DocumentWriter, embedded_text
 from index.types import DocumentEmbedder, with_lead
 
@@ -46,9 +46,8 @@ def space_of(data: Path) -> Space | None:
         return None
     reader = open_as_it_is(data)
     try:
-        return read_space(reader)
-    except apsw.SQLError:  # no tables yet
-        return None
+        has_tables = query(reader, "SELECT 1 FROM sqlite_schema WHERE name = 'properties'") != []
+        return read_space(reader) if has_tables else None
     finally:
         reader.close()
 
@@ -123,7 +122,7 @@ class SpaceUpkeep:
         for folder in vectors_folder(self._data, self._space.fingerprint).parent.glob("*/"):
             if folder.name != self._space.fingerprint:
                 shutil.rmtree(folder, ignore_errors=True)
-        self._db.execute("DELETE FROM properties WHERE name = ?", (_OTHERS,))
+        execute(self._db, "DELETE FROM properties WHERE name = ?", (_OTHERS,))
         self._has_others = False
         return False
 

@@ -18,7 +18,7 @@ from index.lexical import fts5
 from index.lexical.analyzer import Analyzer
 from index.lexical.inverted import InvertedIndex, newest_folder
 from index.lexical.languages import DEFAULT
-from index.storage.sqlite.database import query
+from index.storage.sqlite.database import query, snapshot
 from index.types import Passage
 from index.uploads import display_path
 
@@ -67,7 +67,7 @@ class LexicalSearch:
 
         Empty while tantivy's index cannot be read: the indexer builds it again. A hit may be of a chunk removed since.
         """
-        with db:  # one snapshot: the rows go in the transaction that changes the engine
+        with snapshot(db):  # the rows go in the transaction that changes the engine
             if engine(db) == FTS5:
                 return fts5.search(db, self._terms(question, self._languages(db)), k, collection_ids, only)
         index = self._opened(db)

@@ -29,7 +29,7 @@ class Selections:
     def select(self, db: apsw.Connection, filters: Filters, collection_ids: Sequence[int], files: Files = ()) -> Ids:
         """Ids of the chunks in these collections whose files pass, ascending; of a collection in `files`, of the files
         of these paths alone. Raises `InvalidFilter`."""
-        version = db.pragma("data_version")
+        ((version,),) = query(db, "PRAGMA data_version")
         if version != self._version or len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
             self._version = version

@@ -27,7 +27,7 @@ from index.search.deduplication import DeduplicatedPassages, deduplicate
 from index.search.explain import Explanation, IndexedFile, Outcome, Ranks, explained, look_up
 from index.search.filters import Selections
 from index.storage.sqlite.catalog import decode_place
-from index.storage.sqlite.database import open_reader, query
+from index.storage.sqlite.database import open_reader, query, snapshot
 from index.storage.sqlite.vectors import VectorStore
 from index.types import Evidence, FileSubset, Filters, Passage, Query, Reranker, Vectors
 from index.uploads import UPLOADS
@@ -282,7 +282,7 @@ class Retriever:
         """Takes in the changes since the last one; from a generation, or from all vectors, when too far behind."""
         db = self._connection()
         while True:
-            with db:  # one snapshot for the changes and their vectors
+            with snapshot(db):  # of the changes and their vectors
                 ((oldest, newest),) = query(db, _BOUNDS)
                 if self._seq == newest:
                     return

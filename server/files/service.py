@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Self, TypeVar
 
-import apsw
 import msgspec
 from msgspec import Meta
 
+from index.errors import StorageFull
+from index.storage.sqlite.database import storage_errors
 from index.storage.sqlite.listing import read_texts
 from index.types import Collection, Passage, SearchScope
 from index.uploads import UPLOADS, Chunking
@@ -190,10 +191,11 @@ class Library:
     def _swept(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         """The work, after what has expired was removed."""
         try:
-            if self._sweeps.is_due():
-                self._holdings.sweep()
-            return work(*arguments)
-        except apsw.FullError as error:
+            with storage_errors():
+                if self._sweeps.is_due():
+                    self._holdings.sweep()
+                return work(*arguments)
+        except StorageFull as error:
             raise DiskFull from error
 
 

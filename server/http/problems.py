@@ -9,7 +9,6 @@ import os
 import re
 from typing import Any
 
-import apsw
 import msgspec
 from litestar import MediaType, Request, Response
 from litestar.exceptions import (
@@ -19,7 +18,14 @@ from litestar.exceptions import (
     ValidationException,
 )
 
-from index.errors import CollectionNotFound, DataFolderError, IndexingError, InvalidFilter
+from index.errors import (
+    CollectionNotFound,
+    DataFolderError,
+    IndexingError,
+    InvalidFilter,
+    StorageFull,
+    StorageUnavailable,
+)
 from models.errors import (
     CannotInsert,
     ContextLengthExceeded,
@@ -161,11 +167,9 @@ def problem_of(error: BaseException) -> Problem:
             return _problem(413, str(error), "file_too_large", "file")
         case DiskFull():
             return _problem(507, str(error), "disk_full")
-        case apsw.FullError() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
+        case StorageFull() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return _problem(507, "The server's disk is full; nothing of this was kept. Make room there.", "disk_full")
-        case (
-            apsw.IOError() | apsw.CantOpenError() | OSError(errno=errno.EIO | errno.EROFS | errno.EMFILE | errno.ENFILE)
-        ):
+        case StorageUnavailable() | OSError(errno=errno.EIO | errno.EROFS | errno.EMFILE | errno.ENFILE):
             _log.error("the data folder fails: %s", _kind_of(error))
             message = "The server cannot read or write its files just now; its log says why. Try again."
             return _problem(503, message, "storage_failed", retry_after=5)

@@ -5,8 +5,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-import apsw
-
 from index.errors import IndexingError
 from models.errors import ModelError
 
@@ -14,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 _LIMIT_S = 2.0
 _KEPT_S = 5.0  # so that whoever looks often costs nothing
-FAILURES = (ModelError, IndexingError, apsw.Error, OSError, TimeoutError)
+FAILURES = (ModelError, IndexingError, OSError, TimeoutError)
 
 
 class Readiness:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from index.storage.sqlite.database import is_made, open_reader, query
+from index.storage.sqlite.database import is_made, open_reader, query, snapshot
 from index.types import Location
 from index.uploads import WATCHED, display_path
 
@@ -90,7 +90,7 @@ class StoredDocument(NamedTuple):
 def reading(data: Path) -> Iterator[apsw.Connection]:
     connection = open_reader(data)
     try:
-        with connection:  # one snapshot
+        with snapshot(connection):
             yield connection
     finally:
         connection.close()

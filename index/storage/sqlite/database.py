@@ -5,17 +5,20 @@ there after the power went.
 """
 
 import contextlib
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from index.errors import DataFolderError
+from index.errors import DataFolderError, StorageDamaged, StorageError, StorageFull, StorageUnavailable
 from index.storage.sqlite.migrations import MIGRATIONS
 
 FILE = "index.sqlite3"
 _BUSY_MS = 5000
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FAILING = frozenset({errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE})
 _FIRST_SAFE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL when two processes reset it (sqlite.org/wal.html)
 
 
@@ -102,19 +105,57 @@ def _migrate(connection: apsw.Connection, folder: Path) -> None:
             connection.pragma("user_version", number)
 
 
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """Raise what SQLite and a failing disk raise as the `StorageError` that fits."""
+    try:
+        yield
+    except (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.BusyError) as error:
+        kind = StorageFull if isinstance(error, apsw.FullError) else StorageUnavailable
+        raise kind(str(error)) from error
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StorageDamaged(str(error)) from error
+    except apsw.Error as error:
+        raise StorageError(str(error)) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(str(error)) from error
+        if error.errno in _FAILING:
+            raise StorageUnavailable(str(error)) from error
+        raise
+
+
 def query(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """All rows of a statement; their types are the schema's."""
-    return connection.execute(sql, bindings).fetchall()
+    """Return all rows of a statement; their types are the schema's. Raises `StorageError`."""
+    with storage_errors():
+        return connection.execute(sql, bindings).fetchall()
+
+
+def execute(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> None:
+    """Run a statement that returns no rows. Raises `StorageError`."""
+    with storage_errors():
+        connection.execute(sql, bindings)
 
 
 @contextlib.contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """All of the body or nothing of it. Takes the write lock at once, so as not to fail half-way for want of it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    """Commit all of the body or nothing of it. Raises `StorageError`.
+
+    The write lock is taken at the beginning, so that no statement half-way through fails for want of it.
+    """
+    with storage_errors():
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:  # also what ends the process: nothing half-done is kept
+            if connection.in_transaction:  # SQLite may have rolled back already, when the disk is full
+                connection.execute("ROLLBACK")
+            raise
+
+
+@contextlib.contextmanager
+def snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """Read one state of the database throughout the body. Raises `StorageError`."""
+    with storage_errors(), connection:
         yield
-        connection.execute("COMMIT")
-    except BaseException:  # also what ends the process: nothing half-done is kept
-        if connection.in_transaction:  # a full disk has SQLite roll back by itself, at times
-            connection.execute("ROLLBACK")
-        raise

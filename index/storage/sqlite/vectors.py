@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import apsw
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 
 from index.dense.vector_index import BaseBuilder, Stored, unit
-from index.storage.sqlite.database import query
+from index.storage.sqlite.database import query, storage_errors
 from index.types import Vectors
 
 _BLOCK = 8192
@@ -39,15 +40,10 @@ class VectorStore:
 
     def blocks(self) -> Iterator[Stored]:
         """Of all chunks, in ascending order of id."""
-        cursor = self._db.execute(f"{_SELECT} ORDER BY chunks.id", (self._fingerprint,))
-        rows = []
-        for row in cursor:
-            rows.append(row)
-            if len(rows) == _BLOCK:
+        with storage_errors():
+            cursor = self._db.execute(f"{_SELECT} ORDER BY chunks.id", (self._fingerprint,))
+            while rows := list(islice(cursor, _BLOCK)):
                 yield self._stored(rows)
-                rows = []
-        if rows:
-            yield self._stored(rows)
 
     def build_base(self, proceed: Callable[[], bool] = lambda: True) -> BaseBuilder | None:
         """Filled with all vectors, the caller's to close; None, when `proceed` says no on the way. The caller holds a

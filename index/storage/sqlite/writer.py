@@ -15,7 +15,7 @@ import msgspec
 from index.lexical import fts5
 from index.lexical.analyzer import Analyzer
 from index.lexical.rows import make_row
-from index.storage.sqlite.database import query, transaction
+from index.storage.sqlite.database import execute, query, transaction
 from index.types import Chunk, Collection, Vectors
 
 _MAX_HEADING = 240  # characters
@@ -68,9 +68,10 @@ class DocumentWriter:
         What is no longer configured is hidden from search and kept, so that coming back costs nothing.
         """
         with transaction(self._db):
-            self._db.execute("UPDATE collections SET is_active = 0")
+            execute(self._db, "UPDATE collections SET is_active = 0")
             for collection in collections:
-                self._db.execute(
+                execute(
+                    self._db,
                     "INSERT INTO collections (name, root, is_active) VALUES (?, ?, 1)"
                     " ON CONFLICT (name) DO UPDATE SET identity = iif(root = excluded.root, identity, NULL),"
                     " root = excluded.root, is_active = 1, error = NULL, scanned_at = NULL",
@@ -102,7 +103,8 @@ class DocumentWriter:
 
     def retry_failed(self, collection_id: int, path: str | None = None) -> None:
         """Files that could not be read, or only this one of them, are pending again."""
-        self._db.execute(
+        execute(
+            self._db,
             "UPDATE documents SET state = 'pending'"
             " WHERE collection_id = ? AND state = 'failed' AND path = ifnull(?, path)",
             (collection_id, path),
@@ -114,12 +116,10 @@ class DocumentWriter:
             some, left = left[:_REMOVED], left[_REMOVED:]
             with transaction(self._db):
                 for path in some:
-                    row = self._db.execute(
-                        "SELECT id FROM documents WHERE collection_id = ? AND path = ?", (collection_id, path)
-                    ).fetchone()
-                    if row is not None:
-                        self._remove_chunks(row[0])
-                        self._db.execute("DELETE FROM documents WHERE id = ?", row)
+                    sql = "SELECT id FROM documents WHERE collection_id = ? AND path = ?"
+                    for (document_id,) in query(self._db, sql, (collection_id, path)):
+                        self._remove_chunks(document_id)
+                        execute(self._db, "DELETE FROM documents WHERE id = ?", (document_id,))
                 self._note_change(collection_id)
 
     def mark_unchanged(self, files: Iterable[tuple[int, str, FileStat]]) -> None:
@@ -148,16 +148,17 @@ class DocumentWriter:
         with transaction(self._db):
             before = query(self._db, "SELECT value FROM properties WHERE name = 'chunking'")
             if before != [(chunking,)]:
-                self._db.execute("UPDATE documents SET state = 'pending', sha256 = NULL")
-                self._db.execute("INSERT OR REPLACE INTO properties VALUES ('chunking', ?)", (chunking,))
+                execute(self._db, "UPDATE documents SET state = 'pending', sha256 = NULL")
+                execute(self._db, "INSERT OR REPLACE INTO properties VALUES ('chunking', ?)", (chunking,))
 
     def forget_unused_vectors(self) -> None:
         """Of text that is in no document any more."""
-        self._db.execute("DELETE FROM vectors WHERE content_hash NOT IN (SELECT content_hash FROM chunks)")
+        execute(self._db, "DELETE FROM vectors WHERE content_hash NOT IN (SELECT content_hash FROM chunks)")
 
     def invalidate_unembedded(self, fingerprint: str) -> None:
         """Documents with a chunk that has no vector in this space are pending: the embedder was another meanwhile."""
-        self._db.execute(
+        execute(
+            self._db,
             "UPDATE documents SET state = 'pending', sha256 = NULL WHERE id IN (SELECT document_id FROM chunks"
             " WHERE NOT EXISTS (SELECT 1 FROM vectors"
             " WHERE vectors.fingerprint = ? AND vectors.content_hash = chunks.content_hash))",
@@ -190,7 +191,7 @@ class DocumentWriter:
         be read."""
         with transaction(self._db):
             document_id = self._upsert(collection_id, path, stat, sha256, title, "indexed", error=None)
-            self._db.execute("UPDATE documents SET note = ? WHERE id = ?", (note, document_id))
+            execute(self._db, "UPDATE documents SET note = ? WHERE id = ?", (note, document_id))
             self._remove_chunks(document_id)
             ids = [self._insert_chunk(document_id, ordinal, chunk) for ordinal, chunk in enumerate(chunks)]
             if fts5.filling(self._db) is not None:
@@ -243,23 +244,24 @@ class DocumentWriter:
                 chunk.lead,
             ),
         )
-        self._db.execute("INSERT INTO changes (chunk_id, is_removal) VALUES (?, 0)", (chunk_id,))
+        execute(self._db, "INSERT INTO changes (chunk_id, is_removal) VALUES (?, 0)", (chunk_id,))
         return int(chunk_id)
 
     def _remove_chunks(self, document_id: int) -> None:
         old = (document_id,)
         fts5.remove_document(self._db, document_id)
-        self._db.execute(
-            "INSERT INTO changes (chunk_id, is_removal) SELECT id, 1 FROM chunks WHERE document_id = ?", old
+        execute(
+            self._db, "INSERT INTO changes (chunk_id, is_removal) SELECT id, 1 FROM chunks WHERE document_id = ?", old
         )
-        self._db.execute("DELETE FROM chunks WHERE document_id = ?", old)
+        execute(self._db, "DELETE FROM chunks WHERE document_id = ?", old)
 
     def _note_change(self, collection_id: int) -> None:
-        self._db.execute("UPDATE collections SET changed_at = ? WHERE id = ?", (time.time(), collection_id))
+        execute(self._db, "UPDATE collections SET changed_at = ? WHERE id = ?", (time.time(), collection_id))
 
     def note_scan(self, collection_id: int, error: str | None, identity: str | None = None) -> None:
         """A full scan of a folder of this identity has ended, or could not be made because of `error`."""
-        self._db.execute(
+        execute(
+            self._db,
             "UPDATE collections SET scanned_at = ?, error = ?, identity = coalesce(?, identity) WHERE id = ?",
             (time.time(), error, identity, collection_id),
         )
@@ -286,9 +288,9 @@ class DocumentWriter:
     def pause(self, is_paused: bool) -> None:
         """Kept over restarts."""
         if is_paused:
-            self._db.execute("INSERT OR REPLACE INTO properties VALUES ('paused', '')")
+            execute(self._db, "INSERT OR REPLACE INTO properties VALUES ('paused', '')")
         else:
-            self._db.execute("DELETE FROM properties WHERE name = 'paused'")
+            execute(self._db, "DELETE FROM properties WHERE name = 'paused'")
 
     def last_change(self) -> int:
         """`seq` of the newest change; 0 at the beginning."""
@@ -297,4 +299,4 @@ class DocumentWriter:
 
     def trim_changes(self, seq: int) -> None:
         """Forgets changes up to `seq`. A reader that is further behind starts again from the vectors."""
-        self._db.execute("DELETE FROM changes WHERE seq <= ? AND seq < (SELECT max(seq) FROM changes)", (seq,))
+        execute(self._db, "DELETE FROM changes WHERE seq <= ? AND seq < (SELECT max(seq) FROM changes)", (seq,))

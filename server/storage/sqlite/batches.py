@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import apsw
 import msgspec
 
-from index.storage.sqlite.database import query, transaction
+from index.storage.sqlite.database import query, storage_errors, transaction
 from server.access.principal import UNRESTRICTED, Principal
 from server.api.batches.errors import TooManyBatches, UnknownBatch
 from server.api.batches.wire import Batch
@@ -136,7 +136,7 @@ class BatchStore:
     # On the thread
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, storage_errors()(work), *arguments)
 
     def _add(self, batch: Batch, order: Order) -> None:
         if len(self._unfinished()) >= _MOST_LEFT:

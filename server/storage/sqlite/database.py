@@ -4,7 +4,7 @@ from pathlib import Path
 
 import apsw
 
-from index.errors import DataFolderError
+from index.errors import DataFolderError, StorageError
 from index.storage.sqlite.database import query, transaction
 
 
@@ -18,7 +18,7 @@ def open_private(path: Path, schema: str, version: int) -> apsw.Connection:
         except BaseException:
             db.close()
             raise
-    except (OSError, apsw.Error) as error:
+    except (OSError, apsw.Error, StorageError) as error:
         raise DataFolderError(path, str(error)) from error
     return db
 

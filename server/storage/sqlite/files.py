@@ -12,7 +12,7 @@ from typing import Any, Self
 import apsw
 import msgspec
 
-from index.errors import DataFolderError
+from index.errors import DataFolderError, StorageError
 from index.storage.sqlite.database import query, transaction
 from index.uploads import Chunking
 from server.files.entries import Entry
@@ -98,7 +98,7 @@ class Ledger:
                 with transaction(self._db):
                     self._db.execute(_SCHEMA)
                     self._db.execute(f"PRAGMA user_version = {_VERSION}")
-        except (OSError, apsw.Error) as error:
+        except (OSError, apsw.Error, StorageError) as error:
             raise DataFolderError(path, str(error)) from error
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import apsw
 import msgspec
 from msgspec import Meta
 
-from index.storage.sqlite.database import query, transaction
+from index.storage.sqlite.database import query, storage_errors, transaction
 from server.access.principal import UNRESTRICTED, Principal
 from server.api.responses.errors import NoSuchResponse, NotCancellable
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest
@@ -134,7 +134,7 @@ class ResponseStore:
     # On the thread
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, storage_errors()(work), *arguments)
 
     def _add(self, stored: Stored) -> None:
         response = stored.response

@@ -15,6 +15,8 @@ from typing import Any, Self, TypeVar
 import apsw
 import msgspec
 
+from index.errors import StorageDamaged, StorageError
+from index.storage.sqlite.database import storage_errors
 from server.rag.history import Turn
 
 _VERSION = 1  # of the file; another one's content is not understood, and goes
@@ -55,10 +57,11 @@ class TurnMemory:
 
     def _safely(self, work: Callable[..., T], arguments: tuple[Any, ...], otherwise: T) -> T:
         """A damaged file is begun anew, once; a full disk costs what there is to remember."""
-        with contextlib.suppress(apsw.Error, OSError):
+        work = storage_errors()(work)
+        with contextlib.suppress(StorageError, OSError):
             try:
                 return work(*arguments)
-            except (apsw.CorruptError, apsw.NotADBError, msgspec.DecodeError):
+            except (StorageDamaged, msgspec.DecodeError):
                 self._disconnect()
                 for suffix in ("", "-wal", "-shm"):
                     self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)

@@ -4,9 +4,9 @@ import shutil
 import time
 from pathlib import Path
 
-import apsw
 import pytest
 
+from index.errors import StorageFull
 from index.ingest import watcher
 from index.ingest.commands import Command, Follow, Pause, Rescan
 from index.ingest.indexer import IndexingParams
@@ -253,7 +253,7 @@ def test_a_database_that_cannot_be_written_is_said_and_tried_again(
 
         def refuse(*arguments: object, **named: object) -> None:
             if is_full:
-                raise apsw.FullError("database or disk is full")
+                raise StorageFull("database or disk is full")
             replace(*arguments, **named)  # type: ignore[arg-type]
 
         monkeypatch.setattr(workspace.writer, "replace", refuse)

@@ -2,20 +2,19 @@
 
 import errno
 
-import apsw
 import pytest
 
+from index.errors import StorageFull, StorageUnavailable
 from server.http.problems import problem_of
 
 
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (apsw.FullError(), 507, "disk_full"),
+        (StorageFull("/secret: disk is full"), 507, "disk_full"),
         (OSError(errno.ENOSPC, "No space left on device", "/secret"), 507, "disk_full"),
         (OSError(errno.EDQUOT, "Quota exceeded"), 507, "disk_full"),
-        (apsw.IOError(), 503, "storage_failed"),
-        (apsw.CantOpenError(), 503, "storage_failed"),
+        (StorageUnavailable("/secret: disk I/O error"), 503, "storage_failed"),
         (OSError(errno.EMFILE, "Too many open files"), 503, "storage_failed"),
         (OSError(errno.ENOENT, "No such file", "/secret"), 500, "internal_error"),
         (ConnectionResetError(errno.ECONNRESET, "reset"), 500, "internal_error"),
