@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "e2e"))
 from running import serving, write_handbook
 
 from models.catalog import resolve_chat
-from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import LanguageModel
+from models.llm.chat.messages import ChatMessage
 from models.llm.engine.client import open_engine
 from models.llm.params import EngineParams, SamplingParams
 
@@ -105,7 +105,7 @@ async def measure(url: str, num_requests: int) -> None:
             LanguageModel("reader-v1", path, lambda: engine) as model,
             contextlib.closing(await Connection.open(url)) as connection,
         ):
-            prompt = model.prompt([ChatMessage("user", QUESTION)]).tokens
+            prompt = model.prompt([ChatMessage.of_text("user", QUESTION)]).tokens
             served, alone = [], []
             for number in range(num_requests + 10):
                 pair = await chat_ms(connection), await engine_ms(model, prompt)

@@ -25,7 +25,7 @@ from index.types import Query
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
 from models.encoder.model_exports import ModelExports
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from server.rag.followups import queries_of
 from server.settings.settings import Settings
 
@@ -41,7 +41,7 @@ class Conversation(msgspec.Struct, frozen=True):
 
     @property
     def messages(self) -> list[ChatMessage]:
-        return [ChatMessage("assistant" if at % 2 else "user", text) for at, text in enumerate(self.turns)]
+        return [ChatMessage.of_text("assistant" if at % 2 else "user", text) for at, text in enumerate(self.turns)]
 
 
 async def ranks(
@@ -82,7 +82,7 @@ def main() -> int:
         index_folder(options.folder / "manual", embedder, Path(data), embedding.chunk_tokens)
         with Retriever(Path(data), embedder.fingerprint, embedder.dimension) as retriever:
             asking = Queries(embedder)
-            alone = asyncio.run(ranks(retriever, asking, conversations, lambda told: [Query(told[-1].content)]))
+            alone = asyncio.run(ranks(retriever, asking, conversations, lambda told: [Query(told[-1].text)]))
             fused = asyncio.run(ranks(retriever, asking, conversations, queries_of))
     for name, kinds, unseen in (
         ("follow-ups", ("ellipsis", "reference"), (False, True)),

@@ -37,7 +37,8 @@ from index.types import Vectors
 from models.catalog import ResolvedChat, resolve_chat, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.model_exports import ModelExports
-from models.llm.chat.chat_template import ChatMessage, ChatTemplate
+from models.llm.chat.chat_template import ChatTemplate
+from models.llm.chat.messages import ChatMessage
 from models.llm.chat.prompt import PromptTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
@@ -178,7 +179,7 @@ class Reader:
 
     def rendered(self, messages: Sequence[tuple[str, str]]) -> list[int]:
         """A conversation as the model's template has it: of each message its role and text."""
-        return list(self._tokens(self._template.render([ChatMessage(role, text) for role, text in messages])))
+        return list(self._tokens(self._template.render([ChatMessage.of_text(role, text) for role, text in messages])))
 
     def answer(self, prompt: list[int], choices: Sequence[str] = (), limit: int = 200) -> tuple[str, int, float, float]:
         """The answer, how many tokens it has, and the seconds to its first token and to its last."""

@@ -29,7 +29,7 @@ from index.types import Passage, Query
 from models.catalog import resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.model_exports import ModelExports
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from server.rag.followups import queries_of
 from server.rag.relevance import FLOOR, relevance
 from server.settings.settings import Settings
@@ -92,7 +92,7 @@ def of_manual(folder: Path, embedder: Embedder, unanswerable: Sequence[Asked], c
     told = [msgspec.json.decode(line, type=Conversation).messages for line in lines]
     asked = [queries_of(messages[:count]) for messages in told for count in (1, len(messages))]
     switched = [
-        queries_of([*messages[:-1], ChatMessage("user", queries[0].text)])
+        queries_of([*messages[:-1], ChatMessage.of_text("user", queries[0].text)])
         for messages, queries in zip(told, itertools.cycle(unanswerable))
     ]
     with tempfile.TemporaryDirectory() as data:

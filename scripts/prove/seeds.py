@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ["GOMP_SPINCOUNT"] = "1000"  # as the engine's process has it; before libgomp is loaded
 
 from models.catalog import resolve_chat
-from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import LanguageModel
+from models.llm.chat.messages import ChatMessage
 from models.llm.engine.client import EngineClient
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
@@ -117,7 +117,7 @@ def questions(model: Path, random: Random, count: int) -> list[list[int]]:
             text, size = random.choice(texts), random.choice([150, 600, 2400])
             start = random.randrange(max(len(text) - size, 1))
             content = f"[1] manual.md\n{text[start : start + size]}\n\nQuestion: what does the manual say here?"
-            found.append(language_model.prompt([ChatMessage("user", content)]).tokens)
+            found.append(language_model.prompt([ChatMessage.of_text("user", content)]).tokens)
         return found
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from index.types import SearchScope
-from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
+from models.llm.chat.messages import ChatMessage, replace_text
 from models.llm.params import SamplingParams
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream, Grounding
@@ -114,7 +114,7 @@ def _as_told(message: ChatMessage) -> ChatMessage:
     """An answer as the model gave it."""
     if message.role != "assistant":
         return message
-    return msgspec.structs.replace(message, content=without_source_list(message.content))
+    return replace_text(message, without_source_list(message.text))
 
 
 def _grounding(ask: GenerationRequest, grounded: Grounded) -> Grounding:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from index.types import SearchScope
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.engine.sequence import Priority

@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeGuard
 
 import msgspec
 
-from models.llm.chat.chat_template import ChatMessage, ToolCall
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment
+from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import TurnEnd, TurnEvent
 from server.rag.citations import Citation, MarkerFilter, citations_in_json
@@ -113,7 +113,7 @@ class CitedTurn:
             for start in self._calls
             if isinstance(start, ToolCallStart)
         ]
-        return ChatMessage("assistant", "".join(self._text), tuple(calls))
+        return ChatMessage.of_text("assistant", "".join(self._text), calls)
 
 
 def _is_of(event: TurnEvent, start: ToolCallStart) -> TypeGuard[ToolCallArguments]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 
 _SPACE = re.compile(r"\s+")
 
@@ -82,8 +82,8 @@ def is_background(messages: Sequence[ChatMessage]) -> bool:
     """Whether it is the client that asks, not a person."""
     if not messages or messages[-1].role != "user":
         return False
-    instructed = messages[0].content if messages[0].role == "system" else ""
-    return _is_one_of(_ASKED, messages[-1].content) or _is_one_of(_INSTRUCTED, instructed)
+    instructed = messages[0].text if messages[0].role == "system" else ""
+    return _is_one_of(_ASKED, messages[-1].text) or _is_one_of(_INSTRUCTED, instructed)
 
 
 def _is_one_of(habits: Sequence[AuxiliaryPattern], text: str) -> bool:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from models.errors import ContextLengthExceeded
-from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
+from models.llm.chat.messages import ChatMessage, replace_text
 from server.rag.history import Turn
 from server.rag.prompts import Source, system_message, told, user_turn
 from server.rag.report import DroppedSource
@@ -77,10 +77,8 @@ class Context(NamedTuple):
         if at not in self.turns:
             return message
         found_nothing = self.turns[at].found_nothing
-        content = user_turn(
-            message.content, self._shown(at), found_nothing=found_nothing, question_first=self.question_first
-        )
-        return msgspec.structs.replace(message, content=content)
+        text = user_turn(message.text, self._shown(at), found_nothing=found_nothing, question_first=self.question_first)
+        return replace_text(message, text)
 
 
 class Fitted(NamedTuple):
@@ -150,7 +148,7 @@ def _shrinkings(context: Context) -> Iterator[tuple[Context, float]]:
         yield context, 1.0
     if fresh:
         assert context.new is not None
-        question = context.messages[context.new].content
+        question = context.messages[context.new].text
         for limit in _TRIMMED:
             text = best_sentences(question, fresh[0].text, limit)
             yield context.with_fresh([msgspec.structs.replace(fresh[0], text=text)]), 1.0

@@ -12,7 +12,7 @@ from enum import Enum
 from index.lexical.analyzer import function_words
 from index.lexical.languages import DEFAULT, guess_latin
 from index.types import Query
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from server.rag.prompts import NO_ANSWER
 from server.rag.sentences import cut
 
@@ -56,7 +56,7 @@ class FollowUpDependence(Enum):
 def queries_of(messages: Sequence[ChatMessage]) -> list[Query]:
     """For the last message, a user's: the question alone, and with what it leans on, the question before and its
     answer."""
-    question = messages[-1].content
+    question = messages[-1].text
     alone, together = followup_dependence(question).value
     if not together or not (before := _before(messages[:-1])):
         return [Query(question)]
@@ -90,10 +90,10 @@ def _before(messages: Sequence[ChatMessage]) -> str:
     """The last question, with those before it that it leans on, and the beginning of its answer."""
     asked: list[str] = []
     for message in reversed(messages):
-        if message.role == "user" and message.content.strip():
-            asked.insert(0, message.content)
-            if len(asked) == _MOST_BEFORE or followup_dependence(message.content) is not FollowUpDependence.MUCH:
+        if message.role == "user" and message.text.strip():
+            asked.insert(0, message.text)
+            if len(asked) == _MOST_BEFORE or followup_dependence(message.text) is not FollowUpDependence.MUCH:
                 break
-    answer = next((m.content for m in reversed(messages) if m.role == "assistant" and m.content.strip()), "")
+    answer = next((m.text for m in reversed(messages) if m.role == "assistant" and m.text.strip()), "")
     told = "" if NO_ANSWER in answer else cut(_MARKER.sub("", answer), 0, _LONGEST_ANSWER)
     return " ".join(filter(None, (*asked, told)))

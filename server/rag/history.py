@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from server.rag.prompts import Source
 
 _KEY_BYTES = 16
@@ -45,7 +45,7 @@ def turn_hashes(messages: Sequence[ChatMessage], scope: str) -> list[bytes]:
 
 def hash_after_reply(key: bytes, message: ChatMessage) -> bytes:
     """The name of the conversation that goes on with this message."""
-    content = message.content if message.role != "assistant" else _MARKER.sub("", message.content)
+    content = message.text if message.role != "assistant" else _MARKER.sub("", message.text)
     calls = [(call.name, call.arguments) for call in message.tool_calls]
     told = msgspec.json.encode((message.role, _SPACE.sub(" ", content).strip(), calls))
     return hashlib.blake2b(key + told, digest_size=_KEY_BYTES).digest()
@@ -76,5 +76,5 @@ def recalled(messages: Sequence[ChatMessage], keys: Sequence[bytes], known: Mapp
 def last_number(messages: Sequence[ChatMessage], turns: Mapping[int, Turn]) -> int:
     """Of the sources that the conversation has had. What is not known any more may still be cited in it."""
     known = (source.number for turn in turns.values() for source in turn.sources)
-    cited = (int(n) for m in messages if m.role == "assistant" for n in _CITED.findall(m.content))
+    cited = (int(n) for m in messages if m.role == "assistant" for n in _CITED.findall(m.text))
     return max((*known, *cited), default=0)

@@ -12,8 +12,8 @@ from index.search.explain import Explanation, Outcome
 from index.search.retriever import QueryEmbedder, Retriever
 from index.types import FileSubset, Filters, Passage, Query
 from index.uploads import UPLOADS
-from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
+from models.llm.chat.messages import ChatMessage
 from server.rag.context import Context, Fitted, Render, fit
 from server.rag.extractive import extractive_answers
 from server.rag.followups import queries_of
@@ -125,7 +125,7 @@ class RagPipeline:
         found = [refused(each) for each in await search]
         if all(each.outcome != Outcome.FOUND for each in found):
             return found
-        messages = [ChatMessage("user", question)]
+        messages = [ChatMessage.of_text("user", question)]
         empty = Context(messages, {}, question_first=reader.question_first)
         _, fitted = await self._filled(messages, options, reader, empty, is_question=True)
         return [_squeezed_out(each, fitted) for each in found]
@@ -195,7 +195,7 @@ class RagPipeline:
     async def _find(
         self, messages: Sequence[ChatMessage], options: RagOptions, reader: TargetModel, context: Context
     ) -> _Found:
-        question = messages[-1].content
+        question = messages[-1].text
         if not question.strip():
             return _Found([], [])
         top_k = options.top_k or self._top_k

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from index.types import Passage
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 
 SYSTEM = (
     "Answer the question using only the sources. Cite each source you use as [n]. "
@@ -65,5 +65,5 @@ def system_message(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The instruction first; behind the client's own words, if it has any: who uses sources must know how to cite."""
     first = messages[0] if messages and messages[0].role == "system" else None
     if first is None:
-        return [ChatMessage("system", SYSTEM), *messages]
-    return [ChatMessage("system", f"{first.content}\n\n{SYSTEM}"), *messages[1:]]
+        return [ChatMessage.of_text("system", SYSTEM), *messages]
+    return [ChatMessage.of_text("system", f"{first.text}\n\n{SYSTEM}"), *messages[1:]]

@@ -11,8 +11,8 @@ from index.search.retriever import Retriever
 from index.types import Passage, Query
 from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
-from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
+from models.llm.chat.messages import ChatMessage
 from server.rag.options import RagOptions
 from server.rag.pipeline import Grounded, RagPipeline, TargetModel
 from server.rag.prompts import NOTHING_FOUND, SYSTEM
@@ -24,7 +24,7 @@ _WORDS = [f"word{i}" for i in range(40)]
 
 def render(messages: Sequence[ChatMessage]) -> Prompt:
     """A token is a character."""
-    return Prompt([ord(c) for m in messages for c in f"<{m.role}>{m.content}</{m.role}>"] + [ord(">")])
+    return Prompt([ord(c) for m in messages for c in f"<{m.role}>{m.text}</{m.role}>"] + [ord(">")])
 
 
 def passage(number: int, size: int) -> Passage:
@@ -59,18 +59,18 @@ class Conversation:
 
     async def ask(self, question: str) -> None:
         """Asks, checks, and takes in a reply; a conversation too long for any prompt begins anew."""
-        self.messages.append(ChatMessage("user", question))
+        self.messages.append(ChatMessage.of_text("user", question))
         try:
             grounded = await self._grounder.ground(self.messages, RagOptions(), self._reader, is_question=True)
         except ContextLengthExceeded:
-            bare = [ChatMessage("system", SYSTEM), *self.messages]
+            bare = [ChatMessage.of_text("system", SYSTEM), *self.messages]
             assert len(render(bare).tokens) + len("Question: ") * len(bare) + 100 >= self._reader.n_ctx
             self._counts["too long"] += 1
             self.messages, self._before = [], None
             return
         self._check(grounded)
         self._before = list(self.messages), grounded
-        reply = ChatMessage("assistant", f"So it is{''.join(f' [{number}]' for number in grounded.sources)}.")
+        reply = ChatMessage.of_text("assistant", f"So it is{''.join(f' [{number}]' for number in grounded.sources)}.")
         grounded.remember(reply)
         self.messages.append(reply)
 
@@ -79,7 +79,7 @@ class Conversation:
         assert len(grounded.prompt.tokens) < self._reader.n_ctx
         at = -1
         for message in self.messages:
-            at = text.index(message.content, at + 1)  # every turn is there, and in order
+            at = text.index(message.text, at + 1)  # every turn is there, and in order
         self._counts["turns"] += 1
         for number, source in grounded.sources.items():
             assert text.count(f"[{number}] {source.label}\n{source.text}") == 1

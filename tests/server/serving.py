@@ -21,8 +21,8 @@ from models.catalog import ResolvedEmbedding
 from models.encoder.client import Judged, Parts
 from models.encoder.messages import Ready
 from models.errors import ModelError, ModelUnavailable
-from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.language_model import Prompt
+from models.llm.chat.messages import ChatMessage
 from models.llm.chat.parser import Content
 from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
 from models.llm.gguf.info import GGUFInfo

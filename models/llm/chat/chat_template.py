@@ -11,12 +11,13 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import jinja2
 import msgspec
 
 from models.errors import TemplateError
+from models.llm.chat.messages import ChatMessage
 from models.llm.chat.parser import Syntax
 from models.llm.chat.template_environment import MAX_SOURCE, TemplateEnvironment
 from models.llm.tool_syntax.template_probe import probe_capabilities
@@ -25,15 +26,12 @@ from models.llm.tool_syntax.turns import (
     Segment,
     TemplateCapabilities,
     Tool,
-    ToolCall,
     Turn,
     adapted,
     mapped,
     message_view,
     tool_view,
 )
-
-__all__ = ["CHATML", "ChatMessage", "ChatTemplate", "Segment", "ToolCall"]
 
 _START, _END = "\ufdd0", "\ufdd1"
 _SUSPECT = re.compile(r"[<\[\]｜]")  # what the name of a control token has, and a word of a schema has not
@@ -45,15 +43,6 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-class ChatMessage(msgspec.Struct, frozen=True):
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-    name: str | None = None
-    reasoning: str | None = None
 
 
 class ChatTemplate:
@@ -107,7 +96,7 @@ class ChatTemplate:
         raise refused
 
     def _turn(self, message: ChatMessage) -> Turn:
-        content, reasoning = message.content, message.reasoning
+        content, reasoning = message.text, message.reasoning
         thinking = self.syntax.thinking
         if thinking and message.role == "assistant" and not reasoning and content.lstrip().startswith(thinking.begin):
             # Many clients send back the whole text. The template knows what to do with the reasoning in it.

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from models.errors import CannotInsert, ContextLengthExceeded, UnknownToken
-from models.llm.chat.chat_template import CHATML, ChatMessage, ChatTemplate
+from models.llm.chat.chat_template import CHATML, ChatTemplate
 from models.llm.chat.completion import UNBOUND, Bounds, completed
 from models.llm.chat.detokenizer import Detokenizer
 from models.llm.chat.fim import Gap, fill
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment, candidate
+from models.llm.chat.messages import ChatMessage
 from models.llm.chat.parser import Parser
 from models.llm.chat.prompt import Prompt, PromptTokenizer
 from models.llm.chat.tool_config import TokenNames, ToolConfig

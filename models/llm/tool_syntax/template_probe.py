@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from models.errors import TemplateError
-from models.llm.tool_syntax.turns import Segment, TemplateCapabilities, Tool, ToolCall, Turn
+from models.llm.chat.messages import ToolCall
+from models.llm.tool_syntax.turns import Segment, TemplateCapabilities, Tool, Turn
 
 _ASKED, _SAID, _RESULT, _VALUE, _OTHER_VALUE = "probe_asked", "probe_said", "probe_result", "probe_value", "probe_other"
 _USER = Turn("user", (Segment(_ASKED, is_content=True),))

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import msgspec
-
+from models.llm.chat.messages import ToolCall
 from models.llm.tool_syntax.calls import sent_arguments
 
 Tool = Mapping[str, Any]  # an OpenAI function tool
@@ -20,12 +19,6 @@ Tool = Mapping[str, Any]  # an OpenAI function tool
 class Segment(NamedTuple):
     text: str
     is_content: bool  # else control tokens named in it are meant
-
-
-class ToolCall(msgspec.Struct, frozen=True):
-    id: str
-    name: str
-    arguments: str  # a JSON object
 
 
 class Turn(NamedTuple):

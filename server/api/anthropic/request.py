@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
-from models.llm.chat.chat_template import ChatMessage, ToolCall
+from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonSchema
 from server.api.anthropic.wire import Block, CountRequest, Message, MessageRequest, Source
@@ -68,7 +68,7 @@ def messages_of(data: CountRequest) -> list[ChatMessage]:
     """Raises `RequestError`."""
     told = []
     if system := _text(data.system or "", "system"):
-        told.append(ChatMessage("system", system))
+        told.append(ChatMessage.of_text("system", system))
     for at, message in enumerate(data.messages):
         told += _messages(message, f"messages[{at}]")
     if told[-1].role == "assistant":
@@ -83,14 +83,14 @@ def _messages(message: Message, where: str) -> Iterator[ChatMessage]:
         case "user":
             yield from _user(message, where)
         case "system":
-            yield ChatMessage("system", _text(message.content, f"{where}.content"))
+            yield ChatMessage.of_text("system", _text(message.content, f"{where}.content"))
         case role:
             raise RequestError(f"{role!r} is no role; there are: user, assistant, system.", f"{where}.role")
 
 
 def _answer(message: Message, where: str) -> ChatMessage:
     if isinstance(message.content, str):
-        return ChatMessage("assistant", message.content)
+        return ChatMessage.of_text("assistant", message.content)
     texts, thoughts, calls = [], [], []
     for at, block in enumerate(message.content):
         match block.type:
@@ -103,13 +103,13 @@ def _answer(message: Message, where: str) -> ChatMessage:
                 calls.append(ToolCall(block.id or "", block.name, arguments))
             case _:
                 texts.append(_block_text(block, f"{where}.content[{at}]"))
-    return ChatMessage("assistant", "".join(texts), tuple(calls), reasoning="\n".join(filter(None, thoughts)) or None)
+    return ChatMessage.of_text("assistant", "".join(texts), calls, reasoning="\n".join(filter(None, thoughts)) or None)
 
 
 def _user(message: Message, where: str) -> Iterator[ChatMessage]:
     """What tools have told is a message of its own, where it stands."""
     if isinstance(message.content, str):
-        yield ChatMessage("user", message.content)
+        yield ChatMessage.of_text("user", message.content)
         return
     texts: list[str] = []
     is_told = False
@@ -119,13 +119,13 @@ def _user(message: Message, where: str) -> Iterator[ChatMessage]:
             texts.append(_block_text(block, path))
             continue
         if texts:
-            yield ChatMessage("user", "\n".join(texts))
+            yield ChatMessage.of_text("user", "\n".join(texts))
             texts = []
         text = _text(block.content or "", f"{path}.content")
-        yield ChatMessage("tool", f"Error: {text}" if block.is_error else text, (), block.tool_use_id)
+        yield ChatMessage.of_text("tool", f"Error: {text}" if block.is_error else text, tool_call_id=block.tool_use_id)
         is_told = True
     if texts or not is_told:
-        yield ChatMessage("user", "\n".join(texts))
+        yield ChatMessage.of_text("user", "\n".join(texts))
 
 
 def _text(content: str | Sequence[Block], where: str) -> str:

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import msgspec
 
-from models.llm.chat.chat_template import ChatMessage, ToolCall
+from models.llm.chat.messages import ChatMessage, Role, ToolCall
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
@@ -121,13 +121,13 @@ def _messages(messages: Sequence[Message]) -> Iterator[ChatMessage]:
         if message.function_call:
             calls[message.function_call.name] = f"call_{at}"
             made.append(_call(f"{where}.function_call", f"call_{at}", message.function_call))
-        yield ChatMessage(
-            cast(Literal["system", "user", "assistant", "tool"], role),
+        yield ChatMessage.of_text(
+            cast(Role, role),
             _text(where, message),
-            tuple(made) if role == "assistant" else (),
-            message.tool_call_id or (calls.get(message.name or "") if role == "tool" else None),
-            message.name if role == "tool" else None,
-            message.reasoning_content if role == "assistant" else None,
+            made if role == "assistant" else (),
+            tool_call_id=message.tool_call_id or (calls.get(message.name or "") if role == "tool" else None),
+            name=message.name if role == "tool" else None,
+            reasoning=message.reasoning_content if role == "assistant" else None,
         )
 
 

@@ -16,7 +16,7 @@ from index.ingest.progress import Progress
 from index.search.explain import Explanation
 from index.storage.sqlite.listing import IndexedDocument, State, list_states
 from index.types import Passage, Query
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from server.api.cloister.wire import (
     CollectionCard,
     CollectionList,
@@ -124,7 +124,7 @@ class IndexController(Controller):
             files: list[Explanation] = []
             if (expected := _expected(data.expect)) is not None:
                 options = RagOptions(collections=data.collections, top_k=top_k, filters=data.filters)
-                ask = GenerationRequest(messages=[ChatMessage("user", data.query)])
+                ask = GenerationRequest(messages=[ChatMessage.of_text("user", data.query)])
                 reader = target_model(ask, services.pool.default, services)
                 files = await unless_gone(request, services.rag.explain(data.query, expected, options, reader))
             explanation = SearchExplanation(FLOOR, [_explained(file, base_url) for file in files])

@@ -5,11 +5,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import msgspec
 
-from models.llm.chat.chat_template import ChatMessage, ToolCall
+from models.llm.chat.messages import ChatMessage, Role, ToolCall
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
@@ -39,8 +39,8 @@ def chat_ask(data: OllamaChatRequest, headers: Mapping[str, str] = _NO_HEADERS) 
 def generate_ask(data: GenerateRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
     """The prompt as a user's question. Raises `RequestError` for what cannot be done."""
     _refuse_unsupported(data)
-    system = [ChatMessage("system", data.system)] if data.system else []
-    return _ask(data, [*system, ChatMessage("user", data.prompt or "")], None, headers)
+    system = [ChatMessage.of_text("system", data.system)] if data.system else []
+    return _ask(data, [*system, ChatMessage.of_text("user", data.prompt or "")], None, headers)
 
 
 def is_bare(data: GenerateRequest) -> bool:
@@ -139,13 +139,13 @@ def _message(at: int, message: Message) -> ChatMessage:
         ToolCall(call.id or "", call.function.name, _as_json(call.function.arguments))
         for call in message.tool_calls or ()
     ]
-    return ChatMessage(
-        cast(Literal["system", "user", "assistant", "tool"], role),
+    return ChatMessage.of_text(
+        cast(Role, role),
         message.content or "",
-        tuple(calls) if is_answer else (),
-        message.tool_call_id,
-        message.tool_name if role == "tool" else None,
-        message.thinking if is_answer else None,
+        calls if is_answer else (),
+        tool_call_id=message.tool_call_id,
+        name=message.tool_name if role == "tool" else None,
+        reasoning=message.thinking if is_answer else None,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
-from models.llm.chat.chat_template import ChatMessage, ToolCall
+from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from server.api.responses.wire import Item, Part, ResponseRequest, Tool, ToolChoice
@@ -90,7 +90,7 @@ def ask_of(
     if not messages:
         raise RequestError("There is nothing to answer.", "input", "missing_required_parameter")
     if data.instructions:
-        messages.insert(0, ChatMessage("system", data.instructions))
+        messages.insert(0, ChatMessage.of_text("system", data.instructions))
     search = file_search_of(data)
     rag = options_of(data.rag, headers)
     if search is not None:
@@ -157,14 +157,14 @@ def _messages(items: Sequence[Item], where: str) -> Iterator[ChatMessage]:
                 if isinstance(arguments, dict):
                     arguments = json.dumps(arguments, ensure_ascii=False)
                 call = ToolCall(item.call_id or item.id or "", item.name, arguments or "{}")
-                yield ChatMessage("assistant", tool_calls=(call,))
+                yield ChatMessage.of_text("assistant", tool_calls=(call,))
             case "function_call_output":
-                yield ChatMessage("tool", _text(item.output, f"{path}.output"), tool_call_id=item.call_id)
+                yield ChatMessage.of_text("tool", _text(item.output, f"{path}.output"), tool_call_id=item.call_id)
             case "reasoning":
                 parts = item.summary or (item.content if isinstance(item.content, list) else None) or ()
                 told = "\n\n".join(part.text or "" for part in parts)
                 if told:
-                    yield ChatMessage("assistant", reasoning=told)
+                    yield ChatMessage.of_text("assistant", reasoning=told)
             case kind if kind in _HOSTED:
                 continue
             case kind:
@@ -175,7 +175,9 @@ def _message(item: Item, path: str) -> ChatMessage:
     role = _ROLES.get(item.role or "")
     if role is None:
         raise RequestError(f"{item.role!r} is no role; there are: {', '.join(_ROLES)}.", f"{path}.role")
-    return ChatMessage(cast(Literal["system", "user", "assistant"], role), _text(item.content, f"{path}.content"))
+    return ChatMessage.of_text(
+        cast(Literal["system", "user", "assistant"], role), _text(item.content, f"{path}.content")
+    )
 
 
 def _text(content: str | list[Part] | None, path: str) -> str:

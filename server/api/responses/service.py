@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from models.errors import ContextLengthExceeded
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from models.llm.engine.sequence import Priority
 from server.api.responses.errors import NoSuchResponse
 from server.api.responses.reply import ResponseReply, begun
@@ -113,7 +113,7 @@ def _without_oldest(messages: Sequence[ChatMessage], num_over: int) -> list[Chat
     size = 0
     for end in turns[1:]:
         gone = [m for m in messages[:end] if m.role != "system"]
-        size = sum(len(m.content) for m in gone) // 3
+        size = sum(len(m.text) for m in gone) // 3
         if size > num_over:
             break
     return [m for at, m in enumerate(messages) if at >= end or m.role == "system"]

@@ -10,7 +10,7 @@ import pytest
 from litestar.testing import TestClient
 
 from index.types import Passage
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from models.llm.chat.parser import Reasoning, ToolCallArguments, ToolCallStart
 from server.api.anthropic.request import messages_of
 from server.api.anthropic.wire import MessageRequest
@@ -128,7 +128,7 @@ def test_results_of_tools_are_messages_of_their_own() -> None:
     assert [message.role for message in told] == ["user", "assistant", "tool", "tool", "user"]
     assert told[1].reasoning == "Hm."
     assert [(call.id, call.name) for call in told[1].tool_calls] == [("t1", "now")]
-    assert [(message.tool_call_id, message.content) for message in told[2:4]] == [
+    assert [(message.tool_call_id, message.text) for message in told[2:4]] == [
         ("t1", "noon"),
         ("t2", "Error: broken"),
     ]
@@ -140,7 +140,7 @@ def test_texts_of_documents_and_search_results_are_read() -> None:
         {"type": "search_result", "source": "u", "title": "B", "content": [{"type": "text", "text": "beta"}]},
     ]
     told = read({"role": "user", "content": blocks}, system=[{"type": "text", "text": "Be short."}])
-    assert told == [ChatMessage("system", "Be short."), ChatMessage("user", "A\nalpha\nB\nu\nbeta")]
+    assert told == [ChatMessage.of_text("system", "Be short."), ChatMessage.of_text("user", "A\nalpha\nB\nu\nbeta")]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_calls_and_results_of_both_forms_become_the_same() -> None:
         ]
     ).messages
     assert (new[0].tool_calls[0].id, new[0].tool_calls[0].arguments) == ("c1", '{"a": "ä"}')
-    assert (new[0].reasoning, new[1].tool_call_id, new[1].content) == ("Hm.", "c1", "3")
+    assert (new[0].reasoning, new[1].tool_call_id, new[1].text) == ("Hm.", "c1", "3")
     old = ask(
         messages=[
             {"role": "assistant", "content": None, "function_call": {"name": "add", "arguments": "{}"}},

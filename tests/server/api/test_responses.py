@@ -10,7 +10,7 @@ import pytest
 from litestar.testing import TestClient
 
 from index.types import Passage
-from models.llm.chat.chat_template import ChatMessage, ToolCall
+from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
 from server.api.responses.request import ask_of, file_search_of, items_of
 from server.api.responses.wire import ResponseRequest
@@ -108,12 +108,12 @@ def test_a_model_s_turn_is_one_message_again() -> None:
     )
     calls = (ToolCall("c1", "now", "{}"), ToolCall("c2", "now", '{"a": 1}'))
     assert ask.messages == [
-        ChatMessage("system", "Be kind."),
-        ChatMessage("user", "Hi"),
-        ChatMessage("assistant", "Yes.", calls, reasoning="Hm."),
-        ChatMessage("tool", "noon", tool_call_id="c1"),
-        ChatMessage("assistant", "It is noon."),
-        ChatMessage("assistant", "Really."),
+        ChatMessage.of_text("system", "Be kind."),
+        ChatMessage.of_text("user", "Hi"),
+        ChatMessage.of_text("assistant", "Yes.", calls, reasoning="Hm."),
+        ChatMessage.of_text("tool", "noon", tool_call_id="c1"),
+        ChatMessage.of_text("assistant", "It is noon."),
+        ChatMessage.of_text("assistant", "Really."),
     ]
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from index.types import Passage
 from models.errors import ProcessFailed
-from models.llm.chat.chat_template import ChatMessage
 from models.llm.chat.logprobs import Candidate, ScoredToken
+from models.llm.chat.messages import ChatMessage
 from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
 from server.generation.stream import AnswerEvent, Cited, GenerationStream, Grounding
@@ -137,7 +137,7 @@ def test_a_complete_reply_is_remembered_as_the_client_has_it() -> None:
 
     asyncio.run(leave())
     (reply,) = replies
-    assert (reply.role, reply.content) == ("assistant", "So [1] it is.")
+    assert (reply.role, reply.text) == ("assistant", "So [1] it is.")
     assert [(call.name, call.arguments) for call in reply.tool_calls] == [("leave", "{}")]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from server.rag.auxiliary import is_background
 
 HISTORY = "### Chat History:\n<chat_history>\nUSER: how long is leave?\nASSISTANT: 16 weeks [1]\n</chat_history>"
@@ -88,29 +88,29 @@ BY_PEOPLE = [
 
 @pytest.mark.parametrize("prompt", BY_CLIENTS)
 def test_what_clients_ask_by_themselves_is_known(prompt: str) -> None:
-    earlier = [ChatMessage("user", "how long is leave?"), ChatMessage("assistant", "16 weeks [1]")]
-    asked = ChatMessage("user", prompt)
+    earlier = [ChatMessage.of_text("user", "how long is leave?"), ChatMessage.of_text("assistant", "16 weeks [1]")]
+    asked = ChatMessage.of_text("user", prompt)
     assert is_background([asked])
-    assert is_background([ChatMessage("system", "Be brief."), *earlier, asked])
+    assert is_background([ChatMessage.of_text("system", "Be brief."), *earlier, asked])
 
 
 @pytest.mark.parametrize(("system", "prompt"), BY_INSTRUCTION)
 def test_some_are_told_by_their_system_message(system: str, prompt: str) -> None:
-    asked = ChatMessage("user", prompt)
-    assert is_background([ChatMessage("system", system), asked])
+    asked = ChatMessage.of_text("user", prompt)
+    assert is_background([ChatMessage.of_text("system", system), asked])
     assert not is_background([asked])
-    assert not is_background([ChatMessage("system", f"Be brief. {prompt}"), asked])
+    assert not is_background([ChatMessage.of_text("system", f"Be brief. {prompt}"), asked])
 
 
 @pytest.mark.parametrize("question", BY_PEOPLE)
 def test_what_people_ask_is_a_question(question: str) -> None:
-    asked = ChatMessage("user", question)
+    asked = ChatMessage.of_text("user", question)
     assert not is_background([asked])
-    assert not is_background([ChatMessage("system", "You title documents and tag conversations."), asked])
+    assert not is_background([ChatMessage.of_text("system", "You title documents and tag conversations."), asked])
 
 
 def test_an_answer_or_a_result_is_no_request_of_a_clients() -> None:
-    asked = ChatMessage("user", BY_CLIENTS[0])
+    asked = ChatMessage.of_text("user", BY_CLIENTS[0])
     assert not is_background([])
-    assert not is_background([asked, ChatMessage("assistant", "Leave")])
-    assert not is_background([ChatMessage("tool", BY_CLIENTS[0])])
+    assert not is_background([asked, ChatMessage.of_text("assistant", "Leave")])
+    assert not is_background([ChatMessage.of_text("tool", BY_CLIENTS[0])])

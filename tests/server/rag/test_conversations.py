@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from models.llm.chat.chat_template import ChatMessage, ToolCall
+from models.llm.chat.messages import ChatMessage, ToolCall
 from server.rag.history import Turn, conversation_hashes, recalled, turn_hashes
 from server.storage.sqlite.turns import TurnMemory
 from tests.server.conversing import run
 
 ASKED, TOLD, AGAIN = (
-    ChatMessage("user", "How long?"),
-    ChatMessage("assistant", "Ten days. [1]"),
-    ChatMessage("user", "So?"),
+    ChatMessage.of_text("user", "How long?"),
+    ChatMessage.of_text("assistant", "Ten days. [1]"),
+    ChatMessage.of_text("user", "So?"),
 )
 
 
@@ -30,18 +30,35 @@ def test_every_turn_stays_in_the_prompt_as_it_was(tmp_path: Path) -> None:
     ("messages", "is_known"),
     [
         ([ASKED, TOLD, AGAIN], True),
-        ([ChatMessage("system", "It is noon."), ASKED, TOLD, AGAIN], True),
-        ([ASKED, ChatMessage("assistant", " Ten days."), AGAIN], True),
-        ([ASKED, ChatMessage("assistant", "Twelve days. [1]"), AGAIN], False),
-        ([ChatMessage("user", "How long, then?"), TOLD, AGAIN], False),
+        ([ChatMessage.of_text("system", "It is noon."), ASKED, TOLD, AGAIN], True),
+        ([ASKED, ChatMessage.of_text("assistant", " Ten days."), AGAIN], True),
+        ([ASKED, ChatMessage.of_text("assistant", "Twelve days. [1]"), AGAIN], False),
+        ([ChatMessage.of_text("user", "How long, then?"), TOLD, AGAIN], False),
         ([AGAIN, TOLD, ASKED, TOLD, AGAIN], False),
-        ([ASKED, ChatMessage("assistant", "Ten days.", (ToolCall("1", "f", "{}"),)), AGAIN], False),
+        ([ASKED, ChatMessage.of_text("assistant", "Ten days.", (ToolCall("1", "f", "{}"),)), AGAIN], False),
     ],
 )
 def test_a_conversation_is_known_as_far_as_it_is_the_same(messages: list[ChatMessage], is_known: bool) -> None:
     known = {turn_hashes([ASKED, TOLD], "*")[1]: Turn(found_nothing=True)}
     turns = recalled(messages, turn_hashes(messages, "*"), known)
     assert turns == ({messages.index(ASKED): Turn(found_nothing=True)} if is_known else {})
+
+
+def test_hashes_of_a_conversation_are_those_that_turn_files_on_disk_hold() -> None:
+    messages = [
+        ChatMessage.of_text("system", "x"),
+        ChatMessage.of_text("user", "How long?"),
+        ChatMessage.of_text("assistant", "Ten  days. [1]", [ToolCall("1", "f", "{}")]),
+        ChatMessage.of_text("tool", "3"),
+        ChatMessage.of_text("user", ""),
+    ]
+    assert [turn_hash.hex() for turn_hash in turn_hashes(messages, "all")] == [
+        "757dd64017070556678d5febb7649493",
+        "6f5c8c6a92cab3fe79df61628af2c6be",
+        "3e0137f369469c478d22bb62efd27f17",
+        "e729c4bebff5a8d5fc197ca83301fc4a",
+        "a905f2d9275c10f0b79376174b659e32",
+    ]
 
 
 def test_in_another_scope_nothing_is_known() -> None:

@@ -3,14 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.types import Query
-from models.llm.chat.chat_template import ChatMessage
+from models.llm.chat.messages import ChatMessage
 from server.rag.followups import FollowUpDependence, followup_dependence, queries_of
 from server.rag.prompts import NO_ANSWER
 
 
 def conversation(*turns: str) -> list[ChatMessage]:
     """A user's and an assistant's, in turn."""
-    return [ChatMessage("assistant" if at % 2 else "user", text) for at, text in enumerate(turns)]
+    return [ChatMessage.of_text("assistant" if at % 2 else "user", text) for at, text in enumerate(turns)]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,10 @@ def test_a_question_says_how_much_it_leans(question: str, expected: FollowUpDepe
 
 @given(st.text())
 def test_a_question_without_history_is_searched_alone(question: str) -> None:
-    for messages in (conversation(question), [ChatMessage("system", "Be brief."), ChatMessage("user", question)]):
+    for messages in (
+        conversation(question),
+        [ChatMessage.of_text("system", "Be brief."), ChatMessage.of_text("user", question)],
+    ):
         assert queries_of(messages) == [Query(question)]
 
 

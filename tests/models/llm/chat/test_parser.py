@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models.llm.chat.chat_template import ChatMessage, ChatTemplate, ToolCall
+from models.llm.chat.chat_template import ChatTemplate
+from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.parser import (
     Content,
     Event,
@@ -789,7 +790,7 @@ def assistant_turn(template: ChatTemplate, named: Sequence[tuple[str, dict[str, 
         ToolCall(f"call_{at}", name, json.dumps(arguments, ensure_ascii=False))
         for at, (name, arguments) in enumerate(named)
     )
-    messages = [ChatMessage("user", "Hi"), ChatMessage("assistant", tool_calls=tool_calls)]
+    messages = [ChatMessage.of_text("user", "Hi"), ChatMessage.of_text("assistant", tool_calls=tool_calls)]
     prompt = "".join(segment.text for segment in template.render(messages[:1], TOOLS))
     whole = "".join(segment.text for segment in template.render(messages, TOOLS, add_generation_prompt=False))
     at = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), min(len(prompt), len(whole)))
@@ -815,7 +816,7 @@ def test_calls_that_a_real_template_writes_are_read_back(path: Path, is_hard: bo
 def test_the_prompt_says_whether_reasoning_has_begun(path: Path) -> None:
     template = real_template(path)
     for is_on in (False, True):
-        last = template.render([ChatMessage("user", "Hi")], options={"enable_thinking": is_on})[-1]
+        last = template.render([ChatMessage.of_text("user", "Hi")], options={"enable_thinking": is_on})[-1]
         begins = template.syntax.starts_in_reasoning(last.text)
         tail = last.text.rstrip()
         assert begins == tail.endswith(

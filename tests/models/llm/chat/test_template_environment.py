@@ -6,7 +6,8 @@ import time
 import pytest
 
 from models.errors import TemplateError
-from models.llm.chat.chat_template import CHATML, ChatMessage, ChatTemplate
+from models.llm.chat.chat_template import CHATML, ChatTemplate
+from models.llm.chat.messages import ChatMessage
 
 TOO_MUCH = [
     "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
@@ -55,7 +56,7 @@ TOO_MUCH = [
 def test_what_takes_too_much_is_stopped(source: str) -> None:
     begun, peak = time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(TemplateError):
-        ChatTemplate(source).render([ChatMessage("user", "Hi")])
+        ChatTemplate(source).render([ChatMessage.of_text("user", "Hi")])
     assert time.thread_time() - begun < 6  # once to find its habits, once for the conversation
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 300_000  # KiB
 
@@ -66,7 +67,7 @@ def test_a_template_that_is_too_long_is_refused() -> None:
 
 
 def test_what_a_template_may_do_does_not_depend_on_the_one_before() -> None:
-    template, messages = ChatTemplate(CHATML), [ChatMessage("user", "Hi")]
+    template, messages = ChatTemplate(CHATML), [ChatMessage.of_text("user", "Hi")]
     for _ in range(50):
         with pytest.raises(TemplateError):
             ChatTemplate("{{ 'x' * 10 ** 10 }}").render(messages)
@@ -86,7 +87,7 @@ def test_what_a_template_may_do_does_not_depend_on_the_one_before() -> None:
     ],
 )
 def test_long_conversations_are_rendered(expression: str) -> None:
-    messages = [ChatMessage("user" if i % 2 == 0 else "assistant", "aha, " * 2000) for i in range(50)]
+    messages = [ChatMessage.of_text("user" if i % 2 == 0 else "assistant", "aha, " * 2000) for i in range(50)]
     template = ChatTemplate(f"{{% for m in messages %}}{{{{ {expression} }}}}{{% endfor %}}")
     begun = time.thread_time()
     assert sum(len(segment.text) for segment in template.render(messages)) >= 500_000
