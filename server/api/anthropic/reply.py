@@ -98,6 +98,9 @@ class MessageStream:
             rag=end.rag,
         )
 
+    async def aclose(self) -> None:
+        await self._answers.aclose()
+
     def _told(self, event: AnswerEvent) -> Iterator[MessageEvent]:
         match event:
             case Content(text):

@@ -1,6 +1,6 @@
 """Anthropic's API: POST /v1/messages and /v1/messages/count_tokens."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -8,6 +8,7 @@ from litestar import Controller, MediaType, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
+from litestar.response import Stream
 
 from server.api.anthropic.reply import MessageStream, error_reply
 from server.api.anthropic.request import ask_of, messages_of, options_for_template, toolbox_of
@@ -20,6 +21,7 @@ from server.api.anthropic.wire import (
     Ping,
     TokenCount,
 )
+from server.api.shared.respond import respond
 from server.generation.generate import generate
 from server.generation.target import target_of
 from server.http.disconnect import unless_gone
@@ -52,13 +54,7 @@ class AnthropicController(Controller):
     ) -> Response[Any]:
         answers = await unless_gone(request, generate(ask_of(data, request.headers), services))
         reply = MessageStream(data.model or GROUNDED, answers, str(request.base_url))
-        if data.stream:
-            return kept_stream(_frames(reply.events()), answers.aclose, _frame(Ping()))
-        try:
-            message = await unless_gone(request, reply.whole())
-        finally:
-            await answers.aclose()
-        return Response(message, media_type=MediaType.JSON)
+        return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 
     @post("/v1/messages/count_tokens", status_code=200, operation_id="countTokens", responses={400: _FAILED})
     async def count(self, data: JSONBody[CountRequest], services: NamedDependency[Services]) -> TokenCount:
@@ -69,6 +65,10 @@ class AnthropicController(Controller):
         tools = tool_config.tools if tool_config else ()
         prompt = language_model.prompt(messages_of(data), tools, options_for_template(data))
         return TokenCount(len(prompt.tokens))
+
+
+def _stream(events: AsyncIterator[MessageEvent], on_end: Callable[[], Awaitable[None]]) -> Stream:
+    return kept_stream(_frames(events), on_end, keep_alive=_frame(Ping()))
 
 
 async def _frames(events: AsyncIterator[MessageEvent]) -> AsyncGenerator[bytes, None]:

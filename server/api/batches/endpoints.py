@@ -40,7 +40,7 @@ async def _chat(body: bytes, services: Services, base_url: str) -> Outcome:
     data = _read(body, ChatRequest)
     ask = msgspec.structs.replace(ask_of(data), priority=Priority.BATCH)
     async with aclosing(await generate(ask, services)) as answers:
-        completion = await ChatReply(data, answers, base_url).completion()
+        completion = await ChatReply(data, answers, base_url).whole()
     return Outcome(completion, _as_usage(completion.usage))
 
 
@@ -49,7 +49,7 @@ async def _completion(body: bytes, services: Services, base_url: str) -> Outcome
     asked = msgspec.structs.replace(completion_of(data), priority=Priority.BATCH)
     made = await complete_prompts(asked, services)
     async with aclosing(made.answers):
-        completion = await CompletionReply(data, made).completion()
+        completion = await CompletionReply(data, made).whole()
     assert isinstance(completion.usage, Usage), "a whole reply has it"
     return Outcome(completion, _as_usage(completion.usage))
 

@@ -3,11 +3,9 @@
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import PurePosixPath
 
 from msgspec import UNSET, UnsetType
 
-from index.uploads import display_path
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
@@ -30,10 +28,10 @@ from server.api.chat.wire import (
     UrlCitation,
     Usage,
 )
+from server.api.shared.passage import wire_passage
 from server.api.shared.rag import listed, reply_of
 from server.api.shared.rag_wire import RagReply
 from server.generation.stream import AnswerEvent, Cited, GenerationStream
-from server.http.links import passage_url
 from server.rag.citations import Citation
 from server.rag.prompts import Source
 from server.settings.settings import GROUNDED
@@ -50,14 +48,14 @@ class ChatReply:
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
-    async def completion(self) -> ChatCompletion:
+    async def whole(self) -> ChatCompletion:
         told: list[list[AnswerEvent]] = [[] for _ in range(len(self._answers))]
         async for index, event in self._answers.events():
             told[index].append(event)
         choices = [self._choice(index, events) for index, events in enumerate(told)]
         return ChatCompletion(self._id, self._created, self._model, choices, self._usage(), self._rag())
 
-    async def chunks(self) -> AsyncIterator[ChatCompletionChunk]:
+    async def events(self) -> AsyncIterator[ChatCompletionChunk]:
         for index in range(len(self._answers)):
             role = ChunkChoice(index, Delta(role="assistant", content=""))
             yield self._chunk(role, UNSET if index else self._rag())  # so that markers mean something when they come
@@ -69,6 +67,9 @@ class ChatReply:
                 yield self._chunk(choice, self._rag() if is_last else UNSET)
         if self._has_usage:
             yield ChatCompletionChunk(self._id, self._created, self._model, [], self._usage())
+
+    async def aclose(self) -> None:
+        await self._answers.aclose()
 
     def _chunk(self, choice: ChunkChoice, rag: RagReply | UnsetType = UNSET) -> ChatCompletionChunk:
         usage = None if self._has_usage else UNSET
@@ -151,25 +152,16 @@ class ChatReply:
 
     def _url_citation(self, citation: Citation) -> UrlCitation:
         source = self._source(citation.number)
-        passage = source.passage
-        return UrlCitation(
-            url=passage_url(self._base_url, passage),
+        return wire_passage(
+            UrlCitation,
+            source.passage,
+            self._base_url,
             title=source.label,
             start_index=citation.start,
             end_index=citation.end,
             content=source.text,
             quote=citation.quote,
             number=citation.number,
-            document_id=passage.document_id,
-            chunk_id=passage.chunk_id,
-            collection=passage.collection,
-            path=display_path(passage.path),
-            filename=PurePosixPath(passage.path).name,
-            heading=passage.heading,
-            lines=(passage.line_from, passage.line_to),
-            place=passage.place.label if passage.place else None,
-            page=passage.place.first if passage.place and passage.place.unit == "page" else None,
-            score=round(passage.score, 4),
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Controller, MediaType, Request, Response, post
+from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
@@ -10,9 +10,9 @@ from litestar.params import JSONBody
 from server.api.chat.reply import ChatReply
 from server.api.chat.request import ask_of
 from server.api.chat.wire import ChatCompletion, ChatRequest
+from server.api.shared.respond import respond
 from server.generation.generate import generate
 from server.http.disconnect import unless_gone
-from server.http.sse import event_stream
 from server.services import Services
 
 
@@ -26,12 +26,6 @@ class ChatController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[ChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        answers = await unless_gone(request, generate(ask_of(data, request.headers), services))
-        reply = ChatReply(data, answers, str(request.base_url))
-        if data.stream:
-            return event_stream(reply.chunks(), answers.aclose)
-        try:
-            completion = await unless_gone(request, reply.completion())
-        finally:
-            await answers.aclose()
-        return Response(completion, media_type=MediaType.JSON)
+        generation = await unless_gone(request, generate(ask_of(data, request.headers), services))
+        reply = ChatReply(data, generation, str(request.base_url))
+        return await respond(request, reply, is_streamed=bool(data.stream))

@@ -34,14 +34,15 @@ from server.api.cloister.wire import (
     SearchResult,
     SearchResults,
 )
+from server.api.shared.passage import wire_passage
 from server.generation.generate import target_model
 from server.generation.request import GenerationRequest
 from server.http.disconnect import unless_gone
-from server.http.links import document_url, passage_url
+from server.http.links import document_url
 from server.http.problems import RequestError
 from server.http.sse import event_stream
 from server.rag.options import RagOptions
-from server.rag.relevance import FLOOR, relevance
+from server.rag.relevance import FLOOR
 from server.resources.reloading import Reload
 from server.services import Services
 
@@ -215,18 +216,4 @@ def _explained(file: Explanation, base_url: str) -> ExplainedFile:
 
 
 def _result(passage: Passage, base_url: str) -> SearchResult:
-    return SearchResult(
-        text=passage.shown,
-        collection=passage.collection,
-        path=passage.path,
-        heading=passage.heading,
-        lines=(passage.line_from, passage.line_to),
-        place=passage.place.label if passage.place else None,
-        score=round(passage.score, 4),
-        similarity=None if passage.similarity is None else round(passage.similarity, 4),
-        document_id=passage.document_id,
-        chunk_id=passage.chunk_id,
-        url=passage_url(base_url, passage),
-        relevance=None if (known := relevance(passage)) is None else round(known, 2),
-        also_in=passage.also_in,
-    )
+    return wire_passage(SearchResult, passage, base_url)

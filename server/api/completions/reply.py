@@ -28,7 +28,7 @@ class CompletionReply:
         self._id = f"cmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
-    async def completion(self) -> TextCompletion:
+    async def whole(self) -> TextCompletion:
         told: list[list[Content]] = [[] for _ in range(len(self._answers))]
         async for index, event in self._answers.events():
             if isinstance(event, Content):
@@ -49,7 +49,7 @@ class CompletionReply:
         logprobs = self._logprobs([token for event in told for token in event.tokens], 0)
         return CompletionChoice(self._echoes[at] + text, index, logprobs, _reason(self._answers.ends[index]))
 
-    async def chunks(self) -> AsyncIterator[TextCompletion]:
+    async def events(self) -> AsyncIterator[TextCompletion]:
         usage = None if self._has_usage else UNSET
         offsets = [0] * len(self._answers)
         for index in range(len(self._answers)):
@@ -64,6 +64,9 @@ class CompletionReply:
                 yield self._reply([CompletionChoice("", index, None, _reason(event))], usage)
         if self._has_usage:
             yield self._reply([], self._usage())
+
+    async def aclose(self) -> None:
+        await self._answers.aclose()
 
     def _reply(self, choices: list[CompletionChoice], usage: Usage | UnsetType | None) -> TextCompletion:
         return TextCompletion(self._id, self._created, self._model, choices, usage)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Controller, MediaType, Request, Response, post
+from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
@@ -12,9 +12,9 @@ from server.api.chat.wire import ChatCompletion, ChatRequest
 from server.api.completions.reply import CompletionReply
 from server.api.completions.request import completion_of, fim_of
 from server.api.completions.wire import CompletionRequest, FimRequest, TextCompletion
+from server.api.shared.respond import respond
 from server.generation.completion import complete_prompts
 from server.http.disconnect import unless_gone
-from server.http.sse import event_stream
 from server.services import Services
 
 _FORMS = "whole or as a stream of its chunks"
@@ -32,13 +32,7 @@ class CompletionController(Controller):
     ) -> Response[Any]:
         made = await unless_gone(request, complete_prompts(completion_of(data), services))
         reply = CompletionReply(data, made)
-        if data.stream:
-            return event_stream(reply.chunks(), made.answers.aclose)
-        try:
-            completion = await unless_gone(request, reply.completion())
-        finally:
-            await made.answers.aclose()
-        return Response(completion, media_type=MediaType.JSON)
+        return await respond(request, reply, is_streamed=bool(data.stream))
 
     @post(
         ["/v1/fim/completions", "/fim/completions"],
@@ -52,10 +46,4 @@ class CompletionController(Controller):
         """Mistral's form, which replies as a chat does."""
         answers = (await unless_gone(request, complete_prompts(fim_of(data), services))).answers
         reply = ChatReply(ChatRequest(messages=[], model=data.model), answers, str(request.base_url))
-        if data.stream:
-            return event_stream(reply.chunks(), answers.aclose)
-        try:
-            completion = await unless_gone(request, reply.completion())
-        finally:
-            await answers.aclose()
-        return Response(completion, media_type=MediaType.JSON)
+        return await respond(request, reply, is_streamed=bool(data.stream))

@@ -38,7 +38,7 @@ class NativeReply:
         replies = [self._wanted(self._completion(index, events)) for index, events in enumerate(told)]
         return replies[0] if len(replies) == 1 else replies
 
-    async def chunks(self) -> AsyncIterator[NativeChunk | NativeCompletion]:
+    async def events(self) -> AsyncIterator[NativeChunk | NativeCompletion]:
         told: list[list[Content]] = [[] for _ in range(len(self._answers))]
         async for index, event in self._answers.events():
             self._first_at = self._first_at or time.monotonic()
@@ -48,6 +48,9 @@ class NativeReply:
             elif isinstance(event, TurnEnd):
                 self._answers.ends[index] = event
                 yield msgspec.structs.replace(self._completion(index, told[index]), content="")
+
+    async def aclose(self) -> None:
+        await self._answers.aclose()
 
     def _completion(self, index: int, told: Sequence[Content]) -> NativeCompletion:
         end = self._answers.ends[index]

@@ -1,10 +1,11 @@
 """llama.cpp's own routes: /completion, /infill, and what editors ask beside them."""
 
 import time
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from litestar import Controller, MediaType, Request, Response, get, post
+from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromQuery, JSONBody
@@ -28,6 +29,7 @@ from server.api.llamacpp.wire import (
     TokenizeRequest,
     TokenPiece,
 )
+from server.api.shared.respond import respond
 from server.generation.completion import complete_prompts
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.request import GenerationRequest
@@ -120,13 +122,10 @@ async def _reply(
     asked_at = time.monotonic()
     made = await unless_gone(request, complete_prompts(asked, services))
     reply = NativeReply(data, made, asked_at)
-    if data.stream:
-        return event_stream(reply.chunks(), made.answers.aclose, last=b"")
-    try:
-        whole = await unless_gone(request, reply.whole())
-    finally:
-        await made.answers.aclose()
-    return Response(whole, media_type=MediaType.JSON)
+    return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
+
+
+_stream = partial(event_stream, last=b"")
 
 
 def _model(name: str | None, services: Services) -> ManagedModel:

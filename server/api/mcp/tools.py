@@ -20,9 +20,9 @@ from server.api.mcp.wire import (
     NoArguments,
     SearchArguments,
 )
-from server.http.links import document_url, passage_url
+from server.api.shared.passage import wire_passage
+from server.http.links import document_url
 from server.http.problems import NotFound, RequestError
-from server.rag.relevance import relevance
 from server.services import Services
 
 _ID = re.compile(
@@ -85,17 +85,12 @@ async def _search(asked: SearchArguments, services: Services, base_url: str) -> 
 
 
 def _found(passage: Passage, base_url: str) -> FoundPassage:
-    return FoundPassage(
+    return wire_passage(
+        FoundPassage,
+        passage,
+        base_url,
         id=f"{passage.document_id}-{passage.chunk_id}",
         title=" › ".join([passage.file, *passage.breadcrumb]),
-        url=passage_url(base_url, passage),
-        text=passage.shown,
-        collection=passage.collection,
-        path=passage.path,
-        lines=(passage.line_from, passage.line_to),
-        place=passage.place.label if passage.place else None,
-        score=round(passage.score, 4),
-        relevance=None if (known := relevance(passage)) is None else round(known, 2),
     )
 
 

@@ -76,7 +76,7 @@ class OllamaReply(Generic[_Frame]):
         self._clock = clock
         self._base_url = base_url
 
-    async def frames(self) -> AsyncIterator[_Frame]:
+    async def events(self) -> AsyncIterator[_Frame]:
         async for piece in self._pieces():
             yield self._frame(piece)
 
@@ -90,6 +90,9 @@ class OllamaReply(Generic[_Frame]):
             pieces[-1].end,
         )
         return self._frame(joined)
+
+    async def aclose(self) -> None:
+        await self._answers.aclose()
 
     @property
     def silent(self) -> _Frame:

@@ -1,5 +1,6 @@
 """Ollama's API: /api/chat, /api/generate, and what its clients look for first."""
 
+from functools import partial
 from typing import Any, TypeVar
 
 from litestar import Controller, MediaType, Request, Response, delete, get, post
@@ -37,6 +38,7 @@ from server.api.ollama.wire import (
     TagList,
     Version,
 )
+from server.api.shared.respond import respond
 from server.generation.completion import complete_prompts
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.generate import generate
@@ -203,10 +205,5 @@ async def _answer(
     clock = Clock()
     answers = await unless_gone(request, _started(ask, keep_seconds(data.keep_alive), clock, services))
     reply = OllamaReply(make, data.model or GROUNDED, answers, clock, str(request.base_url))
-    if data.stream is not False:
-        return line_stream(reply.frames(), answers.aclose, reply.silent, _error_text)
-    try:
-        frame = await unless_gone(request, reply.whole())
-    finally:
-        await answers.aclose()
-    return Response(frame, media_type=MediaType.JSON)
+    stream = partial(line_stream, silent=reply.silent, error_of=_error_text)
+    return await respond(request, reply, is_streamed=data.stream is not False, stream=stream)

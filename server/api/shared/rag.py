@@ -8,14 +8,13 @@ import msgspec
 from index.errors import InvalidFilter
 from index.search.filters import compile_filter
 from index.types import Filters
-from index.uploads import display_path
+from server.api.shared.passage import wire_passage
 from server.api.shared.rag_wire import FilterRequest, RagDropped, RagPassage, RagReply, RagRequest, TopK
 from server.generation.stream import Grounding
 from server.http.links import passage_url
 from server.http.problems import RequestError
 from server.rag.citations import Citation, cited_numbers, source_list
 from server.rag.options import CitationStyle, Mode, RagOptions
-from server.rag.prompts import Source
 from server.rag.report import RagReport
 
 _COLLECTIONS = "X-Cloister-Collections"
@@ -85,7 +84,10 @@ def reply_of(report: RagReport, base_url: str) -> RagReply:
     new = {source.number for source in report.sources}
     return RagReply(
         list(report.queries),
-        [_passage(source, base_url, is_new=source.number in new) for source in sources],
+        [
+            wire_passage(RagPassage, source.passage, base_url, number=source.number, is_new=source.number in new)
+            for source in sources
+        ],
         [RagDropped(each.label, each.reason, each.number) for each in report.dropped],
         report.num_tokens,
     )
@@ -95,21 +97,3 @@ def listed(grounding: Grounding, citations: Sequence[Citation], base_url: str) -
     """The list of what is cited, to stand behind the text."""
     sources = [grounding.sources[number] for number in cited_numbers(citations)]
     return source_list((each.number, each.label, passage_url(base_url, each.passage)) for each in sources)
-
-
-def _passage(source: Source, base_url: str, *, is_new: bool) -> RagPassage:
-    passage = source.passage
-    return RagPassage(
-        number=source.number,
-        document_id=passage.document_id,
-        chunk_id=passage.chunk_id,
-        collection=passage.collection,
-        path=display_path(passage.path),
-        place=passage.place.label if passage.place else None,
-        lines=(passage.line_from, passage.line_to),
-        heading=passage.heading,
-        also_in=passage.also_in,
-        score=round(passage.score, 4),
-        url=passage_url(base_url, passage),
-        is_new=is_new,
-    )

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Sequence
 
-from index.types import Passage
 from index.uploads import Chunking
+from server.api.shared.passage import wire_passage
 from server.api.vector_stores.wire import (
     AddFile,
     BatchRequest,
@@ -24,7 +24,6 @@ from server.api.vector_stores.wire import (
 from server.files.filters import AllOf, AnyOf, Compare, Comparison, Filter
 from server.files.holdings import Hit
 from server.files.records import Attribute, Batch, Counts, Member, Store, Wanted
-from server.http.links import passage_url
 from server.http.problems import RequestError
 from server.rag.relevance import scores
 
@@ -151,16 +150,13 @@ def scored(hits: Sequence[Hit], threshold: float | None) -> list[tuple[Hit, floa
 
 
 def result_reply(hit: Hit, score: float, base_url: str) -> StoreResult:
-    passage: Passage = hit.passage
-    return StoreResult(
+    return wire_passage(
+        StoreResult,
+        hit.passage,
+        base_url,
         file_id=hit.file_id,
         filename=hit.filename,
         score=round(score, 4),
         attributes=hit.attributes,
-        content=[ContentPart(passage.shown)],
-        chunk_id=passage.chunk_id,
-        heading=passage.heading,
-        lines=(passage.line_from, passage.line_to),
-        place=passage.place.label if passage.place else None,
-        url=passage_url(base_url, passage),
+        content=[ContentPart(hit.passage.shown)],
     )

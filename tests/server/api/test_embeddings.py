@@ -85,7 +85,7 @@ def test_a_very_long_text_is_given_to_the_encoder_in_pieces(client: TestClient[A
     assert max(len(asked) for asked, _, _ in encoder(client).embedded) <= 16
 
 
-@pytest.mark.parametrize(("count", "is_bulk"), [(1, False), (4, False), (5, True), (MAX_TEXTS, True)])
+@pytest.mark.parametrize(("count", "is_low_priority"), [(1, False), (4, False), (5, True), (MAX_TEXTS, True)])
 def test_many_texts_give_way(client: TestClient[Any], count: int, is_low_priority: bool) -> None:
     assert len(embed(client, [f"text {i}" for i in range(count)])["data"]) == count
     assert {bulk for _, _, bulk in encoder(client).embedded} == {is_low_priority}

@@ -343,7 +343,7 @@ def _passage(path: str, collection: str, score: float, z_score: float) -> Passag
     return Passage(7, 9, collection, path, ("Soup",), "Barley.", 3, 4, score, evidence=evidence)
 
 
-@pytest.mark.parametrize("likeness, least, most", [(12.0, 0.95, 1.0), (3.5, 0.5, 0.5), (0.0, 0.0, 0.2)])
+@pytest.mark.parametrize("z_score, least, most", [(12.0, 0.95, 1.0), (3.5, 0.5, 0.5), (0.0, 0.0, 0.2)])
 def test_scores_say_whether_anything_is_relevant(
     http: TestClient[Any], index: FakeIndex, z_score: float, least: float, most: float
 ) -> None:
