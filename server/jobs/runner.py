@@ -43,7 +43,7 @@ class JobRunner:
         self._more.set()
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._work(), name="backlog") for _ in range(AT_ONCE)]
+        self._tasks = [asyncio.create_task(self._work(), name="job_runner") for _ in range(AT_ONCE)]
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -322,7 +322,7 @@ def test_everything_else_that_is_asked_for_reaches_the_model(talk: Talk) -> None
     assert "Speak like a pirate." in talk.model.prompts[0]
     assert LEAVE.text in talk.model.prompts[0]
     for asked in talk.model.asked:
-        assert asked["toolbox"].choice == "required"
+        assert asked["tool_config"].choice == "required"
         assert list(asked["stop"]) == ["\n"]
         assert asked["sampling"].num_logprobs == 2
     assert len(talk.model.asked) == 2
