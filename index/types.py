@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from index.uploads import display_path
+from index.uploads import display_path, is_managed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +43,18 @@ class Reranker(Protocol):
 
 
 class Collection(msgspec.Struct, frozen=True):
-    """A watched folder under a name."""
+    """A followed folder under a name."""
 
     name: str
     root: Path
+
+    @property
+    def is_managed(self) -> bool:
+        """Whether the server writes and deletes its files itself, rather than a person.
+
+        Such a collection is searched only where it is named, its deletions are meant, and it lies in the data folder.
+        """
+        return is_managed(self.name)
 
 
 class Query(NamedTuple):

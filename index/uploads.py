@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 UPLOADS = ".uploads"  # no watched folder's name can begin with a dot
-WATCHED = f"is_active AND name != '{UPLOADS}'"  # of the table of collections: what a question is put to by itself
+WATCHED = "is_active AND name NOT LIKE '.%'"  # SQL for the collections a question is put to without naming them
 _AUTO = "auto"
 _PATH = re.compile(r"(auto|[0-9]{1,5}-[0-9]{1,5})/(file-[0-9a-f]{24})/([^/]+)")
 
@@ -41,6 +41,11 @@ class UploadPath(NamedTuple):
             return None
         cut, id, name = found.groups()
         return cls(None if cut == _AUTO else Chunking(*map(int, cut.split("-"))), id, name)
+
+
+def is_managed(collection: str) -> bool:
+    """Whether a collection's files are the server's own, see `Collection.is_managed`. Settings refuse such names."""
+    return collection.startswith(".")
 
 
 def uploads_folder(data: Path) -> Path:

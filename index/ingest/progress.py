@@ -1,4 +1,4 @@
-"""What the indexer is doing now and how fast, told to whoever wants to know."""
+"""Reports what the indexer is doing now, and how fast."""
 
 import time
 from collections import deque
@@ -13,16 +13,19 @@ _WINDOW_S = 10.0  # over which rates are measured
 _INTERVAL_S = 0.25  # between two reports
 
 
-class Switch(msgspec.Struct, frozen=True):
-    """How far another embedder is: chunks that have its vector, of all."""
+class SpaceSwitch(msgspec.Struct, frozen=True):
+    """How far the switch to another embedder is: `done` of `total` chunks have its vector."""
 
     done: int
     total: int
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """`waiting`: it could not go on because of `error`, and tries again. `lag_s`: seconds since the index last was
-    equal to the folders, as far as is known. `switch`: while another embedder takes the place of the one before."""
+    """What the indexer is doing.
+
+    `waiting`: it could not go on because of `error`, and tries again. `lag_s`: seconds since the index was last equal
+    to the folders, as far as is known. `switch` is set while another embedder's space is being built.
+    """
 
     activity: Activity = "idle"
     collection: str | None = None
@@ -31,51 +34,62 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
     bytes_per_s: float = 0.0
     lag_s: float = 0.0
     error: str | None = None
-    switch: Switch | None = None
+    switch: SpaceSwitch | None = None
 
 
 class ProgressReporter:
-    """Counts what is done and reports, at most some times a second and only what is new."""
+    """Counts the files that are indexed, and reports only what is new, a few times a second at most."""
 
-    def __init__(self, report: Callable[[Progress], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._report = report
+    def __init__(self, send: Callable[[Progress], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._send = send
         self._clock = clock
-        self._done: deque[tuple[float, int]] = deque()  # when, bytes
+        self._files: deque[tuple[float, int]] = deque()  # time of each indexed file, and its bytes
         self._behind_since: float | None = None
-        self._switch: Switch | None = None
-        self._told = Progress()
-        self._told_at = -_INTERVAL_S
+        self._switch: SpaceSwitch | None = None
+        self._last = Progress()
+        self._last_at = -_INTERVAL_S
 
-    def note_done(self, num_bytes: int) -> None:
-        """One more file."""
-        self._done.append((self._clock(), num_bytes))
+    def count_file(self, num_bytes: int) -> None:
+        """Count one more indexed file."""
+        self._files.append((self._clock(), num_bytes))
 
-    def note_backlog(self, has_work: bool) -> None:
-        if not has_work:
+    def note_backlog(self, has_backlog: bool) -> None:
+        """Note whether files are known to wait, which is what the lag is measured by."""
+        if not has_backlog:
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = self._clock()
 
-    def note_switch(self, switch: Switch | None) -> None:
+    def note_switch(self, switch: SpaceSwitch | None) -> None:
         self._switch = switch
 
-    def tell(
+    def report(
         self, activity: Activity, collection: str | None = None, path: str | None = None, error: str | None = None
     ) -> None:
+        """Send the progress: at once when the activity or the error is another, else at intervals."""
         now = self._clock()
-        is_new = (activity, error) != (self._told.activity, self._told.error)
-        is_new |= (self._switch is None) != (self._told.switch is None)
-        if not is_new and now - self._told_at < _INTERVAL_S:
+        is_new = (activity, error) != (self._last.activity, self._last.error)
+        is_new |= (self._switch is None) != (self._last.switch is None)
+        if not is_new and now - self._last_at < _INTERVAL_S:
             return
-        while self._done and now - self._done[0][0] > _WINDOW_S:
-            self._done.popleft()
-        seconds = max(now - self._done[0][0], 1.0) if self._done else 1.0
-        lag_s = 0.0 if self._behind_since is None else now - self._behind_since
-        files_per_s, bytes_per_s = len(self._done) / seconds, sum(size for _, size in self._done) / seconds
+        files_per_s, bytes_per_s = self._rates(now)
         progress = Progress(
-            *(activity, collection, path, round(files_per_s, 1), round(bytes_per_s), round(lag_s, 1), error),
+            activity=activity,
+            collection=collection,
+            path=path,
+            files_per_s=round(files_per_s, 1),
+            bytes_per_s=round(bytes_per_s),
+            lag_s=0.0 if self._behind_since is None else round(now - self._behind_since, 1),
+            error=error,
             switch=self._switch,
         )
-        if progress != self._told:
-            self._told, self._told_at = progress, now
-            self._report(progress)
+        if progress != self._last:
+            self._last, self._last_at = progress, now
+            self._send(progress)
+
+    def _rates(self, now: float) -> tuple[float, float]:
+        """Return files and bytes per second over the last `_WINDOW_S`."""
+        while self._files and now - self._files[0][0] > _WINDOW_S:
+            self._files.popleft()
+        seconds = max(now - self._files[0][0], 1.0) if self._files else 1.0
+        return len(self._files) / seconds, sum(size for _, size in self._files) / seconds

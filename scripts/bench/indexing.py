@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from index.ingest.chunker import Chunker
 from index.ingest.indexer import Indexer, IndexingParams
 from index.reading.sandbox import open_sandbox
 from index.storage.sqlite.catalog import read_status
@@ -74,7 +75,7 @@ def index(folder: Path) -> dict[str, Any]:
         reading = stack.enter_context(open_sandbox())
         params = IndexingParams(num_threads=cores, chunk_tokens=embedding.chunk_tokens)
         indexer = Indexer([Collection("files", folder)], writer, embedder, params, data, reading.read)
-        stages.time(indexer._chunker, "chunks", "chunk")
+        stages.time(Chunker, "chunks", "chunk")
         stages.time(embedder, "embed_documents", "embed")
         stages.time(writer, "replace", "commit")
         stages.time(writer, "store_vectors", "commit")

@@ -111,7 +111,7 @@ class Workspace:
     def running(
         self,
         *collections: Collection,
-        orders: Callable[[], Iterable[Command]] = tuple,
+        receive_commands: Callable[[], Iterable[Command]] = tuple,
         report: Callable[[Progress], None] = lambda _: None,
         is_paused: bool = False,
     ) -> Iterator[None]:
@@ -119,7 +119,7 @@ class Workspace:
         end."""
         indexer, stop = self.start(*collections, report=report), Event()
         with ThreadPoolExecutor(1) as thread:
-            running = thread.submit(indexer.run, stop, orders)
+            running = thread.submit(indexer.run, stop, receive_commands)
             try:
                 eventually(
                     lambda: is_paused or running.done() or all(status.scanned_at for status in read_status(self.data))

@@ -53,10 +53,10 @@ def test_what_was_held_goes_when_a_person_says_so(workspace: Workspace) -> None:
     _fill(workspace)
     _delete(workspace, range(100))
     workspace.sync()
-    workspace.indexer._handle(Rescan("notes", accept_deletions=False))
+    workspace.indexer.handle(Rescan("notes", accept_deletions=False))
     workspace.sync()
     assert workspace.status().documents == 120
-    workspace.indexer._handle(Rescan("notes", accept_deletions=True))
+    workspace.indexer.handle(Rescan("notes", accept_deletions=True))
     workspace.sync()
     assert (workspace.status().documents, workspace.status().missing) == (20, 0)
 
@@ -180,30 +180,30 @@ def test_network_file_systems_have_no_events(tmp_path: Path, root: str, expected
     assert has_events(Path(root), tmp_path / "none")
 
 
-def test_orders_are_obeyed_while_it_runs(workspace: Workspace, tmp_path: Path) -> None:
-    orders: list[Command] = []
+def test_commands_are_obeyed_while_it_runs(workspace: Workspace, tmp_path: Path) -> None:
+    commands: list[Command] = []
     progress: list[Progress] = []
     workspace.write("a.md", "one")
     workspace.write("b.md", "two", tmp_path / "other")
 
-    def next_orders() -> list[Command]:
-        taken, orders[:] = orders[:], []
+    def next_commands() -> list[Command]:
+        taken, commands[:] = commands[:], []
         return taken
 
-    with workspace.running(orders=next_orders, report=progress.append):
+    with workspace.running(receive_commands=next_commands, report=progress.append):
         eventually(lambda: workspace.texts() == {"a.md": "one"})
-        orders.append(Pause(True))
+        commands.append(Pause(True))
         eventually(lambda: progress[-1].activity == "paused")
         workspace.write("c.md", "three")
-        orders.append(Follow({"other": str(tmp_path / "other")}))
-        eventually(lambda: not orders)
+        commands.append(Follow({"other": str(tmp_path / "other")}))
+        eventually(lambda: not commands)
         assert workspace.texts().keys() == {"a.md"}
         assert workspace.texts("other") == {}
     workspace.collections = [Collection("other", tmp_path / "other")]
-    with workspace.running(orders=next_orders, report=progress.append, is_paused=True):
-        orders.append(Pause(False))
+    with workspace.running(receive_commands=next_commands, report=progress.append, is_paused=True):
+        commands.append(Pause(False))
         eventually(lambda: workspace.texts("other") == {"b.md": "two"})
-        orders.append(Follow({"notes": str(workspace.root)}))
+        commands.append(Follow({"notes": str(workspace.root)}))
         eventually(lambda: workspace.texts() == {"a.md": "one", "c.md": "three"})
         workspace.write("d.md", "four")
         eventually(lambda: "d.md" in workspace.texts())
@@ -224,7 +224,7 @@ def test_a_rescan_tries_again_what_could_not_be_read(workspace: Workspace) -> No
     workspace.start()
     workspace.sync()
     assert workspace.failures().keys() == {"a.md"}
-    workspace.indexer._handle(Rescan())
+    workspace.indexer.handle(Rescan())
     workspace.sync()
     assert workspace.texts() == {"a.md": "one"}
 
@@ -236,7 +236,7 @@ def test_a_rescan_tries_one_file_again_when_it_is_named(workspace: Workspace) ->
     workspace.sync()
     workspace.read = reader
     workspace.start()
-    workspace.indexer._handle(Rescan("notes", path="b.md"))
+    workspace.indexer.handle(Rescan("notes", path="b.md"))
     workspace.sync()
     assert (workspace.texts(), workspace.failures().keys()) == ({"b.md": "two"}, {"a.md"})
 
@@ -281,18 +281,18 @@ def test_rates_and_lag_are_measured_and_told_sparingly() -> None:
     now = 100.0
     told: list[Progress] = []
     pace = ProgressReporter(told.append, lambda: now)
-    pace.tell("idle")
+    pace.report("idle")
     assert told == []
     pace.note_backlog(True)
     for number in range(100):
         now += 0.1
-        pace.tell("indexing", "notes", f"{number}.md")
-        pace.note_done(1000)
+        pace.report("indexing", "notes", f"{number}.md")
+        pace.count_file(1000)
     assert 20 <= len(told) <= 50
     assert told[-1].files_per_s == pytest.approx(10, rel=0.2)
     assert told[-1].bytes_per_s == pytest.approx(10_000, rel=0.2)
     assert told[-1].lag_s == pytest.approx(10, abs=1)
     now += 60
     pace.note_backlog(False)
-    pace.tell("idle")
+    pace.report("idle")
     assert told[-1] == Progress("idle")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from index.errors import UnreadableDocument
-from index.ingest import indexer
+from index.ingest import worker
 from index.ingest.files import read_file
 from index.ingest.indexer import IndexingParams
 from index.ingest.space import space_of
@@ -70,7 +70,7 @@ def test_a_touch_changes_nothing(workspace: Workspace) -> None:
 
 
 def test_nothing_is_read_twice(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexer, "_CLOCK_STEP_NS", 0)
+    monkeypatch.setattr(worker, "_CLOCK_STEP_NS", 0)
     workspace.write("a.md", "one")
     workspace.write("b.md", b"\0binary")
     workspace.sync()
@@ -78,7 +78,7 @@ def test_nothing_is_read_twice(workspace: Workspace, monkeypatch: pytest.MonkeyP
     def refuse(root: Path, path: str, max_bytes: int) -> None:
         pytest.fail(f"{path} was read again")
 
-    monkeypatch.setattr(indexer, "read_file", refuse)
+    monkeypatch.setattr(worker, "read_file", refuse)
     workspace.sync()
     workspace.start()
     workspace.sync()
@@ -209,7 +209,7 @@ def test_a_file_the_system_would_not_read_is_tried_again_at_the_next_scan(
 
     workspace.write("a.md", "one")
     with monkeypatch.context() as context:
-        context.setattr(indexer, "read_file", fail)
+        context.setattr(worker, "read_file", fail)
         workspace.sync()
         assert workspace.failures() == {"a.md": "Permission denied"}
     workspace.sync()

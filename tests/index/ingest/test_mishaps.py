@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from index.ingest import indexer
+from index.ingest import worker
 from index.ingest.chunker import Chunker
 from index.ingest.files import read_file
 from index.ingest.indexer import IndexingParams
@@ -82,7 +82,7 @@ def test_a_file_mended_while_its_old_content_failed_is_read_again(
 
     workspace.write("a.md", b"\0")
     with monkeypatch.context() as context:
-        context.setattr(indexer, "read_file", read_then_mend)
+        context.setattr(worker, "read_file", read_then_mend)
         workspace.sync()
     workspace.sync()
     assert workspace.failures() == {}
@@ -96,7 +96,7 @@ def test_a_file_the_system_denied_is_read_after_a_restart(
 
     workspace.write("a.md", "one")
     with monkeypatch.context() as context:
-        context.setattr(indexer, "read_file", deny)
+        context.setattr(worker, "read_file", deny)
         workspace.sync()
     assert "a.md" in workspace.failures()
     workspace.start()
@@ -212,8 +212,8 @@ def test_a_file_that_cannot_be_read_for_a_moment_is_read_soon(
             raise OSError(number, os.strerror(number))
         return read_file(root, path, max_bytes)
 
-    monkeypatch.setattr("index.ingest.indexer.read_file", refusing_once)
-    monkeypatch.setattr("index.ingest.indexer._RETRY_READING_S", 0.3)
+    monkeypatch.setattr("index.ingest.worker.read_file", refusing_once)
+    monkeypatch.setattr("index.ingest.scan_schedule._RETRY_S", 0.3)
     workspace.write("a.md", "a kestrel")
     with workspace.running():
         eventually(lambda: workspace.texts() == {"a.md": "a kestrel"})
@@ -223,7 +223,7 @@ def test_a_file_that_cannot_be_read_for_a_moment_is_read_soon(
 def test_a_file_is_kept_while_nobody_knows_whether_it_is_ignored(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.ingest.indexer._RETRY_READING_S", 0.5)
+    monkeypatch.setattr("index.ingest.scan_schedule._RETRY_S", 0.5)
     workspace.write("a.md", "a kestrel")
     with workspace.running():
         eventually(lambda: workspace.texts() == {"a.md": "a kestrel"})
@@ -235,7 +235,7 @@ def test_a_file_is_kept_while_nobody_knows_whether_it_is_ignored(
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             return True
 
-        monkeypatch.setattr("index.ingest.indexer.is_meant", refusing_once)
+        monkeypatch.setattr("index.ingest.scanner.is_meant", refusing_once)
         workspace.write("a.md", "two kestrels")
         eventually(lambda: asked)
         seen = {tuple(workspace.texts()) for _ in range(20)}

@@ -44,7 +44,7 @@ def _vectors(workspace: Workspace) -> dict[str, int]:
 def _finish(workspace: Workspace) -> None:
     """Lets the indexer do what it would do by itself, to the end."""
     indexer = workspace.indexer
-    eventually(lambda: not indexer.follow_embedder() and not indexer._space.is_building)
+    eventually(lambda: not indexer.follow_embedder() and not indexer.upkeep.is_building_space)
     while indexer.follow_embedder():
         pass
 
@@ -62,7 +62,7 @@ def test_questions_are_answered_from_the_old_space_until_the_new_one_is_complete
     filled.embedder = second = HashEmbedder("hash-b", 32)
     indexer = filled.start()
     steps = 0
-    while indexer._space.is_building:
+    while indexer.upkeep.is_building_space:
         assert _fingerprint(filled) == "hash-a"
         filled.embedder = first
         with filled.retrieving() as search:
@@ -125,7 +125,7 @@ def _interrupted(workspace: Workspace) -> Iterator[int]:
         for _ in range(number % 4):
             indexer.follow_embedder()
         if number % 3 == 0:
-            eventually(lambda indexer=indexer: not indexer._compaction.is_running)  # type: ignore[misc]
+            eventually(lambda indexer=indexer: not indexer.upkeep.is_compacting)  # type: ignore[misc]
             indexer.follow_embedder()
         workspace.crash()
         if _vectors(workspace).keys() == {"hash-b"} and _fingerprint(workspace) == "hash-b":

@@ -1,0 +1,175 @@
+"""Compares folders with the documents that are known, and decides what is read and what is deleted."""
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+
+from index.errors import RootUnavailable
+from index.ingest.deletions import HeldDeletions, without_file
+from index.ingest.files import Listing, identity, is_hidden, is_meant, is_nameable, list_files, stat_file
+from index.ingest.followed_collections import CollectionPath, FollowedCollection, FollowedCollections
+from index.ingest.ignore_rules import IGNORE_FILE
+from index.ingest.scan_schedule import ScanSchedule
+from index.ingest.settle_queue import MAX_UNSETTLED_S, SettleQueue
+from index.ingest.work_queue import WorkQueue
+from index.storage.sqlite.writer import DocumentWriter, FileStat, KnownDocument
+
+_log = logging.getLogger(__name__)
+
+_BURST = 1000  # hints at once that make a scan the cheaper answer
+
+
+class Scanner:
+    """Marks new and changed files pending in the database, queues them, and deletes documents whose files are gone.
+
+    `scan` compares a whole collection; `examine` one path that a hint named. Only a scan deletes more than one
+    document, and not many at once: see `HeldDeletions`. The queues and the schedule are the indexer's.
+    """
+
+    def __init__(
+        self,
+        store: DocumentWriter,
+        data: Path,
+        collections: FollowedCollections,
+        schedule: ScanSchedule,
+        settling: SettleQueue,
+        queue: WorkQueue,
+        *,
+        settle_s: float,
+        hold_deletions_s: float,
+    ) -> None:
+        """`data` is the resolved data folder; it is left out where it lies in a root."""
+        self._store = store
+        self._data = data
+        self._collections = collections
+        self._schedule = schedule
+        self._settling = settling
+        self._queue = queue
+        self._settle_s = settle_s
+        self.deletions = HeldDeletions(store, hold_deletions_s)
+
+    def scan(self, collection: FollowedCollection, *, is_settling: bool = False) -> None:
+        """Compare a collection with its folder.
+
+        With `is_settling`, files that were changed a moment ago are left to the settle queue. A root that is not
+        there, or cannot be listed, deletes nothing; the reason becomes the collection's error.
+        """
+        root = collection.root
+        try:
+            root_identity = identity(root)
+            listing = list_files(root, excluded=self._data)
+            known = self._store.known(collection.id)
+            gone = self.deletions.confirm(collection, listing, known, root_identity)
+        except RootUnavailable as error:
+            _log.warning("%s", error)
+            self._store.note_scan(collection.id, error.reason)
+            return
+        except OSError as error:
+            self._store.note_scan(collection.id, error.strerror or str(error))
+            return
+        for link in listing.links:
+            self._schedule.poll(*self._collections.affected_by_link(root / link))
+        changed = self._apply(collection, listing, known, gone)
+        self._queue_changed(collection, changed, is_settling=is_settling)
+        is_holding = self.deletions.is_holding(collection)
+        self._store.note_scan(collection.id, None, None if is_holding else root_identity)
+
+    def receive_hints(self, hints: set[Path]) -> None:
+        """Let the paths that the watcher named rest before they are examined; hidden ones are dropped."""
+        if len(hints) > _BURST:  # some may have been lost
+            self._schedule.scan_soon(*self._collections, delay_s=self._settle_s)
+            return
+        now = time.monotonic()
+        for hint in hints:
+            targets = self._collections.locate(hint)
+            self._schedule.poll(*targets.linked)
+            for target in targets.paths:
+                if is_hidden(target.path) and not target.path.endswith(IGNORE_FILE):
+                    continue
+                self._settling.touch(target, now)
+                if self.deletions.is_holding(target.collection):  # the files may be coming back
+                    self._schedule.scan_soon(target.collection, delay_s=self._settle_s)
+
+    def examine_rested(self) -> int:
+        """Examine the paths that have rested; return how many."""
+        rested = self._settling.take_rested(time.monotonic())
+        for target in rested:
+            self.examine(target)
+        return len(rested)
+
+    def examine(self, target: CollectionPath) -> None:
+        """Compare one path, of a file or of a folder and all below it, with what is known of it."""
+        collection, path = target
+        if not is_nameable(path):
+            return
+        if path.rpartition("/")[2] == IGNORE_FILE:
+            self._schedule.scan_soon(collection)
+        elif is_hidden(path):
+            return
+        elif stat := stat_file(collection.root, path):
+            self._examine_file(target, stat)
+        else:
+            with contextlib.suppress(RootUnavailable):  # deletes nothing; the next scan reports it
+                self._compare_below(target, list_files(collection.root, path, self._data))
+
+    def _examine_file(self, target: CollectionPath, stat: FileStat) -> None:
+        collection, path = target
+        try:
+            is_wanted = is_meant(collection.root, path)
+        except OSError:  # an ignore file cannot be read for now: the document stays until it can
+            self._schedule.retry_soon(collection)
+            return
+        if is_wanted:
+            self._queue.mark_touched(target)
+        self._compare_below(target, Listing([(path, stat)] if is_wanted else [], [], []))
+
+    def _compare_below(self, target: CollectionPath, listing: Listing) -> None:
+        """Delete at most one document, and that only while the root is the same folder; a scan decides about more."""
+        collection, path = target
+        known = self._store.known(collection.id, path)
+        gone = without_file(listing, known)
+        if len(gone) > 1 or (gone and not self._is_same_root(collection)):
+            self._schedule.scan_soon(collection)
+            gone = set()
+        for file, _ in self._apply(collection, listing, known, gone):
+            self._queue.add(CollectionPath(collection, file), front=True)
+
+    def _is_same_root(self, collection: FollowedCollection) -> bool:
+        """Whether the root is the folder that the last full scan saw."""
+        try:
+            return identity(collection.root) == self._store.identity(collection.id)
+        except OSError:
+            return False
+
+    def _apply(
+        self, collection: FollowedCollection, listing: Listing, known: dict[str, KnownDocument], gone: set[str]
+    ) -> list[tuple[str, FileStat]]:
+        """Delete the documents of `gone` and mark the files that must be read pending; return these files."""
+        changed = [
+            (path, stat)
+            for path, stat in listing.files
+            if self._must_read(CollectionPath(collection, path), stat, known.get(path))
+        ]
+        if gone:
+            self._store.remove(collection.id, gone)
+        if changed:
+            self._store.mark_pending(collection.id, changed)
+        return changed
+
+    def _must_read(self, file: CollectionPath, stat: FileStat, known: KnownDocument | None) -> bool:
+        is_known = known is not None and known.stat == stat and known.state != "pending"
+        return not is_known or self._queue.is_touched(file)
+
+    def _queue_changed(
+        self, collection: FollowedCollection, changed: list[tuple[str, FileStat]], *, is_settling: bool
+    ) -> None:
+        rested_ns = time.time_ns() - int(self._settle_s * 1e9)
+        latest_ns = rested_ns + int(MAX_UNSETTLED_S * 1e9)  # a later time is a wrong clock's, and no reason to wait
+        now = time.monotonic()
+        for path, stat in changed:
+            file = CollectionPath(collection, path)
+            if is_settling and rested_ns < stat.ctime_ns <= latest_ns:
+                self._settling.add(file, now)
+            else:
+                self._queue.add(file)

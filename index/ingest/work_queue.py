@@ -1,0 +1,47 @@
+"""The files that wait to be read, in order."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from index.ingest.followed_collections import CollectionPath, FollowedCollection
+
+
+class WorkQueue:
+    """Files to read, each once, and the files that an event named since they were last read.
+
+    Every file in here is pending in the database too, so that dropping the queue loses no work: a scan fills it again.
+    """
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[CollectionPath, None] = OrderedDict()  # the front is next
+        self._touched: set[CollectionPath] = set()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def add(self, file: CollectionPath, *, front: bool = False) -> None:
+        """Add a file at the end; with `front`, move it to the front."""
+        self._files[file] = None
+        if front:
+            self._files.move_to_end(file, last=False)
+
+    def mark_touched(self, file: CollectionPath) -> None:
+        """Note that an event named the file: it must be read even if its size and times are the known ones."""
+        self._touched.add(file)
+
+    def is_touched(self, file: CollectionPath) -> bool:
+        return file in self._touched
+
+    def take(self, count: int) -> list[CollectionPath]:
+        """Remove and return the next files, at most `count`."""
+        files = [self._files.popitem(last=False)[0] for _ in range(min(count, len(self._files)))]
+        self._touched.difference_update(files)
+        return files
+
+    def clear(self) -> None:
+        self._files.clear()
+
+    def keep_only(self, collections: Iterable[FollowedCollection]) -> None:
+        """Drop the files of all other collections."""
+        wanted = set(collections)
+        self._files = OrderedDict.fromkeys(file for file in self._files if file.collection in wanted)
