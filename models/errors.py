@@ -12,6 +12,7 @@ ModelError
 ├── QueueFull                as many requests as may wait are waiting
 ├── ModelDoesNotFit          there is no room for it in the memory that models may take
 ├── GrammarError             what an answer is to be held to cannot be enforced
+│   └── UnenforceableTool    of a tool's parameters
 ├── ProcessUnavailable       the process that runs the model is starting, restarting or gone
 └── ProcessFailed            it died, or refused, while this request was in its hands
 """
@@ -140,3 +141,11 @@ class GrammarError(ModelError):
         super().__init__(f"{path}: {reason}" if path else reason)
         self.reason = reason
         self.path = path
+
+
+class UnenforceableTool(GrammarError):
+    """`index` is the tool's place in the request."""
+
+    def __init__(self, index: int, error: GrammarError) -> None:
+        super().__init__(error.reason, error.path)
+        self.index = index

@@ -14,10 +14,11 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from server.access.hosts import Hosts, host_of
-from server.access.keys import Key, KeyFile, KeyFileError
+from server.access.keys import Key, KeyFile
 from server.access.origins import Origins
 from server.access.principal import ANONYMOUS, UNRESTRICTED, Principal, Rates, principal_of
-from server.http.problems import AccessDenied, problem_of
+from server.errors import AccessDenied, KeyFileError
+from server.http.problems import problem_of
 from server.http.replies import send_problem
 
 PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz"})  # without a key
@@ -52,8 +53,8 @@ class AccessMiddleware:
                     return
                 send = _readable(send, self._access.origins.headers(origin))
             scope["user"] = self._principal(scope, headers)
-        except AccessDenied as denied:
-            await send_problem(problem_of(denied), send)
+        except (AccessDenied, KeyFileError) as error:
+            await send_problem(problem_of(error), send)
             return
         await self._app(scope, receive, send)
 
@@ -85,16 +86,13 @@ class AccessMiddleware:
         return None
 
     def _principal(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Principal:
+        """Return who asks. Raises `AccessDenied`, `KeyFileError`."""
         file = self._access.keys
-        try:
-            keys = file.read() if file else ()
-            if file is None or not keys:
-                return UNRESTRICTED
-            key = _found(file, headers)
-            if scope["path"] in PUBLIC or _is_page(scope, headers):
-                return principal_of(key) if key else ANONYMOUS
-        except KeyFileError as error:
-            raise AccessDenied(503, "The keys cannot be read; the server's log says why.", "keys_unreadable") from error
+        if file is None or not file.read():
+            return UNRESTRICTED
+        key = _found(file, headers)
+        if scope["path"] in PUBLIC or _is_page(scope, headers):
+            return principal_of(key) if key else ANONYMOUS
         if key is None:
             raise AccessDenied(
                 401, "This server needs a valid API key: Authorization: Bearer clst_…", "invalid_api_key"

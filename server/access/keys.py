@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from server.errors import KeyFileError
+
 PREFIX = "clst_"
 _FILE = "keys.json"
 
@@ -23,15 +25,6 @@ class Role(IntEnum):
     READ = 1  # ask, search, list
     WRITE = 2  # add and remove files and stores, steer the indexer
     ADMIN = 3  # everything
-
-
-class KeyFileError(Exception):
-    """The file cannot be believed; nobody is let in by it."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

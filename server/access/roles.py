@@ -6,7 +6,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
 from server.access.keys import Role
-from server.http.problems import AccessDenied
+from server.errors import AccessDenied
 
 # By operation; those that only look, GET, need no more than to read.
 ROLES = {

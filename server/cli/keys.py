@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from server.access.keys import Key, KeyFile, KeyFileError, Role
+from server.access.keys import Key, KeyFile, Role
 from server.cli.common import Commands, StartError, add_settings, settings_of
+from server.errors import KeyFileError
 
 _RATE = re.compile(r"([1-9][0-9]{0,5})(?:/(s|min|h))?")
 _A_MINUTE = {"s": 60.0, "min": 1.0, "h": 1 / 60}

@@ -27,7 +27,7 @@ from server.cli import (
 )
 from server.cli.common import Interrupted, StartError
 from server.cli.terminal import shown
-from server.settings.settings import SettingsError
+from server.errors import SettingsError
 
 _COMMANDS = (serve, ask, search, status, collections, models, keys, doctor, bundle, eval, bench, mcp, completion)
 

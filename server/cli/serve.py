@@ -18,17 +18,18 @@ from models.cores import leave_no_cores
 from models.logs import LogConfig, start_logging
 from server.access.boundary import Access
 from server.access.hosts import Hosts, is_open
-from server.access.keys import KeyFile, KeyFileError
+from server.access.keys import KeyFile
 from server.access.origins import Origins
 from server.app import create_app
 from server.cli.common import Commands, StartError, add_serving, address_of, serving_settings
+from server.errors import KeyFileError, SettingsError
 from server.http.transport import MAX_CONNECTIONS, Connection
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.observability.tracing import open_tracing
 from server.resources.reloading import Reloading
 from server.services import Services, open_services
-from server.settings.settings import MANUAL, Settings, SettingsError
+from server.settings.settings import MANUAL, Settings
 
 _GRACE_S = 5  # for answers that are being streamed when the server is told to stop
 _FIRST_INDEX_S = 15.0  # how long the start waits for the folders to be indexed before it says the rest goes on

@@ -20,9 +20,16 @@ from index.storage.sqlite.listing import ListedDocument, find_document, list_doc
 from index.types import Collection, FileSubset, Passage, SearchScope
 from index.uploads import UPLOADS
 from server.access.principal import UNRESTRICTED, Principal
+from server.errors import (
+    FileBatchNotFound,
+    FileNotInVectorStore,
+    ReadOnlyVectorStore,
+    StoredFileNotFound,
+    VectorStoreExpired,
+    VectorStoreNotFound,
+)
 from server.files.blobs import Contents, is_searchable
 from server.files.entries import Entry
-from server.files.errors import NoSuchBatch, NoSuchFile, NoSuchStore, NotInStore, ReadOnly, StoreExpired
 from server.files.filters import Filter, passes
 from server.files.folders import attributes_of, document_of, file_id_of, folder_counts, folder_store_id, member_of
 from server.files.incoming import Incoming, room_on_disk
@@ -58,7 +65,7 @@ class Holdings:
     """Owns the ledger. Of one thread; not to be used from another, but for `seen_by`.
 
     A principal who sees only some collections sees of files and stores those folders' and its own, and who sees all
-    sees them too. Raises `DataFolderError` when it cannot be opened; everything else raises the `LibraryError` that
+    sees them too. Raises `DataFolderError` when it cannot be opened; everything else raises the `FilesError` that
     fits.
     """
 
@@ -100,7 +107,7 @@ class Holdings:
         self._hide_unused(self._ledger.empty_expired())
 
     def keep(self, incoming: Incoming, filename: str, purpose: str, expires_at: int | None, total_bytes: int) -> Kept:
-        """`total_bytes`: what all files together may take. Raises `NoRoom`, `DiskFull`."""
+        """`total_bytes`: what all files together may take. Raises `FileQuotaExceeded`, `DiskFull`."""
         file = Kept(new_id("file"), incoming.size, int(time.time()), filename, purpose, expires_at, self._owner)
         with room_on_disk():
             self._contents.keep(incoming.path, file.id)
@@ -121,7 +128,7 @@ class Holdings:
     def _uploaded(self, id: str) -> Kept:
         file = self._ledger.file(id)
         if not self._is_seen(file.owner):
-            raise NoSuchFile(id)
+            raise StoredFileNotFound(id)
         return file
 
     def _watched(self, file_id: str) -> ListedDocument | None:
@@ -143,11 +150,11 @@ class Holdings:
                 return self._contents.path(self._uploaded(id).id).open("rb")
             return os.fdopen(open_file(Path(document.root), document.path), "rb")
         except (OSError, UnreadableDocument):
-            raise NoSuchFile(id) from None
+            raise StoredFileNotFound(id) from None
 
     def remove_file(self, id: str) -> None:
         if (document := self._watched(id)) is not None:
-            raise ReadOnly(document.collection)
+            raise ReadOnlyVectorStore(document.collection)
         self._forget(self._uploaded(id).id)
 
     def _forget(self, id: str) -> None:
@@ -179,14 +186,14 @@ class Holdings:
                 return self._folder(collection)
         store = self._ledger.store(id)
         if not self._is_seen(store.owner):
-            raise NoSuchStore(id)
+            raise VectorStoreNotFound(id)
         return store
 
     def _writable(self, id: str, *, is_use: bool = True) -> Store:
-        """Raises `ReadOnly`, and for what only a store that is in use can do, `StoreExpired`."""
+        """Raises `ReadOnlyVectorStore`, and for what only a store that is in use can do, `VectorStoreExpired`."""
         store = self.store(id)
         if store.collection is not None:
-            raise ReadOnly(store.collection)
+            raise ReadOnlyVectorStore(store.collection)
         if is_use:
             _check_expiry(store)
             self._ledger.note_use([id])
@@ -209,9 +216,9 @@ class Holdings:
         self._hide_unused(self._ledger.remove_store(id))
 
     def _refusal(self, wanted: Wanted) -> Failure | None:
-        """Why it is not even tried. Raises `NoSuchFile`, and `ReadOnly` for a watched one."""
+        """Why it is not even tried. Raises `StoredFileNotFound`, and `ReadOnlyVectorStore` for a watched one."""
         if (document := self._watched(wanted.file_id)) is not None:
-            raise ReadOnly(document.collection)
+            raise ReadOnlyVectorStore(document.collection)
         filename = self._uploaded(wanted.file_id).filename
         if is_searchable(filename):
             return None
@@ -268,11 +275,11 @@ class Holdings:
                 return member_of(store_id, document)
         for member in self._told([e for e in self._ledger.entries_of_file(file_id) if e.store_id == store_id]):
             return member
-        raise NotInStore(file_id, store_id)
+        raise FileNotInVectorStore(file_id, store_id)
 
     def batch(self, store_id: str, id: str) -> tuple[Batch, list[Member]]:
         if self.store(store_id).collection is not None:
-            raise NoSuchBatch(id)
+            raise FileBatchNotFound(id)
         batch = self._ledger.batch(store_id, id)
         return batch, self._told(self._ledger.entries_of_batch(batch))
 
@@ -294,7 +301,7 @@ class Holdings:
         self._writable(store_id)
         left = self._ledger.take_out(store_id, file_id)
         if not left:
-            raise NotInStore(file_id, store_id)
+            raise FileNotInVectorStore(file_id, store_id)
         self._hide_unused(left)
 
     # Search
@@ -356,4 +363,4 @@ def _is_wanted(attributes: Attributes, filter: Filter | None) -> bool:
 
 def _check_expiry(store: Store) -> None:
     if store.expires_at is not None and store.expires_at <= time.time():
-        raise StoreExpired(store.id)
+        raise VectorStoreExpired(store.id)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from server.files.errors import DiskFull, FileTooLarge
+from server.errors import DiskFull, FileTooLarge
 
 _PIECE = 1 << 20  # bytes written at once
 

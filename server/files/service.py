@@ -18,8 +18,8 @@ from index.storage.sqlite.listing import read_texts
 from index.types import Collection, Passage, SearchScope
 from index.uploads import UPLOADS, Chunking
 from server.access.principal import Principal
+from server.errors import DiskFull, EmptyFile
 from server.files.blobs import Contents
-from server.files.errors import DiskFull, EmptyFile
 from server.files.filters import Filter
 from server.files.holdings import Hit, Holdings
 from server.files.incoming import Incoming
@@ -43,7 +43,7 @@ class Library:
     """Owns the contents, the holdings and the one thread that touches them. A context manager.
 
     `collections`: the watched folders, as they are now. `auto`: how files are cut whose clients leave it open. Raises
-    `DataFolderError` when it cannot be opened; everything else raises the `LibraryError` that fits.
+    `DataFolderError` when it cannot be opened; everything else raises the `FilesError` that fits.
     """
 
     def __init__(self, data: Path, params: FilesParams, collections: Sequence[Collection], auto: Chunking) -> None:
@@ -86,7 +86,10 @@ class Library:
             await asyncio.to_thread(incoming.close)
 
     async def keep(self, incoming: Incoming, filename: str, purpose: str, expires_at: int | None = None) -> Kept:
-        """When this returns, the file is there after the power went. Raises `EmptyFile`, `NoRoom`, `DiskFull`."""
+        """When this returns, the file is there after the power went.
+
+        Raises `EmptyFile`, `FileQuotaExceeded`, `DiskFull`.
+        """
         if not incoming.size:
             raise EmptyFile
         await asyncio.to_thread(incoming.finish)
@@ -112,7 +115,7 @@ class Library:
         return await self._run(self._holdings.open, id)
 
     async def remove_file(self, id: str) -> None:
-        """From everywhere. Raises `ReadOnly` for a watched one."""
+        """From everywhere. Raises `ReadOnlyVectorStore` for a watched one."""
         await self._run(self._holdings.remove_file, id)
 
     # Vector stores

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from index.errors import CollectionNotFound
-from server.http.problems import UnknownModel
+from server.errors import UnknownModel
 from server.services import Services
 from server.settings.settings import GROUNDED
 

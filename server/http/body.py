@@ -7,7 +7,7 @@ from litestar.enums import RequestEncodingType
 from litestar.exceptions import HTTPException, SerializationException
 from litestar.params import BodyKwarg
 
-from server.http.problems import RequestError
+from server.errors import RequestError
 
 JSON = RequestEncodingType.JSON.value
 

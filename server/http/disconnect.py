@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from litestar import Request
 
-from server.http.problems import ClientGone
+from server.errors import ClientDisconnected
 
 T = TypeVar("T")
 
 
 async def unless_gone(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:
-    """The work's result; cancels it and raises `ClientGone` when the client disconnects first.
+    """The work's result; cancels it and raises `ClientDisconnected` when the client disconnects first.
 
     A handler that returns one body is not cancelled by the server when its client leaves, so it must look itself.
     """
@@ -23,7 +23,7 @@ async def unless_gone(request: Request[Any, Any, Any], work: Coroutine[Any, Any,
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ClientGone
+        raise ClientDisconnected
     finally:
         for task in (working, watching):
             task.cancel()

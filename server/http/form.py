@@ -9,8 +9,8 @@ from litestar import Request
 from litestar.exceptions import HTTPException
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
+from server.errors import ClientDisconnected, RequestError
 from server.files.incoming import Incoming
-from server.http.problems import ClientGone, RequestError
 
 _FORM = "multipart/form-data"
 _LARGEST_FIELD = 64 << 10  # bytes
@@ -28,8 +28,10 @@ class Form(NamedTuple):
 
 
 async def receive_form(request: Request[Any, Any, Any], incoming: Incoming) -> Form:
-    """Writes the part named `file`. Raises `RequestError` for what is no such form, `ClientGone`, and what `write`
-    does."""
+    """Write the part named `file` to `incoming`; return the other fields.
+
+    Raises `RequestError` for a body that is no such form, `ClientDisconnected`, and the errors of `Incoming.write`.
+    """
     kind, options = request.content_type
     if kind.lower() != _FORM:
         raise HTTPException(f"The header Content-Type must be {_FORM!r}, not {kind or 'missing'}.", status_code=415)
@@ -55,7 +57,7 @@ async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         except HTTPException as error:
             if error.status_code < 500:
                 raise
-            raise ClientGone from None  # as Litestar tells it
+            raise ClientDisconnected from None  # as Litestar tells it
 
 
 class _Receiver:

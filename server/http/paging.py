@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from server.http.problems import RequestError
+from server.errors import RequestError
 
 Order = Literal["asc", "desc"]
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""What an exception is over HTTP: one table from type to status and body, whatever raised it.
+"""Turn any exception into the `Problem` that a client reads: one table from class to problem, looked up by MRO.
 
 Before the first byte of a response an error is a status; after it, an error frame of the same shape.
 """
@@ -7,7 +7,8 @@ import errno
 import logging
 import os
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 from litestar import MediaType, Request, Response
@@ -37,71 +38,22 @@ from models.errors import (
     ProcessUnavailable,
     QueueFull,
     TemplateError,
+    UnenforceableTool,
     UnknownToken,
 )
-from models.llm.chat.tool_config import UnenforceableTool
-from server.api.batches.errors import TooManyBatches, UnknownBatch
-from server.api.responses.errors import NoSuchResponse, NotCancellable
-from server.files.errors import (
-    DiskFull,
-    FileTooLarge,
-    LibraryError,
-    NoRoom,
-    NoSuchBatch,
-    NoSuchFile,
-    NoSuchStore,
-    NotInStore,
-    ReadOnly,
-    StoreExpired,
-)
+from server.errors import KeyFileError, ServerError, SettingsError
 from server.http.error_body import ErrorBody, ErrorDetail
-from server.settings.settings import SettingsError
 
 _log = logging.getLogger(__name__)
 
-
-class RequestError(Exception):
-    """A request that is understood and cannot be done; `param` is the path of the field that asks for it."""
-
-    def __init__(self, message: str, param: str | None, code: str = "unsupported_value") -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
-        self.code = code
-
-
-class UnknownModel(Exception):
-    def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(name)
-        self.name = name
-        self.known = known
-
-
-class NotFound(Exception):
-    """`what` names the thing, for the message."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
-
-
-class AccessDenied(Exception):
-    """Whoever asks may not: `status` says why."""
-
-    def __init__(self, status: int, message: str, code: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.retry_after = retry_after
-
-
-class ClientGone(Exception):
-    """The client closed its connection; nobody reads the answer."""
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_FAILED: Final = frozenset({errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE})
+_HTTP_CODES: Final = {413: "request_too_large", 415: "unsupported_media_type"}
+_MISSING_FIELD: Final = re.compile(r"missing required field `([^`]+)`")
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """An error as it leaves: status, body, and seconds after which trying again makes sense."""
+    """An error as a client reads it. `retry_after` is in seconds."""
 
     status: int
     detail: ErrorDetail
@@ -113,139 +65,18 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def problem_of(error: BaseException) -> Problem:
-    """The table."""
-    match error:
-        case ContextLengthExceeded(n_prompt=n_prompt, n_ctx=n_ctx):
-            message = (  # worded so that every client known to look for it finds its phrase
-                f"This model's maximum context length is {n_ctx} tokens. However, your messages resulted in {n_prompt}"
-                " tokens. Please reduce the length of the messages. (context_length_exceeded)"
-            )
-            detail = ErrorDetail(
-                message, "invalid_request_error", "messages", "context_length_exceeded", n_prompt, n_ctx
-            )
-            return Problem(400, detail)
-        case SettingsError():
-            return _problem(400, f"The settings are not right, so all stays as it is: {error}", "settings_invalid")
-        case RequestError(message=message, param=param, code=code):
-            return _problem(400, message, code, param)
-        case TemplateError(reason=reason):
-            return _problem(
-                400, f"The model's chat template refused these messages: {reason}", "invalid_value", "messages"
-            )
-        case UnenforceableTool(index=index, reason=reason, path=path):
-            where = f"tools[{index}].function.parameters{path.removeprefix('$')}"
-            return _problem(400, f"This tool's schema cannot be enforced: {reason}.", "invalid_value", where)
-        case UnknownToken(token=token, size=size):
-            return _problem(400, f"There is no token {token}; there are 0 to {size - 1}.", "invalid_value", "prompt")
-        case CannotInsert(name=name):
-            message = (
-                f"The model {name!r} has no fill-in-the-middle tokens; name one that has, GET /v1/models lists them."
-            )
-            return _problem(400, message, "unsupported_value", "suffix")
-        case CollectionNotFound(name=name, known=known):
-            return _problem(
-                404, f"There is no collection {name!r}; there are: {_listed(known)}.", "collection_not_found"
-            )
-        case InvalidFilter(pattern=pattern):
-            return _problem(
-                400, f"The pattern {pattern!r} of the filter means nothing.", "invalid_value", "filters.paths"
-            )
-        case UnknownModel(name=name, known=known):
-            message = f"The model {name!r} does not exist; there are: {_listed(known)}."
-            return _problem(404, message, "model_not_found", "model")
-        case ModelNotFound(name=name):
-            return _problem(404, f"The model {name!r} does not exist.", "model_not_found", "model")
-        case NotFound(what=what):
-            return _problem(404, f"There is no {what}.", "not_found")
-        case AccessDenied(status=status, message=message, code=code, retry_after=retry_after):
-            return _problem(status, message, code, retry_after=retry_after)
-        case NoSuchFile() | NoSuchStore() | NoSuchBatch() | NotInStore():
-            return _problem(404, str(error), "not_found")
-        case ReadOnly():
-            return _problem(403, str(error), "read_only")
-        case FileTooLarge() | NoRoom():
-            return _problem(413, str(error), "file_too_large", "file")
-        case DiskFull():
-            return _problem(507, str(error), "disk_full")
-        case StorageFull() | OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return _problem(507, "The server's disk is full; nothing of this was kept. Make room there.", "disk_full")
-        case StorageUnavailable() | OSError(errno=errno.EIO | errno.EROFS | errno.EMFILE | errno.ENFILE):
-            _log.error("the data folder fails: %s", _kind_of(error))
-            message = "The server cannot read or write its files just now; its log says why. Try again."
-            return _problem(503, message, "storage_failed", retry_after=5)
-        case StoreExpired():
-            return _problem(400, str(error), "vector_store_expired")
-        case NoSuchResponse() | UnknownBatch():
-            return _problem(404, str(error), "not_found")
-        case NotCancellable() | TooManyBatches():
-            return _problem(400, str(error), "invalid_value")
-        case LibraryError():
-            return _problem(400, str(error), "invalid_value", "file")
-        case ClientGone():
-            return _problem(499, "The client closed the connection.", "client_closed_request")
-        case QueueFull(num_waiting=num_waiting, retry_after=retry_after):
-            message = f"{num_waiting} requests are waiting already; try again in {retry_after} s."
-            return _problem(429, message, "rate_limit_exceeded", retry_after=retry_after)
-        case ModelUnavailable(name=name, reason=reason):
-            message = f"The model {name!r} is not available: {reason}. Put that right and start the server again."
-            return _problem(503, message, "model_unavailable", "model")
-        case ModelDoesNotFit(retry_after=retry_after):
-            return _problem(503, f"{error}.", "model_does_not_fit", "model", retry_after=retry_after)
-        case ProcessUnavailable(name=name, reason=reason, retry_after=retry_after):
-            message = f"The {name} is not ready: {reason}. Try again in {retry_after} s."
-            return _problem(503, message, "model_loading", retry_after=retry_after)
-        case ProcessFailed(name=name, reason=reason):
-            return _problem(503, f"The {name} failed: {reason}. Try again.", "process_failed", retry_after=1)
-        case DataFolderError():
-            return _problem(
-                503, "The index cannot be read; the server's log says why.", "index_unavailable", retry_after=5
-            )
-        case ValidationException(extra=list(extra)) if extra:
-            message = extra[0].get("message", error.detail)
-            return _problem(400, message, "invalid_value", _field(message, extra[0].get("key")))
-        case RecursionError():  # msgspec's answer to JSON nested a thousand deep
-            return _problem(400, "The body is nested too deeply.", "invalid_value")
-        case NotFoundException():
-            message = "There is no such endpoint here; GET /v1/openapi.json lists those there are."
-            return _problem(404, message, "unsupported_endpoint")
-        case MethodNotAllowedException(headers=headers):
-            allowed = (headers or {}).get("allow", "none")
-            return _problem(405, f"This endpoint takes other methods: {allowed}.", "method_not_allowed")
-        case HTTPException(status_code=status, detail=message):
-            return _problem(status, message, _HTTP_CODES.get(status))
-        case _:
-            _log.error(
-                "unexpected %s", type(error).__name__, exc_info=error if _log.isEnabledFor(logging.DEBUG) else None
-            )
-            return _problem(500, "Something unexpected went wrong; the server's log names it.", "internal_error")
+    """Return the problem for the nearest class of the error that the table has; the last is `BaseException`."""
+    return next(_TABLE[each](error) for each in type(error).__mro__ if each in _TABLE)
 
 
-def _kind_of(error: BaseException) -> str:
-    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
-
-
-_HTTP_CODES = {413: "request_too_large", 415: "unsupported_media_type"}
-
-
-def _problem(
-    status: int, message: str, code: str | None, param: str | None = None, retry_after: int | None = None
-) -> Problem:
-    kind = "rate_limit_exceeded" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
-    return Problem(status, ErrorDetail(message, kind, param, code), retry_after)
-
-
-def _field(message: str, key: str | None) -> str | None:
-    """The path of the field at fault; Litestar calls the body itself "data"."""
-    missing = _MISSING.search(message)
-    parents = [] if key in (None, "data") else [key]
-    return ".".join(filter(None, [*parents, missing and missing[1]])) or None
-
-
-_MISSING = re.compile(r"missing required field `([^`]+)`")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"
+def headers_of(error: Exception, problem: Problem) -> dict[str, str]:
+    """Return the headers of an error's reply, in every API. Clients retry a 5xx unless they are told not to."""
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    elif problem.status >= 500:
+        headers["x-should-retry"] = "false"
+    return headers
 
 
 def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
@@ -255,20 +86,198 @@ def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]
     )
 
 
-def headers_of(error: Exception, problem: Problem) -> dict[str, str]:
-    """Of an error's reply, in every dialect. Clients try a 5xx again by themselves unless they are told not to."""
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    if problem.retry_after is not None:
-        headers["Retry-After"] = str(problem.retry_after)
-    elif problem.status >= 500:
-        headers["x-should-retry"] = "false"
-    return headers
-
-
 # Litestar looks handlers up by the exception's classes, most specific first; these roots cover everything.
-HANDLERS: dict[int | type[Exception], Any] = {
-    ModelError: _respond,
-    IndexingError: _respond,
-    HTTPException: _respond,
-    Exception: _respond,
+HANDLERS: dict[int | type[Exception], Any] = dict.fromkeys(
+    (ModelError, IndexingError, HTTPException, Exception), _respond
+)
+
+
+def _problem(
+    status: int, message: str, code: str | None, param: str | None = None, retry_after: int | None = None
+) -> Problem:
+    kind = "rate_limit_exceeded" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
+    return Problem(status, ErrorDetail(message, kind, param, code), retry_after)
+
+
+# Errors of the server
+
+
+def _server_error(error: ServerError) -> Problem:
+    return _problem(error.status, str(error), error.code, error.param, error.retry_after)
+
+
+def _settings_error(error: SettingsError) -> Problem:
+    return _problem(error.status, f"The settings are not right, so all stays as it is: {error}", error.code)
+
+
+def _key_file_error(error: KeyFileError) -> Problem:
+    _log.error("the keys cannot be read: %s", error)
+    return _problem(error.status, "The keys cannot be read; the server's log says why.", error.code)
+
+
+# Errors of models
+
+
+def _context_length(error: ContextLengthExceeded) -> Problem:
+    message = (  # worded so that every client known to look for it finds its phrase
+        f"This model's maximum context length is {error.n_ctx} tokens. However, your messages resulted in"
+        f" {error.n_prompt} tokens. Please reduce the length of the messages. (context_length_exceeded)"
+    )
+    kind, code = "invalid_request_error", "context_length_exceeded"
+    return Problem(400, ErrorDetail(message, kind, "messages", code, error.n_prompt, error.n_ctx))
+
+
+def _template(error: TemplateError) -> Problem:
+    message = f"The model's chat template refused these messages: {error.reason}"
+    return _problem(400, message, "invalid_value", "messages")
+
+
+def _unenforceable_tool(error: UnenforceableTool) -> Problem:
+    where = f"tools[{error.index}].function.parameters{error.path.removeprefix('$')}"
+    return _problem(400, f"This tool's schema cannot be enforced: {error.reason}.", "invalid_value", where)
+
+
+def _unknown_token(error: UnknownToken) -> Problem:
+    message = f"There is no token {error.token}; there are 0 to {error.size - 1}."
+    return _problem(400, message, "invalid_value", "prompt")
+
+
+def _cannot_insert(error: CannotInsert) -> Problem:
+    message = (
+        f"The model {error.name!r} has no fill-in-the-middle tokens; name one that has, GET /v1/models lists them."
+    )
+    return _problem(400, message, "unsupported_value", "suffix")
+
+
+def _model_not_found(error: ModelNotFound) -> Problem:
+    return _problem(404, f"The model {error.name!r} does not exist.", "model_not_found", "model")
+
+
+def _queue_full(error: QueueFull) -> Problem:
+    message = f"{error.num_waiting} requests are waiting already; try again in {error.retry_after} s."
+    return _problem(429, message, "rate_limit_exceeded", retry_after=error.retry_after)
+
+
+def _model_unavailable(error: ModelUnavailable) -> Problem:
+    message = f"The model {error.name!r} is not available: {error.reason}. Put that right and start the server again."
+    return _problem(503, message, "model_unavailable", "model")
+
+
+def _model_does_not_fit(error: ModelDoesNotFit) -> Problem:
+    return _problem(503, f"{error}.", "model_does_not_fit", "model", retry_after=error.retry_after)
+
+
+def _process_unavailable(error: ProcessUnavailable) -> Problem:
+    message = f"The {error.name} is not ready: {error.reason}. Try again in {error.retry_after} s."
+    return _problem(503, message, "model_loading", retry_after=error.retry_after)
+
+
+def _process_failed(error: ProcessFailed) -> Problem:
+    return _problem(503, f"The {error.name} failed: {error.reason}. Try again.", "process_failed", retry_after=1)
+
+
+# Errors of the index and of storage
+
+
+def _collection_not_found(error: CollectionNotFound) -> Problem:
+    message = f"There is no collection {error.name!r}; there are: {', '.join(error.known) or 'none'}."
+    return _problem(404, message, "collection_not_found")
+
+
+def _invalid_filter(error: InvalidFilter) -> Problem:
+    message = f"The pattern {error.pattern!r} of the filter means nothing."
+    return _problem(400, message, "invalid_value", "filters.paths")
+
+
+def _data_folder(_: DataFolderError) -> Problem:
+    message = "The index cannot be read; the server's log says why."
+    return _problem(503, message, "index_unavailable", retry_after=5)
+
+
+def _disk_full(_: Exception) -> Problem:
+    return _problem(507, "The server's disk is full; nothing of this was kept. Make room there.", "disk_full")
+
+
+def _storage_failed(error: Exception) -> Problem:
+    number = error.errno if isinstance(error, OSError) else None
+    _log.error("the data folder fails: %s", os.strerror(number) if number else type(error).__name__)
+    message = "The server cannot read or write its files just now; its log says why. Try again."
+    return _problem(503, message, "storage_failed", retry_after=5)
+
+
+def _os_error(error: OSError) -> Problem:
+    if error.errno in _DISK_FULL:
+        return _disk_full(error)
+    return _storage_failed(error) if error.errno in _DISK_FAILED else _unexpected(error)
+
+
+# Errors of Litestar and msgspec, and all others
+
+
+def _validation(error: ValidationException) -> Problem:
+    if not isinstance(error.extra, list) or not error.extra:
+        return _http(error)
+    message = error.extra[0].get("message", error.detail)
+    return _problem(400, message, "invalid_value", _field(message, error.extra[0].get("key")))
+
+
+def _field(message: str, key: str | None) -> str | None:
+    """Return the path of the field at fault; Litestar calls the body itself "data"."""
+    missing = _MISSING_FIELD.search(message)
+    parents = [] if key in (None, "data") else [key]
+    return ".".join(filter(None, [*parents, missing and missing[1]])) or None
+
+
+def _nesting(_: RecursionError) -> Problem:
+    """msgspec's error for JSON that is nested a thousand levels deep."""
+    return _problem(400, "The body is nested too deeply.", "invalid_value")
+
+
+def _no_route(_: NotFoundException) -> Problem:
+    message = "There is no such endpoint here; GET /v1/openapi.json lists those there are."
+    return _problem(404, message, "unsupported_endpoint")
+
+
+def _no_method(error: MethodNotAllowedException) -> Problem:
+    allowed = (error.headers or {}).get("allow", "none")
+    return _problem(405, f"This endpoint takes other methods: {allowed}.", "method_not_allowed")
+
+
+def _http(error: HTTPException) -> Problem:
+    return _problem(error.status_code, error.detail, _HTTP_CODES.get(error.status_code))
+
+
+def _unexpected(error: BaseException) -> Problem:
+    details = error if _log.isEnabledFor(logging.DEBUG) else None  # a traceback may hold content
+    _log.error("unexpected %s", type(error).__name__, exc_info=details)
+    return _problem(500, "Something unexpected went wrong; the server's log names it.", "internal_error")
+
+
+_TABLE: Final[Mapping[type, Callable[[Any], Problem]]] = {
+    ServerError: _server_error,
+    SettingsError: _settings_error,
+    KeyFileError: _key_file_error,
+    ContextLengthExceeded: _context_length,
+    TemplateError: _template,
+    UnenforceableTool: _unenforceable_tool,
+    UnknownToken: _unknown_token,
+    CannotInsert: _cannot_insert,
+    ModelNotFound: _model_not_found,
+    QueueFull: _queue_full,
+    ModelUnavailable: _model_unavailable,
+    ModelDoesNotFit: _model_does_not_fit,
+    ProcessUnavailable: _process_unavailable,
+    ProcessFailed: _process_failed,
+    CollectionNotFound: _collection_not_found,
+    InvalidFilter: _invalid_filter,
+    DataFolderError: _data_folder,
+    StorageFull: _disk_full,
+    StorageUnavailable: _storage_failed,
+    OSError: _os_error,
+    ValidationException: _validation,
+    RecursionError: _nesting,
+    NotFoundException: _no_route,
+    MethodNotAllowedException: _no_method,
+    HTTPException: _http,
+    BaseException: _unexpected,
 }

@@ -10,7 +10,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.http.problems import AccessDenied, problem_of
+from server.errors import AccessDenied
+from server.http.problems import problem_of
 from server.http.replies import problem_bytes
 
 HEADERS_S = 10.0  # from a request's first byte, or a connection's beginning, to the end of its headers

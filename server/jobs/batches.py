@@ -24,7 +24,7 @@ from server.api.batches.wire import (
     OutputLine,
     RequestCounts,
 )
-from server.files.errors import LibraryError
+from server.errors import FilesError
 from server.files.service import Library
 from server.http.problems import problem_of
 from server.jobs.runner import Work, retry_when_available
@@ -141,7 +141,7 @@ class BatchWork:
             num_lines = await self._read(batch)
         except InvalidInput as error:
             errors = error.errors
-        except LibraryError as error:
+        except FilesError as error:
             errors = [BatchError("invalid_file", str(error), param="input_file_id")]
         now = int(time.time())
 

@@ -5,9 +5,9 @@ import contextlib
 
 import msgspec
 
-from server.api.responses.errors import NoSuchResponse
 from server.api.responses.reply import failed
 from server.api.responses.service import made
+from server.errors import ResponseNotFound
 from server.http.problems import problem_of
 from server.jobs.runner import Work, retry_when_available
 from server.services import Services
@@ -44,7 +44,7 @@ class BackgroundResponses:
         store = self._services.responses
         try:
             stored = await store.get(id)
-        except NoSuchResponse:
+        except ResponseNotFound:
             return
         if stored.pending is None:
             return
@@ -68,7 +68,7 @@ class BackgroundResponses:
             self._ended.notify_all()
 
     async def until_over(self, id: str, services: Services) -> None:
-        """Raises `NoSuchResponse`. `services`: those of whoever waits."""
+        """Raises `ResponseNotFound`. `services`: those of whoever waits."""
         while (await services.responses.get(id)).pending is not None:
             async with self._ended:
                 with contextlib.suppress(TimeoutError):

@@ -22,9 +22,10 @@ import msgspec
 
 from models.catalog import resolve_embedding
 from models.errors import ModelError
+from server.errors import SettingsError
 from server.ops.diagnosis import Finding, licences, packages, pages, pins, telemetry
 from server.ops.trial import Trial
-from server.settings.settings import Settings, SettingsError
+from server.settings.settings import Settings
 
 _ROOT = Path(__file__).parents[2]
 _INSIDE = (

@@ -27,8 +27,9 @@ from models.llm.llama.probe import probe
 from models.memory import readable, total_memory
 from models.offline import OFFLINE
 from server.access.hosts import is_open
-from server.access.keys import KeyFile, KeyFileError
-from server.settings.settings import Settings, SettingsError
+from server.access.keys import KeyFile
+from server.errors import KeyFileError, SettingsError
+from server.settings.settings import Settings
 
 _ROOT = Path(__file__).parents[2]
 _PINS = _ROOT / "requirements" / "runtime.txt"

@@ -11,8 +11,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from index.storage.sqlite.catalog import Spot, StoredDocument, read_document
 from index.uploads import UPLOADS, UploadPath
-from server.files.errors import NoSuchFile
-from server.http.problems import NotFound, RequestError
+from server.errors import NotFound, RequestError, StoredFileNotFound
 from server.page import viewer
 from server.services import Services
 
@@ -40,7 +39,8 @@ class DocumentController(Controller):
         if document is not None and document.is_found:
             return Response(viewer.document_page(document), media_type=MediaType.HTML, headers=viewer.headers())
         if "text/html" not in request.headers.get("accept", ""):
-            raise NotFound(f"document {document_id}" if document is None else f"such passage in document {document_id}")
+            kind = "document" if document is None else "such passage in document"
+            raise NotFound(f"There is no {kind} {document_id}.")
         page = viewer.missing_page(document_id, document)
         return Response(page, status_code=404, media_type=MediaType.HTML, headers=viewer.headers())
 
@@ -55,7 +55,7 @@ async def _read(services: Services, document_id: int, spot: Spot) -> StoredDocum
 async def _is_seen(services: Services, document: StoredDocument) -> bool:
     if (upload := UploadPath.read(document.path)) is None or document.collection != UPLOADS:
         return services.principal.may_see(document.collection)
-    with contextlib.suppress(NoSuchFile):
+    with contextlib.suppress(StoredFileNotFound):
         return bool(await services.library.file(upload.id))
     return False
 

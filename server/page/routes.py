@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Controller, MediaType, Request, Response, get
 from litestar.params import FromPath
 
-from server.http.problems import NotFound
+from server.errors import NotFound
 from server.page.files import START, WebFile, web_files
 
 _RUNNING = "Ollama is running"
@@ -25,7 +25,7 @@ class PageController(Controller):
     async def file(self, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         found = web_files().get(str(name).lstrip("/"))
         if found is None:
-            raise NotFound("such file of the page")
+            raise NotFound("There is no such file of the page.")
         return _reply(request, found)
 
 

@@ -12,7 +12,7 @@ from models.catalog import ResolvedEmbedding
 from models.encoder.client import EncoderClient, Parts
 from models.encoder.messages import Kind
 from models.encoder.parts import parts_of
-from server.http.problems import UnknownModel
+from server.errors import UnknownModel
 
 _CHARACTERS = 16  # a token has fewer, as a rule: so much at least the encoder is given at once
 _SLICE = 16  # texts that are embedded before others have their turn, and before a client's going is noticed

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from index.types import Collection
 from models.errors import ModelError
-from server.settings.settings import Settings, SettingsError
+from server.errors import SettingsError
+from server.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.catalog import Resolved
 from models.encoder.client import EncoderClient
-from server.http.problems import UnknownModel
+from server.errors import UnknownModel
 from server.resources.embedding import Embeddings
 
 _SLICE = 16  # texts that are read before others have their turn, and before a client's going is noticed

@@ -25,6 +25,7 @@ from models.llm.params import EngineParams
 from models.logs import LogFormat
 from server.access.hosts import host_of
 from server.access.origins import is_pattern
+from server.errors import SettingsError
 from server.files.service import FilesParams
 from server.observability.audit import Level
 from server.storage.sqlite.responses import ResponsesParams
@@ -35,15 +36,6 @@ MANUAL = Path(__file__).parents[2] / "docs"  # in a clone; a wheel has none
 GROUNDED = "cloister"  # the model id that asks for an answer from the documents
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
-
-
-class SettingsError(Exception):
-    """`where`: the setting's path, with dots."""
-
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(f"{where}: {reason}" if where else reason)
-        self.where = where
-        self.reason = reason
 
 
 class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,18 +7,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from models.errors import GrammarError
+from models.errors import GrammarError, UnenforceableTool
 from models.llm.chat.parser import Syntax
 from models.llm.constraints.grammar import JsonObject, JsonSchema, Tool, ToolCalls, ToolForm, check
 from models.llm.tool_syntax.calls import ForcedCall
-
-
-class UnenforceableTool(GrammarError):
-    """`index` is the tool's among those of the request."""
-
-    def __init__(self, index: int, error: GrammarError) -> None:
-        super().__init__(error.reason, error.path)
-        self.index = index
 
 
 class TokenNames(msgspec.Struct, frozen=True):

@@ -12,8 +12,8 @@ from server.api.anthropic.wire import Block, CountRequest, Message, MessageReque
 from server.api.shared import tools
 from server.api.shared.forms import effort_options, schema_form
 from server.api.shared.rag import options_of
+from server.errors import RequestError
 from server.generation.request import GenerationRequest
-from server.http.problems import RequestError
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _WITHOUT_TEXT = frozenset({"redacted_thinking"})  # nobody but its maker can read it

@@ -18,9 +18,9 @@ from server.api.embeddings.reply import embedded, embedding_list
 from server.api.embeddings.wire import EmbeddingRequest
 from server.api.responses.service import keep, prepare, reply_to
 from server.api.responses.wire import InputTokensDetails, OutputTokensDetails, ResponseRequest, ResponseUsage
+from server.errors import RequestError
 from server.generation.completion import complete_prompts
 from server.generation.generate import generate
-from server.http.problems import RequestError
 from server.services import Services
 
 _PATH = re.compile(r" - at `\$\.?(.*)`\Z")

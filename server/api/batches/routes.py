@@ -10,9 +10,9 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from server.api.batches.endpoints import ENDPOINTS
 from server.api.batches.wire import Batch, BatchPage, CreateBatch
+from server.errors import RequestError
 from server.files.records import new_id
 from server.http.paging import page
-from server.http.problems import RequestError
 from server.jobs.batches import BatchWork
 from server.jobs.runner import JobRunner
 from server.services import Services

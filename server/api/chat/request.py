@@ -15,8 +15,8 @@ from server.api.chat.wire import ChatRequest, Function, FunctionCall, Message, N
 from server.api.shared.forms import effort_options, schema_form
 from server.api.shared.rag import options_of
 from server.api.shared.tools import by_mode, described, limited
+from server.errors import RequestError
 from server.generation.request import GenerationRequest
-from server.http.problems import RequestError
 
 _ROLES: Final = {
     "system": "system",

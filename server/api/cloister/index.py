@@ -35,11 +35,11 @@ from server.api.cloister.wire import (
     SearchResults,
 )
 from server.api.shared.passage import wire_passage
+from server.errors import RequestError
 from server.generation.generate import target_model
 from server.generation.request import GenerationRequest
 from server.http.disconnect import unless_gone
 from server.http.links import document_url
-from server.http.problems import RequestError
 from server.http.sse import event_stream
 from server.rag.options import RagOptions
 from server.rag.relevance import FLOOR

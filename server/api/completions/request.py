@@ -9,8 +9,8 @@ from models.llm.constraints.grammar import JsonSchema
 from models.llm.params import SamplingParams
 from server.api.completions.wire import MAX_PROMPTS, CompletionRequest, FimRequest, SampledRequest
 from server.api.shared.forms import schema_form
+from server.errors import RequestError
 from server.generation.completion_request import RawCompletionRequest
-from server.http.problems import RequestError
 
 _DEFAULT_TOKENS = 16  # OpenAI's
 _GAP_TOKENS = 256  # where an editor does not say

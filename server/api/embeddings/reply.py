@@ -17,7 +17,7 @@ from server.api.embeddings.wire import (
     EmbeddingUsage,
     NativeEmbedding,
 )
-from server.http.problems import RequestError
+from server.errors import RequestError
 from server.resources.embedding import Embedded, Embeddings, unit
 
 _KINDS: dict[str, Kind] = {

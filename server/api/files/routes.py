@@ -20,10 +20,10 @@ from litestar.response import Stream
 from msgspec import UNSET
 
 from server.api.files.wire import FileDeleted, FileExpiry, FileObject, FilePage
+from server.errors import RequestError
 from server.files.records import Kept
 from server.http.form import Form, receive_form
 from server.http.paging import Order, page
-from server.http.problems import RequestError
 from server.services import Services
 
 _PIECE = 256 << 10  # bytes

@@ -6,8 +6,8 @@ from models.llm.chat.completion import Bounds
 from models.llm.chat.fim import Extra
 from server.api.completions.request import biases_of, form_of, limit_of, prompts_of, sampling_of, stops_of
 from server.api.llamacpp.wire import InfillRequest, NativeRequest
+from server.errors import RequestError
 from server.generation.completion_request import RawCompletionRequest
-from server.http.problems import RequestError
 
 _GAP_TOKENS = 256  # where an editor does not say
 

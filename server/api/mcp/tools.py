@@ -21,8 +21,8 @@ from server.api.mcp.wire import (
     SearchArguments,
 )
 from server.api.shared.passage import wire_passage
+from server.errors import NotFound, RequestError
 from server.http.links import document_url
-from server.http.problems import NotFound, RequestError
 from server.services import Services
 
 _ID = re.compile(
@@ -102,9 +102,9 @@ async def _fetch(id: str, services: Services, base_url: str) -> FetchedDocument:
     spot = Spot((int(parts[2]), int(parts[2])) if parts[2] else None, at=int(parts[3]) if parts[3] else None)
     document = await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
     if document is None or not services.principal.may_see(document.collection):
-        raise NotFound(f"document {document_id}; it may have been changed, so search again")
+        raise NotFound(f"There is no document {document_id}; it may have been changed, so search again.")
     if not document.is_found:
-        raise NotFound(f"such passage in {document.collection}/{document.path} any more; search again")
+        raise NotFound(f"There is no such passage in {document.collection}/{document.path} any more; search again.")
     if spot.at is not None:  # the last ones are shown with some before them
         document = document._replace(chunks=document.chunks[spot.at - document.start :], start=spot.at)
     end = document.start + len(document.chunks)

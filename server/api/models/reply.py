@@ -8,8 +8,8 @@ from msgspec import UNSET, UnsetType
 from models.errors import ModelUnavailable
 from models.llm.gguf.info import GGUFInfo
 from server.api.models.wire import Architecture, LoadStatus, ModelCard, ModelMeta
+from server.errors import UnknownModel
 from server.generation.target import model_ids, target_of
-from server.http.problems import UnknownModel
 from server.resources.pool import ManagedModel
 from server.services import Services
 

@@ -18,8 +18,8 @@ from server.api.ollama.wire import (
     RunningModel,
     TagList,
 )
+from server.errors import UnknownModel
 from server.generation.target import Target, model_ids, target_of, untagged
-from server.http.problems import UnknownModel
 from server.resources.pool import ManagedModel
 from server.services import Services
 

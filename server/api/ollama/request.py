@@ -17,9 +17,9 @@ from server.api.ollama.wire import AskRequest, GenerateRequest, Message, OllamaC
 from server.api.shared import tools
 from server.api.shared.forms import effort_options, schema_form
 from server.api.shared.rag import options_of
+from server.errors import RequestError
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.request import GenerationRequest
-from server.http.problems import RequestError
 from server.rag.options import CitationStyle
 
 _ROLES: Final = ("system", "user", "assistant", "tool")

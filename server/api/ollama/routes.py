@@ -39,6 +39,7 @@ from server.api.ollama.wire import (
     Version,
 )
 from server.api.shared.respond import respond
+from server.errors import AccessDenied, RequestError, UnknownModel
 from server.generation.completion import complete_prompts
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.generate import generate
@@ -48,7 +49,7 @@ from server.generation.target import target_of
 from server.http.disconnect import unless_gone
 from server.http.ndjson import MEDIA_TYPE, line_stream
 from server.http.openapi import STREAM_TYPE
-from server.http.problems import HANDLERS, AccessDenied, Problem, RequestError, UnknownModel, headers_of, problem_of
+from server.http.problems import HANDLERS, Problem, headers_of, problem_of
 from server.services import Services
 from server.settings.settings import GROUNDED
 

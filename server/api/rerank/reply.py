@@ -16,7 +16,7 @@ from server.api.rerank.wire import (
     RerankUsage,
     TeiRank,
 )
-from server.http.problems import RequestError
+from server.errors import RequestError
 from server.resources.reranking import Scores
 
 

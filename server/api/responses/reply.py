@@ -63,12 +63,13 @@ from server.api.responses.wire import (
     UrlCitation,
 )
 from server.api.shared.rag import listed, reply_of
+from server.errors import RequestError
 from server.files.folders import file_id_of
 from server.files.holdings import Hit
 from server.files.records import new_id
 from server.generation.stream import AnswerEvent, Cited, GenerationStream
 from server.http.links import passage_url
-from server.http.problems import Problem, RequestError
+from server.http.problems import Problem
 from server.rag.citations import Citation
 from server.settings.settings import GROUNDED
 

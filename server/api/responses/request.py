@@ -17,10 +17,10 @@ from server.api.shared.rag_wire import RagRequest
 from server.api.shared.tools import by_mode, described, limited
 from server.api.vector_stores.reply import filter_of
 from server.api.vector_stores.wire import FilterRequest
+from server.errors import RequestError
 from server.files.filters import Filter
 from server.files.records import new_id
 from server.generation.request import GenerationRequest
-from server.http.problems import RequestError
 
 LOGPROBS: Final = "message.output_text.logprobs"
 RESULTS: Final = "file_search_call.results"

@@ -11,16 +11,16 @@ import msgspec
 from models.errors import ContextLengthExceeded
 from models.llm.chat.messages import ChatMessage
 from models.llm.engine.sequence import Priority
-from server.api.responses.errors import NoSuchResponse
 from server.api.responses.reply import ResponseReply, begun
 from server.api.responses.request import FileSearch, ask_of, file_search_of, items_of, references
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest, StreamEvent
+from server.errors import RequestError, ResponseNotFound
 from server.files.holdings import Hit
 from server.generation.generate import count_prompt_tokens, generate
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
 from server.generation.target import target_of
-from server.http.problems import RequestError, problem_of
+from server.http.problems import problem_of
 from server.services import Services
 from server.storage.sqlite.responses import Pending, Stored
 
@@ -37,7 +37,7 @@ class Prepared(NamedTuple):
 async def prepare(
     data: ResponseRequest, services: Services, headers: Mapping[str, str] = MappingProxyType({})
 ) -> Prepared:
-    """Raises `RequestError`, `UnknownModel`, `CollectionNotFound`, `LibraryError`."""
+    """Raises `RequestError`, `UnknownModel`, `CollectionNotFound`, `FilesError`."""
     items = await _dereferenced(items_of(data), services)
     history = await _history(data.previous_response_id, services)
     ask, search = ask_of(data, items, history, headers), file_search_of(data)
@@ -53,7 +53,7 @@ async def _history(id: str | None, services: Services) -> list[Item]:
         return []
     try:
         return await services.responses.history(id)
-    except NoSuchResponse as error:
+    except ResponseNotFound as error:
         message = f"Previous response with id '{error.id}' not found."
         raise RequestError(message, "previous_response_id", "previous_response_not_found") from None
 

@@ -6,7 +6,7 @@ import msgspec
 
 from models.errors import GrammarError
 from models.llm.constraints.grammar import JsonSchema, check
-from server.http.problems import RequestError
+from server.errors import RequestError
 
 _EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # as templates know them
 

@@ -10,9 +10,9 @@ from index.search.filters import compile_filter
 from index.types import Filters
 from server.api.shared.passage import wire_passage
 from server.api.shared.rag_wire import FilterRequest, RagDropped, RagPassage, RagReply, RagRequest, TopK
+from server.errors import RequestError
 from server.generation.stream import Grounding
 from server.http.links import passage_url
-from server.http.problems import RequestError
 from server.rag.citations import Citation, cited_numbers, source_list
 from server.rag.options import CitationStyle, Mode, RagOptions
 from server.rag.report import RagReport

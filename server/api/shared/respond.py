@@ -37,7 +37,7 @@ async def respond(
     """Return the reply's events as a stream, or its whole body, and close the reply when the response has ended.
 
     `stream` frames the events as the API's clients read them, and awaits its second argument at the end. Raises
-    `ClientGone` if the client leaves before the body is whole.
+    `ClientDisconnected` if the client leaves before the body is whole.
     """
     if is_streamed:
         return stream(reply.events(), reply.aclose)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from models.llm.chat.tool_config import ToolConfig
-from server.http.problems import RequestError
+from server.errors import RequestError
 
 
 def described(functions: Sequence[Mapping[str, Any]], where: str) -> tuple[dict[str, Any], ...]:

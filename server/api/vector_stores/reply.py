@@ -21,10 +21,10 @@ from server.api.vector_stores.wire import (
     StoreResult,
     VectorStore,
 )
+from server.errors import RequestError
 from server.files.filters import AllOf, AnyOf, Compare, Comparison, Filter
 from server.files.holdings import Hit
 from server.files.records import Attribute, Batch, Counts, Member, Store, Wanted
-from server.http.problems import RequestError
 from server.rag.relevance import scores
 
 _SMALLEST, _LARGEST = 100, 4096  # tokens of a chunk

@@ -15,8 +15,8 @@ import msgspec
 
 from index.storage.sqlite.database import query, storage_errors, transaction
 from server.access.principal import UNRESTRICTED, Principal
-from server.api.batches.errors import TooManyBatches, UnknownBatch
 from server.api.batches.wire import Batch
+from server.errors import BatchNotFound, TooManyBatches
 from server.storage.sqlite.database import open_private
 
 FILE = "batches.sqlite3"
@@ -98,7 +98,7 @@ class BatchStore:
         await self._run(self._add, batch, order)
 
     async def get(self, id: str) -> Batch:
-        """Raises `UnknownBatch`."""
+        """Raises `BatchNotFound`."""
         return await self._run(self._get, id)
 
     async def batches(self) -> list[Batch]:
@@ -112,7 +112,7 @@ class BatchStore:
         return await self._run(self._order, id)
 
     async def change(self, id: str, change: Callable[[Batch], Batch]) -> Batch:
-        """What `change` makes of it as it is now. When it is over, its lines go. Raises `UnknownBatch`."""
+        """What `change` makes of it as it is now. When it is over, its lines go. Raises `BatchNotFound`."""
         return await self._run(self._change, id, change)
 
     async def clear_lines(self, id: str) -> None:
@@ -150,7 +150,7 @@ class BatchStore:
         for owner, batch in query(self._db, "SELECT owner, batch FROM batches WHERE id = ?", (id,)):
             if self._principal.owns(owner):
                 return msgspec.json.decode(batch, type=Batch)
-        raise UnknownBatch(id)
+        raise BatchNotFound(id)
 
     def _batches(self) -> list[Batch]:
         rows = query(self._db, "SELECT owner, batch FROM batches ORDER BY at")
@@ -163,7 +163,7 @@ class BatchStore:
     def _order(self, id: str) -> Order:
         for (order,) in query(self._db, "SELECT order_ FROM batches WHERE id = ?", (id,)):
             return msgspec.json.decode(order, type=Order)
-        raise UnknownBatch(id)
+        raise BatchNotFound(id)
 
     def _change(self, id: str, change: Callable[[Batch], Batch]) -> Batch:
         with transaction(self._db):

@@ -15,8 +15,8 @@ import msgspec
 from index.errors import DataFolderError, StorageError
 from index.storage.sqlite.database import query, transaction
 from index.uploads import Chunking
+from server.errors import FileBatchNotFound, FileQuotaExceeded, StoredFileNotFound, VectorStoreNotFound
 from server.files.entries import Entry
-from server.files.errors import NoRoom, NoSuchBatch, NoSuchFile, NoSuchStore
 from server.files.records import Attributes, Batch, Failure, Kept, Store, Wanted
 
 _VERSION = 1
@@ -111,10 +111,10 @@ class Ledger:
         self.close()
 
     def add_file(self, file: Kept, most_bytes: int) -> None:
-        """Raises `NoRoom` when all files together would be larger than `most_bytes`."""
+        """Raises `FileQuotaExceeded` when all files together would be larger than `most_bytes`."""
         with transaction(self._db):
             if self.size() + file.size > most_bytes:
-                raise NoRoom(most_bytes)
+                raise FileQuotaExceeded(most_bytes)
             self._db.execute(f"INSERT INTO files ({_FILE}) VALUES (?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(file))
 
     def size(self) -> int:
@@ -123,10 +123,10 @@ class Ledger:
         return int(size)
 
     def file(self, id: str) -> Kept:
-        """Raises `NoSuchFile`."""
+        """Raises `StoredFileNotFound`."""
         for row in query(self._db, f"SELECT {_FILE} FROM files WHERE id = ?", (id,)):
             return Kept(*row)
-        raise NoSuchFile(id)
+        raise StoredFileNotFound(id)
 
     def files(self, purpose: str | None = None) -> list[Kept]:
         """In the order they came in."""
@@ -134,7 +134,7 @@ class Ledger:
         return [Kept(*row) for row in rows]
 
     def remove_file(self, id: str) -> list[Entry]:
-        """Where it was. Raises `NoSuchFile`."""
+        """Where it was. Raises `StoredFileNotFound`."""
         self.file(id)
         with transaction(self._db):
             left = self._entries("file_id = ?", (id,))
@@ -142,7 +142,7 @@ class Ledger:
         return left
 
     def add_store(self, store: Store, wanted: Sequence[tuple[Wanted, Failure | None]]) -> None:
-        """With these files in it. Raises `NoSuchFile`."""
+        """With these files in it. Raises `StoredFileNotFound`."""
         told = {**msgspec.structs.asdict(store), "metadata": _json(store.metadata)}
         with transaction(self._db):
             self._db.execute(
@@ -167,17 +167,17 @@ class Ledger:
             )
 
     def store(self, id: str) -> Store:
-        """Raises `NoSuchStore`."""
+        """Raises `VectorStoreNotFound`."""
         for row in query(self._db, f"SELECT {_STORE} FROM stores WHERE id = ?", (id,)):
             return _store(row)
-        raise NoSuchStore(id)
+        raise VectorStoreNotFound(id)
 
     def stores(self) -> list[Store]:
         """In the order they were made."""
         return [_store(row) for row in query(self._db, f"SELECT {_STORE} FROM stores ORDER BY at")]
 
     def remove_store(self, id: str) -> list[Entry]:
-        """What was in it. Raises `NoSuchStore`."""
+        """What was in it. Raises `VectorStoreNotFound`."""
         self.store(id)
         with transaction(self._db):
             left = self.entries(id)
@@ -186,7 +186,7 @@ class Ledger:
 
     def put(self, store_id: str, wanted: Sequence[tuple[Wanted, Failure | None]], batch: Batch | None = None) -> None:
         """Files into a store; of those that are there already, attributes and chunking are these from now on. Raises
-        `NoSuchFile`."""
+        `StoredFileNotFound`."""
         with transaction(self._db):
             self._put(store_id, wanted)
             if batch is not None:
@@ -259,10 +259,10 @@ class Ledger:
         ]
 
     def batch(self, store_id: str, id: str) -> Batch:
-        """Raises `NoSuchBatch`."""
+        """Raises `FileBatchNotFound`."""
         for row in query(self._db, f"SELECT {_BATCH} FROM batches WHERE store_id = ? AND id = ?", (store_id, id)):
             return Batch(*row)
-        raise NoSuchBatch(id)
+        raise FileBatchNotFound(id)
 
     def cancel(self, batch: Batch, file_ids: Iterable[str]) -> None:
         """The batch, and of its files these."""

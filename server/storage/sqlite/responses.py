@@ -18,8 +18,8 @@ from msgspec import Meta
 
 from index.storage.sqlite.database import query, storage_errors, transaction
 from server.access.principal import UNRESTRICTED, Principal
-from server.api.responses.errors import NoSuchResponse, NotCancellable
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest
+from server.errors import ResponseNotCancellable, ResponseNotFound
 from server.storage.sqlite.database import open_private
 
 FILE = "responses.sqlite3"
@@ -104,11 +104,11 @@ class ResponseStore:
         await self._run(self._add, stored)
 
     async def get(self, id: str) -> Stored:
-        """Raises `NoSuchResponse`."""
+        """Raises `ResponseNotFound`."""
         return await self._run(self._get, id)
 
     async def history(self, id: str) -> list[Item]:
-        """Input and output of all responses up to this one. Raises `NoSuchResponse`, also for one before it."""
+        """Input and output of all responses up to this one. Raises `ResponseNotFound`, also for one before it."""
         return await self._run(self._history, id)
 
     async def items(self, ids: Sequence[str]) -> dict[str, Item]:
@@ -116,11 +116,11 @@ class ResponseStore:
         return await self._run(self._items, ids)
 
     async def remove(self, id: str) -> None:
-        """Raises `NoSuchResponse`."""
+        """Raises `ResponseNotFound`."""
         await self._run(self._remove, id)
 
     async def cancel(self, id: str) -> ResponseObject:
-        """Raises `NoSuchResponse`, `NotCancellable`."""
+        """Raises `ResponseNotFound`, `ResponseNotCancellable`."""
         return await self._run(self._cancel, id)
 
     async def unfinished(self) -> list[str]:
@@ -176,7 +176,7 @@ class ResponseStore:
     def _rows(self, id: str, columns: str) -> tuple[Any, ...]:
         rows = query(self._db, f"SELECT owner, {columns} FROM responses WHERE id = ?", (id,))
         if not rows or not self._principal.owns(rows[0][0]):
-            raise NoSuchResponse(id)
+            raise ResponseNotFound(id)
         return rows[0][1:]
 
     def _get(self, id: str) -> Stored:
@@ -208,7 +208,7 @@ class ResponseStore:
             for (response_id,) in rows:
                 try:
                     (response,) = self._rows(response_id, "response")
-                except NoSuchResponse:
+                except ResponseNotFound:
                     continue
                 told = msgspec.json.decode(response, type=_Told)
                 found.update({item.id: item for item in told.output if item.id == id})
@@ -221,7 +221,7 @@ class ResponseStore:
     def _cancel(self, id: str) -> ResponseObject:
         response = self._get(id).response
         if not response.background or response.status not in ("queued", "in_progress", "cancelled"):
-            raise NotCancellable(id, response.status, is_background=response.background)
+            raise ResponseNotCancellable(id, response.status, is_background=response.background)
         cancelled = msgspec.structs.replace(response, status="cancelled")
         self._change(cancelled, True)
         return cancelled

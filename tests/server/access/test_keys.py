@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from server.access import keys
-from server.access.keys import KeyFile, KeyFileError, Role
+from server.access.keys import KeyFile, Role
 from server.access.principal import UNRESTRICTED, Rates, principal_of
+from server.errors import KeyFileError
 
 
 def test_a_key_is_found_by_its_text_and_its_text_is_not_kept(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from models.errors import ModelDoesNotFit, ProcessFailed, QueueFull
 from server.access.keys import Role
 from server.access.principal import UNRESTRICTED, Principal
 from server.api.batches import input_file as reading
-from server.api.batches.errors import UnknownBatch
 from server.api.batches.input_file import InputReader, InvalidInput
 from server.api.batches.wire import Batch, RequestCounts
+from server.errors import BatchNotFound
 from server.jobs import runner as job_runner
 from server.jobs.runner import retry_when_available
 from server.storage.sqlite.batches import BatchStore, Done, Line, Order
@@ -116,7 +116,7 @@ def test_a_key_sees_its_own(tmp_path: Path, collections: frozenset[str] | None) 
         mine, other = (store.seen_by(Principal(name, Role.WRITE, collections)) for name in "ab")
         await mine.add(_batch(), ORDER)
         assert [len(await each.batches()) for each in (mine, other, store)] == [1, 0, 1]
-        with pytest.raises(UnknownBatch):
+        with pytest.raises(BatchNotFound):
             await other.get("batch_1")
 
     with BatchStore(tmp_path) as store:

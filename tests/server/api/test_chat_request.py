@@ -9,8 +9,8 @@ import pytest
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from server.api.chat.request import ask_of
 from server.api.chat.wire import ChatRequest
+from server.errors import RequestError
 from server.generation.request import GenerationRequest
-from server.http.problems import RequestError
 from server.rag.options import CitationStyle, Mode, RagOptions
 
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}

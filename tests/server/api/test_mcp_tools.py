@@ -9,7 +9,7 @@ import pytest
 from index.storage.sqlite.catalog import StoredChunk, StoredDocument
 from index.types import Location, Passage
 from server.api.mcp import tools
-from server.http.problems import NotFound, RequestError
+from server.errors import NotFound, RequestError
 from server.observability.metrics import Metrics
 from server.storage.sqlite.turns import TurnMemory
 from tests.server.serving import FakeIndex, FakeServices, PlayedModel

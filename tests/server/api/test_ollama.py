@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 from index.types import Passage
 from models.llm.chat.parser import Reasoning, ToolCallArguments, ToolCallStart
 from server.api.ollama.request import keep_seconds
-from server.http.problems import RequestError
+from server.errors import RequestError
 from tests.server.serving import FakeIndex, PlayedModel, serving
 
 LEAVE = Passage(7, 3, "handbook", "leave.md", ("Leave",), "Leave is sixteen weeks.", 5, 6, 0.9)

@@ -14,7 +14,7 @@ from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
 from server.api.responses.request import ask_of, file_search_of, items_of
 from server.api.responses.wire import ResponseRequest
-from server.http.problems import RequestError
+from server.errors import RequestError
 from tests.server.serving import FakeIndex, PlayedModel, serving
 
 LEAVE = Passage(7, 3, "handbook", "people/leave.md", ("Leave",), "Leave is long. It is sixteen weeks.", 5, 6, 0.9)

@@ -6,8 +6,8 @@ import pytest
 
 from server.api.vector_stores.reply import filter_of
 from server.api.vector_stores.wire import FilterRequest
+from server.errors import RequestError
 from server.files.filters import AllOf, AnyOf, Compare, Comparison, passes
-from server.http.problems import RequestError
 
 _FILE: dict[str, Any] = {"year": 2024, "share": 0.5, "kind": "minutes", "is_final": True}
 

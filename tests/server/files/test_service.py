@@ -13,19 +13,19 @@ from index.types import Collection
 from index.uploads import UPLOADS, Chunking
 from server.access.keys import Role
 from server.access.principal import Principal
-from server.files.blobs import is_searchable, safe_filename
-from server.files.errors import (
+from server.errors import (
     EmptyFile,
+    FileBatchNotFound,
+    FileNotInVectorStore,
+    FileQuotaExceeded,
+    FilesError,
     FileTooLarge,
-    LibraryError,
-    NoRoom,
-    NoSuchBatch,
-    NoSuchFile,
-    NoSuchStore,
-    NotInStore,
-    ReadOnly,
-    StoreExpired,
+    ReadOnlyVectorStore,
+    StoredFileNotFound,
+    VectorStoreExpired,
+    VectorStoreNotFound,
 )
+from server.files.blobs import is_searchable, safe_filename
 from server.files.filters import Compare, Comparison
 from server.files.folders import document_of, folder_file_id, folder_store_id
 from server.files.records import Kept, Status, Store, Wanted, counted, new_id
@@ -117,7 +117,7 @@ def test_a_file_is_kept_and_read_again_by_the_next(tmp_path: Path) -> None:
 def test_limits_are_kept_and_nothing_is_left_of_what_was_refused(tmp_path: Path) -> None:
     async def body(library: Library) -> None:
         first = await _file(library, content=b"x" * 60)
-        for content, refusal in ((b"x" * 101, FileTooLarge), (b"x" * 50, NoRoom), (b"", EmptyFile)):
+        for content, refusal in ((b"x" * 101, FileTooLarge), (b"x" * 50, FileQuotaExceeded), (b"", EmptyFile)):
             with pytest.raises(refusal):
                 await _file(library, content=content)
         with pytest.raises(RuntimeError, match="gone"):
@@ -147,7 +147,7 @@ def test_the_indexer_sees_what_is_in_a_store_as_it_is_to_be_cut(tmp_path: Path) 
         assert _exposed(tmp_path) == {auto}, "the other store has it"
         await library.remove_store(two)
         assert _exposed(tmp_path) == set()
-        with pytest.raises(NotInStore):
+        with pytest.raises(FileNotInVectorStore):
             await library.take_out(one, file.id)
         await library.put(one, [Wanted(file.id, {})])
         await library.remove_file(file.id)
@@ -177,7 +177,7 @@ def test_the_disk_is_made_to_agree_at_the_start(tmp_path: Path) -> None:
     async def after(library: Library) -> None:
         assert f"auto/{kept.id}/a.md" in _exposed(tmp_path) <= {f"auto/{kept.id}/a.md", f"auto/{lost.id}/b.md"}
         assert not _is_receiving(tmp_path)
-        with pytest.raises(NoSuchFile):
+        with pytest.raises(StoredFileNotFound):
             await library.open(lost.id)
 
     _run(tmp_path, after)
@@ -230,7 +230,7 @@ def test_a_batch_is_done_when_its_files_are_and_can_be_cancelled(tmp_path: Path)
         assert (await library.member(store, files[0].id)).status == Status.IN_PROGRESS
         other = await _store(library)
         for wrong in ((other, batch.id), (store, "vsfb_x"), (folder_store_id("notes"), batch.id)):
-            with pytest.raises(NoSuchBatch):
+            with pytest.raises(FileBatchNotFound):
                 await library.batch(*wrong)
 
     _run(tmp_path, body)
@@ -249,7 +249,7 @@ def test_what_has_expired_is_gone(tmp_path: Path) -> None:
         assert _exposed(tmp_path) == set()
         assert await library.members(store) == []
         for use in (library.scope([store]), library.put(store, [Wanted(kept, {})])):
-            with pytest.raises(StoreExpired):
+            with pytest.raises(VectorStoreExpired):
                 await use
         await library.remove_store(store)
 
@@ -279,7 +279,7 @@ def test_a_watched_folder_is_never_written_to(tmp_path: Path) -> None:
             library.set_attributes(store.id, file.id, {}),
             library.take_out(store.id, file.id),
         ):
-            with pytest.raises(ReadOnly):
+            with pytest.raises(ReadOnlyVectorStore):
                 await write
         seen = store.created_at
         assert (await library.store(store.id)).created_at == seen
@@ -290,20 +290,20 @@ def test_a_watched_folder_is_never_written_to(tmp_path: Path) -> None:
 def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
     async def body(library: Library) -> None:
         store, file = await _store(library), await _file(library)
-        unknown: list[tuple[Coroutine[Any, Any, object], type[LibraryError]]] = [
-            (library.file("file-x"), NoSuchFile),
-            (library.open("file-x"), NoSuchFile),
-            (library.remove_file("file-x"), NoSuchFile),
-            (library.file(folder_file_id(9)), NoSuchFile),
-            (library.put(store, [Wanted("file-x", {})]), NoSuchFile),
-            (library.add_store(Store("vs_y", "", 1, 1), [Wanted("file-x", {})]), NoSuchFile),
-            (library.store("vs_y"), NoSuchStore),
-            (library.members("vs_x"), NoSuchStore),
-            (library.scope([store, "vs_x"]), NoSuchStore),
-            (library.remove_store("vs_x"), NoSuchStore),
-            (library.member(store, file.id), NotInStore),
-            (library.texts(store, file.id), NotInStore),
-            (library.set_attributes(store, file.id, {}), NotInStore),
+        unknown: list[tuple[Coroutine[Any, Any, object], type[FilesError]]] = [
+            (library.file("file-x"), StoredFileNotFound),
+            (library.open("file-x"), StoredFileNotFound),
+            (library.remove_file("file-x"), StoredFileNotFound),
+            (library.file(folder_file_id(9)), StoredFileNotFound),
+            (library.put(store, [Wanted("file-x", {})]), StoredFileNotFound),
+            (library.add_store(Store("vs_y", "", 1, 1), [Wanted("file-x", {})]), StoredFileNotFound),
+            (library.store("vs_y"), VectorStoreNotFound),
+            (library.members("vs_x"), VectorStoreNotFound),
+            (library.scope([store, "vs_x"]), VectorStoreNotFound),
+            (library.remove_store("vs_x"), VectorStoreNotFound),
+            (library.member(store, file.id), FileNotInVectorStore),
+            (library.texts(store, file.id), FileNotInVectorStore),
+            (library.set_attributes(store, file.id, {}), FileNotInVectorStore),
         ]
         for use, refusal in unknown:
             with pytest.raises(refusal):
@@ -332,12 +332,12 @@ def test_who_sees_only_some_collections_sees_only_its_own_uploads(tmp_path: Path
             assert {file.id for file in await seen.files()} == files
             assert {store.id for store in await seen.stores()} == stores
         for hidden in (bob.file(anns.id), ann.open(ours.id), bob.remove_file(anns.id)):
-            with pytest.raises(NoSuchFile):
+            with pytest.raises(StoredFileNotFound):
                 await hidden
-        with pytest.raises(NoSuchFile):
+        with pytest.raises(StoredFileNotFound):
             await ann.put(ann_store, [Wanted(ours.id, {})])
         for hidden in (ann.scope([our_store]), bob.members(ann_store), bob.put(ann_store, []), cut_off.store(notes)):
-            with pytest.raises(NoSuchStore):
+            with pytest.raises(VectorStoreNotFound):
                 await hidden
         await library.put(our_store, [Wanted(anns.id, {})])
         await ann.remove_file(anns.id)

@@ -1,10 +1,25 @@
-"""The disk that is full or fails, over HTTP."""
+"""What clients are told of an error: status, code, message, field."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
 from index.errors import StorageFull, StorageUnavailable
+from models.errors import GrammarError, UnenforceableTool
+from server.errors import (
+    AccessDenied,
+    ClientDisconnected,
+    EmptyFile,
+    FileTooLarge,
+    KeyFileError,
+    ReadOnlyVectorStore,
+    RequestError,
+    StoredFileNotFound,
+    TooManyBatches,
+    UnknownModel,
+    VectorStoreExpired,
+)
 from server.http.problems import problem_of
 
 
@@ -20,8 +35,40 @@ from server.http.problems import problem_of
         (ConnectionResetError(errno.ECONNRESET, "reset"), 500, "internal_error"),
     ],
 )
-def test_a_disk_in_trouble_is_told_without_paths(error: Exception, status: int, code: str) -> None:
+def test_a_full_or_failing_disk_is_reported_without_paths(error: Exception, status: int, code: str) -> None:
     problem = problem_of(error)
     assert (problem.status, problem.detail.code) == (status, code)
     assert "secret" not in problem.detail.message
     assert (problem.retry_after is not None) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "param"),
+    [
+        (RequestError("No.", "messages[0]"), 400, "unsupported_value", "messages[0]"),
+        (AccessDenied(401, "A key is needed.", "invalid_api_key"), 401, "invalid_api_key", None),
+        (UnknownModel("x", ["a"]), 404, "model_not_found", "model"),
+        (StoredFileNotFound("file-x"), 404, "not_found", None),
+        (EmptyFile(), 400, "invalid_value", "file"),
+        (FileTooLarge(10), 413, "file_too_large", "file"),
+        (ReadOnlyVectorStore("docs"), 403, "read_only", None),
+        (VectorStoreExpired("vs_x"), 400, "vector_store_expired", None),
+        (TooManyBatches(3), 400, "invalid_value", None),
+        (ClientDisconnected(), 499, "client_closed_request", None),
+        (UnenforceableTool(2, GrammarError("No.", "$.a")), 400, "invalid_value", "tools[2].function.parameters.a"),
+    ],
+)
+def test_status_code_and_field_of_an_error(error: Exception, status: int, code: str, param: str | None) -> None:
+    problem = problem_of(error)
+    assert (problem.status, problem.detail.code, problem.detail.param) == (status, code, param)
+
+
+def test_a_damaged_key_file_is_reported_without_its_path(caplog: pytest.LogCaptureFixture) -> None:
+    problem = problem_of(KeyFileError(Path("/secret/keys.json"), "damaged"))
+    assert (problem.status, problem.detail.code) == (503, "keys_unreadable")
+    assert "secret" not in problem.detail.message
+    assert "/secret/keys.json: damaged" in caplog.text
+
+
+def test_an_unknown_exception_is_reported_without_its_message() -> None:
+    assert "secret" not in problem_of(ValueError("secret")).detail.message

@@ -10,11 +10,11 @@ from litestar import Litestar, get
 from litestar.params import FromPath
 from litestar.testing import TestClient
 
+from server.errors import SettingsError
 from server.http.middleware import RequestMiddleware
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.observability.tracing import NoTracing, SpanTracing, open_tracing
-from server.settings.settings import SettingsError
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="needs the extra `tracing`")
 SECRET = "canary-in-a-path"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from models.errors import ModelNotFound
-from server.settings.settings import MANUAL, Settings, SettingsError, docs_from_flags, read_settings
+from server.errors import SettingsError
+from server.settings.settings import MANUAL, Settings, docs_from_flags, read_settings
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 
@@ -52,7 +53,7 @@ def test_variables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
 def test_a_refusal_names_the_path(tmp_path: Path, toml: str, environ: dict[str, str], where: str) -> None:
     with pytest.raises(SettingsError) as refused:
         read(tmp_path, toml, environ)
-    assert refused.value.where == where
+    assert refused.value.setting == where
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 
 from server.access.keys import Role
 from server.access.principal import UNRESTRICTED, Principal
-from server.api.responses.errors import NoSuchResponse
 from server.api.responses.reply import begun
 from server.api.responses.wire import Item, OutputMessage, OutputText, ResponseObject, ResponseRequest
+from server.errors import ResponseNotFound
 from server.storage.sqlite.responses import FILE, Pending, ResponseStore, Stored
 
 
@@ -35,7 +35,7 @@ def test_a_chain_is_told_from_its_beginning(tmp_path: Path) -> None:
         assert [item.role for item in history] == ["user", "assistant"] * 2
         assert [item.content for item in history][::2] == ["one?", "two?"]
         await store.remove(first.response.id)
-        with pytest.raises(NoSuchResponse):
+        with pytest.raises(ResponseNotFound):
             await store.history(second.response.id)
 
     with ResponseStore(tmp_path, 1_000_000) as store:
@@ -53,7 +53,7 @@ def test_the_least_used_go_first_and_unfinished_ones_stay(tmp_path: Path) -> Non
             await store.add(each)
             await store.get(kept[0].response.id)
         assert (await store.get(kept[0].response.id)).response == kept[0].response
-        with pytest.raises(NoSuchResponse):
+        with pytest.raises(ResponseNotFound):
             await store.get(kept[1].response.id)
         assert (await store.get(kept[-1].response.id)).items == kept[-1].items
         assert await store.unfinished() == [waiting.response.id]
@@ -74,7 +74,7 @@ def test_a_key_sees_its_own(tmp_path: Path, collections: frozenset[str] | None, 
         await mine.add(stored)
         assert (await mine.get(stored.response.id)).response == stored.response
         for look in (other.get, other.history, other.remove, other.cancel):
-            with pytest.raises(NoSuchResponse):
+            with pytest.raises(ResponseNotFound):
                 await look(stored.response.id)
         assert await other.items([stored.response.output[0].id]) == {}
         assert (await store.get(stored.response.id)).response == stored.response

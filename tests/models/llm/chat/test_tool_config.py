@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from models.errors import UnenforceableTool
 from models.llm.chat.parser import Syntax
-from models.llm.chat.tool_config import TokenNames, ToolConfig, UnenforceableTool
+from models.llm.chat.tool_config import TokenNames, ToolConfig
 from models.llm.constraints.grammar import JsonObject, PrefixedForm, Tool, ToolCalls, check
 
 HERMES, LLAMA, HARMONY = "<tool_call>", '<|start_header_id|> "parameters": ', "<|channel|> <|message|>"

@@ -1,0 +1,202 @@
+"""Exceptions of the server. Each class carries its HTTP status and code; `str` is the message a client reads.
+
+ServerError
+├── RequestError             understood, but not possible; names the field at fault
+├── AccessDenied             the caller is refused; carries the reason's status
+├── ClientDisconnected
+├── NotFound
+│   └── UnknownModel, BatchNotFound, ResponseNotFound
+├── FilesError               about uploaded files and vector stores
+│   ├── StoredFileNotFound, VectorStoreNotFound, FileBatchNotFound, FileNotInVectorStore (NotFound too)
+│   ├── EmptyFile, FileTooLarge, FileQuotaExceeded, DiskFull
+│   ├── ReadOnlyVectorStore  it mirrors a watched folder
+│   └── VectorStoreExpired
+├── TooManyBatches
+├── ResponseNotCancellable
+├── SettingsError
+└── KeyFileError
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class ServerError(Exception):
+    """`param` is the path of the request's field at fault; `retry_after` is in seconds."""
+
+    status: int = 500
+    code: str | None = "internal_error"
+    param: str | None = None
+    retry_after: int | None = None
+
+
+class RequestError(ServerError):
+    status = 400
+
+    def __init__(self, message: str, param: str | None, code: str = "unsupported_value") -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+class AccessDenied(ServerError):
+    def __init__(self, status: int, message: str, code: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class ClientDisconnected(ServerError):
+    """The client closed its connection; nobody reads the reply."""
+
+    status = 499
+    code = "client_closed_request"
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection.")
+
+
+class NotFound(ServerError):
+    status = 404
+    code = "not_found"
+    param: str | None = None
+
+
+class UnknownModel(NotFound):
+    code = "model_not_found"
+    param = "model"
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"The model {name!r} does not exist; there are: {', '.join(known) or 'none'}.")
+        self.name = name
+        self.known = known
+
+
+class FilesError(ServerError):
+    status = 400
+    code = "invalid_value"
+    param: str | None = "file"
+
+
+class StoredFileNotFound(NotFound, FilesError):
+    def __init__(self, id: str) -> None:
+        super().__init__(f"No such File object: {id}")
+
+
+class VectorStoreNotFound(NotFound, FilesError):
+    def __init__(self, id: str) -> None:
+        super().__init__(f"Vector store with id [{id}] not found.")
+
+
+class FileBatchNotFound(NotFound, FilesError):
+    def __init__(self, id: str) -> None:
+        super().__init__(f"No such file batch: {id}")
+
+
+class FileNotInVectorStore(NotFound, FilesError):
+    def __init__(self, file_id: str, store_id: str) -> None:
+        super().__init__(f"No file {file_id} in vector store {store_id}.")
+
+
+class BatchNotFound(NotFound):
+    def __init__(self, id: str) -> None:
+        super().__init__(f"No such Batch object: {id}")
+
+
+class ResponseNotFound(NotFound):
+    def __init__(self, id: str) -> None:
+        super().__init__(f"Response with id '{id}' not found.")
+        self.id = id
+
+
+class EmptyFile(FilesError):
+    def __init__(self) -> None:
+        super().__init__("The file is empty.")
+
+
+class FileTooLarge(FilesError):
+    status = 413
+    code = "file_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The file is larger than {limit:,} bytes (files.max_bytes).")
+
+
+class FileQuotaExceeded(FilesError):
+    status = 413
+    code = "file_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"All files together would take more than {limit:,} bytes (files.total_bytes); delete some.")
+
+
+class DiskFull(FilesError):
+    status = 507
+    code = "disk_full"
+    param = None
+
+    def __init__(self) -> None:
+        super().__init__("The server's disk is full.")
+
+
+class ReadOnlyVectorStore(FilesError):
+    status = 403
+    code = "read_only"
+    param = None
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(
+            f"This is the watched folder {collection!r}, which is only read here. Change the files in the folder; the"
+            " index follows."
+        )
+
+
+class VectorStoreExpired(FilesError):
+    code = "vector_store_expired"
+    param = None
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"The vector store {id} has expired and its files have left it; make another.")
+
+
+class TooManyBatches(ServerError):
+    status = 400
+    code = "invalid_value"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} batches are not done yet; wait for one, or cancel one.")
+
+
+class ResponseNotCancellable(ServerError):
+    status = 400
+    code = "invalid_value"
+
+    def __init__(self, id: str, status: str, *, is_background: bool) -> None:
+        reason = f"it is {status}" if is_background else "it was not asked for with background: true"
+        super().__init__(f"The response {id} cannot be cancelled: {reason}.")
+
+
+class SettingsError(ServerError):
+    """`setting` is the dotted path of the setting at fault, "" for the settings file itself."""
+
+    status = 400
+    code = "settings_invalid"
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}" if setting else reason)
+        self.setting = setting
+        self.reason = reason
+
+
+class KeyFileError(ServerError):
+    """The file of API keys cannot be used, so nobody is let in by it."""
+
+    status = 503
+    code = "keys_unreadable"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
