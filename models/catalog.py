@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from models.errors import ModelFileError, ModelNotFound, ModelNotInstalled
 from models.folder import ModelsFolder, sha256_of
-from models.llm.engine.messages import Adapter
 from models.llm.gguf.files import name_of, parts_of
+from models.llm.params import Adapter
 
 _PACKAGE = Path(__file__).parent
 
@@ -66,7 +66,7 @@ class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rerank: dict[str, RerankModel] = {}
 
 
-class Resolved(msgspec.Struct, frozen=True):
+class ResolvedModel(msgspec.Struct, frozen=True):
     """A model whose files are here: the name shown to clients and where it lies."""
 
     name: str
@@ -74,7 +74,7 @@ class Resolved(msgspec.Struct, frozen=True):
     sha256: str | None
 
 
-class ResolvedChat(Resolved, frozen=True):
+class ResolvedChatModel(ResolvedModel, frozen=True):
     temperature: float
     max_passage_chars: int
     extractive: bool
@@ -82,7 +82,7 @@ class ResolvedChat(Resolved, frozen=True):
     adapters: tuple[Adapter, ...] = ()
 
 
-class ResolvedEmbedding(Resolved, frozen=True):
+class ResolvedEmbeddingModel(ResolvedModel, frozen=True):
     chunk_tokens: int
 
 
@@ -90,7 +90,7 @@ def read_catalog() -> Catalog:
     return msgspec.convert(tomllib.loads((_PACKAGE / "catalog.toml").read_text()), Catalog)
 
 
-def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChat:
+def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChatModel:
     """By catalog name, else as a path to a GGUF, else as the name of a GGUF in `folder`, the user's models.
 
     Raises `ModelNotFound`, `ModelNotInstalled`, `ModelFileError`.
@@ -105,8 +105,8 @@ def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChat:
     return _as_read(name_of(path), path.resolve(), ChatModelEntry(file=name))
 
 
-def _as_read(name: str, path: Path, entry: ChatModelEntry) -> ResolvedChat:
-    return ResolvedChat(
+def _as_read(name: str, path: Path, entry: ChatModelEntry) -> ResolvedChatModel:
+    return ResolvedChatModel(
         name, path, entry.sha256, entry.temperature, entry.max_passage_chars, entry.extractive, entry.question_first
     )
 
@@ -140,20 +140,20 @@ def _existing_file(name: str, folder: Path | None) -> Path:
     return path
 
 
-def resolve_embedding(name: str) -> ResolvedEmbedding:
+def resolve_embedding(name: str) -> ResolvedEmbeddingModel:
     """By catalog name, else as a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
     if entry := read_catalog().embedding.get(name):
-        return ResolvedEmbedding(name, _installed(name, entry), entry.sha256, entry.chunk_tokens)
+        return ResolvedEmbeddingModel(name, _installed(name, entry), entry.sha256, entry.chunk_tokens)
     path = _existing_folder(name)
-    return ResolvedEmbedding(path.name, path, None, EmbeddingModel(folder=name).chunk_tokens)
+    return ResolvedEmbeddingModel(path.name, path, None, EmbeddingModel(folder=name).chunk_tokens)
 
 
-def resolve_reranker(name: str) -> Resolved:
+def resolve_reranker(name: str) -> ResolvedModel:
     """By catalog name, else as a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
     if entry := read_catalog().rerank.get(name):
-        return Resolved(name, _installed(name, entry), entry.sha256)
+        return ResolvedModel(name, _installed(name, entry), entry.sha256)
     path = _existing_folder(name)
-    return Resolved(path.name, path, None)
+    return ResolvedModel(path.name, path, None)
 
 
 def _installed(name: str, entry: EmbeddingModel | RerankModel) -> Path:

@@ -25,7 +25,7 @@ _PIECE = 1 << 20
 _WEEK_S = 7 * 24 * 3600
 
 
-class Identity(msgspec.Struct, frozen=True):
+class FileIdentity(msgspec.Struct, frozen=True):
     """Another file, or another content, has another."""
 
     device: int
@@ -41,24 +41,24 @@ class Identity(msgspec.Struct, frozen=True):
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ImportedFile(msgspec.Struct, frozen=True):
     """`verified`: the file whose hash this was, when last compared, at `verified_at`. `source`: where it came from.
     Unix seconds."""
 
     sha256: str
     size: int
-    verified: Identity
+    verified: FileIdentity
     source: str
     added_at: int
     verified_at: int = 0
 
-    def is_fresh(self, identity: Identity, now: float) -> bool:
+    def is_fresh(self, identity: FileIdentity, now: float) -> bool:
         """Whether this very file was compared within a week; a clock that went back tells nothing."""
         return identity == self.verified and 0 <= now - self.verified_at < _WEEK_S
 
 
-class Manifest(msgspec.Struct, frozen=True):
-    files: dict[str, Entry] = {}
+class FolderManifest(msgspec.Struct, frozen=True):
+    files: dict[str, ImportedFile] = {}
     version: int = 1
 
 
@@ -68,11 +68,11 @@ class ModelsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, ImportedFile]:
         """By file name. Raises `ModelFileError` for a manifest that cannot be read."""
         file = self.path / MANIFEST
         try:
-            return msgspec.json.decode(file.read_bytes(), type=Manifest).files
+            return msgspec.json.decode(file.read_bytes(), type=FolderManifest).files
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -93,7 +93,7 @@ class ModelsFolder:
         if not entry.is_fresh(_identity_of(path), time.time()):
             self.verify(path, entry)
 
-    def verify(self, path: Path, entry: Entry) -> None:
+    def verify(self, path: Path, entry: ImportedFile) -> None:
         """Reads all of it. Raises `ModelFileError` as `check` does."""
         identity = _identity_of(path)
         if identity.size != entry.size or sha256_of(path) != entry.sha256:
@@ -106,7 +106,7 @@ class ModelsFolder:
             self._change(path.name, msgspec.structs.replace(entry, verified=identity, verified_at=int(time.time())))
 
     @contextlib.contextmanager
-    def adding(self, name: str) -> Iterator["Incoming"]:
+    def receive(self, name: str) -> Iterator["IncomingModel"]:
         """A file being received. What came of it stays when it was not kept, to go on with it later. Raises
         `ModelFileError`."""
         incoming = self.path / _INCOMING.format(name)
@@ -115,7 +115,7 @@ class ModelsFolder:
             with incoming.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 try:
-                    yield Incoming(self, name, incoming, file.fileno())
+                    yield IncomingModel(self, name, incoming, file.fileno())
                 finally:
                     if incoming.exists() and not incoming.stat().st_size:
                         incoming.unlink()
@@ -133,7 +133,7 @@ class ModelsFolder:
             raise ModelFileError(path, error.strerror or str(error)) from error
         self._change(name, None)
 
-    def _change(self, name: str, entry: Entry | None) -> None:
+    def _change(self, name: str, entry: ImportedFile | None) -> None:
         file = self.path / MANIFEST
         try:
             with (self.path / f".{MANIFEST}.lock").open("w") as lock:
@@ -143,7 +143,9 @@ class ModelsFolder:
                     entries[name] = entry
                 fresh = file.with_suffix(".new")
                 with fresh.open("wb") as written:
-                    written.write(msgspec.json.format(msgspec.json.encode(Manifest(dict(sorted(entries.items()))))))
+                    written.write(
+                        msgspec.json.format(msgspec.json.encode(FolderManifest(dict(sorted(entries.items())))))
+                    )
                     written.flush()
                     os.fsync(written.fileno())
                 fresh.replace(file)
@@ -151,7 +153,7 @@ class ModelsFolder:
             raise ModelFileError(file, error.strerror or str(error)) from error
 
 
-class Incoming:
+class IncomingModel:
     """What is there of a file already, and what comes. What was left half-way can be gone on with."""
 
     def __init__(self, folder: ModelsFolder, name: str, path: Path, descriptor: int) -> None:
@@ -193,14 +195,14 @@ class Incoming:
         target = self._folder.path / self.name
         self.path.replace(target)
         now = int(time.time())
-        entry = Entry(self.sha256, self.size, Identity.of(target), source, now, now)
+        entry = ImportedFile(self.sha256, self.size, FileIdentity.of(target), source, now, now)
         self._folder._change(self.name, entry)
         return target
 
 
-def _identity_of(path: Path) -> Identity:
+def _identity_of(path: Path) -> FileIdentity:
     try:
-        return Identity.of(path)
+        return FileIdentity.of(path)
     except OSError as error:
         raise ModelFileError(path, error.strerror or str(error)) from error
 

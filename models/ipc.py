@@ -38,7 +38,7 @@ def _frame(message: msgspec.Struct) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-class Refused(msgspec.Struct, tag=True, frozen=True):
+class ChildFailure(msgspec.Struct, tag=True, frozen=True):
     """A child's last frame when it cannot start, or cannot go on: one line for a person."""
 
     reason: str
@@ -104,7 +104,7 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
     """The body of `python -m <module> FD MANNER`: run `main` until the parent closes its end. `MANNER`: how it logs.
 
     Ctrl-C is the parent's to handle: it closes the socket, and the child ends by itself. What `main` raises becomes
-    one `Refused` frame, never a traceback on a user's screen.
+    one `ChildFailure` frame, never a traceback on a user's screen.
     """
     leave_no_cores()
     start_logging(msgspec.json.decode(sys.argv[2], type=LogConfig))
@@ -115,7 +115,7 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
     try:
         main(inbox)
     except Exception as error:  # the process boundary: whatever it was, the parent is told and the process ends
-        inbox.send(Refused(reason=_reason(error, is_loading=not inbox.has_sent)))
+        inbox.send(ChildFailure(reason=_reason(error, is_loading=not inbox.has_sent)))
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -23,7 +23,7 @@ from index.search.retriever import Retriever
 from index.storage.sqlite.catalog import CollectionStatus, read_status
 from index.types import Collection, Query
 from index.uploads import Chunking
-from models.catalog import ResolvedEmbedding, resolve_embedding, resolve_reranker
+from models.catalog import ResolvedEmbeddingModel, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
 from models.encoder.exports import source_of
 from models.encoder.messages import ModelFiles
@@ -315,5 +315,5 @@ async def _former_embedder(data: Path, embedder: ModelFiles) -> ModelFiles | Non
     return None if former == embedder else former
 
 
-def _with_chunk_tokens(params: IndexingParams, embedding: ResolvedEmbedding) -> IndexingParams:
+def _with_chunk_tokens(params: IndexingParams, embedding: ResolvedEmbeddingModel) -> IndexingParams:
     return params if params.chunk_tokens else msgspec.structs.replace(params, chunk_tokens=embedding.chunk_tokens)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder.exports import fingerprint_of, read_manifest
-from models.encoder.messages import Kind, ModelFiles
+from models.encoder.messages import ModelFiles, TextKind
 from models.errors import ModelFileError
 
 Vectors = NDArray[np.float32]  # unit vectors, shape (number of texts, dimension)
@@ -23,7 +23,7 @@ class Embedder(Protocol):
     def dimension(self) -> int: ...
     @property
     def max_tokens(self) -> int: ...
-    def room(self, kind: Kind) -> int:
+    def room(self, kind: TextKind) -> int:
         """Tokens a text may have, beside the prompt and the model's own marks."""
 
     def count_tokens(self, text: str) -> int: ...
@@ -58,12 +58,12 @@ class ConvertedEmbedder:
         self.fingerprint = fingerprint_of(source, manifest.precision)
         self.count_tokens = token_counter(folder)
         count = token_counter(folder, with_marks=True)
-        self._rooms: dict[Kind, int] = {
+        self._rooms: dict[TextKind, int] = {
             "query": self.max_tokens - count(self._query_prompt),
             "document": self.max_tokens - count(self._document_prompt),
         }
 
-    def room(self, kind: Kind) -> int:
+    def room(self, kind: TextKind) -> int:
         return self._rooms[kind]
 
     def embed_documents(self, texts: Sequence[str], *, low_priority: bool = False) -> Vectors:

@@ -24,9 +24,9 @@ from models.encoder.embedder import ConvertedEmbedder
 from models.encoder.exports import (
     GRAPH,
     TOKENIZER,
-    Manifest,
+    EncoderTask,
+    ExportManifest,
     Precision,
-    Role,
     locked,
     read_manifest,
     replacing,
@@ -68,7 +68,7 @@ class _Refused(Exception):
     """The model cannot be converted; its first argument says why."""
 
 
-def convert(path: Path, source: str, export: Path, role: Role) -> None:
+def convert(path: Path, source: str, export: Path, role: EncoderTask) -> None:
     """Fills `export` with a conversion or a refusal. Raises `ModelFileError` when the model itself cannot be loaded."""
     with locked(export):
         if read_manifest(export, source) is not None:
@@ -80,10 +80,10 @@ def convert(path: Path, source: str, export: Path, role: Role) -> None:
             except _Refused as refused:
                 for file in folder.iterdir():
                     file.unlink()
-                write_manifest(folder, Manifest(source=source, runtime=runtime(), refusal=str(refused)))
+                write_manifest(folder, ExportManifest(source=source, runtime=runtime(), refusal=str(refused)))
 
 
-def _converted(reference: ReferenceEmbedder | ReferenceReranker, source: str, folder: Path) -> Manifest:
+def _converted(reference: ReferenceEmbedder | ReferenceReranker, source: str, folder: Path) -> ExportManifest:
     """Writes the files of the first precision that passes its check. Raises `_Refused`."""
     _require_convertible(reference.model)
     whole = folder / "whole.onnx"
@@ -173,8 +173,8 @@ _PRECISIONS: dict[Precision, Callable[[Path, Path], object]] = {
 
 def _manifest(
     reference: ReferenceEmbedder | ReferenceReranker, source: str, folder: Path, precision: Precision
-) -> Manifest:
-    manifest = Manifest(
+) -> ExportManifest:
+    manifest = ExportManifest(
         source=source,
         runtime=runtime(),
         sha256={name: sha256_of(folder / name) for name in (GRAPH, TOKENIZER)},

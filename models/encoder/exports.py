@@ -19,17 +19,17 @@ import msgspec
 from models.errors import ModelFileError
 from models.folder import sha256_of
 
-Role = Literal["embedding", "reranking"]
+EncoderTask = Literal["embedding", "reranking"]
 Precision = Literal["int8", "float32"]
 
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
 _MANIFEST = "manifest"
-_RECIPES: dict[Role, int] = {"embedding": 1, "reranking": 2}  # count changes to what a conversion says
+_RECIPES: dict[EncoderTask, int] = {"embedding": 1, "reranking": 2}  # count changes to what a conversion says
 _DEFINING = {".json", ".txt", ".model", ".safetensors", ".bin"}  # configurations, vocabularies, weights
 _OTHER_FORMS = {"onnx", "openvino"}  # folders with the same weights in other formats
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class ExportManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a conversion is of, and what the graph does not say itself.
 
     `refusal`: why there is no graph; the model is run by sentence-transformers then.
@@ -52,7 +52,7 @@ def runtime() -> str:
     return f"onnxruntime {version('onnxruntime')}"
 
 
-def source_of(path: Path, role: Role, weights_sha256: str | None = None) -> str:
+def source_of(path: Path, role: EncoderTask, weights_sha256: str | None = None) -> str:
     """Names a model by all its files that bear on what it computes, 32 hexadecimal digits. Raises `ModelFileError`.
 
     `weights_sha256`: of `model.safetensors`, when known already.
@@ -74,13 +74,13 @@ def fingerprint_of(source: str, precision: Precision) -> str:
     return hashlib.sha256(f"{source} {precision}".encode()).hexdigest()[:16]
 
 
-def read_manifest(folder: Path, source: str) -> Manifest | None:
+def read_manifest(folder: Path, source: str) -> ExportManifest | None:
     """None unless what lies there is whole, unaltered, of this model and of the installed onnxruntime."""
     try:
         digest, _, body = (folder / _MANIFEST).read_bytes().partition(b"\n")
         if digest != _digest(body):
             return None
-        manifest = msgspec.json.decode(body, type=Manifest)
+        manifest = msgspec.json.decode(body, type=ExportManifest)
         is_of_now = (manifest.source, manifest.runtime) == (source, runtime())
         is_whole = all(sha256_of(folder / name) == sha256 for name, sha256 in manifest.sha256.items())
     except (OSError, ModelFileError, msgspec.DecodeError):
@@ -88,7 +88,7 @@ def read_manifest(folder: Path, source: str) -> Manifest | None:
     return manifest if is_of_now and is_whole else None
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: ExportManifest) -> None:
     body = msgspec.json.encode(manifest)
     (folder / _MANIFEST).write_bytes(_digest(body) + b"\n" + body)
 

@@ -4,10 +4,10 @@ from typing import Literal
 
 import msgspec
 
-from models.encoder.exports import Role
-from models.ipc import Refused
+from models.encoder.exports import EncoderTask
+from models.ipc import ChildFailure
 
-Kind = Literal["query", "document"]
+TextKind = Literal["query", "document"]
 
 
 class ModelFiles(msgspec.Struct, frozen=True):
@@ -21,16 +21,16 @@ class ModelFiles(msgspec.Struct, frozen=True):
     export: str | None
 
 
-class Load(msgspec.Struct, tag=True, frozen=True):
-    """First frame to the encoder; it answers `Ready` or `Refused`.
+class LoadEncoder(msgspec.Struct, tag=True, frozen=True):
+    """First frame to the encoder; it answers `EncoderReady` or `ChildFailure`.
 
-    `former` is the embedder before this one, in whose space questions are answered until all is embedded anew.
+    `previous` is the embedder before this one, in whose space questions are answered until all is embedded anew.
     """
 
     embedder: ModelFiles
     reranker: ModelFiles | None
     num_threads: int
-    former: ModelFiles | None = None
+    previous: ModelFiles | None = None
 
 
 class Embed(msgspec.Struct, tag=True, frozen=True):
@@ -38,8 +38,8 @@ class Embed(msgspec.Struct, tag=True, frozen=True):
 
     id: int
     texts: list[str]
-    kind: Kind
-    by_former: bool = False
+    kind: TextKind
+    use_previous: bool = False
 
 
 class EmbedParts(msgspec.Struct, tag=True, frozen=True):
@@ -48,11 +48,11 @@ class EmbedParts(msgspec.Struct, tag=True, frozen=True):
 
     id: int
     texts: list[str]
-    kind: Kind
+    kind: TextKind
     is_low_priority: bool = False
 
 
-class ForgetFormer(msgspec.Struct, tag=True, frozen=True):
+class UnloadPrevious(msgspec.Struct, tag=True, frozen=True):
     """The former embedder is needed no more, and may leave the memory."""
 
 
@@ -62,15 +62,15 @@ class Rerank(msgspec.Struct, tag=True, frozen=True):
     texts: list[str]
 
 
-class EmbedderCard(msgspec.Struct, frozen=True):
+class EmbedderInfo(msgspec.Struct, frozen=True):
     """A loaded embedder."""
 
     fingerprint: str
     dimension: int
 
 
-class Ready(msgspec.Struct, tag=True, frozen=True):
-    """`former`: as far as it was asked for and could be loaded; else `former_error` says why not.
+class EncoderReady(msgspec.Struct, tag=True, frozen=True):
+    """`previous`: as far as it was asked for and could be loaded; else `previous_error` says why not.
 
     `has_probabilities`: the reranker's scores lie in 0..1; else they are logits.
     """
@@ -80,11 +80,11 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     max_tokens: int
     has_reranker: bool
     has_probabilities: bool = False
-    former: EmbedderCard | None = None
-    former_error: str | None = None
+    previous: EmbedderInfo | None = None
+    previous_error: str | None = None
 
 
-class Numbers(msgspec.Struct, tag=True, frozen=True):
+class EncoderReply(msgspec.Struct, tag=True, frozen=True):
     """The answer to `Embed` or `EmbedParts`, vector by vector, or to `Rerank`, score by score: little-endian float32.
 
     `tokens`: of each part of each text, or of each pair, as the model reads it; not for `Embed`. `error` instead, when
@@ -103,7 +103,7 @@ class Convert(msgspec.Struct, tag=True, frozen=True):
     path: str
     source: str
     export: str
-    role: Role
+    role: EncoderTask
 
 
 class Converted(msgspec.Struct, tag=True, frozen=True):
@@ -112,6 +112,6 @@ class Converted(msgspec.Struct, tag=True, frozen=True):
     error: str | None = None
 
 
-ToEncoder = Load | Embed | EmbedParts | Rerank | ForgetFormer
-FromEncoder = Ready | Numbers | Refused
-FromExporter = Converted | Refused
+ToEncoder = LoadEncoder | Embed | EmbedParts | Rerank | UnloadPrevious
+FromEncoder = EncoderReady | EncoderReply | ChildFailure
+FromExporter = Converted | ChildFailure

@@ -4,16 +4,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-from models.catalog import Resolved
+from models.catalog import ResolvedModel
 from models.client import open_process
-from models.encoder.exports import Manifest, Role, read_manifest, source_of
+from models.encoder.exports import EncoderTask, ExportManifest, read_manifest, source_of
 from models.encoder.messages import Convert, Converted, FromExporter, ModelFiles
+from models.encoder.params import Runtime
 from models.errors import ModelFileError, ProcessFailed
 from models.offline import OFFLINE
-
-Runtime = Literal["auto", "onnx", "torch"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +30,7 @@ class ModelExports:
         self._unconverted: dict[str, ModelFiles] = {}  # by source
         self._preparing = asyncio.Lock()
 
-    async def files(self, model: Resolved, role: Role) -> ModelFiles:
+    async def files(self, model: ResolvedModel, role: EncoderTask) -> ModelFiles:
         """Converts the model first where that was not done yet, which takes some ten seconds. Raises `ModelError`."""
         async with self._preparing:
             source = await asyncio.to_thread(source_of, model.path, role, model.sha256)
@@ -50,7 +48,7 @@ class ModelExports:
     def _folder(self, source: str) -> Path:
         return self._cache / "models" / source
 
-    async def _convert(self, model: Resolved, source: str, role: Role) -> str | None:
+    async def _convert(self, model: ResolvedModel, source: str, role: EncoderTask) -> str | None:
         """Why there is no conversion; None when there is. Raises `ModelFileError` when the model itself is broken."""
         folder = self._folder(source)
         if (manifest := await self._read(folder, source)) is not None:
@@ -69,5 +67,5 @@ class ModelExports:
         return "its conversion does not stay on disk" if manifest is None else manifest.refusal
 
     @staticmethod
-    async def _read(folder: Path, source: str) -> Manifest | None:
+    async def _read(folder: Path, source: str) -> ExportManifest | None:
         return await asyncio.to_thread(read_manifest, folder, source)

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.messages import (
     Embed,
-    EmbedderCard,
+    EmbedderInfo,
     EmbedParts,
-    ForgetFormer,
-    Load,
+    EncoderReady,
+    EncoderReply,
+    LoadEncoder,
     ModelFiles,
-    Numbers,
-    Ready,
     Rerank,
     ToEncoder,
+    UnloadPrevious,
 )
 from models.encoder.parts import parts_of
 from models.encoder.reranker import Reranker, open_reranker
@@ -25,22 +25,22 @@ from models.ipc import Inbox, child_main
 from models.threads import give_way
 
 
-def _answer(id: int, compute: Callable[[], NDArray[np.float32]], tokens: list[list[int]] | None = None) -> Numbers:
+def _answer(id: int, compute: Callable[[], NDArray[np.float32]], tokens: list[list[int]] | None = None) -> EncoderReply:
     """`tokens` is read when all is computed."""
     try:
-        return Numbers(id, compute().astype("<f4").tobytes(), tokens or [])
+        return EncoderReply(id, compute().astype("<f4").tobytes(), tokens or [])
     except Exception as error:  # whatever a runtime raises: this request's answer, not the process's end
-        return Numbers(id, error=(str(error).splitlines() or [type(error).__name__])[0])
+        return EncoderReply(id, error=(str(error).splitlines() or [type(error).__name__])[0])
 
 
-def _embed(embedder: Embedder | None, request: Embed) -> Numbers:
+def _embed(embedder: Embedder | None, request: Embed) -> EncoderReply:
     if embedder is None:
-        return Numbers(request.id, error="the former embedding model is not loaded")
+        return EncoderReply(request.id, error="the former embedding model is not loaded")
     embed = embedder.embed_queries if request.kind == "query" else embedder.embed_documents
     return _answer(request.id, lambda: embed(request.texts))
 
 
-def _embed_parts(embedder: Embedder, request: EmbedParts) -> Numbers:
+def _embed_parts(embedder: Embedder, request: EmbedParts) -> EncoderReply:
     room = embedder.room(request.kind)
     tokens: list[list[int]] = []
 
@@ -56,9 +56,9 @@ def _embed_parts(embedder: Embedder, request: EmbedParts) -> Numbers:
     return _answer(request.id, compute, tokens)
 
 
-def _rerank(reranker: Reranker | None, request: Rerank) -> Numbers:
+def _rerank(reranker: Reranker | None, request: Rerank) -> EncoderReply:
     if reranker is None:
-        return Numbers(request.id, error='no reranker is loaded; name one: reranker = "FOLDER"')
+        return EncoderReply(request.id, error='no reranker is loaded; name one: reranker = "FOLDER"')
     tokens: list[list[int]] = []
 
     def compute() -> NDArray[np.float32]:
@@ -68,37 +68,37 @@ def _rerank(reranker: Reranker | None, request: Rerank) -> Numbers:
     return _answer(request.id, compute, tokens)
 
 
-def _open_former(files: ModelFiles | None, num_threads: int) -> tuple[Embedder | None, str | None]:
+def _open_previous(files: ModelFiles | None, num_threads: int) -> tuple[Embedder | None, str | None]:
     """The embedder, or why there is none. Its files may be gone or not to be read: then questions do without."""
     if files is None:
         return None, None
     try:
-        former = open_embedder(files, num_threads)
-        former.embed_queries(["warm up"])
+        previous = open_embedder(files, num_threads)
+        previous.embed_queries(["warm up"])
     except Exception as error:  # whatever a runtime raises
         return None, (str(error).splitlines() or [type(error).__name__])[0]
-    return former, None
+    return previous, None
 
 
 def _serve(inbox: Inbox[ToEncoder]) -> None:
     messages = iter(inbox)
     load = next(messages, None)
-    if not isinstance(load, Load):
+    if not isinstance(load, LoadEncoder):
         return
     embedder = open_embedder(load.embedder, load.num_threads)
     embedder.embed_queries(["warm up"])  # the first call pays for lazy set-up; not the first question
     reranker = open_reranker(load.reranker, load.num_threads) if load.reranker else None
-    former, reason = _open_former(load.former, load.num_threads)
-    card = EmbedderCard(former.fingerprint, former.dimension) if former else None
+    previous, reason = _open_previous(load.previous, load.num_threads)
+    card = EmbedderInfo(previous.fingerprint, previous.dimension) if previous else None
     inbox.send(
-        Ready(
+        EncoderReady(
             dimension=embedder.dimension,
             fingerprint=embedder.fingerprint,
             max_tokens=embedder.max_tokens,
             has_reranker=reranker is not None,
             has_probabilities=reranker is not None and reranker.has_probabilities,
-            former=card,
-            former_error=reason,
+            previous=card,
+            previous_error=reason,
         )
     )
     with (  # no question waits for a reranking, or for a client's texts
@@ -107,14 +107,14 @@ def _serve(inbox: Inbox[ToEncoder]) -> None:
     ):
         for message in messages:
             if isinstance(message, Embed):
-                inbox.send(_embed(former if message.by_former else embedder, message))
+                inbox.send(_embed(previous if message.use_previous else embedder, message))
             elif isinstance(message, EmbedParts):
                 if message.is_low_priority:
                     bulk.submit(lambda request: inbox.send(_embed_parts(embedder, request)), message)
                 else:
                     inbox.send(_embed_parts(embedder, message))
-            elif isinstance(message, ForgetFormer):
-                former = None
+            elif isinstance(message, UnloadPrevious):
+                previous = None
             elif isinstance(message, Rerank):
                 reranking.submit(lambda request: inbox.send(_rerank(reranker, request)), message)
 

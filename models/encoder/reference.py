@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder.exports import fingerprint_of
-from models.encoder.messages import Kind
+from models.encoder.messages import TextKind
 from models.errors import ModelFileError
 from models.offline import OFFLINE
 
@@ -31,7 +31,7 @@ class ReferenceEmbedder:
         self._tokenizer = self.model.tokenizer
         self._lock = threading.Lock()  # transformers' tokenizers are not for several threads
 
-    def room(self, kind: Kind) -> int:
+    def room(self, kind: TextKind) -> int:
         prompt = self.query_prompt if kind == "query" else self.document_prompt
         with self._lock:
             return self.max_tokens - len(self._tokenizer.encode(prompt))

@@ -45,6 +45,13 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("n_slots must not exceed n_batch: every slot needs a place in each step")
 
 
+class Adapter(msgspec.Struct, frozen=True):
+    """A LoRA adapter: a GGUF that changes a model. `scale` 0 changes nothing, 1 is as trained."""
+
+    path: str
+    scale: float = 1.0
+
+
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen. `temperature` 0 is greedy and makes the rest but the penalties idle.
 

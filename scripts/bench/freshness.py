@@ -110,7 +110,7 @@ async def live(folder: Path, embedder: ModelFiles, num_files: int, saves: int) -
         while not ((status := read_status(data)) and status[0].documents == num_files and not status[0].pending):
             await asyncio.sleep(0.5)
         imported = time.perf_counter() - started
-        with Retriever(data, encoder.hello.fingerprint, encoder.hello.dimension) as retriever:
+        with Retriever(data, encoder.ready.fingerprint, encoder.ready.dimension) as retriever:
             async with following(retriever):
                 seconds = sorted(await freshness(root, retriever, encoder, saves, num_files))
         idle = await idle_share(client)

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 from reader.corpus import read_corpus, spans
 
 from index.types import Vectors
-from models.catalog import ResolvedChat, resolve_chat, resolve_embedding
+from models.catalog import ResolvedChatModel, resolve_chat, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.model_exports import ModelExports
 from models.llm.chat.chat_template import ChatTemplate
@@ -161,7 +161,7 @@ async def briefed(asked: Sequence[Case], embedder: Embedder, limit: int) -> list
 class Reader:
     """A model in the product's engine, asked one thing at a time."""
 
-    def __init__(self, model: ResolvedChat, threads: int) -> None:
+    def __init__(self, model: ResolvedChatModel, threads: int) -> None:
         file, self.question_first, self.n_ctx = model.path, model.question_first, 2048
         params = EngineParams(n_ctx=self.n_ctx, n_slots=1, n_threads=threads)
         self.vocabulary = Vocabulary(file)

@@ -29,7 +29,8 @@ from index.storage.sqlite.writer import DocumentWriter
 from index.types import Collection, DocumentEmbedder, Passage, Query, Scores, Vectors
 from models.catalog import resolve_embedding, resolve_reranker
 from models.encoder.embedder import Embedder, open_embedder
-from models.encoder.model_exports import ModelExports, Runtime
+from models.encoder.model_exports import ModelExports
+from models.encoder.params import Runtime
 from models.encoder.reranker import Reranker, open_reranker
 from server.settings.settings import Settings
 

@@ -29,7 +29,7 @@ from models.encoder.messages import ModelFiles
 from models.encoder.model_exports import ModelExports
 from models.ipc import open_child
 from models.offline import OFFLINE
-from server.resources.indexer import FromIndexer, Load, Ready
+from server.resources.indexer import FromIndexer, IndexerReady, LoadIndexer
 from server.settings.settings import Settings
 
 _REST_EVERY = 25
@@ -140,14 +140,14 @@ class Run:
         for _ in range(100):
             self.files.change()
         params = IndexingParams(settle_s=0.1, scan_interval_s=2)
-        self.load = Load(str(self.data), {"notes": str(self.files.root)}, embedder, params)
+        self.load = LoadIndexer(str(self.data), {"notes": str(self.files.root)}, embedder, params)
         self.ready_s: list[float] = []
         self.equal_s: list[float] = []
         self.acknowledged = 0
 
     async def _serve(self, frames: object, started: float) -> None:
         async for frame in frames:  # type: ignore[attr-defined]
-            if isinstance(frame, Ready):
+            if isinstance(frame, IndexerReady):
                 self.ready_s.append(time.monotonic() - started)
 
     async def live(self, *, until_equal: bool) -> list[str]:

@@ -29,13 +29,13 @@ from index.ingest.space import space_of
 from index.search.retriever import Retriever
 from index.storage.sqlite.database import open_reader, query
 from index.types import Query
-from models.catalog import Resolved, resolve_embedding
+from models.catalog import ResolvedModel, resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.messages import ModelFiles
 from models.encoder.model_exports import ModelExports
 from models.ipc import open_child
 from models.offline import OFFLINE
-from server.resources.indexer import FromIndexer, Load
+from server.resources.indexer import FromIndexer, LoadIndexer
 from server.settings.settings import Settings
 
 _QUESTIONS = [f"Where was the kestrel number {number} seen?" for number in range(0, 300, 30)]
@@ -64,7 +64,7 @@ async def prepared(folder: Path) -> list[Model]:
     told = msgspec.json.decode(config.read_bytes())
     config.write_bytes(msgspec.json.encode({**told, "prompts": {"query": "question: ", "document": "note: "}}))
     preparation = ModelExports(folder / "cache")
-    models = [await preparation.files(each, "embedding") for each in (first, Resolved("other", other, None))]
+    models = [await preparation.files(each, "embedding") for each in (first, ResolvedModel("other", other, None))]
     return [Model(files, open_embedder(files)) for files in models]
 
 
@@ -94,7 +94,7 @@ def state(data: Path) -> tuple[str | None, int, bool]:
     return space.fingerprint, lacking, not others
 
 
-async def live(load: Load, seconds: float, until: str | None = None) -> bool:
+async def live(load: LoadIndexer, seconds: float, until: str | None = None) -> bool:
     """One life of the indexer, ended by SIGKILL: after so many seconds, or sooner, when `until` is the only space."""
     data = Path(load.data)
     async with open_child("indexer", "server.resources.indexer", FromIndexer, OFFLINE) as child:
@@ -115,7 +115,7 @@ async def prove(folder: Path, num_kills: int, num_files: int, chance: random.Ran
     root.mkdir()
     for number in range(num_files):
         (root / f"{number}.md").write_text(f"# Note {number}\n\nThe kestrel number {number} was seen at dawn.\n")
-    loads = [Load(str(data), {"notes": str(root)}, each.files, IndexingParams(settle_s=0.1)) for each in models]
+    loads = [LoadIndexer(str(data), {"notes": str(root)}, each.files, IndexingParams(settle_s=0.1)) for each in models]
     by_name = {each.embedder.fingerprint: each for each in models}
 
     def is_read() -> bool:

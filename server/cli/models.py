@@ -12,7 +12,7 @@ import msgspec
 
 from models.catalog import ChatModelEntry, check_sha256, read_catalog
 from models.errors import ModelFileError
-from models.folder import Entry, Incoming, ModelsFolder
+from models.folder import ImportedFile, IncomingModel, ModelsFolder
 from models.llm.gguf.files import name_of, parts_of
 from models.llm.llama.probe import ModelInfo, probe
 from server.cli.common import Commands, Interrupted, StartError, add_settings, settings_of
@@ -123,7 +123,7 @@ def _listed(settings: Settings) -> Iterable[Listed]:
             yield Listed(name_of(path), _state(path, entries), size, is_default=path.name == settings.model)
 
 
-def _state(path: Path, entries: dict[str, Entry]) -> str:
+def _state(path: Path, entries: dict[str, ImportedFile]) -> str:
     if not path.is_file():
         return "not here"
     return "imported" if path.name in entries else "found"
@@ -200,13 +200,13 @@ def _import(settings: Settings, options: argparse.Namespace) -> None:
     for part in parts:
         if part.parent.resolve() == folder.path.resolve():
             raise StartError(f"{part} is in the models folder already; move it elsewhere to import it from there")
-        with folder.adding(part.name) as incoming:
+        with folder.receive(part.name) as incoming:
             _receive(incoming, _read(part, incoming), part.stat().st_size)
             _keep(incoming, options.sha256, str(part.absolute()))
     _tell_kept(settings, parts[0].name, cards[0])
 
 
-def _read(path: Path, incoming: Incoming) -> Iterable[bytes]:
+def _read(path: Path, incoming: IncomingModel) -> Iterable[bytes]:
     incoming.restart()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
@@ -224,7 +224,7 @@ def _pull(settings: Settings, options: argparse.Namespace) -> None:
             expected = options.sha256 or (model.sha256 if model else None) or offer.sha256
             if expected is None:
                 raise StartError(f"{url}: nobody tells its SHA-256; find it out, and name it: --sha256 HEX")
-            with folder.adding(name) as incoming:
+            with folder.receive(name) as incoming:
                 if incoming.size and incoming.sha256 == expected:
                     pass  # all of it came the last time
                 else:
@@ -249,7 +249,7 @@ def _address(name: str, host: str) -> tuple[str, ChatModelEntry | None]:
     return f"{host.rstrip('/')}/{model.source}/resolve/main/{model.file}", model
 
 
-def _receive(incoming: Incoming, pieces: Iterable[bytes], total: int | None) -> None:
+def _receive(incoming: IncomingModel, pieces: Iterable[bytes], total: int | None) -> None:
     """Raises `StartError` before anything is written when there is no room for it."""
     free = shutil.disk_usage(incoming.path.parent).free
     if total is not None and total - incoming.size > free:
@@ -266,19 +266,19 @@ def _receive(incoming: Incoming, pieces: Iterable[bytes], total: int | None) -> 
         )
 
 
-def _keep(incoming: Incoming, expected: str | None, source: str) -> None:
+def _keep(incoming: IncomingModel, expected: str | None, source: str) -> None:
     _check(incoming, expected)
     incoming.keep(source)
 
 
-def _check(incoming: Incoming, expected: str | None) -> None:
+def _check(incoming: IncomingModel, expected: str | None) -> None:
     if expected is not None and incoming.sha256 != expected:
         actual = incoming.sha256
         incoming.discard()
         raise StartError(f"its SHA-256 is {actual}, not {expected}: this is another file; nothing was kept")
 
 
-def _probed(incoming: Incoming, expected: str) -> ModelInfo:
+def _probed(incoming: IncomingModel, expected: str) -> ModelInfo:
     _check(incoming, expected)
     try:
         return probe(incoming.path)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import httpx2
 
-from models.folder import Incoming
+from models.folder import IncomingModel
 
 _TIMEOUT_S = 30.0  # without a byte
 _PIECE = 1 << 20
@@ -62,7 +62,7 @@ class Host:
             raise FetchError(_refusal(url, reply.status_code))
         return Offer(url, size or _number(reply.headers.get("content-length")), sha256)
 
-    def pieces(self, offer: Offer, incoming: Incoming) -> Iterator[bytes]:
+    def pieces(self, offer: Offer, incoming: IncomingModel) -> Iterator[bytes]:
         """What is still missing, or everything, when the host does not go on in the middle."""
         headers = {"Accept-Encoding": "identity"}
         if incoming.size:

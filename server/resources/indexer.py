@@ -19,15 +19,18 @@ from index.reading.sandbox import open_sandbox
 from index.storage.sqlite.database import open_writer
 from index.storage.sqlite.writer import DocumentWriter
 from index.types import Collection
-from models.client import ProcessClient, open_process, reading
+from models.client import ProcessClient, deliver_replies, open_process
 from models.encoder.embedder import open_embedder
 from models.encoder.messages import ModelFiles
-from models.ipc import Inbox, Refused, child_main
+from models.ipc import ChildFailure, Inbox, child_main
 from models.offline import OFFLINE
 
 
-class Load(msgspec.Struct, tag=True, frozen=True):
-    """First frame to the indexer; it answers `Ready` or `Refused`. Orders follow. Closing the connection ends it."""
+class LoadIndexer(msgspec.Struct, tag=True, frozen=True):
+    """First frame to the indexer, which answers `IndexerReady` or `ChildFailure`. Commands follow it.
+
+    Closing the connection ends the indexer.
+    """
 
     data: str
     roots: dict[str, str]  # collection: folder
@@ -35,17 +38,17 @@ class Load(msgspec.Struct, tag=True, frozen=True):
     params: IndexingParams
 
 
-class Ready(msgspec.Struct, tag=True, frozen=True):
+class IndexerReady(msgspec.Struct, tag=True, frozen=True):
     """The database is there and of this version."""
 
     fingerprint: str
 
 
-ToIndexer = Load | Follow | Pause | Rescan
-FromIndexer = Ready | Progress | Refused
+ToIndexer = LoadIndexer | Follow | Pause | Rescan
+FromIndexer = IndexerReady | Progress | ChildFailure
 
 
-class IndexerClient(ProcessClient[Ready, None]):
+class IndexerClient(ProcessClient[IndexerReady, None]):
     """`progress` is what it last said of its work."""
 
     progress = Progress()
@@ -63,7 +66,7 @@ class IndexerClient(ProcessClient[Ready, None]):
 
 def _serve(inbox: Inbox[ToIndexer]) -> None:
     load = next(iter(inbox), None)
-    if not isinstance(load, Load):
+    if not isinstance(load, LoadIndexer):
         return
     yield_to_others()
     data = Path(load.data)
@@ -73,8 +76,8 @@ def _serve(inbox: Inbox[ToIndexer]) -> None:
     with contextlib.closing(writer), open_sandbox() as reading:
         origin = msgspec.json.encode(load.embedder).decode()
         indexer = Indexer(collections, writer, embedder, load.params, data, reading.read, inbox.send, origin)
-        inbox.send(Ready(embedder.fingerprint))
-        indexer.run(inbox.closed, lambda: [order for order in inbox.take() or () if not isinstance(order, Load)])
+        inbox.send(IndexerReady(embedder.fingerprint))
+        indexer.run(inbox.closed, lambda: [order for order in inbox.take() or () if not isinstance(order, LoadIndexer)])
 
 
 @contextlib.asynccontextmanager
@@ -82,10 +85,11 @@ async def open_indexer(
     data: Path, collections: list[Collection], embedder: ModelFiles, params: IndexingParams
 ) -> AsyncIterator[IndexerClient]:
     """Starts the indexer and waits until it follows the folders; `ProcessFailed` says why it does not."""
-    load = Load(str(data), {c.name: str(c.root) for c in collections}, embedder, params)
-    async with open_process("indexer", "server.resources.indexer", FromIndexer, OFFLINE, load, Ready) as (child, ready):
+    load = LoadIndexer(str(data), {c.name: str(c.root) for c in collections}, embedder, params)
+    opening = open_process("indexer", "server.resources.indexer", FromIndexer, OFFLINE, load, IndexerReady)
+    async with opening as (child, ready):
         client = IndexerClient(child, ready, lambda frame: client.note(frame))
-        async with reading(client):
+        async with deliver_replies(client):
             yield client
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
-from models.catalog import ResolvedChat
+from models.catalog import ResolvedChatModel
 from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ModelUnavailable, ProcessUnavailable
 from models.llm.chat.language_model import LanguageModel
 from models.llm.engine.client import EngineClient
@@ -32,7 +32,7 @@ _RETRY_S = 5
 class ManagedModel:
     """A configured chat model. Its vocabulary is always open; its engine runs while it is loaded."""
 
-    def __init__(self, resolved: ResolvedChat, params: EngineParams) -> None:
+    def __init__(self, resolved: ResolvedChatModel, params: EngineParams) -> None:
         """Raises `ModelFileError`, `TemplateError`."""
         self.resolved = resolved
         self.params = params

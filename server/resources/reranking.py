@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.catalog import Resolved
+from models.catalog import ResolvedModel
 from models.encoder.client import EncoderClient
 from server.errors import UnknownModel
 from server.resources.embedding import Embeddings
@@ -32,7 +32,9 @@ class Reranking:
     `encoder` gives the process that runs now, or raises `ProcessUnavailable`.
     """
 
-    def __init__(self, reranker: Resolved | None, embeddings: Embeddings, encoder: Callable[[], EncoderClient]) -> None:
+    def __init__(
+        self, reranker: ResolvedModel | None, embeddings: Embeddings, encoder: Callable[[], EncoderClient]
+    ) -> None:
         self.reranker = reranker
         self._embeddings = embeddings
         self._encoder = encoder
@@ -56,9 +58,9 @@ class Reranking:
         encoder = self._encoder()
         starts = range(0, len(texts), _SLICE)
         slices = [[text[:_LONGEST] for text in texts[start : start + _SLICE]] for start in starts]
-        found = [await encoder.judge(query[:_LONGEST], each) for each in slices]
+        found = [await encoder.score_pairs(query[:_LONGEST], each) for each in slices]
         scores = np.concatenate([judged.scores for judged in found])
-        if not encoder.hello.has_probabilities:
+        if not encoder.ready.has_probabilities:
             scores = (1 + np.tanh(scores.astype(np.float64) / 2)) / 2
         num_tokens = sum(judged.num_tokens for judged in found)
         return Scores(np.clip(scores, 0, 1).astype(np.float32), name, "cross-encoder", num_tokens)

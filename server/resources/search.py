@@ -18,7 +18,7 @@ from index.ingest.space import space_of
 from index.search.retriever import DENSE_WEIGHT, Retriever
 from index.types import Reranker
 from models.encoder.client import EncoderClient
-from models.encoder.messages import Ready
+from models.encoder.messages import EncoderReady
 from models.errors import ProcessFailed, ProcessUnavailable
 
 _log = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ class QuestionEmbedder:
 
     async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors, one a row. Raises `ProcessFailed`."""
-        hello = self._encoder.hello
-        if self._fingerprint in (hello.fingerprint, _WORDS_ALONE):
+        ready = self._encoder.ready
+        if self._fingerprint in (ready.fingerprint, _WORDS_ALONE):
             return await self._encoder.embed_queries(texts)
-        if hello.former is not None and hello.former.fingerprint == self._fingerprint:
+        if ready.previous is not None and ready.previous.fingerprint == self._fingerprint:
             return await self._encoder.embed_queries_with_previous(texts)
         raise ProcessFailed("encoder", "it was started again without the former embedding model")
 
@@ -74,21 +74,21 @@ class SearchService:
     def retriever(self) -> Retriever:
         """Of the space that was complete when last looked at. Raises `ProcessUnavailable`."""
         if self._retriever is None:
-            hello = self._encoder().hello
-            self._place = _place(self._data, hello)
-            self._retriever = self._open(self._place, hello)
+            ready = self._encoder().ready
+            self._place = _place(self._data, ready)
+            self._retriever = self._open(self._place, ready)
         return self._retriever
 
     def embedder(self) -> QuestionEmbedder:
         """For the same space. Raises `ProcessUnavailable`."""
         encoder = self._encoder()
-        return QuestionEmbedder(encoder, self._place.fingerprint if self._place else encoder.hello.fingerprint)
+        return QuestionEmbedder(encoder, self._place.fingerprint if self._place else encoder.ready.fingerprint)
 
     @property
-    def is_in_former_space(self) -> bool:
+    def is_in_previous_space(self) -> bool:
         """While the space of the embedder that is set is being made."""
         try:
-            return self._place is not None and self._place.fingerprint != self._encoder().hello.fingerprint
+            return self._place is not None and self._place.fingerprint != self._encoder().ready.fingerprint
         except ProcessUnavailable:
             return False
 
@@ -99,12 +99,12 @@ class SearchService:
     async def follow(self) -> None:
         """Takes in what is new, and another space once it is the complete one: opened aside, then exchanged."""
         encoder = self._encoder()
-        place = await asyncio.to_thread(_place, self._data, encoder.hello)
+        place = await asyncio.to_thread(_place, self._data, encoder.ready)
         retriever = self.retriever()
         if place == self._place:
             await retriever.catch_up()
         else:
-            other = self._open(place, encoder.hello)
+            other = self._open(place, encoder.ready)
             try:
                 await other.catch_up()
             except BaseException:
@@ -124,22 +124,22 @@ class SearchService:
         while self._retired and self._retired[0][0] <= time.monotonic():
             _, retriever = self._retired.pop(0)
             await asyncio.to_thread(retriever.close)
-            if self._place == SearchSpace(encoder.hello.fingerprint, encoder.hello.dimension):
-                await encoder.forget_former()
+            if self._place == SearchSpace(encoder.ready.fingerprint, encoder.ready.dimension):
+                await encoder.unload_previous()
 
-    def _open(self, place: SearchSpace, hello: Ready) -> Retriever:
+    def _open(self, place: SearchSpace, ready: EncoderReady) -> Retriever:
         if place.fingerprint == _WORDS_ALONE:
-            reason = hello.former_error or "the former embedding model is not there"
+            reason = ready.previous_error or "the former embedding model is not there"
             _log.warning("until all is embedded anew, passages are found by their words alone: %s", reason)
-        reranker = self._reranker if hello.has_reranker else None
+        reranker = self._reranker if ready.has_reranker else None
         return Retriever(self._data, *place, reranker, self._dense_weight, self._note)
 
 
-def _place(data: Path, hello: Ready) -> SearchSpace:
+def _place(data: Path, ready: EncoderReady) -> SearchSpace:
     """Where to search, with the embedders that there are."""
     space = space_of(data)
-    if space is None or space.fingerprint == hello.fingerprint:
-        return SearchSpace(hello.fingerprint, hello.dimension)
-    if hello.former is not None and hello.former.fingerprint == space.fingerprint:
-        return SearchSpace(space.fingerprint, hello.former.dimension)
-    return SearchSpace(_WORDS_ALONE, hello.dimension)
+    if space is None or space.fingerprint == ready.fingerprint:
+        return SearchSpace(ready.fingerprint, ready.dimension)
+    if ready.previous is not None and ready.previous.fingerprint == space.fingerprint:
+        return SearchSpace(space.fingerprint, ready.previous.dimension)
+    return SearchSpace(_WORDS_ALONE, ready.dimension)

@@ -18,7 +18,7 @@ _STEADY_S = 60.0  # a process that ran this long starts from the first delay aga
 class Client(Protocol):
     @property
     def pid(self) -> int: ...
-    async def ended(self) -> str: ...
+    async def wait_for_exit(self) -> str: ...
 
 
 C = TypeVar("C", bound=Client)
@@ -76,7 +76,7 @@ class Supervisor(Generic[C]):
                     self._client = client
                     if not self._first.done():
                         self._first.set_result(client)
-                    reason = await client.ended()
+                    reason = await client.wait_for_exit()
                     self._client = None
             except (ModelError, OSError) as error:
                 reason = str(error)

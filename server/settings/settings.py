@@ -16,12 +16,11 @@ from msgspec import Meta
 from index.ingest.indexer import IndexingParams
 from index.search.retriever import DENSE_WEIGHT
 from index.types import Collection
-from models.catalog import ResolvedChat, resolve_chat
-from models.encoder.model_exports import Runtime
+from models.catalog import ResolvedChatModel, resolve_chat
+from models.encoder.params import Runtime
 from models.errors import ModelError
-from models.llm.engine.messages import Adapter
 from models.llm.gguf.files import parts_of
-from models.llm.params import EngineParams
+from models.llm.params import Adapter, EngineParams
 from models.logs import LogFormat
 from server.access.hosts import host_of
 from server.access.origins import is_pattern
@@ -83,7 +82,7 @@ class ChatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ChatModels(NamedTuple):
     """The default first; and those further ones of which the files are not there, by name."""
 
-    found: list[tuple[ResolvedChat, EngineParams]]
+    found: list[tuple[ResolvedChatModel, EngineParams]]
     missing: dict[str, ModelError]
 
 
@@ -198,7 +197,7 @@ def _check_name(name: str) -> None:
 
 def _chat_model(
     name: str, chosen: ChatSettings, engine: EngineParams, folder: Path
-) -> tuple[ResolvedChat, EngineParams]:
+) -> tuple[ResolvedChatModel, EngineParams]:
     adapters = tuple(Adapter(str(Path(path).expanduser().absolute()), scale) for path, scale in chosen.lora.items())
     resolved = msgspec.structs.replace(resolve_chat(chosen.path, folder), name=name, adapters=adapters)
     return resolved, msgspec.structs.replace(engine, n_ctx=chosen.n_ctx or engine.n_ctx)

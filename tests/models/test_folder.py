@@ -16,7 +16,7 @@ BUILTIN = resolve_chat("reader-v1").path
 
 
 def taken(folder: Path, name: str = "own.gguf", content: bytes | None = None) -> Path:
-    with ModelsFolder(folder).adding(name) as incoming:
+    with ModelsFolder(folder).receive(name) as incoming:
         incoming.write(BUILTIN.read_bytes() if content is None else content)
         return incoming.keep("a test")
 
@@ -100,10 +100,10 @@ def test_what_was_put_there_by_hand_is_used_as_it_is(tmp_path: Path) -> None:
 
 def test_a_transfer_goes_on_where_it_was_left(tmp_path: Path) -> None:
     content = BUILTIN.read_bytes()
-    with ModelsFolder(tmp_path).adding("own.gguf") as incoming:
+    with ModelsFolder(tmp_path).receive("own.gguf") as incoming:
         incoming.write(content[:1_500_000])
     assert ModelsFolder(tmp_path).files() == []
-    with ModelsFolder(tmp_path).adding("own.gguf") as incoming:
+    with ModelsFolder(tmp_path).receive("own.gguf") as incoming:
         assert incoming.size == 1_500_000
         incoming.write(content[incoming.size :])
         assert incoming.sha256 == sha256_of(BUILTIN)
@@ -115,9 +115,9 @@ def test_a_transfer_goes_on_where_it_was_left(tmp_path: Path) -> None:
 
 
 def test_two_commands_do_not_write_one_file(tmp_path: Path) -> None:
-    with ModelsFolder(tmp_path).adding("own.gguf") as incoming:
+    with ModelsFolder(tmp_path).receive("own.gguf") as incoming:
         incoming.write(b"x")
-        with pytest.raises(ModelFileError, match="another command"), ModelsFolder(tmp_path).adding("own.gguf"):
+        with pytest.raises(ModelFileError, match="another command"), ModelsFolder(tmp_path).receive("own.gguf"):
             pass
         incoming.discard()
     assert not list(tmp_path.glob("*.part"))

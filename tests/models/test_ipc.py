@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from models.errors import ProcessFailed
-from models.ipc import Child, Inbox, Refused, open_child, to_the_end
+from models.ipc import Child, ChildFailure, Inbox, open_child, to_the_end
 
 SIZES = [0, 1, 100, 65_535, 65_536, 65_537, 1 << 20, (16 << 20) + 1]
 
@@ -125,9 +125,9 @@ def test_ctrl_c_is_the_parents(env: dict[str, str]) -> None:
 )
 def test_what_the_child_raises_is_its_last_frame(env: dict[str, str], order: bytes, reason: str) -> None:
     async def scenario() -> None:
-        async with open_child("echo", "echo_child", Note | Refused, env) as child:
+        async with open_child("echo", "echo_child", Note | ChildFailure, env) as child:
             refused = await exchange(child, order)
-            assert isinstance(refused, Refused)
+            assert isinstance(refused, ChildFailure)
             assert refused.reason.rstrip(": ") == reason
             assert await child.exit_reason() == "the process ended with status 1"
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from index.search.explain import Explanation, Outcome
 from index.types import Collection, FileSubset, Filters, Passage, Query
 from index.uploads import Chunking
-from models.catalog import ResolvedEmbedding
-from models.encoder.client import Judged, Parts
-from models.encoder.messages import Ready
+from models.catalog import ResolvedEmbeddingModel
+from models.encoder.client import PairScores, PartEmbeddings
+from models.encoder.messages import EncoderReady
 from models.errors import ModelError, ModelUnavailable
 from models.llm.chat.language_model import Prompt
 from models.llm.chat.messages import ChatMessage
@@ -178,25 +178,27 @@ class FakeShelf:
 class FakeEncoder:
     """Reads six words at once. A text's vector depends on its words alone; a pair's score is what they share."""
 
-    hello = Ready(dimension=16, fingerprint="fake", max_tokens=8, has_reranker=True)
+    ready = EncoderReady(dimension=16, fingerprint="fake", max_tokens=8, has_reranker=True)
 
     def __init__(self) -> None:
         self.embedded: list[tuple[list[str], str, bool]] = []
         self.judged: list[tuple[str, list[str]]] = []
 
-    async def embed_parts(self, texts: Sequence[str], kind: str, *, is_low_priority: bool = False) -> list[Parts]:
+    async def embed_parts(
+        self, texts: Sequence[str], kind: str, *, is_low_priority: bool = False
+    ) -> list[PartEmbeddings]:
         self.embedded.append((list(texts), kind, is_low_priority))
         return [self._parts(text) for text in texts]
 
-    def _parts(self, text: str) -> Parts:
+    def _parts(self, text: str) -> PartEmbeddings:
         words = text.split() or [""]
         parts = [words[start : start + 6] for start in range(0, len(words), 6)]
-        return Parts(np.stack([vector_of(part) for part in parts]), [len(part) + 2 for part in parts])
+        return PartEmbeddings(np.stack([vector_of(part) for part in parts]), [len(part) + 2 for part in parts])
 
-    async def judge(self, query: str, texts: Sequence[str]) -> Judged:
+    async def score_pairs(self, query: str, texts: Sequence[str]) -> PairScores:
         self.judged.append((query, list(texts)))
         shared = [len(set(query.split()) & set(text.split())) for text in texts]
-        return Judged(np.array(shared, np.float32) - 2, sum(len(text.split()) for text in texts))
+        return PairScores(np.array(shared, np.float32) - 2, sum(len(text.split()) for text in texts))
 
 
 def vector_of(words: Sequence[str]) -> NDArray[np.float32]:
@@ -225,7 +227,7 @@ class FakeServices(Services):
         self.encoder = cast(Any, _process("encoder", current=current))
         self.indexer = cast(Any, _process("indexer", is_ready=False, state="starting", num_restarts=2))
         self.metrics = metrics
-        self.embeddings = Embeddings(ResolvedEmbedding("fake-embedder", folder, None, 128), current)
+        self.embeddings = Embeddings(ResolvedEmbeddingModel("fake-embedder", folder, None, 128), current)
         self.reranking = Reranking(None, self.embeddings, current)
         self.rag = RagPipeline(cast(Any, lambda: index), cast(Any, lambda: None), memory, 4)
         self.readiness = Readiness(lambda: True, partial(self.rag.search, [Query("ready?")], None, 1))

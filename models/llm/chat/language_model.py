@@ -101,7 +101,7 @@ class LanguageModel:
     @property
     def n_ctx(self) -> int:
         """Tokens of one conversation, the answer included; known once the engine runs."""
-        return self._engine().hello.n_ctx
+        return self._engine().ready.n_ctx
 
     def prompt(
         self,
@@ -240,9 +240,9 @@ class LanguageModel:
         `QueueFull`, `ProcessUnavailable`, `ProcessFailed`.
         """
         engine = self._engine()
-        room = engine.hello.n_ctx - len(prompt)
+        room = engine.ready.n_ctx - len(prompt)
         if room <= 0:
-            raise ContextLengthExceeded(len(prompt), engine.hello.n_ctx)
+            raise ContextLengthExceeded(len(prompt), engine.ready.n_ctx)
         self._check(prompt)
         text = _Text(Detokenizer(self._marked_piece if has_markers else self._vocabulary.piece, stop), self._piece)
         allowed = [self._vocabulary.tokenize(choice, parse_special=False) for choice in choices]

@@ -5,13 +5,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
-from models.client import ProcessClient, open_process, reading
+from models.client import ProcessClient, deliver_replies, open_process
 from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
 from models.llm.constraints.grammar import Constraint
-from models.llm.engine.messages import Adapter, Cancel, Delta, Deltas, FromEngine, Generate, Load, Ready
+from models.llm.engine.messages import Cancel, Delta, Deltas, EngineReady, FromEngine, Generate, LoadEngine
 from models.llm.engine.meter import Meter, Unmetered
 from models.llm.engine.sequence import Priority
-from models.llm.params import EngineParams, SamplingParams
+from models.llm.params import Adapter, EngineParams, SamplingParams
 
 # ggml's threads meet at a barrier after every operation; libgomp's long default spin turns one busy neighbour process
 # into a collapse of decode speed, and a short one costs nothing on a quiet machine (docs/architecture.md, Chat first).
@@ -19,7 +19,7 @@ from models.llm.params import EngineParams, SamplingParams
 _ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}
 
 
-class EngineClient(ProcessClient[Ready, Delta]):
+class EngineClient(ProcessClient[EngineReady, Delta]):
     params: EngineParams
     meter: Meter = Unmetered()
 
@@ -39,8 +39,8 @@ class EngineClient(ProcessClient[Ready, Delta]):
         Raises `ContextLengthExceeded` and `QueueFull` before anything is sent, `ProcessFailed` when the engine
         fails this request or dies.
         """
-        if len(prompt) >= self.hello.n_ctx:
-            raise ContextLengthExceeded(len(prompt), self.hello.n_ctx)
+        if len(prompt) >= self.ready.n_ctx:
+            raise ContextLengthExceeded(len(prompt), self.ready.n_ctx)
         if self.num_pending >= self.params.n_slots + self.params.max_queue:
             raise QueueFull(self.num_pending - self.params.n_slots, retry_after=2)
         replies = self.exchange(
@@ -79,13 +79,11 @@ async def open_engine(
 
     `prefix_folder`: where it may keep prefixes over restarts.
     """
-    load = Load(str(path), params, str(prefix_folder) if prefix_folder else None, tuple(adapters))
-    async with open_process("engine", "models.llm.engine.process", FromEngine, _ENVIRONMENT, load, Ready) as (
-        child,
-        ready,
-    ):
+    load = LoadEngine(str(path), params, str(prefix_folder) if prefix_folder else None, tuple(adapters))
+    opening = open_process("engine", "models.llm.engine.process", FromEngine, _ENVIRONMENT, load, EngineReady)
+    async with opening as (child, ready):
         client = EngineClient(child, ready, _replies)
         client.params = params
         client.meter = meter or client.meter
-        async with reading(client):
+        async with deliver_replies(client):
             yield client

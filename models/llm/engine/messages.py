@@ -2,21 +2,14 @@
 
 import msgspec
 
-from models.ipc import Refused
+from models.ipc import ChildFailure
 from models.llm.constraints.grammar import Constraint
 from models.llm.engine.sequence import FinishReason, Priority
-from models.llm.params import EngineParams, SamplingParams
+from models.llm.params import Adapter, EngineParams, SamplingParams
 
 
-class Adapter(msgspec.Struct, frozen=True):
-    """A LoRA adapter, a GGUF that changes a model; `scale` 0 changes nothing, 1 is as trained."""
-
-    path: str
-    scale: float = 1.0
-
-
-class Load(msgspec.Struct, tag=True, frozen=True):
-    """First frame to the engine; it answers `Ready` or `Refused`."""
+class LoadEngine(msgspec.Struct, tag=True, frozen=True):
+    """First frame to the engine; it answers `EngineReady` or `ChildFailure`."""
 
     path: str
     params: EngineParams
@@ -39,7 +32,7 @@ class Cancel(msgspec.Struct, tag=True, frozen=True):
     id: int
 
 
-class Ready(msgspec.Struct, tag=True, frozen=True):
+class EngineReady(msgspec.Struct, tag=True, frozen=True):
     n_ctx: int
     num_params: int
     size: int  # bytes of the tensors
@@ -77,5 +70,5 @@ class Deltas(msgspec.Struct, tag=True, frozen=True):
     deltas: list[Delta]
 
 
-ToEngine = Load | Generate | Cancel
-FromEngine = Ready | Deltas | Refused
+ToEngine = LoadEngine | Generate | Cancel
+FromEngine = EngineReady | Deltas | ChildFailure

@@ -7,7 +7,7 @@ from pathlib import Path
 from models.ipc import Inbox, child_main
 from models.llm.constraints.grammar import Constraint, Grammar, GrammarTokenizer
 from models.llm.engine.engine import Engine
-from models.llm.engine.messages import Cancel, Delta, Deltas, Generate, Load, Ready, ToEngine
+from models.llm.engine.messages import Cancel, Delta, Deltas, EngineReady, Generate, LoadEngine, ToEngine
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.preparation import GrammarCompiler, Prepared
 from models.llm.engine.scheduler import Scheduler
@@ -103,7 +103,7 @@ def _serve(inbox: Inbox[ToEngine | Prepared]) -> None:
     from models.llm.llama.runner import LlamaRunner  # loads llama.cpp: only here, after the socket is being read
 
     load = next(iter(inbox), None)
-    if not isinstance(load, Load):
+    if not isinstance(load, LoadEngine):
         return
     path = Path(load.path)
     with contextlib.ExitStack() as stack:
@@ -121,11 +121,11 @@ def _serve(inbox: Inbox[ToEngine | Prepared]) -> None:
         parking = KVOffload(scheduler, runner, n_parked)
         archive = stack.enter_context(DiskKVCache(store, scheduler, runner, parking)) if store is not None else None
         preparation = stack.enter_context(GrammarCompiler(_Grammars(path), store, inbox.post))
-        inbox.send(Ready(runner.limits.n_ctx, runner.num_params, runner.size))
+        inbox.send(EngineReady(runner.limits.n_ctx, runner.num_params, runner.size))
         _Loop(inbox, engine, preparation, parking, archive).run()
 
 
-def _open_store(load: Load, model: bytes) -> PrefixStore | None:
+def _open_store(load: LoadEngine, model: bytes) -> PrefixStore | None:
     """None where none is wanted, or the folder cannot be used: answers go on without."""
     if load.prefix_folder is None or not load.params.prefix_disk:
         return None

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelFileError
-from models.llm.engine.messages import Adapter, TokenLogprobs
+from models.llm.engine.messages import TokenLogprobs
 from models.llm.engine.scheduler import Chunk, Limits, Step
 from models.llm.engine.sequence import Sequence
 from models.llm.engine.step_cost import GPU_COST
@@ -27,7 +27,7 @@ from models.llm.kv.prefix_cache import Copy, Operation, Remove
 from models.llm.kv.prefixes import State
 from models.llm.llama.loading import check_magic, error_log, load_model
 from models.llm.llama.sampler import sampler_chain, token_logprobs
-from models.llm.params import EngineParams
+from models.llm.params import Adapter, EngineParams
 from models.threads import num_physical_cores
 
 

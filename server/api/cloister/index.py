@@ -183,7 +183,7 @@ async def _status(services: Services) -> IndexStatus:
 
 
 def _switch(services: Services, progress: Progress) -> EmbedderSwitch | None:
-    if not services.searching.is_in_former_space:
+    if not services.searching.is_in_previous_space:
         return None
     done, total = (progress.switch.done, progress.switch.total) if progress.switch else (None, None)
     return EmbedderSwitch(done, total, "words" if services.searching.is_by_words_alone else "former")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder.messages import Kind
+from models.encoder.messages import TextKind
 from server.api.embeddings.cl100k import UnknownRank, text_of
 from server.api.embeddings.wire import (
     MAX_TEXTS,
@@ -20,7 +20,7 @@ from server.api.embeddings.wire import (
 from server.errors import RequestError
 from server.resources.embedding import Embedded, Embeddings, unit
 
-_KINDS: dict[str, Kind] = {
+_KINDS: dict[str, TextKind] = {
     "query": "query",
     "search_query": "query",
     "document": "document",
@@ -34,7 +34,7 @@ class Texts(NamedTuple):
     """What is to be embedded. `field` is where it stands in the request; `is_list` unless it stood alone."""
 
     texts: list[str]
-    kind: Kind
+    kind: TextKind
     field: str
     is_list: bool
 
@@ -77,7 +77,7 @@ def _text_of(item: str | int | list[int], path: str) -> str:
         ) from None
 
 
-def _kind_of(input_type: str | None) -> Kind:
+def _kind_of(input_type: str | None) -> TextKind:
     if not input_type:
         return "document"
     if (kind := _KINDS.get(input_type.lower())) is None:

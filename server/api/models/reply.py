@@ -82,8 +82,8 @@ def _status(model: ManagedModel | None, services: Services) -> LoadStatus | Unse
 
 def _encoder_cards(services: Services) -> Iterator[ModelCard]:
     encoder = services.encoder
-    hello = encoder.current().hello if encoder.is_ready else None
-    length, dimensions = (hello.max_tokens, hello.dimension) if hello else (0, UNSET)
+    ready = encoder.current().ready if encoder.is_ready else None
+    length, dimensions = (ready.max_tokens, ready.dimension) if ready else (0, UNSET)
     told: dict[str, Any] = {"created": services.started_at, "state": encoder.state}
     name = services.embeddings.model.name
     if name not in services.pool:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.catalog import Resolved
+from models.catalog import ResolvedModel
 from models.encoder import exporter
 from models.encoder.embedder import ConvertedEmbedder
 from models.encoder.exports import Precision, read_manifest, source_of
@@ -111,7 +111,7 @@ def test_a_model_that_cannot_be_converted_stays_with_the_reference(
     odd = edit(
         tiny_embedder, tmp_path / "odd", "1_Pooling/config.json", '"include_prompt": true', '"include_prompt": false'
     )
-    model = Resolved("odd", odd, None)
+    model = ResolvedModel("odd", odd, None)
     exporter.convert(odd, source_of(odd, "embedding"), tmp_path / "models" / source_of(odd, "embedding"), "embedding")
 
     async def files(runtime: str) -> str | None:
@@ -130,7 +130,7 @@ def test_a_killed_exporter_leaves_nothing_half_and_an_altered_export_is_made_aga
 ) -> None:
     source = source_of(tiny_embedder, "embedding")
     export = tmp_path / "models" / source
-    model = Resolved("tiny", tiny_embedder, None)
+    model = ResolvedModel("tiny", tiny_embedder, None)
     told: list[str] = []
 
     async def killed() -> None:
@@ -160,7 +160,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_the_reference_serves(
     tiny_embedder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
-    files = asyncio.run(ModelExports(tmp_path).files(Resolved("tiny", tiny_embedder, None), "embedding"))
+    files = asyncio.run(ModelExports(tmp_path).files(ResolvedModel("tiny", tiny_embedder, None), "embedding"))
     assert files.export is None
     assert "tiny runs on sentence-transformers" in caplog.text
 

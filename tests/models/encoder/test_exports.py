@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from models.encoder.exports import (
-    Manifest,
+    ExportManifest,
     fingerprint_of,
     locked,
     read_manifest,
@@ -48,7 +48,7 @@ def write_export(folder: Path, source: str = "source", runtime: str = runtime())
     (folder / "model.onnx").write_bytes(b"graph " * 100)
     (folder / "tokenizer.json").write_text("{}")
     hashes = {name: sha256_of(folder / name) for name in ("model.onnx", "tokenizer.json")}
-    write_manifest(folder, Manifest(source=source, runtime=runtime, sha256=hashes, query_prompt="query: "))
+    write_manifest(folder, ExportManifest(source=source, runtime=runtime, sha256=hashes, query_prompt="query: "))
 
 
 def test_a_source_is_the_same_wherever_the_model_lies(model: Path, tmp_path: Path) -> None:

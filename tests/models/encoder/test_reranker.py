@@ -54,9 +54,9 @@ def test_the_encoder_process_reranks_and_embeds_at_once(files: ModelFiles, minil
 
     async def scenario() -> None:
         async with open_encoder(minilm, files, num_threads=1) as client:
-            assert client.hello.has_reranker
-            assert client.hello.has_probabilities
-            judged = await client.judge(QUERY, TEXTS)
+            assert client.ready.has_reranker
+            assert client.ready.has_probabilities
+            judged = await client.score_pairs(QUERY, TEXTS)
             assert np.array_equal(judged.scores, expected)
             assert judged.num_tokens == sum(open_reranker(files).count_tokens(QUERY, TEXTS))
             scores, vectors, more = await asyncio.gather(
@@ -64,7 +64,7 @@ def test_the_encoder_process_reranks_and_embeds_at_once(files: ModelFiles, minil
             )
             assert np.array_equal(scores, expected)
             assert np.array_equal(more, expected[::-1])
-            assert vectors.shape == (1, client.hello.dimension)
+            assert vectors.shape == (1, client.ready.dimension)
 
     asyncio.run(scenario())
 

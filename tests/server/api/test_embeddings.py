@@ -81,7 +81,7 @@ def test_a_very_long_text_is_given_to_the_encoder_in_pieces(client: TestClient[A
     embed(client, "word " * 1000)
     pieces = [text for asked, _, _ in encoder(client).embedded for text in asked]
     assert "".join(pieces) == "word " * 1000
-    assert max(map(len, pieces)) <= 16 * FakeEncoder.hello.max_tokens
+    assert max(map(len, pieces)) <= 16 * FakeEncoder.ready.max_tokens
     assert max(len(asked) for asked, _, _ in encoder(client).embedded) <= 16
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from models.catalog import Resolved
+from models.catalog import ResolvedModel
 from models.errors import ModelNotFound
 from server.resources.reranking import Reranking
 from tests.server.serving import FakeIndex, PlayedModel, serving
@@ -57,7 +57,9 @@ def test_nothing_is_inserted_from_documents(client: TestClient[Any]) -> None:
 
 def test_models_that_do_not_talk_say_so(client: TestClient[Any], tmp_path: Path) -> None:
     services = client.app.state.services
-    services.reranking = Reranking(Resolved("reader", tmp_path, None), services.embeddings, services.encoder.current)
+    services.reranking = Reranking(
+        ResolvedModel("reader", tmp_path, None), services.embeddings, services.encoder.current
+    )
     embedder, reranker = cards(client)["fake-embedder"], cards(client)["reader"]
     assert embedder["capabilities"] == ["embedding", "rerank"]
     assert (embedder["context_length"], embedder["max_model_len"], embedder["dimensions"]) == (8, 8, 16)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from litestar.testing import TestClient
 
-from models.catalog import Resolved
+from models.catalog import ResolvedModel
 from server.resources.reranking import Reranking
 from tests.server.serving import FakeEncoder, FakeIndex, PlayedModel, serving, vector_of
 
@@ -28,7 +28,7 @@ def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
 def cross(client: TestClient[Any], tmp_path: Path) -> TestClient[Any]:
     """With a cross-encoder."""
     services = client.app.state.services
-    reader = Resolved("reader", tmp_path, None)
+    reader = ResolvedModel("reader", tmp_path, None)
     services.reranking = Reranking(reader, services.embeddings, lambda: services.fake_encoder)
     return client
 
@@ -74,7 +74,7 @@ def test_a_cross_encoder_s_logits_become_0_to_1(cross: TestClient[Any]) -> None:
 
 def test_probabilities_stay_as_they_are(cross: TestClient[Any]) -> None:
     encoder: FakeEncoder = cross.app.state.services.fake_encoder
-    encoder.hello = msgspec.structs.replace(encoder.hello, has_probabilities=True)
+    encoder.ready = msgspec.structs.replace(encoder.ready, has_probabilities=True)
     assert [result["relevance_score"] for result in rerank(cross)["results"]] == [0, 0, 0, 0]  # cut off at 0
 
 
@@ -140,12 +140,12 @@ def test_scores_that_are_not_finite_cannot_be(cross: TestClient[Any]) -> None:
     """The largest logits there are."""
     encoder: FakeEncoder = cross.app.state.services.fake_encoder
 
-    async def judge(query: str, texts: list[str]) -> Any:
-        from models.encoder.client import Judged
+    async def score_pairs(query: str, texts: list[str]) -> Any:
+        from models.encoder.client import PairScores
 
-        return Judged(np.array([3e38, -3e38, 0, 1], np.float32), 4)
+        return PairScores(np.array([3e38, -3e38, 0, 1], np.float32), 4)
 
-    encoder.judge = judge  # type: ignore[method-assign]
+    encoder.score_pairs = score_pairs  # type: ignore[method-assign]
     assert [result["relevance_score"] for result in rerank(cross)["results"]] == [
         1,
         pytest.approx(0.731, abs=1e-3),

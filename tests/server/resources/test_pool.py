@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from models.catalog import resolve_chat
 from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ProcessFailed, ProcessUnavailable
 from models.ipc import to_the_end
-from models.llm.engine.messages import Adapter
-from models.llm.params import EngineParams
+from models.llm.params import Adapter, EngineParams
 from server.resources import pool as shelf_module
 from server.resources import supervisor
 from server.resources.pool import ManagedModel, ModelPool
@@ -31,7 +30,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def ended(self) -> str:
+    async def wait_for_exit(self) -> str:
         return await self._end
 
     def crash(self) -> None:

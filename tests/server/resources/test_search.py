@@ -10,7 +10,7 @@ import pytest
 
 from index.types import Passage, Query, Vectors
 from models.encoder.client import EncoderClient
-from models.encoder.messages import EmbedderCard, Ready
+from models.encoder.messages import EmbedderInfo, EncoderReady
 from models.errors import ProcessFailed
 from server.resources.search import SearchService
 from tests.index.conftest import HashEmbedder, Workspace, eventually
@@ -19,11 +19,11 @@ OLD, NEW = HashEmbedder("hash-a", 64), HashEmbedder("hash-b", 32)
 
 
 class FakeEncoder:
-    """Of the new model, and of the old one where `has_former`."""
+    """Of the new model, and of the old one where `has_previous`."""
 
-    def __init__(self, *, has_former: bool) -> None:
-        former = EmbedderCard(OLD.fingerprint, OLD.dimension) if has_former else None
-        self.hello = Ready(NEW.dimension, NEW.fingerprint, 512, has_reranker=False, former=former)
+    def __init__(self, *, has_previous: bool) -> None:
+        previous = EmbedderInfo(OLD.fingerprint, OLD.dimension) if has_previous else None
+        self.ready = EncoderReady(NEW.dimension, NEW.fingerprint, 512, has_reranker=False, previous=previous)
         self.has_forgotten = False
 
     async def embed_queries(self, texts: Sequence[str]) -> Vectors:
@@ -33,7 +33,7 @@ class FakeEncoder:
         assert not self.has_forgotten
         return OLD.vectors(texts)
 
-    async def forget_former(self) -> None:
+    async def unload_previous(self) -> None:
         self.has_forgotten = True
 
 
@@ -76,12 +76,12 @@ def _cosine(passages: list[Passage]) -> float | None:
 def test_the_former_space_is_searched_until_the_new_one_is_complete(
     changed: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = FakeEncoder(has_former=True)
+    encoder = FakeEncoder(has_previous=True)
     searching = _searching(changed, encoder)
 
     async def run() -> None:
         before = await _find(searching)
-        assert searching.is_in_former_space
+        assert searching.is_in_previous_space
         assert not searching.is_by_words_alone
         assert _cosine(before) == pytest.approx(_expected(OLD), abs=1e-3)
         await searching.follow()
@@ -89,7 +89,7 @@ def test_the_former_space_is_searched_until_the_new_one_is_complete(
         _complete(changed)
         assert _cosine(await _find(searching)) == _cosine(before), "as long as nobody has looked"
         await searching.follow()
-        assert not searching.is_in_former_space
+        assert not searching.is_in_previous_space
         assert searching.retriever() is not began[0]
         after = await _find(searching)
         assert _cosine(after) == pytest.approx(_expected(NEW), abs=1e-3)
@@ -113,16 +113,16 @@ def test_the_former_space_is_searched_until_the_new_one_is_complete(
 def test_without_the_former_model_words_alone_are_searched(
     changed: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    searching = _searching(changed, FakeEncoder(has_former=False))
+    searching = _searching(changed, FakeEncoder(has_previous=False))
 
     async def run() -> None:
         assert [(p.path, p.similarity) for p in await _find(searching)] == [("7.md", None)]
-        assert (searching.is_in_former_space, searching.is_by_words_alone) == (True, True)
+        assert (searching.is_in_previous_space, searching.is_by_words_alone) == (True, True)
         _complete(changed)
         await searching.follow()
         assert _cosine(await _find(searching)) is not None
         assert len(await _find(searching)) == 10
-        assert (searching.is_in_former_space, searching.is_by_words_alone) == (False, False)
+        assert (searching.is_in_previous_space, searching.is_by_words_alone) == (False, False)
 
     try:
         asyncio.run(run())
@@ -132,12 +132,12 @@ def test_without_the_former_model_words_alone_are_searched(
 
 
 def test_an_encoder_that_comes_back_without_the_former_model(changed: Workspace) -> None:
-    encoders = [FakeEncoder(has_former=True)]
+    encoders = [FakeEncoder(has_previous=True)]
     searching = SearchService(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
 
     async def run() -> None:
         assert _cosine(await _find(searching)) is not None
-        encoders.append(FakeEncoder(has_former=False))
+        encoders.append(FakeEncoder(has_previous=False))
         with pytest.raises(ProcessFailed, match="without the former"):
             await _find(searching)
         await searching.follow()

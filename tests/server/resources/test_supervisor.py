@@ -18,7 +18,7 @@ class FakeProcess:
         self.pid = pid
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def ended(self) -> str:
+    async def wait_for_exit(self) -> str:
         return await self._end
 
     def end(self, reason: str) -> None:

@@ -29,7 +29,7 @@ class PlayedBack:
     """One token a delta; the last comes with `reason`. Remembers what it was asked for and whether it was closed."""
 
     def __init__(self, tokens: Sequence[int], reason: FinishReason = FinishReason.LENGTH) -> None:
-        self.hello = SimpleNamespace(n_ctx=N_CTX)
+        self.ready = SimpleNamespace(n_ctx=N_CTX)
         self._tokens = tokens
         self._reason = reason
         self.max_tokens = 0

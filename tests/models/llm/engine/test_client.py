@@ -94,8 +94,8 @@ def test_steps_may_be_smaller_than_the_number_of_sequences(n_batch: int, n_slots
 def test_a_question_is_answered() -> None:
     async def scenario() -> tuple[list[int], FinishReason | None]:
         async with open_engine(BUILTIN, PARAMS) as client:
-            assert client.hello.n_ctx == 256
-            assert client.hello.num_params > 1_000_000
+            assert client.ready.n_ctx == 256
+            assert client.ready.num_params > 1_000_000
             return await answer(client)
 
     tokens, reason = asyncio.run(scenario())
@@ -235,7 +235,7 @@ def test_a_killed_process_fails_every_waiter_at_once_and_all_who_come_later() ->
             await begun.wait()
             os.kill(client.pid, signal.SIGKILL)
             async with asyncio.timeout(3):
-                assert await client.ended() == "the process was ended by SIGKILL"
+                assert await client.wait_for_exit() == "the process was ended by SIGKILL"
                 failures = await asyncio.gather(*waiting)
                 failures.append(await failure(client, begun))
         assert {type(error) for error in failures} == {ProcessFailed}
@@ -251,7 +251,7 @@ def test_closing_ends_the_process_and_fails_who_still_waits() -> None:
             waiting = [asyncio.create_task(failure(client, begun)) for _ in range(4)]
             await begun.wait()
         assert {type(error) for error in await asyncio.gather(*waiting)} == {ProcessFailed}
-        assert await client.ended() == "the server is stopping"
+        assert await client.wait_for_exit() == "the server is stopping"
         assert not is_running(client.pid)
 
     asyncio.run(scenario())
@@ -296,7 +296,7 @@ def test_the_encoder_gives_unit_vectors_that_know_what_is_alike(minilm: ModelFil
                 client.embed_parts(texts[2:], "document"),
             )
             vectors = np.concatenate([each.vectors for each in parts])
-            assert vectors.shape == (3, client.hello.dimension)
+            assert vectors.shape == (3, client.ready.dimension)
             assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
             near, far = vectors[1:] @ query[0]
             assert near > far + 0.2
@@ -306,11 +306,11 @@ def test_the_encoder_gives_unit_vectors_that_know_what_is_alike(minilm: ModelFil
                 await client.rerank(texts[0], texts[1:])
             (long, short) = await client.embed_parts(["word " * 1000, "word"], "query")
             assert sum(long.tokens) == 1000 + 2 * len(long.tokens)
-            assert max(long.tokens) <= client.hello.max_tokens
-            assert long.vectors.shape == (len(long.tokens), client.hello.dimension)
-            assert (short.tokens, short.vectors.shape) == ([3], (1, client.hello.dimension))
+            assert max(long.tokens) <= client.ready.max_tokens
+            assert long.vectors.shape == (len(long.tokens), client.ready.dimension)
+            assert (short.tokens, short.vectors.shape) == ([3], (1, client.ready.dimension))
             assert "torch" not in maps_of(client.pid)
-            assert (await client.embed_queries([])).shape == (0, client.hello.dimension)
+            assert (await client.embed_queries([])).shape == (0, client.ready.dimension)
             begun = asyncio.create_task(client.embed_parts(["word " * 500] * 2000, "document"))
             while client.num_pending == 0:
                 await asyncio.sleep(0)

@@ -129,7 +129,7 @@ async def measured(path: Path, params: EngineParams) -> int:
     with Vocabulary(path) as vocabulary:
         size = vocabulary.size
     async with open_engine(path, params) as engine:
-        prompts = np.random.default_rng(0).integers(5, size, (2, engine.hello.n_ctx - 8)).tolist()
+        prompts = np.random.default_rng(0).integers(5, size, (2, engine.ready.n_ctx - 8)).tolist()
         for prompt in prompts:
             deltas = engine.generate(prompt, 2, SamplingParams(temperature=0))
             async with contextlib.aclosing(deltas):

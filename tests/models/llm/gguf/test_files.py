@@ -8,13 +8,13 @@ import pytest
 
 from models.errors import ModelFileError
 from models.llm.engine.engine import Engine
-from models.llm.engine.messages import Adapter, Generate, TokenLogprobs
+from models.llm.engine.messages import Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.gguf.files import name_of, parts_of
 from models.llm.llama.runner import LlamaRunner
 from models.llm.llama.vocabulary import Vocabulary
-from models.llm.params import EngineParams, SamplingParams
+from models.llm.params import Adapter, EngineParams, SamplingParams
 from tests.models.made import Shape, write_llama, write_lora, write_parts
 
 PARAMS = EngineParams(n_ctx=128, n_batch=64, n_threads=1)

@@ -72,7 +72,7 @@ def test_what_is_asked_for_again_is_kept_at_rest_and_outlives_a_kill(model: Path
             told, _ = await answer(engine, [*SYSTEM, *FIRST])
             await until(lambda: bool(kept(tmp_path)))
             os.kill(engine.pid, signal.SIGKILL)
-            await engine.ended()
+            await engine.wait_for_exit()
         async with open_engine(model, PARAMS, tmp_path) as engine:
             again, num_cached = await answer(engine, [*SYSTEM, *FIRST])
             assert again == told

@@ -1,0 +1,5 @@
+"""Settings of the encoder process."""
+
+from typing import Literal
+
+Runtime = Literal["auto", "onnx", "torch"]
