@@ -22,7 +22,7 @@ TOML = """
 file = "builtin/small.gguf"
 sha256 = "{sha256}"
 temperature = 0.1
-brief = 99
+max_passage_chars = 99
 
 [chat.gone]
 file = "builtin/gone.gguf"
@@ -220,7 +220,9 @@ def test_without_a_known_hash_a_file_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["temprature = 0.1", "temperature = -1.0", "brief = -1", 'file = "x"'], ids=lambda line: line.split()[0]
+    "line",
+    ["temprature = 0.1", "temperature = -1.0", "max_passage_chars = -1", 'file = "x"'],
+    ids=lambda line: line.split()[0],
 )
 def test_a_catalog_with_a_slip_in_it_is_refused(package: Path, line: str) -> None:
     (package / "catalog.toml").write_text(f'[chat.small]\nfile = "x"\n{line}\n[embedding]\n')
