@@ -49,6 +49,7 @@ async def complete_prompts(asked: RawCompletionRequest, services: Services) -> R
                     stop=asked.stop,
                     constraint=constraint,
                     bounds=asked.bounds,
+                    client=services.principal.owner,
                     priority=_priority(asked),
                 ),
                 at_once,

@@ -40,6 +40,7 @@ async def generate(ask: GenerationRequest, services: Services) -> GenerationStre
                 tool_config=ask.tool_config,
                 choices=grounded.choices if grounded else (),
                 constraint=constraint,
+                client=services.principal.owner,
                 priority=ask.priority,
             )
             for index in range(ask.num_answers)

@@ -200,6 +200,7 @@ class LanguageModel:
         tool_config: ToolConfig | None = None,
         choices: Sequence[str] = (),
         constraint: Constraint | None = None,
+        client: str,
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[list[TurnEvent], None]:
         """The answer's events as they are certain, of every step, were it none; a `TurnEnd` is the last. Closing the
@@ -215,6 +216,7 @@ class LanguageModel:
             choices=choices,
             constraint=constraint,
             has_markers=True,
+            client=client,
             priority=priority,
         )
         async with contextlib.aclosing(deltas):
@@ -231,6 +233,7 @@ class LanguageModel:
         choices: Sequence[str] = (),
         constraint: Constraint | None = None,
         has_markers: bool = False,
+        client: str = "",
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[TextDelta, None]:
         """Text as it is made; the last delta has the finish reason. Closing the generator cancels the work.
@@ -252,6 +255,7 @@ class LanguageModel:
             sampling,
             choices=allowed or None,
             constraint=constraint,
+            client=client,
             priority=priority,
         )
         told: list[str] = []
@@ -277,6 +281,7 @@ class LanguageModel:
         stop: Sequence[str] = (),
         constraint: Constraint | None = None,
         bounds: Bounds = UNBOUND,
+        client: str,
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[list[TurnEvent], None]:
         """What comes behind a bare prompt, as events; a `TurnEnd` is the last. `max_tokens` 0: the prompt is read, no
@@ -287,6 +292,7 @@ class LanguageModel:
             max_tokens=None if max_tokens is None else max(max_tokens, 1),
             stop=stop,
             constraint=constraint,
+            client=client,
             priority=priority,
         )
         events = completed(deltas, bounds, is_read_only=max_tokens == 0)

@@ -104,6 +104,8 @@ class Scheduler:
         self._end_tokens = end_tokens
         self._waiting: list[Sequence] = []  # in order of arrival; preempted ones in front
         self._running: list[Sequence] = []  # in the order they are served: priority, then admission
+        self._admissions: dict[str, int] = {}  # by client: the number of its latest admission
+        self._num_admissions = 0
         self._cache = (PrefixCache if limits.supports_partial_removal else CheckpointCache)(limits.num_sequences)
 
     @property
@@ -274,6 +276,8 @@ class Scheduler:
                 sequence.lease.node.is_hot = True
             self._waiting.remove(sequence)
             self._running.append(sequence)
+            self._num_admissions += 1
+            self._admissions[sequence.client] = self._num_admissions
             self._running.sort(key=lambda each: each.priority)  # stable: by admission within
             return sequence
         return None
@@ -308,9 +312,14 @@ class Scheduler:
         return not self._running or len(sequence.tokens) - matched < room
 
     def _queue(self) -> list[Sequence]:
-        """Those who wait: by priority, then the client least served, then arrival."""
+        """Return the waiting sequences in the order of their admission.
+
+        Priority decides, then which client has the fewest running sequences, then which was admitted longest ago, then
+        arrival. So one client's long queue delays another's first request by one sequence at most, even on one slot.
+        """
         load = Counter(sequence.client for sequence in self._running)
-        return sorted(self._waiting, key=lambda each: (each.priority, load[each.client]))
+        last = self._admissions
+        return sorted(self._waiting, key=lambda each: (each.priority, load[each.client], last.get(each.client, 0)))
 
     def _is_being_computed(self, sequence: Sequence, matched: int) -> bool:
         """Whether somebody else is computing much of this prompt; it is shared as soon as that is done."""

@@ -158,7 +158,7 @@ def test_a_turn_is_told_as_events(vocabulary: Vocabulary) -> None:
 
     async def collect(model: LanguageModel) -> list[object]:
         prompt = model.prompt([ChatMessage.of_text("user", "x")])
-        steps = model.turn(prompt, SamplingParams(), tool_config=ToolConfig((TOOL,)))
+        steps = model.turn(prompt, SamplingParams(), tool_config=ToolConfig((TOOL,)), client="")
         return [event for events in [each async for each in steps] for event in events]
 
     with open_model(engine) as model:

@@ -44,8 +44,8 @@ def make(runner: ScriptedRunner, *, n_slots: int = 2, n_batch: int = 8, n_cells:
     )
 
 
-def request(id: int, *prompt: int, max_tokens: int = 100) -> Generate:
-    return Generate(id, list(prompt), max_tokens, SamplingParams())
+def request(id: int, *prompt: int, max_tokens: int = 100, client: str = "") -> Generate:
+    return Generate(id, list(prompt), max_tokens, SamplingParams(), client=client)
 
 
 def finish(engine: Engine) -> list[Delta]:
@@ -187,3 +187,15 @@ def test_every_request_ends_once_and_is_forgotten_once(
     for id, prompt in enumerate(prompts):
         tokens = [token for delta in deltas if delta.id == id for token in delta.tokens]
         assert tokens == list(range(prompt[-1] + 1, 10))[: len(tokens)]
+
+
+@pytest.mark.parametrize("n_slots", [1, 2])
+def test_many_long_requests_of_one_client_do_not_starve_another(n_slots: int) -> None:
+    engine = make(ScriptedRunner(), n_slots=n_slots)
+    for id in range(8):
+        engine.add(request(id, 1, client="ann"))
+    before = engine.step()
+    engine.add(request(8, 1, client="bob"))
+    order = [delta.id for delta in [*before, *finish(engine)] if delta.finish_reason is not None]
+    assert order.index(8) == n_slots, "ann's requests hold every slot; the next slot is bob's"
+    assert [id for id in order if id != 8] == list(range(8))

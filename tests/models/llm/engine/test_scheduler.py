@@ -235,7 +235,7 @@ class TestWhenCellsRunOut:
         run.finish()
         assert answer_of(patient) == run.alone(patient)
 
-    @pytest.mark.parametrize("is_divisible", [True, False])
+    @pytest.mark.parametrize("supports_partial_removal", [True, False])
     def test_a_keystroke_does_not_wait_for_a_slot(self, supports_partial_removal: bool) -> None:
         run = Run(
             n_slots=2,
@@ -537,7 +537,7 @@ TestAnyOrderOfAddingCancellingAndStepping = SchedulerMachine.TestCase
 TestAnyOrderWithIndivisibleMemory = IndivisibleMachine.TestCase
 
 
-@pytest.mark.parametrize("is_divisible", [True, False], ids=["", "indivisible"])
+@pytest.mark.parametrize("supports_partial_removal", [True, False], ids=["", "indivisible"])
 def test_thousands_of_steps_in_worlds_of_any_size(supports_partial_removal: bool) -> None:
     """scripts/prove/scheduler.py goes on to a million."""
     happened = Counter[str]()
