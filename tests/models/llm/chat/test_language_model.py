@@ -45,6 +45,7 @@ class PlayedBack:
         *,
         choices: list[list[int]] | None = None,
         constraint: object = None,
+        client: str = "",
         priority: object = None,
     ) -> AsyncGenerator[Delta, None]:
         self.max_tokens, self.choices = max_tokens, choices
