@@ -20,7 +20,7 @@ from server.api.cloister.metrics import MetricsController
 from server.api.completions.routes import CompletionController
 from server.api.embeddings.routes import EmbeddingController
 from server.api.files.routes import FileController
-from server.api.llamacpp.routes import NativeController
+from server.api.llamacpp.routes import LlamaCppController
 from server.api.mcp.endpoint import McpEndpoint
 from server.api.mcp.routes import McpController
 from server.api.models.routes import ModelController
@@ -114,7 +114,7 @@ def create_app(
             McpController,
             MetricsController,
             ModelController,
-            NativeController,
+            LlamaCppController,
             OllamaController,
             PageController,
             RerankController,

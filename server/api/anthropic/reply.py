@@ -11,29 +11,30 @@ from msgspec.structs import replace
 from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import EndReason, TurnEnd
 from server.api.anthropic.wire import (
+    AnthropicCitation,
+    AnthropicCitationDelta,
+    AnthropicDelta,
+    AnthropicError,
+    AnthropicErrorDetail,
+    AnthropicEvent,
+    AnthropicInputDelta,
+    AnthropicMessageReply,
+    AnthropicTextDelta,
+    AnthropicThinkingDelta,
+    AnthropicUsage,
     BlockDelta,
     BlockStart,
     BlockStop,
-    Citation,
-    CitationDelta,
-    Ended,
-    ErrorDetail,
-    ErrorReply,
-    InputDelta,
     MessageDelta,
-    MessageEvent,
-    MessageReply,
+    MessageEnd,
     MessageStart,
     MessageStop,
+    ReplyBlock,
     TextBlock,
-    TextDelta,
     ThinkingBlock,
-    ThinkingDelta,
-    ToldBlock,
     ToolUseBlock,
-    Usage,
 )
-from server.api.shared.rag import listed, reply_of
+from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
 from server.generation.stream import AnswerEvent, Cited, GenerationStream
 from server.http.links import passage_url
@@ -51,7 +52,7 @@ _ERRORS: Final = {
 }
 
 
-class MessageStream:
+class AnthropicReply:
     """The answer to one request. `model` is what the client calls it."""
 
     def __init__(self, model: str, answers: GenerationStream, base_url: str) -> None:
@@ -60,24 +61,24 @@ class MessageStream:
         self._base_url = base_url
         self._id = f"msg_{secrets.token_hex(12)}"
         self._num_blocks = 0
-        self._open: type[ToldBlock] | None = None  # the kind of the block that is being told
+        self._open: type[ReplyBlock] | None = None  # the kind of the block that is being told
 
-    async def events(self) -> AsyncIterator[MessageEvent]:
-        usage = Usage(self._answers.num_prompt, 0)
-        yield MessageStart(MessageReply(id=self._id, model=self._model, usage=usage))
+    async def events(self) -> AsyncIterator[AnthropicEvent]:
+        usage = AnthropicUsage(self._answers.num_prompt, 0)
+        yield MessageStart(AnthropicMessageReply(id=self._id, model=self._model, usage=usage))
         async for _, event in self._answers.events():
             for told in self._told(event):
                 yield told
 
-    async def whole(self) -> MessageReply:
-        blocks: list[ToldBlock] = []
+    async def whole(self) -> AnthropicMessageReply:
+        blocks: list[ReplyBlock] = []
         inputs: dict[int, str] = {}
         end: MessageDelta | None = None
         async for event in self.events():
             match event:
                 case BlockStart(content_block=block):
                     blocks.append(block)
-                case BlockDelta(index, InputDelta(text)):
+                case BlockDelta(index, AnthropicInputDelta(text)):
                     inputs[index] = inputs.get(index, "") + text
                 case BlockDelta(index, delta):
                     blocks[index] = _longer(blocks[index], delta)
@@ -88,7 +89,7 @@ class MessageStream:
             block = blocks[index]
             assert isinstance(block, ToolUseBlock)
             blocks[index] = replace(block, input=json.loads(text))
-        return MessageReply(
+        return AnthropicMessageReply(
             id=self._id,
             model=self._model,
             content=blocks,
@@ -101,19 +102,19 @@ class MessageStream:
     async def aclose(self) -> None:
         await self._answers.aclose()
 
-    def _told(self, event: AnswerEvent) -> Iterator[MessageEvent]:
+    def _told(self, event: AnswerEvent) -> Iterator[AnthropicEvent]:
         match event:
             case Content(text):
                 yield from self._in(TextBlock(""))
-                yield self._delta(TextDelta(text))
+                yield self._delta(AnthropicTextDelta(text))
             case Reasoning(text):
                 yield from self._in(ThinkingBlock(""))
-                yield self._delta(ThinkingDelta(text))
+                yield self._delta(AnthropicThinkingDelta(text))
             case ToolCallStart(_, call_id, name):
                 yield from self._stop()
                 yield from self._in(ToolUseBlock(call_id, name))
             case ToolCallArguments(_, text):
-                yield self._delta(InputDelta(text))
+                yield self._delta(AnthropicInputDelta(text))
             case Cited():
                 yield from self._cited(event)
             case TurnEnd():
@@ -121,7 +122,7 @@ class MessageStream:
                 yield self._end(event)
                 yield MessageStop()
 
-    def _in(self, block: ToldBlock) -> Iterator[MessageEvent]:
+    def _in(self, block: ReplyBlock) -> Iterator[AnthropicEvent]:
         """A block of this kind is open afterwards."""
         if self._open is type(block):
             return
@@ -130,28 +131,28 @@ class MessageStream:
         self._num_blocks += 1
         yield BlockStart(self._num_blocks - 1, block)
 
-    def _stop(self) -> Iterator[MessageEvent]:
+    def _stop(self) -> Iterator[AnthropicEvent]:
         if self._open is not None:
             self._open = None
             yield BlockStop(self._num_blocks - 1)
 
-    def _delta(self, delta: TextDelta | ThinkingDelta | InputDelta | CitationDelta) -> BlockDelta:
+    def _delta(self, delta: AnthropicDelta) -> BlockDelta:
         return BlockDelta(self._num_blocks - 1, delta)
 
-    def _cited(self, event: Cited) -> Iterator[MessageEvent]:
+    def _cited(self, event: Cited) -> Iterator[AnthropicEvent]:
         grounding = self._answers.grounding
         assert grounding, "only what is grounded is cited"
         yield from self._in(TextBlock(""))
         if event.is_listed:
-            yield self._delta(TextDelta(listed(grounding, event.citations, self._base_url)))
+            yield self._delta(AnthropicTextDelta(format_source_list(grounding, event.citations, self._base_url)))
         if event.is_annotated:
             for citation in event.citations:
-                yield self._delta(CitationDelta(self._citation(citation)))
+                yield self._delta(AnthropicCitationDelta(self._citation(citation)))
 
-    def _citation(self, citation: citations.Citation) -> Citation:
+    def _citation(self, citation: citations.Citation) -> AnthropicCitation:
         assert self._answers.grounding
         source = self._answers.grounding.sources[citation.number]
-        return Citation(
+        return AnthropicCitation(
             cited_text=citation.quote or source.text,
             source=passage_url(self._base_url, source.passage),
             title=source.label,
@@ -159,12 +160,12 @@ class MessageStream:
         )
 
     def _end(self, end: TurnEnd) -> MessageDelta:
-        usage = Usage(self._answers.num_prompt - end.num_cached, end.num_generated, end.num_cached)
-        return MessageDelta(Ended(_stop_reason(end), end.stopped_by), usage, self._rag())
+        usage = AnthropicUsage(self._answers.num_prompt - end.num_cached, end.num_generated, end.num_cached)
+        return MessageDelta(MessageEnd(_stop_reason(end), end.stopped_by), usage, self._rag())
 
     def _rag(self) -> RagReply | UnsetType:
         grounding = self._answers.grounding
-        return reply_of(grounding.report, self._base_url) if grounding else UNSET
+        return rag_reply(grounding.report, self._base_url) if grounding else UNSET
 
 
 def _stop_reason(end: TurnEnd) -> str:
@@ -177,22 +178,22 @@ def _stop_reason(end: TurnEnd) -> str:
             return "stop_sequence" if end.stopped_by else "end_turn"
 
 
-def _longer(block: ToldBlock, delta: TextDelta | ThinkingDelta | InputDelta | CitationDelta) -> ToldBlock:
+def _longer(block: ReplyBlock, delta: AnthropicDelta) -> ReplyBlock:
     match block, delta:
-        case TextBlock(), TextDelta():
+        case TextBlock(), AnthropicTextDelta():
             return replace(block, text=block.text + delta.text)
-        case TextBlock(), CitationDelta():
+        case TextBlock(), AnthropicCitationDelta():
             return replace(block, citations=[*(block.citations or ()), delta.citation])
-        case ThinkingBlock(), ThinkingDelta():
+        case ThinkingBlock(), AnthropicThinkingDelta():
             return replace(block, thinking=block.thinking + delta.thinking)
     raise AssertionError("a delta is of its block's kind")
 
 
-def error_reply(error: BaseException) -> ErrorReply:
+def error_body(error: BaseException) -> AnthropicError:
     problem = problem_of(error)
     detail = problem.detail
     message = f"{detail.param}: {detail.message}" if detail.param else detail.message
-    return ErrorReply(ErrorDetail(_ERRORS.get(problem.status, _by_class(problem.status)), message))
+    return AnthropicError(AnthropicErrorDetail(_ERRORS.get(problem.status, _by_class(problem.status)), message))
 
 
 def _by_class(status: int) -> str:

@@ -8,10 +8,16 @@ from typing import Any, cast
 from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonSchema
-from server.api.anthropic.wire import Block, CountRequest, Message, MessageRequest, Source
+from server.api.anthropic.wire import (
+    AnthropicBlock,
+    AnthropicCountRequest,
+    AnthropicDocumentSource,
+    AnthropicMessage,
+    AnthropicRequest,
+)
 from server.api.shared import tools
-from server.api.shared.forms import effort_options, schema_form
-from server.api.shared.rag import options_of
+from server.api.shared.forms import parse_json_schema, reasoning_options
+from server.api.shared.rag import rag_options
 from server.errors import RequestError
 from server.generation.request import GenerationRequest
 
@@ -19,7 +25,7 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _WITHOUT_TEXT = frozenset({"redacted_thinking"})  # nobody but its maker can read it
 
 
-def ask_of(data: MessageRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
+def generation_request(data: AnthropicRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
     """Raises `RequestError` for what cannot be done, with the path of the field that asks for it."""
     refused = {
         "container": data.container and "Nothing is run here; leave it out.",
@@ -29,28 +35,28 @@ def ask_of(data: MessageRequest, headers: Mapping[str, str] = _NO_HEADERS) -> Ge
         if message:
             raise RequestError(str(message), name)
     return GenerationRequest(
-        messages=messages_of(data),
+        messages=chat_messages(data),
         model=data.model,
         sampling={
             name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(data, name)) is not None
         },
         max_tokens=data.max_tokens,
         stop=data.stop_sequences or (),
-        tool_config=toolbox_of(data),
+        tool_config=parse_tool_config(data),
         form=_form(data),
-        options=options_for_template(data),
-        rag=options_of(data.rag, headers),
+        options=template_options(data),
+        rag=rag_options(data.rag, headers),
     )
 
 
-def options_for_template(data: CountRequest) -> dict[str, Any]:
+def template_options(data: AnthropicCountRequest) -> dict[str, Any]:
     """A model reasons where that is asked for."""
     thinks = data.thinking is not None and data.thinking.type != "disabled"
     effort = data.output_config.effort if data.output_config else None
-    return {**effort_options("high" if effort == "max" else effort), "enable_thinking": thinks}
+    return {**reasoning_options("high" if effort == "max" else effort), "enable_thinking": thinks}
 
 
-def _form(data: CountRequest) -> JsonSchema | None:
+def _form(data: AnthropicCountRequest) -> JsonSchema | None:
     where, form = "output_format", data.output_format
     if data.output_config and data.output_config.format:
         where, form = "output_config.format", data.output_config.format
@@ -58,13 +64,13 @@ def _form(data: CountRequest) -> JsonSchema | None:
         return None
     if form.type != "json_schema" or form.schema is None:
         raise RequestError("There is one format: json_schema, with a schema.", where)
-    return schema_form(form.schema, f"{where}.schema")
+    return parse_json_schema(form.schema, f"{where}.schema")
 
 
 # Messages
 
 
-def messages_of(data: CountRequest) -> list[ChatMessage]:
+def chat_messages(data: AnthropicCountRequest) -> list[ChatMessage]:
     """Raises `RequestError`."""
     told = []
     if system := _text(data.system or "", "system"):
@@ -76,7 +82,7 @@ def messages_of(data: CountRequest) -> list[ChatMessage]:
     return told
 
 
-def _messages(message: Message, where: str) -> Iterator[ChatMessage]:
+def _messages(message: AnthropicMessage, where: str) -> Iterator[ChatMessage]:
     match message.role:
         case "assistant":
             yield _answer(message, where)
@@ -88,7 +94,7 @@ def _messages(message: Message, where: str) -> Iterator[ChatMessage]:
             raise RequestError(f"{role!r} is no role; there are: user, assistant, system.", f"{where}.role")
 
 
-def _answer(message: Message, where: str) -> ChatMessage:
+def _answer(message: AnthropicMessage, where: str) -> ChatMessage:
     if isinstance(message.content, str):
         return ChatMessage.of_text("assistant", message.content)
     texts, thoughts, calls = [], [], []
@@ -106,7 +112,7 @@ def _answer(message: Message, where: str) -> ChatMessage:
     return ChatMessage.of_text("assistant", "".join(texts), calls, reasoning="\n".join(filter(None, thoughts)) or None)
 
 
-def _user(message: Message, where: str) -> Iterator[ChatMessage]:
+def _user(message: AnthropicMessage, where: str) -> Iterator[ChatMessage]:
     """What tools have told is a message of its own, where it stands."""
     if isinstance(message.content, str):
         yield ChatMessage.of_text("user", message.content)
@@ -128,27 +134,27 @@ def _user(message: Message, where: str) -> Iterator[ChatMessage]:
         yield ChatMessage.of_text("user", "\n".join(texts))
 
 
-def _text(content: str | Sequence[Block], where: str) -> str:
+def _text(content: str | Sequence[AnthropicBlock], where: str) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(_block_text(block, f"{where}[{at}]") for at, block in enumerate(content))
 
 
-def _block_text(block: Block, where: str) -> str:
+def _block_text(block: AnthropicBlock, where: str) -> str:
     match block.type:
         case "text" if block.text is not None:
             return block.text
         case "search_result":
             titled = filter(None, [block.title, block.source if isinstance(block.source, str) else None])
             return "\n".join([*titled, _text(block.content or "", f"{where}.content")])
-        case "document" if isinstance(block.source, Source):
+        case "document" if isinstance(block.source, AnthropicDocumentSource):
             return "\n".join(filter(None, [block.title, _document(block.source, f"{where}.source")]))
         case kind if kind in _WITHOUT_TEXT:
             return ""
     raise RequestError(f"This model reads text only; a block of type {block.type!r} cannot be used.", where)
 
 
-def _document(source: Source, where: str) -> str:
+def _document(source: AnthropicDocumentSource, where: str) -> str:
     if source.type == "text" and source.data is not None:
         return source.data
     if source.type == "content" and source.content is not None:
@@ -159,7 +165,7 @@ def _document(source: Source, where: str) -> str:
 # Tools
 
 
-def toolbox_of(data: CountRequest) -> ToolConfig | None:
+def parse_tool_config(data: AnthropicCountRequest) -> ToolConfig | None:
     """Raises `RequestError`."""
     functions = []
     for i, tool in enumerate(data.tools or ()):
@@ -170,9 +176,9 @@ def toolbox_of(data: CountRequest) -> ToolConfig | None:
             {name: value for name, value in told.items() if value is not None}
             | ({"strict": True} if tool.strict else {})
         )
-    known = tools.described(functions, "tools[{}].name")
+    known = tools.describe_tools(functions, "tools[{}].name")
     choice = data.tool_choice
     is_parallel = not (choice and choice.disable_parallel_tool_use)
     if choice and choice.type == "tool":
-        return tools.limited(known, "required", [choice.name or ""], False, "tool_choice.name")
-    return tools.by_mode(known, cast(str, choice.type) if choice else "auto", is_parallel, "tool_choice")
+        return tools.tool_config_for_names(known, "required", [choice.name or ""], False, "tool_choice.name")
+    return tools.tool_config_for_mode(known, cast(str, choice.type) if choice else "auto", is_parallel, "tool_choice")

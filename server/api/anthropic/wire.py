@@ -13,15 +13,15 @@ from server.api.chat.wire import MAX_STOPS
 from server.api.shared.rag_wire import RagReply, RagRequest
 
 
-class Source(msgspec.Struct, frozen=True):
+class AnthropicDocumentSource(msgspec.Struct, frozen=True):
     """Of a document: text, or blocks of it."""
 
     type: str
     data: str | None = None
-    content: "str | list[Block] | None" = None
+    content: "str | list[AnthropicBlock] | None" = None
 
 
-class Block(msgspec.Struct, frozen=True):
+class AnthropicBlock(msgspec.Struct, frozen=True):
     """`type` says which of the fields are there. `source` is a document's, or of a search result its name."""
 
     type: str
@@ -30,19 +30,19 @@ class Block(msgspec.Struct, frozen=True):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: "str | list[Block] | None" = None
+    content: "str | list[AnthropicBlock] | None" = None
     is_error: bool | None = None
     thinking: str | None = None
     title: str | None = None
-    source: Source | str | None = None
+    source: AnthropicDocumentSource | str | None = None
 
 
-class Message(msgspec.Struct, frozen=True):
+class AnthropicMessage(msgspec.Struct, frozen=True):
     role: str
-    content: str | list[Block]
+    content: str | list[AnthropicBlock]
 
 
-class Tool(msgspec.Struct, frozen=True):
+class AnthropicTool(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=256)]
     input_schema: dict[str, Any] | None = None
     description: str | None = None
@@ -50,43 +50,43 @@ class Tool(msgspec.Struct, frozen=True):
     strict: bool | None = None
 
 
-class ToolChoice(msgspec.Struct, frozen=True):
+class AnthropicToolChoice(msgspec.Struct, frozen=True):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
 
-class Thinking(msgspec.Struct, frozen=True):
+class AnthropicThinking(msgspec.Struct, frozen=True):
     type: str
 
 
-class OutputFormat(msgspec.Struct, frozen=True):
+class AnthropicOutputFormat(msgspec.Struct, frozen=True):
     type: str
     schema: dict[str, Any] | None = None
 
 
-class OutputConfig(msgspec.Struct, frozen=True):
+class AnthropicOutputConfig(msgspec.Struct, frozen=True):
     effort: str | None = None
-    format: OutputFormat | None = None
+    format: AnthropicOutputFormat | None = None
 
 
 _Stop = Annotated[str, Meta(max_length=1000)]
 
 
-class CountRequest(msgspec.Struct, frozen=True, kw_only=True):
+class AnthropicCountRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a prompt is made of."""
 
-    messages: Annotated[list[Message], Meta(min_length=1)]
+    messages: Annotated[list[AnthropicMessage], Meta(min_length=1)]
     model: str | None = None
-    system: str | list[Block] | None = None
-    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
-    tool_choice: ToolChoice | None = None
-    thinking: Thinking | None = None
-    output_config: OutputConfig | None = None
-    output_format: OutputFormat | None = None  # as it was before `output_config`
+    system: str | list[AnthropicBlock] | None = None
+    tools: Annotated[list[AnthropicTool], Meta(max_length=128)] | None = None
+    tool_choice: AnthropicToolChoice | None = None
+    thinking: AnthropicThinking | None = None
+    output_config: AnthropicOutputConfig | None = None
+    output_format: AnthropicOutputFormat | None = None  # as it was before `output_config`
 
 
-class MessageRequest(CountRequest, frozen=True, kw_only=True):
+class AnthropicRequest(AnthropicCountRequest, frozen=True, kw_only=True):
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     stream: bool | None = None
     stop_sequences: Annotated[list[_Stop], Meta(max_length=MAX_STOPS)] | None = None
@@ -99,7 +99,7 @@ class MessageRequest(CountRequest, frozen=True, kw_only=True):
     mcp_servers: list[Any] | None = None
 
 
-class Citation(msgspec.Struct, frozen=True, kw_only=True):
+class AnthropicCitation(msgspec.Struct, frozen=True, kw_only=True):
     """`search_result_index` counts the passages of the prompt; `cited_text` is the sentence that supports the answer's
     or the passage."""
 
@@ -114,7 +114,7 @@ class Citation(msgspec.Struct, frozen=True, kw_only=True):
 
 class TextBlock(msgspec.Struct, frozen=True, tag="text"):
     text: str
-    citations: list[Citation] | None = None
+    citations: list[AnthropicCitation] | None = None
 
 
 class ThinkingBlock(msgspec.Struct, frozen=True, tag="thinking"):
@@ -128,10 +128,10 @@ class ToolUseBlock(msgspec.Struct, frozen=True, tag="tool_use"):
     input: dict[str, Any] = {}
 
 
-ToldBlock = TextBlock | ThinkingBlock | ToolUseBlock
+ReplyBlock = TextBlock | ThinkingBlock | ToolUseBlock
 
 
-class Usage(msgspec.Struct, frozen=True):
+class AnthropicUsage(msgspec.Struct, frozen=True):
     """`input_tokens` without those that were in memory from earlier requests: `cache_read_input_tokens`."""
 
     input_tokens: int
@@ -140,31 +140,31 @@ class Usage(msgspec.Struct, frozen=True):
     cache_creation_input_tokens: int = 0
 
 
-class MessageReply(msgspec.Struct, frozen=True, kw_only=True):
+class AnthropicMessageReply(msgspec.Struct, frozen=True, kw_only=True):
     """`rag` where the answer is grounded."""
 
     id: str
     model: str
-    content: list[ToldBlock] = []
+    content: list[ReplyBlock] = []
     stop_reason: str | None = None
     stop_sequence: str | None = None
-    usage: Usage
+    usage: AnthropicUsage
     rag: RagReply | UnsetType = UNSET
     type: Literal["message"] = "message"
     role: Literal["assistant"] = "assistant"
 
 
-class TokenCount(msgspec.Struct, frozen=True):
+class AnthropicTokenCount(msgspec.Struct, frozen=True):
     input_tokens: int
 
 
-class ErrorDetail(msgspec.Struct, frozen=True):
+class AnthropicErrorDetail(msgspec.Struct, frozen=True):
     type: str
     message: str
 
 
-class ErrorReply(msgspec.Struct, frozen=True):
-    error: ErrorDetail
+class AnthropicError(msgspec.Struct, frozen=True):
+    error: AnthropicErrorDetail
     type: Literal["error"] = "error"
 
 
@@ -172,35 +172,38 @@ class ErrorReply(msgspec.Struct, frozen=True):
 
 
 class MessageStart(msgspec.Struct, frozen=True):
-    message: MessageReply
+    message: AnthropicMessageReply
     type: Literal["message_start"] = "message_start"
 
 
 class BlockStart(msgspec.Struct, frozen=True):
     index: int
-    content_block: ToldBlock
+    content_block: ReplyBlock
     type: Literal["content_block_start"] = "content_block_start"
 
 
-class TextDelta(msgspec.Struct, frozen=True, tag="text_delta"):
+class AnthropicTextDelta(msgspec.Struct, frozen=True, tag="text_delta"):
     text: str
 
 
-class ThinkingDelta(msgspec.Struct, frozen=True, tag="thinking_delta"):
+class AnthropicThinkingDelta(msgspec.Struct, frozen=True, tag="thinking_delta"):
     thinking: str
 
 
-class InputDelta(msgspec.Struct, frozen=True, tag="input_json_delta"):
+class AnthropicInputDelta(msgspec.Struct, frozen=True, tag="input_json_delta"):
     partial_json: str
 
 
-class CitationDelta(msgspec.Struct, frozen=True, tag="citations_delta"):
-    citation: Citation
+class AnthropicCitationDelta(msgspec.Struct, frozen=True, tag="citations_delta"):
+    citation: AnthropicCitation
+
+
+AnthropicDelta = AnthropicTextDelta | AnthropicThinkingDelta | AnthropicInputDelta | AnthropicCitationDelta
 
 
 class BlockDelta(msgspec.Struct, frozen=True):
     index: int
-    delta: TextDelta | ThinkingDelta | InputDelta | CitationDelta
+    delta: AnthropicDelta
     type: Literal["content_block_delta"] = "content_block_delta"
 
 
@@ -209,14 +212,14 @@ class BlockStop(msgspec.Struct, frozen=True):
     type: Literal["content_block_stop"] = "content_block_stop"
 
 
-class Ended(msgspec.Struct, frozen=True):
+class MessageEnd(msgspec.Struct, frozen=True):
     stop_reason: str
     stop_sequence: str | None
 
 
 class MessageDelta(msgspec.Struct, frozen=True):
-    delta: Ended
-    usage: Usage
+    delta: MessageEnd
+    usage: AnthropicUsage
     rag: RagReply | UnsetType = UNSET
     type: Literal["message_delta"] = "message_delta"
 
@@ -229,4 +232,4 @@ class Ping(msgspec.Struct, frozen=True):
     type: Literal["ping"] = "ping"
 
 
-MessageEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping | ErrorReply
+AnthropicEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | Ping | AnthropicError

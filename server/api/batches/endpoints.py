@@ -9,12 +9,12 @@ import msgspec
 
 from models.llm.engine.sequence import Priority
 from server.api.chat.reply import ChatReply
-from server.api.chat.request import ask_of
-from server.api.chat.wire import ChatRequest, Usage
+from server.api.chat.request import generation_request
+from server.api.chat.wire import ChatRequest, CompletionUsage
 from server.api.completions.reply import CompletionReply
-from server.api.completions.request import completion_of
+from server.api.completions.request import completion_request
 from server.api.completions.wire import CompletionRequest
-from server.api.embeddings.reply import embedded, embedding_list
+from server.api.embeddings.reply import embed_request, embedding_list
 from server.api.embeddings.wire import EmbeddingRequest
 from server.api.responses.service import keep, prepare, reply_to
 from server.api.responses.wire import InputTokensDetails, OutputTokensDetails, ResponseRequest, ResponseUsage
@@ -38,7 +38,7 @@ Endpoint = Callable[[bytes, Services, str], Awaitable[Outcome]]
 
 async def _chat(body: bytes, services: Services, base_url: str) -> Outcome:
     data = _read(body, ChatRequest)
-    ask = msgspec.structs.replace(ask_of(data), priority=Priority.BATCH)
+    ask = msgspec.structs.replace(generation_request(data), priority=Priority.BATCH)
     async with aclosing(await generate(ask, services)) as answers:
         completion = await ChatReply(data, answers, base_url).whole()
     return Outcome(completion, _as_usage(completion.usage))
@@ -46,17 +46,17 @@ async def _chat(body: bytes, services: Services, base_url: str) -> Outcome:
 
 async def _completion(body: bytes, services: Services, base_url: str) -> Outcome:
     data = _read(body, CompletionRequest)
-    asked = msgspec.structs.replace(completion_of(data), priority=Priority.BATCH)
+    asked = msgspec.structs.replace(completion_request(data), priority=Priority.BATCH)
     made = await complete_prompts(asked, services)
     async with aclosing(made.answers):
         completion = await CompletionReply(data, made).whole()
-    assert isinstance(completion.usage, Usage), "a whole reply has it"
+    assert isinstance(completion.usage, CompletionUsage), "a whole reply has it"
     return Outcome(completion, _as_usage(completion.usage))
 
 
 async def _embedding(body: bytes, services: Services, base_url: str) -> Outcome:
     data = _read(body, EmbeddingRequest)
-    found = await embedded(data, services.embeddings)
+    found = await embed_request(data, services.embeddings)
     listing = embedding_list(found, services.embeddings.model.name, data.encoding_format)
     num_read = listing.usage.prompt_tokens
     return Outcome(listing, _usage_of(num_read, 0, 0, 0))
@@ -92,7 +92,7 @@ def _read(body: bytes, type: type[T]) -> T:
         raise RequestError(f"{message}.", found[1] if found else None, "invalid_value") from None
 
 
-def _as_usage(usage: Usage) -> ResponseUsage:
+def _as_usage(usage: CompletionUsage) -> ResponseUsage:
     cached = usage.prompt_tokens_details.cached_tokens
     reasoned = usage.completion_tokens_details.reasoning_tokens
     return _usage_of(usage.prompt_tokens, cached, usage.completion_tokens, reasoned)

@@ -10,26 +10,26 @@ from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
 from server.api.chat.wire import (
-    Annotation,
     AssistantMessage,
-    CalledFunction,
+    ChatAnnotation,
+    ChatChoice,
+    ChatChunkChoice,
     ChatCompletion,
     ChatCompletionChunk,
+    ChatDelta,
+    ChatLogprobs,
+    ChatReplyFunction,
+    ChatReplyToolCall,
     ChatRequest,
-    Choice,
-    ChunkChoice,
+    ChatUrlCitation,
     CompletionTokensDetails,
-    Delta,
-    Logprobs,
-    MadeCall,
+    CompletionUsage,
     PromptTokensDetails,
     TokenLogprob,
     TopLogprob,
-    UrlCitation,
-    Usage,
 )
 from server.api.shared.passage import wire_passage
-from server.api.shared.rag import listed, reply_of
+from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
 from server.generation.stream import AnswerEvent, Cited, GenerationStream
 from server.rag.citations import Citation
@@ -57,7 +57,7 @@ class ChatReply:
 
     async def events(self) -> AsyncIterator[ChatCompletionChunk]:
         for index in range(len(self._answers)):
-            role = ChunkChoice(index, Delta(role="assistant", content=""))
+            role = ChatChunkChoice(index, ChatDelta(role="assistant", content=""))
             yield self._chunk(role, UNSET if index else self._rag())  # so that markers mean something when they come
         num_ended = 0
         async for index, event in self._answers.events():
@@ -71,38 +71,40 @@ class ChatReply:
     async def aclose(self) -> None:
         await self._answers.aclose()
 
-    def _chunk(self, choice: ChunkChoice, rag: RagReply | UnsetType = UNSET) -> ChatCompletionChunk:
+    def _chunk(self, choice: ChatChunkChoice, rag: RagReply | UnsetType = UNSET) -> ChatCompletionChunk:
         usage = None if self._has_usage else UNSET
         return ChatCompletionChunk(self._id, self._created, self._model, [choice], usage, rag)
 
-    def _pieces(self, index: int, event: AnswerEvent) -> Iterator[ChunkChoice]:
+    def _pieces(self, index: int, event: AnswerEvent) -> Iterator[ChatChunkChoice]:
         if not isinstance(event, Cited):
             yield self._piece(index, event)
             return
         if event.is_listed:
-            yield ChunkChoice(index, Delta(content=self._source_list(event.citations)))
+            yield ChatChunkChoice(index, ChatDelta(content=self._source_list(event.citations)))
         if event.is_annotated:
-            yield ChunkChoice(index, Delta(annotations=self._annotations(event.citations)))
+            yield ChatChunkChoice(index, ChatDelta(annotations=self._annotations(event.citations)))
 
-    def _piece(self, index: int, event: TurnEvent) -> ChunkChoice:
+    def _piece(self, index: int, event: TurnEvent) -> ChatChunkChoice:
         match event:
             case Content(text, tokens):
-                return ChunkChoice(index, Delta(content=text), logprobs=self._logprobs(tokens) if tokens else None)
+                return ChatChunkChoice(
+                    index, ChatDelta(content=text), logprobs=self._logprobs(tokens) if tokens else None
+                )
             case Reasoning(text):
-                return ChunkChoice(index, Delta(reasoning_content=text))
+                return ChatChunkChoice(index, ChatDelta(reasoning_content=text))
             case ToolCallStart(call, call_id, name):
-                return ChunkChoice(
-                    index, self._call_delta(MadeCall(CalledFunction("", name), call, call_id, "function"))
+                return ChatChunkChoice(
+                    index, self._call_delta(ChatReplyToolCall(ChatReplyFunction("", name), call, call_id, "function"))
                 )
             case ToolCallArguments(call, text):
-                return ChunkChoice(index, self._call_delta(MadeCall(CalledFunction(text), call)))
+                return ChatChunkChoice(index, self._call_delta(ChatReplyToolCall(ChatReplyFunction(text), call)))
             case TurnEnd():
-                return ChunkChoice(index, Delta(), self._finish_reason(event))
+                return ChatChunkChoice(index, ChatDelta(), self._finish_reason(event))
 
-    def _call_delta(self, call: MadeCall) -> Delta:
-        return Delta(function_call=call.function) if self._is_legacy else Delta(tool_calls=[call])
+    def _call_delta(self, call: ChatReplyToolCall) -> ChatDelta:
+        return ChatDelta(function_call=call.function) if self._is_legacy else ChatDelta(tool_calls=[call])
 
-    def _choice(self, index: int, events: Sequence[AnswerEvent]) -> Choice:
+    def _choice(self, index: int, events: Sequence[AnswerEvent]) -> ChatChoice:
         content = [event for event in events if isinstance(event, Content)]
         text = "".join(event.text for event in content)
         reasoning = "".join(event.text for event in events if isinstance(event, Reasoning))
@@ -117,17 +119,17 @@ class ChatReply:
             annotations=self._annotations(cited.citations) if cited.is_annotated and cited.citations else UNSET,
         )
         logprobs = self._logprobs([token for event in content for token in event.tokens])
-        return Choice(index, message, self._finish_reason(self._answers.ends[index]), logprobs)
+        return ChatChoice(index, message, self._finish_reason(self._answers.ends[index]), logprobs)
 
     def _finish_reason(self, end: TurnEnd) -> str:
         return "function_call" if self._is_legacy and end.reason is EndReason.TOOL_CALLS else end.reason
 
-    def _logprobs(self, tokens: Sequence[ScoredToken]) -> Logprobs | None:
-        return Logprobs([_logprob(token) for token in tokens]) if self._has_logprobs else None
+    def _logprobs(self, tokens: Sequence[ScoredToken]) -> ChatLogprobs | None:
+        return ChatLogprobs([_logprob(token) for token in tokens]) if self._has_logprobs else None
 
-    def _usage(self) -> Usage:
+    def _usage(self) -> CompletionUsage:
         answers = self._answers
-        return Usage(
+        return CompletionUsage(
             answers.num_prompt,
             answers.num_generated,
             answers.num_prompt + answers.num_generated,
@@ -137,7 +139,7 @@ class ChatReply:
 
     def _rag(self) -> RagReply | UnsetType:
         grounding = self._answers.grounding
-        return reply_of(grounding.report, self._base_url) if grounding else UNSET
+        return rag_reply(grounding.report, self._base_url) if grounding else UNSET
 
     def _source(self, number: int) -> Source:
         assert self._answers.grounding, "only what is grounded is cited"
@@ -145,15 +147,15 @@ class ChatReply:
 
     def _source_list(self, citations: Sequence[Citation]) -> str:
         assert self._answers.grounding, "only what is grounded is cited"
-        return listed(self._answers.grounding, citations, self._base_url)
+        return format_source_list(self._answers.grounding, citations, self._base_url)
 
-    def _annotations(self, citations: Sequence[Citation]) -> list[Annotation]:
-        return [Annotation(index, self._url_citation(citation)) for index, citation in enumerate(citations)]
+    def _annotations(self, citations: Sequence[Citation]) -> list[ChatAnnotation]:
+        return [ChatAnnotation(index, self._url_citation(citation)) for index, citation in enumerate(citations)]
 
-    def _url_citation(self, citation: Citation) -> UrlCitation:
+    def _url_citation(self, citation: Citation) -> ChatUrlCitation:
         source = self._source(citation.number)
         return wire_passage(
-            UrlCitation,
+            ChatUrlCitation,
             source.passage,
             self._base_url,
             title=source.label,
@@ -165,11 +167,11 @@ class ChatReply:
         )
 
 
-def _calls(events: Sequence[AnswerEvent]) -> list[MadeCall]:
+def _calls(events: Sequence[AnswerEvent]) -> list[ChatReplyToolCall]:
     starts = [event for event in events if isinstance(event, ToolCallStart)]
     pieces = [event for event in events if isinstance(event, ToolCallArguments)]
     arguments = {start.index: "".join(p.text for p in pieces if p.index == start.index) for start in starts}
-    return [MadeCall(CalledFunction(arguments[s.index], s.name), id=s.id, type="function") for s in starts]
+    return [ChatReplyToolCall(ChatReplyFunction(arguments[s.index], s.name), id=s.id, type="function") for s in starts]
 
 
 def _logprob(token: ScoredToken) -> TokenLogprob:

@@ -11,10 +11,18 @@ from models.llm.chat.messages import ChatMessage, Role, ToolCall
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
-from server.api.chat.wire import ChatRequest, Function, FunctionCall, Message, Named, NamedTool, ResponseFormat
-from server.api.shared.forms import effort_options, schema_form
-from server.api.shared.rag import options_of
-from server.api.shared.tools import by_mode, described, limited
+from server.api.chat.wire import (
+    ChatFunction,
+    ChatFunctionCall,
+    ChatFunctionName,
+    ChatNamedTool,
+    ChatRequest,
+    ChatRequestMessage,
+    ChatResponseFormat,
+)
+from server.api.shared.forms import parse_json_schema, reasoning_options
+from server.api.shared.rag import rag_options
+from server.api.shared.tools import describe_tools, tool_config_for_mode, tool_config_for_names
 from server.errors import RequestError
 from server.generation.request import GenerationRequest
 
@@ -29,7 +37,7 @@ _ROLES: Final = {
 _NOT_PLAIN: Final = ("logit_bias", "num_logprobs")  # sampling fields that are no request field of the same name
 
 
-def ask_of(data: ChatRequest, headers: Mapping[str, str] = MappingProxyType({})) -> GenerationRequest:
+def generation_request(data: ChatRequest, headers: Mapping[str, str] = MappingProxyType({})) -> GenerationRequest:
     """Raises `RequestError` for what cannot be done, with the path of the field, or the header, that asks for it."""
     _refuse_unsupported(data)
     return GenerationRequest(
@@ -42,7 +50,7 @@ def ask_of(data: ChatRequest, headers: Mapping[str, str] = MappingProxyType({}))
         tool_config=_functions(data) if data.functions else _tools(data),
         form=_form(data),
         options=_options(data),
-        rag=options_of(data.rag, headers),
+        rag=rag_options(data.rag, headers),
     )
 
 
@@ -73,23 +81,23 @@ def _limit(data: ChatRequest) -> int | None:
 
 def _options(data: ChatRequest) -> dict[str, Any]:
     """Variables of the chat template. Those it does not know are idle."""
-    return effort_options(data.reasoning_effort) | (data.chat_template_kwargs or {})
+    return reasoning_options(data.reasoning_effort) | (data.chat_template_kwargs or {})
 
 
 def _form(data: ChatRequest) -> JsonSchema | JsonObject | None:
     form = data.response_format
     if form is None and data.json_schema is not None:
-        return schema_form(data.json_schema, "json_schema")
+        return parse_json_schema(data.json_schema, "json_schema")
     if form is None or form.type == "text":
         return None
     return _named_form(form)
 
 
-def _named_form(form: ResponseFormat) -> JsonSchema | JsonObject:
+def _named_form(form: ChatResponseFormat) -> JsonSchema | JsonObject:
     if form.type == "json_schema" and form.json_schema:
-        return schema_form(form.json_schema.schema, "response_format.json_schema.schema")
+        return parse_json_schema(form.json_schema.schema, "response_format.json_schema.schema")
     if form.schema is not None:
-        return schema_form(form.schema, "response_format.schema")
+        return parse_json_schema(form.schema, "response_format.schema")
     if form.type == "json_schema":
         raise RequestError("Its schema is missing.", "response_format.json_schema", "missing_required_parameter")
     return JsonObject()
@@ -108,7 +116,7 @@ def _sampling(data: ChatRequest) -> dict[str, Any]:
 # Messages
 
 
-def _messages(messages: Sequence[Message]) -> Iterator[ChatMessage]:
+def _messages(messages: Sequence[ChatRequestMessage]) -> Iterator[ChatMessage]:
     calls: dict[str, str] = {}  # of the old form, the id given to the last call of each name
     for at, message in enumerate(messages):
         where = f"messages[{at}]"
@@ -131,7 +139,7 @@ def _messages(messages: Sequence[Message]) -> Iterator[ChatMessage]:
         )
 
 
-def _call(where: str, call_id: str | None, function: FunctionCall | None) -> ToolCall:
+def _call(where: str, call_id: str | None, function: ChatFunctionCall | None) -> ToolCall:
     if function is None:
         raise RequestError("Only calls of functions are known.", f"{where}.function")
     arguments = function.arguments
@@ -140,7 +148,7 @@ def _call(where: str, call_id: str | None, function: FunctionCall | None) -> Too
     return ToolCall(call_id or "", function.name, arguments or "{}")
 
 
-def _text(where: str, message: Message) -> str:
+def _text(where: str, message: ChatRequestMessage) -> str:
     if message.content is None or isinstance(message.content, str):
         return message.content or ""
     texts = []
@@ -164,31 +172,33 @@ def _tools(data: ChatRequest) -> ToolConfig | None:
         if tool.function is None:
             raise RequestError("It describes no function.", f"tools[{i}].function", "missing_required_parameter")
         functions.append(tool.function)
-    tools = described(_told(functions), "tools[{}].function.name")
+    tools = describe_tools(_told(functions), "tools[{}].function.name")
     choice = data.tool_choice
     is_parallel = data.parallel_tool_calls is not False
     if choice is None or isinstance(choice, str):
-        return by_mode(tools, choice or "auto", is_parallel, "tool_choice")
+        return tool_config_for_mode(tools, choice or "auto", is_parallel, "tool_choice")
     if choice.type == "allowed_tools" and choice.allowed_tools:
         allowed = _names(choice.allowed_tools.tools)
-        return limited(tools, choice.allowed_tools.mode, allowed, is_parallel, "tool_choice.allowed_tools.tools")
+        return tool_config_for_names(
+            tools, choice.allowed_tools.mode, allowed, is_parallel, "tool_choice.allowed_tools.tools"
+        )
     if choice.type == "function":
-        names = _names([NamedTool(choice.function, choice.name)])
-        return limited(tools, "required", names, False, "tool_choice.function.name")
+        names = _names([ChatNamedTool(choice.function, choice.name)])
+        return tool_config_for_names(tools, "required", names, False, "tool_choice.function.name")
     raise RequestError(f"{choice.type!r} is no choice of tools.", "tool_choice.type")
 
 
 def _functions(data: ChatRequest) -> ToolConfig | None:
-    tools = described(_told(data.functions or ()), "functions[{}].name")
+    tools = describe_tools(_told(data.functions or ()), "functions[{}].name")
     choice = data.function_call
-    if isinstance(choice, Named):
-        return limited(tools, "required", [choice.name], False, "function_call.name")
-    return by_mode(tools, choice or "auto", False, "function_call")
+    if isinstance(choice, ChatFunctionName):
+        return tool_config_for_names(tools, "required", [choice.name], False, "function_call.name")
+    return tool_config_for_mode(tools, choice or "auto", False, "function_call")
 
 
-def _told(functions: Iterable[Function]) -> list[dict[str, Any]]:
+def _told(functions: Iterable[ChatFunction]) -> list[dict[str, Any]]:
     return [msgspec.to_builtins(function) for function in functions]
 
 
-def _names(tools: Iterable[NamedTool]) -> list[str]:
+def _names(tools: Iterable[ChatNamedTool]) -> list[str]:
     return [tool.function.name if tool.function else tool.name or "" for tool in tools]

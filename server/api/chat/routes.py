@@ -8,7 +8,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 
 from server.api.chat.reply import ChatReply
-from server.api.chat.request import ask_of
+from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatCompletion, ChatRequest
 from server.api.shared.respond import respond
 from server.generation.generate import generate
@@ -26,6 +26,6 @@ class ChatController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[ChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        generation = await unless_gone(request, generate(ask_of(data, request.headers), services))
+        generation = await unless_gone(request, generate(generation_request(data, request.headers), services))
         reply = ChatReply(data, generation, str(request.base_url))
         return await respond(request, reply, is_streamed=bool(data.stream))

@@ -19,81 +19,81 @@ _PartType = Annotated[str, Meta(extra_json_schema={"enum": ["text", "refusal"]})
 _ToolType = Annotated[str, Meta(extra_json_schema={"enum": ["function"]})]
 
 
-class ContentPart(msgspec.Struct, frozen=True):
+class ChatContentPart(msgspec.Struct, frozen=True):
     type: _PartType
     text: str | None = None
     refusal: str | None = None
 
 
-class FunctionCall(msgspec.Struct, frozen=True):
+class ChatFunctionCall(msgspec.Struct, frozen=True):
     """`arguments` are JSON text; some clients send back the object."""
 
     name: str
     arguments: str | dict[str, Any] | None = None
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ChatToolCall(msgspec.Struct, frozen=True):
     id: str | None = None
-    function: FunctionCall | None = None
+    function: ChatFunctionCall | None = None
     type: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True):
+class ChatRequestMessage(msgspec.Struct, frozen=True):
     role: _Role
-    content: str | list[ContentPart] | None = None
+    content: str | list[ChatContentPart] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ChatToolCall] | None = None
     tool_call_id: str | None = None
-    function_call: FunctionCall | None = None
+    function_call: ChatFunctionCall | None = None
     reasoning_content: str | None = None
 
 
-class Function(msgspec.Struct, frozen=True, omit_defaults=True):
+class ChatFunction(msgspec.Struct, frozen=True, omit_defaults=True):
     name: Annotated[str, Meta(min_length=1, max_length=256)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class Tool(msgspec.Struct, frozen=True):
+class ChatTool(msgspec.Struct, frozen=True):
     type: _ToolType = "function"
-    function: Function | None = None
+    function: ChatFunction | None = None
 
 
-class Named(msgspec.Struct, frozen=True):
+class ChatFunctionName(msgspec.Struct, frozen=True):
     name: str
 
 
-class NamedTool(msgspec.Struct, frozen=True):
-    function: Named | None = None
+class ChatNamedTool(msgspec.Struct, frozen=True):
+    function: ChatFunctionName | None = None
     name: str | None = None  # where Responses' form of it is sent
 
 
-class AllowedTools(msgspec.Struct, frozen=True):
-    tools: list[NamedTool]
+class ChatAllowedTools(msgspec.Struct, frozen=True):
+    tools: list[ChatNamedTool]
     mode: Literal["auto", "required"] = "auto"
 
 
-class ToolChoice(msgspec.Struct, frozen=True):
+class ChatToolChoice(msgspec.Struct, frozen=True):
     type: str
-    function: Named | None = None
+    function: ChatFunctionName | None = None
     name: str | None = None
-    allowed_tools: AllowedTools | None = None
+    allowed_tools: ChatAllowedTools | None = None
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
-class SchemaFormat(msgspec.Struct, frozen=True):
+class ChatJsonSchema(msgspec.Struct, frozen=True):
     schema: dict[str, Any]
 
 
-class ResponseFormat(msgspec.Struct, frozen=True):
+class ChatResponseFormat(msgspec.Struct, frozen=True):
     """`schema` beside "json_object" is llama.cpp's and others' form of "json_schema"."""
 
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: SchemaFormat | None = None
+    json_schema: ChatJsonSchema | None = None
     schema: dict[str, Any] | None = None
 
 
@@ -105,7 +105,7 @@ _Stop = Annotated[str, Meta(max_length=1000)]
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    messages: Annotated[list[Message], Meta(min_length=1)]
+    messages: Annotated[list[ChatRequestMessage], Meta(min_length=1)]
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -129,13 +129,13 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     n: Annotated[int, Meta(ge=1, le=MAX_ANSWERS)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
+    response_format: ChatResponseFormat | None = None
     json_schema: dict[str, Any] | None = None
-    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
-    tool_choice: str | ToolChoice | None = None
+    tools: Annotated[list[ChatTool], Meta(max_length=128)] | None = None
+    tool_choice: str | ChatToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    functions: Annotated[list[Function], Meta(max_length=128)] | None = None
-    function_call: str | Named | None = None
+    functions: Annotated[list[ChatFunction], Meta(max_length=128)] | None = None
+    function_call: str | ChatFunctionName | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     rag: RagRequest | None = None
@@ -146,7 +146,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     grammar: str | None = None
 
 
-class UrlCitation(msgspec.Struct, frozen=True, kw_only=True):
+class ChatUrlCitation(msgspec.Struct, frozen=True, kw_only=True):
     """`start_index` and `end_index` are the marker's code points in the final text; `content` is the source's text,
     `quote` the sentence of it that supports the answer's, if one does. `place` is the page, slide or rows, null where
     `lines` say it: those are of the text that was read. `page` is the first one, as a number."""
@@ -170,23 +170,23 @@ class UrlCitation(msgspec.Struct, frozen=True, kw_only=True):
     score: float
 
 
-class Annotation(msgspec.Struct, frozen=True):
+class ChatAnnotation(msgspec.Struct, frozen=True):
     index: int
-    url_citation: UrlCitation
+    url_citation: ChatUrlCitation
     type: Literal["url_citation"] = "url_citation"
 
 
-class CalledFunction(msgspec.Struct, frozen=True):
+class ChatReplyFunction(msgspec.Struct, frozen=True):
     """`arguments` are JSON text; a stream's first piece of a call has the name, the others have not."""
 
     arguments: str
     name: str | UnsetType = UNSET
 
 
-class MadeCall(msgspec.Struct, frozen=True):
+class ChatReplyToolCall(msgspec.Struct, frozen=True):
     """`index` counts the calls of an answer, in streams only; there, the first piece has `id` and `type`."""
 
-    function: CalledFunction
+    function: ChatReplyFunction
     index: int | UnsetType = UNSET
     id: str | UnsetType = UNSET
     type: Literal["function"] | UnsetType = UNSET
@@ -205,7 +205,7 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top_logprobs: list[TopLogprob]
 
 
-class Logprobs(msgspec.Struct, frozen=True):
+class ChatLogprobs(msgspec.Struct, frozen=True):
     """Of the content's tokens."""
 
     content: list[TokenLogprob]
@@ -218,17 +218,17 @@ class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
     role: Literal["assistant"] = "assistant"
     content: str | None
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[MadeCall] | UnsetType = UNSET
-    function_call: CalledFunction | UnsetType = UNSET
-    annotations: list[Annotation] | UnsetType = UNSET
+    tool_calls: list[ChatReplyToolCall] | UnsetType = UNSET
+    function_call: ChatReplyFunction | UnsetType = UNSET
+    annotations: list[ChatAnnotation] | UnsetType = UNSET
     refusal: None = None
 
 
-class Choice(msgspec.Struct, frozen=True):
+class ChatChoice(msgspec.Struct, frozen=True):
     index: int
     message: AssistantMessage
     finish_reason: str
-    logprobs: Logprobs | None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
@@ -241,7 +241,7 @@ class CompletionTokensDetails(msgspec.Struct, frozen=True):
     reasoning_tokens: int
 
 
-class Usage(msgspec.Struct, frozen=True):
+class CompletionUsage(msgspec.Struct, frozen=True):
     """The prompt counts once, whatever the number of choices."""
 
     prompt_tokens: int
@@ -257,26 +257,26 @@ class ChatCompletion(msgspec.Struct, frozen=True):
     id: str
     created: int
     model: str
-    choices: list[Choice]
-    usage: Usage
+    choices: list[ChatChoice]
+    usage: CompletionUsage
     rag: RagReply | UnsetType = UNSET
     object: Literal["chat.completion"] = "chat.completion"
 
 
-class Delta(msgspec.Struct, frozen=True):
+class ChatDelta(msgspec.Struct, frozen=True):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
-    tool_calls: list[MadeCall] | UnsetType = UNSET
-    function_call: CalledFunction | UnsetType = UNSET
-    annotations: list[Annotation] | UnsetType = UNSET
+    tool_calls: list[ChatReplyToolCall] | UnsetType = UNSET
+    function_call: ChatReplyFunction | UnsetType = UNSET
+    annotations: list[ChatAnnotation] | UnsetType = UNSET
 
 
-class ChunkChoice(msgspec.Struct, frozen=True):
+class ChatChunkChoice(msgspec.Struct, frozen=True):
     index: int
-    delta: Delta
+    delta: ChatDelta
     finish_reason: str | None = None
-    logprobs: Logprobs | None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class ChatCompletionChunk(msgspec.Struct, frozen=True):
@@ -286,7 +286,7 @@ class ChatCompletionChunk(msgspec.Struct, frozen=True):
     id: str
     created: int
     model: str
-    choices: list[ChunkChoice]
-    usage: Usage | UnsetType | None = UNSET
+    choices: list[ChatChunkChoice]
+    usage: CompletionUsage | UnsetType | None = UNSET
     rag: RagReply | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 
 from server.access.principal import ANONYMOUS
-from server.api.cloister.health_wire import Health, Life, Readiness, Unhealthy
+from server.api.cloister.health_wire import HealthReply, LivenessReply, ReadinessReply, UnhealthyReply
 from server.resources.supervisor import Supervisor
 from server.services import Services
 
@@ -18,33 +18,36 @@ class HealthController(Controller):
     @get(
         ["/health", "/v1/health"],
         operation_id="health",
-        responses={200: ResponseSpec(Health), 503: ResponseSpec(Unhealthy, description="No question can be answered")},
+        responses={
+            200: ResponseSpec(HealthReply),
+            503: ResponseSpec(UnhealthyReply, description="No question can be answered"),
+        },
     )
-    async def health(self, services: NamedDependency[Services]) -> Response[Health | Unhealthy]:
+    async def health(self, services: NamedDependency[Services]) -> Response[HealthReply | UnhealthyReply]:
         """200 when answers can be given; else 503 with `Retry-After`. Either with the state of every process.
 
         The `error` object is llama-server's, which its clients wait on.
         """
         processes = {process.name: _state(process, services) for process in services.processes}
         if services.can_answer:
-            return Response(Health(processes), media_type=MediaType.JSON)
-        return Response(Unhealthy(processes), status_code=503, media_type=MediaType.JSON, headers=_RETRY)
+            return Response(HealthReply(processes), media_type=MediaType.JSON)
+        return Response(UnhealthyReply(processes), status_code=503, media_type=MediaType.JSON, headers=_RETRY)
 
     @get("/livez", operation_id="isAlive")
-    async def live(self) -> Life:
+    async def live(self) -> LivenessReply:
         """Says that the server handles requests, and looks at nothing else."""
-        return Life()
+        return LivenessReply()
 
     @get(
         "/readyz",
         operation_id="isReady",
-        responses={200: ResponseSpec(Readiness), 503: ResponseSpec(Readiness, description="Not ready")},
+        responses={200: ResponseSpec(ReadinessReply), 503: ResponseSpec(ReadinessReply, description="Not ready")},
     )
-    async def ready(self, services: NamedDependency[Services]) -> Response[Readiness]:
+    async def ready(self, services: NamedDependency[Services]) -> Response[ReadinessReply]:
         """By searching for something, once in five seconds at most."""
         if await services.readiness.look():
-            return Response(Readiness("ready"), media_type=MediaType.JSON)
-        return Response(Readiness("unready"), status_code=503, media_type=MediaType.JSON, headers=_RETRY)
+            return Response(ReadinessReply("ready"), media_type=MediaType.JSON)
+        return Response(ReadinessReply("unready"), status_code=503, media_type=MediaType.JSON, headers=_RETRY)
 
 
 def _state(process: Supervisor[Any], services: Services) -> str:

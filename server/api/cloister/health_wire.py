@@ -5,12 +5,12 @@ from typing import Literal
 import msgspec
 
 
-class Health(msgspec.Struct, frozen=True):
+class HealthReply(msgspec.Struct, frozen=True):
     processes: dict[str, str]
     status: Literal["ok"] = "ok"
 
 
-class Loading(msgspec.Struct, frozen=True):
+class LoadingError(msgspec.Struct, frozen=True):
     """llama-server's, which its clients wait on."""
 
     code: int = 503
@@ -18,15 +18,15 @@ class Loading(msgspec.Struct, frozen=True):
     type: str = "unavailable_error"
 
 
-class Unhealthy(msgspec.Struct, frozen=True):
+class UnhealthyReply(msgspec.Struct, frozen=True):
     processes: dict[str, str]
     status: Literal["unavailable"] = "unavailable"
-    error: Loading = Loading()
+    error: LoadingError = LoadingError()
 
 
-class Life(msgspec.Struct, frozen=True):
+class LivenessReply(msgspec.Struct, frozen=True):
     status: Literal["alive"] = "alive"
 
 
-class Readiness(msgspec.Struct, frozen=True):
+class ReadinessReply(msgspec.Struct, frozen=True):
     status: Literal["ready", "unready"]

@@ -17,11 +17,11 @@ class MetricsController(Controller):
     async def show(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> Response[bytes]:
         """In the text format, or OpenMetrics if that is asked for."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        page = encode(_Collected([*services.metrics.collect(), *await gauges_of(services)]))
+        page = encode(_MetricsRegistry([*services.metrics.collect(), *await gauges_of(services)]))
         return Response(page, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
-class _Collected:
+class _MetricsRegistry:
     """Looks like a registry to what writes the page."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:

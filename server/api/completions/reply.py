@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from models.llm.chat.logprobs import ScoredToken
 from models.llm.chat.parser import Content
 from models.llm.chat.turn import EndReason, TurnEnd
-from server.api.chat.wire import CompletionTokensDetails, PromptTokensDetails, Usage
+from server.api.chat.wire import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 from server.api.completions.wire import CompletionChoice, CompletionLogprobs, CompletionRequest, TextCompletion
 from server.generation.completion import RawCompletions
 from server.settings.settings import GROUNDED
@@ -68,7 +68,7 @@ class CompletionReply:
     async def aclose(self) -> None:
         await self._answers.aclose()
 
-    def _reply(self, choices: list[CompletionChoice], usage: Usage | UnsetType | None) -> TextCompletion:
+    def _reply(self, choices: list[CompletionChoice], usage: CompletionUsage | UnsetType | None) -> TextCompletion:
         return TextCompletion(self._id, self._created, self._model, choices, usage)
 
     def _logprobs(self, tokens: Sequence[ScoredToken], offset: int) -> CompletionLogprobs | None:
@@ -85,9 +85,9 @@ class CompletionReply:
             offsets,
         )
 
-    def _usage(self) -> Usage:
+    def _usage(self) -> CompletionUsage:
         num_prompt, num_generated = self._answers.num_prompt, self._answers.num_generated
-        return Usage(
+        return CompletionUsage(
             num_prompt,
             num_generated,
             num_prompt + num_generated,

@@ -7,8 +7,8 @@ import msgspec
 
 from models.llm.constraints.grammar import JsonSchema
 from models.llm.params import SamplingParams
-from server.api.completions.wire import MAX_PROMPTS, CompletionRequest, FimRequest, SampledRequest
-from server.api.shared.forms import schema_form
+from server.api.completions.wire import MAX_PROMPTS, CompletionRequest, FimRequest, SamplingFields
+from server.api.shared.forms import parse_json_schema
 from server.errors import RequestError
 from server.generation.completion_request import RawCompletionRequest
 
@@ -17,31 +17,35 @@ _GAP_TOKENS = 256  # where an editor does not say
 _NOT_PLAIN = ("logit_bias", "num_logprobs")  # sampling fields that are no request field of the same name
 
 
-def completion_of(data: CompletionRequest) -> RawCompletionRequest:
+def completion_request(data: CompletionRequest) -> RawCompletionRequest:
     """Raises `RequestError` for what cannot be done, with the path of the field that asks for it."""
     _refuse_unsupported(data)
     return RawCompletionRequest(
-        prompts=prompts_of(data.prompt),
+        prompts=parse_prompts(data.prompt),
         suffix=data.suffix or None,
         model=data.model,
-        sampling={**sampling_of(data), "logit_bias": biases_of(data.logit_bias), "num_logprobs": _num_logprobs(data)},
+        sampling={
+            **sampling_values(data),
+            "logit_bias": parse_logit_bias(data.logit_bias),
+            "num_logprobs": _num_logprobs(data),
+        },
         max_tokens=_limit(data),
-        stop=stops_of(data.stop),
+        stop=stop_list(data.stop),
         num_answers=max(data.best_of or 1, data.n or 1),
-        form=form_of(data),
+        form=output_form(data),
         ignores_end=bool(data.ignore_eos),
     )
 
 
-def fim_of(data: FimRequest) -> RawCompletionRequest:
+def fim_request(data: FimRequest) -> RawCompletionRequest:
     sampling = {"temperature": data.temperature, "top_p": data.top_p, "seed": data.random_seed}
     return RawCompletionRequest(
         prompts=[data.prompt],
         suffix=data.suffix or "",
         model=data.model,
         sampling={name: value for name, value in sampling.items() if value is not None},
-        max_tokens=limit_of(data.max_tokens, _GAP_TOKENS),
-        stop=stops_of(data.stop),
+        max_tokens=token_limit(data.max_tokens, _GAP_TOKENS),
+        stop=stop_list(data.stop),
     )
 
 
@@ -54,7 +58,7 @@ def _refuse_unsupported(data: CompletionRequest) -> None:
         raise RequestError("Log probabilities of the prompt are not told; leave out echo, or logprobs.", "echo")
 
 
-def prompts_of(prompt: str | Sequence[str | int | Sequence[int]] | None) -> list[str | Sequence[str | int]]:
+def parse_prompts(prompt: str | Sequence[str | int | Sequence[int]] | None) -> list[str | Sequence[str | int]]:
     """One prompt, or several: texts, tokens, or lists of tokens."""
     if prompt is None or isinstance(prompt, str):
         return [prompt or ""]
@@ -72,7 +76,7 @@ def prompts_of(prompt: str | Sequence[str | int | Sequence[int]] | None) -> list
     return several
 
 
-def sampling_of(data: SampledRequest) -> dict[str, Any]:
+def sampling_values(data: SamplingFields) -> dict[str, Any]:
     """-1 is llama.cpp's word for a seed of chance, and for no limit to the candidates."""
     names = [field.name for field in msgspec.structs.fields(SamplingParams) if field.name not in _NOT_PLAIN]
     chosen = {name: value for name in names if (value := getattr(data, name)) is not None}
@@ -84,24 +88,24 @@ def sampling_of(data: SampledRequest) -> dict[str, Any]:
     return chosen
 
 
-def biases_of(asked: dict[str, float] | None) -> dict[int, float]:
+def parse_logit_bias(asked: dict[str, float] | None) -> dict[int, float]:
     if not all(token.isdecimal() and len(token) < 10 for token in asked or {}):
         raise RequestError("Its keys must be token ids, whole numbers.", "logit_bias", "invalid_value")
     return {int(token): value for token, value in (asked or {}).items()}
 
 
-def stops_of(stop: str | Sequence[str] | None) -> Sequence[str]:
+def stop_list(stop: str | Sequence[str] | None) -> Sequence[str]:
     return [stop] if isinstance(stop, str) else stop or ()
 
 
-def form_of(data: SampledRequest) -> JsonSchema | None:
+def output_form(data: SamplingFields) -> JsonSchema | None:
     """Raises `RequestError` also for a grammar, which is not taken."""
     if data.grammar:
         raise RequestError("A grammar is not taken; use json_schema.", "grammar")
-    return None if data.json_schema is None else schema_form(data.json_schema, "json_schema")
+    return None if data.json_schema is None else parse_json_schema(data.json_schema, "json_schema")
 
 
-def limit_of(asked: int | None, default: int | None) -> int | None:
+def token_limit(asked: int | None, default: int | None) -> int | None:
     """-1 is llama.cpp's and others' word for none."""
     if asked is None:
         return default
@@ -109,7 +113,7 @@ def limit_of(asked: int | None, default: int | None) -> int | None:
 
 
 def _limit(data: CompletionRequest) -> int | None:
-    return limit_of(data.max_tokens if data.max_tokens is not None else data.n_predict, _DEFAULT_TOKENS)
+    return token_limit(data.max_tokens if data.max_tokens is not None else data.n_predict, _DEFAULT_TOKENS)
 
 
 def _num_logprobs(data: CompletionRequest) -> int | None:

@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from server.api.chat.reply import ChatReply
 from server.api.chat.wire import ChatCompletion, ChatRequest
 from server.api.completions.reply import CompletionReply
-from server.api.completions.request import completion_of, fim_of
+from server.api.completions.request import completion_request, fim_request
 from server.api.completions.wire import CompletionRequest, FimRequest, TextCompletion
 from server.api.shared.respond import respond
 from server.generation.completion import complete_prompts
@@ -30,7 +30,7 @@ class CompletionController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[CompletionRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        made = await unless_gone(request, complete_prompts(completion_of(data), services))
+        made = await unless_gone(request, complete_prompts(completion_request(data), services))
         reply = CompletionReply(data, made)
         return await respond(request, reply, is_streamed=bool(data.stream))
 
@@ -44,6 +44,6 @@ class CompletionController(Controller):
         self, request: Request[Any, Any, Any], data: JSONBody[FimRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
         """Mistral's form, which replies as a chat does."""
-        answers = (await unless_gone(request, complete_prompts(fim_of(data), services))).answers
+        answers = (await unless_gone(request, complete_prompts(fim_request(data), services))).answers
         reply = ChatReply(ChatRequest(messages=[], model=data.model), answers, str(request.base_url))
         return await respond(request, reply, is_streamed=bool(data.stream))

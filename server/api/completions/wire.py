@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from server.api.chat.wire import MAX_ANSWERS, MAX_STOPS, StreamOptions, Usage
+from server.api.chat.wire import MAX_ANSWERS, MAX_STOPS, CompletionUsage, StreamOptions
 
 MAX_PROMPTS = 128  # of one request
 
@@ -17,7 +17,7 @@ Stops = (
 )
 
 
-class SampledRequest(msgspec.Struct, frozen=True, kw_only=True):
+class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     """How tokens are drawn: OpenAI's fields and llama.cpp's."""
 
     temperature: Annotated[float, Meta(ge=-1, le=100)] | None = None
@@ -38,7 +38,7 @@ class SampledRequest(msgspec.Struct, frozen=True, kw_only=True):
     json_schema: dict[str, Any] | None = None
 
 
-class CompletionRequest(SampledRequest, frozen=True, kw_only=True):
+class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     """`prompt` null or absent is an empty one. A list of numbers is one prompt in tokens."""
 
     prompt: str | Annotated[list[str | int | Tokens], Meta(max_length=1_000_000)] | None = None
@@ -78,7 +78,7 @@ class TextCompletion(msgspec.Struct, frozen=True):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage | UnsetType | None = UNSET
+    usage: CompletionUsage | UnsetType | None = UNSET
     object: Literal["text_completion"] = "text_completion"
 
 

@@ -35,7 +35,7 @@ def tokens() -> tuple[bytes, ...]:
     return tuple(table[start:end] for start, end in itertools.pairwise(ends))
 
 
-def text_of(ranks: Sequence[int]) -> str:
+def decode_tokens(ranks: Sequence[int]) -> str:
     """What is not UTF-8, for a text was cut within a character, becomes U+FFFD. Raises `UnknownRank`."""
     return b"".join(map(_token, ranks)).decode(errors="replace")
 

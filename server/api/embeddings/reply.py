@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoder.messages import TextKind
-from server.api.embeddings.cl100k import UnknownRank, text_of
+from server.api.embeddings.cl100k import UnknownRank, decode_tokens
 from server.api.embeddings.wire import (
     MAX_TEXTS,
-    EmbeddingCard,
     EmbeddingList,
+    EmbeddingObject,
     EmbeddingRequest,
     EmbeddingUsage,
-    NativeEmbedding,
+    LlamaCppEmbedding,
 )
 from server.errors import RequestError
 from server.resources.embedding import Embedded, Embeddings, unit
@@ -30,7 +30,7 @@ _KINDS: dict[str, TextKind] = {
 _WHOLE = (False, "NONE", "none")  # what `truncate` says where a text must not be too long
 
 
-class Texts(NamedTuple):
+class EmbeddingInput(NamedTuple):
     """What is to be embedded. `field` is where it stands in the request; `is_list` unless it stood alone."""
 
     texts: list[str]
@@ -42,7 +42,7 @@ class Texts(NamedTuple):
         return f"{self.field}[{index}]" if self.is_list else self.field
 
 
-def texts_of(asked: EmbeddingRequest) -> Texts:
+def embedding_input(asked: EmbeddingRequest) -> EmbeddingInput:
     """Raises `RequestError`."""
     field = "content" if asked.input is None and asked.content is not None else "input"
     given: Any = asked.content if field == "content" else asked.input
@@ -54,7 +54,7 @@ def texts_of(asked: EmbeddingRequest) -> Texts:
         raise RequestError("The input is empty; there is nothing to embed.", field, "invalid_value")
     if len(items) > MAX_TEXTS:
         raise RequestError(f"These are {len(items)} texts; at most {MAX_TEXTS} go at once.", field, "invalid_value")
-    told = Texts([], _kind_of(asked.input_type), field, is_list)
+    told = EmbeddingInput([], _kind_of(asked.input_type), field, is_list)
     told.texts.extend(_text_of(item, told.path(index)) for index, item in enumerate(items))
     return told
 
@@ -67,7 +67,7 @@ def _text_of(item: str | int | list[int], path: str) -> str:
     if isinstance(item, str):
         return item
     try:
-        return text_of(item)
+        return decode_tokens(item)
     except UnknownRank as error:
         raise RequestError(
             f"There is no token {error.rank} in cl100k_base, in which lists of tokens are read. Send texts instead; "
@@ -85,9 +85,9 @@ def _kind_of(input_type: str | None) -> TextKind:
     return kind
 
 
-async def embedded(asked: EmbeddingRequest, embeddings: Embeddings) -> Embedded:
+async def embed_request(asked: EmbeddingRequest, embeddings: Embeddings) -> Embedded:
     """Raises `RequestError`, `UnknownModel`, `ProcessUnavailable`, `ProcessFailed`."""
-    told = texts_of(asked)
+    told = embedding_input(asked)
     embeddings.check(asked.model)
     dimension = _dimension(asked.dimensions, embeddings)
     found = await embeddings.embed(told.texts, told.kind)
@@ -106,7 +106,7 @@ def _dimension(wanted: int | None, embeddings: Embeddings) -> int:
     raise RequestError(f"The dimensions of {embeddings.model.name} are {reason}.", "dimensions")
 
 
-def _refuse_long(told: Texts, num_tokens: Sequence[int], most: int) -> None:
+def _refuse_long(told: EmbeddingInput, num_tokens: Sequence[int], most: int) -> None:
     for index, count in enumerate(num_tokens):
         if count > most:
             raise RequestError(
@@ -120,18 +120,18 @@ def _refuse_long(told: Texts, num_tokens: Sequence[int], most: int) -> None:
 def embedding_list(found: Embedded, model: str, encoding: str | None) -> EmbeddingList:
     total = sum(found.num_tokens)
     return EmbeddingList(
-        [EmbeddingCard(index, told_as(vector, encoding)) for index, vector in enumerate(found.vectors)],
+        [EmbeddingObject(index, encode_vector(vector, encoding)) for index, vector in enumerate(found.vectors)],
         model,
         EmbeddingUsage(total, total),
     )
 
 
-def told_as(vector: NDArray[np.float32], encoding: str | None) -> list[float] | str:
+def encode_vector(vector: NDArray[np.float32], encoding: str | None) -> list[float] | str:
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     numbers: list[float] = vector.tolist()
     return numbers
 
 
-def native_embeddings(found: Embedded) -> list[NativeEmbedding]:
-    return [NativeEmbedding(index, [vector.tolist()]) for index, vector in enumerate(found.vectors)]
+def llamacpp_embeddings(found: Embedded) -> list[LlamaCppEmbedding]:
+    return [LlamaCppEmbedding(index, [vector.tolist()]) for index, vector in enumerate(found.vectors)]

@@ -6,8 +6,8 @@ from litestar import Controller, Request, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from server.api.embeddings.reply import embedded, embedding_list, native_embeddings
-from server.api.embeddings.wire import EmbeddingList, EmbeddingRequest, NativeEmbedding
+from server.api.embeddings.reply import embed_request, embedding_list, llamacpp_embeddings
+from server.api.embeddings.wire import EmbeddingList, EmbeddingRequest, LlamaCppEmbedding
 from server.http.disconnect import unless_gone
 from server.services import Services
 
@@ -16,15 +16,15 @@ class EmbeddingController(Controller):
     @post(["/v1/embeddings", "/embeddings"], status_code=200, operation_id="createEmbedding")
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
-    ) -> EmbeddingList | list[NativeEmbedding]:
+    ) -> EmbeddingList | list[LlamaCppEmbedding]:
         """In llama.cpp's form when it is asked in llama.cpp's."""
-        found = await unless_gone(request, embedded(data, services.embeddings))
+        found = await unless_gone(request, embed_request(data, services.embeddings))
         if data.input is None:
-            return native_embeddings(found)
+            return llamacpp_embeddings(found)
         return embedding_list(found, services.embeddings.model.name, data.encoding_format)
 
     @post("/embedding", status_code=200, operation_id="createNativeEmbedding")
     async def native(
         self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
-    ) -> list[NativeEmbedding]:
-        return native_embeddings(await unless_gone(request, embedded(data, services.embeddings)))
+    ) -> list[LlamaCppEmbedding]:
+        return llamacpp_embeddings(await unless_gone(request, embed_request(data, services.embeddings)))

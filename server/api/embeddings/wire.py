@@ -22,7 +22,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     truncate: bool | str | None = None
 
 
-class EmbeddingCard(msgspec.Struct, frozen=True):
+class EmbeddingObject(msgspec.Struct, frozen=True):
     """`embedding` is a list of numbers, or base64 of little-endian float32."""
 
     index: int
@@ -36,13 +36,13 @@ class EmbeddingUsage(msgspec.Struct, frozen=True):
 
 
 class EmbeddingList(msgspec.Struct, frozen=True):
-    data: list[EmbeddingCard]
+    data: list[EmbeddingObject]
     model: str
     usage: EmbeddingUsage
     object: Literal["list"] = "list"
 
 
-class NativeEmbedding(msgspec.Struct, frozen=True):
+class LlamaCppEmbedding(msgspec.Struct, frozen=True):
     """As llama.cpp tells it: one vector for all of a text."""
 
     index: int

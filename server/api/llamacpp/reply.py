@@ -10,15 +10,21 @@ from msgspec import UNSET, UnsetType
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.parser import Content
 from models.llm.chat.turn import EndReason, TurnEnd
-from server.api.llamacpp.wire import NativeChunk, NativeCompletion, NativeRequest, Timings, TokenProbability
+from server.api.llamacpp.wire import (
+    LlamaCppChunk,
+    LlamaCppCompletion,
+    LlamaCppRequest,
+    LlamaCppTimings,
+    TokenProbability,
+)
 from server.generation.completion import RawCompletions
 from server.settings.settings import GROUNDED
 
 
-class NativeReply:
+class LlamaCppReply:
     """`asked_at`: when the request came, by `time.monotonic`."""
 
-    def __init__(self, data: NativeRequest, made: RawCompletions, asked_at: float) -> None:
+    def __init__(self, data: LlamaCppRequest, made: RawCompletions, asked_at: float) -> None:
         self._made = made
         self._answers = made.answers
         self._model = data.model or GROUNDED
@@ -38,13 +44,13 @@ class NativeReply:
         replies = [self._wanted(self._completion(index, events)) for index, events in enumerate(told)]
         return replies[0] if len(replies) == 1 else replies
 
-    async def events(self) -> AsyncIterator[NativeChunk | NativeCompletion]:
+    async def events(self) -> AsyncIterator[LlamaCppChunk | LlamaCppCompletion]:
         told: list[list[Content]] = [[] for _ in range(len(self._answers))]
         async for index, event in self._answers.events():
             self._first_at = self._first_at or time.monotonic()
             if isinstance(event, Content):
                 told[index].append(event)
-                yield NativeChunk(event.text, index, completion_probabilities=self._probabilities([event]))
+                yield LlamaCppChunk(event.text, index, completion_probabilities=self._probabilities([event]))
             elif isinstance(event, TurnEnd):
                 self._answers.ends[index] = event
                 yield msgspec.structs.replace(self._completion(index, told[index]), content="")
@@ -52,11 +58,11 @@ class NativeReply:
     async def aclose(self) -> None:
         await self._answers.aclose()
 
-    def _completion(self, index: int, told: Sequence[Content]) -> NativeCompletion:
+    def _completion(self, index: int, told: Sequence[Content]) -> LlamaCppCompletion:
         end = self._answers.ends[index]
         text = "".join(event.text for event in told)
         num_prompt = len(self._made.prompts[index // self._num_each])
-        return NativeCompletion(
+        return LlamaCppCompletion(
             content=text,
             index=index,
             model=self._model,
@@ -70,12 +76,12 @@ class NativeReply:
             completion_probabilities=self._probabilities(told),
         )
 
-    def _timings(self, num_prompt: int, end: TurnEnd) -> Timings:
+    def _timings(self, num_prompt: int, end: TurnEnd) -> LlamaCppTimings:
         now = time.monotonic()
         prompt_s = max((self._first_at or now) - self._asked_at, 1e-6)
         predict_s = max(now - (self._first_at or now), 1e-6)
         num_read = num_prompt - end.num_cached
-        return Timings(
+        return LlamaCppTimings(
             cache_n=end.num_cached,
             prompt_n=num_read,
             prompt_ms=1000 * prompt_s,
@@ -90,7 +96,7 @@ class NativeReply:
             return UNSET
         return [_probability(token) for event in told for token in event.tokens]
 
-    def _wanted(self, completion: NativeCompletion) -> Any:
+    def _wanted(self, completion: LlamaCppCompletion) -> Any:
         if self._fields is None:
             return completion
         told = msgspec.to_builtins(completion)

@@ -4,22 +4,29 @@ import msgspec
 
 from models.llm.chat.completion import Bounds
 from models.llm.chat.fim import Extra
-from server.api.completions.request import biases_of, form_of, limit_of, prompts_of, sampling_of, stops_of
-from server.api.llamacpp.wire import InfillRequest, NativeRequest
+from server.api.completions.request import (
+    output_form,
+    parse_logit_bias,
+    parse_prompts,
+    sampling_values,
+    stop_list,
+    token_limit,
+)
+from server.api.llamacpp.wire import LlamaCppInfillRequest, LlamaCppRequest
 from server.errors import RequestError
 from server.generation.completion_request import RawCompletionRequest
 
 _GAP_TOKENS = 256  # where an editor does not say
 
 
-def native_of(data: NativeRequest) -> RawCompletionRequest:
+def completion_request(data: LlamaCppRequest) -> RawCompletionRequest:
     """Raises `RequestError`."""
     completion = _completion(data)
-    prompts = [data.prompt] if _is_mixed(data.prompt) else prompts_of(data.prompt)
+    prompts = [data.prompt] if _is_mixed(data.prompt) else parse_prompts(data.prompt)
     return msgspec.structs.replace(completion, prompts=prompts)
 
 
-def infill_of(data: InfillRequest) -> RawCompletionRequest:
+def infill_request(data: LlamaCppInfillRequest) -> RawCompletionRequest:
     """Raises `RequestError`."""
     typed = data.prompt or ""
     if not isinstance(typed, str):
@@ -30,7 +37,7 @@ def infill_of(data: InfillRequest) -> RawCompletionRequest:
         prompts=[(data.input_prefix or "") + typed],
         suffix=data.input_suffix or "",
         extra=[Extra(each.text, each.filename or "tmp") for each in data.input_extra or ()],
-        max_tokens=limit_of(_limit(data), _GAP_TOKENS),
+        max_tokens=token_limit(_limit(data), _GAP_TOKENS),
     )
 
 
@@ -39,18 +46,22 @@ def _is_mixed(prompt: object) -> bool:
     return isinstance(prompt, list) and {type(each) for each in prompt} == {str, int}
 
 
-def _completion(data: NativeRequest) -> RawCompletionRequest:
+def _completion(data: LlamaCppRequest) -> RawCompletionRequest:
     if data.return_tokens:
         raise RequestError("Tokens are not told; POST /tokenize does it.", "return_tokens")
     return RawCompletionRequest(
         prompts=[],
         suffix=None,
         model=data.model,
-        sampling={**sampling_of(data), "logit_bias": biases_of(data.logit_bias), "num_logprobs": data.n_probs or None},
-        max_tokens=limit_of(_limit(data), None),
-        stop=stops_of(data.stop),
+        sampling={
+            **sampling_values(data),
+            "logit_bias": parse_logit_bias(data.logit_bias),
+            "num_logprobs": data.n_probs or None,
+        },
+        max_tokens=token_limit(_limit(data), None),
+        stop=stop_list(data.stop),
         num_answers=data.n_cmpl or data.n or 1,
-        form=form_of(data),
+        form=output_form(data),
         ignores_end=bool(data.ignore_eos),
         bounds=Bounds(_seconds(data.t_max_prompt_ms), _seconds(data.t_max_predict_ms), data.n_indent or 0)
         if _limit(data) != 0
@@ -58,7 +69,7 @@ def _completion(data: NativeRequest) -> RawCompletionRequest:
     )
 
 
-def _limit(data: NativeRequest) -> int | None:
+def _limit(data: LlamaCppRequest) -> int | None:
     return data.n_predict if data.n_predict is not None else data.max_tokens
 
 

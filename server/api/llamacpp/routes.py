@@ -10,20 +10,20 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromQuery, JSONBody
 
-from server.api.chat.request import ask_of
+from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatRequest
-from server.api.llamacpp.reply import NativeReply
-from server.api.llamacpp.request import infill_of, native_of
+from server.api.llamacpp.reply import LlamaCppReply
+from server.api.llamacpp.request import completion_request, infill_request
 from server.api.llamacpp.wire import (
     DetokenizeReply,
     DetokenizeRequest,
     GenerationSettings,
-    InfillRequest,
+    LlamaCppCompletion,
+    LlamaCppInfillRequest,
+    LlamaCppProps,
+    LlamaCppRequest,
+    LlamaCppSlot,
     LoraAdapter,
-    NativeCompletion,
-    NativeRequest,
-    Props,
-    Slot,
     TemplateReply,
     TokenizeReply,
     TokenizeRequest,
@@ -41,25 +41,28 @@ from server.services import Services
 
 _TOLD = {
     200: ResponseSpec(
-        NativeCompletion | list[NativeCompletion],  # type: ignore[arg-type]
+        LlamaCppCompletion | list[LlamaCppCompletion],  # type: ignore[arg-type]
         description="What comes next; a list where several answers are asked for; as a stream of chunks",
     )
 }
 
 
-class NativeController(Controller):
+class LlamaCppController(Controller):
     @post(["/completion", "/v1/completion"], status_code=200, operation_id="createNativeCompletion", responses=_TOLD)
     async def complete(
-        self, request: Request[Any, Any, Any], data: JSONBody[NativeRequest], services: NamedDependency[Services]
+        self, request: Request[Any, Any, Any], data: JSONBody[LlamaCppRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        return await _reply(request, data, native_of(data), services)
+        return await _reply(request, data, completion_request(data), services)
 
     @post(["/infill", "/v1/infill"], status_code=200, operation_id="infill", responses=_TOLD)
     async def infill(
-        self, request: Request[Any, Any, Any], data: JSONBody[InfillRequest], services: NamedDependency[Services]
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[LlamaCppInfillRequest],
+        services: NamedDependency[Services],
     ) -> Response[Any]:
         """What belongs between two texts."""
-        return await _reply(request, data, infill_of(data), services)
+        return await _reply(request, data, infill_request(data), services)
 
     @post(["/tokenize", "/v1/tokenize"], status_code=200, operation_id="tokenize")
     async def tokenize(self, data: JSONBody[TokenizeRequest], services: NamedDependency[Services]) -> TokenizeReply:
@@ -80,17 +83,17 @@ class NativeController(Controller):
     @post(["/apply-template", "/v1/apply-template"], status_code=200, operation_id="applyTemplate")
     async def apply_template(self, data: JSONBody[ChatRequest], services: NamedDependency[Services]) -> TemplateReply:
         """A conversation as the model's chat template writes it."""
-        ask: GenerationRequest = ask_of(data)
+        ask: GenerationRequest = generation_request(data)
         model = _model(ask.model, services).language_model
         return TemplateReply(model.rendered(ask.messages, ask.tools, ask.options))
 
     @get(["/props", "/v1/props"], operation_id="props")
-    async def props(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> Props:
+    async def props(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> LlamaCppProps:
         """`autoload` is ignored: nothing is loaded for it."""
         found = _model(model, services)
         language_model = found.language_model
         settings = GenerationSettings(found.n_ctx, {"temperature": found.resolved.temperature})
-        return Props(
+        return LlamaCppProps(
             default_generation_settings=settings,
             total_slots=found.params.n_slots,
             model_path=found.resolved.path.name,
@@ -102,12 +105,14 @@ class NativeController(Controller):
         )
 
     @get(["/slots", "/v1/slots"], operation_id="slots")
-    async def slots(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> list[Slot]:
+    async def slots(
+        self, services: NamedDependency[Services], model: FromQuery[str | None] = None
+    ) -> list[LlamaCppSlot]:
         """As many as are busy, the first of them: requests have no slot of their own."""
         found = _model(model, services)
         is_running = found.is_loaded and found.state == "ready"
         num_busy = found.engine().num_pending if is_running else 0
-        return [Slot(id, found.n_ctx, id < num_busy) for id in range(found.params.n_slots)]
+        return [LlamaCppSlot(id, found.n_ctx, id < num_busy) for id in range(found.params.n_slots)]
 
     @get("/lora-adapters", operation_id="loraAdapters")
     async def adapters(self, services: NamedDependency[Services]) -> list[LoraAdapter]:
@@ -117,11 +122,11 @@ class NativeController(Controller):
 
 
 async def _reply(
-    request: Request[Any, Any, Any], data: NativeRequest, asked: RawCompletionRequest, services: Services
+    request: Request[Any, Any, Any], data: LlamaCppRequest, asked: RawCompletionRequest, services: Services
 ) -> Response[Any]:
     asked_at = time.monotonic()
     made = await unless_gone(request, complete_prompts(asked, services))
-    reply = NativeReply(data, made, asked_at)
+    reply = LlamaCppReply(data, made, asked_at)
     return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 
 

@@ -12,7 +12,7 @@ from server.api.completions.wire import CompletionRequest
 _Milliseconds = Annotated[float, Meta(ge=-1, le=3_600_000)]
 
 
-class NativeRequest(CompletionRequest, frozen=True, kw_only=True):
+class LlamaCppRequest(CompletionRequest, frozen=True, kw_only=True):
     """`response_fields`: the only fields of the reply that are wanted, with / between the levels. `n_cmpl`: several
     answers, told as a list."""
 
@@ -25,20 +25,20 @@ class NativeRequest(CompletionRequest, frozen=True, kw_only=True):
     response_fields: Annotated[list[str], Meta(max_length=64)] | None = None
 
 
-class ExtraText(msgspec.Struct, frozen=True):
+class InfillExtra(msgspec.Struct, frozen=True):
     text: str = ""
     filename: str | None = None
 
 
-class InfillRequest(NativeRequest, frozen=True, kw_only=True):
+class LlamaCppInfillRequest(LlamaCppRequest, frozen=True, kw_only=True):
     """`prompt` is what stands before the cursor in its line, behind `input_prefix`."""
 
     input_prefix: str | None = None
     input_suffix: str | None = None
-    input_extra: Annotated[list[ExtraText], Meta(max_length=4096)] | None = None
+    input_extra: Annotated[list[InfillExtra], Meta(max_length=4096)] | None = None
 
 
-class Timings(msgspec.Struct, frozen=True):
+class LlamaCppTimings(msgspec.Struct, frozen=True):
     """`cache_n`: tokens of the prompt that were in memory."""
 
     cache_n: int
@@ -57,7 +57,7 @@ class TokenProbability(msgspec.Struct, frozen=True):
     top_logprobs: list["TokenProbability"] = []
 
 
-class NativeCompletion(msgspec.Struct, frozen=True, kw_only=True):
+class LlamaCppCompletion(msgspec.Struct, frozen=True, kw_only=True):
     """Whole, or the last of a stream, whose `content` is empty. Any field may be missing: those that
     `response_fields` does not name."""
 
@@ -69,7 +69,7 @@ class NativeCompletion(msgspec.Struct, frozen=True, kw_only=True):
     tokens_predicted: int | UnsetType = UNSET
     tokens_evaluated: int | UnsetType = UNSET
     tokens_cached: int | UnsetType = UNSET
-    timings: Timings | UnsetType = UNSET
+    timings: LlamaCppTimings | UnsetType = UNSET
     has_new_line: bool | UnsetType = UNSET
     tokens: list[int] = []
     truncated: bool = False
@@ -77,7 +77,7 @@ class NativeCompletion(msgspec.Struct, frozen=True, kw_only=True):
     completion_probabilities: list[TokenProbability] | UnsetType = UNSET
 
 
-class NativeChunk(msgspec.Struct, frozen=True):
+class LlamaCppChunk(msgspec.Struct, frozen=True):
     content: str
     index: int
     tokens: list[int] = []
@@ -132,7 +132,7 @@ class Modalities(msgspec.Struct, frozen=True):
     audio: bool = False
 
 
-class Props(msgspec.Struct, frozen=True, kw_only=True):
+class LlamaCppProps(msgspec.Struct, frozen=True, kw_only=True):
     """Of a chat model. `model_path` is the name of its file."""
 
     default_generation_settings: GenerationSettings
@@ -148,7 +148,7 @@ class Props(msgspec.Struct, frozen=True, kw_only=True):
     is_sleeping: bool = False
 
 
-class Slot(msgspec.Struct, frozen=True):
+class LlamaCppSlot(msgspec.Struct, frozen=True):
     id: int
     n_ctx: int
     is_processing: bool

@@ -13,7 +13,7 @@ import msgspec
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
-from server.api.mcp.tools import BY_NAME, TOOLS, Tool
+from server.api.mcp.tools import BY_NAME, TOOLS, McpTool
 
 Call = Callable[[str, Mapping[str, Any], Any], Awaitable[mcp_types.CallToolResult]]
 
@@ -48,7 +48,7 @@ def tool_server(call: Call) -> Server[Any]:
     )
 
 
-def _told(tool: Tool) -> mcp_types.Tool:
+def _told(tool: McpTool) -> mcp_types.Tool:
     return mcp_types.Tool(
         name=tool.name,
         title=tool.title,

@@ -11,12 +11,12 @@ from index.storage.sqlite.catalog import Spot, StoredChunk, StoredDocument, read
 from index.types import Passage, Query, with_lead
 from server.api.mcp.wire import (
     FetchArguments,
-    FetchedDocument,
-    FetchedMetadata,
-    FoundPassage,
-    FoundPassages,
-    ListedCollection,
-    ListedCollections,
+    McpCollection,
+    McpCollections,
+    McpDocument,
+    McpDocumentMetadata,
+    McpPassage,
+    McpSearchResults,
     NoArguments,
     SearchArguments,
 )
@@ -30,7 +30,7 @@ _ID = re.compile(
 )  # a document; a passage in it, or what is behind so many
 
 
-class Tool(NamedTuple):
+class McpTool(NamedTuple):
     name: str
     title: str
     description: str
@@ -39,26 +39,26 @@ class Tool(NamedTuple):
 
 
 TOOLS = (
-    Tool(
+    McpTool(
         "search",
         "Search the documents",
         "Finds the passages of the user's own documents that fit a question best. Each has an id for fetch.",
         SearchArguments,
-        FoundPassages,
+        McpSearchResults,
     ),
-    Tool(
+    McpTool(
         "fetch",
         "Read a document",
         "Reads the document that an id from search is of, whole or, of a long one, the part around the passage.",
         FetchArguments,
-        FetchedDocument,
+        McpDocument,
     ),
-    Tool(
+    McpTool(
         "list_collections",
         "List the collections",
         "Lists the folders of documents that can be searched, with how much each holds.",
         NoArguments,
-        ListedCollections,
+        McpCollections,
     ),
 )
 BY_NAME = {tool.name: tool for tool in TOOLS}
@@ -79,14 +79,14 @@ async def call(name: str, arguments: Mapping[str, Any], services: Services, base
             return await _list(services)
 
 
-async def _search(asked: SearchArguments, services: Services, base_url: str) -> FoundPassages:
+async def _search(asked: SearchArguments, services: Services, base_url: str) -> McpSearchResults:
     passages = await services.rag.search([Query(asked.query)], asked.collections, asked.limit)
-    return FoundPassages([_found(passage, base_url) for passage in passages])
+    return McpSearchResults([_found(passage, base_url) for passage in passages])
 
 
-def _found(passage: Passage, base_url: str) -> FoundPassage:
+def _found(passage: Passage, base_url: str) -> McpPassage:
     return wire_passage(
-        FoundPassage,
+        McpPassage,
         passage,
         base_url,
         id=f"{passage.document_id}-{passage.chunk_id}",
@@ -94,7 +94,7 @@ def _found(passage: Passage, base_url: str) -> FoundPassage:
     )
 
 
-async def _fetch(id: str, services: Services, base_url: str) -> FetchedDocument:
+async def _fetch(id: str, services: Services, base_url: str) -> McpDocument:
     parts = _ID.fullmatch(id)
     if parts is None:
         raise RequestError(f"{id!r} is no id; search returns ids.", "id", "invalid_value")
@@ -108,12 +108,12 @@ async def _fetch(id: str, services: Services, base_url: str) -> FetchedDocument:
     if spot.at is not None:  # the last ones are shown with some before them
         document = document._replace(chunks=document.chunks[spot.at - document.start :], start=spot.at)
     end = document.start + len(document.chunks)
-    return FetchedDocument(
+    return McpDocument(
         id=id,
         title=f"{document.collection}/{document.path}",
         text=_text(document),
         url=document_url(base_url, document_id),
-        metadata=FetchedMetadata(
+        metadata=McpDocumentMetadata(
             document.collection,
             document.path,
             f"{document.start + 1}–{end} of {document.num_chunks}" if document.chunks else "none",
@@ -138,6 +138,6 @@ def _text(document: StoredDocument) -> str:
     return "\n\n".join(parts)
 
 
-async def _list(services: Services) -> ListedCollections:
+async def _list(services: Services) -> McpCollections:
     statuses = await services.index_status()
-    return ListedCollections([ListedCollection(each.name, each.documents, each.chunks) for each in statuses])
+    return McpCollections([McpCollection(each.name, each.documents, each.chunks) for each in statuses])

@@ -24,7 +24,7 @@ class NoArguments(msgspec.Struct, frozen=True):
     pass
 
 
-class FoundPassage(msgspec.Struct, frozen=True):
+class McpPassage(msgspec.Struct, frozen=True):
     """`place` is the page, slide or rows, null where `lines` say it; `relevance` is null when nothing is known."""
 
     id: str
@@ -39,13 +39,13 @@ class FoundPassage(msgspec.Struct, frozen=True):
     relevance: float | None
 
 
-class FoundPassages(msgspec.Struct, frozen=True):
+class McpSearchResults(msgspec.Struct, frozen=True):
     """Best first."""
 
-    results: list[FoundPassage]
+    results: list[McpPassage]
 
 
-class FetchedMetadata(msgspec.Struct, frozen=True):
+class McpDocumentMetadata(msgspec.Struct, frozen=True):
     """`passages` are those in the text, of all; `next` is the id that goes on behind them, null at the end. `note` says
     what of the file could not be read."""
 
@@ -56,19 +56,19 @@ class FetchedMetadata(msgspec.Struct, frozen=True):
     note: str | None
 
 
-class FetchedDocument(msgspec.Struct, frozen=True):
+class McpDocument(msgspec.Struct, frozen=True):
     id: str
     title: str
     text: str
     url: str
-    metadata: FetchedMetadata
+    metadata: McpDocumentMetadata
 
 
-class ListedCollection(msgspec.Struct, frozen=True):
+class McpCollection(msgspec.Struct, frozen=True):
     name: str
     documents: int
     passages: int
 
 
-class ListedCollections(msgspec.Struct, frozen=True):
-    collections: list[ListedCollection]
+class McpCollections(msgspec.Struct, frozen=True):
+    collections: list[McpCollection]

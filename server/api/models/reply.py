@@ -7,23 +7,23 @@ from msgspec import UNSET, UnsetType
 
 from models.errors import ModelUnavailable
 from models.llm.gguf.info import GGUFInfo
-from server.api.models.wire import Architecture, LoadStatus, ModelCard, ModelMeta
+from server.api.models.wire import LoadStatus, ModelCard, ModelMeta, ModelModalities
 from server.errors import UnknownModel
 from server.generation.target import model_ids, target_of
 from server.resources.pool import ManagedModel
 from server.services import Services
 
-_TALKS = Architecture(("text",), ("text",))
-_EMBEDS = Architecture(("text",), ("embeddings",))
-_SCORES = Architecture(("text",), ("scores",))
+_TALKS = ModelModalities(("text",), ("text",))
+_EMBEDS = ModelModalities(("text",), ("embeddings",))
+_SCORES = ModelModalities(("text",), ("scores",))
 
 
-def cards(services: Services) -> list[ModelCard]:
+def list_model_cards(services: Services) -> list[ModelCard]:
     """The default first; models that do not talk last."""
     return [*(_chat_card(id, services) for id in model_ids(services)), *_encoder_cards(services)]
 
 
-def card(id: str, services: Services) -> ModelCard:
+def model_card(id: str, services: Services) -> ModelCard:
     """Raises `UnknownModel`."""
     try:
         return _chat_card(id, services)

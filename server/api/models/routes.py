@@ -5,7 +5,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import PermissionDeniedException
 from litestar.params import FromPath
 
-from server.api.models.reply import card, cards
+from server.api.models.reply import list_model_cards, model_card
 from server.api.models.wire import ModelCard, ModelList
 from server.services import Services
 
@@ -15,14 +15,14 @@ _ONE = ["/v1/models/{model_id:path}", "/models/{model_id:path}"]
 class ModelController(Controller):
     @get(["/v1/models", "/models"], operation_id="listModels")
     async def list_models(self, services: NamedDependency[Services]) -> ModelList:
-        return ModelList(cards(services))
+        return ModelList(list_model_cards(services))
 
     @get(_ONE, operation_id="retrieveModel")
     async def retrieve(self, model_id: FromPath[str], services: NamedDependency[Services]) -> ModelCard:
-        return card(model_id.removeprefix("/"), services)
+        return model_card(model_id.removeprefix("/"), services)
 
     @delete(_ONE, status_code=200, operation_id="deleteModel")
     async def delete(self, model_id: FromPath[str], services: NamedDependency[Services]) -> None:
         """Never done: which models there are is a matter of the settings."""
-        name = card(model_id.removeprefix("/"), services).id
+        name = model_card(model_id.removeprefix("/"), services).id
         raise PermissionDeniedException(f"The model {name!r} is in the settings; it is removed there.")

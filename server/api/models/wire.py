@@ -18,7 +18,7 @@ class ModelMeta(msgspec.Struct, frozen=True):
     vocab_type: int
 
 
-class Architecture(msgspec.Struct, frozen=True):
+class ModelModalities(msgspec.Struct, frozen=True):
     input_modalities: tuple[str, ...]
     output_modalities: tuple[str, ...]
 
@@ -39,7 +39,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     state: str
     capabilities: tuple[str, ...]
-    architecture: Architecture
+    architecture: ModelModalities
     context_length: int = 0
     context_window: int = 0
     max_model_len: int = 0

@@ -10,13 +10,13 @@ from typing import Any
 from models.errors import ModelUnavailable
 from models.llm.gguf.file_type import name_of
 from server.api.ollama.wire import (
-    Details,
-    ModelRequest,
-    ModelShown,
-    ModelTag,
-    RunningList,
-    RunningModel,
-    TagList,
+    OllamaModelDetails,
+    OllamaModelInfo,
+    OllamaModelRequest,
+    OllamaModelTag,
+    OllamaRunningList,
+    OllamaRunningModel,
+    OllamaTagList,
 )
 from server.errors import UnknownModel
 from server.generation.target import Target, model_ids, target_of, untagged
@@ -24,23 +24,23 @@ from server.resources.pool import ManagedModel
 from server.services import Services
 
 _TAG = ":latest"
-_EMBEDDER = Details(format="onnx", family="bert", families=["bert"])
+_EMBEDDER = OllamaModelDetails(format="onnx", family="bert", families=["bert"])
 _INSERTS = "{{- if .Suffix }}{{ .Prompt }}{{ .Suffix }}{{ end }}\n"  # as Ollama has it: Continue looks for it
 _FOREVER = datetime(2318, 1, 1, tzinfo=UTC)  # as Ollama says it, about
 
 
-def tags(services: Services) -> TagList:
+def list_tags(services: Services) -> OllamaTagList:
     """Those that cannot be used are left out: clients show no reason."""
-    return TagList(list(_tags(services)))
+    return OllamaTagList(list(_tags(services)))
 
 
-def _tags(services: Services) -> Iterator[ModelTag]:
+def _tags(services: Services) -> Iterator[OllamaModelTag]:
     for id in model_ids(services):
         try:
             target, model = _found(id, services)
         except ModelUnavailable:
             continue
-        yield ModelTag(
+        yield OllamaModelTag(
             name=_tagged(id),
             model=_tagged(id),
             modified_at=_rfc3339(services.started_at),
@@ -51,7 +51,7 @@ def _tags(services: Services) -> Iterator[ModelTag]:
         )
     name = services.embeddings.model.name
     if name not in services.pool:
-        yield ModelTag(
+        yield OllamaModelTag(
             name=_tagged(name),
             model=_tagged(name),
             modified_at=_rfc3339(services.started_at),
@@ -62,15 +62,15 @@ def _tags(services: Services) -> Iterator[ModelTag]:
         )
 
 
-def running(services: Services) -> RunningList:
+def list_running_models(services: Services) -> OllamaRunningList:
     """The language models that are in memory; a grounded answer uses one of them."""
-    return RunningList([_running(model, services) for model in services.pool if model.is_loaded])
+    return OllamaRunningList([_running(model, services) for model in services.pool if model.is_loaded])
 
 
-def _running(model: ManagedModel, services: Services) -> RunningModel:
+def _running(model: ManagedModel, services: Services) -> OllamaRunningModel:
     left_s = services.pool.keep_s(model) - (0 if model.num_users else time.monotonic() - model.last_used)
     expires = _FOREVER if math.isinf(left_s) else datetime.fromtimestamp(time.time() + max(left_s, 0), UTC)
-    return RunningModel(
+    return OllamaRunningModel(
         name=_tagged(model.name),
         model=_tagged(model.name),
         size=model.size,
@@ -82,7 +82,7 @@ def _running(model: ManagedModel, services: Services) -> RunningModel:
     )
 
 
-def shown(asked: ModelRequest, services: Services) -> ModelShown:
+def describe_model(asked: OllamaModelRequest, services: Services) -> OllamaModelInfo:
     """From the file's header alone: nothing is loaded. Raises `UnknownModel`, `ModelUnavailable`."""
     id = asked.model or asked.name or ""
     if untagged(id) == services.embeddings.model.name and id not in services.pool:
@@ -90,7 +90,7 @@ def shown(asked: ModelRequest, services: Services) -> ModelShown:
     target, model = _found(id, services)
     language_model = model.language_model
     capabilities = _capabilities(target, model)
-    return ModelShown(
+    return OllamaModelInfo(
         modelfile=f"FROM {model.name}\n",
         parameters=f"num_ctx {model.n_ctx}\ntemperature {model.resolved.temperature:g}",
         template=(_INSERTS if "insert" in capabilities else "") + language_model.template,
@@ -115,14 +115,14 @@ def _facts_of(model: ManagedModel) -> dict[str, Any]:
     }
 
 
-def _embedder_shown(services: Services) -> ModelShown:
+def _embedder_shown(services: Services) -> OllamaModelInfo:
     """Its numbers once it is loaded."""
     name, family = services.embeddings.model.name, _EMBEDDER.family
     told: dict[str, Any] = {"general.architecture": family, "general.basename": name}
     if services.encoder.is_ready:
         told[f"{family}.context_length"] = services.embeddings.max_tokens
         told[f"{family}.embedding_length"] = services.embeddings.dimension
-    return ModelShown(
+    return OllamaModelInfo(
         modelfile=f"FROM {name}\n",
         parameters="",
         template="",
@@ -153,9 +153,9 @@ def _digest(id: str, model: ManagedModel) -> str:
     return hashlib.sha256(f"{id} {told}".encode()).hexdigest()
 
 
-def _details(model: ManagedModel) -> Details:
+def _details(model: ManagedModel) -> OllamaModelDetails:
     family = _family(model)
-    return Details(
+    return OllamaModelDetails(
         family=family,
         families=[family],
         parameter_size=_rounded(model.language_model.facts.n_params),

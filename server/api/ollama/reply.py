@@ -12,34 +12,34 @@ from models.llm.chat.logprobs import ScoredToken
 from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.turn import EndReason, TurnEnd
 from server.api.ollama.wire import (
-    CalledFunction,
-    Candidate,
-    ChatFrame,
-    Frame,
-    GenerateFrame,
-    Logprob,
-    ToldMessage,
-    ToolCall,
+    OllamaChatFrame,
+    OllamaFrame,
+    OllamaFunctionCall,
+    OllamaGenerateFrame,
+    OllamaLogprob,
+    OllamaReplyMessage,
+    OllamaToolCall,
+    OllamaTopLogprob,
 )
-from server.api.shared.rag import listed, reply_of
+from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
 from server.generation.stream import Cited, GenerationStream
 
-_Frame = TypeVar("_Frame", bound=Frame)
-MakeFrame = Callable[["Piece", Mapping[str, Any]], _Frame]
+_Frame = TypeVar("_Frame", bound=OllamaFrame)
+MakeFrame = Callable[["OllamaPiece", Mapping[str, Any]], _Frame]
 
 
-class Piece(NamedTuple):
+class OllamaPiece(NamedTuple):
     """Of an answer; with the last piece, how it ended."""
 
     text: str = ""
     thinking: str = ""
-    calls: tuple[ToolCall, ...] = ()
+    calls: tuple[OllamaToolCall, ...] = ()
     tokens: tuple[ScoredToken, ...] = ()
     end: TurnEnd | None = None
 
 
-class Clock:
+class OllamaTimer:
     """When what happened, in nanoseconds."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class OllamaReply(Generic[_Frame]):
     """`frame` makes a frame of a piece and the fields that all frames have; `model` is what the client calls it."""
 
     def __init__(
-        self, frame: MakeFrame[_Frame], model: str, answers: GenerationStream, clock: Clock, base_url: str
+        self, frame: MakeFrame[_Frame], model: str, answers: GenerationStream, clock: OllamaTimer, base_url: str
     ) -> None:
         self._make = frame
         self._model = model
@@ -82,7 +82,7 @@ class OllamaReply(Generic[_Frame]):
 
     async def whole(self) -> _Frame:
         pieces = [piece async for piece in self._pieces()]
-        joined = Piece(
+        joined = OllamaPiece(
             "".join(piece.text for piece in pieces),
             "".join(piece.thinking for piece in pieces),
             tuple(call for piece in pieces for call in piece.calls),
@@ -97,12 +97,12 @@ class OllamaReply(Generic[_Frame]):
     @property
     def silent(self) -> _Frame:
         """A frame that says nothing."""
-        return self._frame(Piece())
+        return self._frame(OllamaPiece())
 
-    def _frame(self, piece: Piece) -> _Frame:
+    def _frame(self, piece: OllamaPiece) -> _Frame:
         return self._make(piece, self._told(piece))
 
-    async def _pieces(self) -> AsyncIterator[Piece]:
+    async def _pieces(self) -> AsyncIterator[OllamaPiece]:
         """A call in one piece. The citations of an answer are a list at its end, for there is nothing but the text."""
         calls = _Calls()
         is_first = True
@@ -111,20 +111,20 @@ class OllamaReply(Generic[_Frame]):
                 self._clock.began()
                 is_first = False
             if not isinstance(event, ToolCallArguments) and (done := calls.take()):
-                yield Piece(calls=done)
+                yield OllamaPiece(calls=done)
             match event:
                 case Content(text, tokens):
-                    yield Piece(text, tokens=tokens)
+                    yield OllamaPiece(text, tokens=tokens)
                 case Reasoning(text):
-                    yield Piece(thinking=text)
+                    yield OllamaPiece(thinking=text)
                 case ToolCallStart() | ToolCallArguments():
                     calls.feed(event)
                 case Cited() if event.is_listed and self._answers.grounding:
-                    yield Piece(listed(self._answers.grounding, event.citations, self._base_url))
+                    yield OllamaPiece(format_source_list(self._answers.grounding, event.citations, self._base_url))
                 case TurnEnd():
-                    yield Piece(end=event)
+                    yield OllamaPiece(end=event)
 
-    def _told(self, piece: Piece) -> dict[str, Any]:
+    def _told(self, piece: OllamaPiece) -> dict[str, Any]:
         """The fields that frames have in common."""
         told: dict[str, Any] = {"model": self._model, "created_at": timestamp()}
         if piece.tokens:
@@ -143,7 +143,7 @@ class OllamaReply(Generic[_Frame]):
 
     def _rag(self) -> RagReply | UnsetType:
         grounding = self._answers.grounding
-        return reply_of(grounding.report, self._base_url) if grounding else UNSET
+        return rag_reply(grounding.report, self._base_url) if grounding else UNSET
 
 
 class _Calls:
@@ -159,24 +159,25 @@ class _Calls:
         else:
             self._arguments += event.text
 
-    def take(self) -> tuple[ToolCall, ...]:
+    def take(self) -> tuple[OllamaToolCall, ...]:
         """The call that was collected, if there is one."""
         start, self._start = self._start, None
         if start is None:
             return ()
-        function = CalledFunction(start.name, json.loads(self._arguments or "{}"), start.index)
-        return (ToolCall(function, start.id),)
+        function = OllamaFunctionCall(start.name, json.loads(self._arguments or "{}"), start.index)
+        return (OllamaToolCall(function, start.id),)
 
 
-def chat_frame(piece: Piece, told: Mapping[str, Any]) -> ChatFrame:
+def chat_frame(piece: OllamaPiece, told: Mapping[str, Any]) -> OllamaChatFrame:
     calls = list(piece.calls)
-    return ChatFrame(
-        message=ToldMessage(content=piece.text, thinking=piece.thinking or UNSET, tool_calls=calls or UNSET), **told
+    return OllamaChatFrame(
+        message=OllamaReplyMessage(content=piece.text, thinking=piece.thinking or UNSET, tool_calls=calls or UNSET),
+        **told,
     )
 
 
-def generate_frame(piece: Piece, told: Mapping[str, Any]) -> GenerateFrame:
-    return GenerateFrame(response=piece.text, thinking=piece.thinking or UNSET, **told)
+def generate_frame(piece: OllamaPiece, told: Mapping[str, Any]) -> OllamaGenerateFrame:
+    return OllamaGenerateFrame(response=piece.text, thinking=piece.thinking or UNSET, **told)
 
 
 def loaded_frame(kind: type[_Frame], model: str, reason: str) -> _Frame:
@@ -188,7 +189,7 @@ def timestamp() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _logprob(token: ScoredToken) -> Logprob:
+def _logprob(token: ScoredToken) -> OllamaLogprob:
     chosen = token.chosen
-    top = [Candidate(each.text, each.logprob, list(each.piece)) for each in token.top]
-    return Logprob(chosen.text, chosen.logprob, list(chosen.piece), top)
+    top = [OllamaTopLogprob(each.text, each.logprob, list(each.piece)) for each in token.top]
+    return OllamaLogprob(chosen.text, chosen.logprob, list(chosen.piece), top)

@@ -13,10 +13,10 @@ from models.llm.chat.messages import ChatMessage, Role, ToolCall
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
-from server.api.ollama.wire import AskRequest, GenerateRequest, Message, OllamaChatRequest, Options
+from server.api.ollama.wire import OllamaChatRequest, OllamaGenerateRequest, OllamaMessage, OllamaOptions, OllamaRequest
 from server.api.shared import tools
-from server.api.shared.forms import effort_options, schema_form
-from server.api.shared.rag import options_of
+from server.api.shared.forms import parse_json_schema, reasoning_options
+from server.api.shared.rag import rag_options
 from server.errors import RequestError
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.request import GenerationRequest
@@ -31,27 +31,29 @@ _LONGEST_S: Final = 1e9  # that is still counted; more is for ever
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
-def chat_ask(data: OllamaChatRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
+def chat_generation_request(data: OllamaChatRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
     """Raises `RequestError` for what cannot be done."""
     return _ask(data, [_message(at, each) for at, each in enumerate(data.messages or ())], _toolbox(data), headers)
 
 
-def generate_ask(data: GenerateRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
+def prompt_generation_request(
+    data: OllamaGenerateRequest, headers: Mapping[str, str] = _NO_HEADERS
+) -> GenerationRequest:
     """The prompt as a user's question. Raises `RequestError` for what cannot be done."""
     _refuse_unsupported(data)
     system = [ChatMessage.of_text("system", data.system)] if data.system else []
     return _ask(data, [*system, ChatMessage.of_text("user", data.prompt or "")], None, headers)
 
 
-def is_bare(data: GenerateRequest) -> bool:
+def is_raw(data: OllamaGenerateRequest) -> bool:
     """Whether the prompt is to be read as it is, or up to a gap, and not as a question."""
     return bool(data.raw or data.suffix)
 
 
-def completion_of(data: GenerateRequest) -> RawCompletionRequest:
+def completion_request(data: OllamaGenerateRequest) -> RawCompletionRequest:
     """Of a bare prompt. Raises `RequestError` for what cannot be done."""
     _refuse_unsupported(data)
-    options = data.options or Options()
+    options = data.options or OllamaOptions()
     return RawCompletionRequest(
         prompts=[data.prompt or ""],
         suffix=data.suffix or None,
@@ -63,7 +65,7 @@ def completion_of(data: GenerateRequest) -> RawCompletionRequest:
     )
 
 
-def _refuse_unsupported(data: GenerateRequest) -> None:
+def _refuse_unsupported(data: OllamaGenerateRequest) -> None:
     refused = {
         "template": data.template and "The model's own template is used; leave it out.",
         "context": data.context and "Earlier turns are sent as messages, to /api/chat.",
@@ -75,9 +77,9 @@ def _refuse_unsupported(data: GenerateRequest) -> None:
 
 
 def _ask(
-    data: AskRequest, messages: Sequence[ChatMessage], tool_config: ToolConfig | None, headers: Mapping[str, str]
+    data: OllamaRequest, messages: Sequence[ChatMessage], tool_config: ToolConfig | None, headers: Mapping[str, str]
 ) -> GenerationRequest:
-    options = data.options or Options()
+    options = data.options or OllamaOptions()
     return GenerationRequest(
         messages=messages,
         model=data.model,
@@ -87,21 +89,21 @@ def _ask(
         tool_config=tool_config,
         form=_form(data),
         options=_thinking(data.think),
-        rag=options_of(data.rag, headers, citations=CitationStyle.INLINE),  # this dialect has nothing but the text
+        rag=rag_options(data.rag, headers, citations=CitationStyle.INLINE),  # this dialect has nothing but the text
     )
 
 
-def _limit(options: Options) -> int | None:
+def _limit(options: OllamaOptions) -> int | None:
     limit = options.num_predict or 0
     return limit if limit > 0 else None
 
 
-def _stops(options: Options) -> Sequence[str]:
+def _stops(options: OllamaOptions) -> Sequence[str]:
     return [options.stop] if isinstance(options.stop, str) else options.stop or ()
 
 
-def _sampling(data: AskRequest, options: Options) -> dict[str, Any]:
-    names = {field.name for field in msgspec.structs.fields(SamplingParams)} & set(Options.__struct_fields__)
+def _sampling(data: OllamaRequest, options: OllamaOptions) -> dict[str, Any]:
+    names = {field.name for field in msgspec.structs.fields(SamplingParams)} & set(OllamaOptions.__struct_fields__)
     chosen = {name: value for name in names if (value := getattr(options, name)) is not None}
     if chosen.get("top_k", 0) < 0:
         chosen["top_k"] = 0
@@ -111,9 +113,9 @@ def _sampling(data: AskRequest, options: Options) -> dict[str, Any]:
     return chosen
 
 
-def _form(data: AskRequest) -> JsonSchema | JsonObject | None:
+def _form(data: OllamaRequest) -> JsonSchema | JsonObject | None:
     if isinstance(data.format, dict):
-        return schema_form(data.format, "format")
+        return parse_json_schema(data.format, "format")
     return JsonObject() if data.format else None
 
 
@@ -125,10 +127,10 @@ def _thinking(think: bool | str | None) -> dict[str, Any]:
         case bool():
             return {"enable_thinking": think}
         case _:
-            return {"enable_thinking": think != "none", **effort_options(think)}
+            return {"enable_thinking": think != "none", **reasoning_options(think)}
 
 
-def _message(at: int, message: Message) -> ChatMessage:
+def _message(at: int, message: OllamaMessage) -> ChatMessage:
     role = "system" if message.role == "developer" else message.role
     if role not in _ROLES:
         raise RequestError(f"{message.role!r} is no role; there are: {', '.join(_ROLES)}.", f"messages[{at}].role")
@@ -161,10 +163,10 @@ def _toolbox(data: OllamaChatRequest) -> ToolConfig | None:
         if tool.function is None:
             raise RequestError("It describes no function.", f"tools[{i}].function", "missing_required_parameter")
         functions.append(msgspec.to_builtins(tool.function))
-    return tools.by_mode(tools.described(functions, "tools[{}].function.name"), "auto", True, "tools")
+    return tools.tool_config_for_mode(tools.describe_tools(functions, "tools[{}].function.name"), "auto", True, "tools")
 
 
-def keep_seconds(keep_alive: float | str | None) -> float | None:
+def parse_keep_alive(keep_alive: float | str | None) -> float | None:
     """None where nothing is said. Raises `RequestError`."""
     match keep_alive:
         case None | "":

@@ -10,33 +10,39 @@ from litestar.params import FromPath, JSONBody
 
 from models.errors import CannotInsert
 from server.api.ollama.embeddings import embed, embed_one
-from server.api.ollama.models import running, shown, tags
+from server.api.ollama.models import describe_model, list_running_models, list_tags
 from server.api.ollama.reply import (
-    Clock,
     MakeFrame,
     OllamaReply,
+    OllamaTimer,
     chat_frame,
     generate_frame,
     loaded_frame,
 )
-from server.api.ollama.request import chat_ask, completion_of, generate_ask, is_bare, keep_seconds
+from server.api.ollama.request import (
+    chat_generation_request,
+    completion_request,
+    is_raw,
+    parse_keep_alive,
+    prompt_generation_request,
+)
 from server.api.ollama.wire import (
-    AskRequest,
-    ChatFrame,
-    Embedded,
-    EmbedRequest,
-    ErrorText,
-    Frame,
-    GenerateFrame,
-    GenerateRequest,
-    ModelRequest,
-    ModelShown,
-    OldEmbedded,
-    OldEmbedRequest,
+    OllamaChatFrame,
     OllamaChatRequest,
-    RunningList,
-    TagList,
-    Version,
+    OllamaEmbeddings,
+    OllamaEmbedRequest,
+    OllamaError,
+    OllamaFrame,
+    OllamaGenerateFrame,
+    OllamaGenerateRequest,
+    OllamaLegacyEmbedding,
+    OllamaLegacyEmbedRequest,
+    OllamaModelInfo,
+    OllamaModelRequest,
+    OllamaRequest,
+    OllamaRunningList,
+    OllamaTagList,
+    OllamaVersion,
 )
 from server.api.shared.respond import respond
 from server.errors import AccessDenied, RequestError, UnknownModel
@@ -54,9 +60,9 @@ from server.services import Services
 from server.settings.settings import GROUNDED
 
 _VERSION = "0.13.5"  # of Ollama, whose API this is: some clients use nothing older
-_FAILED = ResponseSpec(ErrorText, description="Why it could not be done")
+_FAILED = ResponseSpec(OllamaError, description="Why it could not be done")
 
-_Frame = TypeVar("_Frame", bound=Frame)
+_Frame = TypeVar("_Frame", bound=OllamaFrame)
 
 
 async def _take_any_body(request: Request[Any, Any, Any]) -> None:
@@ -66,18 +72,18 @@ async def _take_any_body(request: Request[Any, Any, Any]) -> None:
         raise RequestError("The body is missing.", None, "missing_required_parameter")
 
 
-def _error_text(error: Exception) -> ErrorText:
+def _error_text(error: Exception) -> OllamaError:
     """In Ollama's own words where clients look for them."""
     if isinstance(error, CannotInsert):
-        return ErrorText(f"{error.name} does not support insert")
+        return OllamaError(f"{error.name} does not support insert")
     if isinstance(error, UnknownModel):
-        return ErrorText(f"model '{error.name}' not found; there are: {', '.join(error.known)}")
+        return OllamaError(f"model '{error.name}' not found; there are: {', '.join(error.known)}")
     problem = problem_of(error)
     where = f"{problem.detail.param}: " if problem.detail.param else ""
-    return ErrorText(where + problem.detail.message)
+    return OllamaError(where + problem.detail.message)
 
 
-def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[ErrorText]:
+def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[OllamaError]:
     problem: Problem = problem_of(error)
     headers = headers_of(error, problem)
     return Response(_error_text(error), status_code=problem.status, media_type=MediaType.JSON, headers=headers)
@@ -88,60 +94,66 @@ class OllamaController(Controller):
     exception_handlers = dict.fromkeys(HANDLERS, _respond)
 
     @get("/api/version", operation_id="ollamaVersion")
-    async def version(self) -> Version:
-        return Version(_VERSION)
+    async def version(self) -> OllamaVersion:
+        return OllamaVersion(_VERSION)
 
     @get("/api/tags", operation_id="ollamaTags")
-    async def list_models(self, services: NamedDependency[Services]) -> TagList:
-        return tags(services)
+    async def list_models(self, services: NamedDependency[Services]) -> OllamaTagList:
+        return list_tags(services)
 
     @get("/api/ps", operation_id="ollamaRunning")
-    async def list_running(self, services: NamedDependency[Services]) -> RunningList:
-        return running(services)
+    async def list_running(self, services: NamedDependency[Services]) -> OllamaRunningList:
+        return list_running_models(services)
 
     @post("/api/show", status_code=200, operation_id="ollamaShow", responses={400: _FAILED})
-    async def show(self, data: JSONBody[ModelRequest], services: NamedDependency[Services]) -> ModelShown:
-        return shown(data, services)
+    async def show(self, data: JSONBody[OllamaModelRequest], services: NamedDependency[Services]) -> OllamaModelInfo:
+        return describe_model(data, services)
 
     @post(
         "/api/chat",
         status_code=200,
         operation_id="ollamaChat",
-        responses={200: ResponseSpec(ChatFrame, description="The answer, in lines or whole"), 400: _FAILED},
+        responses={200: ResponseSpec(OllamaChatFrame, description="The answer, in lines or whole"), 400: _FAILED},
         opt={STREAM_TYPE: MEDIA_TYPE},
     )
     async def chat(
         self, request: Request[Any, Any, Any], data: JSONBody[OllamaChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
         if not data.messages:
-            return await _load(request, data, ChatFrame, services)
-        return await _answer(request, data, chat_ask(data, request.headers), chat_frame, services)
+            return await _load(request, data, OllamaChatFrame, services)
+        return await _answer(request, data, chat_generation_request(data, request.headers), chat_frame, services)
 
     @post(
         "/api/generate",
         status_code=200,
         operation_id="ollamaGenerate",
-        responses={200: ResponseSpec(GenerateFrame, description="The answer, in lines or whole"), 400: _FAILED},
+        responses={200: ResponseSpec(OllamaGenerateFrame, description="The answer, in lines or whole"), 400: _FAILED},
         opt={STREAM_TYPE: MEDIA_TYPE},
     )
     async def generate(
-        self, request: Request[Any, Any, Any], data: JSONBody[GenerateRequest], services: NamedDependency[Services]
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[OllamaGenerateRequest],
+        services: NamedDependency[Services],
     ) -> Response[Any]:
         if not data.prompt and not data.suffix:
-            return await _load(request, data, GenerateFrame, services)
-        asked = completion_of(data) if is_bare(data) else generate_ask(data, request.headers)
+            return await _load(request, data, OllamaGenerateFrame, services)
+        asked = completion_request(data) if is_raw(data) else prompt_generation_request(data, request.headers)
         return await _answer(request, data, asked, generate_frame, services)
 
     @post("/api/embed", status_code=200, operation_id="ollamaEmbed", responses={400: _FAILED})
     async def embed(
-        self, request: Request[Any, Any, Any], data: JSONBody[EmbedRequest], services: NamedDependency[Services]
-    ) -> Embedded:
+        self, request: Request[Any, Any, Any], data: JSONBody[OllamaEmbedRequest], services: NamedDependency[Services]
+    ) -> OllamaEmbeddings:
         return await unless_gone(request, embed(data, services.embeddings))
 
     @post("/api/embeddings", status_code=200, operation_id="ollamaEmbedOne", responses={400: _FAILED})
     async def embed_one(
-        self, request: Request[Any, Any, Any], data: JSONBody[OldEmbedRequest], services: NamedDependency[Services]
-    ) -> OldEmbedded:
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[OllamaLegacyEmbedRequest],
+        services: NamedDependency[Services],
+    ) -> OllamaLegacyEmbedding:
         return await unless_gone(request, embed_one(data, services.embeddings))
 
     @post(["/api/pull", "/api/push", "/api/create", "/api/copy"], operation_id="ollamaChange", responses={403: _FAILED})
@@ -166,10 +178,10 @@ def _refusal() -> AccessDenied:
 
 
 async def _load(
-    request: Request[Any, Any, Any], data: AskRequest, kind: type[_Frame], services: Services
+    request: Request[Any, Any, Any], data: OllamaRequest, kind: type[_Frame], services: Services
 ) -> Response[_Frame]:
     """Loads the model, or lets it go, as soon as nobody uses it."""
-    seconds = keep_seconds(data.keep_alive)
+    seconds = parse_keep_alive(data.keep_alive)
     name = target_of(data.model, services).model
     services.pool[name].keep_s = seconds
     if seconds != 0:
@@ -184,7 +196,7 @@ async def _loaded(name: str, services: Services) -> None:
 
 
 async def _started(
-    ask: GenerationRequest | RawCompletionRequest, keep_s: float | None, clock: Clock, services: Services
+    ask: GenerationRequest | RawCompletionRequest, keep_s: float | None, clock: OllamaTimer, services: Services
 ) -> GenerationStream:
     name = target_of(ask.model, services).model
     async with services.pool.use(name) as model:
@@ -197,14 +209,14 @@ async def _started(
 
 async def _answer(
     request: Request[Any, Any, Any],
-    data: AskRequest,
+    data: OllamaRequest,
     ask: GenerationRequest | RawCompletionRequest,
     make: MakeFrame[_Frame],
     services: Services,
 ) -> Response[Any]:
     """Streamed unless it is asked not to be."""
-    clock = Clock()
-    answers = await unless_gone(request, _started(ask, keep_seconds(data.keep_alive), clock, services))
+    clock = OllamaTimer()
+    answers = await unless_gone(request, _started(ask, parse_keep_alive(data.keep_alive), clock, services))
     reply = OllamaReply(make, data.model or GROUNDED, answers, clock, str(request.base_url))
     stream = partial(line_stream, silent=reply.silent, error_of=_error_text)
     return await respond(request, reply, is_streamed=data.stream is not False, stream=stream)

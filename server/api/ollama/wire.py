@@ -15,7 +15,7 @@ from server.api.shared.rag_wire import RagReply, RagRequest
 _Stop = Annotated[str, Meta(max_length=1000)]
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A limit, and whatever else is counted, of less than 0 is none. What is about loading a model is ignored: that is
     a matter of the settings."""
 
@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     stop: _Stop | Annotated[list[_Stop], Meta(max_length=MAX_STOPS)] | None = None
 
 
-class CalledFunction(msgspec.Struct, frozen=True):
+class OllamaFunctionCall(msgspec.Struct, frozen=True):
     """`arguments` are an object; some clients send JSON text. `index` counts the calls of an answer."""
 
     name: str
@@ -40,33 +40,33 @@ class CalledFunction(msgspec.Struct, frozen=True):
     index: int | UnsetType | None = UNSET
 
 
-class ToolCall(msgspec.Struct, frozen=True):
-    function: CalledFunction
+class OllamaToolCall(msgspec.Struct, frozen=True):
+    function: OllamaFunctionCall
     id: str | UnsetType | None = UNSET
 
 
-class Message(msgspec.Struct, frozen=True):
+class OllamaMessage(msgspec.Struct, frozen=True):
     role: str
     content: str | None = None
     thinking: str | None = None
     images: list[Any] | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[OllamaToolCall] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
 
 
-class Function(msgspec.Struct, frozen=True, omit_defaults=True):
+class OllamaFunction(msgspec.Struct, frozen=True, omit_defaults=True):
     name: Annotated[str, Meta(min_length=1, max_length=256)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
 
 
-class Tool(msgspec.Struct, frozen=True):
+class OllamaTool(msgspec.Struct, frozen=True):
     type: str | None = None
-    function: Function | None = None
+    function: OllamaFunction | None = None
 
 
-class AskRequest(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What chat and generate have in common. They are streamed unless `stream` is false.
 
     `format` is "json" or a schema; `keep_alive` seconds or a duration such as "5m", less than 0 for ever.
@@ -75,7 +75,7 @@ class AskRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     stream: bool | None = None
     format: Literal["", "json"] | dict[str, Any] | None = None
-    options: Options | None = None
+    options: OllamaOptions | None = None
     keep_alive: float | str | None = None
     think: bool | str | None = None
     logprobs: bool | None = None
@@ -83,14 +83,14 @@ class AskRequest(msgspec.Struct, frozen=True, kw_only=True):
     rag: RagRequest | None = None
 
 
-class OllamaChatRequest(AskRequest, frozen=True, kw_only=True):
+class OllamaChatRequest(OllamaRequest, frozen=True, kw_only=True):
     """No message: the model is loaded, or unloaded, by `keep_alive`."""
 
-    messages: list[Message] | None = None
-    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    messages: list[OllamaMessage] | None = None
+    tools: Annotated[list[OllamaTool], Meta(max_length=128)] | None = None
 
 
-class GenerateRequest(AskRequest, frozen=True, kw_only=True):
+class OllamaGenerateRequest(OllamaRequest, frozen=True, kw_only=True):
     """No prompt: as without messages."""
 
     prompt: str | None = None
@@ -103,14 +103,14 @@ class GenerateRequest(AskRequest, frozen=True, kw_only=True):
     images: list[Any] | None = None
 
 
-class ModelRequest(msgspec.Struct, frozen=True):
+class OllamaModelRequest(msgspec.Struct, frozen=True):
     """`name` is what older clients say."""
 
     model: str | None = None
     name: str | None = None
 
 
-class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaEmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`truncate` false: a text that is longer than the model reads is refused; else it is embedded in parts."""
 
     model: str | None = None
@@ -119,12 +119,12 @@ class EmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: Annotated[int, Meta(ge=1)] | None = None
 
 
-class OldEmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaLegacyEmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     prompt: str | None = None
 
 
-class Embedded(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
     """A unit vector for each text; durations in nanoseconds."""
 
     model: str
@@ -134,38 +134,38 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
     prompt_eval_count: int
 
 
-class OldEmbedded(msgspec.Struct, frozen=True):
+class OllamaLegacyEmbedding(msgspec.Struct, frozen=True):
     embedding: list[float]
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class OllamaTopLogprob(msgspec.Struct, frozen=True):
     token: str
     logprob: float
     bytes: list[int]
 
 
-class Logprob(msgspec.Struct, frozen=True):
+class OllamaLogprob(msgspec.Struct, frozen=True):
     token: str
     logprob: float
     bytes: list[int]
-    top_logprobs: list[Candidate]
+    top_logprobs: list[OllamaTopLogprob]
 
 
-class ToldMessage(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaReplyMessage(msgspec.Struct, frozen=True, kw_only=True):
     role: Literal["assistant"] = "assistant"
     content: str = ""
     thinking: str | UnsetType = UNSET
-    tool_calls: list[ToolCall] | UnsetType = UNSET
+    tool_calls: list[OllamaToolCall] | UnsetType = UNSET
 
 
-class Frame(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaFrame(msgspec.Struct, frozen=True, kw_only=True):
     """A line of a stream, or the whole reply. All from `done_reason` on is on the last one, durations in nanoseconds.
     `rag` where the answer is grounded."""
 
     model: str
     created_at: str
     done: bool = False
-    logprobs: list[Logprob] | UnsetType = UNSET
+    logprobs: list[OllamaLogprob] | UnsetType = UNSET
     done_reason: str | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
@@ -176,16 +176,16 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     rag: RagReply | UnsetType = UNSET
 
 
-class ChatFrame(Frame, frozen=True, kw_only=True):
-    message: ToldMessage = ToldMessage()
+class OllamaChatFrame(OllamaFrame, frozen=True, kw_only=True):
+    message: OllamaReplyMessage = OllamaReplyMessage()
 
 
-class GenerateFrame(Frame, frozen=True, kw_only=True):
+class OllamaGenerateFrame(OllamaFrame, frozen=True, kw_only=True):
     response: str = ""
     thinking: str | UnsetType = UNSET
 
 
-class Details(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     """`parameter_size` such as "1.5B"."""
 
     parent_model: str = ""
@@ -196,7 +196,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     quantization_level: str = "unknown"
 
 
-class ModelTag(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaModelTag(msgspec.Struct, frozen=True, kw_only=True):
     """`size` is in bytes; `digest` 64 hexadecimal digits that change with the model's files."""
 
     name: str
@@ -204,15 +204,15 @@ class ModelTag(msgspec.Struct, frozen=True, kw_only=True):
     modified_at: str
     size: int
     digest: str
-    details: Details
+    details: OllamaModelDetails
     capabilities: list[str]
 
 
-class TagList(msgspec.Struct, frozen=True):
-    models: list[ModelTag]
+class OllamaTagList(msgspec.Struct, frozen=True):
+    models: list[OllamaModelTag]
 
 
-class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaRunningModel(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes are in bytes, estimated; `context_length` in tokens."""
 
     name: str
@@ -220,31 +220,31 @@ class RunningModel(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     size_vram: int
     digest: str
-    details: Details
+    details: OllamaModelDetails
     expires_at: str
     context_length: int
 
 
-class RunningList(msgspec.Struct, frozen=True):
-    models: list[RunningModel]
+class OllamaRunningList(msgspec.Struct, frozen=True):
+    models: list[OllamaRunningModel]
 
 
-class ModelShown(msgspec.Struct, frozen=True, kw_only=True):
+class OllamaModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """`model_info` has the keys of the GGUF; `parameters` a line for each default."""
 
     modelfile: str
     parameters: str
     template: str
-    details: Details
+    details: OllamaModelDetails
     model_info: dict[str, Any]
     capabilities: list[str]
     modified_at: str
     license: str
 
 
-class Version(msgspec.Struct, frozen=True):
+class OllamaVersion(msgspec.Struct, frozen=True):
     version: str
 
 
-class ErrorText(msgspec.Struct, frozen=True):
+class OllamaError(msgspec.Struct, frozen=True):
     error: str

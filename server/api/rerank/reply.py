@@ -20,7 +20,7 @@ from server.errors import RequestError
 from server.resources.reranking import Scores
 
 
-def texts_of(asked: RerankRequest) -> list[str]:
+def document_texts(asked: RerankRequest) -> list[str]:
     """Raises `RequestError`."""
     field = "documents" if asked.documents is not None or asked.texts is None else "texts"
     given = asked.texts if field == "texts" else asked.documents
@@ -38,7 +38,7 @@ def _text_of(document: str | DocumentText, path: str) -> str:
     return text
 
 
-def reply_of(asked: RerankRequest, texts: list[str], found: Scores) -> RerankReply:
+def rerank_reply(asked: RerankRequest, texts: list[str], found: Scores) -> RerankReply:
     with_documents = asked.return_documents is not False
     most = min(asked.top_n or asked.top_k or len(texts), len(texts))
     results = [
@@ -56,7 +56,7 @@ def reply_of(asked: RerankRequest, texts: list[str], found: Scores) -> RerankRep
     )
 
 
-def tei_reply_of(asked: RerankRequest, texts: list[str], found: Scores) -> list[TeiRank]:
+def tei_reply(asked: RerankRequest, texts: list[str], found: Scores) -> list[TeiRank]:
     return [
         TeiRank(index, float(found.scores[index]), texts[index] if asked.return_text else UNSET)
         for index in _best_first(found)

@@ -6,7 +6,7 @@ from litestar import Controller, Request, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from server.api.rerank.reply import reply_of, tei_reply_of, texts_of
+from server.api.rerank.reply import document_texts, rerank_reply, tei_reply
 from server.api.rerank.wire import RerankReply, RerankRequest, TeiRank
 from server.http.disconnect import unless_gone
 from server.services import Services
@@ -20,6 +20,6 @@ class RerankController(Controller):
         self, request: Request[Any, Any, Any], data: JSONBody[RerankRequest], services: NamedDependency[Services]
     ) -> RerankReply | list[TeiRank]:
         """In TEI's form when it is asked in TEI's."""
-        texts = texts_of(data)
+        texts = document_texts(data)
         found = await unless_gone(request, services.reranking.score(data.query, texts, data.model))
-        return tei_reply_of(data, texts, found) if data.documents is None else reply_of(data, texts, found)
+        return tei_reply(data, texts, found) if data.documents is None else rerank_reply(data, texts, found)

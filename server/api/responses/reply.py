@@ -62,7 +62,7 @@ from server.api.responses.wire import (
     Tool,
     UrlCitation,
 )
-from server.api.shared.rag import listed, reply_of
+from server.api.shared.rag import format_source_list, rag_reply
 from server.errors import RequestError
 from server.files.folders import file_id_of
 from server.files.holdings import Hit
@@ -280,7 +280,7 @@ class ResponseReply:
         grounding = self._answers.grounding
         assert grounding is not None, "only what is grounded is cited"
         if cited.is_listed:
-            yield from self._said(listed(grounding, cited.citations, self._base_url), [])
+            yield from self._said(format_source_list(grounding, cited.citations, self._base_url), [])
         at, item, part = self._current()
         annotations = [self._annotation(each) for each in cited.citations] if cited.is_annotated else []
         for number, annotation in enumerate(annotations):
@@ -353,7 +353,7 @@ class ResponseReply:
             completed_at=int(time.time()),
             output=list(self._items),
             usage=_usage(self._answers.num_prompt, end),
-            rag=reply_of(grounding.report, self._base_url) if grounding else UNSET,
+            rag=rag_reply(grounding.report, self._base_url) if grounding else UNSET,
         )
 
     def _logprobs(self, tokens: Sequence[ScoredToken]) -> list[TokenLogprob]:

@@ -11,10 +11,10 @@ from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.grammar import JsonObject, JsonSchema
 from server.api.responses.wire import Item, Part, ResponseRequest, Tool, ToolChoice
-from server.api.shared.forms import effort_options, schema_form
-from server.api.shared.rag import options_of
+from server.api.shared.forms import parse_json_schema, reasoning_options
+from server.api.shared.rag import rag_options
 from server.api.shared.rag_wire import RagRequest
-from server.api.shared.tools import by_mode, described, limited
+from server.api.shared.tools import describe_tools, tool_config_for_mode, tool_config_for_names
 from server.api.vector_stores.reply import filter_of
 from server.api.vector_stores.wire import FilterRequest
 from server.errors import RequestError
@@ -41,7 +41,7 @@ class FileSearch(NamedTuple):
 
 def with_headers(data: ResponseRequest, headers: Mapping[str, str]) -> ResponseRequest:
     """With what headers say of grounding in the body, so that it can be kept. Raises `RequestError`."""
-    told = options_of(data.rag, headers)
+    told = rag_options(data.rag, headers)
     rag = RagRequest(
         collections=list(told.collections) if told.collections is not None else None,
         top_k=told.top_k,
@@ -76,7 +76,7 @@ def _named(item: Item) -> Item:
     return msgspec.structs.replace(item, type=kind, id=id, content=content)
 
 
-def ask_of(
+def generation_request(
     data: ResponseRequest,
     items: Sequence[Item],
     history: Sequence[Item] = (),
@@ -92,7 +92,7 @@ def ask_of(
     if data.instructions:
         messages.insert(0, ChatMessage.of_text("system", data.instructions))
     search = file_search_of(data)
-    rag = options_of(data.rag, headers)
+    rag = rag_options(data.rag, headers)
     if search is not None:
         rag = msgspec.structs.replace(rag, top_k=search.most or rag.top_k, least_score=search.least_score)
     return GenerationRequest(
@@ -102,7 +102,7 @@ def ask_of(
         max_tokens=data.max_output_tokens,
         tool_config=_toolbox(data),
         form=_form(data),
-        options=effort_options(data.reasoning.effort if data.reasoning else None),
+        options=reasoning_options(data.reasoning.effort if data.reasoning else None),
         rag=rag,
     )
 
@@ -137,7 +137,7 @@ def _form(data: ResponseRequest) -> JsonSchema | JsonObject | None:
         return JsonObject()
     if form.schema is None:
         raise RequestError("Its schema is missing.", "text.format.schema", "missing_required_parameter")
-    return schema_form(form.schema, "text.format.schema")
+    return parse_json_schema(form.schema, "text.format.schema")
 
 
 # Messages
@@ -250,26 +250,26 @@ def _filter(told: Any, where: str) -> Filter | None:
 
 
 def _toolbox(data: ResponseRequest) -> ToolConfig | None:
-    tools = described([_function(at, tool) for at, tool in _functions(data)], "tools[{}].name")
+    tools = describe_tools([_function(at, tool) for at, tool in _functions(data)], "tools[{}].name")
     choice, is_parallel = data.tool_choice, data.parallel_tool_calls is not False
     if choice is None or isinstance(choice, str):
         has_search = any(tool.type == "file_search" for tool in data.tools or ())
         if choice in ("required", "any") and not tools and has_search:
             return None  # it is searched in any case
-        return by_mode(tools, choice or "auto", is_parallel, "tool_choice")
+        return tool_config_for_mode(tools, choice or "auto", is_parallel, "tool_choice")
     return _by_choice(tools, choice, is_parallel)
 
 
 def _by_choice(tools: tuple[dict[str, Any], ...], choice: ToolChoice, is_parallel: bool) -> ToolConfig | None:
     match choice.type:
         case "function":
-            return limited(tools, "required", [choice.name or ""], False, "tool_choice.name")
+            return tool_config_for_names(tools, "required", [choice.name or ""], False, "tool_choice.name")
         case "allowed_tools":
             names = [tool.name or "" for tool in choice.tools or () if tool.type == "function"]
             mode = choice.mode or "auto"
-            return limited(tools, mode, names, is_parallel, "tool_choice.tools") if names else None
+            return tool_config_for_names(tools, mode, names, is_parallel, "tool_choice.tools") if names else None
         case "file_search":
-            return by_mode(tools, "auto", is_parallel, "tool_choice")
+            return tool_config_for_mode(tools, "auto", is_parallel, "tool_choice")
     raise RequestError(f"{choice.type!r} is no choice of tools.", "tool_choice.type")
 
 

@@ -12,7 +12,7 @@ from models.errors import ContextLengthExceeded
 from models.llm.chat.messages import ChatMessage
 from models.llm.engine.sequence import Priority
 from server.api.responses.reply import ResponseReply, begun
-from server.api.responses.request import FileSearch, ask_of, file_search_of, items_of, references
+from server.api.responses.request import FileSearch, file_search_of, generation_request, items_of, references
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest, StreamEvent
 from server.errors import RequestError, ResponseNotFound
 from server.files.holdings import Hit
@@ -40,7 +40,7 @@ async def prepare(
     """Raises `RequestError`, `UnknownModel`, `CollectionNotFound`, `FilesError`."""
     items = await _dereferenced(items_of(data), services)
     history = await _history(data.previous_response_id, services)
-    ask, search = ask_of(data, items, history, headers), file_search_of(data)
+    ask, search = generation_request(data, items, history, headers), file_search_of(data)
     target_of(ask.model, services, ask.rag.collections)
     if search is not None:
         scope = await services.library.scope(search.store_ids, search.filter)

@@ -11,7 +11,7 @@ from server.errors import RequestError
 _EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # as templates know them
 
 
-def schema_form(schema: dict[str, Any], where: str) -> JsonSchema:
+def parse_json_schema(schema: dict[str, Any], where: str) -> JsonSchema:
     """Raises `RequestError` for what cannot be enforced, with its path below `where`."""
     constraint = JsonSchema(msgspec.json.encode(schema).decode())
     try:
@@ -22,7 +22,7 @@ def schema_form(schema: dict[str, Any], where: str) -> JsonSchema:
     return constraint
 
 
-def effort_options(effort: str | None) -> dict[str, Any]:
+def reasoning_options(effort: str | None) -> dict[str, Any]:
     """Variables of the chat template. Those it does not know are idle."""
     if not effort:
         return {}

@@ -9,7 +9,7 @@ from index.errors import InvalidFilter
 from index.search.filters import compile_filter
 from index.types import Filters
 from server.api.shared.passage import wire_passage
-from server.api.shared.rag_wire import FilterRequest, RagDropped, RagPassage, RagReply, RagRequest, TopK
+from server.api.shared.rag_wire import RagDropped, RagFilters, RagPassage, RagReply, RagRequest, TopK
 from server.errors import RequestError
 from server.generation.stream import Grounding
 from server.http.links import passage_url
@@ -25,7 +25,7 @@ _CITATIONS = "X-Cloister-Citations"
 T = TypeVar("T")
 
 
-def options_of(
+def rag_options(
     asked: RagRequest | None, headers: Mapping[str, str], citations: CitationStyle = CitationStyle.ANNOTATIONS
 ) -> RagOptions:
     """What the body says, else what headers say, for clients that can set no more. An empty header is none.
@@ -45,7 +45,7 @@ def options_of(
     )
 
 
-def _filters(asked: FilterRequest | None) -> Filters | None:
+def _filters(asked: RagFilters | None) -> Filters | None:
     if asked is None:
         return None
     filters = Filters(
@@ -63,8 +63,8 @@ def _filters(asked: FilterRequest | None) -> Filters | None:
     return None if filters == Filters() else filters
 
 
-def _names(listed: str) -> list[str] | None:
-    return [name.strip() for name in listed.split(",") if name.strip()] or None
+def _names(format_source_list: str) -> list[str] | None:
+    return [name.strip() for name in format_source_list.split(",") if name.strip()] or None
 
 
 def _read(headers: Mapping[str, str], name: str, type: Any, otherwise: T) -> T:
@@ -78,7 +78,7 @@ def _read(headers: Mapping[str, str], name: str, type: Any, otherwise: T) -> T:
     return read
 
 
-def reply_of(report: RagReport, base_url: str) -> RagReply:
+def rag_reply(report: RagReport, base_url: str) -> RagReply:
     """Where nothing was relevant there are no passages, whatever an earlier turn has left in the prompt."""
     sources = [] if report.found_nothing else [*report.earlier, *report.sources]
     new = {source.number for source in report.sources}
@@ -93,7 +93,7 @@ def reply_of(report: RagReport, base_url: str) -> RagReply:
     )
 
 
-def listed(grounding: Grounding, citations: Sequence[Citation], base_url: str) -> str:
+def format_source_list(grounding: Grounding, citations: Sequence[Citation], base_url: str) -> str:
     """The list of what is cited, to stand behind the text."""
     sources = [grounding.sources[number] for number in cited_numbers(citations)]
     return source_list((each.number, each.label, passage_url(base_url, each.passage)) for each in sources)

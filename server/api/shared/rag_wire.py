@@ -14,7 +14,7 @@ _Pattern = Annotated[str, Meta(min_length=1, max_length=1000)]
 _Patterns = Annotated[list[_Pattern], Meta(max_length=100)]
 
 
-class FilterRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RagFilters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`paths` are patterns as in `.gitignore`, `kinds` endings of file names; times are Unix seconds. A field that is
     not known is refused: without it more would be searched than is meant."""
 
@@ -31,7 +31,7 @@ class RagRequest(msgspec.Struct, frozen=True):
     collections: Annotated[list[str], Meta(min_length=1)] | None = None
     vector_stores: Annotated[list[str], Meta(min_length=1, max_length=32)] | None = None
     top_k: TopK | None = None
-    filters: FilterRequest | None = None
+    filters: RagFilters | None = None
     mode: Mode | None = None
     citations: CitationStyle | None = None
 

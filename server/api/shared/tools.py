@@ -7,7 +7,7 @@ from models.llm.chat.tool_config import ToolConfig
 from server.errors import RequestError
 
 
-def described(functions: Sequence[Mapping[str, Any]], where: str) -> tuple[dict[str, Any], ...]:
+def describe_tools(functions: Sequence[Mapping[str, Any]], where: str) -> tuple[dict[str, Any], ...]:
     """As templates know them; `{}` in `where` is the place in the list. Raises `RequestError`."""
     names: set[str] = set()
     for i, function in enumerate(functions):
@@ -18,7 +18,9 @@ def described(functions: Sequence[Mapping[str, Any]], where: str) -> tuple[dict[
     return tuple({"type": "function", "function": dict(function)} for function in functions)
 
 
-def by_mode(tools: tuple[dict[str, Any], ...], mode: str, is_parallel: bool, where: str) -> ToolConfig | None:
+def tool_config_for_mode(
+    tools: tuple[dict[str, Any], ...], mode: str, is_parallel: bool, where: str
+) -> ToolConfig | None:
     """Raises `RequestError`."""
     match mode:
         case "none":
@@ -32,7 +34,7 @@ def by_mode(tools: tuple[dict[str, Any], ...], mode: str, is_parallel: bool, whe
     raise RequestError(f"{mode!r} is no choice; there are: none, auto, required.", where, "invalid_value")
 
 
-def limited(
+def tool_config_for_names(
     tools: tuple[dict[str, Any], ...],
     mode: Literal["auto", "required"],
     names: Sequence[str],

@@ -12,8 +12,8 @@ from litestar.testing import TestClient
 from index.types import Passage
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.parser import Reasoning, ToolCallArguments, ToolCallStart
-from server.api.anthropic.request import messages_of
-from server.api.anthropic.wire import MessageRequest
+from server.api.anthropic.request import chat_messages
+from server.api.anthropic.wire import AnthropicRequest
 from tests.server.serving import FakeIndex, PlayedModel, serving
 
 LEAVE = Passage(7, 3, "handbook", "leave.md", ("Leave",), "Yes, leave is sixteen weeks.", 5, 6, 0.9)
@@ -113,7 +113,7 @@ def test_a_list_of_sources_where_that_is_asked_for(talk: Talk) -> None:
 
 def read(*messages: Any, **fields: Any) -> list[ChatMessage]:
     body = json.dumps({"messages": messages, **fields})
-    return messages_of(msgspec.json.decode(body, type=MessageRequest))
+    return chat_messages(msgspec.json.decode(body, type=AnthropicRequest))
 
 
 def test_results_of_tools_are_messages_of_their_own() -> None:

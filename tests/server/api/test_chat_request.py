@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from models.llm.constraints.grammar import JsonObject, JsonSchema
-from server.api.chat.request import ask_of
+from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatRequest
 from server.errors import RequestError
 from server.generation.request import GenerationRequest
@@ -19,7 +19,7 @@ SUB = {"type": "function", "function": {"name": "sub"}}
 
 def ask(headers: Mapping[str, str] | None = None, **fields: Any) -> GenerationRequest:
     body = {"messages": [{"role": "user", "content": "x"}], **fields}
-    return ask_of(msgspec.json.decode(msgspec.json.encode(body), type=ChatRequest), headers or {})
+    return generation_request(msgspec.json.decode(msgspec.json.encode(body), type=ChatRequest), headers or {})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.api.embeddings.cl100k import UnknownRank, text_of, tokens
+from server.api.embeddings.cl100k import UnknownRank, decode_tokens, tokens
 
 PUBLISHED = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"  # in tiktoken's own source
 
@@ -28,13 +28,13 @@ def test_the_table_is_the_published_one_byte_for_byte() -> None:
     ],
 )
 def test_ranks_are_text(ranks: list[int], text: str) -> None:
-    assert text_of(ranks) == text
+    assert decode_tokens(ranks) == text
 
 
 @pytest.mark.parametrize("rank", [-1, 100_256, 100_261, 100_277, 2**70])
 def test_a_rank_that_is_none_is_named(rank: int) -> None:
     with pytest.raises(UnknownRank) as caught:
-        text_of([0, rank])
+        decode_tokens([0, rank])
     assert caught.value.rank == rank
 
 
@@ -45,11 +45,11 @@ def test_what_tiktoken_makes_of_a_text_is_that_text() -> None:
 
     @given(st.text(max_size=80))
     def check(text: str) -> None:
-        assert text_of(encoding.encode(text)) == text
+        assert decode_tokens(encoding.encode(text)) == text
 
     check()
 
 
 def test_a_character_that_was_cut_is_told_as_such() -> None:
     cut = next(rank for rank, token in enumerate(tokens()) if token == b"\xe4")
-    assert text_of([9906, cut]) == "Hello�"
+    assert decode_tokens([9906, cut]) == "Hello�"

@@ -11,7 +11,7 @@ from litestar.testing import TestClient
 
 from index.types import Passage
 from models.llm.chat.parser import Reasoning, ToolCallArguments, ToolCallStart
-from server.api.ollama.request import keep_seconds
+from server.api.ollama.request import parse_keep_alive
 from server.errors import RequestError
 from tests.server.serving import FakeIndex, PlayedModel, serving
 
@@ -149,13 +149,13 @@ def test_nothing_to_say_loads_or_unloads(talk: Talk, path: str, keep_alive: Any,
     ],
 )
 def test_keep_alive(told: Any, seconds: float | None) -> None:
-    assert keep_seconds(told) == seconds
+    assert parse_keep_alive(told) == seconds
 
 
 @pytest.mark.parametrize("told", ["soon", "5 m", "m", "nan"])
 def test_keep_alive_that_means_nothing_is_refused(told: str) -> None:
     with pytest.raises(RequestError):
-        keep_seconds(told)
+        parse_keep_alive(told)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from litestar.testing import TestClient
 from index.types import Passage
 from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
-from server.api.responses.request import ask_of, file_search_of, items_of
+from server.api.responses.request import file_search_of, generation_request, items_of
 from server.api.responses.wire import ResponseRequest
 from server.errors import RequestError
 from tests.server.serving import FakeIndex, PlayedModel, serving
@@ -53,7 +53,7 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
 
 def _ask(**fields: Any) -> Any:
     data = msgspec.convert(fields, ResponseRequest)
-    return ask_of(data, items_of(data))
+    return generation_request(data, items_of(data))
 
 
 def test_a_grounded_id_is_cited_by_links_and_remembers_along_the_chain(talk: Talk) -> None:
