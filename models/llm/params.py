@@ -1,5 +1,6 @@
 """What the engine and its sampler can be told. Frozen, bounded, checked where they are made."""
 
+from enum import IntEnum
 from typing import Annotated
 
 import msgspec
@@ -82,3 +83,27 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     def has_memory(self) -> bool:
         """Whether the next draw depends on the tokens before it."""
         return self.has_penalties or self.dry_multiplier > 0
+
+
+class CompletionBounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits that end a bare completion early, as `max_tokens` would; for editors, which ask at every keystroke.
+
+    `prompt_s`: seconds to read the prompt; what was read stays in the prefix cache. `predict_s`: seconds after the
+    first token, checked at the ends of lines. `indent`: the completion ends before the first line that begins with
+    fewer characters of white space.
+    """
+
+    prompt_s: float | None = None
+    predict_s: float | None = None
+    indent: int = 0
+
+
+UNBOUNDED = CompletionBounds()
+
+
+class Priority(IntEnum):
+    """How urgent a request is. A lower one is computed first and preempts those above it."""
+
+    TYPING = -1  # a completion in an editor, out of date with the next character
+    INTERACTIVE = 0
+    BATCH = 1

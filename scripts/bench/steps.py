@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from index.reading.lines import unwrapped
-from models.llm.constraints.grammar import Grammar, GrammarTokenizer, JsonSchema
+from models.llm.constraints.forms import JsonSchema
+from models.llm.constraints.grammar import Grammar, GrammarTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
 from models.llm.engine.prefill_budget import PrefillBudget

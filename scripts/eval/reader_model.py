@@ -39,7 +39,7 @@ from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.model_exports import ModelExports
 from models.llm.chat.chat_template import ChatTemplate
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.prompt import PromptTokenizer
+from models.llm.chat.prompt_tokenizer import PromptTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
 from models.llm.engine.prefill_budget import PrefillBudget

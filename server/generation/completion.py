@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from models.llm.chat.fim import Gap
-from models.llm.chat.language_model import LanguageModel, Prompt
-from models.llm.engine.sequence import Priority
-from models.llm.params import SamplingParams
+from models.llm.chat.language_model import LanguageModel
+from models.llm.chat.prompt import Prompt
+from models.llm.params import Priority, SamplingParams
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.generate import own_sampling
 from server.generation.stream import GenerationStream, Steps

@@ -5,10 +5,9 @@ from typing import Any
 
 import msgspec
 
-from models.llm.chat.completion import Bounds
 from models.llm.chat.fim import Extra
-from models.llm.constraints.grammar import JsonObject, JsonSchema
-from models.llm.engine.sequence import Priority
+from models.llm.constraints.forms import JsonObject, JsonSchema
+from models.llm.params import CompletionBounds, Priority
 
 
 class RawCompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,5 +29,5 @@ class RawCompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     num_answers: int = 1
     form: JsonSchema | JsonObject | None = None
     ignores_end: bool = False
-    bounds: Bounds = Bounds()
+    bounds: CompletionBounds = CompletionBounds()
     priority: Priority | None = None

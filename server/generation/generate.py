@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from index.types import SearchScope
-from models.llm.chat.language_model import Prompt
 from models.llm.chat.messages import ChatMessage, replace_text
+from models.llm.chat.prompt import Prompt
 from models.llm.params import SamplingParams
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream, Grounding

@@ -8,8 +8,8 @@ import msgspec
 from index.types import SearchScope
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.grammar import JsonObject, JsonSchema
-from models.llm.engine.sequence import Priority
+from models.llm.constraints.forms import JsonObject, JsonSchema
+from models.llm.params import Priority
 from server.rag.options import RagOptions
 
 

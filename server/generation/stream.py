@@ -7,10 +7,9 @@ from typing import NamedTuple, TypeGuard
 
 import msgspec
 
+from models.llm.chat.events import Content, ToolCallArguments, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment
 from models.llm.chat.messages import ChatMessage, ToolCall
-from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
-from models.llm.chat.turn import TurnEnd, TurnEvent
 from server.rag.citations import Citation, MarkerFilter, citations_in_json
 from server.rag.evidence import quoted
 from server.rag.options import CitationStyle

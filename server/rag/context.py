@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from models.errors import ContextLengthExceeded
-from models.llm.chat.language_model import Prompt
 from models.llm.chat.messages import ChatMessage, replace_text
+from models.llm.chat.prompt import Prompt
 from server.rag.history import Turn
 from server.rag.prompts import Source, system_message, told, user_turn
 from server.rag.report import DroppedSource

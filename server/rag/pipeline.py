@@ -12,8 +12,8 @@ from index.search.explain import Explanation, Outcome
 from index.search.retriever import QueryEmbedder, Retriever
 from index.types import FileSubset, Filters, Passage, Query
 from index.uploads import UPLOADS
-from models.llm.chat.language_model import Prompt
 from models.llm.chat.messages import ChatMessage
+from models.llm.chat.prompt import Prompt
 from server.rag.context import Context, Fitted, Render, fit
 from server.rag.extractive import extractive_answers
 from server.rag.followups import queries_of

@@ -37,7 +37,9 @@ class ManagedModel:
         self.resolved = resolved
         self.params = params
         adapters = sum(_size_of(Path(adapter.path)) for adapter in resolved.adapters)
-        self.language_model = LanguageModel(resolved.name, resolved.path, self.engine, is_terse=resolved.extractive)
+        self.language_model = LanguageModel(
+            resolved.name, resolved.path, self.engine, has_bounded_schemas=resolved.extractive
+        )
         estimate = self.language_model.estimate(params)
         self.size = estimate.total + adapters  # bytes when loaded
         self.n_ctx = estimate.n_ctx

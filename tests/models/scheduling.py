@@ -10,11 +10,11 @@ import numpy as np
 
 from models.llm.constraints.constraint import Choices
 from models.llm.engine.scheduler import Chunk, Limits, Scheduler, Step
-from models.llm.engine.sequence import FinishReason, Priority, Sequence
+from models.llm.engine.sequence import FinishReason, Sequence
 from models.llm.kv.offload import KVOffload, OffloadedPrefix
 from models.llm.kv.prefix_cache import Copy, Operation, Remove
 from models.llm.kv.prefixes import State, ids, restore
-from models.llm.params import SamplingParams
+from models.llm.params import Priority, SamplingParams
 
 END, WORD = 0, 7
 Next = Callable[[list[int]], int]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from running import Server, serving, wait_until
 
-from models.llm.chat.turn import TurnEvent
+from models.llm.chat.events import TurnEvent
 from models.logs import LogConfig, start_logging
 from tests.server.serving import FakeIndex, PlayedModel
 from tests.server.serving import serving as playing

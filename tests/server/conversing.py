@@ -11,8 +11,8 @@ from index.search.retriever import Retriever
 from index.types import Passage, Query
 from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
-from models.llm.chat.language_model import Prompt
 from models.llm.chat.messages import ChatMessage
+from models.llm.chat.prompt import Prompt
 from server.rag.options import RagOptions
 from server.rag.pipeline import Grounded, RagPipeline, TargetModel
 from server.rag.prompts import NOTHING_FOUND, SYSTEM

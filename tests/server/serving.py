@@ -21,10 +21,9 @@ from models.catalog import ResolvedEmbeddingModel
 from models.encoder.client import PairScores, PartEmbeddings
 from models.encoder.messages import EncoderReady
 from models.errors import ModelError, ModelUnavailable
-from models.llm.chat.language_model import Prompt
+from models.llm.chat.events import Content, EndReason, TurnEnd, TurnEvent
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.parser import Content
-from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
+from models.llm.chat.prompt import Prompt
 from models.llm.gguf.info import GGUFInfo
 from server.access.boundary import Access
 from server.access.hosts import Hosts

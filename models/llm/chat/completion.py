@@ -8,34 +8,17 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 
-import msgspec
-
+from models.llm.chat.events import Content, EndReason, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import ScoredToken
-from models.llm.chat.parser import Content
-from models.llm.chat.turn import EndReason, TextDelta, TurnEnd, TurnEvent
+from models.llm.chat.turn import TextDelta
 from models.llm.engine.sequence import FinishReason
-
-
-class Bounds(msgspec.Struct, frozen=True):
-    """What ends a completion early, as if there had been no more tokens to spend.
-
-    `prompt_s`: when the prompt takes longer to read; what has been read of it stays in memory for the next request.
-    `predict_s`: at the first chance behind a line's end, this long after the first token. `indent`: before the first
-    line that begins with less white space, in characters.
-    """
-
-    prompt_s: float | None = None
-    predict_s: float | None = None
-    indent: int = 0
-
-
-UNBOUND = Bounds()
+from models.llm.params import CompletionBounds
 
 
 class Completing:
     """For one answer."""
 
-    def __init__(self, bounds: Bounds, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bounds: CompletionBounds, clock: Callable[[], float] = time.monotonic) -> None:
         self._bounds = bounds
         self._clock = clock
         self._first_at: float | None = None
@@ -93,7 +76,7 @@ class Completing:
 
 
 async def completed(
-    deltas: AsyncGenerator[TextDelta, None], bounds: Bounds, *, is_read_only: bool = False
+    deltas: AsyncGenerator[TextDelta, None], bounds: CompletionBounds, *, is_read_only: bool = False
 ) -> AsyncGenerator[list[TurnEvent], None]:
     """The events of every step, were it none; a `TurnEnd` is the last. `is_read_only`: nothing but the prompt is
     wanted, and the first token, without which it is not read, is left out."""

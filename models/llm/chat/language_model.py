@@ -10,36 +10,39 @@ from typing import Any, Self
 
 from models.errors import CannotInsert, ContextLengthExceeded, UnknownToken
 from models.llm.chat.chat_template import CHATML, ChatTemplate
-from models.llm.chat.completion import UNBOUND, Bounds, completed
+from models.llm.chat.completion import completed
 from models.llm.chat.detokenizer import Detokenizer
+from models.llm.chat.events import TurnEvent
 from models.llm.chat.fim import Gap, fill
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment, candidate
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.parser import Parser
-from models.llm.chat.prompt import Prompt, PromptTokenizer
-from models.llm.chat.tool_config import TokenNames, ToolConfig
-from models.llm.chat.turn import TextDelta, Turn, TurnEvent
-from models.llm.constraints.grammar import Constraint, JsonObject, JsonSchema, PrefixedForm
+from models.llm.chat.prompt import Prompt
+from models.llm.chat.prompt_tokenizer import PromptTokenizer
+from models.llm.chat.tool_config import ToolConfig
+from models.llm.chat.tool_constraint import TokenNames, tool_constraint
+from models.llm.chat.turn import TextDelta, Turn
+from models.llm.constraints.forms import ConstraintForm, JsonObject, JsonSchema, PrefixedForm
 from models.llm.engine.client import EngineClient
 from models.llm.engine.messages import Delta, TokenLogprobs
-from models.llm.engine.sequence import FinishReason, Priority
+from models.llm.engine.sequence import FinishReason
 from models.llm.gguf.estimate import Estimate
 from models.llm.gguf.info import GGUFInfo
 from models.llm.llama.vocabulary import Vocabulary
-from models.llm.params import EngineParams, SamplingParams
-
-__all__ = ["LanguageModel", "Prompt", "TextDelta"]
+from models.llm.params import UNBOUNDED, CompletionBounds, EngineParams, Priority, SamplingParams
 
 
 class LanguageModel:
-    """`engine` gives the process that is running now, or raises `ProcessUnavailable`. `is_terse`: made for one thing
-    alone, so that JSON it is held to is kept short."""
+    """`engine` gives the process that is running now, or raises `ProcessUnavailable`. `has_bounded_schemas`: JSON
+    is constrained to schemas narrowed so that every answer ends."""
 
-    def __init__(self, name: str, path: Path, engine: Callable[[], EngineClient], *, is_terse: bool = False) -> None:
+    def __init__(
+        self, name: str, path: Path, engine: Callable[[], EngineClient], *, has_bounded_schemas: bool = False
+    ) -> None:
         """Reads the vocabulary only. Raises `ModelFileError`, or `TemplateError` for a broken chat template."""
         self.name = name
         self._engine = engine
-        self._is_terse = is_terse
+        self._has_bounded_schemas = has_bounded_schemas
         self._vocabulary = Vocabulary(path)
         self._tokenize = PromptTokenizer(self._vocabulary)
         self._template = ChatTemplate(
@@ -171,23 +174,23 @@ class LanguageModel:
 
     def constraint(
         self, prompt: Prompt, tool_config: ToolConfig | None = None, form: JsonSchema | JsonObject | None = None
-    ) -> Constraint | None:
+    ) -> ConstraintForm | None:
         """What a turn behind this prompt is held to: calls of the tools, else the form. It may reason first.
 
         Compiles what it has not seen before. Raises `UnenforceableTool`.
         """
-        calls = tool_config and tool_config.constraint(self._syntax, self._names, form)
+        calls = tool_config and tool_constraint(tool_config, self._syntax, self._names, form)
         answer = calls or form
         if answer is None:
             return None
         family, thinking = self._syntax.family, self._syntax.thinking
         return PrefixedForm(
             answer,
-            (thinking.begin, thinking.end) if thinking else None,
-            prompt.is_reasoning,
-            family.rejoin,
-            "" if calls else family.answer_lead,
-            self._is_terse,
+            reasoning=(thinking.begin, thinking.end) if thinking else None,
+            is_reasoning=prompt.is_reasoning,
+            after_reasoning=family.after_reasoning,
+            before_answer="" if calls else family.before_answer,
+            is_bounded=self._has_bounded_schemas,
         )
 
     async def turn(
@@ -199,7 +202,7 @@ class LanguageModel:
         stop: Sequence[str] = (),
         tool_config: ToolConfig | None = None,
         choices: Sequence[str] = (),
-        constraint: Constraint | None = None,
+        constraint: ConstraintForm | None = None,
         client: str,
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[list[TurnEvent], None]:
@@ -231,7 +234,7 @@ class LanguageModel:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         choices: Sequence[str] = (),
-        constraint: Constraint | None = None,
+        constraint: ConstraintForm | None = None,
         has_markers: bool = False,
         client: str = "",
         priority: Priority = Priority.INTERACTIVE,
@@ -279,8 +282,8 @@ class LanguageModel:
         *,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
-        constraint: Constraint | None = None,
-        bounds: Bounds = UNBOUND,
+        constraint: ConstraintForm | None = None,
+        bounds: CompletionBounds = UNBOUNDED,
         client: str,
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[list[TurnEvent], None]:

@@ -13,23 +13,12 @@ from functools import cached_property, lru_cache
 from typing import Any, Self
 from uuid import uuid4
 
+from models.llm.chat.events import Content, ParsedEvent, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.tool_syntax.calls import Call, CallFormat, ForcedCall, Tools
-from models.llm.tool_syntax.events import Content, Event, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.tool_syntax.families import Family, Thinking, family_of, thinking_of
 from models.llm.tool_syntax.python_calls import write_python
 from models.llm.tool_syntax.reader import SPACE, Malformed, Reader
 from models.llm.tool_syntax.turns import Segment
-
-__all__ = [
-    "Content",
-    "Event",
-    "ForcedCall",
-    "Parser",
-    "Reasoning",
-    "Syntax",
-    "ToolCallArguments",
-    "ToolCallStart",
-]
 
 _TOKEN_NAME = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]|｜DSML｜|\]<\]minimax\[>\[")
 
@@ -95,7 +84,7 @@ class Syntax:
         return [*parts, Segment(form.closing, is_content=False)]
 
 
-Flow = Generator[Event | None, None, None]
+Flow = Generator[ParsedEvent | None, None, None]
 
 
 class Parser:
@@ -131,12 +120,12 @@ class Parser:
         """Characters that are held back."""
         return len(self._reader.text) + len(self._space)
 
-    def feed(self, text: str, *, final: bool = False, is_cut: bool = False) -> list[Event]:
+    def feed(self, text: str, *, final: bool = False, is_cut: bool = False) -> list[ParsedEvent]:
         """What this text makes certain; everything held back, when `final`. Half a call is content, but nothing where
         it `is_cut`: the model had no room to finish it."""
         self._is_cut = is_cut
         self._reader.feed(text, final=final)
-        events: list[Event] = []
+        events: list[ParsedEvent] = []
         for event in self._flow:
             if event is None:
                 break
@@ -201,7 +190,7 @@ class Parser:
         self._is_behind_block = True
         self.is_reasoning = False
 
-    def _calls(self, formats: Sequence[CallFormat]) -> Generator[Event | None, None, bool]:
+    def _calls(self, formats: Sequence[CallFormat]) -> Generator[ParsedEvent | None, None, bool]:
         """Whether the text began with a call in one of these formats."""
         self._reader.is_exhausted = False
         for form in formats:
@@ -236,7 +225,9 @@ class Parser:
         yield ToolCallStart(index, f"call_{uuid4().hex[:24]}", call.name)
         yield ToolCallArguments(index, call.arguments)
 
-    def _text(self, kind: type[Content | Reasoning], markers: Sequence[str]) -> Generator[Event | None, None, str]:
+    def _text(
+        self, kind: type[Content | Reasoning], markers: Sequence[str]
+    ) -> Generator[ParsedEvent | None, None, str]:
         """Lets text out up to the first of these markers, and leaves that; "" at the end of all text."""
         while True:
             marker, at = self._find(markers)
@@ -282,12 +273,12 @@ def _beginnings(markers: tuple[str, ...]) -> tuple[frozenset[str], int]:
     return beginnings, max(map(len, beginnings), default=0)
 
 
-def _kind(event: Event) -> object:
+def _kind(event: ParsedEvent) -> object:
     """Events that follow each other and are of one kind are one event."""
     return type(event) if isinstance(event, Content | Reasoning) else id(event)
 
 
-def _joined(events: Sequence[Event]) -> Event:
+def _joined(events: Sequence[ParsedEvent]) -> ParsedEvent:
     first = events[0]
     if isinstance(first, Content | Reasoning):
         return type(first)("".join(event.text for event in events if isinstance(event, Content | Reasoning)))

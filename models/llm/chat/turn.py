@@ -3,12 +3,11 @@
 What a client is told in its own dialect is made from these, and from nothing else.
 """
 
-from enum import StrEnum
-
 import msgspec
 
+from models.llm.chat.events import Content, EndReason, ParsedEvent, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment
-from models.llm.chat.parser import Content, Event, Parser, ToolCallStart
+from models.llm.chat.parser import Parser
 from models.llm.engine.sequence import FinishReason
 
 
@@ -21,25 +20,6 @@ class TextDelta(msgspec.Struct, frozen=True):
     num_cached: int  # tokens of the prompt that needed no computing
     tokens: tuple[ScoredToken, ...] = ()
     stopped_by: str | None = None  # the stop string that ended it
-
-
-class EndReason(StrEnum):
-    STOP = "stop"
-    LENGTH = "length"
-    TOOL_CALLS = "tool_calls"
-
-
-class TurnEnd(msgspec.Struct, frozen=True):
-    """What the turn came to, in tokens."""
-
-    reason: EndReason
-    num_generated: int
-    num_reasoning: int  # of those generated
-    num_cached: int  # of the prompt, in memory already
-    stopped_by: str | None = None  # the stop string that ended it
-
-
-TurnEvent = Event | TurnEnd
 
 
 class Turn:
@@ -63,11 +43,18 @@ class Turn:
         if is_last:
             reason = EndReason.TOOL_CALLS if self._has_calls else EndReason.STOP
             reason = EndReason.LENGTH if is_cut else reason
-            counts = self._num_generated, self._num_reasoning, delta.num_cached
-            events.append(TurnEnd(reason, *counts, delta.stopped_by))
+            events.append(
+                TurnEnd(
+                    reason=reason,
+                    num_generated=self._num_generated,
+                    num_reasoning=self._num_reasoning,
+                    num_cached=delta.num_cached,
+                    stopped_by=delta.stopped_by,
+                )
+            )
         return events
 
-    def _scored(self, events: list[Event], tokens: tuple[ScoredToken, ...]) -> list[Event]:
+    def _scored(self, events: list[ParsedEvent], tokens: tuple[ScoredToken, ...]) -> list[ParsedEvent]:
         """The content in one piece, if there is any, with its tokens."""
         self._trail.push(tokens)
         text = "".join(event.text for event in events if isinstance(event, Content))

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, regex_to_lark
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
 from models.errors import GrammarError
+from models.llm.constraints.forms import ConstraintForm, JsonObject, JsonSchema, PrefixedForm, Regex, ToolCalls
 from models.llm.constraints.json_schema import LIMITS, Budget, Schema, check_regex, compile_error, encode
 from models.llm.constraints.trigger import Trigger
 
@@ -25,73 +25,7 @@ MAX_CALLS = 16  # in one answer: small models know no end
 _LOCATING = 0.2  # seconds spent on finding which part of a refused schema is to blame
 
 
-class JsonSchema(msgspec.Struct, tag=True, frozen=True):
-    schema: str  # JSON
-
-
-class JsonObject(msgspec.Struct, tag=True, frozen=True):
-    pass
-
-
-class Regex(msgspec.Struct, tag=True, frozen=True):
-    r"""The whole answer matches `pattern`: syntax of Rust's regex crate, `\d` and `\w` of ASCII as in JSON Schema."""
-
-    pattern: str
-
-
-class Tool(msgspec.Struct, frozen=True):
-    name: str
-    parameters: str = "{}"  # JSON Schema of the arguments, which are always an object
-
-
-class ToolForm(msgspec.Struct, frozen=True):
-    """How a model writes calls: `opening`, calls with `separator` between them, `closing`. Here as Hermes and Qwen do.
-
-    A call is `before`, the tool's name escaped as in a JSON string, `between`, where `NAME` stands for it once more,
-    the arguments, `after`. Names of the vocabulary's control tokens stand for those tokens: these texts are the
-    server's, never a request's.
-    """
-
-    opening: str = ""
-    before: str = '<tool_call>\n{"name": "'
-    between: str = '", "arguments": '
-    after: str = "}\n</tool_call>"
-    separator: str = "\n"
-    closing: str = ""
-
-
-class ToolCalls(msgspec.Struct, tag=True, frozen=True):
-    """One call of one of these tools, with `parallel` up to `MAX_CALLS`; or, where there is one, a text of that form.
-
-    With a `trigger`, which the form begins with, nothing is constrained until the trigger has been generated outside of
-    reasoning. For that it must be `PrefixedForm`.
-    """
-
-    tools: tuple[Tool, ...]
-    form: ToolForm = ToolForm()
-    parallel: bool = False
-    otherwise: JsonSchema | JsonObject | None = None
-    trigger: str = ""
-
-
-class PrefixedForm(msgspec.Struct, tag=True, frozen=True):
-    """An answer with what the model itself writes around it: reasoning before it, and the scaffold `lead`.
-
-    These texts are the server's, as in `ToolForm`. `is_terse`: what schemas leave open is kept short.
-    """
-
-    answer: JsonSchema | JsonObject | ToolCalls
-    thinking: tuple[str, str] | None = None  # where reasoning begins and ends
-    is_thinking: bool = False  # the prompt has begun it; else the answer may
-    rejoin: str = ""  # scaffold between reasoning and answer
-    lead: str = ""
-    is_terse: bool = False
-
-
-Constraint = JsonSchema | JsonObject | Regex | ToolCalls | PrefixedForm
-
-
-def check(constraint: Constraint) -> None:
+def check(constraint: ConstraintForm) -> None:
     """Raises `GrammarError` for all that is wrong with it whatever the vocabulary: for the edge, before it queues."""
     source = _Source(constraint, {})
     if error := compile_error(source.text):
@@ -101,7 +35,7 @@ def check(constraint: Constraint) -> None:
 class _Source:
     """A constraint in llguidance's own terms. `control`: the names of the vocabulary's control tokens."""
 
-    def __init__(self, constraint: Constraint, control: Mapping[str, int]) -> None:
+    def __init__(self, constraint: ConstraintForm, control: Mapping[str, int]) -> None:
         self._control = control
         self._schemas: dict[str, Schema] = {}  # by name of the tool, "" for the answer itself
         self._rules: list[str] = []
@@ -112,9 +46,9 @@ class _Source:
             check_regex(constraint.pattern, "")
             self.text = LLMatcher.grammar_from_regex(regex_to_lark(constraint.pattern, "dw"))
             return
-        framed = constraint if isinstance(constraint, PrefixedForm) else PrefixedForm(constraint)
-        self._is_terse = framed.is_terse
-        start = self._frame(framed, self._answer(framed.answer))
+        prefixed = constraint if isinstance(constraint, PrefixedForm) else PrefixedForm(constraint)
+        self._is_bounded = prefixed.is_bounded
+        start = self._prefix(prefixed, self._answer(prefixed.answer))
         grammars: list[dict[str, Any]] = [{"lark_grammar": "\n".join([f"start: {start}", *self._rules])}]
         for i, schema in enumerate(self._schemas.values()):
             grammars.append({"name": f"schema{i}", "json_schema": schema.document()})
@@ -140,14 +74,14 @@ class _Source:
                 calls = self._calls(constraint)
                 return f"({calls}) | {self._answer(constraint.otherwise)}" if constraint.otherwise else calls
 
-    def _frame(self, framed: PrefixedForm, answer: str) -> str:
-        answer = f"{self._literal(framed.lead)} ({answer})" if framed.lead else answer
-        if not framed.thinking or (isinstance(framed.answer, ToolCalls) and framed.answer.trigger):
+    def _prefix(self, prefixed: PrefixedForm, answer: str) -> str:
+        answer = f"{self._literal(prefixed.before_answer)} ({answer})" if prefixed.before_answer else answer
+        if not prefixed.reasoning or (isinstance(prefixed.answer, ToolCalls) and prefixed.answer.trigger):
             return answer
-        begin, end = framed.thinking
-        thought = f"{self._up_to(end)} {self._literal(framed.rejoin)} GAP"
+        begin, end = prefixed.reasoning
+        thought = f"{self._up_to(end)} {self._literal(prefixed.after_reasoning)} GAP"
         self._rules.append(r"GAP: /[ \n]{0,4}/")
-        thought = thought if framed.is_thinking else f"({self._literal(begin)} {thought})?"
+        thought = thought if prefixed.is_reasoning else f"({self._literal(begin)} {thought})?"
         return f"{thought} ({answer})"
 
     def _up_to(self, end: str) -> str:
@@ -160,7 +94,7 @@ class _Source:
         return "up_to"
 
     def _json(self, text: str) -> str:
-        self._schemas[""] = Schema(text, self._budget, is_terse=self._is_terse)
+        self._schemas[""] = Schema(text, self._budget, is_bounded=self._is_bounded)
         return f"@schema{len(self._schemas) - 1}"
 
     def _calls(self, asked: ToolCalls) -> str:
@@ -170,7 +104,7 @@ class _Source:
             self._budget.take_text(tool.name, "")
             try:
                 self._schemas[tool.name] = Schema(
-                    tool.parameters, self._budget, object_only=True, is_terse=self._is_terse
+                    tool.parameters, self._budget, object_only=True, is_bounded=self._is_bounded
                 )
             except GrammarError as error:
                 raise GrammarError(f"tool {tool.name!r}: {error.reason}", error.path) from error
@@ -291,7 +225,7 @@ class Grammar:
     costs only what is new.
     """
 
-    def __init__(self, tokenizer: GrammarTokenizer, constraint: Constraint) -> None:
+    def __init__(self, tokenizer: GrammarTokenizer, constraint: ConstraintForm) -> None:
         """Raises `GrammarError`: not supported, not valid, too large, or nothing satisfies it."""
         source = _Source(constraint, tokenizer.control)
         self._matcher = LLMatcher(tokenizer.llguidance, source.text, log_level=0, limits=LIMITS)
@@ -304,9 +238,11 @@ class Grammar:
         if self._matcher.is_error():
             raise source.explain(self._matcher.get_error())
         self.after([])
-        framed = constraint if isinstance(constraint, PrefixedForm) else PrefixedForm(JsonObject())
-        if isinstance(framed.answer, ToolCalls) and framed.answer.trigger:
-            self._trigger = Trigger(tokenizer.pieces, framed.answer.trigger, framed.thinking, framed.is_thinking)
+        prefixed = constraint if isinstance(constraint, PrefixedForm) else PrefixedForm(JsonObject())
+        if isinstance(prefixed.answer, ToolCalls) and prefixed.answer.trigger:
+            self._trigger = Trigger(
+                tokenizer.pieces, prefixed.answer.trigger, prefixed.reasoning, prefixed.is_reasoning
+            )
 
     def after(self, generated: list[int]) -> NDArray[np.intp] | None:
         """The tokens that may follow; the end tokens once the answer is complete. Never empty; None: any.

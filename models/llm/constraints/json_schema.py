@@ -190,10 +190,10 @@ class Budget:
 class Schema:
     """A JSON Schema, rewritten: known keywords only, and references only into a flat `$defs` of its own.
 
-    `is_terse`: narrowed as far as it can be, see `terse.py`.
+    `is_bounded`: narrowed so that every answer ends, see `bounded_schema.py`.
     """
 
-    def __init__(self, text: str, budget: Budget, *, object_only: bool = False, is_terse: bool = False) -> None:
+    def __init__(self, text: str, budget: Budget, *, object_only: bool = False, is_bounded: bool = False) -> None:
         self._budget = budget
         budget.take_text(text, "$")
         self._document = _parse(text)
@@ -209,7 +209,7 @@ class Schema:
             path, schema = self._target(pointer, "")
             self._definitions[name] = self._read(schema, path, "", 0)
             self._check_cycle(name, path)
-        if is_terse:
+        if is_bounded:
             bound_schema_tree([node.schema for node in self.nodes])
 
     def document(self, schema: Any = None) -> dict[str, Any]:

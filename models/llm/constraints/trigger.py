@@ -8,14 +8,14 @@ class Trigger:
     """For one sequence. What it says depends on `generated` alone; going on from the last question costs little."""
 
     def __init__(
-        self, pieces: Sequence[bytes], text: str, thinking: tuple[str, str] | None = None, is_thinking: bool = False
+        self, pieces: Sequence[bytes], text: str, reasoning: tuple[str, str] | None = None, is_reasoning: bool = False
     ) -> None:
-        """`pieces` are the bytes of each token, control tokens by name. Within `thinking`, which the prompt may have
+        """`pieces` are the bytes of each token, control tokens by name. Within `reasoning`, which the prompt may have
         begun already, the text triggers nothing."""
         self._pieces = pieces
         self._trigger = text.encode()
-        self._thinking = None if thinking is None else (thinking[0].encode(), thinking[1].encode())
-        self._is_thinking = is_thinking
+        self._reasoning = None if reasoning is None else (reasoning[0].encode(), reasoning[1].encode())
+        self._is_reasoning = is_reasoning
         self._tokens: list[int] = []
         self._starts: list[int] = []  # of each token in the text
         self._text = bytearray()
@@ -31,10 +31,10 @@ class Trigger:
 
     def _begin(self) -> int:
         """Where the text behind the reasoning begins; -1 while it goes on."""
-        if not self._thinking:
+        if not self._reasoning:
             return 0
-        begin, end = self._thinking
-        if not self._is_thinking and not self._text.lstrip().startswith(begin):
+        begin, end = self._reasoning
+        if not self._is_reasoning and not self._text.lstrip().startswith(begin):
             return 0
         found = self._text.find(end)
         return found + len(end) if found >= 0 else -1

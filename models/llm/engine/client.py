@@ -7,11 +7,10 @@ from pathlib import Path
 
 from models.client import ProcessClient, deliver_replies, open_process
 from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
-from models.llm.constraints.grammar import Constraint
+from models.llm.constraints.forms import ConstraintForm
 from models.llm.engine.messages import Cancel, Delta, Deltas, EngineReady, FromEngine, Generate, LoadEngine
 from models.llm.engine.meter import Meter, Unmetered
-from models.llm.engine.sequence import Priority
-from models.llm.params import Adapter, EngineParams, SamplingParams
+from models.llm.params import Adapter, EngineParams, Priority, SamplingParams
 
 # ggml's threads meet at a barrier after every operation; libgomp's long default spin turns one busy neighbour process
 # into a collapse of decode speed, and a short one costs nothing on a quiet machine (docs/architecture.md, Chat first).
@@ -30,7 +29,7 @@ class EngineClient(ProcessClient[EngineReady, Delta]):
         sampling: SamplingParams,
         *,
         choices: list[list[int]] | None = None,
-        constraint: Constraint | None = None,
+        constraint: ConstraintForm | None = None,
         client: str = "",
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[Delta, None]:

@@ -3,9 +3,9 @@
 import msgspec
 
 from models.ipc import ChildFailure
-from models.llm.constraints.grammar import Constraint
-from models.llm.engine.sequence import FinishReason, Priority
-from models.llm.params import Adapter, EngineParams, SamplingParams
+from models.llm.constraints.forms import ConstraintForm
+from models.llm.engine.sequence import FinishReason
+from models.llm.params import Adapter, EngineParams, Priority, SamplingParams
 
 
 class LoadEngine(msgspec.Struct, tag=True, frozen=True):
@@ -23,7 +23,7 @@ class Generate(msgspec.Struct, tag=True, frozen=True):
     max_tokens: int
     sampling: SamplingParams
     choices: list[list[int]] | None = None  # the answer is one of these
-    constraint: Constraint | None = None  # the answer is of this form; instead of choices
+    constraint: ConstraintForm | None = None  # the answer is of this form; instead of choices
     client: str = ""  # who asks; clients are served evenly
     priority: Priority = Priority.INTERACTIVE
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Self
 
 from models.errors import GrammarError
-from models.llm.constraints.grammar import Constraint, Grammar
+from models.llm.constraints.forms import ConstraintForm
+from models.llm.constraints.grammar import Grammar
 from models.llm.engine.messages import Generate
 from models.llm.kv.prefix_store import PrefixStore, Saved
 
@@ -27,7 +28,7 @@ class GrammarCompiler:
     """Owns its threads. `done` is called on them; `submit` and `cancel` belong to the engine's thread."""
 
     def __init__(
-        self, compile: Callable[[Constraint], Grammar], store: PrefixStore | None, done: Callable[[Prepared], None]
+        self, compile: Callable[[ConstraintForm], Grammar], store: PrefixStore | None, done: Callable[[Prepared], None]
     ) -> None:
         self._compile = compile
         self._store = store

@@ -5,7 +5,8 @@ import threading
 from pathlib import Path
 
 from models.ipc import Inbox, child_main
-from models.llm.constraints.grammar import Constraint, Grammar, GrammarTokenizer
+from models.llm.constraints.forms import ConstraintForm
+from models.llm.constraints.grammar import Grammar, GrammarTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Cancel, Delta, Deltas, EngineReady, Generate, LoadEngine, ToEngine
 from models.llm.engine.prefill_budget import PrefillBudget
@@ -27,7 +28,7 @@ class _Grammars:
         self._tokenizer: GrammarTokenizer | None = None
         self._preparing = threading.Lock()
 
-    def __call__(self, constraint: Constraint) -> Grammar:
+    def __call__(self, constraint: ConstraintForm) -> Grammar:
         from models.llm.llama.vocabulary import Vocabulary
 
         with self._preparing:

@@ -1,13 +1,13 @@
 """One stream of tokens on its way through the engine."""
 
 from collections.abc import Collection
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Protocol
 
 from models.llm.engine.draft import NONE, Draft, PromptLookup
 from models.llm.engine.step_cost import DraftBudget
 from models.llm.kv.prefix_cache import Lease
-from models.llm.params import SamplingParams
+from models.llm.params import Priority, SamplingParams
 
 
 class Constraint(Protocol):
@@ -20,14 +20,6 @@ class Constraint(Protocol):
 class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
-
-
-class Priority(IntEnum):
-    """Lower goes first."""
-
-    TYPING = -1  # somebody is at the next character already
-    INTERACTIVE = 0
-    BATCH = 1
 
 
 class Sequence:

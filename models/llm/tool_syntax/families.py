@@ -31,8 +31,8 @@ class Family:
     thinking: Thinking | None = None
     is_native: bool = True  # the template speaks of tools, and the model has seen this form
     is_pythonic: bool = False  # what was called before is written in Python, too
-    answer_lead: str = ""  # scaffold in front of an answer that is text
-    rejoin: str = ""  # scaffold between reasoning and what follows it
+    before_answer: str = ""  # scaffold in front of an answer that is text
+    after_reasoning: str = ""  # scaffold between reasoning and what follows it
 
     @property
     def trigger(self) -> str:
@@ -294,8 +294,8 @@ HARMONY = Family(
         "<|return|>",
     ),
     thinking=Thinking("<|channel|>analysis<|message|>", "<|end|>", is_anywhere=True),
-    answer_lead="<|channel|>final<|message|>",
-    rejoin="<|start|>assistant",
+    before_answer="<|channel|>final<|message|>",
+    after_reasoning="<|start|>assistant",
 )
 LFM2 = Family(
     "lfm2",

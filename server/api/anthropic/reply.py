@@ -8,8 +8,7 @@ from typing import Final
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
-from models.llm.chat.turn import EndReason, TurnEnd
+from models.llm.chat.events import Content, EndReason, Reasoning, ToolCallArguments, ToolCallStart, TurnEnd
 from server.api.anthropic.wire import (
     AnthropicCitation,
     AnthropicCitationDelta,

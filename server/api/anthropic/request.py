@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.grammar import JsonSchema
+from models.llm.constraints.forms import JsonSchema
 from server.api.anthropic.wire import (
     AnthropicBlock,
     AnthropicCountRequest,

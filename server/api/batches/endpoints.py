@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from models.llm.engine.sequence import Priority
+from models.llm.params import Priority
 from server.api.chat.reply import ChatReply
 from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatRequest, CompletionUsage

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from msgspec import UNSET, UnsetType
 
+from models.llm.chat.events import Content, EndReason, Reasoning, ToolCallArguments, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import Candidate, ScoredToken
-from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
-from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
 from server.api.chat.wire import (
     AssistantMessage,
     ChatAnnotation,

@@ -9,7 +9,7 @@ import msgspec
 
 from models.llm.chat.messages import ChatMessage, Role, ToolCall
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.grammar import JsonObject, JsonSchema
+from models.llm.constraints.forms import JsonObject, JsonSchema
 from models.llm.params import SamplingParams
 from server.api.chat.wire import (
     ChatFunction,

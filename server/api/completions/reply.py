@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 
 from msgspec import UNSET, UnsetType
 
+from models.llm.chat.events import Content, EndReason, TurnEnd
 from models.llm.chat.logprobs import ScoredToken
-from models.llm.chat.parser import Content
-from models.llm.chat.turn import EndReason, TurnEnd
 from server.api.chat.wire import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
 from server.api.completions.wire import CompletionChoice, CompletionLogprobs, CompletionRequest, TextCompletion
 from server.generation.completion import RawCompletions

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from models.llm.constraints.grammar import JsonSchema
+from models.llm.constraints.forms import JsonSchema
 from models.llm.params import SamplingParams
 from server.api.completions.wire import MAX_PROMPTS, CompletionRequest, FimRequest, SamplingFields
 from server.api.shared.forms import parse_json_schema

@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from models.llm.chat.events import Content, EndReason, TurnEnd
 from models.llm.chat.logprobs import Candidate, ScoredToken
-from models.llm.chat.parser import Content
-from models.llm.chat.turn import EndReason, TurnEnd
 from server.api.llamacpp.wire import (
     LlamaCppChunk,
     LlamaCppCompletion,

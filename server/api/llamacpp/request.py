@@ -2,8 +2,8 @@
 
 import msgspec
 
-from models.llm.chat.completion import Bounds
 from models.llm.chat.fim import Extra
+from models.llm.params import CompletionBounds
 from server.api.completions.request import (
     output_form,
     parse_logit_bias,
@@ -63,9 +63,13 @@ def _completion(data: LlamaCppRequest) -> RawCompletionRequest:
         num_answers=data.n_cmpl or data.n or 1,
         form=output_form(data),
         ignores_end=bool(data.ignore_eos),
-        bounds=Bounds(_seconds(data.t_max_prompt_ms), _seconds(data.t_max_predict_ms), data.n_indent or 0)
+        bounds=CompletionBounds(
+            prompt_s=_seconds(data.t_max_prompt_ms),
+            predict_s=_seconds(data.t_max_predict_ms),
+            indent=data.n_indent or 0,
+        )
         if _limit(data) != 0
-        else Bounds(),  # editors that have the context read ahead say a millisecond, and mean it whole
+        else CompletionBounds(),  # editors that have the context read ahead say a millisecond, and mean it whole
     )
 
 

@@ -8,9 +8,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import UNSET, UnsetType
 
+from models.llm.chat.events import Content, EndReason, Reasoning, ToolCallArguments, ToolCallStart, TurnEnd
 from models.llm.chat.logprobs import ScoredToken
-from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
-from models.llm.chat.turn import EndReason, TurnEnd
 from server.api.ollama.wire import (
     OllamaChatFrame,
     OllamaFrame,

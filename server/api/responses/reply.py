@@ -7,9 +7,8 @@ import msgspec
 from msgspec import UNSET
 
 from index.uploads import display_path
+from models.llm.chat.events import Content, EndReason, Reasoning, ToolCallArguments, ToolCallStart, TurnEnd
 from models.llm.chat.logprobs import Candidate, ScoredToken
-from models.llm.chat.parser import Content, Reasoning, ToolCallArguments, ToolCallStart
-from models.llm.chat.turn import EndReason, TurnEnd
 from server.api.chat.wire import TokenLogprob, TopLogprob
 from server.api.responses.request import RESULTS, file_search_of, has_logprobs
 from server.api.responses.wire import (

@@ -9,7 +9,7 @@ import msgspec
 
 from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.grammar import JsonObject, JsonSchema
+from models.llm.constraints.forms import JsonObject, JsonSchema
 from server.api.responses.wire import Item, Part, ResponseRequest, Tool, ToolChoice
 from server.api.shared.forms import parse_json_schema, reasoning_options
 from server.api.shared.rag import rag_options

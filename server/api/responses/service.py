@@ -10,7 +10,7 @@ import msgspec
 
 from models.errors import ContextLengthExceeded
 from models.llm.chat.messages import ChatMessage
-from models.llm.engine.sequence import Priority
+from models.llm.params import Priority
 from server.api.responses.reply import ResponseReply, begun
 from server.api.responses.request import FileSearch, file_search_of, generation_request, items_of, references
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest, StreamEvent

@@ -5,7 +5,8 @@ from typing import Any, Final
 import msgspec
 
 from models.errors import GrammarError
-from models.llm.constraints.grammar import JsonSchema, check
+from models.llm.constraints.forms import JsonSchema
+from models.llm.constraints.grammar import check
 from server.errors import RequestError
 
 _EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # as templates know them

@@ -10,8 +10,8 @@ import pytest
 from litestar.testing import TestClient
 
 from index.types import Passage
+from models.llm.chat.events import Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.parser import Reasoning, ToolCallArguments, ToolCallStart
 from server.api.anthropic.request import chat_messages
 from server.api.anthropic.wire import AnthropicRequest
 from tests.server.serving import FakeIndex, PlayedModel, serving

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from models.llm.constraints.grammar import JsonObject, JsonSchema
+from models.llm.constraints.forms import JsonObject, JsonSchema
 from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatRequest
 from server.errors import RequestError

@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from index.types import FileSubset, Filters, Location, Passage
 from index.uploads import UPLOADS
-from models.llm.chat.parser import ToolCallArguments, ToolCallStart
+from models.llm.chat.events import ToolCallArguments, ToolCallStart
 from server.files.folders import folder_store_id
 from server.rag.citations import without_source_list
 from tests.server.serving import FakeIndex, PlayedModel, frames, serving

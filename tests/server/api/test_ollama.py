@@ -10,7 +10,7 @@ import pytest
 from litestar.testing import TestClient
 
 from index.types import Passage
-from models.llm.chat.parser import Reasoning, ToolCallArguments, ToolCallStart
+from models.llm.chat.events import Reasoning, ToolCallArguments, ToolCallStart
 from server.api.ollama.request import parse_keep_alive
 from server.errors import RequestError
 from tests.server.serving import FakeIndex, PlayedModel, serving

@@ -10,8 +10,8 @@ import pytest
 from litestar.testing import TestClient
 
 from index.types import Passage
+from models.llm.chat.events import Content, ToolCallArguments, ToolCallStart
 from models.llm.chat.messages import ChatMessage, ToolCall
-from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
 from server.api.responses.request import file_search_of, generation_request, items_of
 from server.api.responses.wire import ResponseRequest
 from server.errors import RequestError

@@ -8,10 +8,9 @@ import pytest
 
 from index.types import Passage
 from models.errors import ProcessFailed
+from models.llm.chat.events import Content, EndReason, ToolCallArguments, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
-from models.llm.chat.turn import EndReason, TurnEnd, TurnEvent
 from server.generation.stream import AnswerEvent, Cited, GenerationStream, Grounding
 from server.rag.citations import Citation
 from server.rag.options import CitationStyle

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from models.errors import ProcessFailed, QueueFull
-from models.llm.chat.language_model import Prompt
-from models.llm.chat.turn import TurnEvent
+from models.llm.chat.events import TurnEvent
+from models.llm.chat.prompt import Prompt
 from server.generation import stream as answer
 from server.http import sse
 from tests.server.serving import FakeIndex, PlayedModel, frames, serving

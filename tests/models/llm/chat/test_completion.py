@@ -5,10 +5,11 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from models.llm.chat.completion import Bounds, Completing, completed
-from models.llm.chat.parser import Content
-from models.llm.chat.turn import EndReason, TextDelta, TurnEnd, TurnEvent
+from models.llm.chat.completion import Completing, completed
+from models.llm.chat.events import Content, EndReason, TurnEnd, TurnEvent
+from models.llm.chat.turn import TextDelta
 from models.llm.engine.sequence import FinishReason
+from models.llm.params import CompletionBounds
 
 
 def deltas(text: str, size: int = 1, end: FinishReason = FinishReason.STOP) -> list[TextDelta]:
@@ -16,7 +17,7 @@ def deltas(text: str, size: int = 1, end: FinishReason = FinishReason.STOP) -> l
     return [*(TextDelta(piece, 1, None, 0) for piece in pieces), TextDelta("", 0, end, 0)]
 
 
-def told(text: str, bounds: Bounds, size: int = 1) -> tuple[str, EndReason]:
+def told(text: str, bounds: CompletionBounds, size: int = 1) -> tuple[str, EndReason]:
     completing = Completing(bounds)
     events: list[TurnEvent] = []
     for delta in deltas(text, size):
@@ -40,12 +41,12 @@ def told(text: str, bounds: Bounds, size: int = 1) -> tuple[str, EndReason]:
     ],
 )
 def test_a_line_further_left_ends_it(text: str, indent: int, expected: str, reason: EndReason, size: int) -> None:
-    assert told(text, Bounds(indent=indent), size) == (expected, reason)
+    assert told(text, CompletionBounds(indent=indent), size) == (expected, reason)
 
 
 def test_time_counts_from_the_first_token_and_ends_behind_a_line() -> None:
     now = 100.0
-    completing = Completing(Bounds(predict_s=1), lambda: now)
+    completing = Completing(CompletionBounds(predict_s=1), lambda: now)
     assert completing.feed(TextDelta("a", 1, None, 5)) == [Content("a")]
     now += 2
     assert completing.feed(TextDelta("b", 1, None, 5)) == [Content("b")]
@@ -65,7 +66,7 @@ async def stream(
 
 
 async def collect(
-    source: AsyncGenerator[TextDelta, None], bounds: Bounds, *, is_read_only: bool = False
+    source: AsyncGenerator[TextDelta, None], bounds: CompletionBounds, *, is_read_only: bool = False
 ) -> list[TurnEvent]:
     return [event async for events in completed(source, bounds, is_read_only=is_read_only) for event in events]
 
@@ -74,7 +75,7 @@ def test_a_prompt_that_takes_too_long_is_given_up() -> None:
     closed: list[bool] = []
 
     async def main() -> list[TurnEvent]:
-        return await collect(stream(deltas("abc"), closed, asyncio.Event()), Bounds(prompt_s=0.01))
+        return await collect(stream(deltas("abc"), closed, asyncio.Event()), CompletionBounds(prompt_s=0.01))
 
     assert asyncio.run(main()) == [TurnEnd(EndReason.LENGTH, 0, 0, 0)]
     assert closed == [True]
@@ -82,13 +83,13 @@ def test_a_prompt_that_takes_too_long_is_given_up() -> None:
 
 def test_reading_a_prompt_tells_no_token() -> None:
     closed: list[bool] = []
-    events = asyncio.run(collect(stream([TextDelta("a", 1, None, 7)], closed), Bounds(), is_read_only=True))
+    events = asyncio.run(collect(stream([TextDelta("a", 1, None, 7)], closed), CompletionBounds(), is_read_only=True))
     assert events == [TurnEnd(EndReason.LENGTH, 0, 0, 7)]
     assert closed == [True]
 
 
 def test_nothing_comes_behind_the_end() -> None:
     closed: list[bool] = []
-    events = asyncio.run(collect(stream(deltas("a\nb c"), closed), Bounds(indent=2)))
+    events = asyncio.run(collect(stream(deltas("a\nb c"), closed), CompletionBounds(indent=2)))
     assert events == [Content("a"), TurnEnd(EndReason.LENGTH, 3, 0, 0)]
     assert closed == [True]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from models.llm.chat import generated_tokens as spellings
 from models.llm.chat.generated_tokens import GeneratedTokenCache
-from models.llm.chat.prompt import PromptTokenizer
+from models.llm.chat.prompt_tokenizer import PromptTokenizer
 from models.llm.tool_syntax.turns import Segment
 
 END, CONTROL = 1, 2

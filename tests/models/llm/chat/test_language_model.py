@@ -9,11 +9,11 @@ import pytest
 
 from models.catalog import resolve_chat
 from models.errors import ContextLengthExceeded, UnknownToken
-from models.llm.chat.language_model import LanguageModel, TextDelta
+from models.llm.chat.events import Content, EndReason, ToolCallArguments, ToolCallStart, TurnEnd
+from models.llm.chat.language_model import LanguageModel
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.parser import Content, ToolCallArguments, ToolCallStart
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.chat.turn import EndReason, TurnEnd
+from models.llm.chat.turn import TextDelta
 from models.llm.engine.client import EngineClient
 from models.llm.engine.messages import Delta
 from models.llm.engine.sequence import FinishReason

@@ -11,16 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.llm.chat.chat_template import ChatTemplate
+from models.llm.chat.events import Content, ParsedEvent, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.messages import ChatMessage, ToolCall
-from models.llm.chat.parser import (
-    Content,
-    Event,
-    Parser,
-    Reasoning,
-    Syntax,
-    ToolCallArguments,
-    ToolCallStart,
-)
+from models.llm.chat.parser import Parser, Syntax
 
 REAL_TEMPLATES = Path(__file__).parents[5] / "shared" / "chat_templates"
 
@@ -95,7 +88,7 @@ def calls(*named: tuple[str, object]) -> list[object]:
     return [("call", name, arguments) for name, arguments in named]
 
 
-def plain(events: Sequence[Event]) -> list[object]:
+def plain(events: Sequence[ParsedEvent]) -> list[object]:
     """Events as they are once all of them are there, without their ids."""
     joined: list[object] = []
     for event in events:

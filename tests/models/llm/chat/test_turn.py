@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.llm.chat.events import Content, EndReason, Reasoning, ToolCallArguments, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import Candidate, ScoredToken
-from models.llm.chat.parser import Content, Parser, Reasoning, Syntax, ToolCallArguments, ToolCallStart
-from models.llm.chat.turn import EndReason, TextDelta, Turn, TurnEnd, TurnEvent
+from models.llm.chat.parser import Parser, Syntax
+from models.llm.chat.turn import TextDelta, Turn
 from models.llm.engine.sequence import FinishReason
 
 HERMES = "<tool_call> </think>"

@@ -10,16 +10,8 @@ import pytest
 
 from models.catalog import resolve_chat
 from models.llm.constraints.bounded_schema import bound_schema_tree, narrow
-from models.llm.constraints.grammar import (
-    Constraint,
-    Grammar,
-    GrammarTokenizer,
-    JsonObject,
-    JsonSchema,
-    PrefixedForm,
-    Tool,
-    ToolCalls,
-)
+from models.llm.constraints.forms import ConstraintForm, JsonObject, JsonSchema, PrefixedForm, ToolCalls, ToolSchema
+from models.llm.constraints.grammar import Grammar, GrammarTokenizer
 from models.llm.llama.vocabulary import Vocabulary
 
 MOST = 1000  # tokens, of which the schemas here have room for a few values
@@ -38,7 +30,7 @@ def schema(value: object) -> JsonSchema:
     return JsonSchema(json.dumps(value))
 
 
-def ramble(vocabulary: Vocabulary, constraint: Constraint, rng: Random) -> str | None:
+def ramble(vocabulary: Vocabulary, constraint: ConstraintForm, rng: Random) -> str | None:
     """An answer of somebody who never stops of his own accord; None: he is not made to stop."""
     grammar = Grammar(GrammarTokenizer(vocabulary), constraint)
     closing = {token for token in range(vocabulary.size) if set(vocabulary.piece(token)) & set(b'"}],')}
@@ -79,7 +71,7 @@ CASES: list[tuple[Any, Callable[[Any], bool]]] = [
 @pytest.mark.parametrize(("asked", "is_valid"), CASES, ids=[json.dumps(asked) for asked, _ in CASES])
 def test_who_knows_no_end_is_given_one(vocabulary: Vocabulary, asked: Any, is_valid: Callable[[Any], bool]) -> None:
     for seed in range(3):
-        said = ramble(vocabulary, PrefixedForm(schema(asked), is_terse=True), Random(seed))
+        said = ramble(vocabulary, PrefixedForm(schema(asked), is_bounded=True), Random(seed))
         assert said is not None
         assert is_valid(json.loads(said)), said
 
@@ -88,9 +80,9 @@ def test_without_it_there_is_none(vocabulary: Vocabulary) -> None:
     assert ramble(vocabulary, PrefixedForm(schema(CITY)), Random(1)) is None
 
 
-@pytest.mark.parametrize("constraint", [JsonObject(), ToolCalls((Tool("add", json.dumps(CITY)),))])
+@pytest.mark.parametrize("constraint", [JsonObject(), ToolCalls((ToolSchema("add", json.dumps(CITY)),))])
 def test_any_object_and_arguments_end_too(vocabulary: Vocabulary, constraint: JsonObject | ToolCalls) -> None:
-    assert ramble(vocabulary, PrefixedForm(constraint, is_terse=True), Random(2)) is not None
+    assert ramble(vocabulary, PrefixedForm(constraint, is_bounded=True), Random(2)) is not None
 
 
 @pytest.mark.parametrize(

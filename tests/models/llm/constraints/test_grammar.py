@@ -13,20 +13,17 @@ import pytest
 
 from models.catalog import resolve_chat
 from models.errors import GrammarError
-from models.llm.constraints.grammar import (
-    MAX_CALLS,
-    Constraint,
-    Grammar,
-    GrammarTokenizer,
+from models.llm.constraints.forms import (
+    ConstraintForm,
     JsonObject,
     JsonSchema,
     PrefixedForm,
     Regex,
-    Tool,
+    ToolCallForm,
     ToolCalls,
-    ToolForm,
-    check,
+    ToolSchema,
 )
+from models.llm.constraints.grammar import MAX_CALLS, Grammar, GrammarTokenizer, check
 from models.llm.constraints.json_schema import MAX_DEPTH, MAX_NODES, MAX_TEXT
 from models.llm.llama.vocabulary import Vocabulary
 
@@ -97,7 +94,7 @@ def walk(model: Model, grammar: Grammar, seed: int) -> list[int]:
     pytest.fail(f"no end: {model.text(generated)!r}")
 
 
-def takes(model: Model, constraint: Constraint, text: str) -> bool:
+def takes(model: Model, constraint: ConstraintForm, text: str) -> bool:
     """Whether the whole text is an answer, in whatever tokens."""
     grammar, generated, rest = Grammar(model.tokenizer, constraint), [], text.encode()
     while True:
@@ -257,7 +254,11 @@ CITY = {
     "$defs": {"c": {"enum": ["Bern", "Rome"]}},
     "additionalProperties": False,
 }
-TOOLS = (Tool("get", json.dumps(CITY)), Tool("get_all"), Tool('odd "\\\n é', '{"type": "object", "maxProperties": 0}'))
+TOOLS = (
+    ToolSchema("get", json.dumps(CITY)),
+    ToolSchema("get_all"),
+    ToolSchema('odd "\\\n é', '{"type": "object", "maxProperties": 0}'),
+)
 
 
 @pytest.mark.parametrize("parallel", [False, True])
@@ -282,8 +283,8 @@ NAME = '{"properties": {"name": {"const": "cat"}}, "required": ["name"], "additi
 
 
 def test_a_form_may_ask_for_control_tokens_and_a_name_may_not(builtin: Model) -> None:
-    form = ToolForm("<|pad|>[", '{"tool": "', '", "with": ', "}", ", ", "]<|assistant|>")
-    grammar = Grammar(builtin.tokenizer, ToolCalls((Tool("<|system|>", NAME),), form))
+    form = ToolCallForm("<|pad|>[", '{"tool": "', '", "with": ', "}", ", ", "]<|assistant|>")
+    grammar = Grammar(builtin.tokenizer, ToolCalls((ToolSchema("<|system|>", NAME),), form))
     generated = walk(builtin, grammar, 0)
     assert generated[0] == builtin.token("<|pad|>") == 0 and generated[-1] == builtin.token("<|assistant|>")
     assert builtin.is_text(generated[1:-1])
@@ -293,7 +294,9 @@ def test_a_form_may_ask_for_control_tokens_and_a_name_may_not(builtin: Model) ->
 # What stands before and beside an answer
 
 
-WAITING = PrefixedForm(ToolCalls((Tool("get", json.dumps(CITY)),), trigger="<tool_call>"), ("<think>", "</think>"))
+WAITING = PrefixedForm(
+    ToolCalls((ToolSchema("get", json.dumps(CITY)),), trigger="<tool_call>"), ("<think>", "</think>")
+)
 
 
 def tokens(model: Model, text: str) -> list[int]:
@@ -334,8 +337,8 @@ def test_text_behind_a_trigger_with_which_no_call_goes_on_stays_free(builtin: Mo
     """The token that completes the trigger brought more with it."""
     joined = next(t for t in range(builtin.vocabulary.size) if re.fullmatch(rb"a[b-z]+", builtin.vocabulary.piece(t)))
     trigger = "a"
-    form = ToolForm("", "a!", "", "")
-    grammar = Grammar(builtin.tokenizer, PrefixedForm(ToolCalls((Tool("get"),), form, trigger=trigger)))
+    form = ToolCallForm("", "a!", "", "")
+    grammar = Grammar(builtin.tokenizer, PrefixedForm(ToolCalls((ToolSchema("get"),), form, trigger=trigger)))
     assert grammar.after([joined]) is None
     assert grammar.forced([joined], 4) is None
     assert grammar.after([joined, *tokens(builtin, " b")]) is None
@@ -365,7 +368,7 @@ def test_scaffold_stands_between_reasoning_and_answer(builtin: Model) -> None:
 
 
 def test_an_answer_of_a_form_or_a_call(builtin: Model) -> None:
-    either = ToolCalls((Tool("get", json.dumps(CITY)),), otherwise=schema({"const": [1]}))
+    either = ToolCalls((ToolSchema("get", json.dumps(CITY)),), otherwise=schema({"const": [1]}))
     assert takes(builtin, either, "[1]")
     assert takes(builtin, either, '<tool_call>\n{"name": "get", "arguments": {"city": "Rome"}}\n</tool_call>')
     assert not takes(builtin, either, "[2]")
@@ -373,15 +376,15 @@ def test_an_answer_of_a_form_or_a_call(builtin: Model) -> None:
 
 def test_calls_come_to_an_end(builtin: Model) -> None:
     call = '<tool_call>\n{"name": "get_all", "arguments": {}}\n</tool_call>'
-    many = ToolCalls((Tool("get_all", '{"type": "object", "maxProperties": 0}'),), parallel=True)
+    many = ToolCalls((ToolSchema("get_all", '{"type": "object", "maxProperties": 0}'),), parallel=True)
     assert takes(builtin, many, "\n".join([call] * MAX_CALLS))
     assert not takes(builtin, many, "\n".join([call] * (MAX_CALLS + 1)))
 
 
 def test_a_name_may_stand_twice_in_a_form(builtin: Model) -> None:
-    form = ToolForm("", "to=", ' do="NAME">', "!", "")
-    assert takes(builtin, ToolCalls((Tool("a"),), form), 'to=a do="a">{}!')
-    assert not takes(builtin, ToolCalls((Tool("a"), Tool("b")), form), 'to=a do="b">{}!')
+    form = ToolCallForm("", "to=", ' do="NAME">', "!", "")
+    assert takes(builtin, ToolCalls((ToolSchema("a"),), form), 'to=a do="a">{}!')
+    assert not takes(builtin, ToolCalls((ToolSchema("a"), ToolSchema("b")), form), 'to=a do="b">{}!')
 
 
 # What comes next
@@ -500,7 +503,7 @@ def array(depth: int) -> list[Any]:
     return [array(depth - 1)] if depth else []
 
 
-REFUSED: list[tuple[Constraint, str, str]] = [
+REFUSED: list[tuple[ConstraintForm, str, str]] = [
     (
         schema({"properties": {"age": {"type": "integer", "multipleOf": 1_000_003}}}),
         "$.properties.age.multipleOf",
@@ -582,18 +585,18 @@ REFUSED: list[tuple[Constraint, str, str]] = [
     (Regex("(?-u:\\xff)"), "", "not supported"),
     (Regex("a)"), "", "unopened"),
     (ToolCalls(()), "", "no tools"),
-    (ToolCalls((Tool("\ud800"),)), "", "Unicode"),
-    (ToolCalls((Tool("a"), Tool("a"))), "", "'a'"),
-    (ToolCalls((Tool(""),)), "", "name"),
-    (ToolCalls((Tool("a", '{"type": "string"}'),)), "$.type", "'a'.*object"),
-    (ToolCalls((Tool("a"), Tool("b", '{"properties": {"x": {"not": {}}}}'))), "$.properties.x.not", "'b'"),
+    (ToolCalls((ToolSchema("\ud800"),)), "", "Unicode"),
+    (ToolCalls((ToolSchema("a"), ToolSchema("a"))), "", "'a'"),
+    (ToolCalls((ToolSchema(""),)), "", "name"),
+    (ToolCalls((ToolSchema("a", '{"type": "string"}'),)), "$.type", "'a'.*object"),
+    (ToolCalls((ToolSchema("a"), ToolSchema("b", '{"properties": {"x": {"not": {}}}}'))), "$.properties.x.not", "'b'"),
     (
-        ToolCalls((Tool("a"), Tool("b", '{"properties": {"x": {"type": "string", "pattern": "a\\\\b"}}}'))),
+        ToolCalls((ToolSchema("a"), ToolSchema("b", '{"properties": {"x": {"type": "string", "pattern": "a\\\\b"}}}'))),
         "$.properties.x.pattern",
         "'b'",
     ),
     (
-        ToolCalls(tuple(Tool(f"t{i}", '{"properties": {"a": {}}}') for i in range(MAX_NODES // 2 + 1))),
+        ToolCalls(tuple(ToolSchema(f"t{i}", '{"properties": {"a": {}}}') for i in range(MAX_NODES // 2 + 1))),
         "$",
         "more than",
     ),
@@ -602,7 +605,7 @@ REFUSED: list[tuple[Constraint, str, str]] = [
 
 @pytest.mark.parametrize("refused", REFUSED, ids=[f"{path or 'all'}-{i}" for i, (_, path, _) in enumerate(REFUSED)])
 def test_what_cannot_be_enforced_is_refused_where_it_stands(
-    builtin: Model, refused: tuple[Constraint, str, str]
+    builtin: Model, refused: tuple[ConstraintForm, str, str]
 ) -> None:
     constraint, path, reason = refused
     with pytest.raises(GrammarError, match=f"(?s){reason}") as checked:
@@ -627,5 +630,5 @@ def test_what_is_just_small_enough_is_taken(builtin: Model) -> None:
 
 
 @pytest.mark.parametrize("constraint", [schema({}), JsonObject(), Regex("a"), ToolCalls(TOOLS, parallel=True)])
-def test_what_is_asked_for_travels_in_a_frame(constraint: Constraint) -> None:
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(constraint), type=Constraint) == constraint
+def test_what_is_asked_for_travels_in_a_frame(constraint: ConstraintForm) -> None:
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(constraint), type=ConstraintForm) == constraint

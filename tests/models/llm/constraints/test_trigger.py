@@ -29,11 +29,11 @@ def test_the_first_trigger_is_found_in_whole_tokens(tokens: list[int], found: tu
 
 
 def test_within_reasoning_nothing_is_triggered() -> None:
-    thinking = ("<think>", "</think>")
-    assert span([5, 0, 1, 4], thinking=thinking) is None
-    assert span([5, 0, 1, 6, 4, 0, 1], thinking=thinking) == (5, 7)
-    assert span([0, 1, 6, 0, 1], thinking=thinking, is_thinking=True) == (3, 5)
-    assert span([4, 0, 1], thinking=thinking) == (1, 3)
+    reasoning = ("<think>", "</think>")
+    assert span([5, 0, 1, 4], reasoning=reasoning) is None
+    assert span([5, 0, 1, 6, 4, 0, 1], reasoning=reasoning) == (5, 7)
+    assert span([0, 1, 6, 0, 1], reasoning=reasoning, is_reasoning=True) == (3, 5)
+    assert span([4, 0, 1], reasoning=reasoning) == (1, 3)
 
 
 @given(st.lists(st.lists(st.integers(0, len(PIECES) - 1), max_size=8), max_size=6))

@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from models.llm.constraints.constraint import Choices
 from models.llm.engine.scheduler import Limits, Progress, Scheduler, Step
-from models.llm.engine.sequence import FinishReason, Priority, Sequence
-from models.llm.params import SamplingParams
+from models.llm.engine.sequence import FinishReason, Sequence
+from models.llm.params import Priority, SamplingParams
 from tests.models.scheduling import (
     END,
     WORD,

@@ -7,8 +7,10 @@ import pytest
 
 from models.errors import UnenforceableTool
 from models.llm.chat.parser import Syntax
-from models.llm.chat.tool_config import TokenNames, ToolConfig
-from models.llm.constraints.grammar import JsonObject, PrefixedForm, Tool, ToolCalls, check
+from models.llm.chat.tool_config import ToolConfig
+from models.llm.chat.tool_constraint import TokenNames, tool_constraint
+from models.llm.constraints.forms import JsonObject, PrefixedForm, ToolCalls, ToolSchema
+from models.llm.constraints.grammar import check
 
 HERMES, LLAMA, HARMONY = "<tool_call>", '<|start_header_id|> "parameters": ', "<|channel|> <|message|>"
 NAMES = TokenNames(frozenset({"<|im_end|>", "<|call|>"}), frozenset({"<|channel|>", "<|message|>"}))
@@ -21,14 +23,14 @@ def tool(name: str, parameters: Any = None, **fields: Any) -> dict[str, Any]:
 
 
 def held(source: str, tool_config: ToolConfig, form: JsonObject | None = None) -> ToolCalls | None:
-    return tool_config.constraint(Syntax.of(source), NAMES, form)
+    return tool_constraint(tool_config, Syntax.of(source), NAMES, form)
 
 
 def test_required_calls_are_of_the_allowed_tools() -> None:
     tool_config = ToolConfig((tool("a", DAYS), tool("b")), "required", frozenset({"b"}))
     calls = held(HERMES, tool_config)
     assert calls is not None
-    assert calls.tools == (Tool("b"),)
+    assert calls.tools == (ToolSchema("b"),)
     assert (calls.parallel, calls.trigger) == (True, "")
     assert [t["function"]["name"] for t in tool_config.callable_tools] == ["b"]
 
@@ -63,7 +65,7 @@ def test_what_ends_an_answer_is_no_part_of_a_call() -> None:
 def test_a_loose_schema_that_cannot_be_enforced_is_any_object() -> None:
     calls = held(HERMES, ToolConfig((tool("a", DAYS), tool("b", ODD)), "required"))
     assert calls is not None
-    assert calls.tools[1] == Tool("b")
+    assert calls.tools[1] == ToolSchema("b")
     assert "days" in calls.tools[0].parameters
 
 
@@ -98,7 +100,7 @@ def test_every_real_familys_calls_can_be_held(choice: Any, form: JsonObject | No
     for path in TEMPLATES:
         syntax = Syntax.of(path.read_text())
         thinking = (syntax.thinking.begin, syntax.thinking.end) if syntax.thinking else None
-        calls = ToolConfig((tool("add", DAYS),), choice).constraint(syntax, NAMES, form)
+        calls = tool_constraint(ToolConfig((tool("add", DAYS),), choice), syntax, NAMES, form)
         assert calls or (choice, form) == ("auto", None)
         for is_thinking in (False, True):
-            check(PrefixedForm(calls or JsonObject(), thinking, is_thinking, syntax.family.rejoin))
+            check(PrefixedForm(calls or JsonObject(), thinking, is_thinking, syntax.family.after_reasoning))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.catalog import resolve_chat
-from models.llm.chat.prompt import PromptTokenizer
+from models.llm.chat.prompt_tokenizer import PromptTokenizer
 from models.llm.llama.vocabulary import Vocabulary
 from models.llm.tool_syntax.turns import Segment
 
