@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from index.errors import DataFolderError, IndexingError
 from index.ingest.commands import Follow
-from index.ingest.indexer import CHUNK_TOKENS, IndexingParams
 from index.ingest.space import space_of
+from index.params import CHUNK_TOKENS, IndexingParams
 from index.search.retriever import Retriever
 from index.storage.sqlite.catalog import CollectionStatus, read_status
 from index.types import Collection, Query
@@ -35,6 +35,7 @@ from server.access.principal import UNRESTRICTED, Principal
 from server.files.service import Library
 from server.observability.metrics import Metrics
 from server.rag.pipeline import RagPipeline
+from server.resources.chat_models import ChatModels, resolve_chat_models
 from server.resources.embedding import Embeddings
 from server.resources.indexer import IndexerClient, open_indexer
 from server.resources.pool import ManagedModel, ModelPool
@@ -42,7 +43,7 @@ from server.resources.readiness import Readiness
 from server.resources.reranking import Reranking
 from server.resources.search import QuestionEmbedder, SearchService
 from server.resources.supervisor import Supervisor
-from server.settings.settings import ChatModels, Settings
+from server.settings.settings import Settings
 from server.storage.sqlite.batches import BatchStore
 from server.storage.sqlite.responses import ResponseStore
 from server.storage.sqlite.turns import TurnMemory
@@ -212,7 +213,7 @@ async def open_services(
     Raises `SettingsError`, `ModelError` or `DataFolderError` for what cannot even be started.
     """
     collections = settings.collections()
-    chat, embedding = settings.chat_models(), resolve_embedding(settings.embedder)
+    chat, embedding = resolve_chat_models(settings), resolve_embedding(settings.embedder)
     reranker = resolve_reranker(settings.reranker) if settings.reranker else None
     data = settings.data_folder
     preparation = ModelExports(settings.cache_folder, settings.encoder.runtime, tell_conversion)
@@ -286,13 +287,13 @@ def _opened(chat: ChatModels, stack: contextlib.AsyncExitStack) -> tuple[list[Ma
 
     Raises what is wrong with the default.
     """
-    (default, *further), missing = chat.found, dict(chat.missing)
-    models = [stack.enter_context(ManagedModel(*default))]
-    for resolved, params in further:
+    (default, *further), missing = chat.configured, dict(chat.missing)
+    models = [stack.enter_context(ManagedModel(default.resolved, default.params))]
+    for model in further:
         try:
-            models.append(stack.enter_context(ManagedModel(resolved, params)))
+            models.append(stack.enter_context(ManagedModel(model.resolved, model.params)))
         except ModelError as error:
-            missing[resolved.name] = error
+            missing[model.name] = error
     for name, reason in missing.items():
         _log.warning("models.%s is not available: %s", name, reason)
     return models, missing

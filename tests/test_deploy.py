@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings.settings import read_settings
+from server.settings.reading import read_settings
 
 DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
 UNIT = DEPLOY / "cloister.service"

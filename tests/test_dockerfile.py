@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prove.dockerfile import ProofError, Stage, Step, read_dockerfile
 
-from server.settings.settings import read_settings
+from server.settings.reading import read_settings
 
 ROOT = Path(__file__).parents[1]
 

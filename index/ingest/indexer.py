@@ -15,10 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Literal
-
-import msgspec
-from msgspec import Meta
 
 from index.errors import StorageError, StorageFull, StorageUnavailable
 from index.ingest.chunker import Chunker
@@ -34,40 +30,15 @@ from index.ingest.watched_roots import WatchedRoots
 from index.ingest.watcher import Watcher
 from index.ingest.work_queue import WorkQueue
 from index.ingest.worker import Worker
+from index.params import CHUNK_TOKENS, IndexingParams
 from index.storage.sqlite.writer import DocumentWriter
 from index.types import Collection, DocumentEmbedder, Parsed
 
 _log = logging.getLogger(__name__)
 
-CHUNK_TOKENS = 128  # where neither the settings nor the embedding model say otherwise
-_SMALLEST_CHUNK = 16  # tokens; a single character can take several
 _QUIET_S = 2.0  # without work before a snapshot of the vectors is written early
 _IDLE_S = 0.5  # the longest wait for a hint, so that `stop` is seen
 _RETRY_WRITING_S = 2.0  # after the database could not be written: a full disk may have room again
-
-
-class IndexingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How folders become an index."""
-
-    settle_s: Annotated[float, Meta(ge=0, le=60, description="seconds a file must rest before it is read")] = 0.4
-    scan_interval_s: Annotated[
-        float, Meta(gt=0, description="seconds between full scans, longer for large folders")
-    ] = 60
-    watch: Annotated[
-        Literal["auto", "events", "poll"],
-        Meta(description="how changes are noticed: events, poll, or auto: poll on network file systems"),
-    ] = "auto"
-    hold_deletions_s: Annotated[
-        float,
-        Meta(ge=0, description="seconds documents are kept when most of a folder's files are gone at once"),
-    ] = 3600
-    max_bytes: Annotated[int, Meta(gt=0, description="size of the largest file that is read")] = 20_000_000
-    chunk_tokens: Annotated[int, Meta(ge=0, le=8192, description="size of a chunk; 0: what suits the embedder")] = 0
-    num_threads: Annotated[int, Meta(ge=1, le=1024, description="threads that embed documents")] = 1
-
-    def __post_init__(self) -> None:
-        if 0 < self.chunk_tokens < _SMALLEST_CHUNK:
-            raise ValueError(f"chunk_tokens must be 0 or at least {_SMALLEST_CHUNK}")
 
 
 class Indexer:

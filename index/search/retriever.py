@@ -22,6 +22,7 @@ from index.dense.generations import newest_header, read_newest
 from index.dense.vector_index import Ids, VectorIndex
 from index.errors import CollectionNotFound
 from index.lexical.search import LexicalSearch
+from index.params import DENSE_WEIGHT
 from index.search.calibration import QUESTIONS, NullDistribution
 from index.search.deduplication import DeduplicatedPassages, deduplicate
 from index.search.explain import Explanation, IndexedFile, Outcome, Ranks, explained, look_up
@@ -33,7 +34,6 @@ from index.types import Evidence, FileSubset, Filters, Passage, Query, Reranker,
 from index.uploads import UPLOADS
 
 _CANDIDATES = 100  # of each arm, at least
-DENSE_WEIGHT = 0.5  # convex combination; .4 to .6 measured alike (docs/architecture.md, Index)
 _EXPLAINED = 10_000  # candidates of each arm, to tell how far down a file is
 _REPLAY = 10_000  # changes taken in at once
 # Two look-ups; both in one SELECT would read the whole table.

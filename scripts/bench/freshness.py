@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from index.ingest.files import list_files
-from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.indexer import Indexer
+from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
 from index.storage.sqlite.catalog import read_status

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from index.ingest.chunker import Chunker
-from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.indexer import Indexer
+from index.params import IndexingParams
 from index.reading.sandbox import open_sandbox
 from index.storage.sqlite.catalog import read_status
 from index.storage.sqlite.database import open_writer

@@ -21,7 +21,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.indexer import Indexer
+from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
 from index.storage.sqlite.database import open_reader, open_writer, query

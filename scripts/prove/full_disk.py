@@ -25,8 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.indexer import Indexer
 from index.ingest.progress import Progress
+from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
 from index.storage.sqlite.database import open_reader, open_writer, query

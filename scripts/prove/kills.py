@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from index.ingest.indexer import IndexingParams
+from index.params import IndexingParams
 from index.storage.sqlite.database import FILE, exists, open_reader, query
 from index.storage.sqlite.migrations import MIGRATIONS
 from models.catalog import resolve_embedding

@@ -24,8 +24,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from index.ingest.indexer import IndexingParams
 from index.ingest.space import space_of
+from index.params import IndexingParams
 from index.search.retriever import Retriever
 from index.storage.sqlite.database import open_reader, query
 from index.types import Query

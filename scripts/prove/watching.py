@@ -26,7 +26,8 @@ from threading import Event
 import numpy as np
 
 from index.ingest.files import list_files
-from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.indexer import Indexer
+from index.params import IndexingParams
 from index.reading.readers import read
 from index.storage.sqlite.database import exists, open_reader, open_writer, query
 from index.storage.sqlite.writer import DocumentWriter

@@ -8,6 +8,7 @@ from models.errors import ModelError
 from server.cli.common import Commands, Interrupted, StartError, add_settings, settings_of
 from server.cli.progress import spoken_size
 from server.ops.bundling import BundleError, build, bundle_name
+from server.resources.chat_models import chat_model_files
 
 
 def add(commands: Commands) -> None:
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         raise StartError(f"there is no key {options.sign}")
     try:
         settings = settings_of(options)
-        models = [part for name in options.model for part in settings.model_files(name)]
+        models = [part for name in options.model for part in chat_model_files(settings, name)]
         with tempfile.TemporaryDirectory(prefix=".cloister-bundle-", dir=out.parent) as work:
             build(out, models, options.sign, Path(work), settings.cache_folder, _say)
     except (BundleError, ModelError) as error:

@@ -14,7 +14,8 @@ from tomlkit.exceptions import TOMLKitError
 from server.cli.common import Commands, StartError
 from server.cli.connection import NothingAnswers, add_connection, checked, connected
 from server.cli.terminal import shown
-from server.settings.settings import CONFIG_FILE, docs_from_flags, folder_of
+from server.settings.reading import CONFIG_FILE, docs_from_flags
+from server.settings.settings import folder_of
 
 
 def add(commands: Commands) -> None:

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.settings.settings import Settings, docs_from_flags, read_settings
+from server.settings.reading import docs_from_flags, read_settings
+from server.settings.settings import Settings
 
 if TYPE_CHECKING:  # a type that only type checkers can subscript
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

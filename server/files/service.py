@@ -7,10 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Self, TypeVar
-
-import msgspec
-from msgspec import Meta
+from typing import Any, BinaryIO, Self, TypeVar
 
 from index.errors import StorageFull
 from index.storage.sqlite.database import storage_errors
@@ -24,19 +21,11 @@ from server.files.filters import Filter
 from server.files.holdings import Hit, Holdings
 from server.files.incoming import Incoming
 from server.files.records import Attributes, Batch, Counts, Kept, Member, Store, Wanted, new_id
+from server.settings.params import FilesParams
 
 _SWEEP_S = 1.0  # between two looks for what has expired
 
 T = TypeVar("T")
-
-
-class FilesParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What clients may upload."""
-
-    max_bytes: Annotated[int, Meta(gt=0, description="size of the largest file that may be uploaded")] = 536_870_912
-    total_bytes: Annotated[int, Meta(ge=0, description="bytes that all uploaded files together may take")] = (
-        20_000_000_000
-    )
 
 
 class Library:

@@ -9,13 +9,13 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 
-_log = logging.getLogger(__name__)
+from server.settings.params import AuditLevel
 
-Level = Literal["off", "changes", "all"]
+_log = logging.getLogger(__name__)
 
 _FILE = "audit.jsonl"
 _MAX_BYTES = 5_000_000  # of a file
@@ -39,7 +39,7 @@ class AuditLog:
     """Owns the folder. A context manager. It never stands in the way of a request: should the disk be full, the log
     says so once, and what could not be noted is lost."""
 
-    def __init__(self, data: Path, level: Level) -> None:
+    def __init__(self, data: Path, level: AuditLevel) -> None:
         self._folder = data / "audit"
         self._level = level
         self._lock = threading.Lock()

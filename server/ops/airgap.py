@@ -25,6 +25,7 @@ from models.errors import ModelError
 from server.errors import SettingsError
 from server.ops.diagnosis import Finding, licences, packages, pages, pins, telemetry
 from server.ops.trial import Trial
+from server.resources.chat_models import resolve_chat_models
 from server.settings.settings import Settings
 
 _ROOT = Path(__file__).parents[2]
@@ -79,12 +80,12 @@ def _numbered(number: int, name: str, finding: Finding) -> Finding:
 def _here(settings: Settings) -> Finding:
     shown_by = "cloister models verify; .venv/bin/python -m pip list"
     try:
-        chat = settings.chat_models()
+        chat = resolve_chat_models(settings)
         resolve_embedding(settings.embedder)
     except (ModelError, SettingsError) as error:
         return Finding("failure", "", str(error), shown_by)
     found = next(packages(settings))
-    told = f"{len(pins())} packages, {found.found}; {len(chat.found)} chat models and the embedder"
+    told = f"{len(pins())} packages, {found.found}; {len(chat.configured)} chat models and the embedder"
     return msgspec.structs.replace(found, found=told, shown_by=shown_by)
 
 

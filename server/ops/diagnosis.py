@@ -29,6 +29,7 @@ from models.offline import OFFLINE
 from server.access.hosts import is_open
 from server.access.keys import KeyFile
 from server.errors import KeyFileError, SettingsError
+from server.resources.chat_models import resolve_chat_models
 from server.settings.settings import Settings
 
 _ROOT = Path(__file__).parents[2]
@@ -141,11 +142,11 @@ def _watches(settings: Settings) -> Iterator[Finding]:
 def _chat(settings: Settings) -> Iterator[Finding]:
     shown_by = "cloister models list"
     try:
-        chat = settings.chat_models()
+        chat = resolve_chat_models(settings)
     except (ModelError, SettingsError) as error:
         yield Finding("failure", f"model {settings.model}", str(error), shown_by)
         return
-    for resolved, _ in chat.found:
+    for resolved, _ in chat.configured:
         name = f"model {resolved.name}"
         try:
             card = probe(resolved.path)

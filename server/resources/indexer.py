@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from index.ingest.commands import Command, Follow, Pause, Rescan
-from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.indexer import Indexer
 from index.ingest.progress import Progress
+from index.params import IndexingParams
 from index.priority import yield_to_others
 from index.reading.sandbox import open_sandbox
 from index.storage.sqlite.database import open_writer

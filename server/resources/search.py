@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.ingest.space import space_of
-from index.search.retriever import DENSE_WEIGHT, Retriever
+from index.params import DENSE_WEIGHT
+from index.search.retriever import Retriever
 from index.types import Reranker
 from models.encoder.client import EncoderClient
 from models.encoder.messages import EncoderReady

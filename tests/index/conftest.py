@@ -17,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from index.ingest.commands import Command
-from index.ingest.indexer import Indexer, IndexingParams
+from index.ingest.indexer import Indexer
 from index.ingest.progress import Progress
+from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
 from index.storage.sqlite.catalog import CollectionStatus, read_status

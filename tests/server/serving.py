@@ -28,14 +28,15 @@ from models.llm.gguf.info import GGUFInfo
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
-from server.files.service import FilesParams, Library
-from server.observability.audit import AuditLog, Level
+from server.files.service import Library
+from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.rag.pipeline import RagPipeline
 from server.resources.embedding import Embeddings
 from server.resources.readiness import Readiness
 from server.resources.reranking import Reranking
 from server.services import Services
+from server.settings.params import AuditLevel, FilesParams
 from server.settings.settings import Settings
 from server.storage.sqlite.batches import BatchStore
 from server.storage.sqlite.responses import ResponseStore
@@ -234,7 +235,7 @@ class FakeServices(Services):
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, model: PlayedModel, index: FakeIndex, access: Access = ACCESS, audit: Level = "off"
+    folder: Path, model: PlayedModel, index: FakeIndex, access: Access = ACCESS, audit: AuditLevel = "off"
 ) -> Iterator[TestClient[Any]]:
     metrics = Metrics()
 

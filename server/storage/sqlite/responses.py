@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import apsw
 import msgspec
-from msgspec import Meta
 
 from index.storage.sqlite.database import query, storage_errors, transaction
 from server.access.principal import UNRESTRICTED, Principal
@@ -49,14 +48,6 @@ _SIZE = "length(response) + length(items) + coalesce(length(pending), 0)"
 _LONGEST_CHAIN = 10_000
 
 T = TypeVar("T")
-
-
-class ResponsesParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept of /v1/responses."""
-
-    max_bytes: Annotated[int, Meta(ge=0, description="bytes of disk for stored responses; 0: only unfinished ones")] = (
-        256_000_000
-    )
 
 
 class Pending(msgspec.Struct, frozen=True):

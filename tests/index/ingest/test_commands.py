@@ -9,9 +9,9 @@ import pytest
 from index.errors import StorageFull
 from index.ingest import watcher
 from index.ingest.commands import Command, Follow, Pause, Rescan
-from index.ingest.indexer import IndexingParams
 from index.ingest.progress import Progress, ProgressReporter
 from index.ingest.watcher import has_events
+from index.params import IndexingParams
 from index.types import Collection
 from tests.index.conftest import Workspace, eventually, set_mtime
 

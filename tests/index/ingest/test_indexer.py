@@ -10,8 +10,8 @@ import pytest
 from index.errors import UnreadableDocument
 from index.ingest import worker
 from index.ingest.files import read_file
-from index.ingest.indexer import IndexingParams
 from index.ingest.space import space_of
+from index.params import IndexingParams
 from index.reading.readers import read
 from index.storage.sqlite.catalog import read_document, read_status, read_topic
 from index.types import Collection, Parsed

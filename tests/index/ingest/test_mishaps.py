@@ -14,8 +14,8 @@ import pytest
 from index.ingest import worker
 from index.ingest.chunker import Chunker
 from index.ingest.files import read_file
-from index.ingest.indexer import IndexingParams
 from index.ingest.watcher import Watcher
+from index.params import IndexingParams
 from index.reading.readers import read
 from index.storage.sqlite.database import FILE
 from tests.index.conftest import Workspace, eventually

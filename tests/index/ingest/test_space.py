@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from index.dense.compaction import vectors_folder
-from index.ingest.indexer import IndexingParams
 from index.ingest.progress import Progress
 from index.ingest.space import Space, SpaceUpkeep, space_of
+from index.params import IndexingParams
 from tests.index.conftest import HashEmbedder, Workspace, eventually
 
 _DOCUMENTS = 40

@@ -15,7 +15,7 @@ import pytest
 
 from index.dense.compaction import vectors_folder
 from index.ingest.files import list_files
-from index.ingest.indexer import IndexingParams
+from index.params import IndexingParams
 from index.types import Collection, Vectors
 from tests.index.conftest import Workspace, eventually, set_mtime
 

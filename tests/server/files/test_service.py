@@ -29,7 +29,8 @@ from server.files.blobs import is_searchable, safe_filename
 from server.files.filters import Compare, Comparison
 from server.files.folders import document_of, folder_file_id, folder_store_id
 from server.files.records import Kept, Status, Store, Wanted, counted, new_id
-from server.files.service import FilesParams, Library
+from server.files.service import Library
+from server.settings.params import FilesParams
 
 _AUTO, _SMALL = None, Chunking(100, 0)
 _LONG_AGO = 1_000_000_000

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from models.errors import ModelNotFound
 from server.errors import SettingsError
-from server.settings.settings import MANUAL, Settings, docs_from_flags, read_settings
+from server.settings.reading import docs_from_flags, read_settings
+from server.settings.settings import MANUAL, Settings
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 
@@ -73,79 +73,6 @@ def test_folders_are_named_by_flag_or_by_themselves(flags: list[str], docs: dict
 def test_without_folders_the_manual_is_watched() -> None:
     (manual,) = Settings().collections()
     assert (manual.name, manual.root) == ("docs", MANUAL.resolve())
-
-
-MODELS = """
-model = "{default}"
-[engine]
-n_ctx = 512
-[models.big]
-path = "reader-v1"
-n_ctx = 1024
-lora = {{ "/a.gguf" = 0.5 }}
-[models.small]
-path = "reader-v1"
-"""
-
-
-@pytest.mark.parametrize(
-    ("default", "names"), [("reader-v1", ["reader-v1", "big", "small"]), ("small", ["small", "big"])]
-)
-def test_the_default_chat_model_comes_first_and_may_be_one_of_the_named(
-    tmp_path: Path, default: str, names: list[str]
-) -> None:
-    found = {
-        each.name: (each, params) for each, params in read(tmp_path, MODELS.format(default=default)).chat_models().found
-    }
-    assert list(found) == names
-    big, params = found["big"]
-    assert [(adapter.path, adapter.scale) for adapter in big.adapters] == [("/a.gguf", 0.5)]
-    assert params.n_ctx == 1024
-    assert found["small"][1].n_ctx == 512
-
-
-@pytest.mark.parametrize("name", ["cloister", "cloister/x", "cloister@x", "a b", "-a", "a@b", ""])
-def test_a_models_name_cannot_be_taken_for_another_id(tmp_path: Path, name: str) -> None:
-    settings = read(tmp_path, f'[models."{name}"]\npath = "reader-v1"')
-    with pytest.raises(SettingsError, match="a model's name is"):
-        settings.chat_models()
-
-
-def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
-    same = tmp_path / "same.gguf"
-    same.write_bytes(b"GGUF")
-    settings = read(tmp_path, '[models.same]\npath = "reader-v1"', model=str(same))
-    with pytest.raises(SettingsError, match="has this name already"):
-        settings.chat_models()
-
-
-def test_a_file_that_is_called_like_the_documents_id_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "cloister.gguf"
-    path.write_bytes(b"GGUF")
-    with pytest.raises(SettingsError, match="stands for answers from documents"):
-        read(tmp_path, "", model=str(path)).chat_models()
-
-
-def test_a_further_model_without_its_file_is_missing_and_the_default_is_an_error(tmp_path: Path) -> None:
-    config = '[models.gone]\npath = "/nowhere/gone.gguf"\n[models.absent]\npath = "qwen3-0.6b"'
-    found, missing = read(tmp_path, config, data=str(tmp_path)).chat_models()
-    assert [each.name for each, _ in found] == ["reader-v1"]
-    assert missing.keys() == {"gone", "absent"}
-    assert "/nowhere/gone.gguf" in str(missing["gone"])
-    with pytest.raises(ModelNotFound, match="gone"):
-        read(tmp_path, config, model="gone").chat_models()
-    with pytest.raises(SettingsError, match="has this name already"):
-        same = tmp_path / "same.gguf"
-        same.write_bytes(b"GGUF")
-        read(tmp_path, '[models.same]\npath = "/nowhere/gone.gguf"', model=str(same)).chat_models()
-
-
-def test_models_that_are_named_alone_are_looked_for_below_the_data_folder(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "models" / "mine.gguf"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"GGUF")
-    settings = read(tmp_path, "", model="mine.gguf", data=str(tmp_path / "data"))
-    assert [each.path for each, _ in settings.chat_models().found] == [path]
 
 
 def test_the_settings_page_is_what_the_types_say() -> None:

@@ -1,0 +1,85 @@
+"""Resolve the chat models that the settings name to files on this disk."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from models.catalog import ResolvedChatModel, resolve_chat
+from models.errors import ModelError
+from models.llm.gguf.files import parts_of
+from models.llm.params import Adapter, EngineParams
+from server.errors import SettingsError
+from server.settings.params import ChatModelSettings
+from server.settings.settings import GROUNDED, Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+
+
+class ConfiguredModel(NamedTuple):
+    """A chat model whose files are here, and how to run it."""
+
+    resolved: ResolvedChatModel
+    params: EngineParams
+
+    @property
+    def name(self) -> str:
+        return self.resolved.name
+
+
+class ChatModels(NamedTuple):
+    """The default model comes first. `missing`: by name, why a further model cannot be run."""
+
+    configured: list[ConfiguredModel]
+    missing: dict[str, ModelError]
+
+
+def resolve_chat_models(settings: Settings) -> ChatModels:
+    """Resolve the default chat model and all further ones.
+
+    Raises `SettingsError` for a name that is not allowed, `ModelError` when the default's files are not there.
+    """
+    folder = settings.models_folder
+    configured: list[ConfiguredModel] = []
+    if settings.model not in settings.models:
+        configured.append(ConfiguredModel(resolve_chat(settings.model, folder), settings.engine))
+    missing: dict[str, ModelError] = {}
+    for name, model in sorted(settings.models.items(), key=lambda item: item[0] != settings.model):
+        _check_name(name)
+        try:
+            configured.append(_resolve_further(name, model, settings.engine, folder))
+        except ModelError as error:
+            if name == settings.model:
+                raise
+            missing[name] = error
+    default, *others = (*(model.name for model in configured), *missing)
+    if _is_reserved(default):
+        raise SettingsError("model", f"{default!r} stands for answers from documents; give the file another name")
+    if default in others:
+        raise SettingsError(f"models.{default}", "the default model has this name already; choose another")
+    return ChatModels(configured, missing)
+
+
+def chat_model_files(settings: Settings, name: str) -> list[Path]:
+    """Return all files of a chat model. Raises `ModelError`."""
+    return parts_of(resolve_chat(name, settings.models_folder).path)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or _is_reserved(name):
+        raise SettingsError(
+            f"models.{name}",
+            f"a model's name is 1 to 128 of letters, digits, '.', ':', '/', '-' and '_', not {GROUNDED!r}",
+        )
+
+
+def _resolve_further(name: str, model: ChatModelSettings, engine: EngineParams, folder: Path) -> ConfiguredModel:
+    adapters = tuple(Adapter(str(Path(path).expanduser().absolute()), scale) for path, scale in model.lora.items())
+    resolved = msgspec.structs.replace(resolve_chat(model.path, folder), name=name, adapters=adapters)
+    return ConfiguredModel(resolved, msgspec.structs.replace(engine, n_ctx=model.n_ctx or engine.n_ctx))
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether clients could take the name for a model id that asks for an answer from the documents."""
+    return name == GROUNDED or name.startswith((f"{GROUNDED}/", f"{GROUNDED}@"))

@@ -1,0 +1,109 @@
+"""Read the settings: defaults < cloister.toml < CLOISTER_… environment < command line.
+
+A field that does not exist or is out of range is refused with its path.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from server.errors import SettingsError
+from server.settings.settings import Settings
+
+PREFIX = "CLOISTER_"
+CONFIG_FILE = "cloister.toml"
+
+
+def read_settings(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+    """Merges the four layers. `config` must exist when given; otherwise `./cloister.toml` is read if it is there.
+
+    `flags` is shaped like the tree; `None` means not given. Raises `SettingsError`.
+    """
+    layers = [_from_file(config), _from_environment(environ), _drop_none(flags)]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
+
+
+def docs_from_flags(flags: list[str]) -> dict[str, str] | None:
+    """`DIR` or `NAME=DIR`, once or often. The name of `DIR` alone is made from its last part."""
+    docs: dict[str, str] = {}
+    for flag in flags:
+        name, equals, folder = flag.partition("=")
+        if not equals:
+            name, folder = _name_of(flag), flag
+        if name in docs:
+            raise SettingsError(
+                f"docs.{name}", f"two folders have this name; give one of them another: --docs OTHER={folder}"
+            )
+        docs[name] = folder
+    return docs or None
+
+
+def _name_of(folder: str) -> str:
+    name = re.sub(r"[^a-z0-9_-]+", "-", Path(folder).expanduser().absolute().name.lower()).strip("-_")[:64]
+    return name or "docs"
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    path = config or Path(CONFIG_FILE)
+    if config is None and not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError("", f"the settings file {path} cannot be read: {reason}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError("", f"the settings file {path} is not TOML: {error}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`CLOISTER_ENGINE__N_CTX=8192` is `engine.n_ctx`."""
+    tree: dict[str, Any] = {}
+    for key, value in environ.items():
+        if key.startswith(PREFIX):
+            *parents, leaf = key.removeprefix(PREFIX).lower().split("__")
+            node: dict[str, Any] = {leaf: value}
+            for parent in reversed(parents):
+                node = {parent: node}
+            tree = _merge(tree, node)
+    return tree
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` wins, field by field; the collections are one field, for a folder that is not named is not meant."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) and key != "docs" else value
+        )
+    return merged
+
+
+def _drop_none(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flags.items() if value is not None}
+
+
+_AT = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
+
+
+def _explained(message: str) -> SettingsError:
+    """msgspec's sentence as a path and a reason."""
+    found = _AT.match(message)
+    assert found is not None
+    reason, path = found["reason"], found["path"] or ""
+    if unknown := _UNKNOWN.fullmatch(reason):
+        where = ".".join(filter(None, (path, unknown["field"])))
+        return SettingsError(where, "there is no such setting (docs/settings.md lists all)")
+    return SettingsError(path, reason.replace("`", ""))
