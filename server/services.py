@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from index.errors import DataFolderError, IndexingError
 from index.ingest.commands import Follow
-from index.ingest.space import space_of
 from index.params import CHUNK_TOKENS, IndexingParams
 from index.search.retriever import Retriever
-from index.storage.sqlite.catalog import CollectionStatus, read_status
+from index.storage.base import Catalog
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Collection, Query
 from index.uploads import Chunking
 from models.catalog import ResolvedEmbeddingModel, resolve_embedding, resolve_reranker
@@ -72,8 +72,10 @@ class Services:
         library: Library,
         responses: ResponseStore,
         batches: BatchStore,
+        catalog: Catalog,
         metrics: Metrics,
     ) -> None:
+        self.catalog = catalog
         self.settings = settings
         self.pool = pool
         self.collections = collections
@@ -137,6 +139,7 @@ class Services:
         seen.principal = principal
         seen.responses = self.responses.seen_by(principal)
         seen.batches = self.batches.seen_by(principal)
+        seen.catalog = self.catalog.seen_by(principal.collections)
         if principal.collections is None:
             return seen
         seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
@@ -153,12 +156,8 @@ class Services:
         wanted = {collection.name for collection in collections}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TAKEN_UP_S):
-                while not wanted <= {state.name for state in await self.index_status()}:
+                while not wanted <= {state.name for state in await asyncio.to_thread(self.catalog.status)}:
                     await asyncio.sleep(_TAKING_UP_S)
-
-    async def index_status(self) -> list[CollectionStatus]:
-        states = await asyncio.to_thread(read_status, self.settings.data_folder)
-        return [state for state in states if self.principal.may_see(state.name)]
 
     async def follow(self) -> None:
         """Keeps the in-memory index close to the database, so that no search has much to catch up with."""
@@ -254,7 +253,8 @@ async def open_services(
         embeddings = Embeddings(embedding, encoder.current, settings.encoder.min_dimension)
         reranking = Reranking(reranker, embeddings, encoder.current)
         auto = Chunking(indexing.chunk_tokens or CHUNK_TOKENS, 0)
-        library = stack.enter_context(Library(data, settings.files, collections, auto))
+        catalog = SqliteCatalog(data)
+        library = stack.enter_context(Library(data, settings.files, collections, auto, catalog))
         responses = stack.enter_context(ResponseStore(data, settings.responses.max_bytes))
         batches = stack.enter_context(BatchStore(data))
         services = Services(
@@ -269,6 +269,7 @@ async def open_services(
             library,
             responses,
             batches,
+            catalog,
             metrics,
         )
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]
@@ -301,7 +302,7 @@ def _opened(chat: ChatModels, stack: contextlib.AsyncExitStack) -> tuple[list[Ma
 
 async def _former_embedder(data: Path, embedder: ModelFiles) -> ModelFiles | None:
     """That of the space questions are answered from, should it be another one; None also when it has changed."""
-    space = await asyncio.to_thread(space_of, data)
+    space = await asyncio.to_thread(SqliteCatalog(data).vector_space)
     if space is None or not space.origin:
         return None
     try:

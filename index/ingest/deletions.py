@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from index.ingest.files import Listing, is_empty
 from index.ingest.followed_collections import FollowedCollection
-from index.storage.sqlite.writer import DocumentWriter, FileStat, KnownDocument
+from index.storage.records import FileStat, KnownDocument
+from index.storage.sqlite.document_store import SqliteDocumentStore
 
 _FEW = 50  # documents that may always be deleted at once
 
@@ -27,7 +28,7 @@ def without_file(listing: Listing, known: dict[str, KnownDocument]) -> set[str]:
 class HeldDeletions:
     """Owns which collections hold documents, and in which of them a person has accepted the deletions."""
 
-    def __init__(self, store: DocumentWriter, hold_deletions_s: float) -> None:
+    def __init__(self, store: SqliteDocumentStore, hold_deletions_s: float) -> None:
         self._store = store
         self._hold_deletions_s = hold_deletions_s
         self._holding: set[FollowedCollection] = set()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from index.errors import RootUnavailable, UnreadableDocument
 from index.ingest.ignore_rules import IGNORE_FILE, IgnoreRules, is_ignored, rules_at
 from index.reading.readers import is_readable
-from index.storage.sqlite.writer import FileStat
+from index.storage.records import FileStat
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from index.ingest.ignore_rules import IGNORE_FILE
 from index.ingest.scan_schedule import ScanSchedule
 from index.ingest.settle_queue import MAX_UNSETTLED_S, SettleQueue
 from index.ingest.work_queue import WorkQueue
-from index.storage.sqlite.writer import DocumentWriter, FileStat, KnownDocument
+from index.storage.records import FileStat, KnownDocument
+from index.storage.sqlite.document_store import SqliteDocumentStore
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Scanner:
 
     def __init__(
         self,
-        store: DocumentWriter,
+        store: SqliteDocumentStore,
         data: Path,
         collections: FollowedCollections,
         schedule: ScanSchedule,

@@ -10,62 +10,38 @@ import shutil
 import time
 from pathlib import Path
 
-import apsw
 import msgspec
 
 from index.dense.compaction import vectors_folder
+from index.embedded_text import embedded_text
 from index.ingest.long_texts import embed_long_texts
-from index.storage.sqlite.database import execute, exists, open_as_it_is, query, transaction
-from index.storage.sqlite.writer import DocumentWriter, embedded_text
+from index.storage.records import VectorSpace
+from index.storage.sqlite.database import execute, query, transaction
+from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.sqlite.properties import read_vector_space, write_vector_space
 from index.types import DocumentEmbedder, with_lead
 
 _BLOCK = 32  # chunks embedded at once: a fresh save waits no longer than for these
 _REMOVED = 2000  # rows looked at in a transaction
 _GRACE_S = 10.0  # from the start or a switch on: readers may still be in the old space
-_NAME, _OTHERS = "space", "other_spaces"
+_OTHERS = "other_spaces"
 _LACKING = "NOT EXISTS (SELECT 1 FROM vectors WHERE fingerprint = ?1 AND vectors.content_hash = chunks.content_hash)"
-
-
-class Space(msgspec.Struct, frozen=True):
-    """`origin` tells whoever reads it how the embedder is found again; nothing here understands it."""
-
-    fingerprint: str
-    dimension: int
-    origin: str = ""
-
-
-def read_space(db: apsw.Connection) -> Space | None:
-    """None in a database that no indexer has opened since there are spaces."""
-    rows = query(db, "SELECT value FROM properties WHERE name = ?", (_NAME,))
-    return msgspec.json.decode(rows[0][0], type=Space) if rows else None
-
-
-def space_of(data: Path) -> Space | None:
-    """Of the database in a data folder; None where there is none, or it is just being made."""
-    if not exists(data):
-        return None
-    reader = open_as_it_is(data)
-    try:
-        has_tables = query(reader, "SELECT 1 FROM sqlite_schema WHERE name = 'properties'") != []
-        return read_space(reader) if has_tables else None
-    finally:
-        reader.close()
 
 
 class SpaceUpkeep:
     """Makes the embedder's space the one questions are answered from. `is_building` until it is."""
 
-    def __init__(self, writer: DocumentWriter, data: Path, embedder: DocumentEmbedder, origin: str) -> None:
+    def __init__(self, writer: SqliteDocumentStore, data: Path, embedder: DocumentEmbedder, origin: str) -> None:
         self._writer = writer
         self._db = writer.connection
         self._data = data
         self._embedder = embedder
-        self._space = Space(embedder.fingerprint, embedder.dimension, origin)
+        self._space = VectorSpace(embedder.fingerprint, embedder.dimension, origin)
         self._reached = 0  # the last chunk looked at
         self._swept = 0  # the last row of a vector looked at
         self._sweep_at = time.monotonic() + _GRACE_S
         self.done = self.total = 0  # chunks, of all there were when it began
-        before = read_space(self._db)
+        before = read_vector_space(self._db)
         self.is_building = before is not None and before.fingerprint != embedder.fingerprint
         self._has_others = self.is_building or self._has_noted_others() or (before is None and self._has_vectors())
         with transaction(self._db):
@@ -127,8 +103,7 @@ class SpaceUpkeep:
         return False
 
     def _name(self) -> None:
-        value = msgspec.json.encode(self._space).decode()
-        self._db.execute("INSERT OR REPLACE INTO properties VALUES (?, ?)", (_NAME, value))
+        write_vector_space(self._db, self._space)
 
     def _has_noted_others(self) -> bool:
         return query(self._db, "SELECT 1 FROM properties WHERE name = ?", (_OTHERS,)) != []

@@ -6,7 +6,7 @@ from index.dense.compaction import Compaction, is_stale
 from index.ingest.progress import ProgressReporter, SpaceSwitch
 from index.ingest.space import SpaceUpkeep
 from index.lexical.upkeep import LexicalUpkeep
-from index.storage.sqlite.writer import DocumentWriter
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import DocumentEmbedder
 
 
@@ -18,7 +18,7 @@ class IndexUpkeep:
 
     def __init__(
         self,
-        store: DocumentWriter,
+        store: SqliteDocumentStore,
         data: Path,
         embedder: DocumentEmbedder,
         progress: ProgressReporter,

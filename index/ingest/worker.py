@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from index.embedded_text import content_hash, embedded_text
 from index.errors import UnreadableDocument
 from index.ingest.chunker import Chunker
 from index.ingest.files import read_file, stat_file
@@ -13,7 +14,8 @@ from index.ingest.followed_collections import CollectionPath, FollowedCollection
 from index.ingest.long_texts import embed_long_texts
 from index.ingest.progress import ProgressReporter
 from index.ingest.work_queue import WorkQueue
-from index.storage.sqlite.writer import DocumentWriter, FileStat, content_hash, embedded_text
+from index.storage.records import FileStat
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, DocumentEmbedder, Parsed
 from index.uploads import UploadPath
 
@@ -58,7 +60,7 @@ class Worker:
 
     def __init__(
         self,
-        store: DocumentWriter,
+        store: SqliteDocumentStore,
         embedder: DocumentEmbedder,
         read: Callable[[str, bytes], Parsed],
         chunker: Chunker,

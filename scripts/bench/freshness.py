@@ -27,9 +27,9 @@ from index.ingest.indexer import Indexer
 from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
-from index.storage.sqlite.catalog import read_status
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.writer import DocumentWriter
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection, Query
 from models.catalog import resolve_embedding
 from models.encoder.client import EncoderClient, open_encoder
@@ -108,7 +108,9 @@ async def live(folder: Path, embedder: ModelFiles, num_files: int, saves: int) -
         open_indexer(data, [Collection("notes", root)], embedder, params) as client,
         open_encoder(embedder) as encoder,
     ):
-        while not ((status := read_status(data)) and status[0].documents == num_files and not status[0].pending):
+        while not (
+            (status := SqliteCatalog(data).status()) and status[0].documents == num_files and not status[0].pending
+        ):
             await asyncio.sleep(0.5)
         imported = time.perf_counter() - started
         with Retriever(data, encoder.ready.fingerprint, encoder.ready.dimension) as retriever:
@@ -128,7 +130,7 @@ def scan(folder: Path, embedder: ModelFiles, count: int) -> dict[str, Any]:
     """Of a folder that is known, with nothing changed."""
     root = folder / "scanned"
     fill(root, count)
-    writer = DocumentWriter(open_writer(folder / "scan data"))
+    writer = SqliteDocumentStore(open_writer(folder / "scan data"))
     with contextlib.closing(writer):
         model = open_embedder(embedder, 1)
         indexer = Indexer([Collection("notes", root)], writer, model, IndexingParams(), folder / "scan data", read)

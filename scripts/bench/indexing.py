@@ -27,9 +27,9 @@ from index.ingest.chunker import Chunker
 from index.ingest.indexer import Indexer
 from index.params import IndexingParams
 from index.reading.sandbox import open_sandbox
-from index.storage.sqlite.catalog import read_status
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.writer import DocumentWriter
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
@@ -71,7 +71,7 @@ def index(folder: Path) -> dict[str, Any]:
     stages = Stages()
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        writer = DocumentWriter(open_writer(data))
+        writer = SqliteDocumentStore(open_writer(data))
         stack.callback(writer.close)
         reading = stack.enter_context(open_sandbox())
         params = IndexingParams(num_threads=cores, chunk_tokens=embedding.chunk_tokens)
@@ -89,7 +89,7 @@ def index(folder: Path) -> dict[str, Any]:
             pass
         indexer.write_generation()
         seconds = time.perf_counter() - started
-        (status,) = read_status(data)
+        (status,) = SqliteCatalog(data).status()
         chunks = writer.last_change()
         indexer.close()
     stages.seconds["read, and the rest"] = seconds - sum(stages.seconds.values())

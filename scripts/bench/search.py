@@ -26,12 +26,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from index.dense.compaction import Compaction
+from index.embedded_text import content_hash
 from index.lexical.search import LexicalSearch
 from index.lexical.upkeep import LexicalUpkeep
 from index.search.calibration import QUESTIONS
 from index.search.retriever import Retriever
+from index.storage.records import FileStat
 from index.storage.sqlite.database import open_writer, transaction
-from index.storage.sqlite.writer import DocumentWriter, FileStat, content_hash
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection, Query, Vectors
 
 _DIMENSION = 384
@@ -110,7 +112,7 @@ def build(folder: Path, count: int) -> None:
     connection = open_writer(folder)
     connection.pragma("synchronous", "OFF")
     connection.pragma("cache_size", -500_000)
-    writer = DocumentWriter(connection)
+    writer = SqliteDocumentStore(connection)
     ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
     with transaction(connection):
         connection.executemany(
@@ -187,7 +189,7 @@ def write(folder: Path) -> None:
     """Commits a document of 8 chunks ten times a second, about what an import brings, until killed."""
     space, language = Space(20_000), Language()
     connection = open_writer(folder)
-    writer, upkeep = DocumentWriter(connection), LexicalUpkeep(connection, folder)
+    writer, upkeep = SqliteDocumentStore(connection), LexicalUpkeep(connection, folder)
     ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
     number = 0
     while True:

@@ -26,8 +26,9 @@ from index.dense.generations import Header, read_newest, write_generation
 from index.dense.vector_index import BaseBuilder, Kind, Stored, VectorIndex
 from index.lexical import upkeep
 from index.lexical.search import LexicalSearch, lexical_folder
+from index.storage.records import FileStat
 from index.storage.sqlite.database import open_reader, open_writer
-from index.storage.sqlite.writer import DocumentWriter, FileStat
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
@@ -102,7 +103,7 @@ class Lexical:
         self.folder = lexical_folder(data)
         chance = random.Random(1)
         words = [f"word{number}" for number in range(300)]
-        self._writer = DocumentWriter(open_writer(data))
+        self._writer = SqliteDocumentStore(open_writer(data))
         collection = self._writer.configure([Collection("notes", data)])["notes"]
         for number in range(300):
             text = " ".join(chance.choices(words, k=30))

@@ -31,7 +31,7 @@ from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
 from index.storage.sqlite.database import open_reader, open_writer, query
-from index.storage.sqlite.writer import DocumentWriter
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection, Query, Vectors
 
 _STEP = 4096
@@ -90,7 +90,7 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
             has_told.set()
 
     (root / f"before{number}.md").write_text(f"kestrel{number} sits on the wire")
-    writer = DocumentWriter(open_writer(data))
+    writer = SqliteDocumentStore(open_writer(data))
     params = IndexingParams(settle_s=0.02, scan_interval_s=3600, hold_deletions_s=0)
     indexer = Indexer([Collection("notes", root)], writer, embedder, params, data, read, report)
     running = threading.Thread(target=indexer.run, args=(stop,))

@@ -24,9 +24,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from index.ingest.space import space_of
 from index.params import IndexingParams
 from index.search.retriever import Retriever
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.storage.sqlite.database import open_reader, query
 from index.types import Query
 from models.catalog import ResolvedModel, resolve_embedding
@@ -77,7 +77,7 @@ async def found(data: Path, model: Model) -> list[list[tuple[str, float | None]]
 
 def state(data: Path) -> tuple[str | None, int, bool]:
     """The space that is named, the chunks that lack a vector in it, and whether it is the only one."""
-    space = space_of(data)
+    space = SqliteCatalog(data).vector_space()
     if space is None:
         return None, 0, False
     reader = open_reader(data)

@@ -30,7 +30,7 @@ from index.ingest.indexer import Indexer
 from index.params import IndexingParams
 from index.reading.readers import read
 from index.storage.sqlite.database import exists, open_reader, open_writer, query
-from index.storage.sqlite.writer import DocumentWriter
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection, Vectors
 
 _QUIET_S = 10.0
@@ -55,7 +55,7 @@ class Embedder:
 def index(folder: Path) -> None:
     """In a process of its own, until its standard input closes."""
     stop = Event()
-    writer = DocumentWriter(open_writer(folder / "data"))
+    writer = SqliteDocumentStore(open_writer(folder / "data"))
     collections = [Collection(name, folder / name) for name in ("one", "two")]
     params = IndexingParams(scan_interval_s=3600)
     indexer = Indexer(collections, writer, Embedder(), params, folder / "data", read)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator
 
 import uvicorn
 
-from index.storage.sqlite.catalog import read_topic
 from models.cores import leave_no_cores
 from models.logs import LogConfig, start_logging
 from server.access.boundary import Access
@@ -180,7 +179,7 @@ Index:  {index} – {address}/v1/index/status"""
 
 
 async def _is_indexed(services: Services) -> bool:
-    states = await services.index_status()
+    states = await asyncio.to_thread(services.catalog.status)
     return len(states) == len(services.collections) and all(s.scanned_at and not s.pending for s in states)
 
 
@@ -188,12 +187,12 @@ async def _question(services: Services) -> str:
     """One that can be pasted between a shell's and JSON's quotes, and answered."""
     if [c.root for c in services.collections] == [MANUAL.resolve()]:
         return "How do I watch my own folder?"
-    topic = await asyncio.to_thread(read_topic, services.settings.data_folder)
+    topic = await asyncio.to_thread(services.catalog.topic)
     return f"What about {_QUOTES.sub('', topic or 'it')}?"
 
 
 async def _summary(services: Services, is_indexed: bool) -> str:
-    states = await services.index_status()
+    states = await asyncio.to_thread(services.catalog.status)
     documents, pending = sum(s.documents for s in states), sum(s.pending for s in states)
     failed = sum(len(s.failed) for s in states)
     parts = [f"{documents} document{'s' * (documents != 1)} indexed"]

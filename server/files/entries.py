@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from index.storage.sqlite.listing import ListedDocument
+from index.storage.records import DocumentRecord
 from index.uploads import Chunking, UploadPath
 from server.files.blobs import safe_filename
 from server.files.folders import failure_of, status_of
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
         """Where the indexer finds it, if it is live."""
         return UploadPath(self.chunking, self.file.id, safe_filename(self.file.filename))
 
-    def as_member(self, documents: Mapping[str, ListedDocument]) -> Member:
+    def as_member(self, documents: Mapping[str, DocumentRecord]) -> Member:
         """With what the index says. `documents`: by their places."""
         document = documents.get(str(self.place))
         if self.failure is not None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from index.storage.sqlite.listing import ListedDocument, Tally
+from index.storage.records import DocumentCount, DocumentRecord
 from index.uploads import UPLOADS, UploadPath
 from server.files.records import Attributes, Counts, Failure, Member, Status
 
@@ -29,12 +29,12 @@ def document_of(file_id: str) -> int | None:
     return number if 0 < number < 1 << 63 else None
 
 
-def attributes_of(document: ListedDocument) -> Attributes:
+def attributes_of(document: DocumentRecord) -> Attributes:
     """What filters may ask of a watched file. The time is that of its last change, Unix seconds."""
     return {"path": document.path, "modified_at": document.mtime_ns // 1_000_000_000}
 
 
-def member_of(store_id: str, document: ListedDocument) -> Member:
+def member_of(store_id: str, document: DocumentRecord) -> Member:
     return Member(
         store_id=store_id,
         file_id=folder_file_id(document.id),
@@ -48,27 +48,27 @@ def member_of(store_id: str, document: ListedDocument) -> Member:
     )
 
 
-def folder_counts(tallies: Sequence[Tally]) -> Counts:
+def folder_counts(counts: Sequence[DocumentCount]) -> Counts:
     return Counts(
-        in_progress=sum(each.num for each in tallies if each.state == "pending" and not each.is_searched),
-        completed=sum(each.num for each in tallies if each.is_searched),
-        failed=sum(each.num for each in tallies if each.state == "failed"),
-        size=sum(each.size for each in tallies if each.is_searched),
+        in_progress=sum(each.num_documents for each in counts if each.state == "pending" and not each.is_searchable),
+        completed=sum(each.num_documents for each in counts if each.is_searchable),
+        failed=sum(each.num_documents for each in counts if each.state == "failed"),
+        size=sum(each.size for each in counts if each.is_searchable),
     )
 
 
-def status_of(document: ListedDocument | None) -> Status:
+def status_of(document: DocumentRecord | None) -> Status:
     """What was read and waits to be read again, is still searched as it was."""
     if document is None:
         return Status.IN_PROGRESS
     if document.state == "failed":
         return Status.FAILED
-    if document.state == "indexed" or (document.was_read and document.error is None):
+    if document.state == "indexed" or (document.was_indexed and document.error is None):
         return Status.COMPLETED
     return Status.IN_PROGRESS
 
 
-def failure_of(document: ListedDocument | None) -> Failure | None:
+def failure_of(document: DocumentRecord | None) -> Failure | None:
     if document is None or document.state != "failed":
         return None
     return Failure("invalid_file", f"It cannot be searched: {document.error}.")

@@ -16,7 +16,8 @@ import msgspec
 
 from index.errors import UnreadableDocument
 from index.ingest.files import open_file
-from index.storage.sqlite.listing import ListedDocument, find_document, list_documents, tally
+from index.storage.base import Catalog
+from index.storage.records import DocumentRecord
 from index.types import Collection, FileSubset, Passage, SearchScope
 from index.uploads import UPLOADS
 from server.access.principal import UNRESTRICTED, Principal
@@ -71,8 +72,8 @@ class Holdings:
 
     _principal = UNRESTRICTED
 
-    def __init__(self, data: Path, contents: Contents, collections: Sequence[Collection]) -> None:
-        self._data = data
+    def __init__(self, data: Path, contents: Contents, collections: Sequence[Collection], catalog: Catalog) -> None:
+        self._catalog = catalog  # of uploads too: whose a file is, the ledger says
         self._collections = collections
         self._contents = contents
         self._ledger = Ledger(data / FILE)
@@ -131,9 +132,9 @@ class Holdings:
             raise StoredFileNotFound(id)
         return file
 
-    def _watched(self, file_id: str) -> ListedDocument | None:
+    def _watched(self, file_id: str) -> DocumentRecord | None:
         number = document_of(file_id)
-        document = None if number is None else find_document(self._data, number)
+        document = None if number is None else self._catalog.find_document(number)
         seen = {collection.name for collection in self._visible()}
         return document if document is not None and document.collection in seen else None
 
@@ -253,18 +254,18 @@ class Holdings:
     def members(self, store_id: str) -> list[Member]:
         store = self.store(store_id)
         if store.collection is not None:
-            return [member_of(store_id, document) for document in list_documents(self._data, store.collection)]
+            return [member_of(store_id, document) for document in self._catalog.list_documents(store.collection)]
         return self._told(self._ledger.entries(store_id))
 
     def counts(self, store: Store) -> Counts:
         if store.collection is not None:
-            return folder_counts(tally(self._data, store.collection))
+            return folder_counts(self._catalog.count_documents(store.collection))
         return counted(self.members(store.id))
 
     def _told(self, entries: Sequence[Entry]) -> list[Member]:
         """With what the index says of them."""
         paths = [str(entry.place) for entry in entries]
-        documents = {document.path: document for document in list_documents(self._data, UPLOADS, paths)}
+        documents = {document.path: document for document in self._catalog.list_documents(UPLOADS, paths)}
         return [entry.as_member(documents) for entry in entries]
 
     def member(self, store_id: str, file_id: str) -> Member:
@@ -323,7 +324,7 @@ class Holdings:
     def _scoped(self, stores: Sequence[Store], filter: Filter | None) -> SearchScope:
         collections, chosen = {store.collection for store in stores if store.collection is not None}, []
         for collection in sorted(collections) if filter is not None else ():
-            documents = list_documents(self._data, collection)
+            documents = self._catalog.list_documents(collection)
             paths = frozenset(each.path for each in documents if _is_wanted(attributes_of(each), filter))
             chosen.append(FileSubset(collection, paths))
         uploaded = [store for store in stores if store.collection is None]
@@ -342,7 +343,7 @@ class Holdings:
         documents = {
             document.id: document
             for collection, paths in watched.items()
-            for document in list_documents(self._data, collection, paths)
+            for document in self._catalog.list_documents(collection, paths)
         }
         hits = []
         for passage in passages:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
 
 from index.errors import StorageFull
+from index.storage.base import Catalog
+from index.storage.records import DocumentExcerpt, ExcerptRange
 from index.storage.sqlite.database import storage_errors
-from index.storage.sqlite.listing import read_texts
 from index.types import Collection, Passage, SearchScope
-from index.uploads import UPLOADS, Chunking
+from index.uploads import UPLOADS, Chunking, UploadPath
 from server.access.principal import Principal
-from server.errors import DiskFull, EmptyFile
+from server.errors import DiskFull, EmptyFile, StoredFileNotFound
 from server.files.blobs import Contents
 from server.files.filters import Filter
 from server.files.holdings import Hit, Holdings
@@ -35,13 +36,15 @@ class Library:
     `DataFolderError` when it cannot be opened; everything else raises the `FilesError` that fits.
     """
 
-    def __init__(self, data: Path, params: FilesParams, collections: Sequence[Collection], auto: Chunking) -> None:
+    def __init__(
+        self, data: Path, params: FilesParams, collections: Sequence[Collection], auto: Chunking, catalog: Catalog
+    ) -> None:
         self.auto = auto
-        self._data = data
+        self._catalog = catalog
         self._params = params
         self._contents = Contents(data)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="library")
-        self._holdings = self._thread.submit(Holdings, data, self._contents, collections).result()
+        self._holdings = self._thread.submit(Holdings, data, self._contents, collections, catalog).result()
         self._sweeps = _Interval(_SWEEP_S)
 
     def __enter__(self) -> Self:
@@ -164,7 +167,18 @@ class Library:
         member = await self.member(store_id, file_id)
         if member.document_id is None:
             return []
-        return await self._run(read_texts, self._data, member.document_id)
+        return await self._run(self._catalog.read_texts, member.document_id)
+
+    async def document(self, document_id: int, range: ExcerptRange) -> DocumentExcerpt | None:
+        """Return what the index holds of an uploaded file; None of one that is not there or not the principal's."""
+        document = await asyncio.to_thread(self._catalog.read_document, document_id, range)
+        upload = None if document is None or document.collection != UPLOADS else UploadPath.read(document.path)
+        if upload is None:
+            return None
+        with contextlib.suppress(StoredFileNotFound):
+            await self.file(upload.id)
+            return document
+        return None
 
     # Search
 

@@ -1,12 +1,13 @@
 """The state of the moment, as figures for Prometheus: made when they are asked for, as far as whoever asks may see."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from index.ingest.progress import Progress
-from index.storage.sqlite.catalog import CollectionStatus
+from index.storage.records import CollectionStatus
 from server.resources.supervisor import Supervisor
 from server.services import Services
 
@@ -14,7 +15,7 @@ from server.services import Services
 async def gauges_of(services: Services) -> list[Metric]:
     indexer = services.indexer
     progress = indexer.current().progress if indexer.is_ready else Progress()
-    collections = await services.index_status()
+    collections = await asyncio.to_thread(services.catalog.status)
     return [*_processes(services), *_models(services), *_index(progress, collections)]
 
 

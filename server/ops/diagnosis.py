@@ -19,7 +19,7 @@ import msgspec
 
 from index.errors import IndexingError
 from index.ingest.watcher import has_events
-from index.storage.sqlite.catalog import read_status
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.storage.sqlite.database import FILE, exists, verdict
 from models.catalog import resolve_embedding, resolve_reranker
 from models.errors import ModelError
@@ -211,7 +211,7 @@ def _index(settings: Settings) -> Iterator[Finding]:
         if (said := verdict(folder)) != "ok":
             yield Finding("failure", "index", f"damaged: {said}", f"ls -l {folder}", anew)
             return
-        states = read_status(folder)
+        states = SqliteCatalog(folder).status()
     except (IndexingError, OSError) as error:
         yield Finding("failure", "index", str(error), f"ls -l {folder}", anew)
         return

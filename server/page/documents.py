@@ -1,7 +1,6 @@
 """GET /documents/{id}: what the index holds of a document, for people who follow a citation."""
 
 import asyncio
-import contextlib
 import re
 from typing import Annotated, Any
 
@@ -9,9 +8,9 @@ from litestar import Controller, MediaType, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from index.storage.sqlite.catalog import Spot, StoredDocument, read_document
-from index.uploads import UPLOADS, UploadPath
-from server.errors import NotFound, RequestError, StoredFileNotFound
+from index.storage.records import DocumentExcerpt, ExcerptRange
+from index.uploads import UPLOADS
+from server.errors import NotFound, RequestError
 from server.page import viewer
 from server.services import Services
 
@@ -34,9 +33,8 @@ class DocumentController(Controller):
         """`chunk`: highlighted, with all behind it up to `through`; else `lines`: `12` or `12-30`; else from the chunk
         `at` on, counted from 0."""
         chunks = None if chunk is None else (chunk, chunk if through is None else through)
-        spot = Spot(chunks, _lines(lines), at)
-        document = await _read(services, document_id, spot)
-        if document is not None and document.is_found:
+        document = await _read(services, document_id, ExcerptRange(chunks, _lines(lines), at))
+        if document is not None and document.has_range:
             return Response(viewer.document_page(document), media_type=MediaType.HTML, headers=viewer.headers())
         if "text/html" not in request.headers.get("accept", ""):
             kind = "document" if document is None else "such passage in document"
@@ -45,19 +43,13 @@ class DocumentController(Controller):
         return Response(page, status_code=404, media_type=MediaType.HTML, headers=viewer.headers())
 
 
-async def _read(services: Services, document_id: int, spot: Spot) -> StoredDocument | None:
+async def _read(services: Services, document_id: int, range: ExcerptRange) -> DocumentExcerpt | None:
     if not 0 <= document_id <= _LARGEST:
         return None
-    document = await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
-    return document if document is not None and await _is_seen(services, document) else None
-
-
-async def _is_seen(services: Services, document: StoredDocument) -> bool:
-    if (upload := UploadPath.read(document.path)) is None or document.collection != UPLOADS:
-        return services.principal.may_see(document.collection)
-    with contextlib.suppress(StoredFileNotFound):
-        return bool(await services.library.file(upload.id))
-    return False
+    document = await asyncio.to_thread(services.catalog.read_document, document_id, range)
+    if document is None or document.collection == UPLOADS:  # the library says whose an upload is
+        return await services.library.document(document_id, range)
+    return document
 
 
 def _lines(text: str | None) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterator
 from functools import cache
 
-from index.storage.sqlite.catalog import StoredChunk, StoredDocument
+from index.storage.records import DocumentExcerpt, StoredChunk
 from index.types import Location, with_lead
 
 _STYLE = """
@@ -37,7 +37,7 @@ def headers() -> dict[str, str]:
     }
 
 
-def document_page(document: StoredDocument) -> bytes:
+def document_page(document: DocumentExcerpt) -> bytes:
     """The chunks at hand, the cited ones marked, with links to what lies around them."""
     title = document.title
     before = document.start - len(document.chunks)
@@ -55,7 +55,7 @@ def document_page(document: StoredDocument) -> bytes:
     return _page(title, parts)
 
 
-def missing_page(document_id: int, document: StoredDocument | None) -> bytes:
+def missing_page(document_id: int, document: DocumentExcerpt | None) -> bytes:
     """Where a link leads to nothing any more. `document`: as it is now, if it is still there."""
     if document is None:
         parts = [
@@ -72,10 +72,10 @@ def missing_page(document_id: int, document: StoredDocument | None) -> bytes:
     return _page(title, parts)
 
 
-def _sections(document: StoredDocument) -> Iterator[str]:
+def _sections(document: DocumentExcerpt) -> Iterator[str]:
     chunks = document.chunks
     for at, chunk in enumerate(chunks):
-        if chunk.id not in document.cited:
+        if chunk.id not in document.highlighted:
             yield _section(chunk, "")
             continue
         around = [("Previous passage", chunks[at - 1])] if at else []

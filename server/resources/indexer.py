@@ -18,7 +18,7 @@ from index.params import IndexingParams
 from index.priority import yield_to_others
 from index.reading.sandbox import open_sandbox
 from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.writer import DocumentWriter
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection
 from models.client import ProcessClient, deliver_replies, open_process
 from models.encoder.embedder import open_embedder
@@ -71,7 +71,7 @@ def _serve(inbox: Inbox[ToIndexer]) -> None:
         return
     yield_to_others()
     data = Path(load.data)
-    writer = DocumentWriter(open_writer(data))
+    writer = SqliteDocumentStore(open_writer(data))
     collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
     embedder = open_embedder(load.embedder, load.params.num_threads)
     with contextlib.closing(writer), open_sandbox() as reading:

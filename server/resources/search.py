@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from index.ingest.space import space_of
 from index.params import DENSE_WEIGHT
 from index.search.retriever import Retriever
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Reranker
 from models.encoder.client import EncoderClient
 from models.encoder.messages import EncoderReady
@@ -138,7 +138,7 @@ class SearchService:
 
 def _place(data: Path, ready: EncoderReady) -> SearchSpace:
     """Where to search, with the embedders that there are."""
-    space = space_of(data)
+    space = SqliteCatalog(data).vector_space()
     if space is None or space.fingerprint == ready.fingerprint:
         return SearchSpace(ready.fingerprint, ready.dimension)
     if ready.previous is not None and ready.previous.fingerprint == space.fingerprint:

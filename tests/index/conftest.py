@@ -22,9 +22,10 @@ from index.ingest.progress import Progress
 from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
-from index.storage.sqlite.catalog import CollectionStatus, read_status
+from index.storage.records import CollectionStatus
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.storage.sqlite.database import open_reader, open_writer, query
-from index.storage.sqlite.writer import DocumentWriter
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection, FileSubset, Filters, Parsed, Passage, Query, Vectors
 
 _WORD = re.compile(r"\w+")
@@ -77,8 +78,12 @@ class Workspace:
         self.collections = [Collection("notes", self.root)]
         self.params = IndexingParams(settle_s=0.05)
         self.read: Callable[[str, bytes], Parsed] = read
-        self.writer: DocumentWriter | None = None
+        self.writer: SqliteDocumentStore | None = None
         self._indexer: Indexer | None = None
+
+    @property
+    def catalog(self) -> SqliteCatalog:
+        return SqliteCatalog(self.data)
 
     def write(self, path: str, content: str | bytes, root: Path | None = None) -> Path:
         file = (root or self.root) / path
@@ -90,7 +95,7 @@ class Workspace:
         """A new indexer, of these collections if any are given; the one before is closed."""
         self.close()
         self.collections = list(collections) or self.collections
-        self.writer = DocumentWriter(open_writer(self.data))
+        self.writer = SqliteDocumentStore(open_writer(self.data))
         self._indexer = Indexer(self.collections, self.writer, self.embedder, self.params, self.data, self.read, report)
         return self._indexer
 
@@ -123,7 +128,7 @@ class Workspace:
             running = thread.submit(indexer.run, stop, receive_commands)
             try:
                 eventually(
-                    lambda: is_paused or running.done() or all(status.scanned_at for status in read_status(self.data))
+                    lambda: is_paused or running.done() or all(status.scanned_at for status in self.catalog.status())
                 )
                 yield
             finally:
@@ -165,7 +170,7 @@ class Workspace:
         return {int(str(id)) for (id,) in self.rows("SELECT id FROM chunks")}
 
     def status(self, collection: str = "notes") -> CollectionStatus:
-        (found,) = (status for status in read_status(self.data) if status.name == collection)
+        (found,) = (status for status in self.catalog.status() if status.name == collection)
         return found
 
     def failures(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ from litestar.testing import TestClient
 from numpy.typing import NDArray
 
 from index.search.explain import Explanation, Outcome
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Collection, FileSubset, Filters, Passage, Query
 from index.uploads import Chunking
 from models.catalog import ResolvedEmbeddingModel
@@ -221,6 +222,7 @@ class FakeServices(Services):
         self.settings = Settings(data=str(folder))
         self.pool = cast(Any, FakeShelf(model))
         self.collections = [Collection("handbook", folder), Collection("policies", folder)]
+        self.catalog = SqliteCatalog(folder)
         self.started_at = 1_700_000_000
         self.fake_encoder = FakeEncoder()
         current = cast(Any, lambda: self.fake_encoder)
@@ -243,7 +245,9 @@ def serving(
     async def open_services() -> AsyncIterator[Services]:
         with TurnMemory(folder / "turns.sqlite3", 1_000_000) as memory:
             services = FakeServices(folder, model, index, memory, metrics)
-            with Library(folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0)) as library:
+            with Library(
+                folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0), services.catalog
+            ) as library:
                 services.library = library
                 with ResponseStore(folder, 1_000_000) as services.responses, BatchStore(folder) as services.batches:
                     yield services

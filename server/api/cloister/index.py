@@ -14,7 +14,7 @@ from index.errors import CollectionNotFound
 from index.ingest.commands import Pause, Rescan
 from index.ingest.progress import Progress
 from index.search.explain import Explanation
-from index.storage.sqlite.listing import IndexedDocument, State, list_states
+from index.storage.records import DocumentRecord, DocumentState
 from index.types import Passage, Query
 from models.llm.chat.messages import ChatMessage
 from server.api.cloister.wire import (
@@ -91,7 +91,7 @@ class IndexController(Controller):
 
     @get("/v1/collections", operation_id="listCollections")
     async def collections(self, services: NamedDependency[Services]) -> CollectionList:
-        statuses = await services.index_status()
+        statuses = await asyncio.to_thread(services.catalog.status)
         return CollectionList([CollectionCard(s.name, s.root, s.documents, s.chunks) for s in statuses])
 
     @get("/v1/collections/{name:str}/documents", operation_id="listDocuments")
@@ -100,7 +100,7 @@ class IndexController(Controller):
         request: Request[Any, Any, Any],
         name: FromPath[str],
         services: NamedDependency[Services],
-        became: Annotated[State | None, QueryParameter(name="state")] = None,
+        became: Annotated[DocumentState | None, QueryParameter(name="state")] = None,
         contains: FromQuery[str] = "",
         limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
         after: FromQuery[str] = "",
@@ -108,10 +108,10 @@ class IndexController(Controller):
         """A collection's files by path, behind the path `after`: what became of each. `contains`: only those with this
         in their paths."""
         _check_collection(name, services)
-        data_folder = services.settings.data_folder
-        found = await asyncio.to_thread(list_states, data_folder, name, limit + 1, after, became, contains)
+        list_page = services.catalog.list_documents_by_path
+        documents = await asyncio.to_thread(list_page, name, limit + 1, after, became, contains)
         base_url = str(request.base_url)
-        return DocumentPage([_document(each, base_url) for each in found[:limit]], len(found) > limit)
+        return DocumentPage([_document(each, base_url) for each in documents[:limit]], len(documents) > limit)
 
     @post("/v1/search", status_code=200, operation_id="search")
     async def search(
@@ -138,17 +138,17 @@ def _check_collection(name: str, services: Services) -> None:
         raise CollectionNotFound(name, known)
 
 
-def _document(found: IndexedDocument, base_url: str) -> DocumentCard:
+def _document(document: DocumentRecord, base_url: str) -> DocumentCard:
     return DocumentCard(
-        id=found.id,
-        path=found.path,
-        bytes=max(found.size, 0),
-        modified_at=found.mtime_ns / 1_000_000_000,
-        state=found.state,
-        reason=found.reason if found.state == "failed" else None,
-        note=found.note,
-        chunks=found.num_chunks,
-        url=document_url(base_url, found.id),
+        id=document.id,
+        path=document.path,
+        bytes=max(document.size, 0),
+        modified_at=document.mtime_ns / 1_000_000_000,
+        state=document.state,
+        reason=document.error if document.state == "failed" else None,
+        note=document.note,
+        chunks=document.num_chunks,
+        url=document_url(base_url, document.id),
     )
 
 
@@ -165,7 +165,7 @@ async def _statuses(services: Services) -> AsyncGenerator[IndexStatus, None]:
 async def _status(services: Services) -> IndexStatus:
     indexer = services.indexer
     progress = indexer.current().progress if indexer.is_ready else Progress()
-    collections = await services.index_status()
+    collections = await asyncio.to_thread(services.catalog.status)
     left = sum(collection.pending_bytes for collection in collections)
     is_indexing = progress.activity == "indexing"
     return IndexStatus(

@@ -7,8 +7,7 @@ from msgspec import Meta
 
 from index.ingest.progress import Activity
 from index.search.explain import Outcome
-from index.storage.sqlite.catalog import CollectionStatus
-from index.storage.sqlite.listing import State
+from index.storage.records import CollectionStatus, DocumentState
 from index.types import Filters
 
 
@@ -146,7 +145,7 @@ class DocumentCard(msgspec.Struct, frozen=True):
     path: str
     bytes: int
     modified_at: float
-    state: State
+    state: DocumentState
     reason: str | None
     note: str | None
     chunks: int

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from index.storage.sqlite.catalog import Spot, StoredChunk, StoredDocument, read_document
+from index.storage.records import DocumentExcerpt, ExcerptRange, StoredChunk
 from index.types import Passage, Query, with_lead
 from server.api.mcp.wire import (
     FetchArguments,
@@ -99,14 +99,15 @@ async def _fetch(id: str, services: Services, base_url: str) -> McpDocument:
     if parts is None:
         raise RequestError(f"{id!r} is no id; search returns ids.", "id", "invalid_value")
     document_id = int(parts[1])
-    spot = Spot((int(parts[2]), int(parts[2])) if parts[2] else None, at=int(parts[3]) if parts[3] else None)
-    document = await asyncio.to_thread(read_document, services.settings.data_folder, document_id, spot)
-    if document is None or not services.principal.may_see(document.collection):
+    chunk_id, start = (None if part is None else int(part) for part in parts.groups()[1:])
+    range = ExcerptRange(chunks=None if chunk_id is None else (chunk_id, chunk_id), start=start)
+    document = await asyncio.to_thread(services.catalog.read_document, document_id, range)
+    if document is None:
         raise NotFound(f"There is no document {document_id}; it may have been changed, so search again.")
-    if not document.is_found:
+    if not document.has_range:
         raise NotFound(f"There is no such passage in {document.collection}/{document.path} any more; search again.")
-    if spot.at is not None:  # the last ones are shown with some before them
-        document = document._replace(chunks=document.chunks[spot.at - document.start :], start=spot.at)
+    if start is not None:  # an excerpt at the end of the document begins before that
+        document = document._replace(chunks=document.chunks[start - document.start :], start=start)
     end = document.start + len(document.chunks)
     return McpDocument(
         id=id,
@@ -123,7 +124,7 @@ async def _fetch(id: str, services: Services, base_url: str) -> McpDocument:
     )
 
 
-def _text(document: StoredDocument) -> str:
+def _text(document: DocumentExcerpt) -> str:
     """The passages, under their headings and places as these change."""
     parts: list[str] = []
     before: StoredChunk | None = None
@@ -139,5 +140,5 @@ def _text(document: StoredDocument) -> str:
 
 
 async def _list(services: Services) -> McpCollections:
-    statuses = await services.index_status()
+    statuses = await asyncio.to_thread(services.catalog.status)
     return McpCollections([McpCollection(each.name, each.documents, each.chunks) for each in statuses])

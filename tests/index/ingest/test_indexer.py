@@ -10,10 +10,8 @@ import pytest
 from index.errors import UnreadableDocument
 from index.ingest import worker
 from index.ingest.files import read_file
-from index.ingest.space import space_of
 from index.params import IndexingParams
 from index.reading.readers import read
-from index.storage.sqlite.catalog import read_document, read_status, read_topic
 from index.types import Collection, Parsed
 from tests.index.conftest import HashEmbedder, Workspace, eventually, set_mtime
 
@@ -303,14 +301,14 @@ def test_one_vanished_root_does_not_stop_the_others(workspace: Workspace, tmp_pa
     workspace.write("a.md", "one")
     workspace.sync()
     assert workspace.texts() == {"a.md": "one"}
-    assert [(status.name, status.error) for status in read_status(workspace.data)] == [
+    assert [(status.name, status.error) for status in workspace.catalog.status()] == [
         ("gone", "No such file or directory"),
         ("notes", None),
     ]
 
 
 def test_status_counts_documents_chunks_and_what_is_pending(workspace: Workspace) -> None:
-    assert read_status(workspace.data) == []
+    assert workspace.catalog.status() == []
     workspace.start()
     assert workspace.status().scanned_at is None
     workspace.write("a.md", "# A\n\none\n\n# B\n\ntwo")
@@ -328,27 +326,27 @@ def test_status_counts_documents_chunks_and_what_is_pending(workspace: Workspace
 
 
 def test_a_document_is_read_with_its_chunks_in_order(workspace: Workspace) -> None:
-    assert read_document(workspace.data, 1) is None
+    assert workspace.catalog.read_document(1) is None
     workspace.write("a.md", "# A\n\none\n\n## B\n\ntwo\nthree")
     workspace.sync()
-    document = read_document(workspace.data, 1)
+    document = workspace.catalog.read_document(1)
     assert document is not None
     assert (document.collection, document.path) == ("notes", "a.md")
     assert [(chunk.heading, chunk.text, chunk.line_from, chunk.line_to) for chunk in document.chunks] == [
         (("A",), "one", 3, 3),
         (("A", "B"), "two\nthree", 7, 8),
     ]
-    assert read_document(workspace.data, 2) is None
+    assert workspace.catalog.read_document(2) is None
 
 
 def test_the_topic_is_a_heading_else_a_name(workspace: Workspace) -> None:
-    assert read_topic(workspace.data) is None
+    assert workspace.catalog.topic() is None
     workspace.write("travel policy.txt", "sixteen weeks")
     workspace.sync()
-    assert read_topic(workspace.data) == "travel policy"
+    assert workspace.catalog.topic() == "travel policy"
     workspace.write("leave.md", "# Handbook\n\n## Parental leave\n\nsixteen weeks")
     workspace.sync()
-    assert read_topic(workspace.data) == "Parental leave"
+    assert workspace.catalog.topic() == "Parental leave"
 
 
 def test_an_inactive_collection_is_hidden_and_comes_back_for_nothing(workspace: Workspace, tmp_path: Path) -> None:
@@ -361,8 +359,8 @@ def test_an_inactive_collection_is_hidden_and_comes_back_for_nothing(workspace: 
     workspace.sync()
     with workspace.retrieving() as search:
         assert [passage.path for passage in search("kestrel")] == ["b.md"]
-    assert [status.name for status in read_status(workspace.data)] == ["other"]
-    assert read_document(workspace.data, 1) is None
+    assert [status.name for status in workspace.catalog.status()] == ["other"]
+    assert workspace.catalog.read_document(1) is None
     workspace.start(notes, other)
     assert workspace.sync() == 0
     with workspace.retrieving() as search:
@@ -403,7 +401,7 @@ def test_another_embedder_embeds_everything_anew(workspace: Workspace) -> None:
     workspace.sync()
     workspace.embedder = second = HashEmbedder("hash-b", 32)
     with workspace.running():
-        eventually(lambda: (space_of(workspace.data) or pytest.fail("no space")).fingerprint == "hash-b")
+        eventually(lambda: (workspace.catalog.vector_space() or pytest.fail("no space")).fingerprint == "hash-b")
         assert workspace.status().documents == 2
         assert sorted(second.embedded) == ["kestrel", "pike"]
         with workspace.retrieving() as search:

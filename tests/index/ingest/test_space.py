@@ -7,8 +7,9 @@ import pytest
 
 from index.dense.compaction import vectors_folder
 from index.ingest.progress import Progress
-from index.ingest.space import Space, SpaceUpkeep, space_of
+from index.ingest.space import SpaceUpkeep
 from index.params import IndexingParams
+from index.storage.records import VectorSpace
 from tests.index.conftest import HashEmbedder, Workspace, eventually
 
 _DOCUMENTS = 40
@@ -31,7 +32,7 @@ def filled(workspace: Workspace) -> Workspace:
 
 
 def _fingerprint(workspace: Workspace) -> str:
-    space = space_of(workspace.data)
+    space = workspace.catalog.vector_space()
     assert space is not None
     return space.fingerprint
 
@@ -50,9 +51,9 @@ def _finish(workspace: Workspace) -> None:
 
 
 def test_the_first_embedder_s_space_is_in_use_at_once(workspace: Workspace) -> None:
-    assert space_of(workspace.data) is None
+    assert workspace.catalog.vector_space() is None
     workspace.start()
-    assert space_of(workspace.data) == Space("hash-a", 64)
+    assert workspace.catalog.vector_space() == VectorSpace("hash-a", 64)
 
 
 def test_questions_are_answered_from_the_old_space_until_the_new_one_is_complete(filled: Workspace) -> None:
@@ -245,4 +246,4 @@ def test_what_the_vectors_are_by_is_kept(workspace: Workspace) -> None:
     assert workspace.writer is not None
     for origin in ("here", "there"):
         SpaceUpkeep(workspace.writer, workspace.data, workspace.embedder, origin)
-        assert space_of(workspace.data) == Space("hash-a", 64, origin)
+        assert workspace.catalog.vector_space() == VectorSpace("hash-a", 64, origin)

@@ -10,7 +10,6 @@ from index.errors import CollectionNotFound
 from index.ingest.chunker import Chunker
 from index.ingest.long_texts import embed_long_texts
 from index.reading.readers import read
-from index.storage.sqlite.catalog import read_status
 from index.types import Collection, FileSubset
 from index.uploads import UPLOADS, Chunking, UploadPath, display_path, uploads_folder
 from tests.index.conftest import HashEmbedder, Workspace, eventually
@@ -102,7 +101,7 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
         assert {found.text for found in mixed} == {"The bicycle shed is green.", "The bicycle is blue."}
         with pytest.raises(CollectionNotFound):
             search("bicycle", collections=[UPLOADS])
-    assert [status.name for status in read_status(workspace.data)] == ["notes"]
+    assert [status.name for status in workspace.catalog.status()] == ["notes"]
 
 
 def test_a_selection_of_many_files_finds_the_best_within_it(workspace: Workspace) -> None:

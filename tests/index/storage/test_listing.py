@@ -1,6 +1,7 @@
 """The documents of a collection as a list."""
 
-from index.storage.sqlite.listing import State, list_states
+from index.storage.records import DocumentState
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Parsed
 from tests.index.conftest import Workspace
 
@@ -18,19 +19,21 @@ def _workspace(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def _paths(workspace: Workspace, limit: int = 9, after: str = "", state: State | None = None, part: str = "") -> str:
-    return " ".join(each.path for each in list_states(workspace.data, "notes", limit, after, state, part))
+def _paths(
+    workspace: Workspace, limit: int = 9, after: str = "", state: DocumentState | None = None, part: str = ""
+) -> str:
+    return " ".join(each.path for each in workspace.catalog.list_documents_by_path("notes", limit, after, state, part))
 
 
 def test_documents_come_by_path_with_what_became_of_each(workspace: Workspace) -> None:
-    found = list_states(_workspace(workspace).data, "notes", 9)
+    found = _workspace(workspace).catalog.list_documents_by_path("notes", 9)
     assert [(each.path, each.state, each.num_chunks) for each in found] == [
         ("a.md", "indexed", 1),
         ("b.md", "indexed", 1),
         ("c/bad.md", "failed", 0),
         ("c/Ä%_.md", "indexed", 1),
     ]
-    assert [bool(each.reason) for each in found] == [False, False, True, False]
+    assert [bool(each.error) for each in found] == [False, False, True, False]
     assert found[0].size == (workspace.root / "a.md").stat().st_size
     assert found[0].mtime_ns == (workspace.root / "a.md").stat().st_mtime_ns
 
@@ -49,5 +52,5 @@ def test_a_list_has_what_is_asked_for(workspace: Workspace) -> None:
     assert _paths(workspace, part="C/") == "c/bad.md c/Ä%_.md"
     assert _paths(workspace, part="%_") == "c/Ä%_.md", "nothing in it is a pattern"
     assert _paths(workspace, state="indexed", part="bad") == ""
-    assert list_states(workspace.data, "others", 9) == []
-    assert list_states(workspace.data / "nowhere", "notes", 9) == []
+    assert workspace.catalog.list_documents_by_path("others", 9) == []
+    assert SqliteCatalog(workspace.data / "nowhere").list_documents_by_path("notes", 9) == []

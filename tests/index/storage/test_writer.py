@@ -6,15 +6,15 @@ import apsw
 import numpy as np
 import pytest
 
+from index.embedded_text import content_hash
 from index.errors import DataFolderError
-from index.ingest.space import space_of
+from index.storage.records import FileStat, StoredChunk
 from index.storage.sqlite import database
-from index.storage.sqlite.catalog import StoredChunk, read_document, read_status, read_topic
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.storage.sqlite.database import FILE, open_reader, open_writer, query
-from index.storage.sqlite.listing import find_document
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.storage.sqlite.migrations import MIGRATIONS
 from index.storage.sqlite.vectors import VectorStore
-from index.storage.sqlite.writer import DocumentWriter, FileStat, content_hash
 from index.types import Chunk, Collection, Vectors
 
 _STAT = FileStat(size=3, mtime_ns=7)
@@ -31,14 +31,14 @@ def _unit(*values: float) -> Vectors:
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[DocumentWriter]:
-    writer = DocumentWriter(open_writer(tmp_path))
+def writer(tmp_path: Path) -> Iterator[SqliteDocumentStore]:
+    writer = SqliteDocumentStore(open_writer(tmp_path))
     yield writer
     writer.close()
 
 
 @pytest.fixture
-def notes(writer: DocumentWriter) -> int:
+def notes(writer: SqliteDocumentStore) -> int:
     return writer.configure([Collection("notes", Path("/notes"))])["notes"]
 
 
@@ -50,7 +50,7 @@ def _rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
         reader.close()
 
 
-def _put(writer: DocumentWriter, collection_id: int, path: str, *chunks: Chunk) -> None:
+def _put(writer: SqliteDocumentStore, collection_id: int, path: str, *chunks: Chunk) -> None:
     writer.replace(collection_id, path, _STAT, "0" * 64, None, chunks)
 
 
@@ -88,14 +88,14 @@ def test_a_reader_needs_a_database_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_database_is_kept_when_it_is_opened_again(tmp_path: Path) -> None:
     for _ in range(2):
-        writer = DocumentWriter(open_writer(tmp_path))
+        writer = SqliteDocumentStore(open_writer(tmp_path))
         known = writer.known(writer.configure([Collection("notes", Path("/notes"))])["notes"])
         _put(writer, 1, "a.md", _chunk("one"))
         writer.close()
     assert known["a.md"].state == "indexed"
 
 
-def test_a_failing_commit_leaves_the_old_version(tmp_path: Path, writer: DocumentWriter, notes: int) -> None:
+def test_a_failing_commit_leaves_the_old_version(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     _put(writer, notes, "a.md", _chunk("old"))
     contents = (
         "SELECT text FROM chunks",
@@ -111,7 +111,7 @@ def test_a_failing_commit_leaves_the_old_version(tmp_path: Path, writer: Documen
     assert _rows(tmp_path, "SELECT text FROM chunks") == [("new",)]
 
 
-def test_a_reader_sees_the_old_version_or_the_new_one(tmp_path: Path, writer: DocumentWriter, notes: int) -> None:
+def test_a_reader_sees_the_old_version_or_the_new_one(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     _put(writer, notes, "a.md", _chunk("old 1"), _chunk("old 2"))
     reader = open_reader(tmp_path)
     with reader:
@@ -122,7 +122,7 @@ def test_a_reader_sees_the_old_version_or_the_new_one(tmp_path: Path, writer: Do
     reader.close()
 
 
-def test_an_id_is_never_used_twice(tmp_path: Path, writer: DocumentWriter, notes: int) -> None:
+def test_an_id_is_never_used_twice(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     seen: set[object] = set()
     for _ in range(3):
         _put(writer, notes, "a.md", _chunk("one"), _chunk("two"))
@@ -134,7 +134,7 @@ def test_an_id_is_never_used_twice(tmp_path: Path, writer: DocumentWriter, notes
         assert not _rows(tmp_path, "SELECT 1 FROM chunks")
 
 
-def test_changes_tell_what_came_and_what_went(tmp_path: Path, writer: DocumentWriter, notes: int) -> None:
+def test_changes_tell_what_came_and_what_went(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     _put(writer, notes, "a.md", _chunk("one"), _chunk("two"))
     _put(writer, notes, "a.md", _chunk("three"))
     writer.fail(notes, "a.md", _STAT, "broken")
@@ -144,7 +144,7 @@ def test_changes_tell_what_came_and_what_went(tmp_path: Path, writer: DocumentWr
     assert writer.last_change() == 6
 
 
-def test_trimming_keeps_the_newest_change(tmp_path: Path, writer: DocumentWriter, notes: int) -> None:
+def test_trimming_keeps_the_newest_change(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     _put(writer, notes, "a.md", *map(_chunk, "abcde"))
     writer.trim_changes(3)
     assert _rows(tmp_path, "SELECT seq FROM changes") == [(4,), (5,)]
@@ -153,7 +153,7 @@ def test_trimming_keeps_the_newest_change(tmp_path: Path, writer: DocumentWriter
     assert _rows(tmp_path, "SELECT seq FROM changes") == [(5,)]
 
 
-def test_known_below_a_path_is_that_path_and_its_inside(writer: DocumentWriter, notes: int) -> None:
+def test_known_below_a_path_is_that_path_and_its_inside(writer: SqliteDocumentStore, notes: int) -> None:
     inside = {"a/b", "a/b/c.md", "a/b/d/e.md", "a/b/\U0010ffff.md"}
     for path in inside | {"a/b.md", "a/b-c/d.md", "a/b0", "a", "b/a/b/c.md", "a/B/c.md"}:
         _put(writer, notes, path)
@@ -162,7 +162,7 @@ def test_known_below_a_path_is_that_path_and_its_inside(writer: DocumentWriter, 
     assert len(writer.known(notes)) == 10
 
 
-def test_known_and_removed_are_of_one_collection(writer: DocumentWriter) -> None:
+def test_known_and_removed_are_of_one_collection(writer: SqliteDocumentStore) -> None:
     ids = writer.configure([Collection("notes", Path("/notes")), Collection("other", Path("/other"))])
     for id in ids.values():
         _put(writer, id, "a.md")
@@ -170,7 +170,7 @@ def test_known_and_removed_are_of_one_collection(writer: DocumentWriter) -> None
     assert [writer.known(id).keys() for id in ids.values()] == [set(), {"a.md"}]
 
 
-def test_pending_keeps_what_is_indexed(tmp_path: Path, writer: DocumentWriter, notes: int) -> None:
+def test_pending_keeps_what_is_indexed(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     _put(writer, notes, "a.md", _chunk("one"))
     writer.mark_pending(notes, [("a.md", FileStat(9, 9)), ("b.md", FileStat(1, 1))])
     known = writer.known(notes)
@@ -179,13 +179,13 @@ def test_pending_keeps_what_is_indexed(tmp_path: Path, writer: DocumentWriter, n
     assert _rows(tmp_path, "SELECT text FROM chunks") == [("one",)]
 
 
-def test_equal_texts_under_equal_headings_share_a_vector(writer: DocumentWriter) -> None:
+def test_equal_texts_under_equal_headings_share_a_vector(writer: SqliteDocumentStore) -> None:
     assert content_hash(_chunk("one", "A")) == content_hash(_chunk("one", "A")._replace(start=5, end=8, line_from=2))
     assert content_hash(_chunk("one", "A")) != content_hash(_chunk("one", "B"))
     assert content_hash(_chunk("one", "A")) != content_hash(_chunk("two", "A"))
 
 
-def test_vectors_are_missing_until_they_are_stored_in_that_space(writer: DocumentWriter) -> None:
+def test_vectors_are_missing_until_they_are_stored_in_that_space(writer: SqliteDocumentStore) -> None:
     writer.store_vectors(_SPACE, [b"a", b"b"], np.concatenate([_unit(1, 0), _unit(0, 1)]))
     writer.store_vectors(_SPACE, [b"a"], _unit(0, 1))  # again: the first stays
     assert writer.missing_vectors([b"a", b"b", b"c"], _SPACE) == {b"c"}
@@ -193,7 +193,7 @@ def test_vectors_are_missing_until_they_are_stored_in_that_space(writer: Documen
 
 
 def test_vectors_come_back_as_unit_vectors_of_the_chunks_that_exist(
-    tmp_path: Path, writer: DocumentWriter, notes: int
+    tmp_path: Path, writer: SqliteDocumentStore, notes: int
 ) -> None:
     stored = _unit(1, 2, 3)
     one, two = _chunk("one"), _chunk("two")
@@ -212,7 +212,7 @@ def test_vectors_come_back_as_unit_vectors_of_the_chunks_that_exist(
     reader.close()
 
 
-def test_documents_without_vectors_in_a_space_are_pending_there(writer: DocumentWriter, notes: int) -> None:
+def test_documents_without_vectors_in_a_space_are_pending_there(writer: SqliteDocumentStore, notes: int) -> None:
     writer.store_vectors(_SPACE, [content_hash(_chunk("one"))], _unit(1))
     _put(writer, notes, "has.md", _chunk("one"))
     _put(writer, notes, "half.md", _chunk("one"), _chunk("two"))
@@ -226,7 +226,7 @@ def test_documents_without_vectors_in_a_space_are_pending_there(writer: Document
     assert writer.known(notes)["half.md"].sha256 is None
 
 
-def test_headings_are_stored_as_json(tmp_path: Path, writer: DocumentWriter, notes: int) -> None:
+def test_headings_are_stored_as_json(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     _put(writer, notes, "a.md", _chunk("one", 'A "quoted" part', "Über", "1 > 2"))
     ((heading,),) = _rows(tmp_path, "SELECT heading FROM chunks")
     assert json.loads(str(heading)) == ['A "quoted" part', "Über", "1 > 2"]
@@ -241,7 +241,7 @@ def test_an_index_of_the_first_release_is_taken_over(tmp_path: Path) -> None:
     old.pragma("user_version", 1)
     old.close()
     open_writer(tmp_path).close()
-    document = read_document(tmp_path, 1)
+    document = SqliteCatalog(tmp_path).read_document(1)
     assert document is not None
     assert document.chunks == [StoredChunk(1, (), "one", 1, 1, None, "")]
 
@@ -254,8 +254,9 @@ def test_a_database_whose_tables_are_being_made_has_nothing_to_read(tmp_path: Pa
         half_made.execute(script)
     half_made.pragma("user_version", version)
     assert not database.is_made(tmp_path)
-    assert (read_status(tmp_path), read_topic(tmp_path), read_document(tmp_path, 1)) == ([], None, None)
-    assert (find_document(tmp_path, 1), space_of(tmp_path)) == (None, None)
+    catalog = SqliteCatalog(tmp_path)
+    assert (catalog.status(), catalog.topic(), catalog.read_document(1)) == ([], None, None)
+    assert (catalog.find_document(1), catalog.vector_space()) == (None, None)
     with pytest.raises(DataFolderError, match="not made its tables"):
         open_reader(tmp_path)
     half_made.close()
@@ -266,11 +267,12 @@ def test_a_database_whose_tables_are_being_made_has_nothing_to_read(tmp_path: Pa
 
 def test_an_empty_file_is_a_database_being_made(tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
-    assert read_status(tmp_path) == []
+    assert SqliteCatalog(tmp_path).status() == []
 
 
 def test_what_is_no_database_is_not_read(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database at all" * 100)
-    for read in (read_status, read_topic, database.verdict, open_reader):
+    catalog = SqliteCatalog(tmp_path)
+    for read in (catalog.status, catalog.topic, lambda: database.verdict(tmp_path), lambda: open_reader(tmp_path)):
         with pytest.raises(DataFolderError, match="not a database"):
-            read(tmp_path)
+            read()

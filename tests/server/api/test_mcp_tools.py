@@ -2,11 +2,11 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from index.storage.sqlite.catalog import StoredChunk, StoredDocument
+from index.storage.records import DocumentExcerpt, ExcerptRange, StoredChunk
 from index.types import Location, Passage
 from server.api.mcp import tools
 from server.errors import NotFound, RequestError
@@ -15,7 +15,7 @@ from server.storage.sqlite.turns import TurnMemory
 from tests.server.serving import FakeIndex, FakeServices, PlayedModel
 
 RATES = "| City | Rate |\n| --- | --- |"
-DOCUMENT = StoredDocument(
+DOCUMENT = DocumentExcerpt(
     "policies",
     "rates.pdf",
     None,
@@ -46,57 +46,56 @@ All rates are per night.
 Ask first."""
 
 
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Finds `DOCUMENT` under 7, and keeps what was asked for."""
-    asked: list[tuple[Any, ...]] = []
+class FakeCatalog:
+    """Has `DOCUMENT` as number 7, and keeps what was asked for."""
 
-    def read_document(data: Path, document_id: int, spot: Any) -> StoredDocument | None:
-        asked.append((document_id, *spot))
-        if spot.chunks == (9, 9):
-            return DOCUMENT._replace(chunks=[], is_found=False)
+    def __init__(self) -> None:
+        self.reads: list[tuple[int, ExcerptRange]] = []
+
+    def read_document(self, document_id: int, range: ExcerptRange) -> DocumentExcerpt | None:
+        self.reads.append((document_id, range))
+        if range.chunks == (9, 9):
+            return DOCUMENT._replace(chunks=[], has_range=False)
         return DOCUMENT if document_id == 7 else None
 
-    monkeypatch.setattr(tools, "read_document", read_document)
-    return asked
 
-
-def call(folder: Path, name: str, passages: list[Passage], **arguments: Any) -> Any:
+def call(folder: Path, name: str, passages: list[Passage], catalog: FakeCatalog | None = None, **arguments: Any) -> Any:
     with TurnMemory(folder / "turns.sqlite3", 1_000) as memory:
         services = FakeServices(folder, PlayedModel(), FakeIndex(passages), memory, Metrics())
+        services.catalog = cast(Any, catalog or FakeCatalog())
         return asyncio.run(tools.call(name, arguments, services, "http://here/"))
 
 
-def fetch(folder: Path, id: Any) -> Any:
-    return call(folder, "fetch", [], id=id)
+def fetch(folder: Path, id: Any, catalog: FakeCatalog | None = None) -> Any:
+    return call(folder, "fetch", [], catalog, id=id)
 
 
 @pytest.mark.parametrize(
-    ("id", "spot"), [("7", (7, None, None, None)), ("7-3", (7, (3, 3), None, None)), ("7@0", (7, None, None, 0))]
+    ("id", "range"),
+    [("7", ExcerptRange()), ("7-3", ExcerptRange(chunks=(3, 3))), ("7@0", ExcerptRange(start=0))],
 )
-def test_a_document_reads_as_it_was_written(tmp_path: Path, read: list[Any], id: str, spot: tuple[Any, ...]) -> None:
+def test_a_document_reads_as_it_was_written(tmp_path: Path, id: str, range: ExcerptRange) -> None:
     """Headings, places and tables' headers where they change."""
-    found = fetch(tmp_path, id)
-    assert read == [spot]
+    catalog = FakeCatalog()
+    found = fetch(tmp_path, id, catalog)
+    assert catalog.reads == [(7, range)]
     assert (found.id, found.title, found.text, found.url) == (id, "policies/rates.pdf", TEXT, "http://here/documents/7")
     assert (found.metadata.passages, found.metadata.next) == ("1–4 of 4", None)
 
 
-def test_what_is_behind_some_passages_begins_with_the_next(tmp_path: Path, read: list[Any]) -> None:
+def test_what_is_behind_some_passages_begins_with_the_next(tmp_path: Path) -> None:
     found = fetch(tmp_path, "7@3")
     assert (found.text, found.metadata.passages) == ("# Rates › Home\n\n[p. 2]\n\nAsk first.", "4–4 of 4")
     assert fetch(tmp_path, "7@4").metadata.passages == "none"
 
 
 @pytest.mark.parametrize("id", ["", "7-", "7@", "-3", "7-3@1", "seven", "7 ", "٧", "9" * 19, 7, None])
-@pytest.mark.usefixtures("read")
 def test_what_is_no_id_is_refused(tmp_path: Path, id: Any) -> None:
     with pytest.raises(RequestError):
         fetch(tmp_path, id)
 
 
 @pytest.mark.parametrize("id", ["8", "7-9", "9" * 18])
-@pytest.mark.usefixtures("read")
 def test_what_is_gone_says_to_search_again(tmp_path: Path, id: str) -> None:
     with pytest.raises(NotFound, match="search again"):
         fetch(tmp_path, id)

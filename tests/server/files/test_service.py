@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from index.errors import DataFolderError
+from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Collection
 from index.uploads import UPLOADS, Chunking
 from server.access.keys import Role
@@ -42,7 +43,11 @@ def _run(folder: Path, body: Callable[[Library], Coroutine[Any, Any, T]], **limi
 
     async def run() -> T:
         with Library(
-            folder, FilesParams(**limits), [Collection("notes", folder / "notes")], Chunking(128, 0)
+            folder,
+            FilesParams(**limits),
+            [Collection("notes", folder / "notes")],
+            Chunking(128, 0),
+            SqliteCatalog(folder),
         ) as library:
             return await body(library)
 

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from litestar.testing import TestClient
 
+from index.storage.records import FileStat
 from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.writer import DocumentWriter, FileStat
+from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection, Location, Passage
 from server.http.links import passage_url
 from tests.server.serving import FakeIndex, PlayedModel, serving
@@ -25,7 +26,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 class Documents:
     """What is indexed, and a client that looks at it."""
 
-    def __init__(self, client: TestClient[Any], writer: DocumentWriter, collection_id: int) -> None:
+    def __init__(self, client: TestClient[Any], writer: SqliteDocumentStore, collection_id: int) -> None:
         self.client = client
         self.writer = writer
         self.collection_id = collection_id
@@ -45,7 +46,7 @@ class Documents:
 
 @pytest.fixture
 def documents(tmp_path: Path) -> Iterator[Documents]:
-    writer = DocumentWriter(open_writer(tmp_path))
+    writer = SqliteDocumentStore(open_writer(tmp_path))
     ids = writer.configure([Collection("handbook", tmp_path)])
     with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
         yield Documents(client, writer, ids["handbook"])

@@ -4,51 +4,24 @@ A document's new state commits in one transaction, its chunks, vectors, full-tex
 sees the old version or the new one.
 """
 
-import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import apsw
 import msgspec
 
+from index.embedded_text import content_hash
 from index.lexical import fts5
 from index.lexical.analyzer import Analyzer
 from index.lexical.rows import make_row
+from index.storage.records import FileStat, KnownDocument
 from index.storage.sqlite.database import execute, query, transaction
 from index.types import Chunk, Collection, Vectors
 
-_MAX_HEADING = 240  # characters
 _REMOVED = 500  # documents a transaction
 
 
-class FileStat(NamedTuple):
-    """What tells whether a file may have changed since it was read."""
-
-    size: int  # bytes
-    mtime_ns: int
-    ctime_ns: int = 0  # changes with every write, whatever is done to mtime; 0: not known
-    inode: int = 0
-
-
-class KnownDocument(NamedTuple):
-    id: int
-    stat: FileStat
-    sha256: str | None
-    state: str
-
-
-def content_hash(chunk: Chunk) -> bytes:
-    """Of what is embedded; equal hashes share one vector."""
-    return hashlib.sha256(embedded_text(chunk.heading, chunk.shown).encode(errors="replace")).digest()
-
-
-def embedded_text(heading: Sequence[str], shown: str) -> str:
-    """A chunk under its headings, as far as they are short. Without the file's name: a rename embeds nothing."""
-    return f"{' > '.join(heading)[-_MAX_HEADING:]}: {shown}" if heading else shown
-
-
-class DocumentWriter:
+class SqliteDocumentStore:
     """Owns the one writing connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
