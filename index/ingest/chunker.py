@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import semchunk
 
-from index.reading.lines import Unwrapped, line_starts, unwrapped
+from index.reading.lines import UnwrappedText, line_starts, unwrap
 from index.types import Block, Chunk, Location, Parsed, with_lead
 from index.uploads import Chunking
 
@@ -95,7 +95,7 @@ class Chunker:
 
     def _spans(self, body: str, limit: int, *, is_prose: bool) -> Iterator[tuple[int, int]]:
         """Of at most `limit` tokens each. Prose is cut as if nobody had wrapped it: at the ends of sentences."""
-        read = unwrapped(body) if is_prose else Unwrapped(body, list(range(len(body))))
+        read = unwrap(body) if is_prose else UnwrappedText(body, list(range(len(body))))
         _, offsets = semchunk.chunk(read.text, limit, self._count, memoize=False, offsets=True)
         for start, end in offsets:
             span = read.origin[start], read.origin[end - 1] + 1

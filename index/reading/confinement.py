@@ -1,7 +1,7 @@
-"""What a process that parses untrusted files gives up: memory, time, files, the network.
+"""Limits for processes that parse untrusted files: memory, time, files, the network.
 
-Limits of the system hold everywhere; on Linux a filter of system calls and, where it is allowed, a network namespace
-without interfaces come on top. All of it is inherited by children and cannot be taken back.
+Resource limits hold on every system. On Linux a seccomp filter of system calls is added, and, where it is allowed, a
+network namespace without interfaces. Children inherit all of it, and none of it can be taken back.
 """
 
 import ctypes
@@ -19,9 +19,10 @@ _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
 _SECCOMP_MODE_FILTER = 2
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF: ld [k]; jeq k; jge k; ret k
-_X32 = 0x40000000  # the bit of x86-64's second numbering
+_X32 = 0x40000000  # the bit of x86-64's second numbering of calls
 
-# Calls by number: sockets, programs, other processes, names of files, and ways around such a filter.
+# Per machine: its AUDIT_ARCH, and the numbers of the calls to refuse. They open sockets, start programs, reach other
+# processes, change names of files, or lead around such a filter.
 _REFUSED = {
     "x86_64": (
         0xC000003E,
@@ -40,28 +41,35 @@ _REFUSED = {
 
 
 class ReadingLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For one file."""
+    """What reading one file may take."""
 
     memory_bytes: int = 1 << 30  # address space
     cpu_s: int = 60
     wall_s: float = 120
     result_bytes: int = 32 << 20  # or four times the file, whichever is more
 
+    def max_result_bytes(self, file_bytes: int) -> int:
+        """Return the size of the largest result that is taken for a file of this size."""
+        return max(self.result_bytes, 4 * file_bytes)
+
 
 def confine_process() -> None:
-    """For the process that starts the readers, once, when it has imported what they need. It must have one thread."""
+    """Confine the process that forks the readers, and all its children.
+
+    It must have one thread, and have imported all that the readers need.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)  # where it is not allowed, the filter below refuses sockets anyway
+    libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)  # where this is not allowed, the filter refuses sockets anyway
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _refuse_calls(libc)
 
 
 def _refuse_calls(libc: ctypes.CDLL) -> None:
-    """Makes the calls of `_REFUSED` fail with EPERM, and all calls of another architecture."""
+    """Make the calls of `_REFUSED`, and all calls of another architecture, fail with EPERM."""
     if platform.machine() not in _REFUSED:
         return
     architecture, numbers = _REFUSED[platform.machine()]
@@ -75,19 +83,19 @@ def _refuse_calls(libc: ctypes.CDLL) -> None:
     libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
 
 
-def confine_reader(limits: ReadingLimits, num_descriptors: int) -> None:
-    """For the child, before it parses a file: what goes beyond ends it, or is an error within it."""
+def limit_child(limits: ReadingLimits, num_descriptors: int) -> None:
+    """Set the limits of a child before it parses a file. Exceeding one ends the child, or is an error within it."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, limits.wall_s)  # ends it, also inside of native code
+    signal.setitimer(signal.ITIMER_REAL, limits.wall_s)  # ends the child inside native code too
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = math.ceil(used.ru_utime + used.ru_stime) + limits.cpu_s
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (num_descriptors, num_descriptors))
-    if sys.platform != "darwin":  # which keeps no such count
+    if sys.platform != "darwin":  # which does not count address space
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
 
 
-def rest() -> None:
-    """For the child, between two files: waiting takes no time of the next one."""
+def stop_timer() -> None:
+    """Stop the wall-clock limit between two files, so that waiting does not count as reading."""
     signal.setitimer(signal.ITIMER_REAL, 0)

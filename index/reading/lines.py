@@ -1,4 +1,4 @@
-"""Character offsets to line numbers, and lines that an editor wrapped. A line ends with \\n and with nothing else."""
+"""Line numbers of character offsets, and hard-wrapped paragraphs. Lines end with \\n and with nothing else."""
 
 import re
 from typing import NamedTuple
@@ -9,20 +9,20 @@ _WRAP = re.compile(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)(?![-*+] |\d+[.)] |[|#>]|```)")
 _FULL_LINE = 60  # characters
 
 
-class Unwrapped(NamedTuple):
-    """`origin[i]` is where `text[i]` stood."""
+class UnwrappedText(NamedTuple):
+    """A text with fewer line breaks; `origin[i]` is the offset of `text[i]` in the text before."""
 
     text: str
     origin: list[int]
 
 
 def line_starts(text: str) -> list[int]:
-    """Offset of every line's first character."""
+    """Return the offset of every line's first character."""
     return [0, *(newline.end() for newline in _NEWLINE.finditer(text))]
 
 
-def unwrapped(text: str) -> Unwrapped:
-    """The text with the paragraphs of hard-wrapped files in one line each."""
+def unwrap(text: str) -> UnwrappedText:
+    """Return the text with each hard-wrapped paragraph on one line."""
     parts: list[str] = []
     origin: list[int] = []
     at = 0
@@ -34,4 +34,4 @@ def unwrapped(text: str) -> Unwrapped:
         at = wrap.end()
     parts.append(text[at:])
     origin += range(at, len(text))
-    return Unwrapped("".join(parts), origin)
+    return UnwrappedText("".join(parts), origin)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from index.reading.lines import unwrapped
+from index.reading.lines import unwrap
 from models.llm.constraints.forms import JsonSchema
 from models.llm.constraints.grammar import Grammar, GrammarTokenizer
 from models.llm.engine.engine import Engine
@@ -73,14 +73,14 @@ class Timed:
 def texts(vocabulary: Vocabulary) -> tuple[list[int], list[int], list[int]]:
     """The prompt, the answer that copies it, and the one that does not, as tokens."""
     read = {name: (MANUAL / f"{name}.md").read_text() for name in ("folders", "offline", "trouble", "architecture")}
-    prompt = unwrapped("\n\n".join((read["folders"], read["offline"], read["trouble"]))).text[:6000]
+    prompt = unwrap("\n\n".join((read["folders"], read["offline"], read["trouble"]))).text[:6000]
     sentences = re.findall(r"[A-Z][^.|#\n]{40,200}\.", prompt)
     copied = "The sources say: " + " ".join(f"{sentence} [{i % 3 + 1}]" for i, sentence in enumerate(sentences[::-3]))
 
     def tokens(text: str) -> list[int]:
         return vocabulary.tokenize(text, parse_special=False)
 
-    return tokens(prompt), tokens(copied), tokens(unwrapped(read["architecture"][3000:]).text)
+    return tokens(prompt), tokens(copied), tokens(unwrap(read["architecture"][3000:]).text)
 
 
 def run(runner: Dictated, requests: list[tuple[list[int], list[int]]], num_tokens: int, *, lookup: bool) -> float:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Files made to hurt whoever reads them, read with the limits of production: what each costs this process.
+"""Measure what hostile files cost the process that has them read, with the limits of production.
 
     .venv/bin/python scripts/prove/bombs.py
 
-For every file: how it ended, seconds, growth of this process in MiB (its peak, not the child's), and the longest that
-another thread of this process was kept from running. Ends with status 1 when a file costs more than 50 MiB or a second.
+For every file it prints how reading ended, seconds, the growth of this process in MiB (its peak, not the child's), and
+the longest that another thread of this process had to wait. Exits with 1 when a file costs more than 50 MiB or 1 s.
 """
 
 import io
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from index.errors import UnreadableDocument
 from index.reading.sandbox import ReaderSandbox, open_sandbox
 
-_MOST_MIB, _MOST_DELAY_S = 50, 1.0
+_MAX_MIB, _MAX_DELAY_S = 50, 1.0
 
 
 def zip_bomb(total: int, name: str = "word/document.xml") -> bytes:
@@ -32,7 +32,7 @@ def zip_bomb(total: int, name: str = "word/document.xml") -> bytes:
 
 
 def lying_zip() -> bytes:
-    """Its directory says that the part is small."""
+    """Return an archive whose directory states a size far too small."""
     content = bytearray(zip_bomb(600 << 20, "xl/workbook.xml"))
     directory = content.rindex(b"PK\1\2")
     content[directory + 24 : directory + 28] = (1000).to_bytes(4, "little")
@@ -52,7 +52,7 @@ def zipped(name: str, content: bytes) -> bytes:
 
 
 def pdf(*objects: bytes) -> bytes:
-    """Objects from number 1 on; the first is the catalogue."""
+    """Return a PDF of these objects, numbered from 1; the first is the catalogue."""
     out, offsets = bytearray(b"%PDF-1.7\n"), []
     for number, body in enumerate(objects, 1):
         offsets.append(len(out))
@@ -120,7 +120,7 @@ _BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 class _Ticks:
-    """The longest pause of a thread that wants to run every five milliseconds."""
+    """Measures the longest pause of a thread that wants to run every five milliseconds."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -143,39 +143,39 @@ def _peak_mib() -> float:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def _read(reading: ReaderSandbox, path: str, content: bytes) -> str:
+def _read(sandbox: ReaderSandbox, path: str, content: bytes) -> str:
     try:
-        parsed = reading.read(path, content)
+        parsed = sandbox.read(path, content)
     except UnreadableDocument as error:
         return error.reason
     return f"read: {len(parsed.text):,} characters, {len(parsed.blocks):,} blocks"
 
 
 def _measure(path: str, make: Callable[[], bytes]) -> tuple[str, int, float, float, float]:
-    """In a process of its own, so that its peak is this file's."""
+    """Return outcome, size, seconds, MiB and delay. Called in a process of its own, so that the peak is this file's."""
     content = make()
-    with open_sandbox() as reading:
-        reading.read("a.txt", b"first")
+    with open_sandbox() as sandbox:
+        sandbox.read("a.txt", b"first")
         before, began, ticks = _peak_mib(), time.monotonic(), _Ticks()
-        told = _read(reading, path, content)
-        return told, len(content), time.monotonic() - began, _peak_mib() - before, ticks.end()
+        outcome = _read(sandbox, path, content)
+        return outcome, len(content), time.monotonic() - began, _peak_mib() - before, ticks.end()
 
 
 def main() -> int:
     is_good = True
     for name, (path, make) in _BOMBS.items():
-        output, theirs = os.pipe()
+        result, child_end = os.pipe()
         if (pid := os.fork()) == 0:
-            told, size, seconds, mib, delay = _measure(path, make)
-            is_within = mib <= _MOST_MIB and delay <= _MOST_DELAY_S
-            line = f"{name:34} {size / 1e6:7.1f} MB {seconds:6.1f} s {mib:+6.1f} MiB {delay:5.2f} s  {told}"
+            outcome, size, seconds, mib, delay = _measure(path, make)
+            is_within = mib <= _MAX_MIB and delay <= _MAX_DELAY_S
+            line = f"{name:34} {size / 1e6:7.1f} MB {seconds:6.1f} s {mib:+6.1f} MiB {delay:5.2f} s  {outcome}"
             print(line if is_within else f"{line}  TOO MUCH", flush=True)
-            os.write(theirs, b"1" if is_within else b"0")
+            os.write(child_end, b"1" if is_within else b"0")
             os._exit(0)
-        os.close(theirs)
+        os.close(child_end)
         os.waitpid(pid, 0)
-        is_good &= os.read(output, 1) == b"1"
-        os.close(output)
+        is_good &= os.read(result, 1) == b"1"
+        os.close(result)
     return 0 if is_good else 1
 
 

@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-from index.reading.lines import unwrapped
+from index.reading.lines import unwrap
 from index.types import Passage
 
 # After a full stop, question or exclamation mark (and a closing quote or bracket) before a new beginning; at line ends.
@@ -18,7 +18,7 @@ _PROSE = {".md", ".markdown", ".mdown", ".txt", ".text", ".rst", ".eml", ".mbox"
 def readable(passage: Passage) -> str:
     """A passage's text as a model reads it: prose without the line breaks that an editor put in."""
     is_prose = PurePosixPath(passage.path).suffix.lower() in _PROSE and "```" not in passage.text
-    return unwrapped(passage.shown).text if is_prose else passage.shown
+    return unwrap(passage.shown).text if is_prose else passage.shown
 
 
 def is_row(text: str, at: int) -> bool:
@@ -60,7 +60,7 @@ def cut(text: str, start: int, limit: int) -> str:
 def best_sentences(question: str, text: str, limit: int) -> str:
     """At most `limit` characters of a text, from the sentence on that has most of the question's words."""
     wanted = set(_WORDS.findall(question.lower()))
-    text = unwrapped(text).text
+    text = unwrap(text).text
 
     def num_wanted(span: tuple[int, int]) -> int:
         return len(wanted & set(_WORDS.findall(text[slice(*span)].lower())))

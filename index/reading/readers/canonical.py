@@ -1,28 +1,30 @@
-"""Canonical text for formats that are no text themselves: written block by block, headings and tables with it."""
+"""Canonical text for formats that are no text themselves, built block by block with headings and tables."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 from index.types import Block, Location, Parsed
 
-# What no text should hold: controls but tab and line feed, halves of surrogate pairs, and non-characters.
-_UNWANTED = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+# Characters no text should hold: controls but tab and line feed, halves of surrogate pairs, and non-characters.
+_INVALID = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _SPACE = re.compile(r"\s+")
 
 
 def clean(text: str) -> str:
-    """With \\n line ends and nothing that cannot be stored or shown."""
-    return _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    """Return the text with \\n line ends, without characters that cannot be stored or shown."""
+    return _INVALID.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def one_line(text: str) -> str:
+    """Return the text on one line, with single spaces."""
     return _SPACE.sub(" ", clean(text)).strip()
 
 
-class Canonical:
-    """Grows by paragraphs, tables and headings; blocks stand an empty line apart, a table's rows on lines of their own.
+class CanonicalText:
+    """Builds a document's text and blocks from its paragraphs, tables and headings, in order.
 
-    As in Markdown, a heading is a line of the text and a block only when nothing follows it.
+    An empty line parts two blocks; each row of a table has a line of its own. As in Markdown, a heading is a line of
+    the text, and a block only when nothing follows it.
     """
 
     def __init__(self) -> None:
@@ -30,38 +32,38 @@ class Canonical:
         self._length = 0
         self._blocks: list[Block] = []
         self._headings: list[str] = []  # index = depth; "" where a level was skipped
-        self._bare: Block | None = None  # a heading that nothing has followed yet
+        self._bare_heading: Block | None = None  # a heading that nothing has followed yet
         self._section = 0
 
-    def section(self, *headings: str) -> None:
-        """What follows stands under these headings, which are not part of the text, and apart from what came before."""
-        self._settle_bare()
+    def start_section(self, *headings: str) -> None:
+        """Put what follows under these headings, which are not part of the text, and apart from what came before."""
+        self._flush_bare_heading()
         self._headings = [one_line(name) for name in headings]
         self._section += 1
 
-    def heading(self, depth: int, name: str, place: Location | None = None) -> None:
-        """`depth` counts from 1, the outermost."""
+    def add_heading(self, depth: int, name: str, place: Location | None = None) -> None:
+        """Add a heading. `depth` counts from 1, the outermost."""
         name = one_line(name)
         if not name:
             return
         if depth <= len(self._headings):
-            self._settle_bare()
-        self._bare = None
+            self._flush_bare_heading()
+        self._bare_heading = None
         self._section += 1
         self._headings = [*self._headings[: depth - 1], *[""] * (depth - 1 - len(self._headings))]
         start, end = self._append(name)
-        self._bare = Block(start, end, self._path(), self._section, place)
+        self._bare_heading = Block(start, end, self._heading_path(), self._section, place)
         self._headings.append(name)
 
-    def text(self, text: str, place: Location | None = None) -> None:
-        """A paragraph, a list, or code; its own line breaks stay."""
+    def add_text(self, text: str, place: Location | None = None) -> None:
+        """Add a paragraph, a list, or code, with its own line breaks."""
         text = "\n".join(line.rstrip() for line in clean(text).split("\n")).strip("\n")
         if text.strip():
             start, end = self._append(text)
-            self._add(Block(start, end, self._path(), self._section, place))
+            self._add(Block(start, end, self._heading_path(), self._section, place))
 
-    def table(self, rows: Iterable[tuple[Sequence[str], Location | None]], *, has_header: bool) -> None:
-        """Cells as a Markdown table; rows without any text are left out."""
+    def add_table(self, rows: Iterable[tuple[Sequence[str], Location | None]], *, has_header: bool) -> None:
+        """Add a table in Markdown, without the rows that have no text. Each row has its cells and its place."""
         lead: tuple[int, int] | None = None
         for cells, place in rows:
             row = "| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in cells) + " |"
@@ -71,10 +73,10 @@ class Canonical:
             text = f"{row}\n|{'---|' * len(cells)}" if is_header else row
             start, end = self._append(text, "\n\n" if lead is None else "\n")
             lead = lead or (start, end if is_header else start)
-            self._add(Block(start, end, self._path(), self._section, place, lead))
+            self._add(Block(start, end, self._heading_path(), self._section, place, lead))
 
-    def parsed_markdown(self, part: Parsed, place: Location | None) -> None:
-        """Takes over the text and blocks of a part that was Markdown, with its headings."""
+    def add_markdown(self, part: Parsed, place: Location | None) -> None:
+        """Add the text and blocks of a part that the Markdown reader has read, with its headings."""
         offset = self._append(part.text)[0]
         for block in part.blocks:
             lead = None if block.lead is None else (block.lead[0] + offset, block.lead[1] + offset)
@@ -83,11 +85,13 @@ class Canonical:
             self._add(moved)
         self._section += max((block.section for block in part.blocks), default=0)
 
-    def parsed(self, title: str | None, notes: Sequence[str] = ()) -> Parsed:
-        self._settle_bare()
+    def finish(self, title: str | None, notes: Sequence[str] = ()) -> Parsed:
+        """Return the document."""
+        self._flush_bare_heading()
         return Parsed("".join(self._parts), self._blocks, (title and one_line(title)) or None, tuple(notes))
 
     def _append(self, text: str, separator: str = "\n\n") -> tuple[int, int]:
+        """Append to the text and return the span of what was appended."""
         if self._parts:
             self._parts.append(separator)
             self._length += len(separator)
@@ -97,13 +101,13 @@ class Canonical:
         return start, self._length
 
     def _add(self, block: Block) -> None:
-        self._bare = None
+        self._bare_heading = None
         self._blocks.append(block)
 
-    def _settle_bare(self) -> None:
-        if self._bare is not None:
-            self._blocks.append(self._bare)
-            self._bare = None
+    def _flush_bare_heading(self) -> None:
+        if self._bare_heading is not None:
+            self._blocks.append(self._bare_heading)
+            self._bare_heading = None
 
-    def _path(self) -> tuple[str, ...]:
+    def _heading_path(self) -> tuple[str, ...]:
         return tuple(name for name in self._headings if name)

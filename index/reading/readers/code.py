@@ -1,5 +1,7 @@
-"""Source code by tree-sitter: functions and classes as units, their qualified names as headings. Languages without a
-grammar here are cut at empty lines."""
+"""Source code, parsed by tree-sitter: functions and classes are units, and their qualified names the headings.
+
+Files in languages without a grammar here are cut at empty lines.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -19,12 +21,12 @@ from index.reading.readers.text import decode, read_plain
 from index.types import Block, Parsed
 
 _WORD = re.compile(r"\w")
-_SMALL = 600  # characters of a class that is told as one
+_MAX_WHOLE_BYTES = 600  # of a class that is one unit with its methods
 _MAX_DEPTH = 32  # definitions in definitions
 
 
 class _Grammar(NamedTuple):
-    """The nodes that are definitions; those of `containers` hold others."""
+    """A language and the types of its nodes that are definitions; `containers` are those that hold others."""
 
     language: Callable[[], object]
     units: frozenset[str]
@@ -69,7 +71,7 @@ _GRAMMARS = {
     ".go": _GO, ".rs": _RUST, ".java": _JAVA, ".c": _C,
     ".h": _CPP, ".cc": _CPP, ".cpp": _CPP, ".cxx": _CPP, ".hh": _CPP, ".hpp": _CPP, ".hxx": _CPP,
 }  # fmt: skip
-# Around a definition: what they wrap is told with them.
+# Nodes around a definition: they are part of its unit.
 _WRAPPERS = _names(
     "decorated_definition", "export_statement", "template_declaration", "ambient_declaration", "linkage_specification",
     "declaration", "field_declaration", "expression_statement",
@@ -80,7 +82,7 @@ _BODIES = _names("block", "class_body", "declaration_list", "field_declaration_l
 
 
 class _Unit(NamedTuple):
-    """A definition, in bytes, with the path of names it is known by."""
+    """A definition: its span in bytes, and the names of the definitions around it with its own."""
 
     start: int
     end: int
@@ -96,10 +98,10 @@ def read(content: bytes, suffix: str) -> Parsed:
 def _read_code(text: str, grammar: _Grammar) -> Parsed:
     encoded = text.encode()
     tree = Parser(Language(grammar.language())).parse(encoded)
-    spans = list(_gapless(list(_units(tree.root_node, grammar, ())), len(encoded)))
+    units = _fill_gaps(list(_units(tree.root_node, grammar, ())), len(encoded))
     blocks: list[Block] = []
     at = at_bytes = 0
-    for section, unit in enumerate(spans):
+    for section, unit in enumerate(units):
         start = at + len(encoded[at_bytes : unit.start].decode(errors="replace"))
         end = start + len(encoded[unit.start : unit.end].decode(errors="replace"))
         at, at_bytes = end, unit.end
@@ -113,8 +115,8 @@ def _read_code(text: str, grammar: _Grammar) -> Parsed:
     return Parsed(text, blocks, None)
 
 
-def _gapless(units: list[_Unit], size: int) -> Iterator[_Unit]:
-    """With what lies between the definitions, under the definition that it stands in."""
+def _fill_gaps(units: list[_Unit], size: int) -> Iterator[_Unit]:
+    """Yield the units, and the text between them as units of the definition that it stands in."""
     at = 0
     for unit in units:
         if at < unit.start:
@@ -127,7 +129,7 @@ def _gapless(units: list[_Unit], size: int) -> Iterator[_Unit]:
 
 
 def _units(parent: Node, grammar: _Grammar, path: tuple[str, ...]) -> Iterator[_Unit]:
-    """In order and apart. A class's own lines are a unit of its name."""
+    """Yield the definitions below a node, in order and apart. A class's own lines are units of its name."""
     comments_from: int | None = None
     comments_to = -1
     for child in parent.children:
@@ -146,7 +148,7 @@ def _units(parent: Node, grammar: _Grammar, path: tuple[str, ...]) -> Iterator[_
             continue
         name = (*path, _name(definition))
         is_container = definition.type in grammar.containers
-        if not is_container or child.end_byte - start <= _SMALL or len(name) >= _MAX_DEPTH:
+        if not is_container or child.end_byte - start <= _MAX_WHOLE_BYTES or len(name) >= _MAX_DEPTH:
             yield _Unit(start, child.end_byte, name)
             continue
         inner = list(_units(definition, grammar, name))
@@ -161,7 +163,7 @@ def _units(parent: Node, grammar: _Grammar, path: tuple[str, ...]) -> Iterator[_
 
 
 def _definition(node: Node, grammar: _Grammar) -> Node | None:
-    """The definition that this node is or wraps."""
+    """Return the definition that this node is or wraps, or None."""
     for _ in range(4):
         if node.type in grammar.containers or node.type in grammar.units:
             return node if node.type != "lexical_declaration" or _holds_function(node) else None
@@ -181,7 +183,7 @@ def _holds_function(declaration: Node) -> bool:
 
 
 def _name(definition: Node) -> str:
-    """Of what is defined: `Stack`, `push`, for a Go method `Stack.push`."""
+    """Return the name of a definition: `Stack`, `push`, `Stack.push` for a Go method."""
     if definition.type == "method_declaration" and (receiver := definition.child_by_field_name("receiver")):
         types = [_text(node) for node in _descendants(receiver) if node.type == "type_identifier"]
         own = definition.child_by_field_name("name")

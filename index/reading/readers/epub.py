@@ -1,4 +1,4 @@
-"""EPUB: the chapters of the book's spine, each an HTML page."""
+"""EPUB: the chapters in the order of the book's spine, each an HTML page."""
 
 import posixpath
 from urllib.parse import unquote
@@ -8,7 +8,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from index.errors import UnreadableDocument
 from index.reading.readers.archive import open_archive, read_part
-from index.reading.readers.canonical import Canonical
+from index.reading.readers.canonical import CanonicalText
 from index.reading.readers.html import walk
 from index.reading.readers.text import decode
 from index.types import Location, Parsed
@@ -26,15 +26,15 @@ def read(content: bytes, suffix: str) -> Parsed:
     package = _xml(read_part(archive, package_name))
     items = {item.get("id"): item for item in package.iterfind(".//{*}manifest/{*}item")}
     pages = [items[ref.get("idref")] for ref in package.iterfind(".//{*}spine/{*}itemref") if ref.get("idref") in items]
-    canonical = Canonical()
+    canonical = CanonicalText()
     for number, page in enumerate((page for page in pages if page.get("media-type") in _PAGES), 1):
         name = posixpath.normpath(posixpath.join(posixpath.dirname(package_name), unquote(page.get("href", ""))))
         if name in names:
-            canonical.section()
+            canonical.start_section()
             tree = LexborHTMLParser(decode(read_part(archive, name), may_declare=True))
             walk(canonical, tree, Location("chapter", number, number))
     title = package.find(".//{http://purl.org/dc/elements/1.1/}title")
-    return canonical.parsed(None if title is None else title.text)
+    return canonical.finish(None if title is None else title.text)
 
 
 def _xml(content: bytes) -> etree._Element:

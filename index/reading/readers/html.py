@@ -1,10 +1,10 @@
-"""HTML by lexbor: text in the order of the page, under its headings; tables row by row."""
+"""HTML, parsed by lexbor: text in the order of the page, under its headings; tables row by row."""
 
 from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from index.reading.readers.canonical import Canonical, one_line
+from index.reading.readers.canonical import CanonicalText, one_line
 from index.reading.readers.text import decode
 from index.types import Location, Parsed
 
@@ -20,32 +20,33 @@ _MAX_DEPTH = 20_000  # open elements; what is deeper is left out
 
 
 def read(content: bytes, suffix: str) -> Parsed:
-    canonical = Canonical()
+    canonical = CanonicalText()
     tree = LexborHTMLParser(decode(content, may_declare=True))
     walk(canonical, tree, None)
     title = tree.css_first("title") or tree.css_first("h1")
-    return canonical.parsed(None if title is None else title.text())
+    return canonical.finish(None if title is None else title.text())
 
 
-def text_of(markup: str) -> str:
-    """All the words of a page, in paragraphs."""
-    canonical = Canonical()
+def extract_text(markup: str) -> str:
+    """Return the text of a page, in paragraphs."""
+    canonical = CanonicalText()
     walk(canonical, LexborHTMLParser(markup), None)
-    return canonical.parsed(None).text
+    return canonical.finish(None).text
 
 
-def walk(canonical: Canonical, tree: LexborHTMLParser, place: Location | None) -> None:
-    """Adds the page's body. Without recursion: pages can be nested a thousand deep."""
+def walk(canonical: CanonicalText, tree: LexborHTMLParser, place: Location | None) -> None:
+    """Add the page's body to the text. Does not recurse: elements can be nested thousands deep."""
     body = tree.body
     if body is None:
         return
     words: list[str] = []
 
     def flush(mark: str = "") -> None:
+        """Add the words so far as a paragraph that begins with `mark`."""
         text = one_line("".join(words))
         words.clear()
         if text:
-            canonical.text(mark + text, place)
+            canonical.add_text(mark + text, place)
 
     bullet = ""
     stack: list[tuple[LexborNode, bool]] = [(body, False)]
@@ -67,9 +68,9 @@ def walk(canonical: Canonical, tree: LexborHTMLParser, place: Location | None) -
             flush(bullet)
             bullet = "- " if tag == "li" else ""
             if tag in _HEADINGS:
-                canonical.heading(_HEADINGS[tag], node.text(), place)
+                canonical.add_heading(_HEADINGS[tag], node.text(), place)
             elif tag == "pre":
-                canonical.text(node.text(), place)
+                canonical.add_text(node.text(), place)
             elif tag == "table" and not node.css("table table"):
                 _add_table(canonical, node, place)
             elif len(stack) < _MAX_DEPTH:
@@ -85,14 +86,14 @@ def _children(node: LexborNode) -> Iterator[LexborNode]:
         child = child.next
 
 
-def _add_table(canonical: Canonical, table: LexborNode, place: Location | None) -> None:
+def _add_table(canonical: CanonicalText, table: LexborNode, place: Location | None) -> None:
     caption = table.css_first("caption")
     if caption is not None:
-        canonical.text(one_line(caption.text()), place)
+        canonical.add_text(one_line(caption.text()), place)
     rows = [row.css("th, td") for row in table.css("tr")]
     has_header = len(rows) > 1 and bool(rows[0]) and all(cell.tag == "th" for cell in rows[0])
-    canonical.table(((cells_of(row), place) for row in rows if row), has_header=has_header)
+    canonical.add_table(((cell_texts(row), place) for row in rows if row), has_header=has_header)
 
 
-def cells_of(row: list[LexborNode]) -> list[str]:
+def cell_texts(row: list[LexborNode]) -> list[str]:
     return [cell.text(separator=" ") for cell in row]

@@ -1,12 +1,12 @@
-"""Mail: EML, and MBOX message by message. Attachments are named, not read."""
+"""Mail: an EML file is one message, an MBOX file several. Attachments are named, not read."""
 
 import re
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 
-from index.reading.readers.canonical import Canonical, one_line
-from index.reading.readers.html import text_of
+from index.reading.readers.canonical import CanonicalText, one_line
+from index.reading.readers.html import extract_text
 from index.reading.readers.text import decode
 from index.types import Location, Parsed
 
@@ -16,18 +16,18 @@ _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 
 def read(content: bytes, suffix: str) -> Parsed:
-    canonical = Canonical()
+    canonical = CanonicalText()
     if suffix == ".mbox":
         for number, raw in enumerate(_split(content.replace(b"\r\n", b"\n")), 1):
-            _add(canonical, _parse(raw), Location("message", number, number))
-        return canonical.parsed(None)
+            _add_message(canonical, _parse(raw), Location("message", number, number))
+        return canonical.finish(None)
     message = _parse(content)
-    _add(canonical, message, None)
-    return canonical.parsed(_header(message, "Subject"))
+    _add_message(canonical, message, None)
+    return canonical.finish(_header(message, "Subject"))
 
 
 def _split(content: bytes) -> list[bytes]:
-    """The messages of a mailbox: each begins after a line `From …` that follows an empty line or nothing."""
+    """Return the messages of a mailbox. Each begins after a line `From …` that follows an empty line or nothing."""
     starts = [
         found
         for found in _FROM_LINE.finditer(content)
@@ -43,23 +43,23 @@ def _parse(raw: bytes) -> EmailMessage:
     return message
 
 
-def _add(canonical: Canonical, message: EmailMessage, place: Location | None) -> None:
-    canonical.section()
-    canonical.heading(1, _header(message, "Subject"), place)
-    known = [(name, _header(message, name)) for name in _HEADERS]
-    canonical.text("\n".join(f"{name}: {value}" for name, value in known if value), place)
+def _add_message(canonical: CanonicalText, message: EmailMessage, place: Location | None) -> None:
+    canonical.start_section()
+    canonical.add_heading(1, _header(message, "Subject"), place)
+    headers = [(name, _header(message, name)) for name in _HEADERS]
+    canonical.add_text("\n".join(f"{name}: {value}" for name, value in headers if value), place)
     for paragraph in _body(message).split("\n\n"):
-        canonical.text(paragraph, place)
-    names = [one_line(part.get_filename() or "") for part in message.walk() if part.is_attachment()]
-    if named := [name for name in names if name]:
-        canonical.text(f"Attachments: {', '.join(named)}", place)
+        canonical.add_text(paragraph, place)
+    attachments = [one_line(part.get_filename() or "") for part in message.walk() if part.is_attachment()]
+    if names := ", ".join(name for name in attachments if name):
+        canonical.add_text(f"Attachments: {names}", place)
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    """As far as it can be told: what follows no standard is shown as it stands, or not at all."""
+    """Return the text of a header, or "" for one that the parser cannot read."""
     try:
         return one_line(str(message[name] or ""))
-    except (ValueError, LookupError, AttributeError, TypeError):  # the parser of headers trips over some spam
+    except (ValueError, LookupError, AttributeError, TypeError):  # the standard library fails on some malformed headers
         return ""
 
 
@@ -75,4 +75,4 @@ def _body(message: EmailMessage) -> str:
     except (LookupError, UnicodeError):
         text = decode(content)
     text = text.replace("\r\n", "\n")
-    return text_of(text) if part.get_content_subtype() == "html" else text
+    return extract_text(text) if part.get_content_subtype() == "html" else text

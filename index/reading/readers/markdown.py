@@ -1,4 +1,4 @@
-"""Markdown: CommonMark with tables, by markdown-it-py; top-level blocks under their headings, tables row by row."""
+"""Markdown: CommonMark with tables, parsed by markdown-it-py; blocks under their headings, tables row by row."""
 
 import re
 from itertools import pairwise
@@ -10,7 +10,7 @@ from index.reading.lines import line_starts
 from index.reading.readers.text import decode
 from index.types import Block, Parsed
 
-# Between rules, without a blank line: a rule with text around it is no front matter.
+# Lines between two rules, none of them blank: rules around paragraphs are no front matter.
 _FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(?:(?!(?:---|\.\.\.)[ \t]*$).*\S.*\n)+(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE
 )
@@ -23,13 +23,15 @@ def read(content: bytes, suffix: str) -> Parsed:
 
 
 def read_markdown(text: str, headings: list[str] | None = None) -> Parsed:
-    """`headings`, from parts before this one, are what its beginning stands under; they become those of its end. The
-    index is the depth, "" a level that was skipped."""
+    """Read a text, or a part of one that begins under `headings`, which then become those at its end.
+
+    The index in `headings` is the depth from 0; "" stands for a level that was skipped.
+    """
     headings = [] if headings is None else headings
     tokens = MarkdownIt("commonmark").enable("table").parse(_blank_front_matter(text))
     starts = [*line_starts(text), len(text)]
     blocks: list[Block] = []
-    bare: Block | None = None  # a heading that nothing has followed yet; it is then a block of its own
+    bare_heading: Block | None = None  # that nothing has followed yet; it becomes a block if nothing does
     title: str | None = None
     section = 0
     for at, token in enumerate(tokens):
@@ -39,27 +41,28 @@ def read_markdown(text: str, headings: list[str] | None = None) -> Parsed:
         block = _block(text, starts, token, headings)._replace(section=section, is_prose=token.type in _PROSE)
         if token.type == "heading_open":
             depth = int(token.tag[1:])
-            if bare is not None and depth <= len(headings):
-                blocks.append(bare)
+            if bare_heading is not None and depth <= len(headings):
+                blocks.append(bare_heading)
             name = _plain(tokens[at + 1])
             headings[depth - 1 :] = [*[""] * (depth - 1 - len(headings)), name]
             title = title or name
-            bare = block._replace(heading=_path(headings[:-1]))
+            bare_heading = block._replace(heading=_path(headings[:-1]))
         elif block.start < block.end:
             blocks += _rows(text, starts, tokens, at, block) if token.type == "table_open" else [block]
-            bare = None
-    if bare is not None:
-        blocks.append(bare)
+            bare_heading = None
+    if bare_heading is not None:
+        blocks.append(bare_heading)
     return Parsed(text, blocks, title)
 
 
 def _blank_front_matter(text: str) -> str:
-    """Front matter is about the document, not of it: blank lines instead, so that line numbers stay."""
+    """Replace front matter, which is about the document, by blank lines, so that line numbers stay."""
     found = _FRONT_MATTER.match(text)
     return text if found is None else "\n" * found.group().count("\n") + text[found.end() :]
 
 
 def _block(text: str, starts: list[int], token: Token, headings: list[str]) -> Block:
+    """Return the block of a token's lines, without empty lines around it."""
     assert token.map is not None
     first, last = token.map
     start, end = starts[first], starts[min(last, len(starts) - 1)]
@@ -69,7 +72,7 @@ def _block(text: str, starts: list[int], token: Token, headings: list[str]) -> B
 
 
 def _rows(text: str, starts: list[int], tokens: list[Token], at: int, table: Block) -> list[Block]:
-    """A table's header, with the rule beneath it, and its rows."""
+    """Return the blocks of a table: its header, with the rule beneath it, and its rows."""
     end = next(i for i in range(at, len(tokens)) if tokens[i].type == "table_close")
     lines = [token.map[0] for token in tokens[at:end] if token.type == "tr_open" and token.map is not None]
     bounds = [table.start, *(starts[line] for line in lines[1:]), table.end]
@@ -82,7 +85,7 @@ def _path(headings: list[str]) -> tuple[str, ...]:
 
 
 def _plain(inline: Token) -> str:
-    """A heading's words without their markup."""
+    """Return a heading's words without their markup."""
     parts = inline.children or []
     return "".join(
         part.content if part.type in ("text", "code_inline") else " " for part in parts if part.content

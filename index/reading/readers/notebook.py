@@ -1,16 +1,16 @@
-"""Jupyter notebooks: cell by cell; Markdown cells under their headings, code with what it printed."""
+"""Jupyter notebooks, cell by cell: Markdown cells under their headings, code cells with their output."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from index.errors import UnreadableDocument
-from index.reading.readers.canonical import Canonical, clean
+from index.reading.readers.canonical import CanonicalText, clean
 from index.reading.readers.markdown import read_markdown
 from index.reading.readers.text import decode
 from index.types import Location, Parsed
 
-_MAX_OUTPUT = 4000  # characters of a cell's output; what is longer is a log, not a result
+_MAX_OUTPUT = 4000  # characters of a cell's output; a longer one is a log, not a result
 
 
 def read(content: bytes, suffix: str) -> Parsed:
@@ -21,7 +21,7 @@ def read(content: bytes, suffix: str) -> Parsed:
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
         raise UnreadableDocument("it is not a notebook of version 4: it has no list of cells")
-    canonical = Canonical()
+    canonical = CanonicalText()
     headings: list[str] = []
     title: str | None = None
     for number, cell in enumerate(cells, 1):
@@ -31,19 +31,19 @@ def read(content: bytes, suffix: str) -> Parsed:
         source = clean(_joined(cell.get("source")))
         if cell.get("cell_type") == "markdown":
             part = read_markdown(source, headings)
-            canonical.section()
-            canonical.parsed_markdown(part, place)
+            canonical.start_section()
+            canonical.add_markdown(part, place)
             title = title or part.title
         else:
-            canonical.section(*headings)
-            canonical.text(source, place)
+            canonical.start_section(*headings)
+            canonical.add_text(source, place)
             for output in _outputs(cell):
-                canonical.text(clean(output)[:_MAX_OUTPUT], place)
-    return canonical.parsed(title)
+                canonical.add_text(clean(output)[:_MAX_OUTPUT], place)
+    return canonical.finish(title)
 
 
 def _joined(source: Any) -> str:
-    """Text, or a list of its lines."""
+    """Return a text that the notebook has as a string or as a list of lines."""
     if isinstance(source, list):
         return "".join(line for line in source if isinstance(line, str))
     return source if isinstance(source, str) else ""

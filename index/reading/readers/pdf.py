@@ -1,22 +1,22 @@
-"""PDF by liteparse (PDFium): every page as Markdown, with its headings, tables and columns."""
+"""PDF, parsed by liteparse (PDFium): every page as Markdown, with its headings, tables and columns."""
 
 from liteparse import LiteParse
 from liteparse.types import ParseError
 
 from index.errors import UnreadableDocument
-from index.reading.readers.canonical import Canonical, clean
+from index.reading.readers.canonical import CanonicalText, clean
 from index.reading.readers.markdown import read_markdown
 from index.types import Location, Parsed
 
 _SIGNATURE = b"%PDF-"
-_HEADER = 1024  # bytes in which the signature must lie
+_HEADER_BYTES = 1024  # in which the signature must lie
 _MAX_PAGES = 1_000_000  # liteparse would silently stop at the thousandth
-_MAX_NAMED = 8  # page numbers in a note
-_EMPTY = "```text\n\n```"  # liteparse's Markdown of a page without text
+_MAX_LISTED = 8  # page numbers in a note
+_EMPTY_PAGE = "```text\n\n```"  # liteparse's Markdown for a page without text
 
 
 def read(content: bytes, suffix: str) -> Parsed:
-    if _SIGNATURE not in content[:_HEADER]:  # liteparse would look for a program that reads whatever it is
+    if _SIGNATURE not in content[:_HEADER_BYTES]:  # liteparse would look for a program that reads another format
         raise UnreadableDocument("it is not a PDF")
     parser = LiteParse(
         ocr_enabled=False, output_format="markdown", quiet=True, continue_on_page_error=True, max_pages=_MAX_PAGES
@@ -26,30 +26,32 @@ def read(content: bytes, suffix: str) -> Parsed:
     except ParseError as error:
         reason = "the PDF is encrypted" if "password" in str(error) else f"the PDF is damaged ({error})"
         raise UnreadableDocument(reason) from error
-    canonical = Canonical()
+    canonical = CanonicalText()
     headings: list[str] = []
     title: str | None = None
     empty = []
     for page in pages:
         text = clean(page.markdown).strip()
-        if not text or text == _EMPTY:  # also where all of a page is on others too, and taken for their margins
+        if (
+            not text or text == _EMPTY_PAGE
+        ):  # also a page whose text repeats on others, which liteparse takes for margins
             text = clean(page.text).strip()
         if not text:
             empty.append(page.page_num)
             continue
         part = read_markdown(text, headings)
         title = title or part.title
-        canonical.section()
-        canonical.parsed_markdown(part, Location("page", page.page_num, page.page_num))
+        canonical.start_section()
+        canonical.add_markdown(part, Location("page", page.page_num, page.page_num))
     if not pages:
         raise UnreadableDocument("the PDF has no pages")
     if len(empty) == len(pages):
         raise UnreadableDocument(f"none of its pages has a text layer ({len(pages)}): it may be scanned")
-    return canonical.parsed(title, [_note(empty)] if empty else ())
+    return canonical.finish(title, [_note(empty)] if empty else ())
 
 
 def _note(pages: list[int]) -> str:
     if len(pages) == 1:
         return f"page {pages[0]} has no text layer"
-    named = ", ".join(map(str, pages[:_MAX_NAMED]))
-    return f"pages {named}{' and others' if len(pages) > _MAX_NAMED else ''} have no text layer ({len(pages)})"
+    numbers = ", ".join(map(str, pages[:_MAX_LISTED]))
+    return f"pages {numbers}{' and others' if len(pages) > _MAX_LISTED else ''} have no text layer ({len(pages)})"

@@ -1,4 +1,4 @@
-"""reStructuredText: titles by their adornment, paragraphs and indented bodies under them."""
+"""reStructuredText: titles are known by their adornment, with paragraphs and indented bodies under them."""
 
 import re
 
@@ -17,14 +17,14 @@ def read(content: bytes, suffix: str) -> Parsed:
 def read_rst(text: str) -> Parsed:
     lines = text.split("\n")
     starts = line_starts(text)
-    styles: list[str] = []  # adornments in the order they came: the depth of each
+    styles: list[str] = []  # adornments in the order of their first use; the index is the depth
     headings: list[str] = []
     blocks: list[Block] = []
     title: str | None = None
     at = body = section = 0
 
     def close(end: int) -> None:
-        """The lines from `body` up to `end` are paragraphs under the headings so far."""
+        """Add the lines from `body` up to `end` as paragraphs under the headings so far."""
         stop = starts[end] if end < len(lines) else len(text)
         path = tuple(name for name in headings if name)
         for found in _PARAGRAPH.finditer(text, starts[body] if body < len(lines) else len(text), stop):
@@ -54,7 +54,7 @@ def read_rst(text: str) -> Parsed:
 
 
 def _title(lines: list[str], at: int) -> tuple[str, str, int] | None:
-    """Its style, its words and its height in lines, when a title begins at this line."""
+    """Return the style, the words and the number of lines of the title that begins at this line, or None."""
     if at and lines[at - 1].strip():
         return None
     one, two, three = (lines[at + i].rstrip() if at + i < len(lines) else "" for i in range(3))
@@ -70,7 +70,7 @@ def _is_adornment(line: str) -> bool:
 
 
 def _body(lines: list[str], at: int) -> list[str]:
-    """The lines from here to the next title."""
+    """Return the lines from here to the next title."""
     end = at
     while end < len(lines) and _title(lines, end) is None:
         end += 1

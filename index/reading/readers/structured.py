@@ -1,4 +1,4 @@
-"""JSON and JSON Lines: the file's own text; values under the path of their keys, as large as a few paragraphs."""
+"""JSON and JSON Lines: the text is the file's own; each block is a value under the path of its keys."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from index.reading.readers.text import decode, read_plain
 from index.types import Block, Parsed
 
-_WHOLE = 1200  # characters of an object or array that is told as one
+_MAX_WHOLE = 1200  # characters of an object or array that is one block
 _MAX_DEPTH = 32  # keys
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
@@ -20,12 +20,12 @@ def read(content: bytes, suffix: str) -> Parsed:
 
 
 def read_lines(text: str) -> Parsed:
-    """A record a line, whatever it holds."""
+    """Return a block for each line, whether it is JSON or not."""
     return Parsed(text, [Block(found.start(), found.end(), ()) for found in _LINE.finditer(text)], None)
 
 
 def read_json(text: str) -> Parsed:
-    """What is not JSON by the letter, such as JSON with comments, is plain text."""
+    """Read JSON; a text that is not strictly JSON, such as JSON with comments, is plain text."""
     start = _skip(text, 0)
     try:
         _, end = _decoder.raw_decode(text, start)
@@ -34,13 +34,17 @@ def read_json(text: str) -> Parsed:
         values = list(_values(text, start, start, ()))
     except (ValueError, IndexError, RecursionError):
         return read_plain(text)
-    return Parsed(text, [Block(*value, section) for section, value in enumerate(values)], None)
+    blocks = [Block(start, end, heading=path, section=section) for section, (start, end, path) in enumerate(values)]
+    return Parsed(text, blocks, None)
 
 
 def _values(text: str, begin: int, at: int, path: tuple[str, ...]) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    """Spans, from `begin`, of the value at `at`: whole when it is small, else its members', each with its key."""
+    """Yield the spans and key paths of the value at `at`: itself when it is small, else its members.
+
+    A span begins at `begin`, before the value's key if it has one.
+    """
     _, end = _decoder.raw_decode(text, at)
-    if end - at <= _WHOLE or text[at] not in "[{" or len(path) >= _MAX_DEPTH:
+    if end - at <= _MAX_WHOLE or text[at] not in "[{" or len(path) >= _MAX_DEPTH:
         yield begin, end, path
         return
     is_object = text[at] == "{"

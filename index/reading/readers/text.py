@@ -17,15 +17,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
-# Told apart by how often their letters stand beside each other; Windows-1252 where that tells nothing.
+# Guessed by how often their letters stand beside each other; Windows-1252 where that says nothing.
 _LEGACY = (
     "cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256", "cp932", "euc_jp", "gb18030",
     "big5", "cp949",
 )  # fmt: skip
-_ENOUGH = 16  # bytes beyond ASCII that make a guess at the language worth something
-_SAMPLE = 1 << 16  # bytes
+_MIN_FOREIGN = 16  # bytes beyond ASCII without which a guess is worth nothing
+_SAMPLE_BYTES = 1 << 16  # by which an encoding is guessed
 _DECLARED = re.compile(rb"(?:charset|encoding|coding)\s*[=:]\s*[\"']?\s*([A-Za-z0-9._-]{2,40})", re.IGNORECASE)
-_TELLS = 2048  # bytes at the beginning in which a file may declare its encoding
+_DECLARATION_BYTES = 2048  # at the beginning, in which a file may declare its encoding
 
 
 def read(content: bytes, suffix: str) -> Parsed:
@@ -34,9 +34,12 @@ def read(content: bytes, suffix: str) -> Parsed:
 
 
 def decode(content: bytes, *, may_declare: bool = False) -> str:
-    """Text with \\n line ends. UTF-8, UTF-16 and UTF-32, with or without mark; `may_declare`: what the file says of
-    itself, as HTML, XML and Python do; else a legacy encoding. Raises `UnreadableDocument`."""
-    encoding = _unicode(content) or (may_declare and _declared(content)) or _legacy(content)
+    """Return the text with \\n line ends. Raises `UnreadableDocument`.
+
+    The encoding is UTF-8, UTF-16 or UTF-32, with or without a byte order mark; else, with `may_declare`, the one that
+    the file declares, as HTML, XML and Python files do; else a legacy encoding that is guessed.
+    """
+    encoding = _unicode_encoding(content) or (may_declare and _declared_encoding(content)) or _guess_legacy(content)
     try:
         text = content.decode(encoding)
     except UnicodeError as error:
@@ -49,12 +52,12 @@ def decode(content: bytes, *, may_declare: bool = False) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _unicode(content: bytes) -> str | None:
+def _unicode_encoding(content: bytes) -> str | None:
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return encoding
     if b"\0" in content:
-        return _unmarked_wide(content)
+        return _wide_encoding(content)
     try:
         content.decode()
     except UnicodeDecodeError:
@@ -62,9 +65,9 @@ def _unicode(content: bytes) -> str | None:
     return "utf-8"
 
 
-def _unmarked_wide(content: bytes) -> str:
-    """By where the zero bytes of Western letters lie. Raises `UnreadableDocument` when they tell nothing."""
-    sample = content[:_SAMPLE]
+def _wide_encoding(content: bytes) -> str:
+    """Return the encoding by where the zero bytes of Western letters lie. Raises `UnreadableDocument`."""
+    sample = content[:_SAMPLE_BYTES]
     if len(content) % 4 == 0:
         zeros = [sample[at::4].count(0) * 4 / len(sample) for at in range(4)]
         if min(zeros[2:]) > 0.95 and zeros[0] < 0.05:
@@ -80,26 +83,27 @@ def _unmarked_wide(content: bytes) -> str:
     raise UnreadableDocument("this is binary, not text (it contains zero bytes)")
 
 
-def _declared(content: bytes) -> str | None:
-    found = _DECLARED.search(content[:_TELLS])
+def _declared_encoding(content: bytes) -> str | None:
+    found = _DECLARED.search(content[:_DECLARATION_BYTES])
     if found is None:
         return None
     name = found[1].decode()
     try:
-        is_text = codecs.lookup(name)._is_text_encoding  # as `bytes.decode` asks; "hex" and its like are none
+        is_text = codecs.lookup(name)._is_text_encoding  # the check of `bytes.decode`; "hex" and its like are none
         content.decode(name)
     except (LookupError, UnicodeError):
         return None
     return name if is_text else None
 
 
-def _legacy(content: bytes) -> str:
-    sample = content[:_SAMPLE]
-    if sum(byte > 0x7F for byte in sample) < _ENOUGH:
+def _guess_legacy(content: bytes) -> str:
+    sample = content[:_SAMPLE_BYTES]
+    if sum(byte > 0x7F for byte in sample) < _MIN_FOREIGN:
         return "cp1252"
     best = charset_normalizer.from_bytes(content, cp_isolation=list(_LEGACY), preemptive_behaviour=False).best()
     return "cp1252" if best is None else best.encoding
 
 
 def read_plain(text: str) -> Parsed:
+    """Return a block for each paragraph."""
     return Parsed(text, [Block(m.start(), m.end(), ()) for m in _PARAGRAPH.finditer(text)], None)

@@ -1,4 +1,4 @@
-"""DOCX by python-docx: headings by their styles, paragraphs, lists and tables in the order of the document."""
+"""DOCX, parsed by python-docx: headings by their styles, paragraphs, lists and tables in the document's order."""
 
 import io
 import re
@@ -8,7 +8,7 @@ from docx.table import Table
 from docx.text.paragraph import Paragraph
 
 from index.reading.readers.archive import open_archive
-from index.reading.readers.canonical import Canonical, one_line
+from index.reading.readers.canonical import CanonicalText, one_line
 from index.types import Parsed
 
 _HEADING = re.compile(r"heading (\d)\Z", re.IGNORECASE)
@@ -17,7 +17,7 @@ _HEADING = re.compile(r"heading (\d)\Z", re.IGNORECASE)
 def read(content: bytes, suffix: str) -> Parsed:
     open_archive(content)
     document = docx.Document(io.BytesIO(content))
-    canonical = Canonical()
+    canonical = CanonicalText()
     title = document.core_properties.title
     for item in document.iter_inner_content():
         if isinstance(item, Table):
@@ -25,17 +25,17 @@ def read(content: bytes, suffix: str) -> Parsed:
             continue
         depth = _depth(item)
         if depth is None:
-            canonical.text(_mark(item) + item.text)
+            canonical.add_text(_mark(item) + item.text)
         else:
-            canonical.heading(depth, item.text)
+            canonical.add_heading(depth, item.text)
             title = title or one_line(item.text)
-    return canonical.parsed(title)
+    return canonical.finish(title)
 
 
 def _depth(paragraph: Paragraph) -> int | None:
-    """Of a heading; None for what is none."""
+    """Return the depth of a heading, or None for another paragraph."""
     style = paragraph.style
-    for _ in range(8):  # styles based on styles; a file can name a circle
+    for _ in range(8):  # styles are based on styles, in a damaged file in a circle
         if style is None:
             return None
         name = style.name or ""
@@ -52,14 +52,14 @@ def _mark(paragraph: Paragraph) -> str:
     return "- " if name.startswith("List") and paragraph.text.strip() else ""
 
 
-def _add_table(canonical: Canonical, table: Table) -> None:
+def _add_table(canonical: CanonicalText, table: Table) -> None:
     rows = []
     for row in table.rows:
         cells = []
         last = None
         for cell in row.cells:
-            if cell._tc is not last:  # a merged cell is told once
+            if cell._tc is not last:  # a merged cell is repeated by python-docx
                 cells.append(cell.text)
             last = cell._tc
         rows.append((cells, None))
-    canonical.table(rows, has_header=len(rows) > 1)
+    canonical.add_table(rows, has_header=len(rows) > 1)

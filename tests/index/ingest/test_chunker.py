@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.ingest.chunker import Chunker
-from index.reading.lines import unwrapped
+from index.reading.lines import unwrap
 from index.reading.readers import read
 from index.types import Chunk, Parsed
 from tests.index.conftest import unhurried
@@ -81,14 +81,12 @@ def test_chunks_are_as_large_as_the_limit_and_the_headings_allow(text: str, limi
 def test_hard_wrapped_paragraphs_become_one_line_and_lists_stay() -> None:
     full = "this line of a paragraph is long enough to have been wrapped by an editor"
     text = f"{full}\n`code` goes on\n\n- {full}\n  goes on\n- {full}\n1. {full}\n| a |\nshort\nlines"
-    assert unwrapped(text).text == (
-        f"{full} `code` goes on\n\n- {full} goes on\n- {full}\n1. {full}\n| a |\nshort\nlines"
-    )
+    assert unwrap(text).text == (f"{full} `code` goes on\n\n- {full} goes on\n- {full}\n1. {full}\n| a |\nshort\nlines")
 
 
 @given(st.text(alphabet="ab .\n-", max_size=400))
 def test_what_is_unwrapped_is_found_again(text: str) -> None:
-    read, origin = unwrapped(text)
+    read, origin = unwrap(text)
     assert len(read) == len(origin)
     assert all(read[i] in (text[at], " ") for i, at in enumerate(origin))
     assert read.split() == text.split()

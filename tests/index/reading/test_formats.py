@@ -28,43 +28,47 @@ from tests.index.samples import (
 _TABLE = ["| City | Hotel |\n|---|---|", "| Bern | 120 |", "| Wien | 90 |"]
 
 
-def told(parsed: Parsed) -> list[tuple[tuple[str, ...], str | None, str]]:
-    """Heading, place and text of every block."""
+def describe_blocks(parsed: Parsed) -> list[tuple[tuple[str, ...], str | None, str]]:
+    """Return the heading, the place and the text of every block."""
     return [(b.heading, b.place and b.place.label, parsed.text[b.start : b.end]) for b in parsed.blocks]
 
 
-def texts(parsed: Parsed) -> list[str]:
-    return [text for _, _, text in told(parsed)]
+def block_texts(parsed: Parsed) -> list[str]:
+    return [text for _, _, text in describe_blocks(parsed)]
 
 
-def leads(parsed: Parsed) -> list[str | None]:
+def block_leads(parsed: Parsed) -> list[str | None]:
     return [None if b.lead is None else parsed.text[slice(*b.lead)] for b in parsed.blocks]
 
 
 @pytest.mark.parametrize(("suffix", "content"), [(".docx", docx_of(TRAVEL)), (".html", html_of(TRAVEL))])
 def test_headings_paragraphs_and_tables_come_in_order(suffix: str, content: bytes) -> None:
     parsed = read(f"a{suffix}", content)
-    assert told(parsed) == [
+    assert describe_blocks(parsed) == [
         (("Travel",), None, "Employees book trains in second class."),
         (("Travel",), None, "Flights need a reason."),
         (("Limits",), None, "Meals are paid."),
         *((("Limits",), None, row) for row in _TABLE),
     ]
-    assert leads(parsed)[3:] == [_TABLE[0]] * 3
+    assert block_leads(parsed)[3:] == [_TABLE[0]] * 3
     assert "let x" not in parsed.text
     assert "skip me" not in parsed.text
 
 
 def test_a_pdf_is_read_by_page_with_its_table() -> None:
     parsed = read("a.pdf", pdf_of([TRAVEL[:1], [], TRAVEL[1:]]))
-    assert told(parsed)[0] == (("Travel",), "p. 1", "Employees book trains in second class. Flights need a reason.")
-    assert told(parsed)[-1] == (("Limits",), "p. 3", "| Wien | 90 |")
-    assert leads(parsed)[-1] == _TABLE[0]
+    assert describe_blocks(parsed)[0] == (
+        ("Travel",),
+        "p. 1",
+        "Employees book trains in second class. Flights need a reason.",
+    )
+    assert describe_blocks(parsed)[-1] == (("Limits",), "p. 3", "| Wien | 90 |")
+    assert block_leads(parsed)[-1] == _TABLE[0]
     assert parsed.notes == ("page 2 has no text layer",)
     assert parsed.title == "Travel"
 
 
-def test_no_page_of_a_long_pdf_is_left_out() -> None:
+def test_every_page_of_a_long_pdf_is_read() -> None:
     parsed = read("a.pdf", pdf_of([[Section(f"Heading {number}", ["words"])] for number in range(1100)]))
     assert parsed.blocks[-1].place == Location("page", 1100, 1100)
 
@@ -77,8 +81,8 @@ def test_the_columns_of_a_page_are_read_one_after_the_other() -> None:
     assert paragraphs[3] in words
 
 
-def test_slides_are_told_by_number_with_notes_and_tables() -> None:
-    assert told(read("a.pptx", pptx_of(TRAVEL))) == [
+def test_slides_have_their_number_notes_and_tables() -> None:
+    assert describe_blocks(read("a.pptx", pptx_of(TRAVEL))) == [
         (("Travel",), "slide 1", "Employees book trains in second class."),
         (("Travel",), "slide 1", "Notes: Flights need a reason."),
         *((("Limits",), "slide 2", row) for row in _TABLE),
@@ -86,35 +90,35 @@ def test_slides_are_told_by_number_with_notes_and_tables() -> None:
     ]
 
 
-def test_sheets_are_told_by_name_and_row() -> None:
+def test_sheet_rows_have_the_name_of_their_sheet_and_their_number() -> None:
     rows = [("City", "Hotel"), ("Bern", 120), (), ("Wien", 90.5, "x|y")]
     parsed = read("a.xlsx", xlsx_of({"Budget": rows, "Empty": [], "Other": [(1, 2)]}, first_row=3))
-    assert told(parsed) == [
+    assert describe_blocks(parsed) == [
         (("Budget",), "Budget, row 4", _TABLE[0]),
         (("Budget",), "Budget, row 5", "| Bern | 120 |"),
         (("Budget",), "Budget, row 7", "| Wien | 90.5 | x\\|y |"),
         (("Other",), "Other, row 4", "| 1 | 2 |"),
     ]
-    assert leads(parsed) == [_TABLE[0]] * 3 + [""]
+    assert block_leads(parsed) == [_TABLE[0]] * 3 + [""]
 
 
-def test_an_open_document_sheet_is_read_like_any_other() -> None:
+def test_an_ods_file_is_read_like_an_xlsx_file() -> None:
     parsed = read("a.ods", ods_of("Plan", TRAVEL[1].rows))
-    assert [place for _, place, _ in told(parsed)] == ["Plan, row 1", "Plan, row 2", "Plan, row 3"]
-    assert texts(parsed) == _TABLE
+    assert [place for _, place, _ in describe_blocks(parsed)] == ["Plan, row 1", "Plan, row 2", "Plan, row 3"]
+    assert block_texts(parsed) == _TABLE
 
 
-def test_a_book_is_told_by_chapter() -> None:
+def test_an_epub_is_read_by_chapter() -> None:
     parsed = read("a.epub", epub_of(TRAVEL))
     assert parsed.title == "The book"
-    assert told(parsed)[0] == (("Travel",), "chapter 1", "Employees book trains in second class.")
-    assert told(parsed)[-1] == (("Limits",), "chapter 2", "| Wien | 90 |")
+    assert describe_blocks(parsed)[0] == (("Travel",), "chapter 1", "Employees book trains in second class.")
+    assert describe_blocks(parsed)[-1] == (("Limits",), "chapter 2", "| Wien | 90 |")
 
 
-def test_a_letter_has_its_subject_sender_and_attachments() -> None:
+def test_a_mail_message_has_its_subject_sender_and_attachments() -> None:
     parsed = read("a.eml", eml_of(TRAVEL))
     assert parsed.title == "Travel"
-    assert texts(parsed) == [
+    assert block_texts(parsed) == [
         "From: Ada <ada@example.org>",
         "Employees book trains in second class.",
         "Flights need a reason.",
@@ -123,24 +127,24 @@ def test_a_letter_has_its_subject_sender_and_attachments() -> None:
     ]
 
 
-def test_html_in_a_letter_is_read_as_text() -> None:
+def test_html_in_a_mail_message_is_read_as_text() -> None:
     content = b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\nContent-Type: text/html; charset=latin-1\n\n<p>Zw\xf6lf<p>Two"
     parsed = read("a.eml", content)
-    assert (parsed.title, texts(parsed)) == ("Grüße", ["Zwölf", "Two"])
+    assert (parsed.title, block_texts(parsed)) == ("Grüße", ["Zwölf", "Two"])
 
 
-def test_a_mailbox_is_told_by_message(tmp_path: Path) -> None:
+def test_a_mailbox_is_read_by_message(tmp_path: Path) -> None:
     parsed = read("a.mbox", mbox_of(tmp_path, [*TRAVEL, Section("Third", ["From here\n\nFrom there"])]))
     assert [(b.heading, b.place and b.place.label) for b in parsed.blocks[::3]][:3] == [
         (("Travel",), "message 1"),
         (("Travel",), "message 1"),
         (("Limits",), "message 2"),
     ]
-    assert texts(parsed)[-3:] == ["From here", "From there", "Attachments: plan.bin"]
+    assert block_texts(parsed)[-3:] == ["From here", "From there", "Attachments: plan.bin"]
 
 
-def test_a_notebook_is_told_by_cell() -> None:
-    assert told(read("a.ipynb", ipynb_of(TRAVEL[:1]))) == [
+def test_a_notebook_is_read_by_cell() -> None:
+    assert describe_blocks(read("a.ipynb", ipynb_of(TRAVEL[:1]))) == [
         (("Travel",), "cell 1", "Employees book trains in second class."),
         (("Travel",), "cell 2", "print('printed')"),
         (("Travel",), "cell 2", "printed"),
@@ -148,16 +152,16 @@ def test_a_notebook_is_told_by_cell() -> None:
 
 
 @pytest.mark.parametrize(("path", "mark"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
-def test_rows_of_a_table_in_text_are_spans_of_the_file(path: str, mark: str) -> None:
+def test_rows_of_a_csv_file_are_spans_of_its_text(path: str, mark: str) -> None:
     text = f'City{mark}Note\n\nBern{mark}"two\nlines"\nWien{mark}x\n'
     parsed = read(path, text.encode())
     assert parsed.text == text
-    assert told(parsed) == [
+    assert describe_blocks(parsed) == [
         ((), "row 1", f"City{mark}Note"),
         ((), "row 3", f'Bern{mark}"two\nlines"'),
         ((), "row 4", f"Wien{mark}x"),
     ]
-    assert leads(parsed) == [f"City{mark}Note"] * 3
+    assert block_leads(parsed) == [f"City{mark}Note"] * 3
 
 
 def test_json_is_cut_by_its_keys_in_the_file_s_own_text() -> None:
@@ -165,19 +169,19 @@ def test_json_is_cut_by_its_keys_in_the_file_s_own_text() -> None:
     text = json.dumps(value, indent=2)
     parsed = read("a.json", text.encode())
     assert parsed.text == text
-    assert [heading for heading, _, _ in told(parsed)] == [("a", "b"), ("a", "b"), ("a", "c"), ("d",)]
-    assert texts(parsed)[2:] == ['"c": "short"', '"d": [\n    1,\n    2\n  ]']
+    assert [heading for heading, _, _ in describe_blocks(parsed)] == [("a", "b"), ("a", "b"), ("a", "c"), ("d",)]
+    assert block_texts(parsed)[2:] == ['"c": "short"', '"d": [\n    1,\n    2\n  ]']
 
 
 @pytest.mark.parametrize("text", ["// a comment\n{}", "{", "{} {}", "[1,", "", '{"a"', "[" * 5000])
-def test_what_is_not_json_is_text(text: str) -> None:
+def test_a_file_that_is_not_json_is_read_as_plain_text(text: str) -> None:
     parsed = read("a.json", text.encode())
     assert parsed.text == text
-    assert "".join("".join(texts(parsed)).split()) == "".join(text.split())
+    assert "".join("".join(block_texts(parsed)).split()) == "".join(text.split())
 
 
-def test_records_of_json_lines_are_blocks() -> None:
-    assert texts(read("a.jsonl", b'{"a": 1}\n\nnot json\n')) == ['{"a": 1}', "not json"]
+def test_each_line_of_a_json_lines_file_is_a_block() -> None:
+    assert block_texts(read("a.jsonl", b'{"a": 1}\n\nnot json\n')) == ['{"a": 1}', "not json"]
 
 
 def test_restructured_text_is_cut_by_its_titles() -> None:
@@ -185,7 +189,7 @@ def test_restructured_text_is_cut_by_its_titles() -> None:
     parsed = read("a.rst", text.encode())
     assert parsed.text == text
     assert parsed.title == "Title"
-    assert [(heading, block) for heading, _, block in told(parsed)] == [
+    assert [(heading, block) for heading, _, block in describe_blocks(parsed)] == [
         (("Title",), "intro"),
         (("Title", "One"), "* a\n* b"),
         (("Title", "One"), "Deep\n----"),
@@ -239,8 +243,8 @@ def test_code_is_cut_by_definition(path: str) -> None:
     text, headings, last = _CODE[path]
     parsed = read(path, text.encode())
     assert parsed.text == text
-    assert [heading for heading, _, _ in told(parsed)] == headings
-    assert texts(parsed)[-1] == last
+    assert [heading for heading, _, _ in describe_blocks(parsed)] == headings
+    assert block_texts(parsed)[-1] == last
 
 
 @pytest.mark.parametrize(
@@ -260,7 +264,7 @@ def test_code_is_cut_by_definition(path: str) -> None:
         ("a.csv", b"\0\1\2", "binary"),
     ],
 )
-def test_what_cannot_be_read_has_a_reason(path: str, content: bytes, reason: str) -> None:
+def test_an_unreadable_file_is_refused_with_a_reason(path: str, content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableDocument, match=reason):
         read(path, content)
 
@@ -274,6 +278,6 @@ def test_what_cannot_be_read_has_a_reason(path: str, content: bytes, reason: str
     ],
     ids=["entities", "ratio", "entries"],
 )
-def test_an_archive_that_unfolds_without_end_is_refused_at_the_gate(parts: dict[str, bytes], reason: str) -> None:
+def test_an_archive_bomb_is_refused_with_a_reason(parts: dict[str, bytes], reason: str) -> None:
     with pytest.raises(UnreadableDocument, match=reason):
         read("a.docx", zipped(parts))

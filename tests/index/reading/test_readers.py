@@ -15,7 +15,7 @@ _TEXTS = st.one_of(st.text(), st.lists(_MARKUP, max_size=40).map("".join)).filte
 
 
 def _blocks(text: str, path: str = "a.md") -> list[tuple[tuple[str, ...], str]]:
-    """Headings and text of every block."""
+    """Return the headings and the text of every block."""
     parsed = read(path, text.encode())
     return [(block.heading, parsed.text[block.start : block.end]) for block in parsed.blocks]
 
@@ -67,7 +67,7 @@ def test_every_usual_encoding_and_line_end_gives_the_same_text(content: bytes) -
     ],
     ids=["zero bytes", "no encoding has it", "half a UTF-16 unit", "half a surrogate pair"],
 )
-def test_what_is_no_text_is_refused_with_a_reason(content: bytes, reason: str) -> None:
+def test_binary_content_is_refused_with_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableDocument, match=reason):
         decode(content)
 
@@ -86,7 +86,7 @@ def test_what_is_no_text_is_refused_with_a_reason(content: bytes, reason: str) -
         ("cp1252", "Die Beschäftigten müssen für Übernachtungen über fünfzig Euro höhere Gebühren begründen. " * 4),
     ],
 )
-def test_legacy_encodings_are_told_apart_in_running_text(encoding: str, text: str) -> None:
+def test_legacy_encodings_are_guessed_from_running_text(encoding: str, text: str) -> None:
     assert decode(text.encode(encoding)) == text
 
 

@@ -1,4 +1,4 @@
-"""Untrusted files in throw-away processes: what a hostile or broken file can cost, and what it cannot."""
+"""The sandbox: what a hostile or broken file may cost, and what its reader cannot reach."""
 
 import os
 import signal
@@ -23,13 +23,13 @@ from tests.index.conftest import Workspace, unhurried
 from tests.index.samples import TRAVEL, docx_of, epub_of, html_of, ipynb_of, pdf_of, pptx_of, xlsx_of, zipped
 
 _LIMITS = ReadingLimits(memory_bytes=512 << 20, cpu_s=2, wall_s=30, result_bytes=1 << 20)
-_BRIEF = ReadingLimits(wall_s=2)
+_SHORT_LIMITS = ReadingLimits(wall_s=2)
 
 
 @pytest.fixture(scope="module")
-def reading() -> Iterator[ReaderSandbox]:
-    with open_sandbox() as reading:
-        yield reading
+def sandbox() -> Iterator[ReaderSandbox]:
+    with open_sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def reading() -> Iterator[ReaderSandbox]:
         ("a.txt", b""),
     ],
 )
-def test_every_format_reads_as_in_this_process(reading: ReaderSandbox, path: str, content: bytes) -> None:
-    assert reading.read(path, content) == readers.read(path, content)
+def test_the_sandbox_reads_every_format_as_this_process_does(sandbox: ReaderSandbox, path: str, content: bytes) -> None:
+    assert sandbox.read(path, content) == readers.read(path, content)
 
 
-def test_a_reason_comes_back_as_it_is(reading: ReaderSandbox) -> None:
+def test_the_sandbox_passes_a_reader_s_reason_on(sandbox: ReaderSandbox) -> None:
     with pytest.raises(UnreadableDocument, match="none of its pages has a text layer"):
-        reading.read("a.pdf", pdf_of([[]]))
+        sandbox.read("a.pdf", pdf_of([[]]))
 
 
 _PARTS = [docx_of(TRAVEL), xlsx_of({"A": [("b", "c"), (1, 2)]}), pdf_of([TRAVEL]), epub_of(TRAVEL)]
@@ -65,14 +65,14 @@ _PARTS = [docx_of(TRAVEL), xlsx_of({"A": [("b", "c"), (1, 2)]}), pdf_of([TRAVEL]
 
 @settings(unhurried, max_examples=40)
 @given(kind=st.sampled_from(range(4)), at=st.floats(0, 1), junk=st.binary(min_size=1, max_size=8), is_cut=st.booleans())
-def test_damaged_files_are_read_or_have_a_reason(
-    reading: ReaderSandbox, kind: int, at: float, junk: bytes, is_cut: bool
+def test_damaged_files_are_read_or_refused_with_a_reason(
+    sandbox: ReaderSandbox, kind: int, at: float, junk: bytes, is_cut: bool
 ) -> None:
     whole = _PARTS[kind]
     place = int(at * len(whole))
     content = whole[:place] + junk + (b"" if is_cut else whole[place + len(junk) :])
     try:
-        parsed = reading.read(("a.docx", "a.xlsx", "a.pdf", "a.epub")[kind], content)
+        parsed = sandbox.read(("a.docx", "a.xlsx", "a.pdf", "a.epub")[kind], content)
     except UnreadableDocument as error:
         assert error.reason
         assert "\n" not in error.reason
@@ -80,31 +80,31 @@ def test_damaged_files_are_read_or_have_a_reason(
         assert isinstance(parsed, Parsed)
 
 
-def _misbehaving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
-    """A reader process whose text reader runs `body` for files that begin with "bad"."""
+def _replace_text_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
+    """Make the reader process run `body` in the text reader, for files that begin with "bad"."""
     package = Path(readers.__file__).parents[2]
-    room = tmp_path / "index" / "reading"
-    room.mkdir(parents=True)
+    folder = tmp_path / "index" / "reading"
+    folder.mkdir(parents=True)
     for file in [*package.iterdir(), *(package / "reading").iterdir()]:
         if file.name != "reading":
             (tmp_path / file.relative_to(package.parent)).symlink_to(file)
-    (room / "process.py").unlink()
+    (folder / "process.py").unlink()
     source = (package / "reading" / "process.py").read_text()
-    wicked = (
-        "import ctypes, os, signal, socket, time\n\ndef wicked(content):\n"
+    misbehave = (
+        "import ctypes, os, signal, socket, time\n\ndef misbehave(content):\n"
         + "".join(f"    {line}\n" for line in body.splitlines())
         + "\n\n_read = readers.read\n\n"
         + "def read(path, content):\n"
-        + "    return wicked(content) if content.startswith(b'bad') else _read(path, content)\n"
+        + "    return misbehave(content) if content.startswith(b'bad') else _read(path, content)\n"
         + "\n\nreaders.read = read\n\n\n"
     )
     main = 'if __name__ == "__main__":'
-    (room / "process.py").write_text(source.replace(main, wicked + main))
+    (folder / "process.py").write_text(source.replace(main, misbehave + main))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("SECRET", "canary")
 
 
-_MISDEEDS = [
+_MISBEHAVIOURS = [
     ("ctypes.string_at(0)", r"crashed on it \(SIGSEGV\)"),
     ("while True: pass", "2 s of processor time"),
     ("time.sleep(60)", "longer than 2 s"),
@@ -117,18 +117,18 @@ _MISDEEDS = [
 ]
 
 
-@pytest.mark.parametrize(("body", "reason"), _MISDEEDS, ids=[body[:20] for body, _ in _MISDEEDS])
-def test_what_a_child_does_is_one_file_s_failure(
+@pytest.mark.parametrize(("body", "reason"), _MISBEHAVIOURS, ids=[body[:20] for body, _ in _MISBEHAVIOURS])
+def test_a_misbehaving_reader_fails_one_file_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str
 ) -> None:
-    _misbehaving(monkeypatch, tmp_path, body)
-    with open_sandbox(_BRIEF if "sleep" in body else _LIMITS) as reading:
-        assert reading.read("a.txt", b"good").text == "good"
-        pid = reading.pid
+    _replace_text_reader(monkeypatch, tmp_path, body)
+    with open_sandbox(_SHORT_LIMITS if "sleep" in body else _LIMITS) as sandbox:
+        assert sandbox.read("a.txt", b"good").text == "good"
+        pid = sandbox.pid
         with pytest.raises(UnreadableDocument, match=reason):
-            reading.read("a.txt", b"bad")
-        assert reading.read("a.txt", b"good").text == "good"
-        assert reading.pid == pid
+            sandbox.read("a.txt", b"bad")
+        assert sandbox.read("a.txt", b"good").text == "good"
+        assert sandbox.pid == pid
 
 
 _ATTEMPTS = {
@@ -144,28 +144,30 @@ _ATTEMPTS = {
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the filter of system calls is Linux's")
 @pytest.mark.parametrize("attempt", _ATTEMPTS)
-def test_a_child_can_reach_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, attempt: str) -> None:
+def test_a_reader_child_reaches_no_file_process_or_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, attempt: str
+) -> None:
     victim = tmp_path / "victim"
     victim.write_text("x")
-    _misbehaving(monkeypatch, tmp_path, _ATTEMPTS[attempt].replace("PATH", repr(str(victim))))
-    with open_sandbox(_LIMITS) as reading:
+    _replace_text_reader(monkeypatch, tmp_path, _ATTEMPTS[attempt].replace("PATH", repr(str(victim))))
+    with open_sandbox(_LIMITS) as sandbox:
         with pytest.raises(UnreadableDocument, match=r"PermissionError|OSError|KeyError"):
-            reading.read("a.txt", b"bad")
-        assert reading.read("a.txt", b"good").text == "good"
+            sandbox.read("a.txt", b"bad")
+        assert sandbox.read("a.txt", b"good").text == "good"
     assert victim.exists()
 
 
-def test_a_reader_process_that_is_killed_is_started_again(reading: ReaderSandbox) -> None:
-    reading.read("a.txt", b"one")
-    before = reading.pid
+def test_a_reader_process_that_is_killed_is_started_again(sandbox: ReaderSandbox) -> None:
+    sandbox.read("a.txt", b"one")
+    before = sandbox.pid
     assert before is not None
     os.killpg(before, signal.SIGKILL)
-    assert reading.read("a.txt", b"two").text == "two"
-    assert reading.pid != before
+    assert sandbox.read("a.txt", b"two").text == "two"
+    assert sandbox.pid != before
 
 
 def test_a_file_that_kills_the_reader_process_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = ReaderSandbox(ReadingLimits())
+    sandbox = ReaderSandbox(ReadingLimits())
     starts: list[float] = []
     start = ReaderSandbox._start
 
@@ -177,23 +179,23 @@ def test_a_file_that_kills_the_reader_process_is_tried_twice(monkeypatch: pytest
 
     monkeypatch.setattr(ReaderSandbox, "_start", start_and_kill)
     with pytest.raises(UnreadableDocument, match="ended twice"):
-        reading.read("a.txt", b"one")
-    reading.close()
+        sandbox.read("a.txt", b"one")
+    sandbox.close()
     assert len(starts) == 2
 
 
-def test_nothing_is_left_behind(reading: ReaderSandbox) -> None:
+def test_the_sandbox_leaves_no_process_and_no_descriptor_behind(sandbox: ReaderSandbox) -> None:
     with open_sandbox() as other:
         other.read("a.txt", b"one")
         pid = other.pid
     assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    reading.read("a.txt", b"one")
+    sandbox.read("a.txt", b"one")
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
-        reading.read("a.rs", b"fn a() {}")
-        reading.read("a.txt", b"one")
+        sandbox.read("a.rs", b"fn a() {}")
+        sandbox.read("a.txt", b"one")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -223,15 +225,15 @@ _BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
 
 
 @pytest.mark.parametrize("bomb", _BOMBS)
-def test_a_bomb_costs_a_child_at_most(bomb: str) -> None:
+def test_a_hostile_file_costs_at_most_a_child(bomb: str) -> None:
     path, make = _BOMBS[bomb]
     content = make()
     before = _rss()
-    with open_sandbox(_LIMITS) as reading:
-        reading.read("a.txt", b"one")
+    with open_sandbox(_LIMITS) as sandbox:
+        sandbox.read("a.txt", b"one")
         began = time.monotonic()
         try:
-            reading.read(path, content)
+            sandbox.read(path, content)
         except UnreadableDocument as error:
             assert error.reason
         assert time.monotonic() - began < _LIMITS.wall_s + 3
@@ -262,8 +264,8 @@ def test_the_indexer_reads_through_a_reader_process(workspace: Workspace) -> Non
     workspace.write("a.pdf", pdf_of([TRAVEL, []]))
     workspace.write("b.pdf", b"%PDF-junk")
     workspace.write("c.md", "three")
-    with open_sandbox() as reading:
-        workspace.read = reading.read
+    with open_sandbox() as sandbox:
+        workspace.read = sandbox.read
         workspace.sync()
     assert list(workspace.failures()) == ["b.pdf"]
     assert workspace.rows("SELECT note FROM documents WHERE path = 'a.pdf'") == [("page 2 has no text layer",)]
@@ -273,12 +275,12 @@ def test_the_indexer_reads_through_a_reader_process(workspace: Workspace) -> Non
     assert best.breadcrumb == ("p. 1", "Travel")
 
 
-def test_the_process_above_the_children_is_small() -> None:
+def test_the_reader_process_loads_no_numpy_and_has_one_thread() -> None:
     code = (
         "import sys, index.reading.process; index.reading.process.readers.import_all(); print('numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
-    with open_sandbox() as reading:
-        reading.read("a.txt", b"one")
-        assert len(list(Path(f"/proc/{reading.pid}/task").iterdir())) == 1
+    with open_sandbox() as sandbox:
+        sandbox.read("a.txt", b"one")
+        assert len(list(Path(f"/proc/{sandbox.pid}/task").iterdir())) == 1
