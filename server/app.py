@@ -13,6 +13,7 @@ from server.access.boundary import Access, AccessMiddleware
 from server.access.roles import check_role
 from server.api.anthropic.routes import AnthropicController
 from server.api.batches.routes import BatchController
+from server.api.batches.worker import BatchWorker
 from server.api.chat.routes import ChatController
 from server.api.cloister.health import HealthController
 from server.api.cloister.index import IndexController
@@ -26,6 +27,7 @@ from server.api.mcp.routes import McpController
 from server.api.models.routes import ModelController
 from server.api.ollama.routes import OllamaController
 from server.api.rerank.routes import RerankController
+from server.api.responses.background import BackgroundResponses
 from server.api.responses.routes import ResponseController
 from server.api.vector_stores.routes import (
     FileBatchController,
@@ -36,8 +38,6 @@ from server.http.body import BodyRequest, refuse_foreign_body
 from server.http.middleware import RequestMiddleware
 from server.http.openapi import name_operations, openapi_config
 from server.http.problems import HANDLERS
-from server.jobs.batches import BatchWork
-from server.jobs.responses import BackgroundResponses
 from server.jobs.runner import JobRunner
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
@@ -62,12 +62,13 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_services() as services, McpEndpoint() as endpoint:
-            background, batch_work = BackgroundResponses(services), BatchWork(services)
-            async with JobRunner([background, batch_work]) as job_runner:
+            background, batches = BackgroundResponses(services), BatchWorker(services)
+            await background.enqueue_unfinished()
+            await batches.enqueue_unfinished()
+            async with JobRunner(services.jobs, {**background.handlers, **batches.handlers}) as job_runner:
                 app.state.services = services
                 app.state.mcp = endpoint
                 app.state.background = background
-                app.state.batch_work = batch_work
                 app.state.job_runner = job_runner
                 yield
 
@@ -87,11 +88,6 @@ def create_app(
     async def background_work(state: State) -> BackgroundResponses:
         found = state.background
         assert isinstance(found, BackgroundResponses)
-        return found
-
-    async def batch_work(state: State) -> BatchWork:
-        found = state.batch_work
-        assert isinstance(found, BatchWork)
         return found
 
     async def services(state: State, request: Request[Any, Any, Any]) -> Services:
@@ -125,7 +121,6 @@ def create_app(
         dependencies={
             "background_work": Provide(background_work),  # a field of a body must not have a dependency's name
             "job_runner": Provide(job_runner),
-            "batch_work": Provide(batch_work),
             "mcp": Provide(mcp),
             "reload_folders": Provide(reload_folders),
             "services": Provide(services),

@@ -34,6 +34,7 @@ from models.memory import default_budget
 from server.access.principal import UNRESTRICTED, Principal
 from server.files.service import Library
 from server.observability.metrics import Metrics
+from server.rag.memory import TurnMemory
 from server.rag.pipeline import RagPipeline
 from server.resources.chat_models import ChatModels, resolve_chat_models
 from server.resources.embedding import Embeddings
@@ -44,9 +45,11 @@ from server.resources.reranking import Reranking
 from server.resources.search import QuestionEmbedder, SearchService
 from server.resources.supervisor import Supervisor
 from server.settings.settings import Settings
-from server.storage.sqlite.batches import BatchStore
-from server.storage.sqlite.responses import ResponseStore
-from server.storage.sqlite.turns import TurnMemory
+from server.storage.base import BatchStore, JobStore, ResponseStore
+from server.storage.sqlite.batches import SqliteBatchStore
+from server.storage.sqlite.jobs import SqliteJobStore
+from server.storage.sqlite.responses import SqliteResponseStore
+from server.storage.sqlite.turns import TURNS_FILE, SqliteTurnStore
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class Services:
         responses: ResponseStore,
         batches: BatchStore,
         catalog: Catalog,
+        jobs: JobStore,
         metrics: Metrics,
     ) -> None:
         self.catalog = catalog
@@ -86,6 +90,7 @@ class Services:
         self.library = library
         self.responses = responses
         self.batches = batches
+        self.jobs = jobs
         self.metrics = metrics
         self.started_at = int(time.time())
         self.searching = SearchService(
@@ -249,27 +254,29 @@ async def open_services(
         await stack.enter_async_context(pool.running())
         encoder = Supervisor("encoder", prepared_encoder)
         indexer = Supervisor("indexer", prepared_indexer)
-        memory = stack.enter_context(TurnMemory(data / "turns.sqlite3", settings.rag.memory))
+        turns = stack.enter_context(SqliteTurnStore(data / TURNS_FILE, settings.rag.memory))
         embeddings = Embeddings(embedding, encoder.current, settings.encoder.min_dimension)
         reranking = Reranking(reranker, embeddings, encoder.current)
         auto = Chunking(indexing.chunk_tokens or CHUNK_TOKENS, 0)
         catalog = SqliteCatalog(data)
         library = stack.enter_context(Library(data, settings.files, collections, auto, catalog))
-        responses = stack.enter_context(ResponseStore(data, settings.responses.max_bytes))
-        batches = stack.enter_context(BatchStore(data))
+        responses = stack.enter_context(SqliteResponseStore(data, settings.responses.max_bytes))
+        batches = stack.enter_context(SqliteBatchStore(data))
+        jobs = stack.enter_context(SqliteJobStore(data))
         services = Services(
             settings,
             pool,
             collections,
             encoder,
             indexer,
-            memory,
+            TurnMemory(turns),
             embeddings,
             reranking,
             library,
             responses,
             batches,
             catalog,
+            jobs,
             metrics,
         )
         tasks = [asyncio.create_task(process.run(), name=process.name) for process in (encoder, indexer)]

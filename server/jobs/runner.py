@@ -1,79 +1,120 @@
-"""What is done when nobody waits for it: background responses first, then the lines of batches.
-
-Work is claimed from where it is kept, in SQLite, so that it goes on after a restart; what is finished is not done
-again. All of it has the engine's lower priority, and a few pieces are under way at the same time, so that the engine
-reads and writes them together.
-"""
+"""Runs the jobs that nobody waits for, a few at a time, so that the engine can decode them together."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, Self, TypeVar
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Self, TypeVar
 
 from models.errors import ModelDoesNotFit, ProcessFailed, ProcessUnavailable, QueueFull
+from server.storage.base import JobStore
+from server.storage.records import Job, NewJob
 
 _log = logging.getLogger(__name__)
 
-AT_ONCE = 4  # pieces of work
-_AGAIN_S = 5.0  # after which somebody looks for what is due by the clock
-_MOST_FAILURES = 3  # of the process under one piece of work; it may be what kills it
+NUM_WORKERS = 4
+_LEASE_S, _EXTEND_AFTER_S = 60.0, 20.0
+_POLL_S = 5.0  # how often to look for jobs that have become due
+_RETRY_AFTER_S = 30.0  # after a failure of a job's handler: the disk is full, say
+_MAX_PROCESS_FAILURES = 3  # under one attempt: it may be what kills the process
 
+JobHandler = Callable[[Job], Awaitable[None]]
 T = TypeVar("T")
-Work = Coroutine[Any, Any, None]
-
-
-class Source(Protocol):
-    async def claim(self) -> Work | None:
-        """The next piece of work, which nobody else is given; None when there is none now."""
-        ...
 
 
 class JobRunner:
-    """A context manager; what is under way when it is left is left undone, and begins anew another time."""
+    """Leases jobs and hands each to the handler of its kind. Kinds are leased in the order of `handlers`.
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
-        self._claiming = asyncio.Lock()
-        self._more = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+    A context manager. Jobs that run when it is left are given back, and begin anew another time. A handler that raises
+    is called again later; it must bear being begun again.
+    """
 
-    def wake(self) -> None:
-        """There is more to do."""
-        self._more.set()
+    def __init__(self, store: JobStore, handlers: Mapping[str, JobHandler]) -> None:
+        self._store = store
+        self._handlers = handlers
+        self._has_work = asyncio.Event()
+        self._workers: list[asyncio.Task[None]] = []
+        self._running: dict[str, tuple[Job, asyncio.Task[None]]] = {}  # by the job's id
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._work(), name="job_runner") for _ in range(AT_ONCE)]
+        run_id = secrets.token_hex(4)
+        self._workers = [
+            asyncio.create_task(self._work(f"{run_id}-{number}"), name="jobs") for number in range(NUM_WORKERS)
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
 
-    async def _work(self) -> None:
+    async def add(self, jobs: Sequence[NewJob], delay_s: float = 0.0) -> None:
+        """Add jobs to the store, and have the workers look for them at once."""
+        await self._store.add(jobs, delay_s)
+        self._has_work.set()
+
+    async def stop(self, subject: str) -> None:
+        """Remove all jobs of a subject, and cancel those that run here."""
+        await self._store.remove(subject)
+        for job, task in self._running.values():
+            if job.subject == subject:
+                task.cancel()
+
+    async def _work(self, worker: str) -> None:
         while True:
-            work = await self._claim()
+            job = await self._lease(worker)
+            self._has_work.set()  # there may be more, for the other workers
             try:
-                await work
-            except Exception as error:  # it is tried again after the next start
-                _log.error("work in the background failed: %s", type(error).__name__)
-            self.wake()
+                await self._run(job)
+            except Exception as error:  # of the store; the lease ends by itself
+                _log.error("the state of the job %s cannot be kept: %s", job.id, type(error).__name__)
+            self._has_work.set()
 
-    async def _claim(self) -> Work:
-        async with self._claiming:
-            while True:
-                self._more.clear()
-                for source in self._sources:
-                    if (work := await source.claim()) is not None:
-                        return work
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_AGAIN_S):
-                        await self._more.wait()
+    async def _lease(self, worker: str) -> Job:
+        while True:
+            self._has_work.clear()
+            try:
+                if (job := await self._store.lease(list(self._handlers), worker, _LEASE_S)) is not None:
+                    return job
+            except Exception as error:
+                _log.error("no job can be leased: %s; trying again in %d s", type(error).__name__, _POLL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_S):
+                    await self._has_work.wait()
+
+    async def _run(self, job: Job) -> None:
+        """Call the job's handler, extending the lease meanwhile; then complete the job, or let it be tried again."""
+        task = asyncio.ensure_future(self._handle(job))
+        self._running[job.id] = (job, task)
+        try:
+            while not (await asyncio.wait({task}, timeout=_EXTEND_AFTER_S))[0]:
+                if not await self._store.extend(job, _LEASE_S):
+                    task.cancel()
+        except BaseException:
+            task.cancel()
+            await asyncio.wait({task})
+            await self._store.release(job)
+            raise
+        finally:
+            del self._running[job.id]
+        if task.cancelled():
+            return  # it was stopped, or is another worker's
+        if (error := task.exception()) is None:
+            await self._store.complete(job)
+        else:
+            _log.error("the job %s failed: %s; trying again in %d s", job.id, type(error).__name__, _RETRY_AFTER_S)
+            await self._store.release(job, _RETRY_AFTER_S)
+
+    async def _handle(self, job: Job) -> None:
+        await self._handlers[job.kind](job)
 
 
 async def retry_when_available(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What it returns as soon as there is a process to do it, and room. Raises everything else."""
+    """Return the result of `attempt`, calling it again while no process or no room is there for it.
+
+    Raises everything else, and `ProcessFailed` when the process failed three times.
+    """
     num_failures = 0
     while True:
         try:
@@ -86,7 +127,7 @@ async def retry_when_available(attempt: Callable[[], Awaitable[T]]) -> T:
             wait_s = float(error.retry_after)
         except ProcessFailed:
             num_failures += 1
-            if num_failures == _MOST_FAILURES:
+            if num_failures == _MAX_PROCESS_FAILURES:
                 raise
             wait_s = 1.0
         await asyncio.sleep(wait_s)

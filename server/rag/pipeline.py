@@ -18,6 +18,7 @@ from server.rag.context import Context, Fitted, Render, fit
 from server.rag.extractive import extractive_answers
 from server.rag.followups import queries_of
 from server.rag.history import Turn, conversation_hashes, hash_after_reply, last_number, recalled, turn_hashes
+from server.rag.memory import TurnMemory
 from server.rag.merging import merged
 from server.rag.options import RagOptions
 from server.rag.prompts import NO_ANSWER, Source, told
@@ -25,7 +26,6 @@ from server.rag.relevance import refused, relevant, scores
 from server.rag.report import RagReport
 from server.rag.sentences import readable
 from server.rag.snippets import SnippetSelector
-from server.storage.sqlite.turns import TurnMemory
 
 _FLOOR = 0.25  # cosine; below it no sentence of a passage has to do with the question
 _NO_SENTENCE = "none of its sentences is near enough to the question"

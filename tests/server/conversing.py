@@ -13,10 +13,11 @@ from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.prompt import Prompt
+from server.rag.memory import TurnMemory
 from server.rag.options import RagOptions
 from server.rag.pipeline import Grounded, RagPipeline, TargetModel
 from server.rag.prompts import NOTHING_FOUND, SYSTEM
-from server.storage.sqlite.turns import TurnMemory
+from server.storage.sqlite.turns import SqliteTurnStore
 
 _NOTE = f"{NOTHING_FOUND}\n\n"
 _WORDS = [f"word{i}" for i in range(40)]
@@ -124,7 +125,8 @@ async def converse(folder: Path, random: Random, num_conversations: int) -> Coun
         index = Index([random.randint(1, 60) for _ in range(40)])
         is_forgotten = random.random() < 0.2
         memory_bytes = 2000 if is_forgotten else 1_000_000
-        with TurnMemory(folder / f"{number}.sqlite3", memory_bytes) as memory:
+        with SqliteTurnStore(folder / f"{number}.sqlite3", memory_bytes) as turns:
+            memory = TurnMemory(turns)
 
             def rag(memory: TurnMemory = memory, index: Index = index) -> RagPipeline:
                 return RagPipeline(lambda: cast(Retriever, index), lambda: cast(EncoderClient, None), memory, 4)

@@ -32,6 +32,7 @@ from server.app import create_app
 from server.files.service import Library
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
+from server.rag.memory import TurnMemory
 from server.rag.pipeline import RagPipeline
 from server.resources.embedding import Embeddings
 from server.resources.readiness import Readiness
@@ -39,9 +40,10 @@ from server.resources.reranking import Reranking
 from server.services import Services
 from server.settings.params import AuditLevel, FilesParams
 from server.settings.settings import Settings
-from server.storage.sqlite.batches import BatchStore
-from server.storage.sqlite.responses import ResponseStore
-from server.storage.sqlite.turns import TurnMemory
+from server.storage.sqlite.batches import SqliteBatchStore
+from server.storage.sqlite.jobs import SqliteJobStore
+from server.storage.sqlite.responses import SqliteResponseStore
+from server.storage.sqlite.turns import SqliteTurnStore
 from tests.server.conversing import render
 
 ACCESS = Access(Hosts("127.0.0.1", ["testserver.local"]))
@@ -243,13 +245,17 @@ def serving(
 
     @contextlib.asynccontextmanager
     async def open_services() -> AsyncIterator[Services]:
-        with TurnMemory(folder / "turns.sqlite3", 1_000_000) as memory:
-            services = FakeServices(folder, model, index, memory, metrics)
+        with SqliteTurnStore(folder / "turns.sqlite3", 1_000_000) as turns:
+            services = FakeServices(folder, model, index, TurnMemory(turns), metrics)
             with Library(
                 folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0), services.catalog
             ) as library:
                 services.library = library
-                with ResponseStore(folder, 1_000_000) as services.responses, BatchStore(folder) as services.batches:
+                with (
+                    SqliteResponseStore(folder, 1_000_000) as services.responses,
+                    SqliteBatchStore(folder) as services.batches,
+                    SqliteJobStore(folder) as services.jobs,
+                ):
                     yield services
 
     with TestClient(

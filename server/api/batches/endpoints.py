@@ -1,4 +1,4 @@
-"""What a line of a batch may ask for: the routes' own work, without HTTP and behind whoever waits."""
+"""The endpoints that a line of a batch may name: what their routes do, without HTTP and at the priority of batches."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -17,61 +17,72 @@ from server.api.completions.wire import CompletionRequest
 from server.api.embeddings.reply import embed_request, embedding_list
 from server.api.embeddings.wire import EmbeddingRequest
 from server.api.responses.service import keep, prepare, reply_to
-from server.api.responses.wire import InputTokensDetails, OutputTokensDetails, ResponseRequest, ResponseUsage
+from server.api.responses.wire import ResponseRequest
 from server.errors import RequestError
 from server.generation.completion import complete_prompts
 from server.generation.generate import generate
 from server.services import Services
+from server.storage.records import TokenUsage
 
-_PATH = re.compile(r" - at `\$\.?(.*)`\Z")
+_FIELD_PATH = re.compile(r" - at `\$\.?(.*)`\Z")
 
 T = TypeVar("T")
 
 
-class Outcome(NamedTuple):
+class LineAnswer(NamedTuple):
+    """The body of a successful reply, and the tokens that it took."""
+
     body: msgspec.Struct
-    usage: ResponseUsage
+    usage: TokenUsage
 
 
-Endpoint = Callable[[bytes, Services, str], Awaitable[Outcome]]
+Endpoint = Callable[[bytes, Services, str], Awaitable[LineAnswer]]  # the body, and the address links begin with
 
 
-async def _chat(body: bytes, services: Services, base_url: str) -> Outcome:
-    data = _read(body, ChatRequest)
-    ask = msgspec.structs.replace(generation_request(data), priority=Priority.BATCH)
-    async with aclosing(await generate(ask, services)) as answers:
-        completion = await ChatReply(data, answers, base_url).whole()
-    return Outcome(completion, _as_usage(completion.usage))
+async def _chat(body: bytes, services: Services, base_url: str) -> LineAnswer:
+    data = _decode(body, ChatRequest)
+    request = msgspec.structs.replace(generation_request(data), priority=Priority.BATCH)
+    async with aclosing(await generate(request, services)) as stream:
+        completion = await ChatReply(data, stream, base_url).whole()
+    return LineAnswer(completion, _token_usage(completion.usage))
 
 
-async def _completion(body: bytes, services: Services, base_url: str) -> Outcome:
-    data = _read(body, CompletionRequest)
-    asked = msgspec.structs.replace(completion_request(data), priority=Priority.BATCH)
-    made = await complete_prompts(asked, services)
-    async with aclosing(made.answers):
-        completion = await CompletionReply(data, made).whole()
+async def _completion(body: bytes, services: Services, base_url: str) -> LineAnswer:
+    data = _decode(body, CompletionRequest)
+    request = msgspec.structs.replace(completion_request(data), priority=Priority.BATCH)
+    completions = await complete_prompts(request, services)
+    async with aclosing(completions.answers):
+        completion = await CompletionReply(data, completions).whole()
     assert isinstance(completion.usage, CompletionUsage), "a whole reply has it"
-    return Outcome(completion, _as_usage(completion.usage))
+    return LineAnswer(completion, _token_usage(completion.usage))
 
 
-async def _embedding(body: bytes, services: Services, base_url: str) -> Outcome:
-    data = _read(body, EmbeddingRequest)
-    found = await embed_request(data, services.embeddings)
-    listing = embedding_list(found, services.embeddings.model.name, data.encoding_format)
-    num_read = listing.usage.prompt_tokens
-    return Outcome(listing, _usage_of(num_read, 0, 0, 0))
+async def _embedding(body: bytes, services: Services, base_url: str) -> LineAnswer:
+    data = _decode(body, EmbeddingRequest)
+    embeddings = await embed_request(data, services.embeddings)
+    listing = embedding_list(embeddings, services.embeddings.model.name, data.encoding_format)
+    return LineAnswer(listing, TokenUsage(input=listing.usage.prompt_tokens, cached=0, output=0, reasoning=0))
 
 
-async def _response(body: bytes, services: Services, base_url: str) -> Outcome:
-    data = _read(body, ResponseRequest)
+async def _response(body: bytes, services: Services, base_url: str) -> LineAnswer:
+    data = _decode(body, ResponseRequest)
     if data.background:
-        raise RequestError("A batch is in the background already; leave it out.", "background")
+        raise RequestError("A batch runs in the background already; leave this out.", "background")
     prepared = await prepare(data, services)
     async with aclosing(await reply_to(prepared, services, base_url, priority=Priority.BATCH)) as reply:
         response = await reply.whole()
     await keep(prepared, response, services)
-    assert response.usage is not None, "it is complete"
-    return Outcome(response, response.usage)
+    usage = response.usage
+    assert usage is not None, "a complete response has it"
+    return LineAnswer(
+        response,
+        TokenUsage(
+            input=usage.input_tokens,
+            cached=usage.input_tokens_details.cached_tokens,
+            output=usage.output_tokens,
+            reasoning=usage.output_tokens_details.reasoning_tokens,
+        ),
+    )
 
 
 ENDPOINTS: dict[str, Endpoint] = {
@@ -82,38 +93,20 @@ ENDPOINTS: dict[str, Endpoint] = {
 }
 
 
-def _read(body: bytes, type: type[T]) -> T:
+def _decode(body: bytes, type: type[T]) -> T:
     """Raises `RequestError` with the path of the field at fault."""
     try:
         return msgspec.json.decode(body, type=type)
     except msgspec.ValidationError as error:
-        found = _PATH.search(str(error))
-        message = str(error) if found is None else str(error)[: found.start()]
-        raise RequestError(f"{message}.", found[1] if found else None, "invalid_value") from None
+        path = _FIELD_PATH.search(str(error))
+        message = str(error) if path is None else str(error)[: path.start()]
+        raise RequestError(f"{message}.", path[1] if path else None, "invalid_value") from None
 
 
-def _as_usage(usage: CompletionUsage) -> ResponseUsage:
-    cached = usage.prompt_tokens_details.cached_tokens
-    reasoned = usage.completion_tokens_details.reasoning_tokens
-    return _usage_of(usage.prompt_tokens, cached, usage.completion_tokens, reasoned)
-
-
-def _usage_of(num_prompt: int, num_cached: int, num_generated: int, num_reasoning: int) -> ResponseUsage:
-    return ResponseUsage(
-        num_prompt,
-        InputTokensDetails(num_cached, 0),
-        num_generated,
-        OutputTokensDetails(num_reasoning),
-        num_prompt + num_generated,
-    )
-
-
-def added(first: ResponseUsage | None, second: ResponseUsage) -> ResponseUsage:
-    if first is None:
-        return second
-    return _usage_of(
-        first.input_tokens + second.input_tokens,
-        first.input_tokens_details.cached_tokens + second.input_tokens_details.cached_tokens,
-        first.output_tokens + second.output_tokens,
-        first.output_tokens_details.reasoning_tokens + second.output_tokens_details.reasoning_tokens,
+def _token_usage(usage: CompletionUsage) -> TokenUsage:
+    return TokenUsage(
+        input=usage.prompt_tokens,
+        cached=usage.prompt_tokens_details.cached_tokens,
+        output=usage.completion_tokens,
+        reasoning=usage.completion_tokens_details.reasoning_tokens,
     )

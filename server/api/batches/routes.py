@@ -1,4 +1,4 @@
-"""/v1/batches: many requests in a file, done when nobody waits for anything else."""
+"""/v1/batches: requests of a file, answered when no other request waits."""
 
 import time
 from typing import Annotated, Any
@@ -9,14 +9,15 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from server.api.batches.endpoints import ENDPOINTS
+from server.api.batches.reply import batch_reply
 from server.api.batches.wire import Batch, BatchPage, CreateBatch
+from server.api.batches.worker import files_job, start_job
 from server.errors import RequestError
 from server.files.records import new_id
 from server.http.paging import page
-from server.jobs.batches import BatchWork
 from server.jobs.runner import JobRunner
 from server.services import Services
-from server.storage.sqlite.batches import OVER, Order
+from server.storage.records import BatchOptions, BatchRecord
 
 _HOUR = 3600  # seconds
 
@@ -35,11 +36,11 @@ class BatchController(Controller):
         job_runner: NamedDependency[JobRunner],
     ) -> Batch:
         if data.endpoint not in ENDPOINTS:
-            message = f"There is no endpoint {data.endpoint!r} for batches; there are: {', '.join(ENDPOINTS)}."
+            message = f"Batches cannot use the endpoint {data.endpoint!r}; they can use: {', '.join(ENDPOINTS)}."
             raise RequestError(message, "endpoint", "invalid_value")
         await services.library.file(data.input_file_id)
         window, now = data.completion_window, int(time.time())
-        batch = Batch(
+        batch = BatchRecord(
             id=new_id("batch").replace("-", "_"),
             endpoint=data.endpoint,
             input_file_id=data.input_file_id,
@@ -50,22 +51,22 @@ class BatchController(Controller):
             metadata=data.metadata or {},
         )
         keep_s = data.output_expires_after.seconds if data.output_expires_after else None
-        await services.batches.add(batch, Order(services.principal, str(request.base_url), keep_s))
-        job_runner.wake()
-        return batch
+        await services.batches.add(batch, BatchOptions(services.principal, str(request.base_url), keep_s))
+        await job_runner.add([start_job(batch.id)])
+        return batch_reply(batch)
 
     @get("/", operation_id="listBatches")
-    async def listing(
+    async def list_batches(
         self, services: NamedDependency[Services], limit: Limit = 20, after: FromQuery[str | None] = None
     ) -> BatchPage:
-        """The newest first."""
-        found = page(await services.batches.batches(), lambda batch: batch.id, limit, "desc", after)
-        data = list(found.items)
-        return BatchPage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
+        """List batches, the newest first."""
+        batches = page(await services.batches.list_batches(), lambda batch: batch.id, limit, "desc", after)
+        data = [batch_reply(batch) for batch in batches.items]
+        return BatchPage(data, data[0].id if data else None, data[-1].id if data else None, batches.has_more)
 
     @get("/{batch_id:str}", operation_id="retrieveBatch")
     async def retrieve(self, batch_id: FromPath[str], services: NamedDependency[Services]) -> Batch:
-        return await services.batches.get(batch_id)
+        return batch_reply(await services.batches.get(batch_id))
 
     @post("/{batch_id:str}/cancel", status_code=200, operation_id="cancelBatch")
     async def cancel(
@@ -73,18 +74,18 @@ class BatchController(Controller):
         batch_id: FromPath[str],
         services: NamedDependency[Services],
         job_runner: NamedDependency[JobRunner],
-        batch_work: NamedDependency[BatchWork],
     ) -> Batch:
-        """What is done of it stays, and is in its files."""
-        batch = await services.batches.change(batch_id, _cancelled)
-        await batch_work.stop(batch_id)
-        job_runner.wake()
-        return batch
+        """Stop a batch. The lines that were answered are in its output files."""
+        batch = await services.batches.update(batch_id, _cancel)
+        if batch.status == "cancelling":
+            await job_runner.stop(batch_id)
+            await job_runner.add([files_job(batch_id)])
+        return batch_reply(batch)
 
 
-def _cancelled(batch: Batch) -> Batch:
-    """Raises `RequestError` for one that is over."""
-    if batch.status in OVER and batch.status != "cancelled":
+def _cancel(batch: BatchRecord) -> BatchRecord:
+    """Raises `RequestError` for a batch that is over."""
+    if batch.is_over and batch.status != "cancelled":
         raise RequestError(f"The batch {batch.id} is {batch.status}; it cannot be cancelled.", None, "invalid_value")
     if batch.status in ("validating", "in_progress"):
         return msgspec.structs.replace(batch, status="cancelling", cancelling_at=int(time.time()))

@@ -1,4 +1,4 @@
-"""/v1/batches on the wire, as OpenAI's clients send and read it. Unknown fields are ignored and null means absent."""
+"""Wire types of /v1/batches, as OpenAI defines them. Unknown fields are ignored and null means absent."""
 
 from typing import Annotated, Literal
 
@@ -7,17 +7,18 @@ from msgspec import Meta
 
 from server.api.responses.wire import ResponseUsage
 from server.api.vector_stores.wire import Metadata
+from server.storage.records import BatchError, BatchStatus, RequestCounts
 
 
 class OutputExpiry(msgspec.Struct, frozen=True):
-    """Seconds after the files were made: an hour to thirty days."""
+    """When the output files expire: an hour to thirty days after they were written."""
 
     seconds: Annotated[int, Meta(ge=3600, le=2_592_000)]
     anchor: Literal["created_at"] = "created_at"
 
 
 class CreateBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """`completion_window`: hours, or days, after which what is not done is given up."""
+    """`completion_window`: hours or days after which the lines that are left are not run any more."""
 
     input_file_id: str
     endpoint: str
@@ -26,27 +27,9 @@ class CreateBatch(msgspec.Struct, frozen=True, kw_only=True):
     output_expires_after: OutputExpiry | None = None
 
 
-class BatchError(msgspec.Struct, frozen=True):
-    """What is wrong with the input file; lines count from 1."""
-
-    code: str
-    message: str
-    line: int | None = None
-    param: str | None = None
-
-
 class BatchErrors(msgspec.Struct, frozen=True):
-    data: list[BatchError]
+    data: tuple[BatchError, ...]
     object: Literal["list"] = "list"
-
-
-class RequestCounts(msgspec.Struct, frozen=True):
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
-
-
-Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +39,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     input_file_id: str
     completion_window: str
-    status: Status
+    status: BatchStatus
     created_at: int
     expires_at: int
     metadata: dict[str, str]
@@ -84,7 +67,7 @@ class BatchPage(msgspec.Struct, frozen=True):
 
 
 class InputLine(msgspec.Struct, frozen=True):
-    """A line of the input file; `body` is what would be sent to `url`."""
+    """A line of the input file: a request whose `body` is for `url`."""
 
     custom_id: Annotated[str, Meta(min_length=1, max_length=512)]
     method: str
@@ -104,7 +87,7 @@ class LineError(msgspec.Struct, frozen=True):
 
 
 class OutputLine(msgspec.Struct, frozen=True):
-    """`error` of a line that was never asked, `response` of every other."""
+    """A line of the output or error file. `error` is set for a line that was not run, `response` for all others."""
 
     id: str
     custom_id: str

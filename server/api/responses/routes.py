@@ -11,6 +11,8 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
+from server.api.responses.archive import ResponseArchive
+from server.api.responses.background import BackgroundResponses, response_job
 from server.api.responses.reply import beginning, cannot_replay, replayed
 from server.api.responses.request import with_headers
 from server.api.responses.service import keep, num_input, prepare, queue, reply_to, streamed
@@ -25,7 +27,6 @@ from server.api.responses.wire import (
 from server.http.disconnect import unless_gone
 from server.http.paging import Order, page
 from server.http.sse import kept_stream
-from server.jobs.responses import BackgroundResponses
 from server.jobs.runner import JobRunner
 from server.services import Services
 
@@ -54,7 +55,7 @@ class ResponseController(Controller):
         prepared = await prepare(with_headers(data, request.headers), services)
         if data.background:
             response = await queue(prepared, services, base_url)
-            job_runner.wake()
+            await job_runner.add([response_job(response.id)])
             if data.stream:
                 return _stream(_followed(response, -1, services, background_work))
             return Response(response, media_type=MediaType.JSON, headers=_POLL)
@@ -87,7 +88,7 @@ class ResponseController(Controller):
         starting_after: Annotated[int, QueryParameter(ge=-1)] = -1,
     ) -> Response[Any]:
         """With `stream`, the events of one that is made in the background, those that were told left out."""
-        response = (await services.responses.get(response_id)).response
+        response = (await ResponseArchive(services.responses).get(response_id)).response
         if not stream:
             return Response(response, media_type=MediaType.JSON, headers=_POLL)
         if not response.background:
@@ -100,10 +101,12 @@ class ResponseController(Controller):
         response_id: FromPath[str],
         services: NamedDependency[Services],
         background_work: NamedDependency[BackgroundResponses],
+        job_runner: NamedDependency[JobRunner],
     ) -> ResponseDeleted:
         """Nobody can go on from it any more, nor from those that went on from it."""
         await services.responses.remove(response_id)
-        await background_work.stop(response_id)
+        await job_runner.stop(response_id)
+        await background_work.notify_ended()
         return ResponseDeleted(response_id)
 
     @post("/v1/responses/{response_id:str}/cancel", status_code=200, operation_id="cancelResponse")
@@ -112,10 +115,12 @@ class ResponseController(Controller):
         response_id: FromPath[str],
         services: NamedDependency[Services],
         background_work: NamedDependency[BackgroundResponses],
+        job_runner: NamedDependency[JobRunner],
     ) -> ResponseObject:
         """Of one in the background that is not over."""
-        response = await services.responses.cancel(response_id)
-        await background_work.stop(response_id)
+        response = await ResponseArchive(services.responses).cancel(response_id)
+        await job_runner.stop(response_id)
+        await background_work.notify_ended()
         return response
 
     @get("/v1/responses/{response_id:str}/input_items", operation_id="listInputItems")
@@ -128,7 +133,7 @@ class ResponseController(Controller):
         after: FromQuery[str | None] = None,
     ) -> ItemPage:
         """Its own, without those of the responses before it."""
-        items = (await services.responses.get(response_id)).items
+        items = (await ResponseArchive(services.responses).get(response_id)).items
         found = page(items, lambda item: item.id or "", limit, order, after)
         data = list(found.items)
         return ItemPage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
@@ -141,8 +146,8 @@ async def _followed(
     start = beginning(response)
     for event in start[after + 1 :]:
         yield event
-    await background.until_over(response.id, services)
-    ended = (await services.responses.get(response.id)).response
+    await background.wait_until_over(response.id, services)
+    ended = (await ResponseArchive(services.responses).get(response.id)).response
     for event in replayed(ended, max(after, len(start) - 1)):
         yield event
 

@@ -11,6 +11,7 @@ import msgspec
 from models.errors import ContextLengthExceeded
 from models.llm.chat.messages import ChatMessage
 from models.llm.params import Priority
+from server.api.responses.archive import PendingResponse, ResponseArchive, StoredResponse
 from server.api.responses.reply import ResponseReply, begun
 from server.api.responses.request import FileSearch, file_search_of, generation_request, items_of, references
 from server.api.responses.wire import Item, ResponseObject, ResponseRequest, StreamEvent
@@ -22,7 +23,6 @@ from server.generation.stream import GenerationStream
 from server.generation.target import target_of
 from server.http.problems import problem_of
 from server.services import Services
-from server.storage.sqlite.responses import Pending, Stored
 
 
 class Prepared(NamedTuple):
@@ -52,7 +52,7 @@ async def _history(id: str | None, services: Services) -> list[Item]:
     if id is None:
         return []
     try:
-        return await services.responses.history(id)
+        return await ResponseArchive(services.responses).history(id)
     except ResponseNotFound as error:
         message = f"Previous response with id '{error.id}' not found."
         raise RequestError(message, "previous_response_id", "previous_response_not_found") from None
@@ -60,7 +60,7 @@ async def _history(id: str | None, services: Services) -> list[Item]:
 
 async def _dereferenced(items: Sequence[Item], services: Services) -> list[Item]:
     wanted = references(items)
-    known = await services.responses.items(wanted) if wanted else {}
+    known = await ResponseArchive(services.responses).output_items(wanted) if wanted else {}
     for at, item in enumerate(items):
         if item.type == "item_reference" and item.id not in known:
             raise RequestError(f"Item with id '{item.id}' not found.", f"input[{at}].id", "invalid_value")
@@ -127,14 +127,14 @@ async def num_input(data: ResponseRequest, services: Services, headers: Mapping[
 async def keep(prepared: Prepared, response: ResponseObject, services: Services) -> None:
     """Unless the client wants it not to be."""
     if response.store:
-        await services.responses.add(Stored(response, prepared.items))
+        await ResponseArchive(services.responses).add(StoredResponse(response, prepared.items))
 
 
 async def queue(prepared: Prepared, services: Services, base_url: str) -> ResponseObject:
-    """To be made in the background."""
+    """Store a response that is to be made in the background, and return it."""
     response = begun(prepared.data, is_queued=True)
-    pending = Pending(prepared.data, base_url, services.principal)
-    await services.responses.add(Stored(response, prepared.items, pending))
+    pending = PendingResponse(prepared.data, base_url, services.principal)
+    await ResponseArchive(services.responses).add(StoredResponse(response, prepared.items, pending))
     return response
 
 
@@ -151,7 +151,7 @@ async def streamed(reply: ResponseReply, prepared: Prepared, services: Services)
         yield reply.ending()
 
 
-async def made(stored: Stored, services: Services) -> ResponseObject:
+async def made(stored: StoredResponse, services: Services) -> ResponseObject:
     """One that was queued. Raises whatever prevents it."""
     assert stored.pending is not None, "it is over"
     pending = stored.pending

@@ -1,35 +1,29 @@
-"""Batches and their lines in SQLite: what is committed of a line is done, and is never done again.
+"""Batches and their lines in SQLite: a line whose outcome is committed is never run again."""
 
-A batch's lines are there until its files are written; the batch itself stays.
-"""
-
-import asyncio
 import copy
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Self
 
 import apsw
 import msgspec
 
-from index.storage.sqlite.database import query, storage_errors, transaction
+from index.storage.sqlite.database import query, transaction
 from server.access.principal import UNRESTRICTED, Principal
-from server.api.batches.wire import Batch
 from server.errors import BatchNotFound, TooManyBatches
-from server.storage.sqlite.database import open_private
+from server.storage.records import BatchLine, BatchOptions, BatchRecord, LineOutcome, LineResult
+from server.storage.sqlite.database import Database
 
-FILE = "batches.sqlite3"
-OVER = ("failed", "completed", "expired", "cancelled")
-_VERSION = 1
-_SCHEMA = """
+BATCHES_FILE = "batches.sqlite3"
+_MIGRATIONS = (
+    """
     CREATE TABLE batches (
-        at INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order they were made
+        at INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order they were added in
         id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,                    -- the key's id, "" where there are none
+        owner TEXT NOT NULL,                    -- a principal's, "" where there are no keys
         is_over INTEGER NOT NULL,
         batch BLOB NOT NULL,                    -- JSON
-        order_ BLOB NOT NULL                    -- JSON: how its lines are to be run
+        order_ BLOB NOT NULL                    -- JSON: BatchOptions
     ) STRICT;
     CREATE INDEX batches_left ON batches (at) WHERE NOT is_over;
 
@@ -38,183 +32,183 @@ _SCHEMA = """
         number INTEGER NOT NULL,                -- from 1
         custom_id TEXT NOT NULL,
         body BLOB NOT NULL,                     -- JSON
-        is_error INTEGER,                       -- NULL: not done
+        is_error INTEGER,                       -- NULL: it has no outcome yet
         output BLOB,                            -- JSON: its line of the output or error file
         PRIMARY KEY (batch_at, number)
     ) STRICT, WITHOUT ROWID;
-"""
-_MOST_LEFT = 100  # batches that are not over
+    """,
+    # From the JSON of the wire's batch to that of BatchRecord.
+    """
+    UPDATE batches SET batch = CAST(json_set(CAST(batch AS TEXT), '$.usage', json_object(
+        'input', json_extract(CAST(batch AS TEXT), '$.usage.input_tokens'),
+        'cached', json_extract(CAST(batch AS TEXT), '$.usage.input_tokens_details.cached_tokens'),
+        'output', json_extract(CAST(batch AS TEXT), '$.usage.output_tokens'),
+        'reasoning', json_extract(CAST(batch AS TEXT), '$.usage.output_tokens_details.reasoning_tokens')
+    )) AS BLOB) WHERE json_extract(CAST(batch AS TEXT), '$.usage') IS NOT NULL;
+    UPDATE batches SET batch = CAST(json_set(CAST(batch AS TEXT), '$.errors',
+        json(coalesce(json_extract(CAST(batch AS TEXT), '$.errors.data'), '[]'))) AS BLOB);
+    """,
+)
+_MAX_UNFINISHED = 100  # batches
 _AT = "(SELECT at FROM batches WHERE id = ?)"
 
-T = TypeVar("T")
+Change = Callable[[BatchRecord], BatchRecord]
 
 
-class Order(msgspec.Struct, frozen=True):
-    """`keep_s`: seconds after which the batch's files expire."""
-
-    principal: Principal
-    base_url: str
-    keep_s: int | None = None
-
-
-class Line(NamedTuple):
-    number: int
-    custom_id: str
-    body: bytes
-
-
-class Done(NamedTuple):
-    """A line's outcome, as it stands in a file."""
-
-    output: bytes
-    is_error: bool
-
-
-class BatchStore:
-    """Owns its file and the one thread that touches it. A context manager. Raises `DataFolderError` when the file
-    cannot be opened; of what the principal may not see there is nothing."""
+class SqliteBatchStore:
+    """A `BatchStore`. A context manager; entering it raises `DataFolderError`."""
 
     _principal = UNRESTRICTED
 
-    def __init__(self, data: Path) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._db: apsw.Connection = self._thread.submit(open_private, data / FILE, _SCHEMA, _VERSION).result()
+    def __init__(self, data_folder: Path) -> None:
+        self._database = Database(data_folder / BATCHES_FILE, _MIGRATIONS)
 
     def __enter__(self) -> Self:
+        self._database.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.submit(self._db.close).result()
-        self._thread.shutdown()
+        self._database.close()
 
-    def seen_by(self, principal: Principal) -> "BatchStore":
-        """The same, as far as it may see."""
-        seen = copy.copy(self)
-        seen._principal = principal
-        return seen
+    def seen_by(self, principal: Principal) -> "SqliteBatchStore":
+        narrowed = copy.copy(self)
+        narrowed._principal = principal
+        return narrowed
 
-    async def add(self, batch: Batch, order: Order) -> None:
-        """Raises `TooManyBatches`."""
-        await self._run(self._add, batch, order)
+    async def add(self, batch: BatchRecord, options: BatchOptions) -> None:
+        await self._database.run(_add, self._principal, batch, options)
 
-    async def get(self, id: str) -> Batch:
-        """Raises `BatchNotFound`."""
-        return await self._run(self._get, id)
+    async def get(self, id: str) -> BatchRecord:
+        return await self._database.run(_get, self._principal, id)
 
-    async def batches(self) -> list[Batch]:
-        """In the order they were made."""
-        return await self._run(self._batches)
+    async def options(self, id: str) -> BatchOptions:
+        return await self._database.run(_options, self._principal, id)
 
-    async def unfinished(self) -> list[Batch]:
-        return await self._run(self._unfinished)
+    async def list_batches(self) -> list[BatchRecord]:
+        return await self._database.run(_list_batches, self._principal)
 
-    async def order(self, id: str) -> Order:
-        return await self._run(self._order, id)
+    async def unfinished(self) -> list[BatchRecord]:
+        return await self._database.run(_unfinished)
 
-    async def change(self, id: str, change: Callable[[Batch], Batch]) -> Batch:
-        """What `change` makes of it as it is now. When it is over, its lines go. Raises `BatchNotFound`."""
-        return await self._run(self._change, id, change)
+    async def update(self, id: str, change: Change) -> BatchRecord:
+        return await self._database.run(_update, self._principal, id, change)
 
     async def clear_lines(self, id: str) -> None:
-        await self._run(self._clear_lines, id)
+        await self._database.run(_clear_lines, id)
 
-    async def add_lines(self, id: str, lines: Sequence[Line]) -> None:
-        await self._run(self._add_lines, id, lines)
+    async def add_lines(self, id: str, lines: Sequence[BatchLine]) -> None:
+        await self._database.run(_add_lines, id, lines)
 
-    async def next_line(self, id: str, after: int) -> Line | None:
-        """The first behind `after` that is not done."""
-        return await self._run(self._next_line, id, after)
+    async def undone_line(self, id: str, number: int) -> BatchLine | None:
+        return await self._database.run(_undone_line, id, number)
 
-    async def finish_line(self, id: str, number: int, done: Done, change: Callable[[Batch], Batch]) -> None:
-        """Both or neither: the line is done, and the batch is what `change` makes of it."""
-        await self._run(self._finish_line, id, number, done, change)
+    async def undone_numbers(self, id: str) -> list[int]:
+        return await self._database.run(_undone_numbers, id)
 
-    async def lines(self, id: str, after: int, most: int) -> list[tuple[Line, Done | None]]:
-        """The next ones, without their bodies."""
-        return await self._run(self._lines, id, after, most)
+    async def finish_line(self, id: str, number: int, outcome: LineOutcome, change: Change) -> BatchRecord | None:
+        return await self._database.run(_finish_line, self._principal, id, number, outcome, change)
 
-    # On the thread
+    async def results(self, id: str, after: int, limit: int) -> list[LineResult]:
+        return await self._database.run(_results, id, after, limit)
 
-    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, storage_errors()(work), *arguments)
 
-    def _add(self, batch: Batch, order: Order) -> None:
-        if len(self._unfinished()) >= _MOST_LEFT:
-            raise TooManyBatches(_MOST_LEFT)
-        self._db.execute(
-            "INSERT INTO batches (id, owner, is_over, batch, order_) VALUES (?, ?, 0, ?, ?)",
-            (batch.id, self._principal.owner, msgspec.json.encode(batch), msgspec.json.encode(order)),
+def _add(db: apsw.Connection, principal: Principal, batch: BatchRecord, options: BatchOptions) -> None:
+    with transaction(db):
+        if len(_unfinished(db)) >= _MAX_UNFINISHED:
+            raise TooManyBatches(_MAX_UNFINISHED)
+        db.execute(
+            "INSERT INTO batches (id, owner, is_over, batch, order_) VALUES (?, ?, ?, ?, ?)",
+            (batch.id, principal.owner, batch.is_over, msgspec.json.encode(batch), msgspec.json.encode(options)),
         )
 
-    def _get(self, id: str) -> Batch:
-        for owner, batch in query(self._db, "SELECT owner, batch FROM batches WHERE id = ?", (id,)):
-            if self._principal.owns(owner):
-                return msgspec.json.decode(batch, type=Batch)
-        raise BatchNotFound(id)
 
-    def _batches(self) -> list[Batch]:
-        rows = query(self._db, "SELECT owner, batch FROM batches ORDER BY at")
-        return [msgspec.json.decode(batch, type=Batch) for owner, batch in rows if self._principal.owns(owner)]
+def _get(db: apsw.Connection, principal: Principal, id: str) -> BatchRecord:
+    for owner, batch in query(db, "SELECT owner, batch FROM batches WHERE id = ?", (id,)):
+        if principal.owns(owner):
+            return _decode(batch)
+    raise BatchNotFound(id)
 
-    def _unfinished(self) -> list[Batch]:
-        rows = query(self._db, "SELECT batch FROM batches WHERE NOT is_over ORDER BY at")
-        return [msgspec.json.decode(batch, type=Batch) for (batch,) in rows]
 
-    def _order(self, id: str) -> Order:
-        for (order,) in query(self._db, "SELECT order_ FROM batches WHERE id = ?", (id,)):
-            return msgspec.json.decode(order, type=Order)
-        raise BatchNotFound(id)
+def _options(db: apsw.Connection, principal: Principal, id: str) -> BatchOptions:
+    for owner, options in query(db, "SELECT owner, order_ FROM batches WHERE id = ?", (id,)):
+        if principal.owns(owner):
+            return msgspec.json.decode(options, type=BatchOptions)
+    raise BatchNotFound(id)
 
-    def _change(self, id: str, change: Callable[[Batch], Batch]) -> Batch:
-        with transaction(self._db):
-            return self._changed(id, change)
 
-    def _changed(self, id: str, change: Callable[[Batch], Batch]) -> Batch:
-        changed = change(self._get(id))
-        is_over = changed.status in OVER
-        self._db.execute(
-            "UPDATE batches SET batch = ?, is_over = ? WHERE id = ?", (msgspec.json.encode(changed), is_over, id)
+def _list_batches(db: apsw.Connection, principal: Principal) -> list[BatchRecord]:
+    rows = query(db, "SELECT owner, batch FROM batches ORDER BY at")
+    return [_decode(batch) for owner, batch in rows if principal.owns(owner)]
+
+
+def _unfinished(db: apsw.Connection) -> list[BatchRecord]:
+    return [_decode(batch) for (batch,) in query(db, "SELECT batch FROM batches WHERE NOT is_over ORDER BY at")]
+
+
+def _update(db: apsw.Connection, principal: Principal, id: str, change: Change) -> BatchRecord:
+    with transaction(db):
+        return _replace(db, change(_get(db, principal, id)))
+
+
+def _replace(db: apsw.Connection, batch: BatchRecord) -> BatchRecord:
+    db.execute(
+        "UPDATE batches SET batch = ?, is_over = ? WHERE id = ?", (msgspec.json.encode(batch), batch.is_over, batch.id)
+    )
+    if batch.is_over:
+        _clear_lines(db, batch.id)
+    return batch
+
+
+def _clear_lines(db: apsw.Connection, id: str) -> None:
+    db.execute(f"DELETE FROM lines WHERE batch_at = {_AT}", (id,))
+
+
+def _add_lines(db: apsw.Connection, id: str, lines: Sequence[BatchLine]) -> None:
+    with transaction(db):
+        db.executemany(
+            f"INSERT INTO lines (batch_at, number, custom_id, body) VALUES ({_AT}, ?, ?, ?)",
+            [(id, line.number, line.custom_id, line.body) for line in lines],
         )
-        if is_over:
-            self._clear_lines(id)
-        return changed
 
-    def _clear_lines(self, id: str) -> None:
-        self._db.execute(f"DELETE FROM lines WHERE batch_at = {_AT}", (id,))
 
-    def _add_lines(self, id: str, lines: Sequence[Line]) -> None:
-        with transaction(self._db):
-            self._db.executemany(
-                f"INSERT INTO lines (batch_at, number, custom_id, body) VALUES ({_AT}, ?, ?, ?)",
-                [(id, *line) for line in lines],
-            )
+def _undone_line(db: apsw.Connection, id: str, number: int) -> BatchLine | None:
+    sql = f"SELECT custom_id, body FROM lines WHERE batch_at = {_AT} AND number = ? AND is_error IS NULL"
+    for custom_id, body in query(db, sql, (id, number)):
+        return BatchLine(number, custom_id, body)
+    return None
 
-    def _next_line(self, id: str, after: int) -> Line | None:
-        rows = query(
-            self._db,
-            f"SELECT number, custom_id, body FROM lines WHERE batch_at = {_AT} AND number > ? AND is_error IS NULL"
-            " ORDER BY number LIMIT 1",
-            (id, after),
+
+def _undone_numbers(db: apsw.Connection, id: str) -> list[int]:
+    sql = f"SELECT number FROM lines WHERE batch_at = {_AT} AND is_error IS NULL ORDER BY number"
+    return [number for (number,) in query(db, sql, (id,))]
+
+
+def _finish_line(
+    db: apsw.Connection, principal: Principal, id: str, number: int, outcome: LineOutcome, change: Change
+) -> BatchRecord | None:
+    with transaction(db):
+        batch = _get(db, principal, id)
+        if batch.status != "in_progress":
+            return None
+        db.execute(
+            f"UPDATE lines SET is_error = ?, output = ? WHERE batch_at = {_AT} AND number = ? AND is_error IS NULL",
+            (outcome.is_error, outcome.output, id, number),
         )
-        return Line(*rows[0]) if rows else None
+        return _replace(db, change(batch)) if db.changes() else None
 
-    def _finish_line(self, id: str, number: int, done: Done, change: Callable[[Batch], Batch]) -> None:
-        with transaction(self._db):
-            self._db.execute(
-                f"UPDATE lines SET is_error = ?, output = ? WHERE batch_at = {_AT} AND number = ? AND is_error IS NULL",
-                (done.is_error, done.output, id, number),
-            )
-            if self._db.changes():
-                self._changed(id, change)
 
-    def _lines(self, id: str, after: int, most: int) -> list[tuple[Line, Done | None]]:
-        rows = query(
-            self._db,
-            f"SELECT number, custom_id, output, is_error FROM lines WHERE batch_at = {_AT} AND number > ?"
-            " ORDER BY number LIMIT ?",
-            (id, after, most),
-        )
-        return [
-            (Line(number, custom_id, b""), None if is_error is None else Done(output, bool(is_error)))
-            for number, custom_id, output, is_error in rows
-        ]
+def _results(db: apsw.Connection, id: str, after: int, limit: int) -> list[LineResult]:
+    rows = query(
+        db,
+        f"SELECT number, custom_id, output, is_error FROM lines WHERE batch_at = {_AT} AND number > ?"
+        " ORDER BY number LIMIT ?",
+        (id, after, limit),
+    )
+    return [
+        LineResult(number, custom_id, None if is_error is None else LineOutcome(output, bool(is_error)))
+        for number, custom_id, output, is_error in rows
+    ]
+
+
+def _decode(batch: bytes) -> BatchRecord:
+    return msgspec.json.decode(batch, type=BatchRecord)

@@ -1,4 +1,4 @@
-"""Batches with a made-up model: their input, their end by the clock, whose they are, and what is tried again."""
+"""Batches with a scripted model: their input file, their expiry, and their unfinished lines after a restart."""
 
 import asyncio
 import io
@@ -8,41 +8,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from models.errors import ModelDoesNotFit, ProcessFailed, QueueFull
-from server.access.keys import Role
-from server.access.principal import UNRESTRICTED, Principal
-from server.api.batches import input_file as reading
+from server.access.principal import UNRESTRICTED
+from server.api.batches import input_file
 from server.api.batches.input_file import InputReader, InvalidInput
-from server.api.batches.wire import Batch, RequestCounts
-from server.errors import BatchNotFound
-from server.jobs import runner as job_runner
-from server.jobs.runner import retry_when_available
-from server.storage.sqlite.batches import BatchStore, Done, Line, Order
+from server.storage.base import BatchStore
+from server.storage.records import BatchLine, BatchOptions, BatchRecord, LineOutcome, RequestCounts
+from server.storage.sqlite.batches import SqliteBatchStore
 from tests.server.serving import FakeIndex, PlayedModel, serving
 
 URL = "/v1/chat/completions"
-ORDER = Order(UNRESTRICTED, "http://x/")
 
 
-def _line(custom_id: str, **fields: Any) -> bytes:
+def line(custom_id: str, **fields: Any) -> bytes:
     return json.dumps({"custom_id": custom_id, "method": "POST", "url": URL, "body": {}, **fields}).encode() + b"\n"
 
 
-def _codes(content: bytes) -> list[str]:
+def codes_of(content: bytes) -> list[str]:
     reader = InputReader(io.BytesIO(content), URL)
-    with pytest.raises(InvalidInput) as refused:
-        while reader.group():
+    with pytest.raises(InvalidInput) as invalid:
+        while reader.next_lines():
             pass
-    return [error.code for error in refused.value.errors]
+    return [error.code for error in invalid.value.errors]
 
 
-def test_lines_are_read_in_groups_and_empty_ones_passed_over() -> None:
-    content = b"\n".join(_line(str(number)) for number in range(501))
+def test_lines_are_read_in_groups_and_empty_lines_skipped() -> None:
+    content = b"\n".join(line(str(number)) for number in range(501))
     reader = InputReader(io.BytesIO(content), URL)
-    groups = [reader.group() for _ in range(3)]
+    groups = [reader.next_lines() for _ in range(3)]
     assert [len(group) for group in groups] == [500, 1, 0]
     assert [line.custom_id for group in groups for line in group] == [str(number) for number in range(501)]
     assert groups[1][0].number == 1001
@@ -56,126 +50,77 @@ def test_lines_are_read_in_groups_and_empty_ones_passed_over() -> None:
         (b"\n \n", ["empty_file"]),
         (b"\xff\n", ["invalid_json_line"]),
         (b"[" * 100_000, ["invalid_json_line"]),
-        (_line(""), ["invalid_json_line"]),
-        (_line("a", method="GET"), ["invalid_method"]),
-        (_line("a", url="/v1/embeddings"), ["mismatched_url"]),
-        (_line("a", body="text") + _line("a") + _line("a"), ["invalid_value", "duplicate_custom_id"]),
+        (line(""), ["invalid_json_line"]),
+        (line("a", method="GET"), ["invalid_method"]),
+        (line("a", url="/v1/embeddings"), ["mismatched_url"]),
+        (line("a", body="text") + line("a") + line("a"), ["invalid_value", "duplicate_custom_id"]),
         (b"no\n" * 300, ["invalid_json_line"] * 100),
     ],
 )
-def test_a_wrong_line_is_named(content: bytes, codes: list[str]) -> None:
-    assert _codes(content) == codes
+def test_each_fault_of_the_input_file_has_its_code(content: bytes, codes: list[str]) -> None:
+    assert codes_of(content) == codes
 
 
-def test_limits_of_a_file_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MOST_LINES", 2)
-    monkeypatch.setattr(reading, "LONGEST_LINE", 200)
-    assert _codes(_line("a") + _line("b") + _line("c")) == ["too_many_lines"]
-    assert _codes(_line("a") + _line("b", body={"x": "y" * 200})) == ["line_too_long"]
+def test_the_number_and_size_of_lines_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_file, "MAX_LINES", 2)
+    monkeypatch.setattr(input_file, "MAX_LINE_BYTES", 200)
+    assert codes_of(line("a") + line("b") + line("c")) == ["too_many_lines"]
+    assert codes_of(line("a") + line("b", body={"x": "y" * 200})) == ["line_too_long"]
 
 
-def _batch(id: str = "batch_1", **fields: Any) -> Batch:
-    now = int(time.time())
-    told: dict[str, Any] = {"created_at": now, "expires_at": now + 60, "metadata": {}}
-    return Batch(
-        id=id,
-        endpoint=URL,
-        input_file_id="file-1",
-        completion_window="24h",
-        status="validating",
-        **{**told, **fields},
-    )
+def store_batch(folder: Path, expires_in_s: int, body: bytes = b"{}") -> None:
+    """Store a batch in progress with two lines, of which the first is done."""
 
-
-def test_a_line_is_done_once(tmp_path: Path) -> None:
-    def counted(batch: Batch) -> Batch:
-        counts = RequestCounts(2, batch.request_counts.completed + 1)
-        return msgspec.structs.replace(batch, request_counts=counts)
-
-    async def check(store: BatchStore) -> None:
-        await store.add(_batch(), ORDER)
-        await store.add_lines("batch_1", [Line(1, "a", b"{}"), Line(3, "b", b"{}")])
-        assert await store.next_line("batch_1", 1) == Line(3, "b", b"{}")
-        for output in (b"first", b"second"):
-            await store.finish_line("batch_1", 1, Done(output, False), counted)
-        assert (await store.get("batch_1")).request_counts.completed == 1
-        assert await store.next_line("batch_1", 0) == Line(3, "b", b"{}")
-        ((_, done), (_, left)) = await store.lines("batch_1", 0, 10)
-        assert (done, left) == (Done(b"first", False), None)
-        await store.change("batch_1", lambda batch: msgspec.structs.replace(batch, status="completed"))
-        assert await store.unfinished() == []
-        assert await store.lines("batch_1", 0, 10) == []
-
-    with BatchStore(tmp_path) as store:
-        asyncio.run(check(store))
-
-
-@pytest.mark.parametrize("collections", [frozenset({"x"}), None])
-def test_a_key_sees_its_own(tmp_path: Path, collections: frozenset[str] | None) -> None:
-    async def check(store: BatchStore) -> None:
-        mine, other = (store.seen_by(Principal(name, Role.WRITE, collections)) for name in "ab")
-        await mine.add(_batch(), ORDER)
-        assert [len(await each.batches()) for each in (mine, other, store)] == [1, 0, 1]
-        with pytest.raises(BatchNotFound):
-            await other.get("batch_1")
-
-    with BatchStore(tmp_path) as store:
-        asyncio.run(check(store))
-
-
-def test_what_is_left_when_the_window_ends_is_told(tmp_path: Path) -> None:
-    async def prepare(store: BatchStore) -> None:
-        late = _batch(expires_at=int(time.time()) - 1)
-        await store.add(late, ORDER)
-        await store.add_lines("batch_1", [Line(number, f"line-{number}", b"{}") for number in (1, 2)])
-        counts = RequestCounts(2, 1)
-        await store.finish_line(
-            "batch_1",
-            1,
-            Done(b'{"custom_id":"line-1"}', False),
-            lambda batch: msgspec.structs.replace(batch, status="in_progress", request_counts=counts),
+    async def store_it(store: BatchStore) -> None:
+        now = int(time.time())
+        batch = BatchRecord(
+            id="batch_1",
+            endpoint=URL,
+            input_file_id="file-1",
+            completion_window="24h",
+            status="in_progress",
+            created_at=now,
+            expires_at=now + expires_in_s,
+            metadata={},
+            request_counts=RequestCounts(2, 1),
         )
+        await store.add(batch, BatchOptions(UNRESTRICTED, "http://x/"))
+        await store.add_lines("batch_1", [BatchLine(number, f"line-{number}", body) for number in (1, 2)])
+        outcome = LineOutcome(b'{"custom_id":"line-1"}', is_error=False)
+        assert await store.finish_line("batch_1", 1, outcome, lambda current: current) is not None
 
-    with BatchStore(tmp_path) as store:
-        asyncio.run(prepare(store))
+    with SqliteBatchStore(folder) as store:
+        asyncio.run(store_it(store))
+
+
+def test_lines_that_are_left_when_the_window_ends_are_in_the_error_file(tmp_path: Path) -> None:
+    store_batch(tmp_path, expires_in_s=-1)
     with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
-        batch = _until(lambda: (b := client.get("/v1/batches/batch_1").json())["status"] == "expired" and b)
+        batch = wait_for(lambda: (b := client.get("/v1/batches/batch_1").json())["status"] == "expired" and b)
         assert batch["expired_at"]
         texts = [client.get(f"/v1/files/{batch[name]}/content").text for name in ("output_file_id", "error_file_id")]
         assert json.loads(texts[0]) == {"custom_id": "line-1"}
-        left = json.loads(texts[1])
-        assert (left["custom_id"], left["error"]["code"], left["response"]) == ("line-2", "batch_expired", None)
+        undone = json.loads(texts[1])
+        assert (undone["custom_id"], undone["error"]["code"], undone["response"]) == ("line-2", "batch_expired", None)
 
 
-def _until(condition: Callable[[], Any]) -> Any:
+def test_the_undone_lines_of_a_data_folder_without_a_queue_are_run(tmp_path: Path) -> None:
+    store_batch(tmp_path, expires_in_s=600, body=b'{"messages": [{"role": "user", "content": "Hello"}]}')
+    assert not (tmp_path / "jobs.sqlite3").exists()
+    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+        batch = wait_for(lambda: (b := client.get("/v1/batches/batch_1").json())["status"] == "completed" and b)
+        assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+        assert batch["error_file_id"] is None
+        lines = client.get(f"/v1/files/{batch['output_file_id']}/content").text.splitlines()
+        assert json.loads(lines[0]) == {"custom_id": "line-1"}
+        second = json.loads(lines[1])
+        assert (second["custom_id"], second["response"]["status_code"]) == ("line-2", 200)
+        assert batch["usage"]["output_tokens"] == second["response"]["body"]["usage"]["completion_tokens"] > 0
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        if found := condition():
-            return found
+        if result := condition():
+            return result
     pytest.fail("not within 10 s")
-
-
-def test_what_finds_no_room_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(job_runner.asyncio, "sleep", sleep)
-
-    def run(*errors: Exception) -> str:
-        left = list(errors)
-
-        async def attempt() -> str:
-            if left:
-                raise left.pop(0)
-            return "done"
-
-        return asyncio.run(retry_when_available(attempt))
-
-    full, failed = QueueFull(3, retry_after=2), ProcessFailed("engine", "gone")
-    assert run(full, full, ModelDoesNotFit("m", 2, 1, retry_after=7), failed, failed) == "done"
-    assert waited == [2, 2, 7, 1, 1]
-    for errors in ([failed] * 3, [ModelDoesNotFit("m", 2, 1)], [ValueError()]):
-        with pytest.raises(type(errors[0])):
-            run(*errors)

@@ -11,7 +11,8 @@ from index.types import Location, Passage
 from server.api.mcp import tools
 from server.errors import NotFound, RequestError
 from server.observability.metrics import Metrics
-from server.storage.sqlite.turns import TurnMemory
+from server.rag.memory import TurnMemory
+from server.storage.sqlite.turns import SqliteTurnStore
 from tests.server.serving import FakeIndex, FakeServices, PlayedModel
 
 RATES = "| City | Rate |\n| --- | --- |"
@@ -60,8 +61,8 @@ class FakeCatalog:
 
 
 def call(folder: Path, name: str, passages: list[Passage], catalog: FakeCatalog | None = None, **arguments: Any) -> Any:
-    with TurnMemory(folder / "turns.sqlite3", 1_000) as memory:
-        services = FakeServices(folder, PlayedModel(), FakeIndex(passages), memory, Metrics())
+    with SqliteTurnStore(folder / "turns.sqlite3", 1_000) as turns:
+        services = FakeServices(folder, PlayedModel(), FakeIndex(passages), TurnMemory(turns), Metrics())
         services.catalog = cast(Any, catalog or FakeCatalog())
         return asyncio.run(tools.call(name, arguments, services, "http://here/"))
 

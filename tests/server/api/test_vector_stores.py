@@ -91,7 +91,7 @@ def test_a_path_in_a_name_is_left_out(http: TestClient[Any], tmp_path: Path, tol
     response = http.post("/v1/files", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert response.json()["filename"] == kept
     _store(http, file_ids=[response.json()["id"]])
-    databases = {f"{name}.sqlite3" for name in ("batches", "library", "responses")}
+    databases = {f"{name}.sqlite3" for name in ("batches", "jobs", "library", "responses")}
     outside = {path.name.removesuffix("-wal").removesuffix("-shm") for path in tmp_path.iterdir()}
     assert outside <= {"files", "uploads", *databases}
 

@@ -7,7 +7,8 @@ import pytest
 
 from models.llm.chat.messages import ChatMessage, ToolCall
 from server.rag.history import Turn, conversation_hashes, recalled, turn_hashes
-from server.storage.sqlite.turns import TurnMemory
+from server.rag.memory import TurnMemory
+from server.storage.sqlite.turns import SqliteTurnStore
 from tests.server.conversing import run
 
 ASKED, TOLD, AGAIN = (
@@ -71,42 +72,12 @@ def test_the_reply_tells_apart_what_the_question_does_not() -> None:
     assert list(conversation_hashes([ASKED, AGAIN], turn_hashes([ASKED, AGAIN], "*"))) == [(0, (keys[0],))]
 
 
-def remembered(path: Path, keys: list[bytes], max_bytes: int = 10_000) -> set[bytes]:
-    async def recall() -> set[bytes]:
-        with TurnMemory(path, max_bytes) as memory:
-            return set(await memory.recall(keys))
+def test_a_turn_of_another_version_is_not_known(tmp_path: Path) -> None:
+    async def check() -> None:
+        with SqliteTurnStore(tmp_path / "turns.sqlite3", 1000) as turns:
+            memory = TurnMemory(turns)
+            turns.remember(b"old", b"no turn")
+            memory.remember(b"new", Turn(hidden=frozenset({1})))
+            assert await memory.recall([b"old", b"new"]) == {b"new": Turn(hidden=frozenset({1}))}
 
-    return asyncio.run(recall())
-
-
-def test_turns_outlive_the_process_and_the_oldest_go_first(tmp_path: Path) -> None:
-    path, keys = tmp_path / "turns.sqlite3", [bytes([i]) * 16 for i in range(20)]
-    with TurnMemory(path, 10_000) as memory:
-        for key in keys:
-            memory.remember(key, Turn(hidden=frozenset(range(100))))
-    size = path.stat().st_size
-    assert remembered(path, keys) == set(keys)
-    with TurnMemory(path, 1_000) as memory:
-        memory.remember(b"new", Turn())
-    kept = remembered(path, [*keys, b"new"])
-    assert b"new" in kept
-    assert 0 < len(kept) < 20
-    assert size < 100_000
-
-
-@pytest.mark.parametrize("damage", [b"", b"no database" * 100])
-def test_a_damaged_file_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
-    path = tmp_path / "turns.sqlite3"
-    with TurnMemory(path, 1000) as memory:
-        memory.remember(b"old", Turn())
-    path.write_bytes(damage)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-    assert remembered(path, [b"old"]) == set()
-    with TurnMemory(path, 1000) as memory:
-        memory.remember(b"new", Turn())
-    assert remembered(path, [b"new"]) == {b"new"}
-
-
-def test_where_nothing_can_be_written_nothing_is_known(tmp_path: Path) -> None:
-    assert remembered(tmp_path / "nowhere" / "turns.sqlite3", [b"key"]) == set()
+    asyncio.run(check())

@@ -1,6 +1,8 @@
-"""What is kept of responses: within its bytes, along a chain, each owner's own."""
+"""The contract of a response store."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -8,76 +10,116 @@ import msgspec
 import pytest
 
 from server.access.keys import Role
-from server.access.principal import UNRESTRICTED, Principal
-from server.api.responses.reply import begun
-from server.api.responses.wire import Item, OutputMessage, OutputText, ResponseObject, ResponseRequest
+from server.access.principal import Principal
 from server.errors import ResponseNotFound
-from server.storage.sqlite.responses import FILE, Pending, ResponseStore, Stored
+from server.storage.base import ResponseStore
+from server.storage.records import ResponseRecord
+from server.storage.sqlite.responses import RESPONSES_FILE, SqliteResponseStore
+from tests.server.storage.memory import MemoryResponseStore
+
+Open = Callable[[Path, int], AbstractContextManager[ResponseStore]]
+STORES: list[Open] = [SqliteResponseStore, lambda _, max_bytes: MemoryResponseStore(max_bytes)]
+Run = Callable[..., None]
 
 
-def _response(text: str, before: str | None = None, **fields: Any) -> ResponseObject:
-    response = begun(ResponseRequest(previous_response_id=before))
-    message = OutputMessage(id=f"msg_{response.id}", status="completed", content=[OutputText(text=text)])
-    return msgspec.structs.replace(response, status="completed", output=[message], **fields)
+@pytest.fixture(params=STORES, ids=["sqlite", "memory"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    """Runs a check with a store that is opened for it."""
+    opener: Open = request.param
+
+    def run_check(check: Callable[[ResponseStore], Coroutine[Any, Any, None]], max_bytes: int = 1_000_000) -> None:
+        with opener(tmp_path, max_bytes) as store:
+            asyncio.run(check(store))
+
+    return run_check
 
 
-def _stored(text: str, before: str | None = None) -> Stored:
-    return Stored(_response(text, before), [Item(type="message", role="user", content=f"{text}?")])
+def record(id: str, previous_id: str | None = None, size: int = 2, pending: bytes | None = None) -> ResponseRecord:
+    return ResponseRecord(
+        id=id,
+        previous_id=previous_id,
+        response=b"x" * size,
+        input_items=b"[]",
+        output_ids=(f"msg_{id}",),
+        pending=pending,
+    )
 
 
-def test_a_chain_is_told_from_its_beginning(tmp_path: Path) -> None:
+def test_a_response_is_found_by_its_id_and_its_output(run: Run) -> None:
     async def check(store: ResponseStore) -> None:
-        first = _stored("one")
-        second = _stored("two", first.response.id)
+        first, second = record("one"), record("two", "one")
         await store.add(first)
         await store.add(second)
-        history = await store.history(second.response.id)
-        assert [item.role for item in history] == ["user", "assistant"] * 2
-        assert [item.content for item in history][::2] == ["one?", "two?"]
-        await store.remove(first.response.id)
-        with pytest.raises(ResponseNotFound):
-            await store.history(second.response.id)
+        found = await store.get("two")
+        assert (found.response, found.input_items, found.previous_id) == (b"xx", b"[]", "one")
+        assert found.is_over
+        assert [each.id for each in await store.find_by_output(["msg_two", "msg_x"])] == ["two"]
 
-    with ResponseStore(tmp_path, 1_000_000) as store:
-        asyncio.run(check(store))
-    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+    run(check)
 
 
-def test_the_least_used_go_first_and_unfinished_ones_stay(tmp_path: Path) -> None:
+def test_history_is_the_chain_from_its_beginning(run: Run) -> None:
     async def check(store: ResponseStore) -> None:
-        waiting = _stored("later")
-        request = Pending(ResponseRequest(input="later?"), "http://x/", UNRESTRICTED)
-        await store.add(msgspec.structs.replace(waiting, pending=request))
-        kept = [_stored(f"{number}" * 1000) for number in range(20)]
-        for each in kept:
+        for each in (record("one"), record("two", "one"), record("three", "two")):
             await store.add(each)
-            await store.get(kept[0].response.id)
-        assert (await store.get(kept[0].response.id)).response == kept[0].response
+        assert [each.id for each in await store.history("three")] == ["one", "two", "three"]
+        await store.remove("one")
         with pytest.raises(ResponseNotFound):
-            await store.get(kept[1].response.id)
-        assert (await store.get(kept[-1].response.id)).items == kept[-1].items
-        assert await store.unfinished() == [waiting.response.id]
-        assert await store.change(waiting.response, is_over=True)
-        assert not await store.change(waiting.response, is_over=True), "it is over"
+            await store.history("three")
+        with pytest.raises(ResponseNotFound):
+            await store.remove("one")
+
+    run(check)
+
+
+def test_the_least_used_go_first_and_unfinished_ones_stay(run: Run) -> None:
+    async def check(store: ResponseStore) -> None:
+        await store.add(record("waiting", pending=b"{}"))
+        for number in range(20):
+            await store.add(record(f"{number}", size=1000))
+            await store.get("0")
+        assert (await store.get("0")).id == "0"
+        with pytest.raises(ResponseNotFound):
+            await store.get("1")
+        assert (await store.get("19")).id == "19"
+        assert await store.unfinished() == ["waiting"]
+
+    run(check, 12_000)
+
+
+def test_only_a_response_that_is_not_over_is_updated(run: Run) -> None:
+    async def check(store: ResponseStore) -> None:
+        waiting = record("waiting", pending=b"{}")
+        await store.add(waiting)
+        assert await store.update(msgspec.structs.replace(waiting, response=b"in progress"))
+        assert await store.unfinished() == ["waiting"]
+        over = msgspec.structs.replace(waiting, response=b"over", pending=None, output_ids=("msg_new",))
+        assert await store.update(over)
+        assert not await store.update(waiting), "it is over"
+        assert not await store.update(record("unknown", pending=b"{}"))
+        assert (await store.get("waiting")).response == b"over"
+        assert [each.id for each in await store.find_by_output(["msg_new"])] == ["waiting"]
         assert await store.unfinished() == []
 
-    with ResponseStore(tmp_path, 12_000) as store:
-        asyncio.run(check(store))
+    run(check)
 
 
 @pytest.mark.parametrize("collections", [frozenset({"x"}), None])
 @pytest.mark.parametrize("role", [Role.READ, Role.WRITE])
-def test_a_key_sees_its_own(tmp_path: Path, collections: frozenset[str] | None, role: Role) -> None:
+def test_a_key_sees_its_own(run: Run, collections: frozenset[str] | None, role: Role) -> None:
     async def check(store: ResponseStore) -> None:
-        stored = _stored("secret")
         mine, other = (store.seen_by(Principal("ci", role, collections, id)) for id in ("key_1", "key_2"))
-        await mine.add(stored)
-        assert (await mine.get(stored.response.id)).response == stored.response
-        for look in (other.get, other.history, other.remove, other.cancel):
+        await mine.add(record("secret"))
+        assert (await mine.get("secret")).id == "secret"
+        for look in (other.get, other.history, other.remove):
             with pytest.raises(ResponseNotFound):
-                await look(stored.response.id)
-        assert await other.items([stored.response.output[0].id]) == {}
-        assert (await store.get(stored.response.id)).response == stored.response
+                await look("secret")
+        assert await other.find_by_output(["msg_secret"]) == []
+        assert (await store.get("secret")).id == "secret"
 
-    with ResponseStore(tmp_path, 1_000_000) as store:
-        asyncio.run(check(store))
+    run(check)
+
+
+def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
+    with SqliteResponseStore(tmp_path, 1000):
+        assert (tmp_path / RESPONSES_FILE).stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,161 @@
+"""The record stores of the server as Protocols. The SQLite implementations are in `server.storage.sqlite`.
+
+`seen_by` narrows a store to what one principal may see; for it, a record of somebody else does not exist. Every method
+may raise a `StorageError` of `index.errors`; nothing of a database's own errors or types passes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from server.access.principal import Principal
+from server.storage.records import (
+    AuditEntry,
+    BatchLine,
+    BatchOptions,
+    BatchRecord,
+    Job,
+    LineOutcome,
+    LineResult,
+    NewJob,
+    ResponseRecord,
+)
+
+
+class TurnStore(Protocol):
+    """A cache of what the turns of conversations were grounded on. It never raises: what cannot be read or written is
+    not known."""
+
+    async def recall(self, keys: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Return the turns that are known, by their keys. Counts as a use of them."""
+        ...
+
+    def remember(self, key: bytes, turn: bytes) -> None:
+        """Keep a turn, in the background; a `recall` that follows finds it. Replaces one with the same key."""
+        ...
+
+
+class ResponseStore(Protocol):
+    """Responses, within a number of bytes: adding one removes those used least recently, but none that is not over."""
+
+    def seen_by(self, principal: Principal) -> "ResponseStore": ...
+
+    async def add(self, record: ResponseRecord) -> None:
+        """Add a response, which the store's principal owns. It may be larger than the room there is; then it goes with
+        the next one."""
+        ...
+
+    async def get(self, id: str) -> ResponseRecord:
+        """Raises `ResponseNotFound`."""
+        ...
+
+    async def history(self, id: str) -> list[ResponseRecord]:
+        """Return the chain of responses that leads to this one, the first of the conversation first. Counts as a use of
+        all of them. Raises `ResponseNotFound`, also for one before it."""
+        ...
+
+    async def find_by_output(self, output_ids: Sequence[str]) -> list[ResponseRecord]:
+        """Return the responses that have output items with these ids, as far as there are any."""
+        ...
+
+    async def update(self, record: ResponseRecord) -> bool:
+        """Replace a response that is not over. Return False, and change nothing, when it is over or gone."""
+        ...
+
+    async def remove(self, id: str) -> None:
+        """Raises `ResponseNotFound`."""
+        ...
+
+    async def unfinished(self) -> list[str]:
+        """Return the ids of all responses that are not over, in the order they were added."""
+        ...
+
+
+class BatchStore(Protocol):
+    """Batches and their lines. The lines are deleted when the batch is over; the batch itself stays."""
+
+    def seen_by(self, principal: Principal) -> "BatchStore": ...
+
+    async def add(self, batch: BatchRecord, options: BatchOptions) -> None:
+        """Add a batch, which the store's principal owns. Raises `TooManyBatches`."""
+        ...
+
+    async def get(self, id: str) -> BatchRecord:
+        """Raises `BatchNotFound`."""
+        ...
+
+    async def options(self, id: str) -> BatchOptions:
+        """Raises `BatchNotFound`."""
+        ...
+
+    async def list_batches(self) -> list[BatchRecord]:
+        """Return the batches in the order they were added."""
+        ...
+
+    async def unfinished(self) -> list[BatchRecord]:
+        """Return all batches that are not over, in the order they were added."""
+        ...
+
+    async def update(self, id: str, change: Callable[[BatchRecord], BatchRecord]) -> BatchRecord:
+        """Replace a batch by what `change` makes of it, in one transaction, and return that. Raises `BatchNotFound`."""
+        ...
+
+    async def clear_lines(self, id: str) -> None: ...
+
+    async def add_lines(self, id: str, lines: Sequence[BatchLine]) -> None: ...
+
+    async def undone_line(self, id: str, number: int) -> BatchLine | None:
+        """Return a line that has no outcome yet; None when it has one, or is gone."""
+        ...
+
+    async def undone_numbers(self, id: str) -> list[int]:
+        """Return the numbers of the lines that have no outcome yet, ascending."""
+        ...
+
+    async def finish_line(
+        self, id: str, number: int, outcome: LineOutcome, change: Callable[[BatchRecord], BatchRecord]
+    ) -> BatchRecord | None:
+        """Keep a line's outcome and update the batch, in one transaction. Return the batch; None, without a change,
+        for a line that has an outcome or is gone, and when the batch is not in progress any more."""
+        ...
+
+    async def results(self, id: str, after: int, limit: int) -> list[LineResult]:
+        """Return the next lines behind the number `after`."""
+        ...
+
+
+class JobStore(Protocol):
+    """A queue of jobs. A job is leased to one worker at a time; when the lease ends without `complete`, another worker
+    may have it, so a job is begun at least once and its handler must bear being begun again."""
+
+    async def add(self, jobs: Sequence[NewJob], delay_s: float = 0.0) -> None:
+        """Add jobs, which are due after `delay_s`. A job whose id is there already becomes due by then, unless it is
+        due earlier or leased."""
+        ...
+
+    async def lease(self, kinds: Sequence[str], worker: str, lease_s: float) -> Job | None:
+        """Give `worker` the first job that is due and that nobody holds, of the first kind that has one."""
+        ...
+
+    async def extend(self, job: Job, lease_s: float) -> bool:
+        """Hold the job so much longer from now. Return False when the worker does not hold it any more."""
+        ...
+
+    async def complete(self, job: Job) -> bool:
+        """Delete a job that is done. Return False, without a change, when the worker does not hold it any more."""
+        ...
+
+    async def release(self, job: Job, delay_s: float = 0.0) -> bool:
+        """Let others have the job after `delay_s`. Return False when the worker does not hold it any more."""
+        ...
+
+    async def remove(self, subject: str) -> None:
+        """Delete all jobs of a subject, also those that are held; their workers learn it from `extend`."""
+        ...
+
+
+class AuditSink(Protocol):
+    """Where audit entries are kept."""
+
+    def write(self, entry: AuditEntry) -> None:
+        """Append an entry. Raises `OSError` when it cannot be kept."""
+        ...
