@@ -20,7 +20,7 @@ ModelError
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.memory import readable
+from models.memory import format_bytes
 
 
 class ModelError(Exception):
@@ -125,7 +125,7 @@ class ModelDoesNotFit(ModelError):
         kept = "these are in use" if retry_after else "this one always stays in memory"
         taken = f", and {kept}: {', '.join(loaded)}" if loaded else ""
         super().__init__(
-            f"{name} needs about {readable(size)} of memory; {readable(budget)} are for chat models{taken}."
+            f"{name} needs about {format_bytes(size)} of memory; {format_bytes(budget)} are for chat models{taken}."
             " Lower engine.n_ctx, take a smaller model, or raise memory_budget"
         )
         self.name = name

@@ -22,9 +22,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from models.cores import leave_no_cores
+from models.core_dumps import disable_core_dumps
 from models.errors import ProcessFailed
-from models.logs import OURS, LogConfig, start_logging
+from models.logs import OWN_PACKAGES, LogConfig, configure_logging
 
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 256 << 20
@@ -106,8 +106,8 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
     Ctrl-C is the parent's to handle: it closes the socket, and the child ends by itself. What `main` raises becomes
     one `ChildFailure` frame, never a traceback on a user's screen.
     """
-    leave_no_cores()
-    start_logging(msgspec.json.decode(sys.argv[2], type=LogConfig))
+    disable_core_dumps()
+    configure_logging(msgspec.json.decode(sys.argv[2], type=LogConfig))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     inbox: Inbox[Any] = Inbox(socket.socket(fileno=int(sys.argv[1])), message_type)
     threading.Thread(target=_leave_after, args=(inbox.closed, 10.0), daemon=True).start()
@@ -124,7 +124,7 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
 
 def _reason(error: Exception, *, is_loading: bool) -> str:
     """One line. Once there is content at hand, in others' words only of what kind it is."""
-    is_known = isinstance(error, OSError) or type(error).__module__.partition(".")[0] in OURS
+    is_known = isinstance(error, OSError) or type(error).__module__.partition(".")[0] in OWN_PACKAGES
     words = str(error).splitlines() if is_loading or is_known else []
     return words[0] if words else type(error).__name__
 

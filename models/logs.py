@@ -1,15 +1,14 @@
-"""What goes to standard error: warnings and errors, for people or for programs. Never a word of content.
+"""Logging to standard error: warnings and errors, for people or for programs, without any content of documents.
 
-What an exception says may quote what was being worked on, and what a library logs may too. So of an exception there is
-its kind and where it came from, not its words; of a library's line the words without the values, where they can be told
-apart. Our own lines hold names of files and folders, with control characters made visible.
+An exception's message may quote the text that was being worked on, and so may a line that a library logs. So of an
+exception only its type and traceback are logged, not its message; of a library's line only the format string without
+its arguments. Lines of this project hold names of files and folders, with control characters made visible.
 """
 
 import logging
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal, Self
 
@@ -17,14 +16,14 @@ import msgspec
 
 LogFormat = Literal["text", "json"]
 
-OURS = frozenset({"server", "models", "index", "__main__"})  # packages
-_PLAIN = {"asyncio", "uvicorn"}  # the first lines of theirs are the same whatever happens
+OWN_PACKAGES = frozenset({"server", "models", "index", "__main__"})
+_LITERAL_LIBRARIES = {"asyncio", "uvicorn"}  # the first line of their messages is the same whatever the content
 _VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-_KEPT_BACK = "(what it says is kept back: it may hold content)"
+_WITHHELD = "(its message is withheld: it may hold content)"
 
 
-class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`at`: Unix seconds. `error`: the kind of an exception that goes with it."""
+class _JsonLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`at`: Unix seconds. `error`: the type of the exception that was logged with the line."""
 
     at: float
     level: str
@@ -33,35 +32,36 @@ class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-class _Text(logging.Formatter):
-    form: LogFormat = "text"
+class _TextFormatter(logging.Formatter):
+    log_format: LogFormat = "text"
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{record.levelname}: {_message(record).translate(_VISIBLE)}"
         if record.exc_info and record.exc_info[1] is not None:
-            line += f"\n{told(record.exc_info[1])}"
+            line += f"\n{format_exception_types(record.exc_info[1])}"
         return line
 
 
-class _Json(logging.Formatter):
-    form: LogFormat = "json"
+class _JsonFormatter(logging.Formatter):
+    log_format: LogFormat = "json"
 
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
-        line = _Line(round(record.created, 3), record.levelname.lower(), record.name, _message(record), error)
+        line = _JsonLine(round(record.created, 3), record.levelname.lower(), record.name, _message(record), error)
         return msgspec.json.encode(line).decode()
 
 
 def _message(record: logging.LogRecord) -> str:
-    if record.name.partition(".")[0] in OURS:
+    package = record.name.partition(".")[0]
+    if package in OWN_PACKAGES:
         return record.getMessage()
-    is_bare = bool(record.args) or record.name.partition(".")[0] in _PLAIN
-    text = str(record.msg).partition("\n")[0] if is_bare else _KEPT_BACK
+    is_without_content = bool(record.args) or package in _LITERAL_LIBRARIES
+    text = str(record.msg).partition("\n")[0] if is_without_content else _WITHHELD
     return f"{record.name}: {text}"
 
 
-def told(error: BaseException | None) -> str:
-    """Where an exception came from and of what kind it is, with those it came from; not what it says."""
+def format_exception_types(error: BaseException | None) -> str:
+    """Return the tracebacks and types of an exception and its causes, without their messages."""
     chain, each = list[BaseException](), error
     while each is not None and each not in chain:
         chain.append(each)
@@ -71,35 +71,35 @@ def told(error: BaseException | None) -> str:
 
 
 class LogConfig(msgspec.Struct, frozen=True):
-    """How a process logs; those it starts do likewise. `level`: debug, info, warning or error."""
+    """How a process logs; its children log in the same way. `level`: debug, info, warning or error."""
 
     level: str = "warning"
-    form: LogFormat = "text"
+    format: LogFormat = "text"
 
     @classmethod
     def of_this_process(cls) -> Self:
         root = logging.getLogger()
-        forms: Sequence[LogFormat] = [
-            h.formatter.form for h in root.handlers if isinstance(h.formatter, (_Text, _Json))
-        ]
-        return cls(logging.getLevelName(root.level).lower(), forms[0]) if forms else cls()
+        for handler in root.handlers:
+            if isinstance(handler.formatter, (_TextFormatter, _JsonFormatter)):
+                return cls(logging.getLevelName(root.level).lower(), handler.formatter.log_format)
+        return cls()
 
 
-def start_logging(manner: LogConfig) -> None:
-    """For the process; what was set up before is replaced."""
+def configure_logging(config: LogConfig) -> None:
+    """Set up logging for the process, in place of what was set up before."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Json() if manner.form == "json" else _Text())
-    logging.raiseExceptions = False  # a line that cannot be written would be told with its values
-    logging.basicConfig(level=manner.level.upper(), handlers=[handler], force=True)
-    sys.excepthook = _unhandled
-    threading.excepthook = lambda raised: _note(raised.exc_value)
-    sys.unraisablehook = lambda raised: _note(raised.exc_value)
+    handler.setFormatter(_JsonFormatter() if config.format == "json" else _TextFormatter())
+    logging.raiseExceptions = False  # a line that cannot be written would be printed with its arguments
+    logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
+    sys.excepthook = _log_unhandled
+    threading.excepthook = lambda args: _log_unexpected(args.exc_value)
+    sys.unraisablehook = lambda args: _log_unexpected(args.exc_value)
 
 
-def _unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not isinstance(error, KeyboardInterrupt):
-        _note(error)
+        _log_unexpected(error)
 
 
-def _note(error: BaseException | None) -> None:
+def _log_unexpected(error: BaseException | None) -> None:
     logging.getLogger(__name__).error("unexpected %s", type(error).__name__, exc_info=error)

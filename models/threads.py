@@ -1,4 +1,4 @@
-"""How many threads native code may use, and which give way."""
+"""How many threads native code may use, and the scheduling priority of threads."""
 
 import contextlib
 import os
@@ -6,11 +6,13 @@ import sys
 import threading
 from pathlib import Path
 
+_LOW_PRIORITY_NICE = 10  # about a tenth of a processor that others want too, so that the work still goes on
+
 
 def num_physical_cores() -> int:
-    """Physical cores this process may run on: a second hardware thread of a core slows ggml's barriers down.
+    """Count the physical cores this process may run on; a core's second hardware thread slows ggml's barriers down.
 
-    From Linux's topology files where they exist, else the number of processors.
+    Read from Linux's topology files; where there are none, the number of processors.
     """
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
@@ -25,12 +27,10 @@ def num_physical_cores() -> int:
     return len(cores)
 
 
-_GIVING_WAY = 10  # a nice value: a tenth of a processor that others want too, so that nothing waits for ever
-
-
-def give_way() -> None:
-    """The calling thread leaves processors to threads of ordinary priority. Linux only: elsewhere a thread has none."""
+def lower_thread_priority() -> None:
+    """Raise the calling thread's nice value. Linux only: elsewhere only a process has one."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, max(os.getpriority(os.PRIO_PROCESS, thread), _GIVING_WAY))
+            nice = max(os.getpriority(os.PRIO_PROCESS, thread), _LOW_PRIORITY_NICE)
+            os.setpriority(os.PRIO_PROCESS, thread, nice)

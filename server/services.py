@@ -30,7 +30,7 @@ from models.encoder.messages import ModelFiles
 from models.encoder.model_exports import ModelExports
 from models.errors import ModelError, ModelFileError
 from models.llm.engine.client import EngineClient, open_engine
-from models.memory import default_budget
+from models.memory import default_memory_budget
 from server.access.principal import UNRESTRICTED, Principal
 from server.files.service import Library
 from server.observability.metrics import Metrics
@@ -249,7 +249,7 @@ async def open_services(
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_claim(data))
         models, missing = _opened(chat, stack)
-        budget = settings.memory_budget or default_budget()
+        budget = settings.memory_budget or default_memory_budget()
         pool = ModelPool(models, open_model, budget, settings.unload_after_s, missing)
         await stack.enter_async_context(pool.running())
         encoder = Supervisor("encoder", prepared_encoder)

@@ -1,4 +1,4 @@
-"""What the server and the encoder's processes say to each other."""
+"""The frames between the server and its encoder and exporter processes."""
 
 from typing import Literal
 
@@ -11,9 +11,10 @@ TextKind = Literal["query", "document"]
 
 
 class ModelFiles(msgspec.Struct, frozen=True):
-    """A model ready to be loaded. `source` names its own files; `export` is the folder of its conversion.
+    """A model that is ready to be loaded.
 
-    Without an `export` it is run by sentence-transformers.
+    `path`: its sentence-transformers folder. `source`: the name of its files, from `exports.source_of`. `export`: the
+    folder of its conversion; None: it runs on sentence-transformers.
     """
 
     path: str
@@ -22,9 +23,9 @@ class ModelFiles(msgspec.Struct, frozen=True):
 
 
 class LoadEncoder(msgspec.Struct, tag=True, frozen=True):
-    """First frame to the encoder; it answers `EncoderReady` or `ChildFailure`.
+    """First frame to the encoder, which answers `EncoderReady` or `ChildFailure`.
 
-    `previous` is the embedder before this one, in whose space questions are answered until all is embedded anew.
+    `previous`: the embedder before this one. It embeds queries until all documents are embedded with the new one.
     """
 
     embedder: ModelFiles
@@ -34,7 +35,7 @@ class LoadEncoder(msgspec.Struct, tag=True, frozen=True):
 
 
 class Embed(msgspec.Struct, tag=True, frozen=True):
-    """A text that is longer than the model reads is cut."""
+    """Embed each text as one vector; a text that is longer than the model reads is truncated."""
 
     id: int
     texts: list[str]
@@ -43,8 +44,10 @@ class Embed(msgspec.Struct, tag=True, frozen=True):
 
 
 class EmbedParts(msgspec.Struct, tag=True, frozen=True):
-    """A text that is longer than the model reads is embedded in parts. `is_low_priority`: it gives way to everything
-    else."""
+    """Embed each text as one vector, or as several when it is longer than the model reads.
+
+    `is_low_priority`: every other request goes first.
+    """
 
     id: int
     texts: list[str]
@@ -53,26 +56,29 @@ class EmbedParts(msgspec.Struct, tag=True, frozen=True):
 
 
 class UnloadPrevious(msgspec.Struct, tag=True, frozen=True):
-    """The former embedder is needed no more, and may leave the memory."""
+    """Free the previous embedder; no request uses it any more."""
 
 
 class Rerank(msgspec.Struct, tag=True, frozen=True):
+    """Score each text against the query."""
+
     id: int
     query: str
     texts: list[str]
 
 
 class EmbedderInfo(msgspec.Struct, frozen=True):
-    """A loaded embedder."""
+    """A loaded embedder. `fingerprint` names its vector space."""
 
     fingerprint: str
     dimension: int
 
 
 class EncoderReady(msgspec.Struct, tag=True, frozen=True):
-    """`previous`: as far as it was asked for and could be loaded; else `previous_error` says why not.
+    """The models are loaded.
 
-    `has_probabilities`: the reranker's scores lie in 0..1; else they are logits.
+    `previous` is None when it was not asked for, or could not be loaded; `previous_error` then says why.
+    `has_probabilities`: the reranker's scores lie in 0..1; otherwise they are logits.
     """
 
     dimension: int
@@ -85,10 +91,10 @@ class EncoderReady(msgspec.Struct, tag=True, frozen=True):
 
 
 class EncoderReply(msgspec.Struct, tag=True, frozen=True):
-    """The answer to `Embed` or `EmbedParts`, vector by vector, or to `Rerank`, score by score: little-endian float32.
+    """Answers `Embed` and `EmbedParts` with vectors, row by row, and `Rerank` with scores.
 
-    `tokens`: of each part of each text, or of each pair, as the model reads it; not for `Embed`. `error` instead, when
-    these texts could not be dealt with.
+    `values`: little-endian float32. `tokens`: for each text the tokens of its parts, as the model reads them; for
+    `Rerank` one list with the tokens of each pair; for `Embed` nothing. `error`: set when this request failed.
     """
 
     id: int
@@ -98,12 +104,12 @@ class EncoderReply(msgspec.Struct, tag=True, frozen=True):
 
 
 class Convert(msgspec.Struct, tag=True, frozen=True):
-    """The only frame to the exporter: make `export` of `path`, unless it is there by now."""
+    """The only frame to the exporter: convert the model at `path` into the folder `export`, unless it is there."""
 
     path: str
     source: str
     export: str
-    role: EncoderTask
+    task: EncoderTask
 
 
 class Converted(msgspec.Struct, tag=True, frozen=True):

@@ -1,4 +1,4 @@
-"""Finds a model's conversion, or has it made. The server decides here, once, what all its processes run."""
+"""Find a model's conversion, or have it made. The server decides here, once, which runtime its processes load."""
 
 import asyncio
 import logging
@@ -17,44 +17,55 @@ _log = logging.getLogger(__name__)
 
 
 class ModelExports:
-    """`runtime` auto: onnxruntime where the model can be converted, else sentence-transformers. onnx: or an error.
-    `tell` is called with a model's name when its conversion begins.
+    """The conversions in a cache folder.
 
-    A model that was once given to sentence-transformers stays there, lest two processes embed into two spaces.
+    `runtime` "auto": onnxruntime where the model can be converted, otherwise sentence-transformers; "onnx": an error
+    where it cannot be converted. `on_convert` is called with a model's name when its conversion begins.
+
+    A model that once ran on sentence-transformers stays there as long as this object lives, so that two processes never
+    embed into two vector spaces.
     """
 
-    def __init__(self, cache: Path, runtime: Runtime = "auto", tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, cache: Path, runtime: Runtime = "auto", on_convert: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._cache = cache
         self._runtime = runtime
-        self._tell = tell
+        self._on_convert = on_convert
         self._unconverted: dict[str, ModelFiles] = {}  # by source
-        self._preparing = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def files(self, model: ResolvedModel, role: EncoderTask) -> ModelFiles:
-        """Converts the model first where that was not done yet, which takes some ten seconds. Raises `ModelError`."""
-        async with self._preparing:
-            source = await asyncio.to_thread(source_of, model.path, role, model.sha256)
+    async def files(self, model: ResolvedModel, task: EncoderTask) -> ModelFiles:
+        """Return the files to load; converts the model first if need be, which takes some ten seconds.
+
+        Raises `ModelError`.
+        """
+        async with self._lock:
+            source = await asyncio.to_thread(source_of, model.path, task, model.sha256)
             if source in self._unconverted:
                 return self._unconverted[source]
             if self._runtime != "torch":
-                reason = await self._convert(model, source, role)
-                if reason is None:
+                refusal = await self._convert(model, source, task)
+                if refusal is None:
                     return ModelFiles(str(model.path), source, str(self._folder(source)))
                 if self._runtime == "onnx":
-                    raise ModelFileError(model.path, f"it cannot run on onnxruntime: {reason} (encoder.runtime)")
-                _log.warning("%s runs on sentence-transformers, not onnxruntime: %s", model.name, reason)
+                    raise ModelFileError(model.path, f"it cannot run on onnxruntime: {refusal} (encoder.runtime)")
+                _log.warning("%s runs on sentence-transformers, not onnxruntime: %s", model.name, refusal)
             return self._unconverted.setdefault(source, ModelFiles(str(model.path), source, None))
 
     def _folder(self, source: str) -> Path:
         return self._cache / "models" / source
 
-    async def _convert(self, model: ResolvedModel, source: str, role: EncoderTask) -> str | None:
-        """Why there is no conversion; None when there is. Raises `ModelFileError` when the model itself is broken."""
+    async def _convert(self, model: ResolvedModel, source: str, task: EncoderTask) -> str | None:
+        """Make the conversion unless there is one, and return None; or return why there is none.
+
+        Raises `ModelFileError` when the model itself cannot be loaded.
+        """
         folder = self._folder(source)
         if (manifest := await self._read(folder, source)) is not None:
             return manifest.refusal
-        self._tell(model.name)
-        convert = Convert(str(model.path), source, str(folder), role)
+        self._on_convert(model.name)
+        convert = Convert(str(model.path), source, str(folder), task)
         try:
             async with open_process(
                 "exporter", "models.encoder.exporter", FromExporter, OFFLINE, convert, Converted
@@ -64,7 +75,7 @@ class ModelExports:
         except ProcessFailed as error:
             return error.reason
         manifest = await self._read(folder, source)
-        return "its conversion does not stay on disk" if manifest is None else manifest.refusal
+        return "its conversion cannot be kept on disk" if manifest is None else manifest.refusal
 
     @staticmethod
     async def _read(folder: Path, source: str) -> ExportManifest | None:

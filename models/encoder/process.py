@@ -1,4 +1,7 @@
-"""The encoder process: query embeddings and reranking at normal priority. `python -m models.encoder.process FD`."""
+"""The encoder process: query embeddings and reranking. `python -m models.encoder.process FD`.
+
+It runs at normal priority; the indexer embeds documents in a process of its own.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,41 +22,46 @@ from models.encoder.messages import (
     ToEncoder,
     UnloadPrevious,
 )
-from models.encoder.parts import parts_of
+from models.encoder.parts import split_into_parts
 from models.encoder.reranker import Reranker, open_reranker
 from models.ipc import Inbox, child_main
-from models.threads import give_way
+from models.threads import lower_thread_priority
 
 
-def _answer(id: int, compute: Callable[[], NDArray[np.float32]], tokens: list[list[int]] | None = None) -> EncoderReply:
-    """`tokens` is read when all is computed."""
+def _reply(id: int, compute: Callable[[], NDArray[np.float32]], tokens: list[list[int]] | None = None) -> EncoderReply:
+    """Run `compute` and return its values or its error. `tokens` is read after it: `compute` may fill it."""
     try:
         return EncoderReply(id, compute().astype("<f4").tobytes(), tokens or [])
-    except Exception as error:  # whatever a runtime raises: this request's answer, not the process's end
-        return EncoderReply(id, error=(str(error).splitlines() or [type(error).__name__])[0])
+    except Exception as error:  # whatever a runtime raises answers this request, and does not end the process
+        return EncoderReply(id, error=_first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _embed(embedder: Embedder | None, request: Embed) -> EncoderReply:
     if embedder is None:
-        return EncoderReply(request.id, error="the former embedding model is not loaded")
+        return EncoderReply(request.id, error="the previous embedding model is not loaded")
     embed = embedder.embed_queries if request.kind == "query" else embedder.embed_documents
-    return _answer(request.id, lambda: embed(request.texts))
+    return _reply(request.id, lambda: embed(request.texts))
 
 
 def _embed_parts(embedder: Embedder, request: EmbedParts) -> EncoderReply:
-    room = embedder.room(request.kind)
+    max_tokens = embedder.max_text_tokens(request.kind)
+    num_added = embedder.max_tokens - max_tokens  # the prompt, and the model's start and end tokens
     tokens: list[list[int]] = []
 
     def compute() -> NDArray[np.float32]:
         texts = []
         for text in request.texts:
-            parts = parts_of(text, embedder.count_tokens, room)
+            parts = split_into_parts(text, embedder.count_tokens, max_tokens)
             texts += [part.text for part in parts]
-            tokens.append([part.size + embedder.max_tokens - room for part in parts])
+            tokens.append([part.num_tokens + num_added for part in parts])
         embed = embedder.embed_queries if request.kind == "query" else embedder.embed_documents
         return embed(texts, low_priority=request.is_low_priority)
 
-    return _answer(request.id, compute, tokens)
+    return _reply(request.id, compute, tokens)
 
 
 def _rerank(reranker: Reranker | None, request: Rerank) -> EncoderReply:
@@ -65,18 +73,18 @@ def _rerank(reranker: Reranker | None, request: Rerank) -> EncoderReply:
         tokens.append(reranker.count_tokens(request.query, request.texts))
         return reranker.rerank(request.query, request.texts)
 
-    return _answer(request.id, compute, tokens)
+    return _reply(request.id, compute, tokens)
 
 
 def _open_previous(files: ModelFiles | None, num_threads: int) -> tuple[Embedder | None, str | None]:
-    """The embedder, or why there is none. Its files may be gone or not to be read: then questions do without."""
+    """Return the previous embedder, or why it cannot be loaded; the encoder then starts without it."""
     if files is None:
         return None, None
     try:
         previous = open_embedder(files, num_threads)
         previous.embed_queries(["warm up"])
     except Exception as error:  # whatever a runtime raises
-        return None, (str(error).splitlines() or [type(error).__name__])[0]
+        return None, _first_line(error)
     return previous, None
 
 
@@ -86,10 +94,9 @@ def _serve(inbox: Inbox[ToEncoder]) -> None:
     if not isinstance(load, LoadEncoder):
         return
     embedder = open_embedder(load.embedder, load.num_threads)
-    embedder.embed_queries(["warm up"])  # the first call pays for lazy set-up; not the first question
+    embedder.embed_queries(["warm up"])  # the first call pays for lazy set-up, so that the first question does not
     reranker = open_reranker(load.reranker, load.num_threads) if load.reranker else None
     previous, reason = _open_previous(load.previous, load.num_threads)
-    card = EmbedderInfo(previous.fingerprint, previous.dimension) if previous else None
     inbox.send(
         EncoderReady(
             dimension=embedder.dimension,
@@ -97,26 +104,26 @@ def _serve(inbox: Inbox[ToEncoder]) -> None:
             max_tokens=embedder.max_tokens,
             has_reranker=reranker is not None,
             has_probabilities=reranker is not None and reranker.has_probabilities,
-            previous=card,
+            previous=EmbedderInfo(previous.fingerprint, previous.dimension) if previous else None,
             previous_error=reason,
         )
     )
-    with (  # no question waits for a reranking, or for a client's texts
+    with (  # threads of their own, so that no query waits for a reranking or for a client's texts
         ThreadPoolExecutor(1, thread_name_prefix="rerank") as reranking,
-        ThreadPoolExecutor(1, thread_name_prefix="bulk", initializer=give_way) as bulk,
+        ThreadPoolExecutor(1, thread_name_prefix="low-priority", initializer=lower_thread_priority) as low_priority,
     ):
         for message in messages:
-            if isinstance(message, Embed):
-                inbox.send(_embed(previous if message.use_previous else embedder, message))
-            elif isinstance(message, EmbedParts):
-                if message.is_low_priority:
-                    bulk.submit(lambda request: inbox.send(_embed_parts(embedder, request)), message)
-                else:
+            match message:
+                case Embed():
+                    inbox.send(_embed(previous if message.use_previous else embedder, message))
+                case EmbedParts(is_low_priority=True):
+                    low_priority.submit(lambda request: inbox.send(_embed_parts(embedder, request)), message)
+                case EmbedParts():
                     inbox.send(_embed_parts(embedder, message))
-            elif isinstance(message, UnloadPrevious):
-                previous = None
-            elif isinstance(message, Rerank):
-                reranking.submit(lambda request: inbox.send(_rerank(reranker, request)), message)
+                case UnloadPrevious():
+                    previous = None
+                case Rerank():
+                    reranking.submit(lambda request: inbox.send(_rerank(reranker, request)), message)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A question and passages to scores, by a cross-encoder: it reads both together. Optional; none is bundled."""
+"""Rerankers: cross-encoders, which read a query and a text together and score them. Optional; none is bundled."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.encoder.exports import read_manifest
 from models.encoder.messages import ModelFiles
 from models.errors import ModelFileError
+from models.offline import stay_offline
 
 
 class Reranker(Protocol):
@@ -18,34 +19,37 @@ class Reranker(Protocol):
     @property
     def has_probabilities(self) -> bool: ...
     def count_tokens(self, query: str, texts: Sequence[str]) -> list[int]:
-        """Of each pair, as far as it is read."""
+        """Return the tokens of each pair, after truncation."""
 
-    def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]: ...
+    def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one score for each text, shape (len(texts),)."""
 
 
 def open_reranker(files: ModelFiles, num_threads: int = 0) -> Reranker:
-    """`num_threads` 0: the runtime's own choice. Raises `ModelFileError`."""
+    """Load a reranker. `num_threads` 0: the runtime chooses. Raises `ModelFileError`."""
     if files.export is None:
-        from models.encoder.reference import ReferenceReranker
+        from models.encoder.torch_models import TorchReranker
 
-        return ReferenceReranker(Path(files.path), num_threads)
-    return ConvertedReranker(Path(files.export), files.source, num_threads)
+        return TorchReranker(Path(files.path), num_threads)
+    return OnnxReranker(Path(files.export), files.source, num_threads)
 
 
-class ConvertedReranker:
-    """A conversion, as `models.encoder.exporter` makes it: the activation is in the graph."""
+class OnnxReranker:
+    """A model that `models.encoder.conversion` has converted: the activation is in the graph."""
 
     def __init__(self, folder: Path, source: str, num_threads: int = 0) -> None:
-        from models.encoder.graph import Graph
+        """Raises `ModelFileError`."""
+        stay_offline()
+        from models.encoder.onnx_model import OnnxModel
 
         manifest = read_manifest(folder, source)
         if manifest is None or manifest.refusal is not None:
             raise ModelFileError(folder, "the converted model was altered or removed")
-        self._graph = Graph(folder, num_threads)
+        self._model = OnnxModel(folder, num_threads)
         self.has_probabilities = manifest.has_probabilities
 
     def count_tokens(self, query: str, texts: Sequence[str]) -> list[int]:
-        return self._graph.count_tokens([(query, text) for text in texts])
+        return self._model.count_tokens([(query, text) for text in texts])
 
     def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._graph.run([(query, text) for text in texts]).reshape(len(texts))
+        return self._model.run([(query, text) for text in texts]).reshape(len(texts))

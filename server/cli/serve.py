@@ -13,8 +13,8 @@ from collections.abc import Callable, Generator
 
 import uvicorn
 
-from models.cores import leave_no_cores
-from models.logs import LogConfig, start_logging
+from models.core_dumps import disable_core_dumps
+from models.logs import LogConfig, configure_logging
 from server.access.boundary import Access
 from server.access.hosts import Hosts, is_open
 from server.access.keys import KeyFile
@@ -41,10 +41,10 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    leave_no_cores()
+    disable_core_dumps()
 
     settings = serving_settings(options)
-    start_logging(LogConfig(settings.log_level, settings.log_format))
+    configure_logging(LogConfig(settings.log_level, settings.log_format))
     return _run(settings, lambda: serving_settings(options))
 
 

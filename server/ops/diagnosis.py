@@ -24,7 +24,7 @@ from index.storage.sqlite.database import FILE, exists, verdict
 from models.catalog import resolve_embedding, resolve_reranker
 from models.errors import ModelError
 from models.llm.llama.probe import probe
-from models.memory import readable, total_memory
+from models.memory import format_bytes, total_memory
 from models.offline import OFFLINE
 from server.access.hosts import is_open
 from server.access.keys import KeyFile
@@ -84,12 +84,12 @@ def packages(settings: Settings) -> Iterator[Finding]:
 
 def _machine(settings: Settings) -> Iterator[Finding]:
     memory = total_memory()
-    found = f"{os.cpu_count() or 1} cores, {readable(memory)} of memory"
+    found = f"{os.cpu_count() or 1} cores, {format_bytes(memory)} of memory"
     if memory >= _LEAST_MEMORY:
         yield Finding("ok", "machine", found, "nproc; free -h")
     else:
         yield Finding(
-            "warning", "machine", found, "free -h", f"{readable(_LEAST_MEMORY)} are needed for the built-in models"
+            "warning", "machine", found, "free -h", f"{format_bytes(_LEAST_MEMORY)} are needed for the built-in models"
         )
 
 
@@ -108,9 +108,9 @@ def _data(settings: Settings) -> Iterator[Finding]:
         yield Finding("warning", name, f"other users of this machine can read {folder}", f"ls -l {folder}", advice)
     elif free < _LEAST_FREE:
         advice = "make room: the index grows with your documents"
-        yield Finding("warning", name, f"{folder}, {readable(free)} free", shown_by, advice)
+        yield Finding("warning", name, f"{folder}, {format_bytes(free)} free", shown_by, advice)
     else:
-        yield Finding("ok", name, f"{folder}, {readable(free)} free", shown_by)
+        yield Finding("ok", name, f"{folder}, {format_bytes(free)} free", shown_by)
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
@@ -153,7 +153,7 @@ def _chat(settings: Settings) -> Iterator[Finding]:
         except ModelError as error:
             yield Finding("failure", name, str(error), shown_by)
             continue
-        found = f"{card.quantization}, {readable(card.file_size)}, takes about {readable(card.memory)}"
+        found = f"{card.quantization}, {format_bytes(card.file_size)}, takes about {format_bytes(card.memory)}"
         if card.memory > 0.8 * total_memory():
             yield Finding("failure", name, found, "free -h", "there is not so much memory here; take a smaller model")
         else:

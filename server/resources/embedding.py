@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.catalog import ResolvedEmbeddingModel
 from models.encoder.client import EncoderClient, PartEmbeddings
 from models.encoder.messages import TextKind
-from models.encoder.parts import parts_of
+from models.encoder.parts import split_into_parts
 from server.errors import UnknownModel
 
 _CHARACTERS = 16  # a token has fewer, as a rule: so much at least the encoder is given at once
@@ -68,7 +68,9 @@ class Embeddings:
         """The vectors of each text's parts. Raises `ProcessUnavailable`, `ProcessFailed`."""
         encoder = self._encoder()
         size = _CHARACTERS * encoder.ready.max_tokens
-        segments = await asyncio.to_thread(lambda: [[p.text for p in parts_of(text, len, size)] for text in texts])
+        segments = await asyncio.to_thread(
+            lambda: [[p.text for p in split_into_parts(text, len, size)] for text in texts]
+        )
         flat = [segment for each in segments for segment in each]
         is_low_priority = len(flat) > _FEW or sum(map(len, flat)) > size
         found: list[PartEmbeddings] = []

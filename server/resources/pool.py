@@ -20,7 +20,7 @@ from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ModelUnav
 from models.llm.chat.language_model import LanguageModel
 from models.llm.engine.client import EngineClient
 from models.llm.params import EngineParams
-from models.memory import readable
+from models.memory import format_bytes
 from server.resources.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
@@ -239,7 +239,7 @@ class ModelPool:
 
 
 def _listed(models: Iterable[ManagedModel]) -> list[str]:
-    return [f"{model.name} ({readable(model.size)})" for model in models]
+    return [f"{model.name} ({format_bytes(model.size)})" for model in models]
 
 
 def _closed(model: ManagedModel) -> AbstractAsyncContextManager[EngineClient]:

@@ -1,4 +1,4 @@
-"""How much memory models may take, in and out of control groups."""
+"""How much memory models may take, inside and outside of cgroups."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from models import memory
-from models.memory import readable, total_memory
+from models.memory import format_bytes, total_memory
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 SERVICE = "0::/system.slice/cloister.service"
-OWN = "system.slice/cloister.service"
-NO_LIMIT = "9223372036854771712"  # how version 1 writes it
+OWN_CGROUP = "system.slice/cloister.service"
+NO_LIMIT = "9223372036854771712"  # as cgroup v1 writes it
 
 
 def write_files(root: Path, files: dict[str, str]) -> Path:
@@ -23,14 +23,22 @@ def write_files(root: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("groups", "files", "expected"),
+    ("cgroups", "files", "expected"),
     [
         ("0::/", {"sys/fs/cgroup/memory.max": "3000"}, 3000),
         ("0::/", {"sys/fs/cgroup/memory.max": "max"}, MACHINE),
         ("0::/", {"sys/fs/cgroup/memory.max": str(MACHINE + 1)}, MACHINE),
-        (SERVICE, {f"sys/fs/cgroup/{OWN}/memory.max": "4000", "sys/fs/cgroup/memory.max": "max"}, 4000),
-        (SERVICE, {f"sys/fs/cgroup/{OWN}/memory.max": "4000", "sys/fs/cgroup/system.slice/memory.max": "2000"}, 2000),
-        (SERVICE, {f"sys/fs/cgroup/{OWN}/memory.max": "4000", f"sys/fs/cgroup/{OWN}/memory.high": "3500"}, 3500),
+        (SERVICE, {f"sys/fs/cgroup/{OWN_CGROUP}/memory.max": "4000", "sys/fs/cgroup/memory.max": "max"}, 4000),
+        (
+            SERVICE,
+            {f"sys/fs/cgroup/{OWN_CGROUP}/memory.max": "4000", "sys/fs/cgroup/system.slice/memory.max": "2000"},
+            2000,
+        ),
+        (
+            SERVICE,
+            {f"sys/fs/cgroup/{OWN_CGROUP}/memory.max": "4000", f"sys/fs/cgroup/{OWN_CGROUP}/memory.high": "3500"},
+            3500,
+        ),
         (SERVICE, {"sys/fs/cgroup/memory.max": "5000"}, 5000),
         (SERVICE, {"sys/fs/cgroup/other.slice/memory.max": "10"}, MACHINE),
         ("0::/../../elsewhere", {"sys/fs/cgroup/memory.max": "6000", "sys/elsewhere/memory.max": "10"}, 6000),
@@ -42,24 +50,24 @@ def write_files(root: Path, files: dict[str, str]) -> Path:
         ("", {}, MACHINE),
     ],
 )
-def test_the_least_limit_around_the_process_counts(
-    tmp_path: Path, groups: str, files: dict[str, str], expected: int
+def test_total_memory_is_the_lowest_cgroup_limit_up_to_the_mount(
+    tmp_path: Path, cgroups: str, files: dict[str, str], expected: int
 ) -> None:
-    assert total_memory(write_files(tmp_path, {"proc/self/cgroup": groups, **files})) == expected
+    assert total_memory(write_files(tmp_path, {"proc/self/cgroup": cgroups, **files})) == expected
 
 
-def test_where_there_are_no_control_groups_the_machine_is_the_limit(tmp_path: Path) -> None:
+def test_total_memory_is_the_machine_s_without_cgroups(tmp_path: Path) -> None:
     assert total_memory(tmp_path) == MACHINE
 
 
-def test_a_fifth_is_left_to_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_memory_budget_leaves_a_fifth_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "total_memory", lambda: 10_000_000_000)
-    assert memory.default_budget() == 8_000_000_000
+    assert memory.default_memory_budget() == 8_000_000_000
 
 
 @pytest.mark.parametrize(
     ("size", "expected"),
     [(12_100_000_000, "12.1 GB"), (1_000_000_000, "1.0 GB"), (194_400_000, "194 MB"), (0, "0 MB")],
 )
-def test_sizes_are_written_for_people(size: int, expected: str) -> None:
-    assert readable(size) == expected
+def test_format_bytes_chooses_gigabytes_or_megabytes(size: int, expected: str) -> None:
+    assert format_bytes(size) == expected

@@ -13,7 +13,7 @@ import pytest
 from running import Server, serving, wait_until
 
 from models.llm.chat.events import TurnEvent
-from models.logs import LogConfig, start_logging
+from models.logs import LogConfig, configure_logging
 from tests.server.serving import FakeIndex, PlayedModel
 from tests.server.serving import serving as playing
 
@@ -98,7 +98,7 @@ class Failing(PlayedModel):
 @pytest.fixture
 def told(logging_anew: None) -> io.StringIO:
     """What is logged at the most talkative level."""
-    start_logging(LogConfig("debug"))
+    configure_logging(LogConfig("debug"))
     (handler,) = logging.getLogger().handlers
     assert isinstance(handler, logging.StreamHandler)
     handler.setStream(stream := io.StringIO())

@@ -8,9 +8,9 @@ import pytest
 from models.encoder.exports import (
     ExportManifest,
     fingerprint_of,
-    locked,
+    lock_export,
     read_manifest,
-    replacing,
+    replace_export,
     runtime,
     source_of,
     write_manifest,
@@ -51,7 +51,7 @@ def write_export(folder: Path, source: str = "source", runtime: str = runtime())
     write_manifest(folder, ExportManifest(source=source, runtime=runtime, sha256=hashes, query_prompt="query: "))
 
 
-def test_a_source_is_the_same_wherever_the_model_lies(model: Path, tmp_path: Path) -> None:
+def test_source_of_does_not_depend_on_the_folder(model: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(model, tmp_path / "copy")
     assert source_of(copy, "embedding") == source_of(model, "embedding")
     known = sha256_of(model / "model.safetensors")
@@ -59,14 +59,14 @@ def test_a_source_is_the_same_wherever_the_model_lies(model: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", [*FILES, "3_Extra/config.json"])
-def test_a_source_changes_with_every_file_that_matters(model: Path, name: str) -> None:
+def test_source_of_changes_with_every_file_of_the_model(model: Path, name: str) -> None:
     before = source_of(model, "embedding")
     (model / name).parent.mkdir(exist_ok=True)
     (model / name).write_text("other")
     assert source_of(model, "embedding") != before
 
 
-def test_a_source_does_not_change_with_other_files(model: Path) -> None:
+def test_source_of_ignores_other_files(model: Path) -> None:
     before = source_of(model, "embedding")
     (model / "README.md").write_text("new")
     (model / "onnx").mkdir()
@@ -74,78 +74,78 @@ def test_a_source_does_not_change_with_other_files(model: Path) -> None:
     assert source_of(model, "embedding") == before
 
 
-def test_roles_and_precisions_are_told_apart(model: Path) -> None:
+def test_tasks_have_other_sources_and_precisions_other_fingerprints(model: Path) -> None:
     source = source_of(model, "embedding")
     assert source != source_of(model, "reranking")
     assert fingerprint_of(source, "int8") != fingerprint_of(source, "float32")
 
 
-def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+def test_source_of_refuses_a_folder_without_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"model\.safetensors"):
         source_of(tmp_path, "embedding")
 
 
-def test_what_was_written_is_read(export: Path) -> None:
+def test_read_manifest_returns_what_was_written(export: Path) -> None:
     manifest = read_manifest(export, "source")
     assert manifest is not None
     assert manifest.query_prompt == "query: "
 
 
-def test_every_flipped_byte_is_found(export: Path) -> None:
+def test_read_manifest_finds_every_flipped_byte(export: Path) -> None:
     for name in ("manifest", "model.onnx", "tokenizer.json"):
         whole = (export / name).read_bytes()
-        for place in range(len(whole)):
+        for position in range(len(whole)):
             damaged = bytearray(whole)
-            damaged[place] ^= 1
+            damaged[position] ^= 1
             (export / name).write_bytes(damaged)
-            assert read_manifest(export, "source") is None, (name, place)
+            assert read_manifest(export, "source") is None, (name, position)
         (export / name).write_bytes(whole)
     assert read_manifest(export, "source") is not None
 
 
 @pytest.mark.parametrize("name", ["manifest", "model.onnx", "tokenizer.json"])
-def test_a_cut_or_missing_file_is_found(export: Path, name: str) -> None:
+def test_read_manifest_finds_a_truncated_or_missing_file(export: Path, name: str) -> None:
     (export / name).write_bytes((export / name).read_bytes()[:-1])
     assert read_manifest(export, "source") is None
     (export / name).unlink()
     assert read_manifest(export, "source") is None
 
 
-def test_a_conversion_of_another_model_or_runtime_is_not_used(export: Path) -> None:
+def test_read_manifest_refuses_another_model_or_runtime(export: Path) -> None:
     assert read_manifest(export, "another") is None
     write_export(export, runtime="onnxruntime 0.1")
     assert read_manifest(export, "source") is None
 
 
-def test_a_new_conversion_takes_the_old_one_s_place_whole(export: Path) -> None:
-    with replacing(export) as partial:
+def test_replace_export_swaps_the_folder_when_the_body_succeeds(export: Path) -> None:
+    with replace_export(export) as partial:
         write_export(partial, "newer")
         assert read_manifest(export, "source") is not None
     assert read_manifest(export, "newer") is not None
     assert [path.name for path in export.parent.iterdir()] == ["source"]
 
 
-def test_a_failure_leaves_the_old_one_and_nothing_else(export: Path) -> None:
-    with pytest.raises(OSError, match="disk full"), replacing(export) as partial:
+def test_replace_export_keeps_the_old_folder_when_the_body_fails(export: Path) -> None:
+    with pytest.raises(OSError, match="disk full"), replace_export(export) as partial:
         (partial / "model.onnx").write_bytes(b"half")
         raise OSError("disk full")
     assert read_manifest(export, "source") is not None
     assert [path.name for path in export.parent.iterdir()] == ["source"]
 
 
-def test_what_a_killed_converter_left_is_swept_up(export: Path) -> None:
+def test_replace_export_removes_what_a_killed_converter_left(export: Path) -> None:
     left = export.with_name("source.partial")
     left.mkdir()
     (left / "whole.onnx").write_bytes(b"half")
-    with replacing(export) as partial:
+    with replace_export(export) as partial:
         assert list(partial.iterdir()) == []
 
 
-def test_one_converter_at_a_time(tmp_path: Path) -> None:
+def test_lock_export_admits_one_converter_at_a_time(tmp_path: Path) -> None:
     inside, overlaps = threading.Semaphore(1), []
 
     def convert() -> None:
-        with locked(tmp_path / "models" / "source"):
+        with lock_export(tmp_path / "models" / "source"):
             overlaps.append(not inside.acquire(blocking=False))
             threading.Event().wait(0.001)
             inside.release()
@@ -158,7 +158,7 @@ def test_one_converter_at_a_time(tmp_path: Path) -> None:
     assert overlaps == [False] * 8
 
 
-def test_a_manifest_of_odd_fields_is_not_used(export: Path) -> None:
+def test_read_manifest_refuses_a_manifest_that_names_a_missing_file(export: Path) -> None:
     manifest = read_manifest(export, "source")
     assert manifest is not None
     write_manifest(export, msgspec.structs.replace(manifest, sha256={"absent.onnx": "0"}))

@@ -1,48 +1,48 @@
-"""Texts in parts that a model can read whole."""
+"""Splitting texts into parts that a model can read."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.encoder.parts import Part, parts_of
+from models.encoder.parts import Part, split_into_parts
 
 
-def words(text: str) -> int:
+def count_words(text: str) -> int:
     return len(text.split())
 
 
 @given(st.text("ab \n", max_size=300), st.integers(1, 20))
-def test_parts_together_are_the_text_and_each_fits(text: str, room: int) -> None:
-    for count in (len, words, lambda part: len(part.encode())):
-        parts = parts_of(text, count, room)
+def test_parts_joined_are_the_text_and_each_fits(text: str, max_tokens: int) -> None:
+    for count in (len, count_words, lambda part: len(part.encode())):
+        parts = split_into_parts(text, count, max_tokens)
         assert "".join(part.text for part in parts) == text
-        assert all(part.size == count(part.text) <= room for part in parts)
+        assert all(part.num_tokens == count(part.text) <= max_tokens for part in parts)
         assert len(parts) == 1 or all(part.text for part in parts)
 
 
 @given(st.integers(1, 60), st.integers(4, 12))
-def test_words_stay_whole_and_parts_are_of_about_one_length(num_words: int, room: int) -> None:
-    parts = parts_of("word " * num_words, words, room)
-    assert sum(part.size for part in parts) == num_words
-    assert len(parts) <= 2 * -(-num_words // room)
+def test_cuts_are_behind_spaces_and_parts_are_few(num_words: int, max_tokens: int) -> None:
+    parts = split_into_parts("word " * num_words, count_words, max_tokens)
+    assert sum(part.num_tokens for part in parts) == num_words
+    assert len(parts) <= 2 * -(-num_words // max_tokens)
 
 
-def test_what_fits_is_left_alone() -> None:
-    assert parts_of("a few words", words, 3) == [Part("a few words", 3)]
-    assert parts_of("", words, 3) == [Part("", 0)]
+def test_a_text_that_fits_is_one_part() -> None:
+    assert split_into_parts("a few words", count_words, 3) == [Part("a few words", 3)]
+    assert split_into_parts("", count_words, 3) == [Part("", 0)]
 
 
-def test_a_character_that_does_not_fit_is_a_part() -> None:
-    assert parts_of("🙂🙂", lambda text: len(text.encode()), 2) == [Part("🙂", 4), Part("🙂", 4)]
-    assert [part.text for part in parts_of("abc", len, 0)] == ["a", "b", "c"]
+def test_a_single_character_is_a_part_even_if_it_does_not_fit() -> None:
+    assert split_into_parts("🙂🙂", lambda text: len(text.encode()), 2) == [Part("🙂", 4), Part("🙂", 4)]
+    assert [part.text for part in split_into_parts("abc", len, 0)] == ["a", "b", "c"]
 
 
-def test_a_long_text_is_counted_few_times() -> None:
-    counted: list[int] = []
+def test_splitting_counts_each_character_less_than_4_times() -> None:
+    lengths: list[int] = []
 
     def count(text: str) -> int:
-        counted.append(len(text))
-        return words(text)
+        lengths.append(len(text))
+        return count_words(text)
 
     text = "some words of a long text " * 20_000
-    assert max(part.size for part in parts_of(text, count, 100)) <= 100
-    assert sum(counted) < 4 * len(text)
+    assert max(part.num_tokens for part in split_into_parts(text, count, 100)) <= 100
+    assert sum(lengths) < 4 * len(text)

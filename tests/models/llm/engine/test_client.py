@@ -14,7 +14,7 @@ import pytest
 
 from models.catalog import resolve_chat
 from models.encoder.client import open_encoder
-from models.encoder.exporter import convert
+from models.encoder.conversion import convert
 from models.encoder.exports import source_of
 from models.encoder.messages import ModelFiles
 from models.errors import ContextLengthExceeded, ModelError, ProcessFailed, QueueFull

@@ -1,6 +1,5 @@
-"""Models run by sentence-transformers: what conversions are checked against, and what runs all other models."""
+"""Models on sentence-transformers: the reference for conversions, and the runtime of models without a conversion."""
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,16 +11,16 @@ from numpy.typing import NDArray
 from models.encoder.exports import fingerprint_of
 from models.encoder.messages import TextKind
 from models.errors import ModelFileError
-from models.offline import OFFLINE
+from models.offline import stay_offline
 
-_BATCH = 8  # texts a forward pass; larger is slower on a CPU (cache)
+_BATCH_SIZE = 8  # texts in a forward pass; larger batches are slower on a CPU (cache)
 
 
-class ReferenceEmbedder:
-    """One at a time: who comes meanwhile waits."""
+class TorchEmbedder:
+    """An embedder with a lock: one call runs at a time, and others wait."""
 
     def __init__(self, path: Path, source: str, num_threads: int = 0) -> None:
-        """Reads a local folder and nothing else. `num_threads` 0: torch's own choice. Raises `ModelFileError`."""
+        """Load a local folder and nothing else. `num_threads` 0: torch chooses. Raises `ModelFileError`."""
         self.model: Any = _load("SentenceTransformer", path, num_threads)
         self.dimension: int = self.model.get_embedding_dimension()
         self.max_tokens: int = self.model.get_max_seq_length() or 512
@@ -29,15 +28,14 @@ class ReferenceEmbedder:
         self.query_prompt = self._prompt("query")
         self.document_prompt = self._prompt("document", "passage", "corpus")
         self._tokenizer = self.model.tokenizer
-        self._lock = threading.Lock()  # transformers' tokenizers are not for several threads
+        self._lock = threading.Lock()  # transformers' tokenizers are not thread-safe
 
-    def room(self, kind: TextKind) -> int:
+    def max_text_tokens(self, kind: TextKind) -> int:
         prompt = self.query_prompt if kind == "query" else self.document_prompt
         with self._lock:
             return self.max_tokens - len(self._tokenizer.encode(prompt))
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text without the model's own start and end marks."""
         with self._lock:
             return len(self._tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
 
@@ -48,7 +46,7 @@ class ReferenceEmbedder:
         return self._encode(self.model.encode_query, self.query_prompt, texts)
 
     def _prompt(self, *names: str) -> str:
-        """The first of these that says something. The library's own choice never gets past an empty `document`."""
+        """Return the first prompt that is not empty; sentence-transformers itself stops at an empty `document`."""
         return next((prompt for name in names if (prompt := self.model.prompts.get(name))), "")
 
     def _encode(self, encode: Callable[..., Any], prompt: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -58,7 +56,7 @@ class ReferenceEmbedder:
             vectors: NDArray[np.float32] = encode(
                 list(texts),
                 prompt=prompt,
-                batch_size=_BATCH,
+                batch_size=_BATCH_SIZE,
                 normalize_embeddings=True,
                 show_progress_bar=False,
                 convert_to_numpy=True,
@@ -66,11 +64,11 @@ class ReferenceEmbedder:
         return np.ascontiguousarray(vectors, np.float32)
 
 
-class ReferenceReranker:
-    """Not safe for concurrent use; whoever opened it owns it."""
+class TorchReranker:
+    """A cross-encoder. Not safe for concurrent use; the caller that opened it owns it."""
 
     def __init__(self, path: Path, num_threads: int = 0) -> None:
-        """Reads a local folder and nothing else. `num_threads` 0: torch's own choice. Raises `ModelFileError`."""
+        """Load a local folder and nothing else. `num_threads` 0: torch chooses. Raises `ModelFileError`."""
         self.model: Any = _load("CrossEncoder", path, num_threads)
         if self.model.num_labels != 1:
             raise ModelFileError(
@@ -82,7 +80,6 @@ class ReferenceReranker:
         return type(self.model.activation_fn).__name__ == "Sigmoid"
 
     def count_tokens(self, query: str, texts: Sequence[str]) -> list[int]:
-        """Of each pair, as far as it is read."""
         if not texts:
             return []
         encoded = self.model.tokenizer([query] * len(texts), list(texts), truncation=True)
@@ -90,12 +87,13 @@ class ReferenceReranker:
 
     def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
         pairs = [(query, text) for text in texts]
-        scores = self.model.predict(pairs, batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True)
+        scores = self.model.predict(pairs, batch_size=_BATCH_SIZE, show_progress_bar=False, convert_to_numpy=True)
         return np.asarray(scores, np.float32)
 
 
-def _load(kind: str, path: Path, num_threads: int) -> Any:
-    os.environ.update(OFFLINE)
+def _load(class_name: str, path: Path, num_threads: int) -> Any:
+    """Return an instance of a class of sentence_transformers, read from a local folder."""
+    stay_offline()
     import sentence_transformers
     import torch
     from transformers.utils import logging as transformers_logging
@@ -104,7 +102,7 @@ def _load(kind: str, path: Path, num_threads: int) -> Any:
     if num_threads:
         torch.set_num_threads(num_threads)
     try:
-        return getattr(sentence_transformers, kind)(
+        return getattr(sentence_transformers, class_name)(
             str(path), device="cpu", local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # whatever the libraries raise for damaged files: one line for the user
