@@ -4,13 +4,11 @@ import ast
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from import_graph import PACKAGES, ROOT, ImportGraph, all_imports, project_modules
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("server", "models", "index")
 MAY_IMPORT = {"server": {"index", "models"}, "models": set[str](), "index": set[str]()}
 # A library, and the only place that may import it.
 ONLY_IN = {
@@ -29,12 +27,16 @@ ONLY_IN = {
 }
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
+# The most of the project's modules that loading each may load: it stays as light as it is.
+MAX_REACHABLE = {
+    "server.api.chat.request": 50,
+    "server.http.problems": 10,
+    "server.access.boundary": 15,
+    "server.settings.settings": 30,
+    "server.settings.reading": 30,
+    "server.cli.keys": 40,
+    "server.cli.main": 25,
+}
 
 
 def violations(root: Path) -> list[str]:
@@ -42,12 +44,12 @@ def violations(root: Path) -> list[str]:
     for package in PACKAGES:
         for file in sorted((root / package).rglob("*.py")):
             place = file.relative_to(root).as_posix()
-            for module in imports(ast.parse(file.read_text())):
-                top = module.partition(".")[0]
+            tops = {module.partition(".")[0] for module in all_imports(ast.parse(file.read_text()))}
+            for top in sorted(tops):
                 is_foreign = top in PACKAGES and top not in {package, *MAY_IMPORT[package]}
                 is_misplaced = top in ONLY_IN and not place.startswith(ONLY_IN[top])
                 if is_foreign or is_misplaced:
-                    found.append(f"{place} imports {module}")
+                    found.append(f"{place} imports {top}")
     return found
 
 
@@ -74,6 +76,30 @@ def test_a_wrong_import_is_found(tmp_path: Path, place: str, line: str) -> None:
         file.write(f"\n{line}\n")
     (violation,) = violations(tmp_path)
     assert violation.startswith(f"{place} imports ")
+
+
+@pytest.mark.parametrize(("module", "limit"), MAX_REACHABLE.items())
+def test_a_module_reaches_few_others(module: str, limit: int) -> None:
+    reached = ImportGraph(project_modules()).reachable(module)
+    assert len(reached) <= limit, sorted(reached)
+
+
+def test_the_modules_that_a_module_reaches_are_counted(tmp_path: Path) -> None:
+    files = {
+        "server/__init__.py": "",
+        "server/a.py": "from server import b\nimport server.package.c\nimport json",
+        "server/b.py": "def late():\n    import server.d\nif TYPE_CHECKING:\n    import server.d",
+        "server/d.py": "",
+        "server/package/__init__.py": "import server.e",
+        "server/package/c.py": "try:\n    from server.f import name\nexcept ImportError:\n    pass",
+        "server/e.py": "",
+        "server/f.py": "from server.a import b",
+    }
+    for path, code in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(code)
+    reached = ImportGraph(project_modules(tmp_path)).reachable("server.a")
+    assert reached == {f"server.{name}" for name in ("a", "b", "package", "package.c", "e", "f")}
 
 
 def test_the_server_process_loads_no_tensor_library() -> None:

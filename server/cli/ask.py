@@ -8,21 +8,20 @@ from typing import Any
 import httpx2
 import msgspec
 
-from server.cli.common import Commands, StartError
+from server.cli.common import StartError
 from server.cli.connection import add_connection, checked, connected
 from server.cli.terminal import shown
 
 _DONE = "[DONE]"
 
 
-def add(commands: Commands) -> None:
-    ask = commands.add_parser("ask", help="ask your documents; the server must be running")
-    ask.add_argument("question", metavar="QUESTION", nargs="?", help="default, or -: standard input")
-    ask.add_argument("--model", metavar="ID", default="cloister", help="cloister, cloister/COLLECTION, …")
-    ask.add_argument("--explain", metavar="FILE", help="say why this file is, or is not, among the sources instead")
-    ask.add_argument("--json", action="store_true", help="the server's whole reply, as JSON")
-    add_connection(ask)
-    ask.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question", metavar="QUESTION", nargs="?", help="default, or -: standard input")
+    parser.add_argument("--model", metavar="ID", default="cloister", help="cloister, cloister/COLLECTION, …")
+    parser.add_argument("--explain", metavar="FILE", help="say why this file is, or is not, among the sources instead")
+    parser.add_argument("--json", action="store_true", help="the server's whole reply, as JSON")
+    add_connection(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import httpx2
 import msgspec
 
-from server.cli.common import Commands, StartError
+from server.cli.common import StartError
 from server.cli.connection import add_connection, checked, connected
 
 _QUESTIONS = (
@@ -42,18 +42,17 @@ class Row(msgspec.Struct, frozen=True):
     answer_tokens_per_s: float
 
 
-def add(commands: Commands) -> None:
-    command = commands.add_parser("bench", help="time answers of the running server")
-    command.add_argument("--model", metavar="ID", default="cloister", help="who is asked (default: cloister)")
-    command.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="ID", default="cloister", help="who is asked (default: cloister)")
+    parser.add_argument(
         "--streams", metavar="N,N…", type=_counts, default=(1, 4), help="how many ask at once (default: 1,4)"
     )
-    command.add_argument("--answers", metavar="N", type=int, default=8, help="answers each time (default: 8)")
-    command.add_argument("--max-tokens", metavar="N", type=int, default=128, help="of an answer (default: 128)")
-    command.add_argument("--question", metavar="TEXT", action="append", help="ask this (again for more)")
-    command.add_argument("--json", action="store_true", help="as JSON")
-    add_connection(command)
-    command.set_defaults(run=run)
+    parser.add_argument("--answers", metavar="N", type=int, default=8, help="answers each time (default: 8)")
+    parser.add_argument("--max-tokens", metavar="N", type=int, default=128, help="of an answer (default: 128)")
+    parser.add_argument("--question", metavar="TEXT", action="append", help="ask this (again for more)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_connection(parser)
+    parser.set_defaults(run=run)
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -5,25 +5,24 @@ import tempfile
 from pathlib import Path
 
 from models.errors import ModelError
-from server.cli.common import Commands, Interrupted, StartError, add_settings, settings_of
+from server.cli.common import Interrupted, StartError, add_settings, settings_of
 from server.cli.progress import spoken_size
 from server.ops.bundling import BundleError, build, bundle_name
 from server.resources.chat_models import chat_model_files
 
 
-def add(commands: Commands) -> None:
-    bundle = commands.add_parser("bundle", help="write one archive to install from without a network")
-    add_settings(bundle)
-    bundle.add_argument("--out", metavar="FILE", type=Path, help="the archive (default: cloister-….tar, here)")
-    bundle.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_settings(parser)
+    parser.add_argument("--out", metavar="FILE", type=Path, help="the archive (default: cloister-….tar, here)")
+    parser.add_argument(
         "--model",
         metavar="NAME",
         action="append",
         default=[],
         help="a model to take along, as cloister models list names it (again for more; the built-in one always is)",
     )
-    bundle.add_argument("--sign", metavar="KEY", type=Path, help="an SSH key to sign it with")
-    bundle.set_defaults(run=run)
+    parser.add_argument("--sign", metavar="KEY", type=Path, help="an SSH key to sign it with")
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

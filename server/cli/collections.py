@@ -18,9 +18,8 @@ from server.settings.reading import CONFIG_FILE, docs_from_flags
 from server.settings.settings import folder_of
 
 
-def add(commands: Commands) -> None:
-    collections = commands.add_parser("collections", help="list, add, remove and rescan the folders that are watched")
-    actions = collections.add_subparsers(dest="action", required=True)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
     listing = _action(actions, "list", "which there are, and how far each is indexed", _list)
     listing.add_argument("--json", action="store_true", help="as JSON")
     adding = _action(actions, "add", "watch another folder, from now on", _add)

@@ -4,13 +4,10 @@ import argparse
 
 import shtab
 
-from server.cli.common import Commands
 
-
-def add(commands: Commands) -> None:
-    completion = commands.add_parser("completion", help="print a shell's completion script")
-    completion.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
-    completion.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

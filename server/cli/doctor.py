@@ -5,7 +5,7 @@ import sys
 
 import msgspec
 
-from server.cli.common import Commands, add_serving, serving_settings
+from server.cli.common import add_serving, serving_settings
 from server.ops.airgap import statements
 from server.ops.diagnosis import Finding, findings
 
@@ -13,15 +13,14 @@ _COLOURS = {"ok": "32", "warning": "33", "failure": "31"}
 _MARKS = {"ok": "ok  ", "warning": "warn", "failure": "FAIL"}
 
 
-def add(commands: Commands) -> None:
-    doctor = commands.add_parser("doctor", help="look for what could be wrong, and say what to do about it")
-    add_serving(doctor)
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-    doctor.add_argument("--commands", action="store_true", help="with the commands that show the same without Cloister")
-    doctor.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_serving(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--commands", action="store_true", help="with the commands that show the same without Cloister")
+    parser.add_argument(
         "--air-gap", action="store_true", help="prove the ten statements of docs/air-gap.md here, with a trial run"
     )
-    doctor.set_defaults(run=run)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from server.cli.common import Commands, StartError
+from server.cli.common import StartError
 from server.cli.connection import add_connection, checked, connected
 from server.cli.terminal import shown
 
@@ -52,17 +52,16 @@ class Figures(msgspec.Struct, frozen=True):
     refused_falsely: float | None
 
 
-def add(commands: Commands) -> None:
-    command = commands.add_parser("eval", help="ask questions whose answers are known, and tell how many are right")
-    command.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "file", metavar="FILE", type=Path, help='a line of JSON each: {"question": …, "file": …, "answer": …}'
     )
-    command.add_argument("--model", metavar="ID", default="cloister", help="who is asked (default: cloister)")
-    command.add_argument("--top", metavar="N", type=int, default=10, help="passages looked through (default: 10)")
-    command.add_argument("--search-only", action="store_true", help="no answers, only whether the file is found")
-    command.add_argument("--json", action="store_true", help="every outcome and the figures, as JSON")
-    add_connection(command)
-    command.set_defaults(run=run)
+    parser.add_argument("--model", metavar="ID", default="cloister", help="who is asked (default: cloister)")
+    parser.add_argument("--top", metavar="N", type=int, default=10, help="passages looked through (default: 10)")
+    parser.add_argument("--search-only", action="store_true", help="no answers, only whether the file is found")
+    parser.add_argument("--json", action="store_true", help="every outcome and the figures, as JSON")
+    add_connection(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

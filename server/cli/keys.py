@@ -17,9 +17,8 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
-def add(commands: Commands) -> None:
-    keys = commands.add_parser("keys", help="make, list and revoke the keys that let clients in")
-    actions = keys.add_subparsers(dest="action", required=True)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
     create = _action(actions, "create", "make a key; its text is shown once", _create)
     create.add_argument("--name", required=True, type=_name, help="what it is for")
     create.add_argument("--role", choices=[role.name.lower() for role in Role], default="read", help="default: read")

@@ -4,14 +4,12 @@ import argparse
 import asyncio
 import signal
 
-from server.cli.common import Commands
 from server.cli.connection import add_connection, url_and_key
 
 
-def add(commands: Commands) -> None:
-    mcp = commands.add_parser("mcp", help="the Model Context Protocol on standard input and output, for other programs")
-    add_connection(mcp)
-    mcp.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_connection(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

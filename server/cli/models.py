@@ -39,9 +39,8 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
     is_default: bool = False
 
 
-def add(commands: Commands) -> None:
-    models = commands.add_parser("models", help="list, fetch, import and remove chat models")
-    actions = models.add_subparsers(dest="action", required=True)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
     listing = _action(actions, "list", "which there are, here and to be had", _list)
     listing.add_argument("--json", action="store_true", help="as JSON")
     show = _action(actions, "show", "what one of them is", _show)

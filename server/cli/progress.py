@@ -12,12 +12,12 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 class Progress:
     """Of `total` bytes, None where that is not known; `done` of them are there when it begins."""
 
-    def __init__(self, what: str, total: int | None, done: int = 0, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, what: str, total: int | None, done: int = 0, stream: TextIO | None = None) -> None:
         self._what = what
         self._total = total
         self._done = done
-        self._stream = stream
-        self._is_shown = stream.isatty()
+        self._stream = stream or sys.stderr
+        self._is_shown = self._stream.isatty()
         self._told_at = 0.0
         self._marks = [(time.monotonic(), done)]
 

@@ -4,19 +4,17 @@ import argparse
 
 import msgspec
 
-from server.cli.common import Commands
 from server.cli.connection import add_connection, checked, connected
 from server.cli.terminal import shown
 
 
-def add(commands: Commands) -> None:
-    search = commands.add_parser("search", help="find passages; the server must be running")
-    search.add_argument("query", metavar="QUERY")
-    search.add_argument("--collection", metavar="NAME", action="append", help="only in this one (again for more)")
-    search.add_argument("--top", metavar="N", type=int, default=5, help="passages at most (default: 5)")
-    search.add_argument("--json", action="store_true", help="the server's whole reply, as JSON")
-    add_connection(search)
-    search.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", metavar="QUERY")
+    parser.add_argument("--collection", metavar="NAME", action="append", help="only in this one (again for more)")
+    parser.add_argument("--top", metavar="N", type=int, default=5, help="passages at most (default: 5)")
+    parser.add_argument("--json", action="store_true", help="the server's whole reply, as JSON")
+    add_connection(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

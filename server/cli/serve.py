@@ -20,7 +20,7 @@ from server.access.hosts import Hosts, is_open
 from server.access.keys import KeyFile
 from server.access.origins import Origins
 from server.app import create_app
-from server.cli.common import Commands, StartError, add_serving, address_of, serving_settings
+from server.cli.common import StartError, add_serving, address_of, serving_settings
 from server.errors import KeyFileError, SettingsError
 from server.http.transport import MAX_CONNECTIONS, Connection
 from server.observability.audit import AuditLog
@@ -34,10 +34,9 @@ _GRACE_S = 5  # for answers that are being streamed when the server is told to s
 _FIRST_INDEX_S = 15.0  # how long the start waits for the folders to be indexed before it says the rest goes on
 
 
-def add(commands: Commands) -> None:
-    serve = commands.add_parser("serve", help="watch folders and answer questions about them over HTTP")
-    add_serving(serve)
-    serve.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_serving(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

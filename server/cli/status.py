@@ -9,7 +9,6 @@ from typing import Any
 import httpx2
 import msgspec
 
-from server.cli.common import Commands
 from server.cli.connection import add_connection, checked, connected
 from server.cli.progress import spoken_size, spoken_time
 from server.cli.terminal import fitted, shown
@@ -18,12 +17,11 @@ _AGAIN_S = 0.5
 _WIDTH = 30  # of a bar
 
 
-def add(commands: Commands) -> None:
-    status = commands.add_parser("status", help="what the server is doing, and how far the index is")
-    status.add_argument("--json", action="store_true", help="as JSON, once")
-    status.add_argument("--once", action="store_true", help="do not wait for the index")
-    add_connection(status)
-    status.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON, once")
+    parser.add_argument("--once", action="store_true", help="do not wait for the index")
+    add_connection(parser)
+    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
