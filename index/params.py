@@ -1,6 +1,6 @@
 """The parameters of indexing and search, apart from what carries them out."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -9,6 +9,13 @@ CHUNK_TOKENS = 128  # used where neither the settings nor the embedding model na
 DENSE_WEIGHT = 0.5  # of a convex combination; .4 to .6 measured alike (docs/architecture.md, Index)
 
 _MIN_CHUNK_TOKENS = 16  # a single character can take several tokens
+
+
+class Chunking(NamedTuple):
+    """Chunks of at most `size` tokens, each beginning with at most `overlap` tokens of the one before."""
+
+    size: int
+    overlap: int
 
 
 class IndexingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from index.uploads import display_path, is_managed
+from index.uploads import display_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,18 +42,23 @@ class Reranker(Protocol):
     async def rerank(self, query: str, texts: Sequence[str]) -> Scores: ...
 
 
+def is_managed(collection: str) -> bool:
+    """Whether the collection of this name is managed, see `Collection`. Names of watched folders begin with no dot."""
+    return collection.startswith(".")
+
+
 class Collection(msgspec.Struct, frozen=True):
-    """A followed folder under a name."""
+    """A folder that is followed, under a name.
+
+    A person's folder is watched; a managed one lies in the data folder, and the server writes and deletes its files
+    itself. A managed collection is searched only where it is named, and what is deleted in it is meant.
+    """
 
     name: str
     root: Path
 
     @property
     def is_managed(self) -> bool:
-        """Whether the server writes and deletes its files itself, rather than a person.
-
-        Such a collection is searched only where it is named, its deletions are meant, and it lies in the data folder.
-        """
         return is_managed(self.name)
 
 
@@ -198,9 +203,14 @@ class Passage(msgspec.Struct, frozen=True):
 
     @property
     def file(self) -> str:
-        """As people call it: the collection and the path in it, or the name of what was uploaded."""
-        spoken = display_path(self.path)
-        return f"{self.collection}/{self.path}" if spoken == self.path else spoken
+        """Return the collection and the path in it, or an upload's file name."""
+        path = self.display_path
+        return f"{self.collection}/{self.path}" if path == self.path else path
+
+    @property
+    def display_path(self) -> str:
+        """Return the path in the collection, or an upload's file name."""
+        return display_path(self.path)
 
     @property
     def shown(self) -> str:

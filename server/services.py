@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from index.errors import DataFolderError, IndexingError
 from index.ingest.commands import Follow
-from index.params import CHUNK_TOKENS, IndexingParams
+from index.params import CHUNK_TOKENS, Chunking, IndexingParams
 from index.search.retriever import Retriever
 from index.storage.base import Catalog
 from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Collection, Query
-from index.uploads import Chunking
 from models.catalog import ResolvedEmbeddingModel, resolve_embedding, resolve_reranker
 from models.encoder.client import EncoderClient, open_encoder
 from models.encoder.exports import source_of

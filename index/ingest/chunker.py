@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import semchunk
 
+from index.params import Chunking
 from index.reading.lines import UnwrappedText, line_starts, unwrap
 from index.types import Block, Chunk, Location, Parsed, with_lead
-from index.uploads import Chunking
 
 _SMALLEST_GRAIN = 16  # tokens
 _GRAINS = 8  # of which a window is made, at least

@@ -123,7 +123,7 @@ class Worker:
         return _Document(file, stat, sha256, parsed.title, self._chunks(file, parsed), note)
 
     def _chunks(self, file: CollectionPath, parsed: Parsed) -> list[Chunk]:
-        upload = UploadPath.read(file.path) if file.collection.is_managed else None
+        upload = UploadPath.parse(file.path) if file.collection.is_managed else None
         return self._chunker.chunks(parsed, upload and upload.chunking)
 
     def _embed_and_commit(self, documents: list[_Document]) -> None:

@@ -20,7 +20,6 @@ from index.lexical.inverted import InvertedIndex, newest_folder
 from index.lexical.languages import DEFAULT
 from index.storage.sqlite.database import query, snapshot
 from index.types import Passage
-from index.uploads import display_path
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ class LexicalSearch:
 
     def coverage(self, question: str, passage: Passage) -> float:
         """The share of the question's words that a passage, its headings or its file's name have."""
-        name = str(PurePosixPath(display_path(passage.path)).with_suffix(""))
+        name = str(PurePosixPath(passage.display_path).with_suffix(""))
         return self._analyzer.coverage(question, " ".join((name, *passage.heading, passage.shown)))
 
     def _terms(self, question: str, languages: Sequence[str]) -> Counter[str]:

@@ -10,9 +10,8 @@ import msgspec
 
 from index.reading.readers import is_readable
 from index.search.deduplication import DeduplicatedPassages, Dropped, Reason
-from index.storage.sqlite.database import query
+from index.storage.sqlite.database import IS_WATCHED, query
 from index.types import Passage
-from index.uploads import WATCHED
 
 
 class Outcome(StrEnum):
@@ -69,7 +68,7 @@ def look_up(
         db,
         "SELECT name, collections.id, documents.id, state, documents.error, note FROM documents"
         " JOIN collections ON collections.id = collection_id"
-        f" WHERE path = ?1 AND {WATCHED} AND (?2 IS NULL OR name = ?2) ORDER BY name",
+        f" WHERE path = ?1 AND {IS_WATCHED} AND (?2 IS NULL OR name = ?2) ORDER BY name",
         (path, collection),
     )
     found: list[IndexedFile | Explanation] = []
@@ -93,7 +92,7 @@ def _unfound(collection: str | None, path: str, outcome: Outcome, reason: str) -
 
 
 def _not_indexed(db: apsw.Connection, collection: str | None, path: str, known: Sequence[str] | None) -> str:
-    rows = query(db, f"SELECT name, root FROM collections WHERE {WATCHED}")
+    rows = query(db, f"SELECT name, root FROM collections WHERE {IS_WATCHED}")
     roots = {name: root for name, root in rows if known is None or name in known}
     if collection is not None and collection not in roots:
         return f"there is no collection {collection!r}"

@@ -30,8 +30,7 @@ from index.search.filters import Selections
 from index.storage.sqlite.catalog import decode_place
 from index.storage.sqlite.database import open_reader, query, snapshot
 from index.storage.sqlite.vectors import VectorStore
-from index.types import Evidence, FileSubset, Filters, Passage, Query, Reranker, Vectors
-from index.uploads import UPLOADS
+from index.types import Evidence, FileSubset, Filters, Passage, Query, Reranker, Vectors, is_managed
 
 _CANDIDATES = 100  # of each arm, at least
 _EXPLAINED = 10_000  # candidates of each arm, to tell how far down a file is
@@ -164,7 +163,7 @@ class Retriever:
 
     def _scope(self, names: Sequence[str] | None, filters: Filters | None, chosen: Sequence[FileSubset] = ()) -> Scope:
         known = dict(query(self._connection(), "SELECT name, id FROM collections WHERE is_active"))
-        watched = sorted(name for name in known if name != UPLOADS)
+        watched = sorted(name for name in known if not is_managed(name))
         for name in names or ():
             if name not in watched and all(name != each.collection for each in chosen):
                 raise CollectionNotFound(name, watched)

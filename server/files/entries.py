@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from index.params import Chunking
 from index.storage.records import DocumentRecord
-from index.uploads import Chunking, UploadPath
+from index.uploads import UploadPath
 from server.files.blobs import safe_filename
 from server.files.folders import failure_of, status_of
 from server.files.records import Attributes, Failure, Kept, Member, Status

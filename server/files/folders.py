@@ -76,5 +76,5 @@ def failure_of(document: DocumentRecord | None) -> Failure | None:
 
 def file_id_of(collection: str, path: str, document_id: int) -> str:
     """Of what a passage is from."""
-    upload = UploadPath.read(path) if collection == UPLOADS else None
+    upload = UploadPath.parse(path) if collection == UPLOADS else None
     return folder_file_id(document_id) if upload is None else upload.id

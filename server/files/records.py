@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from index.uploads import Chunking
+from index.params import Chunking
 
 Attribute = str | bool | int | float
 Attributes = dict[str, Attribute]

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
 
 from index.errors import StorageFull
+from index.params import Chunking
 from index.storage.base import Catalog
 from index.storage.records import DocumentExcerpt, ExcerptRange
 from index.storage.sqlite.database import storage_errors
 from index.types import Collection, Passage, SearchScope
-from index.uploads import UPLOADS, Chunking, UploadPath
+from index.uploads import UPLOADS, UploadPath
 from server.access.principal import Principal
 from server.errors import DiskFull, EmptyFile, StoredFileNotFound
 from server.files.blobs import Contents
@@ -172,7 +173,7 @@ class Library:
     async def document(self, document_id: int, range: ExcerptRange) -> DocumentExcerpt | None:
         """Return what the index holds of an uploaded file; None of one that is not there or not the principal's."""
         document = await asyncio.to_thread(self._catalog.read_document, document_id, range)
-        upload = None if document is None or document.collection != UPLOADS else UploadPath.read(document.path)
+        upload = None if document is None or document.collection != UPLOADS else UploadPath.parse(document.path)
         if upload is None:
             return None
         with contextlib.suppress(StoredFileNotFound):

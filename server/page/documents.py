@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from index.storage.records import DocumentExcerpt, ExcerptRange
-from index.uploads import UPLOADS
+from index.types import is_managed
 from server.errors import NotFound, RequestError
 from server.page import viewer
 from server.services import Services
@@ -47,7 +47,7 @@ async def _read(services: Services, document_id: int, range: ExcerptRange) -> Do
     if not 0 <= document_id <= _LARGEST:
         return None
     document = await asyncio.to_thread(services.catalog.read_document, document_id, range)
-    if document is None or document.collection == UPLOADS:  # the library says whose an upload is
+    if document is None or is_managed(document.collection):  # the library says whose an upload is
         return await services.library.document(document_id, range)
     return document
 

@@ -10,8 +10,7 @@ import msgspec
 from index.errors import CollectionNotFound
 from index.search.explain import Explanation, Outcome
 from index.search.retriever import QueryEmbedder, Retriever
-from index.types import FileSubset, Filters, Passage, Query
-from index.uploads import UPLOADS
+from index.types import FileSubset, Filters, Passage, Query, is_managed
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.prompt import Prompt
 from server.rag.context import Context, Fitted, Render, fit
@@ -94,7 +93,7 @@ class RagPipeline:
         `CollectionNotFound`."""
         if self._allowed is None:
             return collections
-        uploads = {each.collection for each in chosen} & {UPLOADS}
+        uploads = {each.collection for each in chosen if is_managed(each.collection)}
         if unknown := next((name for name in collections or () if name not in {*self._allowed, *uploads}), None):
             raise CollectionNotFound(unknown, list(self._allowed))
         return self._allowed if collections is None else collections

@@ -14,10 +14,10 @@ import numpy as np
 from litestar.testing import TestClient
 from numpy.typing import NDArray
 
+from index.params import Chunking
 from index.search.explain import Explanation, Outcome
 from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Collection, FileSubset, Filters, Passage, Query
-from index.uploads import Chunking
 from models.catalog import ResolvedEmbeddingModel
 from models.encoder.client import PairScores, PartEmbeddings
 from models.encoder.messages import EncoderReady

@@ -21,10 +21,9 @@ from index.storage.records import (
     StoredChunk,
     VectorSpace,
 )
-from index.storage.sqlite.database import exists, is_made, open_as_it_is, open_reader, query, snapshot
+from index.storage.sqlite.database import IS_WATCHED, exists, is_made, open_as_it_is, open_reader, query, snapshot
 from index.storage.sqlite.properties import read_vector_space
 from index.types import Location
-from index.uploads import WATCHED
 
 _MAX_FAILED = 1000  # failed documents that a status names
 _EXCERPT_CHUNKS = 200
@@ -64,7 +63,7 @@ class SqliteCatalog:
     def status(self) -> list[CollectionStatus]:
         sql = (
             "SELECT id, name, root, error, scanned_at, changed_at, missing, missing_since FROM collections"
-            f" WHERE {WATCHED} ORDER BY name"
+            f" WHERE {IS_WATCHED} ORDER BY name"
         )
         with self._reading() as db:
             rows = query(db, sql) if db else []
@@ -74,7 +73,7 @@ class SqliteCatalog:
         with self._reading() as db:
             if db is None:
                 return None
-            names = query(db, f"SELECT id, name FROM collections WHERE {WATCHED}")
+            names = query(db, f"SELECT id, name FROM collections WHERE {IS_WATCHED}")
             ids = [id for id, name in names if self._may_see(name)]
             rows = query(
                 db,

@@ -16,6 +16,7 @@ from index.errors import DataFolderError, StorageDamaged, StorageError, StorageF
 from index.storage.sqlite.migrations import MIGRATIONS
 
 FILE = "index.sqlite3"
+IS_WATCHED = "is_active AND name NOT LIKE '.%'"  # SQL: collections that are searched without being named
 _BUSY_MS = 5000
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FAILING = frozenset({errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE})

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import msgspec
 from msgspec import UNSET
 
-from index.uploads import display_path
 from models.llm.chat.events import Content, EndReason, Reasoning, ToolCallArguments, ToolCallStart, TurnEnd
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from server.api.chat.wire import TokenLogprob, TopLogprob
@@ -303,7 +302,7 @@ class ResponseReply:
             )
         return FileCitation(
             file_id=file_id_of(passage.collection, passage.path, passage.document_id),
-            filename=display_path(passage.path).rpartition("/")[2],
+            filename=passage.display_path.rpartition("/")[2],
             index=citation.start,
             quote=citation.quote,
             url=url,

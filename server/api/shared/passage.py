@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from index.types import Passage
-from index.uploads import display_path
 from server.http.links import passage_url
 from server.rag.relevance import relevance
 
@@ -28,7 +27,7 @@ def passage_fields(passage: Passage, base_url: str) -> dict[str, Any]:
         "document_id": passage.document_id,
         "chunk_id": passage.chunk_id,
         "collection": passage.collection,
-        "path": display_path(passage.path),
+        "path": passage.display_path,
         "filename": PurePosixPath(passage.path).name,
         "heading": passage.heading,
         "text": passage.shown,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from index.uploads import Chunking
+from index.params import Chunking
 from server.api.shared.passage import wire_passage
 from server.api.vector_stores.wire import (
     AddFile,

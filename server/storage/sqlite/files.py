@@ -13,8 +13,8 @@ import apsw
 import msgspec
 
 from index.errors import DataFolderError, StorageError
+from index.params import Chunking
 from index.storage.sqlite.database import query, transaction
-from index.uploads import Chunking
 from server.errors import FileBatchNotFound, FileQuotaExceeded, StoredFileNotFound, VectorStoreNotFound
 from server.files.entries import Entry
 from server.files.records import Attributes, Batch, Failure, Kept, Store, Wanted

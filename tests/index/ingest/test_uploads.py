@@ -9,9 +9,10 @@ import pytest
 from index.errors import CollectionNotFound
 from index.ingest.chunker import Chunker
 from index.ingest.long_texts import embed_long_texts
+from index.params import Chunking
 from index.reading.readers import read
 from index.types import Collection, FileSubset
-from index.uploads import UPLOADS, Chunking, UploadPath, display_path, uploads_folder
+from index.uploads import UPLOADS, UploadPath, display_path, uploads_folder
 from tests.index.conftest import HashEmbedder, Workspace, eventually
 
 _A, _B, _C = (f"file-{digit * 24}" for digit in "abc")
@@ -31,13 +32,13 @@ def _with_uploads(workspace: Workspace) -> Collection:
 @pytest.mark.parametrize("chunking", [None, Chunking(800, 400), Chunking(100, 0)])
 def test_a_path_is_read_as_it_was_written(chunking: Chunking | None) -> None:
     path = UploadPath(chunking, _A, "Größe 1.md")
-    assert UploadPath.read(str(path)) == path
+    assert UploadPath.parse(str(path)) == path
     assert display_path(str(path)) == "Größe 1.md"
 
 
 @pytest.mark.parametrize("path", ["a.md", f"auto/{_A}", f"auto/{_A}/b/c.md", f"1/{_A}/a.md", "auto/file-x/a.md"])
 def test_other_paths_are_spoken_as_they_are(path: str) -> None:
-    assert UploadPath.read(path) is None
+    assert UploadPath.parse(path) is None
     assert display_path(path) == path
 
 

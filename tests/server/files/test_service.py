@@ -9,9 +9,10 @@ import apsw
 import pytest
 
 from index.errors import DataFolderError
+from index.params import Chunking
 from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Collection
-from index.uploads import UPLOADS, Chunking
+from index.uploads import UPLOADS
 from server.access.keys import Role
 from server.access.principal import Principal
 from server.errors import (
