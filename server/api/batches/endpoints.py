@@ -16,7 +16,7 @@ from server.api.completions.request import completion_request
 from server.api.completions.wire import CompletionRequest
 from server.api.embeddings.reply import embed_request, embedding_list
 from server.api.embeddings.wire import EmbeddingRequest
-from server.api.responses.service import keep, prepare, reply_to
+from server.api.responses.service import open_reply, prepare_request
 from server.api.responses.wire import ResponseRequest
 from server.errors import RequestError
 from server.generation.completion import complete_prompts
@@ -68,10 +68,9 @@ async def _response(body: bytes, services: Services, base_url: str) -> LineAnswe
     data = _decode(body, ResponseRequest)
     if data.background:
         raise RequestError("A batch runs in the background already; leave this out.", "background")
-    prepared = await prepare(data, services)
-    async with aclosing(await reply_to(prepared, services, base_url, priority=Priority.BATCH)) as reply:
+    request = await prepare_request(data, services)
+    async with aclosing(await open_reply(request, services, base_url, Priority.BATCH)) as reply:
         response = await reply.whole()
-    await keep(prepared, response, services)
     usage = response.usage
     assert usage is not None, "a complete response has it"
     return LineAnswer(

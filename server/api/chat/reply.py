@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from msgspec import UNSET, UnsetType
 
 from models.llm.chat.events import Content, EndReason, Reasoning, ToolCallArguments, ToolCallStart, TurnEnd, TurnEvent
-from models.llm.chat.logprobs import Candidate, ScoredToken
+from models.llm.chat.logprobs import ScoredToken
 from server.api.chat.wire import (
     AssistantMessage,
     ChatAnnotation,
@@ -24,9 +24,8 @@ from server.api.chat.wire import (
     CompletionTokensDetails,
     CompletionUsage,
     PromptTokensDetails,
-    TokenLogprob,
-    TopLogprob,
 )
+from server.api.shared.logprobs import token_logprob
 from server.api.shared.passage import wire_passage
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
@@ -124,7 +123,7 @@ class ChatReply:
         return "function_call" if self._is_legacy and end.reason is EndReason.TOOL_CALLS else end.reason
 
     def _logprobs(self, tokens: Sequence[ScoredToken]) -> ChatLogprobs | None:
-        return ChatLogprobs([_logprob(token) for token in tokens]) if self._has_logprobs else None
+        return ChatLogprobs([token_logprob(token) for token in tokens]) if self._has_logprobs else None
 
     def _usage(self) -> CompletionUsage:
         answers = self._answers
@@ -171,12 +170,3 @@ def _calls(events: Sequence[AnswerEvent]) -> list[ChatReplyToolCall]:
     pieces = [event for event in events if isinstance(event, ToolCallArguments)]
     arguments = {start.index: "".join(p.text for p in pieces if p.index == start.index) for start in starts}
     return [ChatReplyToolCall(ChatReplyFunction(arguments[s.index], s.name), id=s.id, type="function") for s in starts]
-
-
-def _logprob(token: ScoredToken) -> TokenLogprob:
-    top = [TopLogprob(*_told(candidate)) for candidate in token.top]
-    return TokenLogprob(*_told(token.chosen), top)
-
-
-def _told(candidate: Candidate) -> tuple[str, float, list[int]]:
-    return candidate.text, candidate.logprob, list(candidate.piece)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from server.api.shared.logprobs import TokenLogprob
 from server.api.shared.rag_wire import RagReply, RagRequest
 
 # The roles and types that are known, for the OpenAPI document; what else comes is refused in words of its own.
@@ -190,19 +191,6 @@ class ChatReplyToolCall(msgspec.Struct, frozen=True):
     index: int | UnsetType = UNSET
     id: str | UnsetType = UNSET
     type: Literal["function"] | UnsetType = UNSET
-
-
-class TopLogprob(msgspec.Struct, frozen=True):
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenLogprob(msgspec.Struct, frozen=True):
-    token: str
-    logprob: float
-    bytes: list[int]
-    top_logprobs: list[TopLogprob]
 
 
 class ChatLogprobs(msgspec.Struct, frozen=True):

@@ -15,11 +15,10 @@ from server.api.ollama.wire import (
     OllamaFrame,
     OllamaFunctionCall,
     OllamaGenerateFrame,
-    OllamaLogprob,
     OllamaReplyMessage,
     OllamaToolCall,
-    OllamaTopLogprob,
 )
+from server.api.shared.logprobs import token_logprob
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
 from server.generation.stream import Cited, GenerationStream
@@ -127,7 +126,7 @@ class OllamaReply(Generic[_Frame]):
         """The fields that frames have in common."""
         told: dict[str, Any] = {"model": self._model, "created_at": timestamp()}
         if piece.tokens:
-            told["logprobs"] = [_logprob(token) for token in piece.tokens]
+            told["logprobs"] = [token_logprob(token) for token in piece.tokens]
         if piece.end is None:
             return told
         return {
@@ -186,9 +185,3 @@ def loaded_frame(kind: type[_Frame], model: str, reason: str) -> _Frame:
 
 def timestamp() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _logprob(token: ScoredToken) -> OllamaLogprob:
-    chosen = token.chosen
-    top = [OllamaTopLogprob(each.text, each.logprob, list(each.piece)) for each in token.top]
-    return OllamaLogprob(chosen.text, chosen.logprob, list(chosen.piece), top)

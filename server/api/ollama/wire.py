@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from server.api.chat.wire import MAX_STOPS
+from server.api.shared.logprobs import TokenLogprob
 from server.api.shared.rag_wire import RagReply, RagRequest
 
 _Stop = Annotated[str, Meta(max_length=1000)]
@@ -138,19 +139,6 @@ class OllamaLegacyEmbedding(msgspec.Struct, frozen=True):
     embedding: list[float]
 
 
-class OllamaTopLogprob(msgspec.Struct, frozen=True):
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class OllamaLogprob(msgspec.Struct, frozen=True):
-    token: str
-    logprob: float
-    bytes: list[int]
-    top_logprobs: list[OllamaTopLogprob]
-
-
 class OllamaReplyMessage(msgspec.Struct, frozen=True, kw_only=True):
     role: Literal["assistant"] = "assistant"
     content: str = ""
@@ -165,7 +153,7 @@ class OllamaFrame(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     created_at: str
     done: bool = False
-    logprobs: list[OllamaLogprob] | UnsetType = UNSET
+    logprobs: list[TokenLogprob] | UnsetType = UNSET
     done_reason: str | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET

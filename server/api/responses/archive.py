@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from server.access.principal import Principal
-from server.api.responses.wire import Item, ResponseObject, ResponseRequest
+from server.api.responses.items import InputItem
+from server.api.responses.wire import ResponseObject, ResponseRequest
 from server.errors import ResponseNotCancellable
 from server.storage.base import ResponseStore
 from server.storage.records import ResponseRecord
@@ -25,7 +26,7 @@ class StoredResponse(msgspec.Struct, frozen=True):
     """`items` is the response's own input. `pending` is None once the response is over."""
 
     response: ResponseObject
-    items: list[Item]
+    items: list[InputItem]
     pending: PendingResponse | None = None
 
 
@@ -42,16 +43,16 @@ class ResponseArchive:
         """Raises `ResponseNotFound`."""
         return _decode(await self._store.get(id))
 
-    async def history(self, id: str) -> list[Item]:
+    async def history(self, id: str) -> list[InputItem]:
         """Return input and output of all responses up to this one. Raises `ResponseNotFound`, also for one before
         it."""
-        items: list[Item] = []
+        items: list[InputItem] = []
         for record in await self._store.history(id):
-            items += msgspec.json.decode(record.input_items, type=list[Item])
+            items += msgspec.json.decode(record.input_items, type=list[InputItem])
             items += _output_items(record)
         return items
 
-    async def output_items(self, ids: Sequence[str]) -> dict[str, Item]:
+    async def output_items(self, ids: Sequence[str]) -> dict[str, InputItem]:
         """Return the output items that have these ids, as far as there are any."""
         records = await self._store.find_by_output(ids)
         items = (item for record in records for item in _output_items(record))
@@ -75,10 +76,10 @@ class ResponseArchive:
 class _Output(msgspec.Struct):
     """The output of a response, as input of the one that follows."""
 
-    output: list[Item]
+    output: list[InputItem]
 
 
-def _output_items(record: ResponseRecord) -> list[Item]:
+def _output_items(record: ResponseRecord) -> list[InputItem]:
     return msgspec.json.decode(record.response, type=_Output).output
 
 
@@ -97,6 +98,6 @@ def _encode(stored: StoredResponse) -> ResponseRecord:
 def _decode(record: ResponseRecord) -> StoredResponse:
     return StoredResponse(
         msgspec.json.decode(record.response, type=ResponseObject),
-        msgspec.json.decode(record.input_items, type=list[Item]),
+        msgspec.json.decode(record.input_items, type=list[InputItem]),
         None if record.pending is None else msgspec.json.decode(record.pending, type=PendingResponse),
     )

@@ -6,8 +6,8 @@ import contextlib
 import msgspec
 
 from server.api.responses.archive import ResponseArchive, StoredResponse
-from server.api.responses.reply import failed
-from server.api.responses.service import made
+from server.api.responses.reply import failed_response
+from server.api.responses.service import complete_response
 from server.errors import ResponseNotFound
 from server.http.problems import problem_of
 from server.jobs.runner import JobHandler, retry_when_available
@@ -60,9 +60,9 @@ class BackgroundResponses:
         )
         await self._archive.update(stored)
         try:
-            response = await retry_when_available(lambda: made(stored, self._services))
+            response = await retry_when_available(lambda: complete_response(stored, self._services))
         except Exception as error:  # the client finds it in the response
-            response = failed(stored.response, problem_of(error))
+            response = failed_response(stored.response, problem_of(error))
         await self._archive.update(StoredResponse(response, stored.items))
 
     async def notify_ended(self) -> None:

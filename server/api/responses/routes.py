@@ -1,7 +1,6 @@
-"""/v1/responses."""
+"""The routes of /v1/responses."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -13,17 +12,18 @@ from litestar.response import Stream
 
 from server.api.responses.archive import ResponseArchive
 from server.api.responses.background import BackgroundResponses, response_job
-from server.api.responses.reply import beginning, cannot_replay, replayed
-from server.api.responses.request import with_headers
-from server.api.responses.service import keep, num_input, prepare, queue, reply_to, streamed
+from server.api.responses.events import ResponseStreamEvent
+from server.api.responses.replay import check_replayable, initial_events, replay_events
+from server.api.responses.request import with_header_options
+from server.api.responses.service import count_input_tokens, open_reply, prepare_request, queue_response
 from server.api.responses.wire import (
-    InputTokens,
-    ItemPage,
+    InputItemPage,
+    InputTokenCount,
     ResponseDeleted,
     ResponseObject,
     ResponseRequest,
-    StreamEvent,
 )
+from server.api.shared.respond import respond
 from server.http.disconnect import unless_gone
 from server.http.paging import Order, page
 from server.http.sse import kept_stream
@@ -52,27 +52,23 @@ class ResponseController(Controller):
         background_work: NamedDependency[BackgroundResponses],
     ) -> Response[Any]:
         base_url = str(request.base_url)
-        prepared = await prepare(with_headers(data, request.headers), services)
+        prepared = await prepare_request(with_header_options(data, request.headers), services)
         if data.background:
-            response = await queue(prepared, services, base_url)
+            response = await queue_response(prepared, services, base_url)
             await job_runner.add([response_job(response.id)])
             if data.stream:
-                return _stream(_followed(response, -1, services, background_work))
+                events = _follow(response, -1, services, background_work)
+                return _stream(events, events.aclose)
             return Response(response, media_type=MediaType.JSON, headers=_POLL)
-        reply = await unless_gone(request, reply_to(prepared, services, base_url))
-        if data.stream:
-            return kept_stream(_frames(streamed(reply, prepared, services)), reply.aclose)
-        async with aclosing(reply):
-            response = await unless_gone(request, reply.whole())
-        await keep(prepared, response, services)
-        return Response(response, media_type=MediaType.JSON)
+        reply = await unless_gone(request, open_reply(prepared, services, base_url))
+        return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 
     @post("/v1/responses/input_tokens", status_code=200, operation_id="countInputTokens")
     async def count(
         self, request: Request[Any, Any, Any], data: JSONBody[ResponseRequest], services: NamedDependency[Services]
-    ) -> InputTokens:
-        """What the model would read, with the passages that would be found."""
-        return InputTokens(await unless_gone(request, num_input(data, services, request.headers)))
+    ) -> InputTokenCount:
+        """Count the tokens that the model would read, those of the passages included."""
+        return InputTokenCount(await unless_gone(request, count_input_tokens(data, services, request.headers)))
 
     @get(
         "/v1/responses/{response_id:str}",
@@ -87,13 +83,14 @@ class ResponseController(Controller):
         stream: FromQuery[bool] = False,
         starting_after: Annotated[int, QueryParameter(ge=-1)] = -1,
     ) -> Response[Any]:
-        """With `stream`, the events of one that is made in the background, those that were told left out."""
+        """Return a stored response, or with `stream` the events of a background response behind number
+        `starting_after`."""
         response = (await ResponseArchive(services.responses).get(response_id)).response
         if not stream:
             return Response(response, media_type=MediaType.JSON, headers=_POLL)
-        if not response.background:
-            raise cannot_replay(response)
-        return _stream(_followed(response, starting_after, services, background_work))
+        check_replayable(response)
+        events = _follow(response, starting_after, services, background_work)
+        return _stream(events, events.aclose)
 
     @delete("/v1/responses/{response_id:str}", status_code=200, operation_id="deleteResponse")
     async def remove(
@@ -103,7 +100,7 @@ class ResponseController(Controller):
         background_work: NamedDependency[BackgroundResponses],
         job_runner: NamedDependency[JobRunner],
     ) -> ResponseDeleted:
-        """Nobody can go on from it any more, nor from those that went on from it."""
+        """Delete a response. No conversation can continue from it, or from a response that continued from it."""
         await services.responses.remove(response_id)
         await job_runner.stop(response_id)
         await background_work.notify_ended()
@@ -117,7 +114,7 @@ class ResponseController(Controller):
         background_work: NamedDependency[BackgroundResponses],
         job_runner: NamedDependency[JobRunner],
     ) -> ResponseObject:
-        """Of one in the background that is not over."""
+        """Cancel a background response that is queued or in progress."""
         response = await ResponseArchive(services.responses).cancel(response_id)
         await job_runner.stop(response_id)
         await background_work.notify_ended()
@@ -131,32 +128,32 @@ class ResponseController(Controller):
         limit: Limit = 20,
         order: FromQuery[Order] = "desc",
         after: FromQuery[str | None] = None,
-    ) -> ItemPage:
-        """Its own, without those of the responses before it."""
+    ) -> InputItemPage:
+        """List the input of a response, without that of the responses before it."""
         items = (await ResponseArchive(services.responses).get(response_id)).items
         found = page(items, lambda item: item.id or "", limit, order, after)
         data = list(found.items)
-        return ItemPage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
+        return InputItemPage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
 
 
-async def _followed(
-    response: ResponseObject, after: int, services: Services, background: BackgroundResponses
-) -> AsyncGenerator[StreamEvent, None]:
-    """What is certain of it at once, the rest when it is over."""
-    start = beginning(response)
-    for event in start[after + 1 :]:
+async def _follow(
+    response: ResponseObject, after: int, services: Services, background_work: BackgroundResponses
+) -> AsyncGenerator[ResponseStreamEvent, None]:
+    """Yield the first events at once, and the others when the response is over."""
+    first_events = initial_events(response)
+    for event in first_events[after + 1 :]:
         yield event
-    await background.wait_until_over(response.id, services)
-    ended = (await ResponseArchive(services.responses).get(response.id)).response
-    for event in replayed(ended, max(after, len(start) - 1)):
+    await background_work.wait_until_over(response.id, services)
+    final = (await ResponseArchive(services.responses).get(response.id)).response
+    for event in replay_events(final, max(after, len(first_events) - 1)):
         yield event
 
 
-async def _frames(events: AsyncIterator[StreamEvent]) -> AsyncGenerator[bytes, None]:
+def _stream(events: AsyncIterator[ResponseStreamEvent], on_end: Callable[[], Awaitable[None]]) -> Stream:
+    return kept_stream(_frames(events), on_end)
+
+
+async def _frames(events: AsyncIterator[ResponseStreamEvent]) -> AsyncGenerator[bytes, None]:
     async for event in events:
         kind = event.__struct_config__.tag
         yield b"event: " + str(kind).encode() + b"\ndata: " + _encode(event) + b"\n\n"
-
-
-def _stream(events: AsyncGenerator[StreamEvent, None]) -> Stream:
-    return kept_stream(_frames(events), events.aclose)

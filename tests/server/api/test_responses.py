@@ -12,7 +12,9 @@ from litestar.testing import TestClient
 from index.types import Passage
 from models.llm.chat.events import Content, ToolCallArguments, ToolCallStart
 from models.llm.chat.messages import ChatMessage, ToolCall
-from server.api.responses.request import file_search_of, generation_request, items_of
+from server.api.responses.messages import parse_input_items
+from server.api.responses.request import generation_request
+from server.api.responses.tools import parse_file_search
 from server.api.responses.wire import ResponseRequest
 from server.errors import RequestError
 from tests.server.serving import FakeIndex, PlayedModel, serving
@@ -53,7 +55,7 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
 
 def _ask(**fields: Any) -> Any:
     data = msgspec.convert(fields, ResponseRequest)
-    return generation_request(data, items_of(data))
+    return generation_request(data, parse_input_items(data))
 
 
 def test_a_grounded_id_is_cited_by_links_and_remembers_along_the_chain(talk: Talk) -> None:
@@ -147,8 +149,8 @@ def test_what_cannot_be_done_is_refused_with_its_path(fields: dict[str, Any], pa
 def test_no_tool_no_search() -> None:
     tool = {"type": "file_search", "vector_store_ids": ["vs_1"]}
     asked = {"input": "x", "tools": [tool]}
-    assert file_search_of(msgspec.convert({**asked, "tool_choice": "none"}, ResponseRequest)) is None
-    assert file_search_of(msgspec.convert({**asked, "tool_choice": "required"}, ResponseRequest)) is not None
+    assert parse_file_search(msgspec.convert({**asked, "tool_choice": "none"}, ResponseRequest)) is None
+    assert parse_file_search(msgspec.convert({**asked, "tool_choice": "required"}, ResponseRequest)) is not None
     assert _ask(**asked, tool_choice="required").tool_config is None
 
 
