@@ -38,6 +38,7 @@ from server.rag.pipeline import RagPipeline
 from server.resources.chat_models import ChatModels, resolve_chat_models
 from server.resources.embedding import Embeddings
 from server.resources.indexer import IndexerClient, open_indexer
+from server.resources.indexer_control import IndexerControl
 from server.resources.pool import ManagedModel, ModelPool
 from server.resources.readiness import Readiness
 from server.resources.reranking import Reranking
@@ -84,6 +85,7 @@ class Services:
         self.collections = collections
         self.encoder = encoder
         self.indexer = indexer
+        self.indexer_control = IndexerControl(indexer)
         self.embeddings = embeddings
         self.reranking = reranking
         self.library = library
@@ -144,6 +146,7 @@ class Services:
         seen.responses = self.responses.seen_by(principal)
         seen.batches = self.batches.seen_by(principal)
         seen.catalog = self.catalog.seen_by(principal.collections)
+        seen.indexer_control = self.indexer_control.seen_by(principal.collections)
         if principal.collections is None:
             return seen
         seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]

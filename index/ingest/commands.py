@@ -16,13 +16,13 @@ class Pause(msgspec.Struct, tag=True, frozen=True):
 
 
 class Rescan(msgspec.Struct, tag=True, frozen=True):
-    """Compare a collection (None: all) with its folder now, and try again what could not be read: all, or the file of
-    this `path` in it.
+    """Compare these collections (None: all) with their folders now, and try again to read the files that failed: all,
+    or the one at this `path` in them.
 
-    With `accept_deletions`, documents that are kept although their files are gone go as well.
+    With `accept_deletions`, documents that are kept although their files are gone are deleted.
     """
 
-    collection: str | None = None
+    collections: tuple[str, ...] | None = None
     accept_deletions: bool = False
     path: str | None = None
 

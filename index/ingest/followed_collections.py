@@ -1,6 +1,6 @@
 """The collections whose folders are followed, and which of them a path on disk belongs to."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,9 +48,9 @@ class FollowedCollections:
             for collection in collections
         ]
 
-    def named(self, name: str | None) -> list[FollowedCollection]:
-        """Return the collection of this name, or all collections for None."""
-        return [collection for collection in self._collections if name in (None, collection.name)]
+    def named(self, names: Container[str] | None) -> list[FollowedCollection]:
+        """Return the collections of these names, or all collections for None."""
+        return [collection for collection in self._collections if names is None or collection.name in names]
 
     def locate(self, path: Path) -> HintTargets:
         """Return where an absolute path lies, with symbolic links on the way to it resolved."""

@@ -145,8 +145,8 @@ class Indexer:
                 self._store.pause(is_paused)
                 self._is_paused = is_paused
                 self._scan_all_soon()
-            case Rescan(collection=name, accept_deletions=accept_deletions, path=path):
-                collections = self._collections.named(name)
+            case Rescan(collections=names, accept_deletions=accept_deletions, path=path):
+                collections = self._collections.named(names)
                 for collection in collections:
                     self._store.retry_failed(collection.id, path)
                 if accept_deletions:

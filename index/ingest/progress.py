@@ -36,6 +36,17 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
     error: str | None = None
     switch: SpaceSwitch | None = None
 
+    def seen_by(self, collections: frozenset[str] | None) -> "Progress":
+        """Return the progress as whoever may see only these collections (None: all) is shown it.
+
+        Names, rates and lag are those of the whole index, so they are shown only while one of these collections is
+        worked on; work on another looks idle. What stops all work, a pause or an error of the storage, is shown.
+        """
+        if collections is None or self.collection in collections:
+            return self if collections is None else msgspec.structs.replace(self, switch=None)
+        activity: Activity = "idle" if self.activity in ("scanning", "indexing") else self.activity
+        return Progress(activity=activity, error=self.error)
+
 
 class ProgressReporter:
     """Counts the files that are indexed, and reports only what is new, a few times a second at most."""

@@ -158,7 +158,7 @@ async def _announce(services: Services, address: str) -> None:
     _say(f"Indexing {folders} …")
     deadline = time.monotonic() + _FIRST_INDEX_S
     while not (is_indexed := await _is_indexed(services)) and time.monotonic() < deadline:
-        if services.indexer.is_ready and services.indexer.current().progress.activity == "paused":
+        if services.indexer_control.progress.activity == "paused":
             break
         await asyncio.sleep(0.2)
     _say(

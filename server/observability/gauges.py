@@ -13,8 +13,7 @@ from server.services import Services
 
 
 async def gauges_of(services: Services) -> list[Metric]:
-    indexer = services.indexer
-    progress = indexer.current().progress if indexer.is_ready else Progress()
+    progress = services.indexer_control.progress
     collections = await asyncio.to_thread(services.catalog.status)
     return [*_processes(services), *_models(services), *_index(progress, collections)]
 

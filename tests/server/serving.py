@@ -35,6 +35,7 @@ from server.observability.metrics import Metrics
 from server.rag.memory import TurnMemory
 from server.rag.pipeline import RagPipeline
 from server.resources.embedding import Embeddings
+from server.resources.indexer_control import IndexerControl
 from server.resources.readiness import Readiness
 from server.resources.reranking import Reranking
 from server.services import Services
@@ -230,6 +231,8 @@ class FakeServices(Services):
         current = cast(Any, lambda: self.fake_encoder)
         self.encoder = cast(Any, _process("encoder", current=current))
         self.indexer = cast(Any, _process("indexer", is_ready=False, state="starting", num_restarts=2))
+        self.indexer_control = IndexerControl(self.indexer)
+        self.searching = cast(Any, SimpleNamespace(is_in_previous_space=False))
         self.metrics = metrics
         self.embeddings = Embeddings(ResolvedEmbeddingModel("fake-embedder", folder, None, 128), current)
         self.reranking = Reranking(None, self.embeddings, current)
@@ -239,7 +242,12 @@ class FakeServices(Services):
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, model: PlayedModel, index: FakeIndex, access: Access = ACCESS, audit: AuditLevel = "off"
+    folder: Path,
+    model: PlayedModel,
+    index: FakeIndex,
+    access: Access = ACCESS,
+    audit: AuditLevel = "off",
+    indexer: object = None,
 ) -> Iterator[TestClient[Any]]:
     metrics = Metrics()
 
@@ -247,6 +255,9 @@ def serving(
     async def open_services() -> AsyncIterator[Services]:
         with SqliteTurnStore(folder / "turns.sqlite3", 1_000_000) as turns:
             services = FakeServices(folder, model, index, TurnMemory(turns), metrics)
+            if indexer is not None:
+                services.indexer = cast(Any, indexer)
+                services.indexer_control = IndexerControl(services.indexer)
             with Library(
                 folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0), services.catalog
             ) as library:

@@ -11,7 +11,6 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from index.errors import CollectionNotFound
-from index.ingest.commands import Pause, Rescan
 from index.ingest.progress import Progress
 from index.search.explain import Explanation
 from index.storage.records import DocumentRecord, DocumentState
@@ -63,12 +62,12 @@ class IndexController(Controller):
     @post("/v1/index/pause", status_code=200, operation_id="pauseIndexing")
     async def pause(self, services: NamedDependency[Services]) -> IndexStatus:
         """Also after a restart of the server."""
-        await services.indexer.current().tell(Pause(True))
+        await services.indexer_control.pause()
         return await _status(services)
 
     @post("/v1/index/resume", status_code=200, operation_id="resumeIndexing")
     async def resume(self, services: NamedDependency[Services]) -> IndexStatus:
-        await services.indexer.current().tell(Pause(False))
+        await services.indexer_control.resume()
         return await _status(services)
 
     @post("/v1/index/rescan", status_code=202, operation_id="rescan")
@@ -81,7 +80,7 @@ class IndexController(Controller):
             _check_collection(wanted.collection, services)
         elif wanted.path is not None:
             raise RequestError("Say which collection the path is in.", "collection", "missing_required_parameter")
-        await services.indexer.current().tell(Rescan(wanted.collection, wanted.accept_deletions, wanted.path))
+        await services.indexer_control.rescan(wanted.collection, wanted.accept_deletions, wanted.path)
         return await _status(services)
 
     @post("/v1/index/reload", status_code=200, operation_id="reloadCollections")
@@ -163,13 +162,12 @@ async def _statuses(services: Services) -> AsyncGenerator[IndexStatus, None]:
 
 
 async def _status(services: Services) -> IndexStatus:
-    indexer = services.indexer
-    progress = indexer.current().progress if indexer.is_ready else Progress()
+    progress = services.indexer_control.progress
     collections = await asyncio.to_thread(services.catalog.status)
     left = sum(collection.pending_bytes for collection in collections)
     is_indexing = progress.activity == "indexing"
     return IndexStatus(
-        indexer=indexer.state,
+        indexer=services.indexer_control.state,
         activity=progress.activity,
         current=CurrentFile(progress.collection, progress.path) if progress.collection and progress.path else None,
         files_per_s=progress.files_per_s,

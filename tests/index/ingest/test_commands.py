@@ -53,10 +53,11 @@ def test_what_was_held_goes_when_a_person_says_so(workspace: Workspace) -> None:
     _fill(workspace)
     _delete(workspace, range(100))
     workspace.sync()
-    workspace.indexer.handle(Rescan("notes", accept_deletions=False))
+    workspace.indexer.handle(Rescan(("notes",), accept_deletions=False))
+    workspace.indexer.handle(Rescan(("other",), accept_deletions=True))
     workspace.sync()
     assert workspace.status().documents == 120
-    workspace.indexer.handle(Rescan("notes", accept_deletions=True))
+    workspace.indexer.handle(Rescan(("notes",), accept_deletions=True))
     workspace.sync()
     assert (workspace.status().documents, workspace.status().missing) == (20, 0)
 
@@ -236,7 +237,7 @@ def test_a_rescan_tries_one_file_again_when_it_is_named(workspace: Workspace) ->
     workspace.sync()
     workspace.read = reader
     workspace.start()
-    workspace.indexer.handle(Rescan("notes", path="b.md"))
+    workspace.indexer.handle(Rescan(("notes",), path="b.md"))
     workspace.sync()
     assert (workspace.texts(), workspace.failures().keys()) == ({"b.md": "two"}, {"a.md"})
 
