@@ -28,9 +28,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "e2e"))
 from running import serving, write_handbook
 
 from models.catalog import resolve_chat
-from models.llm.chat.language_model import LanguageModel
 from models.llm.chat.messages import ChatMessage
 from models.llm.engine.client import open_engine
+from models.llm.local import LocalChatModel
 from models.llm.params import EngineParams, SamplingParams
 
 QUESTION = "How long is parental leave?"
@@ -76,9 +76,9 @@ async def chat_ms(connection: Connection) -> float:
     return 1000 * (time.perf_counter() - started)
 
 
-async def engine_ms(model: LanguageModel, prompt: list[int]) -> float:
+async def engine_ms(model: LocalChatModel, prompt: list[int]) -> float:
     started = time.perf_counter()
-    async for _ in model.generate(prompt, SamplingParams(temperature=0), max_tokens=1):
+    async for _ in model.stream_text(prompt, SamplingParams(temperature=0), max_tokens=1):
         pass
     return 1000 * (time.perf_counter() - started)
 
@@ -102,7 +102,7 @@ async def measure(url: str, num_requests: int) -> None:
     path = resolve_chat("reader-v1").path
     async with open_engine(path, EngineParams(n_ctx=2048)) as engine:
         with (
-            LanguageModel("reader-v1", path, lambda: engine) as model,
+            LocalChatModel("reader-v1", path, lambda: engine) as model,
             contextlib.closing(await Connection.open(url)) as connection,
         ):
             prompt = model.prompt([ChatMessage.of_text("user", QUESTION)]).tokens

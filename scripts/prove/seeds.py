@@ -34,7 +34,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ["GOMP_SPINCOUNT"] = "1000"  # as the engine's process has it; before libgomp is loaded
 
 from models.catalog import resolve_chat
-from models.llm.chat.language_model import LanguageModel
 from models.llm.chat.messages import ChatMessage
 from models.llm.engine.client import EngineClient
 from models.llm.engine.engine import Engine
@@ -42,6 +41,7 @@ from models.llm.engine.messages import Generate
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.llama.runner import LlamaRunner
+from models.llm.local import LocalChatModel
 from models.llm.params import EngineParams, SamplingParams
 
 _COMPANY = 7
@@ -111,13 +111,13 @@ def questions(model: Path, random: Random, count: int) -> list[list[int]]:
     def unknown() -> EngineClient:
         raise AssertionError("only its vocabulary is used")
 
-    with LanguageModel("", model, unknown) as language_model:
+    with LocalChatModel("", model, unknown) as chat_model:
         found = []
         for _ in range(count):
             text, size = random.choice(texts), random.choice([150, 600, 2400])
             start = random.randrange(max(len(text) - size, 1))
             content = f"[1] manual.md\n{text[start : start + size]}\n\nQuestion: what does the manual say here?"
-            found.append(language_model.prompt([ChatMessage.of_text("user", content)]).tokens)
+            found.append(chat_model.prompt([ChatMessage.of_text("user", content)]).tokens)
         return found
 
 

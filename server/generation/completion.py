@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 
+from models.llm.base import CompletionModel
 from models.llm.chat.fim import Gap
-from models.llm.chat.language_model import LanguageModel
-from models.llm.chat.prompt import Prompt
 from models.llm.params import Priority, SamplingParams
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.generate import own_sampling
@@ -24,7 +23,7 @@ class RawCompletions(msgspec.Struct, frozen=True):
 
     answers: GenerationStream
     prompts: list[list[int]]
-    model: LanguageModel
+    model: CompletionModel
 
 
 async def complete_prompts(asked: RawCompletionRequest, services: Services) -> RawCompletions:
@@ -32,22 +31,19 @@ async def complete_prompts(asked: RawCompletionRequest, services: Services) -> R
     name = _model(asked, services)
     async with contextlib.AsyncExitStack() as stack:
         model = await stack.enter_async_context(services.pool.use(name))
-        language_model = model.language_model
-        prompts = await asyncio.to_thread(_prompts, asked, language_model)
+        completion_model = model.completion_model
+        prompts = await asyncio.to_thread(_prompts, asked, completion_model)
         default = {"temperature": model.resolved.temperature}
-        sampling = SamplingParams(**{**default, **_biased(asked, language_model)})
-        constraint = None
-        if asked.form is not None:
-            constraint = await asyncio.to_thread(language_model.constraint, Prompt([]), None, asked.form)
+        sampling = SamplingParams(**{**default, **_biased(asked, completion_model)})
         at_once = asyncio.Semaphore(model.params.n_slots)
         steps = [
             _in_turn(
-                language_model.complete(
+                completion_model.complete(
                     prompt,
                     own_sampling(sampling, index),
                     max_tokens=asked.max_tokens,
                     stop=asked.stop,
-                    constraint=constraint,
+                    form=asked.form,
                     bounds=asked.bounds,
                     client=services.principal.owner,
                     priority=_priority(asked),
@@ -61,7 +57,7 @@ async def complete_prompts(asked: RawCompletionRequest, services: Services) -> R
         await stack.enter_async_context(contextlib.aclosing(answers))
         await answers.start()
         answers.lease = stack.pop_all()
-        return RawCompletions(answers, prompts, language_model)
+        return RawCompletions(answers, prompts, completion_model)
 
 
 def _model(asked: RawCompletionRequest, services: Services) -> str:
@@ -69,20 +65,24 @@ def _model(asked: RawCompletionRequest, services: Services) -> str:
     name = target_of(asked.model, services).model
     if asked.model or asked.suffix is None:
         return name
-    return next((model.name for model in services.pool if model.language_model.facts.can_insert), name)
+    return next((model.name for model in services.pool if model.chat_model.capabilities.infill), name)
 
 
-def _prompts(asked: RawCompletionRequest, model: LanguageModel) -> list[list[int]]:
+def _prompts(asked: RawCompletionRequest, model: CompletionModel) -> list[list[int]]:
     if asked.suffix is None:
-        return [model.raw(prompt) for prompt in asked.prompts]
-    texts = [each if isinstance(each, str) else model.detokenize(model.raw(each)) for each in asked.prompts]
-    return [model.filling(Gap(text, asked.suffix, asked.extra), asked.max_tokens) for text in texts]
+        return [model.tokenizer.encode_prompt(prompt) for prompt in asked.prompts]
+    tokenizer = model.tokenizer
+    texts = [
+        prompt if isinstance(prompt, str) else tokenizer.detokenize(tokenizer.encode_prompt(prompt))
+        for prompt in asked.prompts
+    ]
+    return [model.infill_prompt(Gap(text, asked.suffix, asked.extra), asked.max_tokens) for text in texts]
 
 
-def _biased(asked: RawCompletionRequest, model: LanguageModel) -> dict[str, Any]:
+def _biased(asked: RawCompletionRequest, model: CompletionModel) -> dict[str, Any]:
     if not asked.ignores_end:
         return dict(asked.sampling)
-    biases = {**asked.sampling.get("logit_bias", {}), **dict.fromkeys(model.end_tokens, _NEVER)}
+    biases = {**asked.sampling.get("logit_bias", {}), **dict.fromkeys(model.tokenizer.end_tokens, _NEVER)}
     return {**asked.sampling, "logit_bias": biases}
 
 

@@ -28,18 +28,18 @@ async def generate(ask: GenerationRequest, services: Services) -> GenerationStre
     async with contextlib.AsyncExitStack() as stack:
         model = await stack.enter_async_context(services.pool.use(target.model))
         grounded = await _grounded(ask, target, model, services, is_question=is_question)
-        prompt = grounded.prompt if grounded else model.language_model.prompt(ask.messages, ask.tools, ask.options)
-        constraint = await asyncio.to_thread(model.language_model.constraint, prompt, ask.tool_config, ask.form)
+        prompt = grounded.prompt if grounded else model.chat_model.prompt(ask.messages, ask.tools, ask.options)
+        await asyncio.to_thread(model.chat_model.check_constraint, ask.tool_config, ask.form)
         sampling = SamplingParams(**{"temperature": model.resolved.temperature, **ask.sampling})
         steps = [
-            model.language_model.turn(
+            model.chat_model.generate(
                 prompt,
                 own_sampling(sampling, index),
                 max_tokens=ask.max_tokens,
                 stop=ask.stop,
                 tool_config=ask.tool_config,
+                form=ask.form,
                 choices=grounded.choices if grounded else (),
-                constraint=constraint,
                 client=services.principal.owner,
                 priority=ask.priority,
             )
@@ -60,7 +60,7 @@ async def count_prompt_tokens(ask: GenerationRequest, services: Services) -> int
     target = target_of(ask.model, services, ask.rag.collections)
     async with services.pool.use(target.model) as model:
         grounded = await _grounded(ask, target, model, services, is_question=_is_question(ask))
-        prompt = grounded.prompt if grounded else model.language_model.prompt(ask.messages, ask.tools, ask.options)
+        prompt = grounded.prompt if grounded else model.chat_model.prompt(ask.messages, ask.tools, ask.options)
         return len(prompt.tokens)
 
 
@@ -95,15 +95,15 @@ async def _scope(asked: RagOptions, target: Target, services: Services) -> Searc
 
 
 def target_model(ask: GenerationRequest, model: ManagedModel, services: Services) -> TargetModel:
-    language_model = model.language_model
+    chat_model = model.chat_model
 
     def render(messages: Sequence[ChatMessage]) -> Prompt:
-        return language_model.prompt(messages, ask.tools, ask.options)
+        return chat_model.prompt(messages, ask.tools, ask.options)
 
     return TargetModel(
         render,
-        language_model.count_tokens,
-        language_model.n_ctx,
+        chat_model.count_tokens,
+        chat_model.context_length,
         ask.max_tokens,
         services.max_passage_chars(model),
         model.resolved.extractive and not ask.tool_config and not ask.form,

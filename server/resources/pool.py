@@ -17,8 +17,9 @@ from typing import Self
 
 from models.catalog import ResolvedChatModel
 from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ModelUnavailable, ProcessUnavailable
-from models.llm.chat.language_model import LanguageModel
+from models.llm.base import ChatModel, CompletionModel
 from models.llm.engine.client import EngineClient
+from models.llm.local import LocalChatModel
 from models.llm.params import EngineParams
 from models.memory import format_bytes
 from server.resources.supervisor import Supervisor
@@ -37,10 +38,8 @@ class ManagedModel:
         self.resolved = resolved
         self.params = params
         adapters = sum(_size_of(Path(adapter.path)) for adapter in resolved.adapters)
-        self.language_model = LanguageModel(
-            resolved.name, resolved.path, self.engine, has_bounded_schemas=resolved.extractive
-        )
-        estimate = self.language_model.estimate(params)
+        self._local = LocalChatModel(resolved.name, resolved.path, self.engine, is_extractive=resolved.extractive)
+        estimate = self._local.estimate(params)
         self.size = estimate.total + adapters  # bytes when loaded
         self.n_ctx = estimate.n_ctx
         self.num_users = 0
@@ -53,6 +52,14 @@ class ManagedModel:
     @property
     def name(self) -> str:
         return self.resolved.name
+
+    @property
+    def chat_model(self) -> ChatModel:
+        return self._local
+
+    @property
+    def completion_model(self) -> CompletionModel:
+        return self._local
 
     @property
     def is_loaded(self) -> bool:
@@ -94,7 +101,7 @@ class ManagedModel:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.language_model.close()
+        self._local.close()
 
     async def stop(self) -> None:
         """Returns when the process has ended, whatever becomes of other callers. Idempotent."""

@@ -9,7 +9,8 @@ from urllib.parse import quote
 import pytest
 from litestar.testing import TestClient
 
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 SECRET = "the canary sings at midnight"
 
@@ -126,7 +127,7 @@ def test_names_lead_nowhere(tmp_path: Path, canary: Path, watch: Watch) -> None:
     data = tmp_path / "outer" / "data"
     data.mkdir(parents=True)
     told = traversals(canary)
-    with serving(data, PlayedModel(), FakeIndex([])) as client:
+    with serving(data, ScriptedChatModel(), FakeIndex([])) as client:
         for each in told:
             for reply in ask(client, each):
                 assert SECRET not in reply.text

@@ -14,7 +14,8 @@ from running import Server, serving, wait_until
 
 from models.llm.chat.events import TurnEvent
 from models.logs import LogConfig, configure_logging
-from tests.server.serving import FakeIndex, PlayedModel
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex
 from tests.server.serving import serving as playing
 
 IN_QUESTION, IN_DOCUMENT, IN_NAME, IN_KEY, IN_HEADER = (f"canary{i}x7f3a9" for i in range(5))
@@ -87,10 +88,10 @@ def crash(server: Server, module: str) -> None:
     wait_until(server.is_healthy, 60, "a healthy server")
 
 
-class Failing(PlayedModel):
+class Failing(ScriptedChatModel):
     """Fails in the middle of an answer, with its words in the error."""
 
-    async def turn(self, *_: object, **__: Any) -> AsyncGenerator[list[TurnEvent], None]:
+    async def generate(self, *_: object, **__: Any) -> AsyncGenerator[list[TurnEvent], None]:
         raise LookupError(IN_QUESTION)
         yield []
 

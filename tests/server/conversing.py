@@ -12,20 +12,15 @@ from index.types import Passage, Query
 from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.prompt import Prompt
 from server.rag.memory import TurnMemory
 from server.rag.options import RagOptions
 from server.rag.pipeline import Grounded, RagPipeline, TargetModel
 from server.rag.prompts import NOTHING_FOUND, SYSTEM
 from server.storage.sqlite.turns import SqliteTurnStore
+from tests.models.scripted import render
 
 _NOTE = f"{NOTHING_FOUND}\n\n"
 _WORDS = [f"word{i}" for i in range(40)]
-
-
-def render(messages: Sequence[ChatMessage]) -> Prompt:
-    """A token is a character."""
-    return Prompt([ord(c) for m in messages for c in f"<{m.role}>{m.text}</{m.role}>"] + [ord(">")])
 
 
 def passage(number: int, size: int) -> Passage:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +22,6 @@ from models.catalog import ResolvedEmbeddingModel
 from models.encoder.client import PairScores, PartEmbeddings
 from models.encoder.messages import EncoderReady
 from models.errors import ModelError, ModelUnavailable
-from models.llm.chat.events import Content, EndReason, TurnEnd, TurnEvent
-from models.llm.chat.messages import ChatMessage
-from models.llm.chat.prompt import Prompt
-from models.llm.gguf.info import GGUFInfo
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
@@ -45,62 +41,13 @@ from server.storage.sqlite.batches import SqliteBatchStore
 from server.storage.sqlite.jobs import SqliteJobStore
 from server.storage.sqlite.responses import SqliteResponseStore
 from server.storage.sqlite.turns import SqliteTurnStore
-from tests.server.conversing import render
+from tests.models.scripted import ScriptedChatModel
 
 ACCESS = Access(Hosts("127.0.0.1", ["testserver.local"]))
-END = TurnEnd(EndReason.STOP, num_generated=3, num_reasoning=0, num_cached=0)
 
 
 async def no_folders() -> list[Collection]:
     return []
-
-
-class PlayedModel:
-    """Says what it is told to, a character an event, and keeps what it was asked."""
-
-    n_ctx = 20_000
-    facts = GGUFInfo(32_768, 1_000_000, 2_000_000, 64, 512, 2, can_insert=True)
-    can_reason = True
-    template = "{{ messages }}"
-
-    def __init__(self) -> None:
-        self.says = "Yes [1]."
-        self.events: Sequence[TurnEvent] = ()  # after the text
-        self.prompts: list[str] = []
-        self.asked: list[dict[str, Any]] = []
-
-    def prompt(self, messages: Sequence[ChatMessage], tools: object = None, options: object = None) -> Prompt:
-        return render(messages)
-
-    def count_tokens(self, text: str) -> int:
-        return len(text)
-
-    def metadata(self, key: str) -> str | None:
-        return {"general.architecture": "llama", "general.file_type": "15"}.get(key)
-
-    def constraint(self, prompt: Prompt, tool_config: object = None, form: object = None) -> None:
-        return None
-
-    def raw(self, prompt: str | Sequence[str | int]) -> list[int]:
-        return [ord(c) for part in prompt for c in str(part)] or [0]
-
-    def filling(self, gap: object, max_tokens: int | None = None) -> list[int]:
-        return [0]
-
-    async def complete(
-        self, prompt: list[int], sampling: object, **asked: Any
-    ) -> AsyncGenerator[list[TurnEvent], None]:
-        self.asked.append({"sampling": sampling, **asked})
-        for character in self.says:
-            yield [Content(character)]
-        yield [END]
-
-    async def turn(self, prompt: Prompt, sampling: object, **asked: Any) -> AsyncGenerator[list[TurnEvent], None]:
-        self.prompts.append("".join(map(chr, prompt.tokens)))
-        self.asked.append({"sampling": sampling, **asked})
-        for character in self.says:
-            yield [Content(character)]
-        yield [*self.events, END]
 
 
 class FakeIndex:
@@ -140,16 +87,17 @@ class FakeShelf:
 
     missing: Mapping[str, Exception] = {}
 
-    def __init__(self, model: PlayedModel) -> None:
+    def __init__(self, model: ScriptedChatModel) -> None:
         resolved = SimpleNamespace(
             temperature=0.0, max_passage_chars=0, extractive=False, question_first=False, sha256=None
         )
         self.missing: dict[str, ModelError] = {}
         self.default = SimpleNamespace(
             name="played",
-            language_model=model,
+            chat_model=model,
+            completion_model=model,
             resolved=resolved,
-            n_ctx=model.n_ctx,
+            n_ctx=model.context_length,
             params=SimpleNamespace(n_slots=4),
             size=3_000_000,
             state="ready",
@@ -220,7 +168,7 @@ def _process(name: str, **told: Any) -> Any:
 
 class FakeServices(Services):
     def __init__(
-        self, folder: Path, model: PlayedModel, index: FakeIndex, memory: TurnMemory, metrics: Metrics
+        self, folder: Path, model: ScriptedChatModel, index: FakeIndex, memory: TurnMemory, metrics: Metrics
     ) -> None:
         self.settings = Settings(data=str(folder))
         self.pool = cast(Any, FakeShelf(model))
@@ -243,7 +191,7 @@ class FakeServices(Services):
 @contextlib.contextmanager
 def serving(
     folder: Path,
-    model: PlayedModel,
+    model: ScriptedChatModel,
     index: FakeIndex,
     access: Access = ACCESS,
     audit: AuditLevel = "off",

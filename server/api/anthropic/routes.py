@@ -65,10 +65,10 @@ class AnthropicController(Controller):
     ) -> AnthropicTokenCount:
         """Without passages of the documents, which are found only when the question is asked. No model is loaded."""
         target = target_of(data.model, services)
-        language_model = services.pool[target.model].language_model
+        chat_model = services.pool[target.model].chat_model
         tool_config = parse_tool_config(data)
         tools = tool_config.tools if tool_config else ()
-        prompt = language_model.prompt(chat_messages(data), tools, template_options(data))
+        prompt = chat_model.prompt(chat_messages(data), tools, template_options(data))
         return AnthropicTokenCount(len(prompt.tokens))
 
 

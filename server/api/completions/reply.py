@@ -110,7 +110,7 @@ def _text(data: CompletionRequest, made: RawCompletions, at: int) -> str:
     if prompt is None or isinstance(prompt, str):
         return prompt or ""
     told = prompt[at] if len(made.prompts) > 1 or isinstance(prompt[0], str) else None
-    return told if isinstance(told, str) else made.model.detokenize(made.prompts[at])
+    return told if isinstance(told, str) else made.model.tokenizer.detokenize(made.prompts[at])
 
 
 def _likelihood(told: Sequence[Content]) -> float:

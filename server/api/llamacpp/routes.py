@@ -66,41 +66,41 @@ class LlamaCppController(Controller):
 
     @post(["/tokenize", "/v1/tokenize"], status_code=200, operation_id="tokenize")
     async def tokenize(self, data: JSONBody[TokenizeRequest], services: NamedDependency[Services]) -> TokenizeReply:
-        model = _model(data.model, services).language_model
+        tokenizer = _model(data.model, services).completion_model.tokenizer
         parses_special = data.parse_special is not False
-        tokens = model.tokenize(data.content, parse_special=parses_special, add_bos=bool(data.add_special))
+        tokens = tokenizer.tokenize(data.content, parse_special=parses_special, add_bos=bool(data.add_special))
         if not data.with_pieces:
             return TokenizeReply([*tokens])
-        pieces = zip(tokens, model.pieces(tokens), strict=True)
+        pieces = zip(tokens, tokenizer.token_bytes(tokens), strict=True)
         return TokenizeReply([TokenPiece(token, _text(piece)) for token, piece in pieces])
 
     @post(["/detokenize", "/v1/detokenize"], status_code=200, operation_id="detokenize")
     async def detokenize(
         self, data: JSONBody[DetokenizeRequest], services: NamedDependency[Services]
     ) -> DetokenizeReply:
-        return DetokenizeReply(_model(data.model, services).language_model.detokenize(data.tokens))
+        return DetokenizeReply(_model(data.model, services).completion_model.tokenizer.detokenize(data.tokens))
 
     @post(["/apply-template", "/v1/apply-template"], status_code=200, operation_id="applyTemplate")
     async def apply_template(self, data: JSONBody[ChatRequest], services: NamedDependency[Services]) -> TemplateReply:
         """A conversation as the model's chat template writes it."""
         ask: GenerationRequest = generation_request(data)
-        model = _model(ask.model, services).language_model
-        return TemplateReply(model.rendered(ask.messages, ask.tools, ask.options))
+        tokenizer = _model(ask.model, services).completion_model.tokenizer
+        return TemplateReply(tokenizer.render(ask.messages, ask.tools, ask.options))
 
     @get(["/props", "/v1/props"], operation_id="props")
     async def props(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> LlamaCppProps:
         """`autoload` is ignored: nothing is loaded for it."""
         found = _model(model, services)
-        language_model = found.language_model
+        tokenizer = found.completion_model.tokenizer
         settings = GenerationSettings(found.n_ctx, {"temperature": found.resolved.temperature})
         return LlamaCppProps(
             default_generation_settings=settings,
             total_slots=found.params.n_slots,
             model_path=found.resolved.path.name,
             model_alias=found.name,
-            chat_template=language_model.template,
-            bos_token=language_model.bos,
-            eos_token=language_model.eos,
+            chat_template=tokenizer.chat_template,
+            bos_token=tokenizer.bos,
+            eos_token=tokenizer.eos,
             build_info=f"cloister {version('cloister')}",
         )
 

@@ -6,7 +6,6 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from models.errors import ModelUnavailable
-from models.llm.gguf.info import GGUFInfo
 from server.api.models.wire import LoadStatus, ModelCard, ModelMeta, ModelModalities
 from server.errors import UnknownModel
 from server.generation.target import model_ids, target_of
@@ -43,30 +42,38 @@ def _chat_card(id: str, services: Services) -> ModelCard:
     except ModelUnavailable as error:
         state = f"not available: {error.reason}"
         return ModelCard(id=id, created=created, state=state, capabilities=(), architecture=_TALKS, status=status)
-    facts = model.language_model.facts
+    info = model.completion_model.info
     return ModelCard(
         id=id,
         created=created,
         state=model.state,
-        capabilities=_abilities(model, facts, is_grounded=target.is_grounded),
+        capabilities=_abilities(model, is_grounded=target.is_grounded),
         architecture=_TALKS,
         context_length=model.n_ctx,
         context_window=model.n_ctx,
         max_model_len=model.n_ctx,
         max_output_tokens=model.n_ctx,
         memory=model.size,
-        meta=ModelMeta(model.n_ctx, *facts[:-1]),
+        meta=ModelMeta(
+            n_ctx=model.n_ctx,
+            n_ctx_train=info.n_ctx_train,
+            n_params=info.n_params,
+            size=info.size,
+            n_embd=info.n_embd,
+            n_vocab=info.n_vocab,
+            vocab_type=info.vocab_type,
+        ),
         status=_status(model, services),
     )
 
 
-def _abilities(model: ManagedModel, facts: GGUFInfo, *, is_grounded: bool) -> tuple[str, ...]:
+def _abilities(model: ManagedModel, *, is_grounded: bool) -> tuple[str, ...]:
     """In Ollama's words."""
     found = {
         "completion": True,
         "tools": True,
-        "insert": facts.can_insert and not is_grounded,
-        "thinking": model.language_model.can_reason,
+        "insert": model.chat_model.capabilities.infill and not is_grounded,
+        "thinking": model.chat_model.capabilities.reasoning,
     }
     return tuple(name for name, is_there in found.items() if is_there)
 

@@ -44,7 +44,7 @@ def _tags(services: Services) -> Iterator[OllamaModelTag]:
             name=_tagged(id),
             model=_tagged(id),
             modified_at=_rfc3339(services.started_at),
-            size=model.language_model.facts.size,
+            size=model.completion_model.info.size,
             digest=_digest(id, model),
             details=_details(model),
             capabilities=_capabilities(target, model),
@@ -88,30 +88,30 @@ def describe_model(asked: OllamaModelRequest, services: Services) -> OllamaModel
     if untagged(id) == services.embeddings.model.name and id not in services.pool:
         return _embedder_shown(services)
     target, model = _found(id, services)
-    language_model = model.language_model
+    completion_model = model.completion_model
     capabilities = _capabilities(target, model)
     return OllamaModelInfo(
         modelfile=f"FROM {model.name}\n",
         parameters=f"num_ctx {model.n_ctx}\ntemperature {model.resolved.temperature:g}",
-        template=(_INSERTS if "insert" in capabilities else "") + language_model.template,
+        template=(_INSERTS if "insert" in capabilities else "") + completion_model.tokenizer.chat_template,
         details=_details(model),
         model_info=_facts_of(model),
         capabilities=capabilities,
         modified_at=_rfc3339(services.started_at),
-        license=language_model.metadata("general.license") or "",
+        license=completion_model.metadata("general.license") or "",
     )
 
 
 def _facts_of(model: ManagedModel) -> dict[str, Any]:
     """`context_length` is what a conversation may have here, which may be less than the model was trained for."""
-    language_model, facts = model.language_model, model.language_model.facts
+    completion_model, info = model.completion_model, model.completion_model.info
     family = _family(model)
     return {
         "general.architecture": family,
-        "general.basename": language_model.metadata("general.basename") or model.name,
-        "general.parameter_count": facts.n_params,
+        "general.basename": completion_model.metadata("general.basename") or model.name,
+        "general.parameter_count": info.n_params,
         f"{family}.context_length": model.n_ctx,
-        f"{family}.embedding_length": facts.n_embd,
+        f"{family}.embedding_length": info.n_embd,
     }
 
 
@@ -148,8 +148,8 @@ def _tagged(id: str) -> str:
 
 def _digest(id: str, model: ManagedModel) -> str:
     """Of the file where it is known, and of what tells it from others where it is not."""
-    facts = model.language_model.facts
-    told = model.resolved.sha256 or f"{model.name} {facts.size} {facts.n_params}"
+    info = model.completion_model.info
+    told = model.resolved.sha256 or f"{model.name} {info.size} {info.n_params}"
     return hashlib.sha256(f"{id} {told}".encode()).hexdigest()
 
 
@@ -158,13 +158,13 @@ def _details(model: ManagedModel) -> OllamaModelDetails:
     return OllamaModelDetails(
         family=family,
         families=[family],
-        parameter_size=_rounded(model.language_model.facts.n_params),
-        quantization_level=name_of(model.language_model.metadata("general.file_type")),
+        parameter_size=_rounded(model.completion_model.info.n_params),
+        quantization_level=name_of(model.completion_model.metadata("general.file_type")),
     )
 
 
 def _family(model: ManagedModel) -> str:
-    return model.language_model.metadata("general.architecture") or "unknown"
+    return model.completion_model.metadata("general.architecture") or "unknown"
 
 
 def _rounded(count: int) -> str:
@@ -176,12 +176,12 @@ def _rounded(count: int) -> str:
 
 
 def _capabilities(target: Target, model: ManagedModel) -> list[str]:
-    language_model = model.language_model
+    capabilities = model.chat_model.capabilities
     found = {
         "completion": True,
         "tools": True,
-        "insert": language_model.facts.can_insert and not target.is_grounded,
-        "thinking": language_model.can_reason,
+        "insert": capabilities.infill and not target.is_grounded,
+        "thinking": capabilities.reasoning,
     }
     return [name for name, is_there in found.items() if is_there]
 

@@ -18,7 +18,8 @@ from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
 from server.api.cloister import index as index_routes
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 BUSY = Progress("indexing", "policies", "salaries.md", 3.0, 4000, 12.5, None, SpaceSwitch(1, 9))
 
@@ -66,7 +67,7 @@ def limited(tmp_path: Path) -> Iterator[LimitedKeys]:
     keys, indexer = KeyFile(tmp_path), FakeIndexer()
     keys.create("first", Role.ADMIN)
     access = Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)
-    with serving(tmp_path, PlayedModel(), FakeIndex([]), access, indexer=indexer) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([]), access, indexer=indexer) as client:
         yield LimitedKeys(client, keys, indexer)
 
 

@@ -14,7 +14,8 @@ from server.access.boundary import PUBLIC, Access
 from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
 from server.access.roles import ROLES, operation_of, role_for
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 PASSAGE = Passage(1, 1, "handbook", "a.md", (), "It takes ten days.", 1, 1, 0.9)
 QUESTION = {"messages": [{"role": "user", "content": "How long does it take?"}]}
@@ -47,7 +48,9 @@ class Locked:
 def locked(tmp_path: Path) -> Iterator[Locked]:
     keys, index = KeyFile(tmp_path), FakeIndex([PASSAGE])
     keys.create("first", Role.ADMIN)
-    with serving(tmp_path, PlayedModel(), index, Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)) as client:
+    with serving(
+        tmp_path, ScriptedChatModel(), index, Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)
+    ) as client:
         yield Locked(tmp_path, client, keys, index)
 
 

@@ -14,7 +14,8 @@ from models.llm.chat.events import Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.messages import ChatMessage
 from server.api.anthropic.request import chat_messages
 from server.api.anthropic.wire import AnthropicRequest
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 LEAVE = Passage(7, 3, "handbook", "leave.md", ("Leave",), "Yes, leave is sixteen weeks.", 5, 6, 0.9)
 QUESTION = {"role": "user", "content": "How long is leave?"}
@@ -23,7 +24,7 @@ CALLS = [Reasoning("Hm."), ToolCallStart(0, "call_1", "now"), ToolCallArguments(
 
 
 class Talk:
-    def __init__(self, client: TestClient[Any], model: PlayedModel) -> None:
+    def __init__(self, client: TestClient[Any], model: ScriptedChatModel) -> None:
         self.client = client
         self.model = model
 
@@ -50,7 +51,7 @@ class Talk:
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Iterator[Talk]:
-    model = PlayedModel()
+    model = ScriptedChatModel()
     with serving(tmp_path, model, FakeIndex([LEAVE])) as client:
         yield Talk(client, model)
 

@@ -16,7 +16,8 @@ from server.api.batches.input_file import InputReader, InvalidInput
 from server.storage.base import BatchStore
 from server.storage.records import BatchLine, BatchOptions, BatchRecord, LineOutcome, RequestCounts
 from server.storage.sqlite.batches import SqliteBatchStore
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 URL = "/v1/chat/completions"
 
@@ -95,7 +96,7 @@ def store_batch(folder: Path, expires_in_s: int, body: bytes = b"{}") -> None:
 
 def test_lines_that_are_left_when_the_window_ends_are_in_the_error_file(tmp_path: Path) -> None:
     store_batch(tmp_path, expires_in_s=-1)
-    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as client:
         batch = wait_for(lambda: (b := client.get("/v1/batches/batch_1").json())["status"] == "expired" and b)
         assert batch["expired_at"]
         texts = [client.get(f"/v1/files/{batch[name]}/content").text for name in ("output_file_id", "error_file_id")]
@@ -107,7 +108,7 @@ def test_lines_that_are_left_when_the_window_ends_are_in_the_error_file(tmp_path
 def test_the_undone_lines_of_a_data_folder_without_a_queue_are_run(tmp_path: Path) -> None:
     store_batch(tmp_path, expires_in_s=600, body=b'{"messages": [{"role": "user", "content": "Hello"}]}')
     assert not (tmp_path / "jobs.sqlite3").exists()
-    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as client:
         batch = wait_for(lambda: (b := client.get("/v1/batches/batch_1").json())["status"] == "completed" and b)
         assert batch["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
         assert batch["error_file_id"] is None

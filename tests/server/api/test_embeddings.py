@@ -10,14 +10,15 @@ import pytest
 from litestar.testing import TestClient
 
 from server.api.embeddings.wire import MAX_TEXTS
-from tests.server.serving import FakeEncoder, FakeIndex, PlayedModel, serving, vector_of
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeEncoder, FakeIndex, serving, vector_of
 
 LONG = "one two three four five six seven eight nine"  # of which six are read at once
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
-    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as client:
         yield client
 
 

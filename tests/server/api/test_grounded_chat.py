@@ -13,7 +13,8 @@ from index.uploads import UPLOADS
 from models.llm.chat.events import ToolCallArguments, ToolCallStart
 from server.files.folders import folder_store_id
 from server.rag.citations import without_source_list
-from tests.server.serving import FakeIndex, PlayedModel, frames, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, frames, serving
 
 LEAVE = Passage(7, 3, "handbook", "people/leave.md", ("Leave",), "Leave is long. It is sixteen weeks.", 5, 6, 0.9)
 TRAVEL = Passage(9, 4, "policies", "travel.pdf", (), "Trains come first.", 1, 1, 0.5, place=Location("page", 3, 3))
@@ -24,7 +25,7 @@ NOW = {"type": "function", "function": {"name": "now", "parameters": {"type": "o
 
 
 class Talk:
-    def __init__(self, client: TestClient[Any], model: PlayedModel, index: FakeIndex) -> None:
+    def __init__(self, client: TestClient[Any], model: ScriptedChatModel, index: FakeIndex) -> None:
         self.client = client
         self.model = model
         self.index = index
@@ -49,7 +50,7 @@ class Talk:
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Iterator[Talk]:
-    model, index = PlayedModel(), FakeIndex([LEAVE, TRAVEL])
+    model, index = ScriptedChatModel(), FakeIndex([LEAVE, TRAVEL])
     with serving(tmp_path, model, index) as client:
         yield Talk(client, model, index)
 
@@ -321,8 +322,8 @@ def test_everything_else_that_is_asked_for_reaches_the_model(talk: Talk) -> None
     talk.ask(system, QUESTION, tools=[NOW], tool_choice="required", stop=["\n"], logprobs=True, top_logprobs=2, n=2)
     assert "Speak like a pirate." in talk.model.prompts[0]
     assert LEAVE.text in talk.model.prompts[0]
-    for asked in talk.model.asked:
+    for asked in talk.model.requests:
         assert asked["tool_config"].choice == "required"
         assert list(asked["stop"]) == ["\n"]
         assert asked["sampling"].num_logprobs == 2
-    assert len(talk.model.asked) == 2
+    assert len(talk.model.requests) == 2

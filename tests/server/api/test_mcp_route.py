@@ -12,7 +12,8 @@ from index.types import Passage
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 PASSAGE = Passage(3, 7, "handbook", "leave.md", ("Leave",), "Sixteen weeks.", 1, 1, 0.9)
 HEADERS = {"Accept": "application/json, text/event-stream"}
@@ -25,7 +26,7 @@ def index() -> FakeIndex:
 
 @pytest.fixture
 def client(tmp_path: Path, index: FakeIndex) -> Iterator[TestClient[Any]]:
-    with serving(tmp_path, PlayedModel(), index) as client:
+    with serving(tmp_path, ScriptedChatModel(), index) as client:
         yield client
 
 
@@ -85,7 +86,7 @@ def test_a_key_sees_its_own_collections(tmp_path: Path, index: FakeIndex) -> Non
     keys = KeyFile(tmp_path)
     _, text = keys.create("narrow", Role.READ, ["policies"])
     access = Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)
-    with serving(tmp_path, PlayedModel(), index, access) as client:
+    with serving(tmp_path, ScriptedChatModel(), index, access) as client:
         assert client.post("/mcp", json={}, headers=HEADERS).status_code == 401
         assert call(client, "search", text, query="leave")["result"]["isError"] is False
         refused = call(client, "search", text, query="leave", collections=["handbook"])["result"]

@@ -13,7 +13,8 @@ from server.errors import NotFound, RequestError
 from server.observability.metrics import Metrics
 from server.rag.memory import TurnMemory
 from server.storage.sqlite.turns import SqliteTurnStore
-from tests.server.serving import FakeIndex, FakeServices, PlayedModel
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, FakeServices
 
 RATES = "| City | Rate |\n| --- | --- |"
 DOCUMENT = DocumentExcerpt(
@@ -62,7 +63,7 @@ class FakeCatalog:
 
 def call(folder: Path, name: str, passages: list[Passage], catalog: FakeCatalog | None = None, **arguments: Any) -> Any:
     with SqliteTurnStore(folder / "turns.sqlite3", 1_000) as turns:
-        services = FakeServices(folder, PlayedModel(), FakeIndex(passages), TurnMemory(turns), Metrics())
+        services = FakeServices(folder, ScriptedChatModel(), FakeIndex(passages), TurnMemory(turns), Metrics())
         services.catalog = cast(Any, catalog or FakeCatalog())
         return asyncio.run(tools.call(name, arguments, services, "http://here/"))
 

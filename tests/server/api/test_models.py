@@ -10,12 +10,13 @@ from litestar.testing import TestClient
 from models.catalog import ResolvedModel
 from models.errors import ModelNotFound
 from server.resources.reranking import Reranking
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
-    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as client:
         yield client
 
 

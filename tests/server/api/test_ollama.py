@@ -13,7 +13,8 @@ from index.types import Passage
 from models.llm.chat.events import Reasoning, ToolCallArguments, ToolCallStart
 from server.api.ollama.request import parse_keep_alive
 from server.errors import RequestError
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 LEAVE = Passage(7, 3, "handbook", "leave.md", ("Leave",), "Leave is sixteen weeks.", 5, 6, 0.9)
 QUESTION = {"role": "user", "content": "How long is leave?"}
@@ -22,7 +23,7 @@ SOURCES = "\n\nSources:\n[1] [handbook/leave.md › Leave](http://testserver.loc
 
 
 class Talk:
-    def __init__(self, client: TestClient[Any], model: PlayedModel) -> None:
+    def __init__(self, client: TestClient[Any], model: ScriptedChatModel) -> None:
         self.client = client
         self.model = model
 
@@ -48,7 +49,7 @@ class Talk:
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Iterator[Talk]:
-    model = PlayedModel()
+    model = ScriptedChatModel()
     with serving(tmp_path, model, FakeIndex([LEAVE])) as client:
         yield Talk(client, model)
 
@@ -101,7 +102,7 @@ def test_the_style_of_citations_may_be_asked_for(talk: Talk) -> None:
 def test_options_become_sampling(talk: Talk) -> None:
     options = {"temperature": 0.5, "seed": -1, "top_k": -1, "num_ctx": 4096, "num_predict": -2, "stop": ["\n"]}
     talk.chat(options=options, think="low")
-    asked = talk.model.asked[0]
+    asked = talk.model.requests[0]
     assert (asked["sampling"].temperature, asked["sampling"].seed, asked["sampling"].top_k) == (0.5, None, 0)
     assert asked["max_tokens"] is None
     assert list(asked["stop"]) == ["\n"]

@@ -12,7 +12,8 @@ from litestar.testing import TestClient
 
 from models.catalog import ResolvedModel
 from server.resources.reranking import Reranking
-from tests.server.serving import FakeEncoder, FakeIndex, PlayedModel, serving, vector_of
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeEncoder, FakeIndex, serving, vector_of
 
 QUERY = "red fox"
 TEXTS = ["a blue whale", "the red fox runs", "red wine", "some five words before the red fox"]
@@ -20,7 +21,7 @@ TEXTS = ["a blue whale", "the red fox runs", "red wine", "some five words before
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
-    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as client:
         yield client
 
 

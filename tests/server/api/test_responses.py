@@ -17,7 +17,8 @@ from server.api.responses.request import generation_request
 from server.api.responses.tools import parse_file_search
 from server.api.responses.wire import ResponseRequest
 from server.errors import RequestError
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 LEAVE = Passage(7, 3, "handbook", "people/leave.md", ("Leave",), "Leave is long. It is sixteen weeks.", 5, 6, 0.9)
 CALL = [ToolCallStart(0, "call_1", "now"), ToolCallArguments(0, '{"a":1}')]
@@ -25,7 +26,7 @@ NOW = {"type": "function", "name": "now", "parameters": {"type": "object"}}
 
 
 class Talk:
-    def __init__(self, client: TestClient[Any], model: PlayedModel) -> None:
+    def __init__(self, client: TestClient[Any], model: ScriptedChatModel) -> None:
         self.client = client
         self.model = model
 
@@ -48,7 +49,7 @@ class Talk:
 
 @pytest.fixture
 def talk(tmp_path: Path) -> Iterator[Talk]:
-    model = PlayedModel()
+    model = ScriptedChatModel()
     with serving(tmp_path, model, FakeIndex([LEAVE])) as client:
         yield Talk(client, model)
 
@@ -180,7 +181,7 @@ def test_what_fails_in_a_stream_is_told_as_events(talk: Talk) -> None:
         yield [Content("Yes")]
         raise ValueError("secret")
 
-    talk.model.turn = fail  # type: ignore[method-assign]
+    talk.model.generate = fail  # type: ignore[method-assign]
     events = talk.stream(model="played")
     assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]
     assert events[-1]["response"]["status"] == "failed"

@@ -7,7 +7,8 @@ import pytest
 from litestar.testing import TestClient
 
 from index.types import Passage
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 
 def passage(number: int, size: int) -> Passage:
@@ -22,7 +23,7 @@ def outcome(client: TestClient[Any], path: str, **fields: Any) -> tuple[str, str
 
 @pytest.mark.parametrize(("n_ctx", "room_for"), [(20_000, 3), (2_000, 2), (700, 1)])
 def test_what_has_no_room_in_the_prompt_is_explained(tmp_path: Path, n_ctx: int, room_for: int) -> None:
-    model, sizes = PlayedModel(), (20, 200, 2_000)
+    model, sizes = ScriptedChatModel(), (20, 200, 2_000)
     model.n_ctx = n_ctx
     with serving(tmp_path, model, FakeIndex([passage(i, size) for i, size in enumerate(sizes, 1)])) as client:
         told = [outcome(client, f"{i}.md") for i in (1, 2, 3)]
@@ -31,7 +32,7 @@ def test_what_has_no_room_in_the_prompt_is_explained(tmp_path: Path, n_ctx: int,
 
 
 def test_explaining_remembers_no_conversation(tmp_path: Path) -> None:
-    with serving(tmp_path, PlayedModel(), FakeIndex([passage(1, 20)])) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([passage(1, 20)])) as client:
         outcome(client, "1.md")
         answer = client.post(
             "/v1/chat/completions", json={"messages": [{"role": "user", "content": "what is there?"}]}

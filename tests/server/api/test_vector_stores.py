@@ -11,7 +11,8 @@ from litestar.testing import TestClient
 from index.types import Evidence, FileSubset, Passage
 from index.uploads import UPLOADS
 from server.files.folders import folder_file_id, folder_store_id
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 _UNKNOWN = "file-" + "a" * 24
 
@@ -23,7 +24,7 @@ def index() -> FakeIndex:
 
 @pytest.fixture
 def http(tmp_path: Path, index: FakeIndex) -> Iterator[TestClient[Any]]:
-    with serving(tmp_path, PlayedModel(), index) as client:
+    with serving(tmp_path, ScriptedChatModel(), index) as client:
         yield client
 
 

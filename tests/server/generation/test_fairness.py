@@ -12,7 +12,8 @@ from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
 from server.access.origins import Origins
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -31,7 +32,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
 class TwoKeys:
     """A server with keys for Ann and Bob."""
 
-    def __init__(self, http: TestClient[Any], model: PlayedModel, keys: KeyFile) -> None:
+    def __init__(self, http: TestClient[Any], model: ScriptedChatModel, keys: KeyFile) -> None:
         self.http = http
         self.model = model
         self.ann, self._ann_text = keys.create("ann", Role.ADMIN)
@@ -51,7 +52,7 @@ class TwoKeys:
     @property
     def clients(self) -> list[str]:
         """The client of each generation so far."""
-        return [asked["client"] for asked in self.model.asked]
+        return [asked["client"] for asked in self.model.requests]
 
     def wait_for_generations(self, count: int) -> None:
         deadline = time.monotonic() + 10
@@ -62,7 +63,7 @@ class TwoKeys:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[TwoKeys]:
-    model, keys = PlayedModel(), KeyFile(tmp_path)
+    model, keys = ScriptedChatModel(), KeyFile(tmp_path)
     access = Access(Hosts("127.0.0.1", ["testserver.local"]), Origins([]), keys)
     with serving(tmp_path, model, FakeIndex([]), access) as http:
         yield TwoKeys(http, model, keys)

@@ -12,12 +12,13 @@ from models.llm.chat.events import TurnEvent
 from models.llm.chat.prompt import Prompt
 from server.generation import stream as answer
 from server.http import sse
-from tests.server.serving import FakeIndex, PlayedModel, frames, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, frames, serving
 
 BODY: dict[str, Any] = {"model": "played", "messages": [{"role": "user", "content": "So?"}]}
 
 
-class SlowModel(PlayedModel):
+class SlowModel(ScriptedChatModel):
     """Thinks for a while, then answers, or fails."""
 
     def __init__(self, wait_s: float, error: Exception | None = None) -> None:
@@ -25,11 +26,11 @@ class SlowModel(PlayedModel):
         self._wait_s = wait_s
         self._error = error
 
-    async def turn(self, prompt: Prompt, sampling: object, **asked: Any) -> AsyncGenerator[list[TurnEvent], None]:
+    async def generate(self, prompt: Prompt, sampling: object, **asked: Any) -> AsyncGenerator[list[TurnEvent], None]:
         await asyncio.sleep(self._wait_s)
         if self._error:
             raise self._error
-        async for events in super().turn(prompt, sampling, **asked):
+        async for events in super().generate(prompt, sampling, **asked):
             yield events
 
 

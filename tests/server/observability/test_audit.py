@@ -12,7 +12,8 @@ from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
 from server.observability import audit
 from server.observability.audit import AuditLog, Entry
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 SECRET = "the-canary-sings"
 
@@ -28,7 +29,7 @@ def use(data: Path, level: audit.Level) -> list[Entry]:
     reader = {"Authorization": f"Bearer {keys.create('reader', Role.READ, None, None, None)[1]}"}
     writer = {"Authorization": f"Bearer {keys.create('writer', Role.WRITE, None, None, None)[1]}"}
     access = Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)
-    with serving(data, PlayedModel(), FakeIndex([]), access, level) as client:
+    with serving(data, ScriptedChatModel(), FakeIndex([]), access, level) as client:
         client.get("/v1/models", headers=reader)
         client.post("/v1/search", json={"query": SECRET}, headers=reader)
         form: Any = {"files": {"file": (f"{SECRET}.md", SECRET.encode())}, "data": {"purpose": "assistants"}}

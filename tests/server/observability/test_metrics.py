@@ -14,7 +14,8 @@ from index.storage.sqlite.database import open_writer
 from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection
 from server.observability.metrics import Metrics
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 Figures = dict[tuple[str, tuple[str, ...]], float]  # by name and labels' values
 
@@ -25,7 +26,7 @@ def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
     ids = writer.configure([Collection("handbook", tmp_path)])
     writer.replace(ids["handbook"], "a.md", FileStat(1, 1), "hash", None, [Chunk("one", (), 0, 3, 1, 1)], None)
     writer.close()
-    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as client:
         yield client
 
 

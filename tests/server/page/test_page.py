@@ -8,14 +8,15 @@ import pytest
 from litestar.testing import TestClient
 
 from server.page.files import web_files
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 HTML = {"accept": "text/html,application/xhtml+xml"}
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
-    with serving(tmp_path, PlayedModel(), FakeIndex([])) as found:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as found:
         yield found
 
 

@@ -17,7 +17,8 @@ from index.storage.sqlite.database import open_writer
 from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection, Location, Passage
 from server.http.links import passage_url
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 HOSTILE = '<script>alert(1)</script> <img src=x onerror="alert(2)"> \'"&amp;</pre></section> \0 \u202e \ud800'
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -48,7 +49,7 @@ class Documents:
 def documents(tmp_path: Path) -> Iterator[Documents]:
     writer = SqliteDocumentStore(open_writer(tmp_path))
     ids = writer.configure([Collection("handbook", tmp_path)])
-    with serving(tmp_path, PlayedModel(), FakeIndex([])) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as client:
         yield Documents(client, writer, ids["handbook"])
     writer.close()
 

@@ -14,7 +14,8 @@ from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
 from server.resources import readiness
 from server.resources.readiness import Readiness
-from tests.server.serving import FakeIndex, PlayedModel, serving
+from tests.models.scripted import ScriptedChatModel
+from tests.server.serving import FakeIndex, serving
 
 
 class Search:
@@ -86,7 +87,7 @@ def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
     keys = KeyFile(tmp_path)
     _, text = keys.create("me", Role.READ, None, None, None)
     access = Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)
-    with serving(tmp_path, PlayedModel(), FakeIndex([]), access) as client:
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([]), access) as client:
         client.headers["x-test-key"] = text
         yield client
 
