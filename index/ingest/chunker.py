@@ -1,8 +1,9 @@
-"""Blocks to chunks: small blocks of one section together, large ones cut by semchunk, never across a heading.
-A table that is too large is cut between its rows, and each part after the first carries the table's header.
+"""Cut the blocks of a document into chunks.
 
-128 embedder tokens without overlap kept most of the reference text in a fixed context (docs/architecture.md, Index).
-Who asks for another size and an overlap gets windows of that size over the same blocks, headings or not.
+Small blocks of one section are joined, large ones are cut by semchunk, and no chunk crosses a heading. A table that is
+too large is cut between its rows, and each part after the first carries the table's header. 128 embedder tokens without
+overlap kept most of the reference text in a fixed context (docs/architecture.md, Index). A document with a `Chunking`
+of its own is cut into overlapping windows over the same blocks, which may cross headings.
 """
 
 from bisect import bisect_right
@@ -16,20 +17,22 @@ from index.params import Chunking
 from index.reading.lines import UnwrappedText, line_starts, unwrap
 from index.types import Block, Chunk, Location, Parsed, with_lead
 
-_SMALLEST_GRAIN = 16  # tokens
-_GRAINS = 8  # of which a window is made, at least
+_MIN_GRAIN_TOKENS = 16
+_MIN_GRAINS = 8  # of which a window consists
 
 
 class _Piece(NamedTuple):
+    """A span of the text that fits the limit, and becomes a chunk alone or with its neighbours."""
+
     start: int
     end: int
     place: Location | None
-    lead: str  # of a table's row after its header
+    lead: str  # the header of the table whose later rows this is, else ""
     is_prose: bool = False
 
 
 class _Grain(NamedTuple):
-    """What windows are made of. `weight`: its tokens, and those of what lies between it and the next."""
+    """A short span that windows are made of. `weight` counts its tokens and those between it and the next."""
 
     start: int
     end: int
@@ -40,14 +43,17 @@ class _Grain(NamedTuple):
 
 
 class Chunker:
-    """`limit` is in tokens as `count_tokens` counts them."""
+    """Cuts documents into chunks of at most `limit` tokens, as `count_tokens` counts them."""
 
     def __init__(self, count_tokens: Callable[[str], int], limit: int) -> None:
         self._count = count_tokens
         self._limit = limit
 
     def chunks(self, parsed: Parsed, chunking: Chunking | None = None) -> list[Chunk]:
-        """In order; each is exactly a span of the canonical text. `chunking`: instead of the limit and the blocks."""
+        """Return the chunks in order; each is exactly a span of the canonical text.
+
+        With `chunking` they are windows, and the limit and the headings do not matter.
+        """
         starts = line_starts(parsed.text)
 
         def chunk(piece: _Piece, heading: tuple[str, ...]) -> Chunk:
@@ -64,14 +70,16 @@ class Chunker:
         ]
 
     def _pieces(self, text: str, blocks: Iterator[Block]) -> Iterator[_Piece]:
-        """Spans that fit the limit each. A table that fits is one; of another, every row is."""
+        """Yield spans that fit the limit. A table that fits is one span; in another, every row is."""
         for lead, group in groupby(blocks, key=lambda block: block.lead):
             if lead is None:
                 for block in group:
                     yield from self._cut(text, _Piece(block.start, block.end, block.place, "", block.is_prose))
                 continue
             rows = list(group)
-            table = _Piece(rows[0].start, rows[-1].end, _both(rows[0].place, rows[-1].place), self._lead(text, rows[0]))
+            table = _Piece(
+                rows[0].start, rows[-1].end, _span_of(rows[0].place, rows[-1].place), self._lead(text, rows[0])
+            )
             if self._fits(text, table):
                 yield table
                 continue
@@ -79,13 +87,13 @@ class Chunker:
                 yield from self._cut(text, _Piece(row.start, row.end, row.place, self._lead(text, row)))
 
     def _lead(self, text: str, row: Block) -> str:
-        """The header over a row; none over itself, nor one that would leave too little room for rows."""
+        """Return the header over a row, or "" for the header itself and for one that leaves too little room for rows."""
         assert row.lead is not None
         start, end = row.lead
         return text[start:end] if row.start >= end and 2 * self._count(text[start:end]) <= self._limit else ""
 
     def _cut(self, text: str, piece: _Piece) -> Iterator[_Piece]:
-        """Whole, or where it is larger than the limit by itself, also a single row, as semchunk cuts it."""
+        """Yield the piece, or its parts as semchunk cuts them when it is larger than the limit."""
         if self._fits(text, piece):
             yield piece
             return
@@ -94,12 +102,14 @@ class Chunker:
             yield piece._replace(start=piece.start + start, end=piece.start + end)
 
     def _spans(self, body: str, limit: int, *, is_prose: bool) -> Iterator[tuple[int, int]]:
-        """Of at most `limit` tokens each. Prose is cut as if nobody had wrapped it: at the ends of sentences."""
-        read = unwrap(body) if is_prose else UnwrappedText(body, list(range(len(body))))
-        _, offsets = semchunk.chunk(read.text, limit, self._count, memoize=False, offsets=True)
+        """Yield spans of at most `limit` tokens. Hard-wrapped prose is unwrapped first, to be cut at sentence ends."""
+        unwrapped = unwrap(body) if is_prose else UnwrappedText(body, list(range(len(body))))
+        _, offsets = semchunk.chunk(unwrapped.text, limit, self._count, memoize=False, offsets=True)
         for start, end in offsets:
-            span = read.origin[start], read.origin[end - 1] + 1
-            if is_prose and self._count(body[slice(*span)]) > limit:  # to whom a line break is more than a space
+            span = unwrapped.origin[start], unwrapped.origin[end - 1] + 1
+            if (
+                is_prose and self._count(body[slice(*span)]) > limit
+            ):  # a line break can count for more tokens than a space
                 inner = self._spans(body[slice(*span)], limit, is_prose=False)
                 yield from ((span[0] + first, span[0] + last) for first, last in inner)
             else:
@@ -109,7 +119,7 @@ class Chunker:
         return self._count(with_lead(piece.lead, text[piece.start : piece.end])) <= self._limit
 
     def _windows(self, parsed: Parsed, chunking: Chunking) -> Iterator[tuple[_Piece, tuple[str, ...]]]:
-        """Each under the headings that all of it stands under. What cannot be told as one place is not in one."""
+        """Yield windows with the headings that all of each stands under; locations that do not adjoin stay apart."""
         grains, first, reached = list(self._grains(parsed, chunking)), 0, 0
         while reached < len(grains):
             end, size = first, self._count(grains[first].lead) if grains[first].lead else 0
@@ -121,14 +131,14 @@ class Chunker:
                 end += 1
             if end > reached:
                 window = grains[first:end]
-                place = _both(window[0].place, window[-1].place)
-                yield _Piece(window[0].start, window[-1].end, place, window[0].lead), _common(window)
-                reached, first = end, self._overlapping(grains, first, end, chunking)
+                place = _span_of(window[0].place, window[-1].place)
+                yield _Piece(window[0].start, window[-1].end, place, window[0].lead), _common_heading(window)
+                reached, first = end, self._next_start(grains, first, end, chunking)
             else:  # the overlap leaves no room for what comes next
                 first += 1
 
-    def _overlapping(self, grains: Sequence[_Grain], first: int, end: int, chunking: Chunking) -> int:
-        """Where the next window begins: as far before the end of this one as the overlap allows."""
+    def _next_start(self, grains: Sequence[_Grain], first: int, end: int, chunking: Chunking) -> int:
+        """Return where the next window begins: as far before the end of this one as the overlap allows."""
         size, at = 0, end
         if end == len(grains) or not _are_neighbours(grains[end - 1], grains[end]):
             return end
@@ -138,8 +148,9 @@ class Chunker:
         return at
 
     def _grains(self, parsed: Parsed, chunking: Chunking) -> Iterator[_Grain]:
+        """Yield the blocks, cut small enough that windows can end close to their size."""
         text = parsed.text
-        limit = max(_SMALLEST_GRAIN, min(chunking.size, chunking.overlap or chunking.size) // _GRAINS)
+        limit = max(_MIN_GRAIN_TOKENS, min(chunking.size, chunking.overlap or chunking.size) // _MIN_GRAINS)
         pieces: list[tuple[int, int, Block]] = []
         for block in parsed.blocks:
             body = text[block.start : block.end]
@@ -154,12 +165,12 @@ class Chunker:
             yield _Grain(start, end, block.heading, block.place, lead, self._count(text[here:there]))
 
     def _merge(self, text: str, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-        """Neighbours together as long as the whole, with what lies between them, fits the limit."""
+        """Join neighbours as long as the whole, with the text between them, fits the limit."""
         current: _Piece | None = None
         for piece in pieces:
             if current is not None:
-                joined = current._replace(end=piece.end, place=_both(current.place, piece.place))
-                if _are_told_as_one(current.place, piece.place) and self._fits(text, joined):
+                joined = current._replace(end=piece.end, place=_span_of(current.place, piece.place))
+                if _adjoin(current.place, piece.place) and self._fits(text, joined):
                     current = joined
                     continue
                 yield current
@@ -169,11 +180,11 @@ class Chunker:
 
 
 def _are_neighbours(first: _Grain, second: _Grain) -> bool:
-    return _are_told_as_one(first.place, second.place)
+    return _adjoin(first.place, second.place)
 
 
-def _common(window: Sequence[_Grain]) -> tuple[str, ...]:
-    """The headings that all of them stand under."""
+def _common_heading(window: Sequence[_Grain]) -> tuple[str, ...]:
+    """Return the headings that all grains stand under."""
     common: list[str] = []
     for names in zip(*(grain.heading for grain in window), strict=False):
         if len(set(names)) > 1:
@@ -182,10 +193,10 @@ def _common(window: Sequence[_Grain]) -> tuple[str, ...]:
     return tuple(common)
 
 
-def _are_told_as_one(first: Location | None, second: Location | None) -> bool:
+def _adjoin(first: Location | None, second: Location | None) -> bool:
     return first is second is None or (first is not None and second is not None and first.adjoins(second))
 
 
-def _both(first: Location | None, second: Location | None) -> Location | None:
-    """From the one to the other."""
+def _span_of(first: Location | None, second: Location | None) -> Location | None:
+    """Return the location from the first to the second."""
     return first if first is None or second is None else first._replace(last=second.last)

@@ -1,4 +1,4 @@
-"""The files of a watched folder, as the index sees them."""
+"""List, check and open the files of a followed folder. Symbolic links are never followed."""
 
 import logging
 import os
@@ -15,18 +15,17 @@ from index.storage.records import FileStat
 
 _log = logging.getLogger(__name__)
 
-# Names editors and copying programs use while they write; what they leave behind is renamed when it is whole.
+# Names that editors and copying programs use while they write; a complete file is renamed to its own name.
 _TEMPORARY_SUFFIXES = ("~", ".tmp", ".swp", ".swx", ".part", ".crdownload")
 _MAX_INODE = (1 << 63) - 1  # what SQLite can hold
 
 
 class Listing(NamedTuple):
-    """Wanted files by path, with /; the folders that could not be listed: what lies below them is not known; and
-    symbolic links to folders, which are not followed."""
+    """The contents of a folder and all below it. Paths are relative to the root, with /."""
 
-    files: list[tuple[str, FileStat]]
-    unlisted: list[str]
-    links: list[str]
+    files: list[tuple[str, FileStat]]  # the wanted files
+    unlisted: list[str]  # folders that could not be listed: what lies below them is not known
+    links: list[str]  # symbolic links to folders
 
 
 def is_wanted(path: str) -> bool:
@@ -49,7 +48,7 @@ def _is_readable_suffix(suffix: str) -> bool:
 
 
 def is_nameable(path: str) -> bool:
-    """Whether a path is Unicode. One that is not can be neither stored nor shown."""
+    """Whether a path is Unicode; another can be neither stored nor shown."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -58,7 +57,7 @@ def is_nameable(path: str) -> bool:
 
 
 def is_empty(root: Path) -> bool:
-    """Whether nothing at all lies there: as in the place of a disk that is not mounted. Raises `RootUnavailable`."""
+    """Whether the folder has no entry at all, like the mount point of an unmounted disk. Raises `RootUnavailable`."""
     try:
         with os.scandir(root) as entries:
             return next(entries, None) is None
@@ -67,7 +66,7 @@ def is_empty(root: Path) -> bool:
 
 
 def list_files(root: Path, below: str = "", excluded: Path | None = None) -> Listing:
-    """Wanted files under `root/below`, without the folder `excluded`. Symbolic links are not followed.
+    """List the wanted files under `root/below`, without the folder `excluded`.
 
     Raises `RootUnavailable` when `root` itself cannot be listed.
     """
@@ -84,25 +83,25 @@ def list_files(root: Path, below: str = "", excluded: Path | None = None) -> Lis
         folder, rules = pending.pop()
         place = f"{root}/{folder}"
         try:
-            with os.scandir(place) as found:
-                entries = list(found)
+            with os.scandir(place) as iterator:
+                entries = list(iterator)
             if any(entry.name == IGNORE_FILE for entry in entries):
-                rules = rules.entering(root, folder)
+                rules = rules.enter(root, folder)
             pending += [
                 (path, rules)
-                for path in _sort_out(folder, entries, rules, listing)
+                for path in _add_entries(folder, entries, rules, listing)
                 if not without or f"{root}/{path}" != without
             ]
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            _log.warning("the folder %s cannot be listed: %s", place, error.strerror)
+            _log.warning("cannot list the folder %s: %s; its documents stay as they are", place, error.strerror)
             listing.unlisted.append(folder)
     return listing
 
 
-def _sort_out(folder: str, entries: "list[os.DirEntry[str]]", rules: IgnoreRules, listing: Listing) -> Iterator[str]:
-    """Adds the folder's wanted files to the listing; the folders in it."""
+def _add_entries(folder: str, entries: "list[os.DirEntry[str]]", rules: IgnoreRules, listing: Listing) -> Iterator[str]:
+    """Add the folder's wanted files and its links to the listing, and yield the paths of the folders in it."""
     prefix = f"{folder}/" if folder else ""
     for entry in entries:
         name = entry.name
@@ -117,13 +116,13 @@ def _sort_out(folder: str, entries: "list[os.DirEntry[str]]", rules: IgnoreRules
             continue
         path = prefix + name
         if not is_nameable(path):
-            _log.warning("passed over, its name is not UTF-8: %s", ascii(path))
-        elif rules.layers and rules.are_ignoring(path, is_folder=is_folder):
+            _log.warning("skipped, because its name is not UTF-8: %s; rename it to have it indexed", ascii(path))
+        elif rules.layers and rules.match(path, is_folder=is_folder):
             continue
         elif is_folder:
             yield path
-        elif found := _stat_entry(entry):
-            listing.files.append((path, found))
+        elif file_stat := _stat_entry(entry):
+            listing.files.append((path, file_stat))
 
 
 def _stat_entry(entry: "os.DirEntry[str]") -> FileStat | None:
@@ -134,6 +133,7 @@ def _stat_entry(entry: "os.DirEntry[str]") -> FileStat | None:
 
 
 def _as_file(status: os.stat_result) -> FileStat | None:
+    """Return the attributes of a regular file, None for anything else."""
     return _file_stat(status) if stat.S_ISREG(status.st_mode) else None
 
 
@@ -142,7 +142,7 @@ def _file_stat(status: os.stat_result) -> FileStat:
 
 
 def stat_file(root: Path, path: str) -> FileStat | None:
-    """None when there is no regular file of that path (any more), or only by way of a symbolic link."""
+    """Return a file's attributes; None when there is no regular file, or only through a symbolic link."""
     if _passes_link(root, path):
         return None
     try:
@@ -151,20 +151,22 @@ def stat_file(root: Path, path: str) -> FileStat | None:
         return None
 
 
-def is_meant(root: Path, path: str) -> bool:
-    """Whether a file of this path is indexed if there is one, after all that its name and ignore files say. Raises
-    `OSError` while an ignore file cannot be read."""
+def is_indexable(root: Path, path: str) -> bool:
+    """Whether a file of this path, if there is one, is indexed by its name and by the ignore files.
+
+    Raises `OSError` while an ignore file cannot be read.
+    """
     return is_wanted(path) and not is_ignored(root, path)
 
 
-def identity(root: Path) -> str:
-    """Another one when another folder lies there: made anew, or of a disk that came or went. Raises `OSError`."""
+def folder_identity(root: Path) -> str:
+    """Return what differs when another folder lies at this path: made anew, or of another disk. Raises `OSError`."""
     status = root.stat()
     return f"{status.st_dev}:{status.st_ino}"
 
 
 def _passes_link(root: Path, path: str) -> bool:
-    """Whether a folder on the way is a symbolic link, which may lead out of the root. `a/b/` asks for `a` and `b`."""
+    """Whether a folder on the way to a path is a symbolic link. For `a/b/`, these are `a` and `b`."""
     place = root
     for part in path.split("/")[:-1]:
         place /= part
@@ -174,8 +176,10 @@ def _passes_link(root: Path, path: str) -> bool:
 
 
 def open_file(root: Path, path: str) -> int:
-    """A descriptor of a regular file, the caller's to close. Opens no symbolic link. Raises `UnreadableDocument`,
-    `OSError`."""
+    """Open a regular file and return its descriptor, which the caller closes.
+
+    Raises `UnreadableDocument` for a symbolic link and for anything but a regular file, and `OSError`.
+    """
     if _passes_link(root, path):
         raise UnreadableDocument("it lies behind a symbolic link")
     descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -186,7 +190,7 @@ def open_file(root: Path, path: str) -> int:
 
 
 def read_file(root: Path, path: str, max_bytes: int) -> tuple[bytes, FileStat]:
-    """Content and the state it was read in. Opens no symbolic link. Raises `UnreadableDocument`, `OSError`."""
+    """Return a file's content and its attributes at that time. Raises what `open_file` does."""
     descriptor = open_file(root, path)
     try:
         status = os.fstat(descriptor)

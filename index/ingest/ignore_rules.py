@@ -1,4 +1,4 @@
-"""`.cloisterignore` files: what is not indexed, in the syntax of `.gitignore`, for the folder they lie in and below."""
+"""`.cloisterignore` files: patterns, as in `.gitignore`, of what is not indexed in their folder and below it."""
 
 import logging
 import os
@@ -15,23 +15,25 @@ _MAX_BYTES = 1 << 20
 
 
 class IgnoreRules(NamedTuple):
-    """What the ignore files on the way to a folder say together; a deeper one overrules."""
+    """The rules of the ignore files in a folder and in those above it; a deeper file overrules."""
 
-    layers: tuple[tuple[str, GitIgnoreSpec], ...] = ()  # folder with a / at its end, "" for the root; its rules
+    layers: tuple[tuple[str, GitIgnoreSpec], ...] = ()  # a folder, with a / at its end or "" for the root; its rules
 
-    def are_ignoring(self, path: str, *, is_folder: bool = False) -> bool:
-        """Of something in the folder. `path` is relative to the root."""
+    def match(self, path: str, *, is_folder: bool = False) -> bool:
+        """Whether an entry of the folder is ignored. `path` is relative to the root."""
         for folder, rules in reversed(self.layers):
-            found = rules.check_file(path[len(folder) :] + "/" * is_folder).include
-            if found is not None:
-                return found
+            include = rules.check_file(path[len(folder) :] + "/" * is_folder).include
+            if include is not None:
+                return include
         return False
 
-    def entering(self, root: Path, folder: str) -> "IgnoreRules":
-        """With those of the folder's own file, if it has one. Raises `OSError` for one that cannot be read: what it
-        hides is then not known."""
+    def enter(self, root: Path, folder: str) -> "IgnoreRules":
+        """Return these rules with those of a folder's own ignore file, if it has one.
+
+        Raises `OSError` for a file that cannot be read: what it ignores is then not known.
+        """
         try:
-            with open(root / folder / IGNORE_FILE, "rb", opener=_open_itself) as file:
+            with open(root / folder / IGNORE_FILE, "rb", opener=_open_no_follow) as file:
                 content = file.read(_MAX_BYTES)
         except FileNotFoundError:
             return self
@@ -44,25 +46,25 @@ def is_ignored(root: Path, path: str) -> bool:
     """Whether a path, or a folder on the way to it, is ignored. Raises `OSError`."""
     rules, folder = IgnoreRules(), ""
     for part in path.split("/"):
-        rules = rules.entering(root, folder)
+        rules = rules.enter(root, folder)
         folder = f"{folder}/{part}" if folder else part
-        if rules.are_ignoring(folder, is_folder=folder != path):
+        if rules.match(folder, is_folder=folder != path):
             return True
     return False
 
 
 def rules_at(root: Path, folder: str) -> IgnoreRules | None:
-    """Of the folders above this one; None when it is ignored itself. Raises `OSError`."""
+    """Return the rules of the folders above this one; None when it is ignored itself. Raises `OSError`."""
     rules, above = IgnoreRules(), ""
     for part in filter(None, folder.split("/")):
-        rules = rules.entering(root, above)
+        rules = rules.enter(root, above)
         above = f"{above}/{part}" if above else part
-        if rules.are_ignoring(above, is_folder=True):
+        if rules.match(above, is_folder=True):
             return None
     return rules
 
 
-def _open_itself(path: str, flags: int) -> int:
+def _open_no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
@@ -70,6 +72,6 @@ def _is_pattern(line: str) -> bool:
     try:
         GitIgnoreSpec.from_lines([line])
     except GitIgnorePatternError as error:
-        _log.warning("a line of an ignore file means nothing: %s", error)
+        _log.warning("a line of an ignore file is not a pattern and is skipped: %s", error)
         return False
     return True

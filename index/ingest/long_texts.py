@@ -1,4 +1,4 @@
-"""Vectors of texts that are longer than the embedder reads: of all their parts, not of their beginning."""
+"""Vectors of texts that are longer than the embedder reads: the mean of their parts', not their beginning's."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from index.types import DocumentEmbedder, Vectors
 
 
 def embed_long_texts(embedder: DocumentEmbedder, texts: Sequence[str]) -> Vectors:
-    """Unit vectors, one a text. A text that is too long has the mean of its parts'."""
-    parts = [_parts(embedder, text) for text in texts]
+    """Return a unit vector for each text; that of a text that is too long is the mean of its parts'."""
+    parts = [_split(embedder, text) for text in texts]
     vectors = embedder.embed_documents([part for each in parts for part in each])
     if len(vectors) == len(texts):
         return vectors
@@ -19,7 +19,7 @@ def embed_long_texts(embedder: DocumentEmbedder, texts: Sequence[str]) -> Vector
 
 
 def _mean(vectors: Vectors) -> Vectors:
-    """Of one vector, itself, to the last bit."""
+    """Return the mean as a unit vector; of one vector, that vector to the last bit."""
     if len(vectors) == 1:
         only: Vectors = vectors[0]
         return only
@@ -28,7 +28,7 @@ def _mean(vectors: Vectors) -> Vectors:
     return unit
 
 
-def _parts(embedder: DocumentEmbedder, text: str) -> list[str]:
+def _split(embedder: DocumentEmbedder, text: str) -> list[str]:
     limit = embedder.max_tokens
     if len(text) <= limit or embedder.count_tokens(text) <= limit:  # a token is rarely less than a character
         return [text]

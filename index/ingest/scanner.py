@@ -7,7 +7,7 @@ from pathlib import Path
 
 from index.errors import RootUnavailable
 from index.ingest.deletions import HeldDeletions, without_file
-from index.ingest.files import Listing, identity, is_hidden, is_meant, is_nameable, list_files, stat_file
+from index.ingest.files import Listing, folder_identity, is_hidden, is_indexable, is_nameable, list_files, stat_file
 from index.ingest.followed_collections import CollectionPath, FollowedCollection, FollowedCollections
 from index.ingest.ignore_rules import IGNORE_FILE
 from index.ingest.scan_schedule import ScanSchedule
@@ -58,7 +58,7 @@ class Scanner:
         """
         root = collection.root
         try:
-            root_identity = identity(root)
+            root_identity = folder_identity(root)
             listing = list_files(root, excluded=self._data)
             known = self._store.known(collection.id)
             gone = self.deletions.confirm(collection, listing, known, root_identity)
@@ -117,7 +117,7 @@ class Scanner:
     def _examine_file(self, target: CollectionPath, stat: FileStat) -> None:
         collection, path = target
         try:
-            is_wanted = is_meant(collection.root, path)
+            is_wanted = is_indexable(collection.root, path)
         except OSError:  # an ignore file cannot be read for now: the document stays until it can
             self._schedule.retry_soon(collection)
             return
@@ -139,7 +139,7 @@ class Scanner:
     def _is_same_root(self, collection: FollowedCollection) -> bool:
         """Whether the root is the folder that the last full scan saw."""
         try:
-            return identity(collection.root) == self._store.identity(collection.id)
+            return folder_identity(collection.root) == self._store.identity(collection.id)
         except OSError:
             return False
 

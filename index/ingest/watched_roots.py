@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from index.ingest.files import identity
+from index.ingest.files import folder_identity
 from index.ingest.watcher import has_events
 
 WatchMode = Literal["auto", "events", "poll"]
@@ -63,7 +63,7 @@ def _identities(roots: Iterable[Path]) -> dict[Path, str]:
     identities = {}
     for root in roots:
         try:
-            identities[root] = identity(root)
+            identities[root] = folder_identity(root)
         except OSError:
             continue
     return identities

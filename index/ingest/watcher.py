@@ -1,6 +1,6 @@
-"""Hints that something changed in the watched folders, from watchfiles on a thread of its own.
+"""Reports paths that may have changed in the watched folders, from watchfiles on a thread of its own.
 
-Only hints: the operating system drops events silently when its queue overflows. The indexer's scans are the truth.
+These are only hints: the operating system drops events silently when its queue overflows. Scans find what was lost.
 """
 
 import logging
@@ -16,8 +16,8 @@ import watchfiles
 _log = logging.getLogger(__name__)
 _STEP_MS = 50
 _DEBOUNCE_MS = 200
-_BEAT_MS = 500  # how soon after the start it is known that the watches are set
-# File systems on which others may change files without an event here.
+_READY_MS = 500  # how soon after the start it is known that the watches are set
+# File systems on which other machines may change files without an event here.
 _REMOTE = (
     "nfs nfs4 cifs smb smb2 smb3 smbfs ncpfs afs 9p ceph glusterfs lustre beegfs drvfs vboxsf virtiofs prl_fs"
     " fuse.sshfs fuse.rclone fuse.s3fs fuse.glusterfs fuse.vmhgfs-fuse fuse.grpcfuse fakeowner"
@@ -25,7 +25,7 @@ _REMOTE = (
 
 
 class Watcher:
-    """Watches the roots that exist. A context manager: leaving it ends the thread."""
+    """Watches roots, which must exist. A context manager: leaving it ends the thread."""
 
     def __init__(self, roots: Iterable[Path]) -> None:
         self._roots = list(roots)
@@ -33,7 +33,7 @@ class Watcher:
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
-        self.has_failed = False  # the system refuses: its watches have run out, say
+        self.has_failed = False  # the system refused, because its watches have run out, say
 
     def __enter__(self) -> Self:
         if self._roots:
@@ -47,16 +47,16 @@ class Watcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it watches. False once it has failed (a root vanished, say): scan, and open another."""
+        """Whether it still watches. Once it has failed, because a root vanished, say, open another and scan."""
         return self._thread.is_alive() or not self._roots
 
     @property
     def is_ready(self) -> bool:
-        """Whether changes from now on are told: setting the watches takes a while on large folders."""
+        """Whether every change from now on is reported: setting the watches takes a while on large folders."""
         return self._ready.is_set() or not self._roots
 
     def take(self, timeout_s: float) -> set[Path]:
-        """Absolute paths that may have changed, waiting up to `timeout_s` for the first."""
+        """Return absolute paths that may have changed, waiting up to `timeout_s` for the first."""
         paths: set[Path] = set()
         try:
             paths |= self._hints.get(timeout=timeout_s) if timeout_s > 0 else self._hints.get_nowait()
@@ -74,7 +74,7 @@ class Watcher:
                 step=_STEP_MS,
                 stop_event=self._stop,
                 force_polling=False,  # a scan does the same for less
-                rust_timeout=_BEAT_MS,
+                rust_timeout=_READY_MS,
                 yield_on_timeout=True,
                 raise_interrupt=False,
                 ignore_permission_denied=True,
@@ -83,27 +83,27 @@ class Watcher:
                 if changes:
                     self._hints.put({Path(path) for _, path in changes})
         except OSError as error:
-            _log.warning("watching by events failed (%s); scanning often instead", error)
+            _log.warning("file events are not available (%s); the folders are scanned often instead", error)
             self.has_failed = True
 
 
 def has_events(root: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
-    """Whether the file system tells of every change; not so for those that other machines write to."""
+    """Whether the file system reports every change; those that other machines write to do not."""
     try:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:  # not Linux
         return True
-    place, longest, kind = f"{os.fspath(root).rstrip('/')}/", "", ""
+    path, longest, file_system = f"{os.fspath(root).rstrip('/')}/", "", ""
     for line in lines:
-        _, folder, its_kind, *_ = line.split(" ")
-        folder = f"{_unescaped(folder).rstrip('/')}/"
-        if place.startswith(folder) and len(folder) >= len(longest):
-            longest, kind = folder, its_kind
-    return kind not in _REMOTE.split()
+        _, mount, kind, *_ = line.split(" ")
+        mount = f"{_unescape(mount).rstrip('/')}/"
+        if path.startswith(mount) and len(mount) >= len(longest):
+            longest, file_system = mount, kind
+    return file_system not in _REMOTE.split()
 
 
-def _unescaped(folder: str) -> str:
-    """A path as /proc writes it: four characters in octal."""
+def _unescape(path: str) -> str:
+    """Replace the four characters that /proc writes in octal: space, tab, line feed, backslash."""
     for code in ("\\040", "\\011", "\\012", "\\134"):
-        folder = folder.replace(code, chr(int(code[1:], 8)))
-    return folder
+        path = path.replace(code, chr(int(code[1:], 8)))
+    return path

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from index.ingest.files import is_meant, list_files
+from index.ingest.files import is_indexable, list_files
 
 
 def _make(root: Path, ignore: dict[str, str], paths: list[str]) -> None:
@@ -35,7 +35,7 @@ def test_ignore_files_say_what_is_left_out(
 ) -> None:
     _make(tmp_path, ignore, kept + left_out)
     assert sorted(path for path, _ in list_files(tmp_path).files) == sorted(kept)
-    assert {path: is_meant(tmp_path, path) for path in kept + left_out} == {
+    assert {path: is_indexable(tmp_path, path) for path in kept + left_out} == {
         path: path in kept for path in kept + left_out
     }
     for folder in {path.rpartition("/")[0] for path in kept + left_out}:
@@ -54,4 +54,4 @@ def test_a_folder_whose_ignore_file_cannot_be_read_is_not_known(
         listing = list_files(tmp_path)
     assert ([path for path, _ in listing.files], listing.unlisted) == (["a.md"], ["b"])
     with pytest.raises(IsADirectoryError):
-        is_meant(tmp_path, "b/a.md")
+        is_indexable(tmp_path, "b/a.md")

@@ -235,7 +235,7 @@ def test_a_file_is_kept_while_nobody_knows_whether_it_is_ignored(
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             return True
 
-        monkeypatch.setattr("index.ingest.scanner.is_meant", refusing_once)
+        monkeypatch.setattr("index.ingest.scanner.is_indexable", refusing_once)
         workspace.write("a.md", "two kestrels")
         eventually(lambda: asked)
         seen = {tuple(workspace.texts()) for _ in range(20)}
