@@ -159,7 +159,7 @@ class Services:
         self.collections[:] = collections
         if not self.indexer.is_ready:
             return  # it is told when it starts
-        await self.indexer.current().tell(_follow([*collections, self.library.uploads]))
+        await self.indexer.current().send(_follow([*collections, self.library.uploads]))
         wanted = {collection.name for collection in collections}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TAKEN_UP_S):
@@ -240,7 +240,7 @@ async def open_services(
         async with open_indexer(data, [*told, library.uploads], embedder_files, indexing) as client:
             while told != collections:  # others came while it started
                 told = list(collections)
-                await client.tell(_follow([*told, library.uploads]))
+                await client.send(_follow([*told, library.uploads]))
             yield client
 
     def open_model(model: ManagedModel) -> AbstractAsyncContextManager[EngineClient]:

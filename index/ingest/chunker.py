@@ -87,7 +87,7 @@ class Chunker:
                 yield from self._cut(text, _Piece(row.start, row.end, row.place, self._lead(text, row)))
 
     def _lead(self, text: str, row: Block) -> str:
-        """Return the header over a row, or "" for the header itself and for one that leaves too little room for rows."""
+        """Return the header over a row; "" for the header itself, and for one that leaves too little room for rows."""
         assert row.lead is not None
         start, end = row.lead
         return text[start:end] if row.start >= end and 2 * self._count(text[start:end]) <= self._limit else ""

@@ -1,16 +1,16 @@
-"""What an indexer is told while it runs."""
+"""The commands that a running indexer carries out."""
 
 import msgspec
 
 
 class Follow(msgspec.Struct, tag=True, frozen=True):
-    """These folders from now on, by collection, and no others."""
+    """Follow these folders from now on, by collection, and no others."""
 
     roots: dict[str, str]
 
 
 class Pause(msgspec.Struct, tag=True, frozen=True):
-    """Neither scan nor read until told otherwise, also after a restart."""
+    """Neither scan nor read from now on, also after a restart; or go on."""
 
     is_paused: bool
 

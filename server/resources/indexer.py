@@ -1,7 +1,7 @@
-"""The indexer process, and what the server holds of it. `python -m server.resources.indexer FD`.
+"""The indexer process and the server's client of it. Its entry point is `python -m server.resources.indexer FD`.
 
-Where `index` and `models` are introduced to each other: the indexer embeds with an embedder of its own, so that a long
-import never stands before a question. It runs only when nobody else wants the processor.
+The process indexes with an embedder of its own, so that a question never waits for a long import, and at idle priority:
+it runs when nobody else wants the processor. Here, and in `server/composition.py`, `index` meets `models`.
 """
 
 import contextlib
@@ -28,19 +28,19 @@ from models.offline import OFFLINE
 
 
 class LoadIndexer(msgspec.Struct, tag=True, frozen=True):
-    """First frame to the indexer, which answers `IndexerReady` or `ChildFailure`. Commands follow it.
+    """The first frame to the indexer, which answers with `IndexerReady` or `ChildFailure`; commands follow.
 
     Closing the connection ends the indexer.
     """
 
     data: str
-    roots: dict[str, str]  # collection: folder
+    roots: dict[str, str]  # folders by collection
     embedder: ModelFiles
     params: IndexingParams
 
 
 class IndexerReady(msgspec.Struct, tag=True, frozen=True):
-    """The database is there and of this version."""
+    """The database exists with the tables of this version, and the folders are followed."""
 
     fingerprint: str
 
@@ -50,49 +50,54 @@ FromIndexer = IndexerReady | Progress | ChildFailure
 
 
 class IndexerClient(ProcessClient[IndexerReady, None]):
-    """`progress` is what it last said of its work."""
+    """Sends commands to the indexer. `progress` is its last report."""
 
     progress = Progress()
 
-    async def tell(self, order: Command) -> None:
-        """Raises `ProcessFailed` when the process is gone."""
-        await self._child.send(order)
+    async def send(self, command: Command) -> None:
+        """Send a command, which is not answered. Raises `ProcessFailed` when the process is gone."""
+        await self._child.send(command)
 
-    def note(self, frame: Any) -> tuple[()]:
-        """Takes in a frame; none is a reply to anybody."""
+    def receive(self, frame: Any) -> tuple[()]:
+        """Take in a frame from the process, and return the replies in it: none, since nothing asks for one."""
         if isinstance(frame, Progress):
             self.progress = frame
         return ()
 
 
-def _serve(inbox: Inbox[ToIndexer]) -> None:
+def _run(inbox: Inbox[ToIndexer]) -> None:
+    """Index until the server closes the connection. Runs in the indexer process."""
     load = next(iter(inbox), None)
     if not isinstance(load, LoadIndexer):
         return
     yield_to_others()
     data = Path(load.data)
-    writer = SqliteDocumentStore(open_writer(data))
+    store = SqliteDocumentStore(open_writer(data))
     collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
     embedder = open_embedder(load.embedder, load.params.num_threads)
-    with contextlib.closing(writer), open_sandbox() as reading:
+    with contextlib.closing(store), open_sandbox() as sandbox:
         origin = msgspec.json.encode(load.embedder).decode()
-        indexer = Indexer(collections, writer, embedder, load.params, data, reading.read, inbox.send, origin)
+        indexer = Indexer(collections, store, embedder, load.params, data, sandbox.read, inbox.send, origin)
         inbox.send(IndexerReady(embedder.fingerprint))
-        indexer.run(inbox.closed, lambda: [order for order in inbox.take() or () if not isinstance(order, LoadIndexer)])
+        indexer.run(inbox.closed, lambda: _take_commands(inbox))
+
+
+def _take_commands(inbox: Inbox[ToIndexer]) -> list[Command]:
+    return [frame for frame in inbox.take() or () if not isinstance(frame, LoadIndexer)]
 
 
 @contextlib.asynccontextmanager
 async def open_indexer(
     data: Path, collections: list[Collection], embedder: ModelFiles, params: IndexingParams
 ) -> AsyncIterator[IndexerClient]:
-    """Starts the indexer and waits until it follows the folders; `ProcessFailed` says why it does not."""
+    """Start the indexer and wait until it follows the folders. Raises `ProcessFailed` when it does not."""
     load = LoadIndexer(str(data), {c.name: str(c.root) for c in collections}, embedder, params)
     opening = open_process("indexer", "server.resources.indexer", FromIndexer, OFFLINE, load, IndexerReady)
     async with opening as (child, ready):
-        client = IndexerClient(child, ready, lambda frame: client.note(frame))
+        client = IndexerClient(child, ready, lambda frame: client.receive(frame))
         async with deliver_replies(client):
             yield client
 
 
 if __name__ == "__main__":
-    child_main(_serve, ToIndexer)
+    child_main(_run, ToIndexer)

@@ -35,10 +35,10 @@ class IndexerControl:
 
     async def pause(self) -> None:
         """Stop all indexing, also after a restart."""
-        await self._indexer.current().tell(Pause(True))
+        await self._indexer.current().send(Pause(True))
 
     async def resume(self) -> None:
-        await self._indexer.current().tell(Pause(False))
+        await self._indexer.current().send(Pause(False))
 
     async def rescan(
         self, collection: str | None = None, accept_deletions: bool = False, path: str | None = None
@@ -50,4 +50,4 @@ class IndexerControl:
             raise CollectionNotFound(collection, sorted(self._collections))
         else:
             names = (collection,)
-        await self._indexer.current().tell(Rescan(names, accept_deletions, path))
+        await self._indexer.current().send(Rescan(names, accept_deletions, path))

@@ -36,7 +36,7 @@ class FakeIndexer:
     def current(self) -> "FakeIndexer":
         return self
 
-    async def tell(self, command: Command) -> None:
+    async def send(self, command: Command) -> None:
         self.commands.append(command)
 
 
