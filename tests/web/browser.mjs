@@ -1,4 +1,4 @@
-// A real browser that notes whatever a page must not do.
+// A real browser that records whatever a page must not do.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -12,11 +12,11 @@ export class Browser {
     this.seen = { console: [], foreign: [], serious: [], unsafe: [] };
   }
 
-  static async launched(executablePath, url) {
+  static async launch(executablePath, url) {
     return new Browser(await chromium.launch({ executablePath, args: ["--no-sandbox"] }), url);
   }
 
-  async opened(options = {}) {
+  async open(options = {}) {
     const context = await this.browser.newContext({ permissions: ["clipboard-read", "clipboard-write"], ...options });
     const page = await context.newPage();
     page.on("console", (message) => { if (message.type() === "error") this.seen.console.push(message.text()); });
@@ -26,7 +26,7 @@ export class Browser {
     return page;
   }
 
-  /** Barriers, what does not fit the width, and elements that no page of ours has. */
+  /** Records accessibility barriers, content wider than the window, and elements that the page never makes. */
   async check(page, view) {
     const found = await page.evaluate(`(() => { const module = undefined; const define = undefined; ${axe}; return axe.run(document); })()`);
     const bad = found.violations.filter(({ impact }) => impact === "serious" || impact === "critical");
@@ -37,26 +37,26 @@ export class Browser {
     this.seen.unsafe.push(...made.map((html) => `${view}: ${html}`));
   }
 
-  async told(more) {
+  async finish(more) {
     await this.browser.close();
     console.log(JSON.stringify({ ...this.seen, ...more }));
   }
 }
 
-export async function asked(page, question) {
+export async function ask(page, question) {
   await page.fill("#question", question);
   await page.keyboard.press("Enter");
-  return answered(page);
+  return waitForAnswer(page);
 }
 
-/** The text of the newest answer, when it is complete. */
-export async function answered(page) {
+/** Returns the text of the newest answer when it is complete. */
+export async function waitForAnswer(page) {
   await page.waitForSelector("#send:not([hidden])", { timeout: 60000 });
   return page.textContent("article.assistant:last-of-type .text");
 }
 
-/** Lets a file go over the page, as a person does who drags it there. */
-export async function dropped(page, name, content) {
+/** Drops a file onto the page. */
+export async function dropFile(page, name, content) {
   const transfer = await page.evaluateHandle(([name, content]) => {
     const made = new DataTransfer();
     made.items.add(new File([content], name));

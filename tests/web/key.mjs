@@ -1,12 +1,12 @@
-// Drives the page of a server that wants keys, and tells what was seen as JSON: node key.mjs URL CHROMIUM KEY
-import { Browser, dropped } from "./browser.mjs";
+// Drives the page of a server that needs keys, and prints a report as JSON: node key.mjs URL CHROMIUM KEY
+import { Browser, dropFile } from "./browser.mjs";
 
 const [url, executablePath, key] = process.argv.slice(2);
-const browser = await Browser.launched(executablePath, url);
-const told = {};
-const page = await browser.opened();
+const browser = await Browser.launch(executablePath, url);
+const report = {};
+const page = await browser.open();
 
-async function given(text) {
+async function enterKey(text) {
   await page.waitForSelector("#key[open]");
   await page.fill("#key-text", text);
   await page.keyboard.press("Enter");
@@ -14,32 +14,32 @@ async function given(text) {
 
 await page.goto(url);
 await page.waitForSelector("#key[open]");
-told.forgettable = await page.isVisible("#key-forget");
+report.forgettable = await page.isVisible("#key-forget");
 await browser.check(page, "key");
 await page.keyboard.press("Escape");
-await page.waitForSelector("#wrong:has-text('wants a key')");
-told.closed = await page.isHidden("#key");
+await page.waitForSelector("#error:has-text('needs an API key')");
+report.closed = await page.isHidden("#key");
 await page.click("#key-open");
-await given("clst_wrong");
+await enterKey("clst_wrong");
 await page.waitForSelector("#key-wrong:not([hidden])");
-await given(key);
+await enterKey(key);
 await page.waitForFunction(() => document.querySelectorAll("#collection option").length > 1);
-told.collections = await page.$$eval("#collection option", (options) => options.map(({ textContent }) => textContent));
-told.wrong = await page.textContent("#wrong");
-told.stored = await page.evaluate(() => ({ local: JSON.stringify(localStorage), session: sessionStorage.getItem("key") }));
-await dropped(page, "note.md", "A note.");
-told.refused = await page.textContent("#added li[data-state=failed]");
+report.collections = await page.$$eval("#collection option", (options) => options.map(({ textContent }) => textContent));
+report.wrong = await page.textContent("#error");
+report.stored = await page.evaluate(() => ({ local: JSON.stringify(localStorage), session: sessionStorage.getItem("key") }));
+await dropFile(page, "note.md", "A note.");
+report.refused = await page.textContent("#added li[data-state=failed]");
 await page.reload();
 await page.waitForFunction(() => document.querySelectorAll("#collection option").length > 1);
 await page.context().setOffline(true);
 await page.keyboard.press("Alt+3");
-await page.waitForSelector("#wrong:has-text('does not answer')");
+await page.waitForSelector("#error:has-text('does not answer')");
 await page.context().setOffline(false);
 await page.waitForSelector("#plots svg");
-told.found = await page.textContent("#wrong");
+report.found = await page.textContent("#error");
 await page.click("#key-open");
 await page.waitForSelector("#key[open]");
 await page.click("#key-forget");
 await page.waitForSelector("#key[open]");
-told.forgotten = await page.evaluate(() => sessionStorage.getItem("key"));
-await browser.told(told);
+report.forgotten = await page.evaluate(() => sessionStorage.getItem("key"));
+await browser.finish(report);

@@ -1,28 +1,28 @@
-// Files that people bring to the page. The server keeps them in a vector store, which is asked beside the folders.
+// Files that people add on the page. The server keeps them in a vector store, which is searched beside the folders.
 import { get, list, post, remove, send } from "./api.js";
 import { $, bytes, button, el } from "./dom.js";
 
-const MARK = "page"; // of the store's metadata: this one, among those of other clients
-const LOOK_MS = 300; // between two looks at what is being read
-const WORDS = { sending: "is being sent", reading: "is being read", failed: "cannot be asked about" };
+const MARK = "page"; // metadata that tells the page's store from those of other clients
+const POLL_MS = 300; // while files are being indexed
+const STATES = { sending: "Uploading", reading: "Indexing", ready: "Indexed", failed: "Failed" };
 
-let store = null; // its id, once there is one
+let store = null; // id of the vector store, once there is one
 let files = []; // { id, name, size, state, reason, isNew }: `sending`, `reading`, `ready` or `failed`
-let [looking, sent] = [null, Promise.resolve()]; // what is under way
+let [polling, uploads] = [null, Promise.resolve()]; // tasks in progress
 const listeners = [];
 
 export const onAdded = (listener) => listeners.push(listener);
 
-/** The store's id where there is something in it to ask. */
+/** The id of the vector store, if one of its files is indexed; else null. */
 export const addedStore = () => (files.some(({ state }) => state === "ready") ? store : null);
 
-/** When no file is under way any more. */
+/** Resolves when no file is being uploaded or indexed any more. */
 export async function whenAdded() {
-  while (isUnderWay()) await later();
+  while (isInProgress()) await pause();
 }
 
-const isUnderWay = () => files.some(({ state }) => state === "sending" || state === "reading");
-const later = () => new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+const isInProgress = () => files.some(({ state }) => state === "sending" || state === "reading");
+const pause = () => new Promise((resolve) => setTimeout(resolve, POLL_MS));
 
 export function startAdding(onFiles) {
   const add = (list) => {
@@ -50,19 +50,19 @@ export function startAdding(onFiles) {
   });
 }
 
-/** What is in the store already, whoever brought it. */
+/** Loads the files that are in the vector store, whoever added them. */
 export async function loadAdded(signal) {
-  store = await found(signal);
-  const known = store ? await list(`/v1/vector_stores/${store}/files`, { signal }) : [];
-  const kept = new Map(files.map((each) => [each.id, each]));
+  store = await findStore(signal);
+  const stored = store ? await list(`/v1/vector_stores/${store}/files`, { signal }) : [];
+  const byId = new Map(files.map((each) => [each.id, each]));
   const unsent = files.filter(({ id, state }) => !id || state === "sending");
-  files = [...unsent, ...known.filter(({ id }) => !unsent.some((each) => each.id === id)).map((told) =>
-    Object.assign(kept.get(told.id) ?? { id: told.id, name: told.attributes.name ?? told.id, size: told.usage_bytes }, stateOf(told)))];
+  files = [...unsent, ...stored.filter(({ id }) => !unsent.some((each) => each.id === id)).map((file) =>
+    Object.assign(byId.get(file.id) ?? { id: file.id, name: file.attributes.name ?? file.id, size: file.usage_bytes }, stateOf(file)))];
   show();
-  look();
+  poll();
 }
 
-async function found(signal) {
+async function findStore(signal) {
   const stores = await list("/v1/vector_stores", { signal });
   return stores.find(({ metadata, status }) => metadata.made_by === MARK && status !== "expired")?.id ?? null;
 }
@@ -71,35 +71,35 @@ const stateOf = ({ status, last_error }) =>
   ({ state: { completed: "ready", in_progress: "reading" }[status] ?? "failed", reason: last_error?.message ?? "" });
 
 function addFile(file) {
-  const mine = { id: null, name: file.name, size: file.size, state: "sending", reason: "", isNew: true };
-  files.unshift(mine);
+  const added = { id: null, name: file.name, size: file.size, state: "sending", reason: "", isNew: true };
+  files.unshift(added);
   show();
-  sent = sent.then(() => sendFile(file, mine));
+  uploads = uploads.then(() => upload(file, added));
 }
 
-async function sendFile(file, mine) {
+async function upload(file, added) {
   try {
-    if (file.isFolder) throw new Error("It is a folder; the server watches those that its settings name.");
+    if (file.isFolder) throw new Error("Folders cannot be added here; add the folder to the server's settings.");
     const form = new FormData();
     form.append("purpose", "assistants");
     form.append("file", file);
-    mine.id = (await (await send("/v1/files", { form })).json()).id;
-    store ??= (await found()) ?? (await post("/v1/vector_stores", { name: "Added on the page", metadata: { made_by: MARK } })).id;
-    await post(`/v1/vector_stores/${store}/files`, { file_id: mine.id, attributes: { name: file.name.slice(0, 512) } });
-    mine.state = "reading";
+    added.id = (await (await send("/v1/files", { form })).json()).id;
+    store ??= (await findStore()) ?? (await post("/v1/vector_stores", { name: "Added on the page", metadata: { made_by: MARK } })).id;
+    await post(`/v1/vector_stores/${store}/files`, { file_id: added.id, attributes: { name: file.name.slice(0, 512) } });
+    added.state = "reading";
   } catch (error) {
-    Object.assign(mine, { state: "failed", reason: error.message });
+    Object.assign(added, { state: "failed", reason: error.message });
   }
   show();
-  look();
+  poll();
 }
 
-/** Follows what is being read, one at a time whoever asks. */
-function look() {
-  looking ??= follow().finally(() => { looking = null; });
+/** Starts polling the files that are being indexed, unless it runs already. */
+function poll() {
+  polling ??= pollFiles().finally(() => { polling = null; });
 }
 
-async function follow() {
+async function pollFiles() {
   for (let reading; (reading = files.filter(({ state }) => state === "reading")).length;) {
     for (const each of reading) {
       try {
@@ -109,11 +109,11 @@ async function follow() {
       }
     }
     show();
-    await later();
+    await pause();
   }
 }
 
-async function forget(file) {
+async function removeFile(file) {
   try {
     if (file.id) await remove(`/v1/files/${file.id}`);
     files = files.filter((each) => each !== file);
@@ -125,11 +125,11 @@ async function forget(file) {
 
 function show() {
   $("added").replaceChildren(...files.filter(({ isNew }) => isNew).map((each) => el("li", { class: each.state === "failed" ? "bad" : null, "data-state": each.state },
-    el("span", { dir: "auto" }, each.name), told(each), button("×", () => forget(each), { class: "plain", "aria-label": `Remove ${each.name}` }))));
-  $("kept").hidden = !files.length;
-  $("kept-files").replaceChildren(...files.map((each) => el("tr", {}, el("td", { dir: "auto" }, each.name), el("td", {}, told(each) || "can be asked about"),
-    el("td", {}, bytes(each.size)), el("td", {}, button("Remove", () => forget(each), { "aria-label": `Remove ${each.name}` })))));
+    el("span", { dir: "auto" }, each.name), describeState(each), button("×", () => removeFile(each), { class: "plain", "aria-label": `Remove ${each.name}` }))));
+  $("added-list").hidden = !files.length;
+  $("added-files").replaceChildren(...files.map((each) => el("tr", {}, el("td", { dir: "auto" }, each.name), el("td", {}, describeState(each)),
+    el("td", {}, bytes(each.size)), el("td", {}, button("Remove", () => removeFile(each), { "aria-label": `Remove ${each.name}` })))));
   for (const listener of listeners) listener();
 }
 
-const told = ({ state, reason }) => [WORDS[state], reason].filter(Boolean).join(": ");
+const describeState = ({ state, reason }) => [STATES[state], reason].filter(Boolean).join(": ");

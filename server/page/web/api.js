@@ -1,31 +1,31 @@
-// The server's API, with the key of this tab where there is one.
+// Requests to the server's API, with this tab's key if there is one.
 import { askKey, key } from "./key.js";
 
-const AWAY = "The server does not answer.";
+const UNREACHABLE = "The server does not answer.";
 
-/** What fails; a browser's own words for a server that has gone say little. */
-const gone = (error) => { throw error instanceof TypeError ? new Error(AWAY) : error; };
+/** Throws the error; one of the network in words of ours, since the browser's say little. */
+const rethrow = (error) => { throw error instanceof TypeError ? new Error(UNREACHABLE) : error; };
 
-/** The response, with a status below 400. Throws what the server says is wrong, and `KeyNeeded`. */
+/** Returns the response, whose status is below 400. Throws the server's error message, or `KeyNeeded`. */
 export async function send(path, { body, form, signal, method, accept = "application/json" } = {}) {
   for (;;) {
-    const mine = key();
+    const sentKey = key();
     const headers = { Accept: accept };
-    if (mine) headers.Authorization = `Bearer ${mine}`;
+    if (sentKey) headers.Authorization = `Bearer ${sentKey}`;
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const content = form ?? (body === undefined ? undefined : JSON.stringify(body));
-    const response = await fetch(path, { method: method ?? (content ? "POST" : "GET"), headers, signal, body: content }).catch(gone);
+    const response = await fetch(path, { method: method ?? (content ? "POST" : "GET"), headers, signal, body: content }).catch(rethrow);
     if (response.ok) return response;
     if (response.status === 401) {
-      if (mine === key()) await askKey();
+      if (sentKey === key()) await askKey();
       continue;
     }
-    const told = await response.json().catch(() => null);
-    throw new Error(told?.error?.message ?? `The server answered ${response.status}.`);
+    const problem = await response.json().catch(() => null);
+    throw new Error(problem?.error?.message ?? `The server answered ${response.status}.`);
   }
 }
 
-/** All of a list that is told a page at a time. */
+/** Returns all items of a paged list. */
 export async function list(path, options) {
   const all = [];
   for (let after = "";;) {
@@ -40,21 +40,21 @@ export const get = async (path, options) => (await send(path, options)).json();
 export const post = async (path, body, options) => (await send(path, { ...options, body })).json();
 export const remove = async (path) => (await send(path, { method: "DELETE" })).json();
 
-/** The frames of an event stream, as they come. */
+/** Yields the messages of an event stream as they arrive. */
 export async function* events(path, options) {
   const response = await send(path, { ...options, accept: "text/event-stream" });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { done, value } = await reader.read().catch(gone);
+    const { done, value } = await reader.read().catch(rethrow);
     if (done) return;
     text += value;
     const frames = text.split(/\r?\n\r?\n/);
     text = frames.pop();
     for (const frame of frames) {
       const lines = frame.split(/\r?\n/).filter((line) => line.startsWith("data:"));
-      const told = lines.map((line) => line.slice(5).trimStart()).join("\n");
-      if (told && told !== "[DONE]") yield JSON.parse(told);
+      const data = lines.map((line) => line.slice(5).trimStart()).join("\n");
+      if (data && data !== "[DONE]") yield JSON.parse(data);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Which view is shown, and what runs while it is.
+// Switches between the views; each runs while it is shown.
 import { enterAsking, startAsking } from "./ask.js";
 import { $ } from "./dom.js";
 import { KeyNeeded, onKey, startKey } from "./key.js";
@@ -9,9 +9,9 @@ const VIEWS = { ask: enterAsking, library: enterLibrary, status: enterStatus };
 const RETRY_MS = 2000;
 let leave = new AbortController();
 
-/** What is wrong, once. */
-function tell(wrong) {
-  if ($("wrong").textContent !== wrong) $("wrong").textContent = wrong;
+/** Shows the message, if it is not shown already: screen readers announce each change. */
+function showError(message) {
+  if ($("error").textContent !== message) $("error").textContent = message;
 }
 
 async function enter() {
@@ -23,14 +23,14 @@ async function enter() {
     if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  tell("");
+  showError("");
   for (;;) {
     try {
-      return await VIEWS[name](signal, () => tell(""));
+      return await VIEWS[name](signal, () => showError(""));
     } catch (error) {
       if (signal.aborted) return;
-      tell(error.message);
-      if (error instanceof KeyNeeded) return; // until there is one
+      showError(error.message);
+      if (error instanceof KeyNeeded) return; // the view is entered again when there is a key
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       if (signal.aborted) return;
     }

@@ -3,14 +3,14 @@ import { loadAdded, onAdded, startAdding, whenAdded } from "./added.js";
 import { events, get } from "./api.js";
 import { Conversations } from "./conversations.js";
 import { $, button, copy, count, el } from "./dom.js";
-import { rendered } from "./markdown.js";
+import { renderMarkdown } from "./markdown.js";
 import { openPassage } from "./passage.js";
-import { chooseAdded, offer, offerCollections, scope } from "./scope.js";
+import { chooseAdded, ragOptions, setCollections, updateScopes } from "./scope.js";
 
-const NEAR_PX = 80; // who is farther from the end reads something else
-const talks = new Conversations();
+const NEAR_PX = 80; // a reader farther from the end is not scrolled
+const conversations = new Conversations();
 const PLAIN = { class: "plain" };
-let running = null; // the AbortController of the answer under way
+let running = null; // AbortController of the answer in progress
 
 export function startAsking() {
   $("ask").addEventListener("submit", (event) => {
@@ -19,11 +19,11 @@ export function startAsking() {
     if (!text || running) return;
     $("question").value = "";
     grow();
-    ask(talks.current?.leaf ?? null, text);
+    ask(conversations.current?.leaf ?? null, text);
   });
   $("question").addEventListener("input", grow);
   $("question").addEventListener("keydown", (event) => {
-    if (isSent(event, $("question"))) {
+    if (isSubmit(event, $("question"))) {
       event.preventDefault();
       $("ask").requestSubmit();
     }
@@ -33,7 +33,7 @@ export function startAsking() {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && running && !document.querySelector("dialog[open]")) stop();
   });
-  onAdded(offer);
+  onAdded(updateScopes);
   startAdding(() => {
     location.hash = "ask";
     chooseAdded();
@@ -42,15 +42,15 @@ export function startAsking() {
   show();
 }
 
-export async function enterAsking(signal, fine) {
+export async function enterAsking(signal, onSuccess) {
   $("question").focus();
   const { data } = await get("/v1/collections", { signal });
-  offerCollections(data.map(({ id }) => id));
+  setCollections(data.map(({ id }) => id));
   await loadAdded(signal);
-  fine();
+  onSuccess();
 }
 
-const isSent = (event, box) => event.target === box && event.key === "Enter" && !event.shiftKey && !event.isComposing;
+const isSubmit = (event, box) => event.target === box && event.key === "Enter" && !event.shiftKey && !event.isComposing;
 const stop = () => running?.abort();
 
 function grow() {
@@ -59,30 +59,30 @@ function grow() {
 
 function choose(conversation) {
   stop();
-  talks.current = conversation;
+  conversations.current = conversation;
   show();
   $("question").focus();
 }
 
 function ask(parent, content) {
-  const question = talks.add(parent, { role: "user", content });
+  const question = conversations.add(parent, { role: "user", content });
   return answer(question);
 }
 
 async function answer(question) {
-  const told = talks.path(question.id).filter((turn, at, path) => turn.content && path[at + 1]?.content !== ""); // no question that was stopped
-  const messages = told.map(({ role, content }) => ({ role, content }));
-  const turn = talks.add(question.id, { role: "assistant", content: "", passages: [] });
-  const mine = (running = new AbortController());
+  const turns = conversations.path(question.id).filter((turn, at, path) => turn.content && path[at + 1]?.content !== ""); // without stopped questions
+  const messages = turns.map(({ role, content }) => ({ role, content }));
+  const turn = conversations.add(question.id, { role: "assistant", content: "", passages: [] });
+  const controller = (running = new AbortController());
   const started = performance.now();
-  $("told").textContent = "Answering";
-  talks.save();
+  $("announcement").textContent = "Answering";
+  conversations.save();
   show();
   try {
     await whenAdded();
-    mine.signal.throwIfAborted();
-    const body = { model: "cloister", messages, stream: true, stream_options: { include_usage: true }, rag: scope() };
-    for await (const frame of events("/v1/chat/completions", { body, signal: mine.signal })) {
+    controller.signal.throwIfAborted();
+    const body = { model: "cloister", messages, stream: true, stream_options: { include_usage: true }, rag: ragOptions() };
+    for await (const frame of events("/v1/chat/completions", { body, signal: controller.signal })) {
       if (frame.error) throw new Error(frame.error.message);
       const delta = frame.choices?.[0]?.delta?.content;
       if (delta) {
@@ -97,9 +97,9 @@ async function answer(question) {
     if (error.name === "AbortError") turn.stopped = true;
     else turn.error = error.message;
   } finally {
-    if (running === mine) running = null;
-    $("told").textContent = turn.error ? `Failed: ${turn.error}` : turn.stopped ? "Stopped" : `Answer: ${turn.content}`;
-    talks.save();
+    if (running === controller) running = null;
+    $("announcement").textContent = turn.error ? `Failed: ${turn.error}` : turn.stopped ? "Stopped" : `Answer: ${turn.content}`;
+    conversations.save();
     show();
   }
 }
@@ -110,11 +110,11 @@ function paint(turn) {
   const turns = $("turns");
   const isAtEnd = turns.scrollHeight - turns.scrollTop - turns.clientHeight < NEAR_PX;
   box.classList.toggle("wait", !turn.content);
-  box.replaceChildren(rendered(turn.content, sourcesOf(turn), openPassage));
-  if (isAtEnd) toEnd();
+  box.replaceChildren(renderMarkdown(turn.content, sourcesOf(turn), openPassage));
+  if (isAtEnd) scrollToEnd();
 }
 
-function toEnd() {
+function scrollToEnd() {
   $("turns").scrollTop = $("turns").scrollHeight;
 }
 
@@ -123,66 +123,66 @@ const sourcesOf = (turn) => new Map((turn.passages ?? []).map((each) => [each.nu
 function show() {
   $("send").hidden = Boolean(running);
   $("stop").hidden = !running;
-  $("conversations").replaceChildren(...talks.all.map((each) => el("li", {},
-    el("button", { type: "button", class: "plain", "aria-current": each === talks.current ? "true" : null, onclick: () => choose(each) }, each.title),
-    el("button", { type: "button", class: "plain", "aria-label": `Forget ${each.title}`, onclick: () => { stop(); talks.remove(each); show(); } }, "×"))));
+  $("conversations").replaceChildren(...conversations.all.map((each) => el("li", {},
+    el("button", { type: "button", class: "plain", "aria-current": each === conversations.current ? "true" : null, onclick: () => choose(each) }, each.title),
+    el("button", { type: "button", class: "plain", "aria-label": `Delete ${each.title}`, onclick: () => { stop(); conversations.remove(each); show(); } }, "×"))));
   const focused = $("turns").contains(document.activeElement) ? document.activeElement.closest("article") : null;
-  const turns = talks.current ? talks.path() : [];
-  if (turns.length) $("turns").replaceChildren(...turns.map(turnOf));
+  const turns = conversations.current ? conversations.path() : [];
+  if (turns.length) $("turns").replaceChildren(...turns.map(renderTurn));
   else $("turns").replaceChildren(el("div", { class: "empty" }, el("b", {}, "Ask your documents"),
-    "Answers come from your own folders, with their sources. Nothing leaves this machine."));
+    "Answers come from your own folders and name their sources. Nothing leaves this machine."));
   if (focused) (document.querySelector(`article[data-id="${focused.dataset.id}"] .row button:last-of-type`) ?? $("question")).focus();
-  toEnd();
+  scrollToEnd();
 }
 
-function turnOf(turn) {
-  return turn.role === "user" ? questionOf(turn) : answerOf(turn);
+function renderTurn(turn) {
+  return turn.role === "user" ? renderQuestion(turn) : renderAnswer(turn);
 }
 
-function questionOf(turn) {
+function renderQuestion(turn) {
   return el("article", { class: "user", "data-id": turn.id, "aria-label": "You" },
     el("div", { class: "text", dir: "auto" }, turn.content),
     el("div", { class: "row" }, branches(turn), button("Edit", () => edit(turn), PLAIN)));
 }
 
-function answerOf(turn) {
-  const isRunning = running && turn.id === talks.current.leaf;
+function renderAnswer(turn) {
+  const isRunning = running && turn.id === conversations.current.leaf;
   const sources = sourcesOf(turn);
-  const cited = new Set([...turn.content.matchAll(/\[(\d+)\]/g)].map((found) => Number(found[1])));
+  const cited = new Set([...turn.content.matchAll(/\[(\d+)\]/g)].map((match) => Number(match[1])));
   const text = el("div", { class: isRunning && !turn.content ? "text wait" : "text", dir: "auto" });
-  text.append(rendered(turn.content, sources, openPassage));
+  text.append(renderMarkdown(turn.content, sources, openPassage));
   const article = el("article", { class: "assistant", "data-id": turn.id, "aria-label": "Answer" }, text);
   if (turn.error) article.append(el("p", { class: "bad" }, turn.error));
   if (turn.stopped) article.append(el("p", { class: "quiet" }, "Stopped."));
-  const listed = [...sources.values()].filter(({ number }) => cited.has(number));
-  if (listed.length) {
-    article.append(el("div", { class: "sources", role: "group", "aria-label": "Sources" }, ...listed.map((each) =>
+  const citedSources = [...sources.values()].filter(({ number }) => cited.has(number));
+  if (citedSources.length) {
+    article.append(el("div", { class: "sources", role: "group", "aria-label": "Sources" }, ...citedSources.map((each) =>
       el("button", { type: "button", onclick: () => openPassage(each) }, `${each.number} · ${each.path}${each.place ? `, ${each.place}` : ""}`))));
   }
   if (!isRunning) {
-    const again = talks.current.turns[turn.parent];
+    const again = conversations.current.turns[turn.parent];
     article.append(el("div", { class: "row" }, branches(turn), button("Ask again", () => running || answer(again), PLAIN),
-      button("Copy", (event) => copy(turn.content, event.target), PLAIN), el("span", { class: "cost" }, costOf(turn))));
+      button("Copy", (event) => copy(turn.content, event.target), PLAIN), el("span", { class: "cost" }, describeUsage(turn))));
   }
   return article;
 }
 
-function costOf({ usage, firstS }) {
+function describeUsage({ usage, firstS }) {
   if (!usage) return "";
   const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
-  const first = firstS === undefined ? "" : ` · first token after ${firstS.toFixed(2)} s`;
-  return `${count(usage.prompt_tokens)} tokens read, ${count(cached)} of them cached · ${count(usage.completion_tokens)} written${first}`;
+  const first = firstS === undefined ? "" : ` · time to first token ${firstS.toFixed(2)} s`;
+  return `${count(usage.prompt_tokens)} prompt tokens, ${count(cached)} cached · ${count(usage.completion_tokens)} generated${first}`;
 }
 
 function branches(turn) {
-  const all = talks.siblings(turn);
+  const all = conversations.siblings(turn);
   if (all.length < 2) return null;
   const at = all.findIndex(({ id }) => id === turn.id);
-  const go = (to) => { if (!running) { talks.turnTo(all[to]); show(); } };
+  const go = (to) => { if (!running) { conversations.selectBranch(all[to]); show(); } };
   return el("span", { class: "quiet" },
-    el("button", { type: "button", class: "plain", "aria-label": "Branch before", disabled: at === 0, onclick: () => go(at - 1) }, "‹"),
+    el("button", { type: "button", class: "plain", "aria-label": "Previous version", disabled: at === 0, onclick: () => go(at - 1) }, "‹"),
     `${at + 1}/${all.length}`,
-    el("button", { type: "button", class: "plain", "aria-label": "Branch after", disabled: at === all.length - 1, onclick: () => go(at + 1) }, "›"));
+    el("button", { type: "button", class: "plain", "aria-label": "Next version", disabled: at === all.length - 1, onclick: () => go(at + 1) }, "›"));
 }
 
 function edit(turn) {
@@ -193,7 +193,7 @@ function edit(turn) {
     box, el("div", { class: "row" }, el("button", { class: "main" }, "Ask"), button("Cancel", show, PLAIN)));
   form.addEventListener("keydown", (event) => {
     if (event.key === "Escape") show();
-    else if (isSent(event, box)) form.requestSubmit();
+    else if (isSubmit(event, box)) form.requestSubmit();
     else return;
     event.preventDefault();
   });

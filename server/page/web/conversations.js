@@ -1,6 +1,6 @@
 // Conversations as trees of turns, kept in this browser: editing a question or asking again makes a branch.
 const NAME = "conversations";
-const MOST = 50;
+const MAX_CONVERSATIONS = 50;
 
 export class Conversations {
   constructor() {
@@ -13,12 +13,12 @@ export class Conversations {
   }
 
   save() {
-    this.all = this.all.slice(0, MOST);
+    this.all = this.all.slice(0, MAX_CONVERSATIONS);
     while (this.all.length) {
       try {
         return localStorage.setItem(NAME, JSON.stringify(this.all));
       } catch {
-        this.all.pop(); // there is no room for the oldest
+        this.all.pop(); // the storage is full: drop the oldest
       }
     }
     localStorage.removeItem(NAME);
@@ -30,7 +30,7 @@ export class Conversations {
     this.save();
   }
 
-  /** The turn that was added below `parent`, null for the first. */
+  /** Adds a turn below `parent`, null for the first, and returns it. */
   add(parent, turn) {
     if (!this.current) {
       this.current = { title: turn.content.slice(0, 80), turns: [], leaf: null };
@@ -42,19 +42,19 @@ export class Conversations {
     return added;
   }
 
-  /** From the first turn to the one that is shown last. */
+  /** Returns the turns from the first to `leaf`. */
   path(leaf = this.current?.leaf) {
-    const found = [];
-    for (let id = leaf ?? null; id !== null; id = this.current.turns[id].parent) found.unshift(this.current.turns[id]);
-    return found;
+    const turns = [];
+    for (let id = leaf ?? null; id !== null; id = this.current.turns[id].parent) turns.unshift(this.current.turns[id]);
+    return turns;
   }
 
   siblings(turn) {
     return this.current.turns.filter((each) => each.parent === turn.parent);
   }
 
-  /** Shows the branch of `turn`, as far as it was last taken. */
-  turnTo(turn) {
+  /** Selects the branch of `turn`, down to its newest turn. */
+  selectBranch(turn) {
     let leaf = turn.id;
     for (;;) {
       const below = this.current.turns.filter((each) => each.parent === leaf);

@@ -1,20 +1,20 @@
-// Elements, made without a word of HTML: what is text stays text.
+// Elements, built without HTML, so that text stays text.
 export const $ = (id) => document.getElementById(id);
 
 export function el(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
+  const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (value === true) made.setAttribute(key, "");
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value);
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (value === true) element.setAttribute(key, "");
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value);
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
 }
 
 export const count = (number) => new Intl.NumberFormat().format(Math.round(number));
 
-export const counted = (number, name) => `${count(number)} ${name}${number === 1 ? "" : "s"}`;
+export const plural = (number, name) => `${count(number)} ${name}${number === 1 ? "" : "s"}`;
 
 export function bytes(number) {
   const power = number > 0 ? Math.min(4, Math.floor(Math.log(number) / Math.log(1024))) : 0;
@@ -28,7 +28,7 @@ export function duration(seconds) {
 
 export const button = (text, onclick, attributes = {}) => el("button", { type: "button", onclick, ...attributes }, text);
 
-/** Also where the browser keeps its clipboard from pages without TLS, or from this one. */
+/** Copies the text, also if the browser denies its clipboard to pages without TLS. `from` is the pressed button. */
 export async function copy(text, from) {
   try {
     await navigator.clipboard.writeText(text);

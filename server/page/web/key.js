@@ -1,20 +1,20 @@
-// The key of this tab: asked for when the server wants one, changed and forgotten in the same dialog.
+// This tab's API key. One dialog asks for it when the server needs it, changes it and forgets it.
 import { $ } from "./dom.js";
 
 const NAME = "key";
-const CHANGED = "keychange"; // of the document: another key, or none
+const CHANGED = "keychange"; // event of the document when the key is set or removed
 let asking = null;
 
 export class KeyNeeded extends Error {
   constructor() {
-    super("This server wants a key.");
+    super("This server needs an API key.");
   }
 }
 
 export const key = () => sessionStorage.getItem(NAME);
 export const onKey = (listener) => document.addEventListener(CHANGED, listener);
 
-/** Until the dialog is closed. Throws `KeyNeeded` where no key was given. */
+/** Opens the dialog, and resolves when a key is saved. Throws `KeyNeeded` if none is. */
 export function askKey() {
   $("key-open").hidden = false;
   asking ??= new Promise((resolve, reject) => {
@@ -26,11 +26,11 @@ export function askKey() {
       asking = null;
       const text = $("key-text").value.trim();
       $("key-text").value = "";
-      if (dialog.returnValue === "give" && text) {
-        keep(text);
+      if (dialog.returnValue === "save" && text) {
+        store(text);
         resolve();
       } else {
-        if (dialog.returnValue === "forget") keep(null);
+        if (dialog.returnValue === "forget") store(null);
         reject(new KeyNeeded());
       }
     }, { once: true });
@@ -39,7 +39,7 @@ export function askKey() {
   return asking;
 }
 
-function keep(text) {
+function store(text) {
   if (text) sessionStorage.setItem(NAME, text);
   else sessionStorage.removeItem(NAME);
   document.dispatchEvent(new Event(CHANGED));
@@ -48,7 +48,7 @@ function keep(text) {
 export function startKey() {
   $("key-open").hidden = !key();
   $("key-open").addEventListener("click", () => {
-    askKey().catch(() => {}); // whoever waits for a key asks again
+    askKey().catch(() => {}); // a request that needs a key asks again
     $("key-wrong").hidden = true;
   });
 }

@@ -1,32 +1,32 @@
-// What is asked: all collections, one of them, or the files that were added.
+// What is searched: all collections, one of them, or the added files.
 import { addedStore } from "./added.js";
 import { $, el } from "./dom.js";
 
 const ADDED = ".added"; // no collection's name begins with a dot
 let names = [];
-let isWished = false; // as soon as there is one to ask
+let isAddedWanted = false; // select the added files as soon as one is indexed
 
-export function offerCollections(found) {
-  names = found;
-  offer();
+export function setCollections(collections) {
+  names = collections;
+  updateScopes();
 }
 
-/** Keeps the choice, if it is still there. */
-export function offer() {
+/** Fills the selection, and keeps the choice if it still exists. */
+export function updateScopes() {
   const chosen = $("collection").value;
   const options = [["", "All collections"], ...names.map((name) => [name, name]), ...(addedStore() ? [[ADDED, "Added files"]] : [])];
   $("collection").replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
-  const wanted = isWished && addedStore() ? ADDED : chosen;
-  if (wanted === ADDED) isWished = false;
+  const wanted = isAddedWanted && addedStore() ? ADDED : chosen;
+  if (wanted === ADDED) isAddedWanted = false;
   $("collection").value = options.some(([value]) => value === wanted) ? wanted : "";
 }
 
 export function chooseAdded() {
-  isWished = true;
+  isAddedWanted = true;
 }
 
-/** The field `rag` of a question. */
-export function scope() {
+/** Returns the field `rag` of a chat request. */
+export function ragOptions() {
   const [chosen, store] = [$("collection").value, addedStore()];
   if (chosen && chosen !== ADDED) return { collections: [chosen] };
   if (!store) return {};

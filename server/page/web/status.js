@@ -1,47 +1,47 @@
-// The third view: models, processes, and plots of what /metrics says, from when the view is opened.
+// The third view: models, processes, and plots of /metrics since the view was opened.
 import { get, send } from "./api.js";
 import { $, bytes, count, el } from "./dom.js";
 
-const EVERY_MS = 2000;
-const [LEAST, MOST] = [20, 90]; // points of a plot's width
+const POLL_MS = 2000;
+const [MIN_POINTS, MAX_POINTS] = [20, 90]; // of a plot's width
 const [WIDTH, HEIGHT] = [200, 50];
-// Of each a figure of the values now, those before, and the seconds between; null where nothing happened meanwhile.
+// Each plot: a function of the values now, those before, and the seconds between; null if nothing happened.
 const PLOTS = [
-  ["Tokens written each second", (now, then, s) => since(now, then, "cloister_generated_tokens_total") / s],
-  ["Seconds to the first token", (now, then) => mean(now, then, "cloister_first_token_seconds")],
-  ["Prompt found in memory, %", (now, then) => part(now, then, "cloister_cached_prompt_tokens_total", "cloister_prompt_tokens_total")],
-  ["A search, ms", (now, then) => mean(now, then, "cloister_search_seconds", "all", 1000)],
-  ["Answers under way", (now) => sum(now, "cloister_requests_running")],
-  ["Answers that wait", (now) => sum(now, "cloister_requests_waiting")],
-  ["Index behind the folders, s", (now) => sum(now, "cloister_index_lag_seconds")],
-  ["Processes started again", (now) => sum(now, "cloister_process_restarts_total")],
+  ["Tokens per second", (now, then, s) => since(now, then, "cloister_generated_tokens_total") / s],
+  ["Time to first token, s", (now, then) => mean(now, then, "cloister_first_token_seconds")],
+  ["Cache hit rate, %", (now, then) => part(now, then, "cloister_cached_prompt_tokens_total", "cloister_prompt_tokens_total")],
+  ["Search latency, ms", (now, then) => mean(now, then, "cloister_search_seconds", "all", 1000)],
+  ["Active requests", (now) => sum(now, "cloister_requests_running")],
+  ["Queued requests", (now) => sum(now, "cloister_requests_waiting")],
+  ["Index lag, s", (now) => sum(now, "cloister_index_lag_seconds")],
+  ["Process restarts", (now) => sum(now, "cloister_process_restarts_total")],
 ];
-const GROUNDED = /^cloister([/@]|$)/; // ids that are ways to ask a model
+const GROUNDED = /^cloister([/@]|$)/; // ids of grounded models
 const series = PLOTS.map(() => []);
 
-export async function enterStatus(signal, fine) {
+export async function enterStatus(signal, onSuccess) {
   let then = null;
   while (!signal.aborted) {
     const at = performance.now();
     const [text, { data }] = await Promise.all([
-      send("/metrics", { signal, accept: "text/plain" }).then((told) => told.text()), get("/v1/models", { signal })]);
-    const now = { at, values: parsed(text) };
+      send("/metrics", { signal, accept: "text/plain" }).then((response) => response.text()), get("/v1/models", { signal })]);
+    const now = { at, values: parseMetrics(text) };
     PLOTS.forEach(([, figure], i) => {
-      const told = figure(now.values, then?.values ?? now.values, then ? (at - then.at) / 1000 : 1);
-      series[i].push(told ?? series[i].at(-1) ?? null);
-      series[i].splice(0, series[i].length - MOST);
+      const value = figure(now.values, then?.values ?? now.values, then ? (at - then.at) / 1000 : 1);
+      series[i].push(value ?? series[i].at(-1) ?? null);
+      series[i].splice(0, series[i].length - MAX_POINTS);
     });
     show(now.values, data.filter(({ id }) => !GROUNDED.test(id)));
-    fine();
+    onSuccess();
     then = now;
     await new Promise((resolve) => {
-      const timer = setTimeout(resolve, EVERY_MS);
+      const timer = setTimeout(resolve, POLL_MS);
       signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
     });
   }
 }
 
-function parsed(text) {
+function parseMetrics(text) {
   return text.split("\n").filter((line) => line && !line.startsWith("#")).map((line) => {
     const [, name, labels, value] = /^([^\s{]+)(?:\{(.*)\})? (\S+)/.exec(line) ?? [];
     return { name, labels: Object.fromEntries([...(labels ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map((m) => [m[1], m[2]])), value: Number(value) };
@@ -58,8 +58,8 @@ const part = (now, then, name, whole) => ratio(100 * since(now, then, name), sin
 function show(values, models) {
   $("plots").replaceChildren(...PLOTS.map(([title], i) => {
     const known = series[i].filter((value) => value !== null);
-    return el("div", { class: "card" }, el("p", { class: "quiet" }, title), el("div", { class: "figure" }, short(series[i].at(-1)),
-      known.length ? el("small", { class: "quiet" }, ` at most ${short(Math.max(...known))}`) : null), plot(series[i], title));
+    return el("div", { class: "card" }, el("p", { class: "quiet" }, title), el("div", { class: "figure" }, format(series[i].at(-1)),
+      known.length ? el("small", { class: "quiet" }, ` max ${format(Math.max(...known))}`) : null), plot(series[i], title));
   }));
   $("models").replaceChildren(el("table", {}, el("tr", {}, ...["Model", "State", "Context", "Memory"].map((name) => el("th", {}, name))),
     ...models.map((each) => el("tr", {}, el("td", {}, each.id), el("td", {}, each.state ?? ""),
@@ -69,29 +69,29 @@ function show(values, models) {
     el("li", { class: each.value ? null : "bad" }, `${each.labels.process}: ${each.value ? "ready" : "not ready"}`))));
 }
 
-function short(value) {
+function format(value) {
   if (value === null) return "–";
   return value >= 100 || Number.isInteger(value) ? count(value) : value.toFixed(value < 1 ? 2 : 1);
 }
 
-/** The newest point at the right. */
+/** Draws a plot with the newest point at the right. */
 function plot(points, title) {
-  const most = Math.max(...points, 1e-9);
-  const step = WIDTH / (Math.max(LEAST, points.length) - 1);
+  const max = Math.max(...points, 1e-9);
+  const step = WIDTH / (Math.max(MIN_POINTS, points.length) - 1);
   const x = (i) => (WIDTH - step * (points.length - 1 - i)).toFixed(1);
-  const y = (value) => (HEIGHT - 2 - (HEIGHT - 4) * value / most).toFixed(1);
+  const y = (value) => (HEIGHT - 2 - (HEIGHT - 4) * value / max).toFixed(1);
   const first = points.findIndex((value) => value !== null);
   const line = first < 0 ? [] : points.slice(first).map((value, i) => `${x(first + i)},${y(value)}`);
   const area = line.length ? [`${x(first)},${HEIGHT}`, ...line, `${WIDTH},${HEIGHT}`] : [];
-  const label = `${title}: ${short(points.at(-1))} now`;
+  const label = `${title}: ${format(points.at(-1))} now`;
   return svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
     svg("polygon", { points: area.join(" "), fill: "currentColor", opacity: 0.15 }),
     svg("polyline", { points: line.join(" "), fill: "none", stroke: "currentColor", "stroke-width": 1.5, "vector-effect": "non-scaling-stroke" }));
 }
 
 function svg(name, attributes, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
 }
