@@ -39,10 +39,11 @@ from server.resources.chat_models import ChatModels, resolve_chat_models
 from server.resources.embedding import Embeddings
 from server.resources.indexer import IndexerClient, open_indexer
 from server.resources.indexer_control import IndexerControl
+from server.resources.live_retriever import LiveRetriever, QuestionEmbedder
 from server.resources.pool import ManagedModel, ModelPool
 from server.resources.readiness import Readiness
 from server.resources.reranking import Reranking
-from server.resources.search import QuestionEmbedder, SearchService
+from server.resources.search import SearchService
 from server.resources.supervisor import Supervisor
 from server.settings.settings import Settings
 from server.storage.base import BatchStore, JobStore, ResponseStore
@@ -94,15 +95,16 @@ class Services:
         self.jobs = jobs
         self.metrics = metrics
         self.started_at = int(time.time())
-        self.searching = SearchService(
+        self.live_retriever = LiveRetriever(
             settings.data_folder,
             encoder.current,
             _CurrentReranker(encoder),
             settings.rag.dense_weight,
             metrics.searched,
         )
-        self.rag = RagPipeline(self.retriever, self.question_embedder, memory, settings.rag.top_k)
-        self.readiness = Readiness(lambda: self.can_answer, partial(self.rag.search, [Query("ready?")], None, 1))
+        self.search = SearchService(self.retriever, self.question_embedder)
+        self.rag = RagPipeline(self.search, memory, settings.rag.top_k)
+        self.readiness = Readiness(lambda: self.can_answer, partial(self.search.search, [Query("ready?")], 1))
 
     @property
     def engine(self) -> Supervisor[EngineClient]:
@@ -132,11 +134,11 @@ class Services:
         """Raises `ProcessUnavailable`."""
         if not self.indexer.has_started:
             self.indexer.current()  # raises: there may be no database yet
-        return self.searching.retriever()
+        return self.live_retriever.current()
 
     def question_embedder(self) -> QuestionEmbedder:
         """Of the space that `retriever` searches, when called at once with it. Raises `ProcessUnavailable`."""
-        return self.searching.embedder()
+        return self.live_retriever.embedder()
 
     def seen_by(self, principal: Principal) -> "Services":
         """These, as far as a key's collections go: of others there is nothing, by whatever route. Responses and batches
@@ -151,7 +153,8 @@ class Services:
             return seen
         seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
         seen.library = self.library.seen_by(principal)
-        seen.rag = self.rag.within([collection.name for collection in seen.collections])
+        seen.search = self.search.seen_by([collection.name for collection in seen.collections])
+        seen.rag = self.rag.seen_by(seen.search)
         return seen
 
     async def follow_collections(self, collections: list[Collection]) -> None:
@@ -172,11 +175,11 @@ class Services:
             await process.first()
         while True:
             with contextlib.suppress(ModelError, IndexingError):  # the next search says it to somebody
-                await self.searching.follow()
+                await self.live_retriever.follow()
             await asyncio.sleep(_FOLLOW_S)
 
     def close(self) -> None:
-        self.searching.close()
+        self.live_retriever.close()
 
 
 def _follow(collections: Sequence[Collection]) -> Follow:

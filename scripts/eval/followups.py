@@ -1,4 +1,4 @@
-"""Follow-up questions: the last turn searched alone against what `queries_of` makes of the conversation.
+"""Follow-up questions: the last turn searched alone against what `search_queries` makes of the conversation.
 
     .venv/bin/python scripts/eval/followups.py [FOLDER] [--embedder NAME|FOLDER] [--misses]
 
@@ -26,7 +26,7 @@ from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
 from models.encoder.model_exports import ModelExports
 from models.llm.chat.messages import ChatMessage
-from server.rag.followups import queries_of
+from server.rag.followups import search_queries
 from server.settings.settings import Settings
 
 _DEPTH = 10
@@ -83,7 +83,7 @@ def main() -> int:
         with Retriever(Path(data), embedder.fingerprint, embedder.dimension) as retriever:
             asking = Queries(embedder)
             alone = asyncio.run(ranks(retriever, asking, conversations, lambda told: [Query(told[-1].text)]))
-            fused = asyncio.run(ranks(retriever, asking, conversations, queries_of))
+            fused = asyncio.run(ranks(retriever, asking, conversations, search_queries))
     for name, kinds, unseen in (
         ("follow-ups", ("ellipsis", "reference"), (False, True)),
         ("of them ellipses", ("ellipsis",), (False, True)),

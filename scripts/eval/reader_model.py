@@ -152,8 +152,8 @@ async def briefed(asked: Sequence[Case], embedder: Embedder, limit: int) -> list
 
     made, briefing = [], SnippetSelector()
     for case in asked:
-        found = await briefing.snippets(case.item.question, case.paragraphs, limit, embed)
-        found.sort(key=lambda each: -each.answers)
+        found = await briefing.select(case.item.question, case.paragraphs, limit, embed)
+        found.sort(key=lambda each: -each.answer_score)
         made.append(case._replace(paragraphs=[each.text for each in found if each.text]))
     return made
 
@@ -273,7 +273,7 @@ def baselines(embedder: Embedder, asked: Sequence[Case]) -> Iterator[tuple[str, 
         of_sentences = similarity[len(case.paragraphs) :]
         number, best = said[int(of_sentences.argmax())]
         likest.take(case, f"{best} [{number}]")
-        shares = briefing.shares(case.item.question, [each for _, each in said])
+        shares = briefing.word_shares(case.item.question, [each for _, each in said])
         number, best = said[int((of_sentences + WORDS * np.array(shares)).argmax())]
         worded.take(case, f"{best} [{number}]")
     yield "first sentence of the top passage", first

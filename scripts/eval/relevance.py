@@ -30,7 +30,7 @@ from models.catalog import resolve_embedding
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.model_exports import ModelExports
 from models.llm.chat.messages import ChatMessage
-from server.rag.followups import queries_of
+from server.rag.followups import search_queries
 from server.rag.relevance import FLOOR, relevance
 from server.settings.settings import Settings
 
@@ -90,9 +90,9 @@ def of_dataset(dataset: Dataset, embedder: Embedder, unanswerable: Sequence[Aske
 def of_manual(folder: Path, embedder: Embedder, unanswerable: Sequence[Asked], chunk_tokens: int) -> Found:
     lines = (folder / "followups.jsonl").read_text().splitlines()
     told = [msgspec.json.decode(line, type=Conversation).messages for line in lines]
-    asked = [queries_of(messages[:count]) for messages in told for count in (1, len(messages))]
+    asked = [search_queries(messages[:count]) for messages in told for count in (1, len(messages))]
     switched = [
-        queries_of([*messages[:-1], ChatMessage.of_text("user", queries[0].text)])
+        search_queries([*messages[:-1], ChatMessage.of_text("user", queries[0].text)])
         for messages, queries in zip(told, itertools.cycle(unanswerable))
     ]
     with tempfile.TemporaryDirectory() as data:

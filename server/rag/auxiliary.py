@@ -78,7 +78,7 @@ _TITLE = re.compile(
 )
 
 
-def is_background(messages: Sequence[ChatMessage]) -> bool:
+def is_auxiliary(messages: Sequence[ChatMessage]) -> bool:
     """Whether it is the client that asks, not a person."""
     if not messages or messages[-1].role != "user":
         return False

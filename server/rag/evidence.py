@@ -15,9 +15,9 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 _MIN_WORDS = 2  # of a claim; less than that says nothing to look for
 
 
-def quoted(citations: Sequence[Citation], text: str, sources: Mapping[int, str]) -> list[Citation]:
+def with_quotes(citations: Sequence[Citation], text: str, sources: Mapping[int, str]) -> list[Citation]:
     """Citations of a finished answer, each with the sentence of its source that supports the sentence it ends."""
-    return [each._replace(quote=supporting(claim(text, each), sources[each.number])) for each in citations]
+    return [each._replace(quote=find_quote(claim(text, each), sources[each.number])) for each in citations]
 
 
 def claim(text: str, citation: Citation) -> str:
@@ -35,7 +35,7 @@ def claim(text: str, citation: Citation) -> str:
     return " ".join([sentence.replace("\0", " "), *sentences(after)[:1]])
 
 
-def supporting(claimed: str, text: str) -> str | None:
+def find_quote(claimed: str, text: str) -> str | None:
     """The sentence of `text` that shares most words with what is claimed, rare words first; None: no word at all."""
     found = sentences(text)
     words = [_words(sentence) for sentence in found]

@@ -14,7 +14,7 @@ from index.lexical.languages import DEFAULT, guess_latin
 from index.types import Query
 from models.llm.chat.messages import ChatMessage
 from server.rag.prompts import NO_ANSWER
-from server.rag.sentences import cut
+from server.rag.sentences import truncate
 
 _MARKER = re.compile(r"\s?\[\d{1,4}\]")
 _WORD = re.compile(r"[^\W_][\w.\-]*")
@@ -53,17 +53,17 @@ class FollowUpDependence(Enum):
     MUCH = 0.3, 1.0
 
 
-def queries_of(messages: Sequence[ChatMessage]) -> list[Query]:
+def search_queries(messages: Sequence[ChatMessage]) -> list[Query]:
     """For the last message, a user's: the question alone, and with what it leans on, the question before and its
     answer."""
     question = messages[-1].text
-    alone, together = followup_dependence(question).value
+    alone, together = follow_up_dependence(question).value
     if not together or not (before := _before(messages[:-1])):
         return [Query(question)]
     return [Query(question, alone), Query(f"{before} {question}", together)]
 
 
-def followup_dependence(question: str) -> FollowUpDependence:
+def follow_up_dependence(question: str) -> FollowUpDependence:
     """Judged by its words alone."""
     words = [word.lower() for word in _WORD.findall(question)]
     num_own = len(words) - sum(word in function_words(set(words)) for word in words)
@@ -92,8 +92,8 @@ def _before(messages: Sequence[ChatMessage]) -> str:
     for message in reversed(messages):
         if message.role == "user" and message.text.strip():
             asked.insert(0, message.text)
-            if len(asked) == _MOST_BEFORE or followup_dependence(message.text) is not FollowUpDependence.MUCH:
+            if len(asked) == _MOST_BEFORE or follow_up_dependence(message.text) is not FollowUpDependence.MUCH:
                 break
     answer = next((m.text for m in reversed(messages) if m.role == "assistant" and m.text.strip()), "")
-    told = "" if NO_ANSWER in answer else cut(_MARKER.sub("", answer), 0, _LONGEST_ANSWER)
+    told = "" if NO_ANSWER in answer else truncate(_MARKER.sub("", answer), 0, _LONGEST_ANSWER)
     return " ".join(filter(None, (*asked, told)))

@@ -1,4 +1,4 @@
-"""Passages that lie side by side in one section, told as one."""
+"""Merges passages that lie side by side in one section of a document."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,21 +8,24 @@ import msgspec
 from index.types import Passage
 
 
-def merged(passages: Sequence[Passage]) -> list[Passage]:
-    """In the order of the best of each. A merged passage is known by its best part: chunk, score."""
+def merge_adjacent(passages: Sequence[Passage]) -> list[Passage]:
+    """Return the passages with adjacent ones as one, ordered by the best part of each.
+
+    A merged passage has the chunk id and the score of its best part.
+    """
     groups: list[list[Passage]] = []
     for passage in sorted(passages, key=lambda p: (p.document_id, p.line_from, p.chunk_id)):
-        if groups and _goes_on(groups[-1][-1], passage):
+        if groups and _is_adjacent(groups[-1][-1], passage):
             groups[-1].append(passage)
         else:
             groups.append([passage])
     rank = {passage.chunk_id: at for at, passage in enumerate(passages)}
     groups.sort(key=lambda group: min(rank[each.chunk_id] for each in group))
-    return [_one(group, min(group, key=lambda each: rank[each.chunk_id])) for group in groups]
+    return [_merge(group, min(group, key=lambda each: rank[each.chunk_id])) for group in groups]
 
 
-def _goes_on(first: Passage, second: Passage) -> bool:
-    """At most an empty line lies between them. A table's parts are told apart: each has its header."""
+def _is_adjacent(first: Passage, second: Passage) -> bool:
+    """Whether at most an empty line lies between them. The parts of a table are not merged: each has its header."""
     return (
         (first.document_id, first.heading) == (second.document_id, second.heading)
         and first.place == second.place
@@ -33,7 +36,7 @@ def _goes_on(first: Passage, second: Passage) -> bool:
     )
 
 
-def _one(group: Sequence[Passage], best: Passage) -> Passage:
+def _merge(group: Sequence[Passage], best: Passage) -> Passage:
     if len(group) == 1:
         return best
     text = group[0].text

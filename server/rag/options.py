@@ -5,12 +5,15 @@ from enum import StrEnum
 
 import msgspec
 
-from index.types import FileSubset, Filters
+from index.types import Filters
 
 
 class Mode(StrEnum):
-    """When the documents are searched: `AUTO` for a person's questions, `ALWAYS` also for what a client asks by
-    itself; `NEVER` leaves the sources of earlier turns out as well."""
+    """When the documents are searched.
+
+    AUTO: for a person's questions. ALWAYS: also for what a client asks by itself. NEVER: not at all, and the sources of
+    earlier turns are left out as well.
+    """
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -18,7 +21,8 @@ class Mode(StrEnum):
 
 
 class CitationStyle(StrEnum):
-    """How an answer says where it is from: markers and a list of sources in the text, annotations beside it."""
+    """Where an answer cites its sources. INLINE: by markers and a list of sources in the text. ANNOTATIONS: by markers
+    and annotations beside the text."""
 
     INLINE = "inline"
     ANNOTATIONS = "annotations"
@@ -27,13 +31,15 @@ class CitationStyle(StrEnum):
 
 
 class RagOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`collections` None: all of them. `vector_stores`: these too, by their ids, and then None is no collection.
-    `chosen`: of these collections only these files. `top_k` None: as the server is set. `filters` None: every file.
-    `least_score`: passages below are left out, 0 to 1 (`relevance.scores`)."""
+    """The options of one request.
+
+    `collections` None: those of the model id. `vector_stores` are searched too, by their ids; with them, `collections`
+    None is no collection. `top_k` None: as the server is set. `filters` None: every file. `least_score`: passages with
+    a lower calibrated score, 0 to 1, are left out.
+    """
 
     collections: Sequence[str] | None = None
     vector_stores: Sequence[str] = ()
-    chosen: Sequence[FileSubset] = ()
     top_k: int | None = None
     filters: Filters | None = None
     least_score: float = 0.0

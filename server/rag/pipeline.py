@@ -1,266 +1,139 @@
-"""A conversation to a grounded prompt: recall its turns, search, shape what is new, fit the context, remember."""
+"""Retrieval-augmented generation: a conversation becomes a prompt with the sources that its questions brought."""
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from index.errors import CollectionNotFound
-from index.search.explain import Explanation, Outcome
-from index.search.retriever import QueryEmbedder, Retriever
-from index.types import FileSubset, Filters, Passage, Query, is_managed
+from index.types import FileSubset, Filters, SearchScope
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.prompt import Prompt
-from server.rag.context import Context, Fitted, Render, fit
-from server.rag.extractive import extractive_answers
-from server.rag.followups import queries_of
-from server.rag.history import Turn, conversation_hashes, hash_after_reply, last_number, recalled, turn_hashes
+from server.rag.context import Context, FittedContext, fit
+from server.rag.extractive import extractive_choices
+from server.rag.followups import search_queries
+from server.rag.history import Turn, TurnRecord, conversation_hashes, hash_after_reply, known_turns, turn_hashes
 from server.rag.memory import TurnMemory
-from server.rag.merging import merged
-from server.rag.options import RagOptions
-from server.rag.prompts import NO_ANSWER, Source, told
-from server.rag.relevance import refused, relevant, scores
+from server.rag.prompts import Source, format_source
 from server.rag.report import RagReport
-from server.rag.sentences import readable
-from server.rag.snippets import SnippetSelector
-
-_FLOOR = 0.25  # cosine; below it no sentence of a passage has to do with the question
-_NO_SENTENCE = "none of its sentences is near enough to the question"
-_ANSWER_TOKENS = 256  # room for an answer whose length the client leaves open
+from server.rag.request import GroundingRequest
+from server.rag.sources import SourceSelection, SourceSelector
+from server.resources.search import SearchService
 
 
-class TargetModel(NamedTuple):
-    """The model that reads the passages, as far as grounding needs to know it."""
+class GroundedPrompt(NamedTuple):
+    """A prompt and the sources in it, by number.
 
-    render: Render
-    count: Callable[[str], int]  # tokens of a text
-    n_ctx: int  # tokens
-    max_tokens: int | None  # of the answer
-    max_passage_chars: int  # most characters of a passage, from its best sentence on; 0: all
-    is_extractive: bool
-    question_first: bool  # the question stands before the sources too
-
-    @property
-    def room(self) -> int:
-        """Tokens for the prompt."""
-        return self.n_ctx - min(self.max_tokens or _ANSWER_TOKENS, self.n_ctx // 2)
-
-
-class Grounded(NamedTuple):
-    """The sources in the prompt by number, and the answers allowed to a model that quotes: none named, any."""
+    `choices` are the replies that an extractive model may choose from. `record` is None where the last message is no
+    question.
+    """
 
     prompt: Prompt
     sources: Mapping[int, Source]
     choices: Sequence[str]
     report: RagReport
-    remember: Callable[[ChatMessage], None]  # to be called with each reply that is complete
-
-
-class _Found(NamedTuple):
-    """All that is relevant, best first, with the text that is of interest now; `fresh` is new to the conversation."""
-
-    relevant: list[Source]
-    fresh: list[Source]
+    record: TurnRecord | None
 
 
 class RagPipeline:
-    """`retriever` and `encoder` give what runs now, or raise `ProcessUnavailable`."""
+    """Grounds conversations in what `search` finds, and remembers in `memory` what each turn was grounded on."""
 
-    def __init__(
-        self,
-        retriever: Callable[[], Retriever],
-        encoder: Callable[[], QueryEmbedder],
-        memory: TurnMemory,
-        top_k: int,
-    ) -> None:
-        self._retriever = retriever
-        self._encoder = encoder
+    def __init__(self, search: SearchService, memory: TurnMemory, top_k: int) -> None:
+        self._search = search
         self._memory = memory
         self._top_k = top_k
-        self._briefing = SnippetSelector()
-        self._allowed: Sequence[str] | None = None
+        self._selector = SourceSelector(search.embed_queries)
 
-    def within(self, collections: Sequence[str]) -> "RagPipeline":
-        """The same, for whom there are only these collections."""
-        narrower = copy.copy(self)
-        narrower._allowed = tuple(collections)
-        return narrower
+    def seen_by(self, search: SearchService) -> "RagPipeline":
+        """Return this pipeline over the search of one principal."""
+        restricted = copy.copy(self)
+        restricted._search = search
+        return restricted
 
-    def _named(self, collections: Sequence[str] | None, chosen: Sequence[FileSubset] = ()) -> Sequence[str] | None:
-        """Those that are searched. Of uploads, who chose them saw to it that they are the asker's. Raises
-        `CollectionNotFound`."""
-        if self._allowed is None:
-            return collections
-        uploads = {each.collection for each in chosen if is_managed(each.collection)}
-        if unknown := next((name for name in collections or () if name not in {*self._allowed, *uploads}), None):
-            raise CollectionNotFound(unknown, list(self._allowed))
-        return self._allowed if collections is None else collections
+    async def ground(self, request: GroundingRequest) -> GroundedPrompt:
+        """Return the conversation's prompt, with the sources of its earlier turns and new ones for its question.
 
-    async def search(
-        self,
-        queries: Sequence[Query],
-        collections: Sequence[str] | None,
-        k: int,
-        filters: Filters | None = None,
-        chosen: Sequence[FileSubset] = (),
-    ) -> list[Passage]:
-        """Raises `CollectionNotFound`, `InvalidFilter`, `ProcessUnavailable`, `ProcessFailed`."""
-        return await self._retriever().search(
-            queries, self._encoder(), k, self._named(collections, chosen), filters, chosen
-        )
-
-    async def explain(
-        self, question: str, expected: tuple[str | None, str], options: RagOptions, reader: TargetModel
-    ) -> list[Explanation]:
-        """What becomes of a file when this is asked: in the search, at the floor, and in the model's context. Raises
-        what `ground` does."""
-        options = msgspec.structs.replace(options, collections=self._named(options.collections))
-        k = options.top_k or self._top_k
-        search = self._retriever().explain(
-            [Query(question)], self._encoder(), k, expected, options.collections, options.filters, self._allowed
-        )
-        found = [refused(each) for each in await search]
-        if all(each.outcome != Outcome.FOUND for each in found):
-            return found
-        messages = [ChatMessage.of_text("user", question)]
-        empty = Context(messages, {}, question_first=reader.question_first)
-        _, fitted = await self._filled(messages, options, reader, empty, is_question=True)
-        return [_squeezed_out(each, fitted) for each in found]
-
-    async def ground(
-        self, messages: Sequence[ChatMessage], options: RagOptions, reader: TargetModel, *, is_question: bool
-    ) -> Grounded:
-        """The conversation with the passages that its turns brought, and new ones before the last message if it is a
-        question, rendered for the model that is to read it.
-
-        Raises what `search` does, `ContextLengthExceeded` when the conversation is too long without any passage, and
-        `TemplateError`.
+        Raises what `SearchService.search` does, `ContextLengthExceeded` when the conversation is too long even
+        without sources, and `TemplateError`.
         """
-        options = msgspec.structs.replace(options, collections=self._named(options.collections, options.chosen))
-        keys = turn_hashes(messages, _scope(options))
-        context = await self._recall(messages, keys, reader)
-        found, fitted = await self._filled(messages, options, reader, context, is_question=is_question)
-        remember = self._remembering(fitted.context, keys)
-        sources = fitted.context.sources
-        at_hand = [source for source in found.relevant if source.number in sources]
-        return Grounded(
-            fitted.prompt,
-            sources,
-            _choices(at_hand) if is_question and reader.is_extractive else (),
-            RagReport(
-                queries=[query.text for query in queries_of(messages)] if is_question else [],
-                sources=fitted.context.fresh,
-                earlier=fitted.context.earlier,
-                dropped=fitted.dropped,
-                found_nothing=is_question and not found.relevant,
-                num_tokens=sum(reader.count(told(source)) for source in fitted.context.fresh),
-            ),
-            remember,
+        scope = self._search.restrict(request.scope)
+        keys = turn_hashes(request.messages, _scope_key(scope, request.options.filters))
+        context = await self._recall(request, keys)
+        selection, fitted = await self.add_sources(request, context)
+        record = self._remember_question(fitted.context, keys)
+        return GroundedPrompt(
+            prompt=fitted.prompt,
+            sources=fitted.context.sources,
+            choices=extractive_choices(selection.relevant, fitted.context.sources) if request.is_question else (),
+            report=_report(request, selection, fitted),
+            record=record,
         )
 
-    async def _filled(
-        self,
-        messages: Sequence[ChatMessage],
-        options: RagOptions,
-        reader: TargetModel,
-        context: Context,
-        *,
-        is_question: bool,
-    ) -> tuple[_Found, Fitted]:
-        """What is found for the last message, and the context with it."""
-        found = _Found([], [])
-        if is_question:
-            found = await self._find(messages, options, reader, context)
-            turn = Turn(sources=tuple(found.fresh), found_nothing=not found.relevant)
-            context = context._replace(turns={**context.turns, len(messages) - 1: turn}, new=len(messages) - 1)
-        return found, fit(context, reader.render, reader.count, reader.room, reader.n_ctx)
+    def remember(self, record: TurnRecord, reply: ChatMessage) -> None:
+        """Remember what a turn was grounded on, by a complete reply to it."""
+        self._memory.remember(hash_after_reply(record.key, reply), record.turn)
 
-    async def _recall(self, messages: Sequence[ChatMessage], keys: Sequence[bytes], reader: TargetModel) -> Context:
-        names = [name for _, names in conversation_hashes(messages, keys) for name in names]
-        turns = recalled(messages, keys, await self._memory.recall(names)) if names else {}
+    async def add_sources(self, request: GroundingRequest, context: Context) -> tuple[SourceSelection, FittedContext]:
+        """Search for the request's question, and fit its sources into the model's context. Remembers nothing."""
+        selection = SourceSelection()
+        if request.is_question:
+            selection = await self._find_sources(request, context)
+            turn = Turn(sources=tuple(selection.new), found_nothing=not selection.relevant)
+            new = len(request.messages) - 1
+            context = context._replace(turns={**context.turns, new: turn}, new=new)
+        return selection, fit(context, request)
+
+    async def _find_sources(self, request: GroundingRequest, context: Context) -> SourceSelection:
+        if not request.question.strip():
+            return SourceSelection()
+        options = request.options
+        passages = await self._search.search(
+            search_queries(request.messages), self.num_passages(request), request.scope, options.filters
+        )
+        return await self._selector.select(
+            passages, context, request.question, options.least_score, request.layout.max_passage_chars
+        )
+
+    def num_passages(self, request: GroundingRequest) -> int:
+        """The number of passages that are searched for."""
+        return request.options.top_k or self._top_k
+
+    async def _recall(self, request: GroundingRequest, keys: Sequence[bytes]) -> Context:
+        """Return the conversation with the sources that its earlier turns are known to have had."""
+        messages = request.messages
+        hashes = [key for _, keys_of_turn in conversation_hashes(messages, keys) for key in keys_of_turn]
+        turns = known_turns(messages, keys, await self._memory.recall(hashes)) if hashes else {}
         hidden = turns[max(turns)].hidden if turns else frozenset[int]()
-        return Context(messages, turns, hidden=hidden, question_first=reader.question_first)
+        return Context(messages, turns, hidden=hidden, question_first=request.layout.question_first)
 
-    def _remembering(self, context: Context, keys: Sequence[bytes]) -> Callable[[ChatMessage], None]:
-        """Remembers the new turn at once, by its question, and by each reply to it."""
+    def _remember_question(self, context: Context, keys: Sequence[bytes]) -> TurnRecord | None:
+        """Remember the new turn by its question, so that a reply that is cut off does not lose its sources."""
         if context.new is None:
-            return lambda _: None
+            return None
         turn = msgspec.structs.replace(context.turns[context.new], hidden=context.hidden)
         self._memory.remember(keys[-1], turn)
-        return lambda reply: self._memory.remember(hash_after_reply(keys[-1], reply), turn)
-
-    async def _find(
-        self, messages: Sequence[ChatMessage], options: RagOptions, reader: TargetModel, context: Context
-    ) -> _Found:
-        question = messages[-1].text
-        if not question.strip():
-            return _Found([], [])
-        top_k = options.top_k or self._top_k
-        found = await self.search(queries_of(messages), options.collections, top_k, options.filters, options.chosen)
-        scored = zip(found, scores(found), strict=True)
-        passages = merged(relevant([passage for passage, score in scored if score >= options.least_score]))
-        shaped = await self._shaped(question, passages, reader.max_passage_chars)
-        return _sorted_out(shaped, context)
-
-    async def _shaped(
-        self, question: str, passages: list[Passage], max_passage_chars: int
-    ) -> list[tuple[Passage, str]]:
-        """With the text the model is given of each, best first."""
-        if not max_passage_chars or not passages:
-            return [(passage, readable(passage)) for passage in passages]
-        texts = [readable(passage) for passage in passages]
-        shaped = await self._briefing.snippets(question, texts, max_passage_chars, self._encoder().embed_queries)
-        near = [(p, b) for p, b in zip(passages, shaped, strict=True) if b.similarity >= _FLOOR]
-        # A model that needs its passages brief also leans on the first one: the most telling sentence leads.
-        near.sort(key=lambda each: -(each[0].score + each[1].answers))
-        return [(passage, each.text) for passage, each in near]
+        return TurnRecord(keys[-1], turn)
 
 
-def _squeezed_out(explanation: Explanation, fitted: Fitted) -> Explanation:
-    """What was found and is not in the prompt had no room there, or nothing for a model that reads single sentences."""
-    file = f"{explanation.collection}/{explanation.path}"
-    if explanation.outcome != Outcome.FOUND or any(s.passage.file == file for s in fitted.context.sources.values()):
-        return explanation
-    reasons = [dropped.reason for dropped in fitted.dropped if dropped.label.startswith(file)]
-    reason = f"it was found, and not given to the model: {(reasons or [_NO_SENTENCE])[0]}"
-    return msgspec.structs.replace(explanation, outcome=Outcome.NO_ROOM, reason=reason)
+def _report(request: GroundingRequest, selection: SourceSelection, fitted: FittedContext) -> RagReport:
+    new = fitted.context.new_sources
+    return RagReport(
+        queries=[query.text for query in search_queries(request.messages)] if request.is_question else [],
+        sources=new,
+        earlier=fitted.context.earlier_sources,
+        dropped=fitted.dropped,
+        found_nothing=request.is_question and not selection.relevant,
+        num_tokens=sum(request.model.count_tokens(format_source(source)) for source in new),
+    )
 
 
-def _scope(options: RagOptions) -> str:
-    collections = sorted(options.collections) if options.collections is not None else ["*"]
-    return "\n".join(collections) + (repr(options.filters) if options.filters else "") + _digest(options.chosen)
+def _scope_key(scope: SearchScope, filters: Filters | None) -> str:
+    """Return the same text for scopes in which the same may be found."""
+    collections = sorted(scope.collections) if scope.collections is not None else ["*"]
+    return "\n".join(collections) + (repr(filters) if filters else "") + _digest(scope.chosen)
 
 
 def _digest(chosen: Sequence[FileSubset]) -> str:
-    """The same for the same files."""
-    files = sorted((each.collection, sorted(each.paths)) for each in chosen)
+    files = sorted((subset.collection, sorted(subset.paths)) for subset in chosen)
     return hashlib.sha256(msgspec.json.encode(files)).hexdigest() if files else ""
-
-
-def _sorted_out(shaped: Sequence[tuple[Passage, str]], context: Context) -> _Found:
-    """What the conversation has already is not said twice; numbers go on from those it ever had."""
-    present = context.sources.values()
-    number = last_number(context.messages, context.turns)
-    relevant: list[Source] = []
-    fresh: list[Source] = []
-    for passage, text in shaped:
-        known = next((source.number for source in present if _says(source, passage, text)), None)
-        if known is None:
-            number += 1
-            fresh.append(Source(number, passage, text))
-        relevant.append(Source(known or number, passage, text))
-    return _Found(relevant, fresh)
-
-
-def _says(source: Source, passage: Passage, text: str) -> bool:
-    other = source.passage
-    return (other.collection, other.path) == (passage.collection, passage.path) and text in source.text
-
-
-def _choices(relevant: Sequence[Source]) -> Sequence[str]:
-    """For a model that quotes: a sentence of the source that answers best. Which source that is, and whether any does,
-    is found out by meaning and words no worse than by a model so small (`scripts/eval/reader_model.py --brief 300`:
-    with all sources to choose from, and a refusal, right in 75 % of cases instead of 77)."""
-    return extractive_answers(relevant[:1]) or [NO_ANSWER]

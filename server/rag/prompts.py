@@ -43,16 +43,16 @@ class Source(msgspec.Struct, frozen=True):
         return f"{where} (also in {', '.join(others[:_TWINS])}{more})"
 
 
-def told(source: Source) -> str:
+def format_source(source: Source) -> str:
     """A source as it stands before the question."""
     return f"[{source.number}] {source.label}\n{source.text}"
 
 
-def user_turn(
+def format_user_turn(
     question: str, sources: Sequence[Source], *, found_nothing: bool = False, question_first: bool = False
 ) -> str:
     """The sources in front of the question they belong to. Without any, the question is about what came before."""
-    blocks = [told(source) for source in sources]
+    blocks = [format_source(source) for source in sources]
     asked = f"Question: {question}"
     if blocks and question_first:
         blocks.insert(0, asked)
@@ -61,7 +61,7 @@ def user_turn(
     return "\n\n".join([*blocks, asked])
 
 
-def system_message(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+def with_system_message(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The instruction first; behind the client's own words, if it has any: who uses sources must know how to cite."""
     first = messages[0] if messages and messages[0].role == "system" else None
     if first is None:

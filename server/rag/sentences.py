@@ -15,13 +15,13 @@ _WORDS = re.compile(r"\w{2,}")
 _PROSE = {".md", ".markdown", ".mdown", ".txt", ".text", ".rst", ".eml", ".mbox"}
 
 
-def readable(passage: Passage) -> str:
+def passage_text(passage: Passage) -> str:
     """A passage's text as a model reads it: prose without the line breaks that an editor put in."""
     is_prose = PurePosixPath(passage.path).suffix.lower() in _PROSE and "```" not in passage.text
     return unwrap(passage.shown).text if is_prose else passage.shown
 
 
-def is_row(text: str, at: int) -> bool:
+def is_table_row(text: str, at: int) -> bool:
     """Whether this stands in a row of a table, as Markdown has them."""
     return text.startswith("|", text.rfind("\n", 0, at) + 1)
 
@@ -30,7 +30,7 @@ def sentence_starts(text: str) -> list[int]:
     """Offsets of the sentences of a text, in order; 0 is always one. A row of a table is one sentence."""
     starts = [0]
     for boundary in _BOUNDARY.finditer(text):
-        if "\n" not in boundary[0] and is_row(text, boundary.start()):
+        if "\n" not in boundary[0] and is_table_row(text, boundary.start()):
             continue
         if boundary.end() - starts[-1] >= _MIN_SENTENCE and text[boundary.end() :].strip():
             starts.append(boundary.end())
@@ -39,16 +39,16 @@ def sentence_starts(text: str) -> list[int]:
 
 def sentences(text: str) -> list[str]:
     """Those with a word in them, without the space around them."""
-    return [text[start:end].strip() for start, end in spans(text)]
+    return [text[start:end].strip() for start, end in sentence_spans(text)]
 
 
-def spans(text: str) -> list[tuple[int, int]]:
+def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Sentences that say something: a table's rule or a fence is none."""
     bounds = pairwise([*sentence_starts(text), len(text)])
     return [(start, end) for start, end in bounds if _WORD.search(text, start, end)]
 
 
-def cut(text: str, start: int, limit: int) -> str:
+def truncate(text: str, start: int, limit: int) -> str:
     """From `start`, at most `limit` characters, at a sentence's end if one lies within, else at a word's."""
     rest = text[start:].strip()
     if len(rest) <= limit:
@@ -65,5 +65,5 @@ def best_sentences(question: str, text: str, limit: int) -> str:
     def num_wanted(span: tuple[int, int]) -> int:
         return len(wanted & set(_WORDS.findall(text[slice(*span)].lower())))
 
-    start, _ = max(spans(text), key=num_wanted, default=(0, 0))
-    return cut(text, start, limit)
+    start, _ = max(sentence_spans(text), key=num_wanted, default=(0, 0))
+    return truncate(text, start, limit)

@@ -1,4 +1,4 @@
-"""Passages begun at the sentence that answers best, for small models and slow machines."""
+"""Chooses the part of a passage that answers a question best, for small models and slow machines."""
 
 import math
 from collections import Counter
@@ -9,61 +9,75 @@ import numpy as np
 
 from index.lexical.analyzer import Analyzer
 from index.types import Vectors
-from server.rag.sentences import cut, is_row, spans
+from server.rag.sentences import is_table_row, sentence_spans, truncate
 
-# How much the question's words in a sentence count beside its likeness (cosine). What it is worth, docs/benchmarks.md
-# tells ("The sentence that is quoted").
+# How much the question's words in a sentence count beside its similarity (docs/benchmarks.md, "The sentence that is
+# quoted").
 WORDS = 0.8
 
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 
 class Snippet(NamedTuple):
-    """Of a passage; "" where it has no sentence. `similarity`: of the sentence most like the question, a cosine.
-    `answers`: how well the first sentence of the text seems to answer it, at most 1 + `WORDS`."""
+    """A part of a passage; "" where the passage has no sentence.
+
+    `similarity` is the cosine of the question and the passage's sentence most like it; `answer_score` says how well
+    the snippet's first sentence answers the question, at most 1 + `WORDS`.
+    """
 
     text: str
     similarity: float
-    answers: float
+    answer_score: float
+
+
+_NO_SNIPPET = Snippet("", -1.0, -1.0)
 
 
 class SnippetSelector:
-    """Keeps what it found out about words. Of one thread."""
+    """Chooses snippets. Holds a language analyzer, which remembers words; for one thread."""
 
     def __init__(self) -> None:
         self._analyzer = Analyzer()
 
-    async def snippets(self, question: str, texts: Sequence[str], limit: int, embed: Embed) -> list[Snippet]:
-        """For each text, at most `limit` characters of it, but no sentence cut that has at most twice as many, from the
-        sentence on that answers best. Of a table only the row: the next one is about something else.
+    async def select(self, question: str, texts: Sequence[str], max_chars: int, embed: Embed) -> list[Snippet]:
+        """Return a snippet of each text that begins with the sentence that answers best.
 
-        `embed` gives unit vectors; it is called once, with the question first.
+        A snippet has at most `max_chars` characters, but its first sentence is whole up to twice as many. Of a table
+        it is the row alone, since the next row is about something else. `embed` gives unit vectors; it is called once,
+        with the question first.
         """
-        places = [(i, start, end) for i, text in enumerate(texts) for start, end in spans(text)]
-        said = [texts[i][start:end] for i, start, end in places]
-        vectors = await embed([question, *said])
-        similarity: np.ndarray = vectors[1:] @ vectors[0]
-        answers = similarity + WORDS * np.array(self.shares(question, said))
-        found = []
+        places = [(i, start, end) for i, text in enumerate(texts) for start, end in sentence_spans(text)]
+        sentences = [texts[i][start:end] for i, start, end in places]
+        vectors = await embed([question, *sentences])
+        similarities: np.ndarray = vectors[1:] @ vectors[0]
+        answer_scores = similarities + WORDS * np.array(self.word_shares(question, sentences))
+        snippets = []
         for i, text in enumerate(texts):
-            here = [at for at, place in enumerate(places) if place[0] == i]
-            if not here:
-                found.append(Snippet("", -1.0, -1.0))
+            own = [at for at, place in enumerate(places) if place[0] == i]
+            if not own:
+                snippets.append(_NO_SNIPPET)
                 continue
-            best = max(here, key=lambda at: answers[at])
+            best = max(own, key=lambda at: answer_scores[at])
             _, start, end = places[best]
-            whole = min(end - start, 2 * limit)
-            size = whole if is_row(texts[i], start) else max(limit, whole)
-            found.append(Snippet(cut(text, start, size), float(similarity[here].max()), float(answers[best])))
-        return found
+            snippet = _cut(text, start, end, max_chars)
+            snippets.append(Snippet(snippet, float(similarities[own].max()), float(answer_scores[best])))
+        return snippets
 
-    def shares(self, question: str, said: Sequence[str]) -> list[float]:
-        """Of each sentence, the share of the question's words that it has in some form, by how rare they are among the
-        sentences (Sparck Jones, 1972); 0 to 1."""
-        analyses = [self._analyzer.document(sentence) for sentence in said]
+    def word_shares(self, question: str, sentences: Sequence[str]) -> list[float]:
+        """Return for each sentence the share, 0 to 1, of the question's words that it has in some form.
+
+        A word counts by how rare it is among the sentences (Sparck Jones, 1972).
+        """
+        analyses = [self._analyzer.document(sentence) for sentence in sentences]
         terms = [set(analysis.terms.split()) for analysis in analyses]
-        asked = self._analyzer.question(question, {analysis.language for analysis in analyses})
-        counts = Counter(term for each in terms for term in each & asked.keys())
-        weights = {term: math.log((len(said) + 1) / (counts[term] + 0.5)) for term in asked}
+        question_terms = self._analyzer.question(question, {analysis.language for analysis in analyses}).keys()
+        counts = Counter(term for each in terms for term in each & question_terms)
+        weights = {term: math.log((len(sentences) + 1) / (counts[term] + 0.5)) for term in question_terms}
         total = sum(weights.values())
-        return [sum(weights[term] for term in each & asked.keys()) / total if total > 0 else 0.0 for each in terms]
+        return [sum(weights[term] for term in each & question_terms) / total if total > 0 else 0.0 for each in terms]
+
+
+def _cut(text: str, start: int, end: int, max_chars: int) -> str:
+    """Return the snippet that begins with the sentence `text[start:end]`."""
+    sentence_chars = min(end - start, 2 * max_chars)
+    return truncate(text, start, sentence_chars if is_table_row(text, start) else max(max_chars, sentence_chars))

@@ -1,146 +1,81 @@
-"""Where questions are searched: the vector space that is complete, with its own embedder; and when that is another.
+"""Search in the index, as far as one principal may see it: the only way in for questions and for every API."""
 
-The indexer says which space it is, in the database. While it makes another, the encoder also holds the former embedder.
-If that cannot be loaded any more, passages are found by their words alone until the new space is complete.
-"""
-
-import asyncio
-import logging
-import time
+import copy
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from index.errors import CollectionNotFound
+from index.search.explain import Explanation
+from index.search.retriever import QueryEmbedder, Retriever
+from index.types import Filters, Passage, Query, SearchScope, Vectors, is_managed
 
-from index.params import DENSE_WEIGHT
-from index.search.retriever import Retriever
-from index.storage.sqlite.catalog import SqliteCatalog
-from index.types import Reranker
-from models.encoder.client import EncoderClient
-from models.encoder.messages import EncoderReady
-from models.errors import ProcessFailed, ProcessUnavailable
-
-_log = logging.getLogger(__name__)
-
-_WORDS_ALONE = "none"  # a space without vectors
-_RETIRED_S = 60.0  # searches that began in the former space are over by then
-
-
-class SearchSpace(NamedTuple):
-    """A vector space to search in."""
-
-    fingerprint: str
-    dimension: int
-
-
-class QuestionEmbedder:
-    """Embeds questions into one space."""
-
-    def __init__(self, encoder: EncoderClient, fingerprint: str) -> None:
-        self._encoder = encoder
-        self._fingerprint = fingerprint
-
-    async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, one a row. Raises `ProcessFailed`."""
-        ready = self._encoder.ready
-        if self._fingerprint in (ready.fingerprint, _WORDS_ALONE):
-            return await self._encoder.embed_queries(texts)
-        if ready.previous is not None and ready.previous.fingerprint == self._fingerprint:
-            return await self._encoder.embed_queries_with_previous(texts)
-        raise ProcessFailed("encoder", "it was started again without the former embedding model")
+EVERYTHING = SearchScope(None)
 
 
 class SearchService:
-    """Owns the retriever. `encoder` gives the process that runs now, or raises."""
+    """Searches the vector space that is complete now, with its embedder.
 
-    def __init__(
+    `retriever` and `embedder` return what runs now, or raise `ProcessUnavailable`.
+    """
+
+    def __init__(self, retriever: Callable[[], Retriever], embedder: Callable[[], QueryEmbedder]) -> None:
+        self._retriever = retriever
+        self._embedder = embedder
+        self._allowed: tuple[str, ...] | None = None
+
+    def seen_by(self, collections: Sequence[str]) -> "SearchService":
+        """Return this search restricted to these collections; for it there are no others."""
+        restricted = copy.copy(self)
+        restricted._allowed = tuple(collections)
+        return restricted
+
+    def restrict(self, scope: SearchScope) -> SearchScope:
+        """Return the scope with the collections that are searched for it.
+
+        Uploaded files in `scope.chosen` pass: whoever put them there has checked whose they are. Raises
+        `CollectionNotFound` for a collection that this search does not see.
+        """
+        if self._allowed is None:
+            return scope
+        uploads = {subset.collection for subset in scope.chosen if is_managed(subset.collection)}
+        visible = {*self._allowed, *uploads}
+        if hidden := next((name for name in scope.collections or () if name not in visible), None):
+            raise CollectionNotFound(hidden, list(self._allowed))
+        return scope._replace(collections=self._allowed) if scope.collections is None else scope
+
+    async def search(
         self,
-        data: Path,
-        encoder: Callable[[], EncoderClient],
-        reranker: Reranker,
-        dense_weight: float = DENSE_WEIGHT,
-        note: Callable[[str, float], None] = lambda *_: None,
-    ) -> None:
-        self._data = data
-        self._encoder = encoder
-        self._reranker = reranker
-        self._dense_weight = dense_weight
-        self._note = note
-        self._place: SearchSpace | None = None
-        self._retriever: Retriever | None = None
-        self._retired: list[tuple[float, Retriever]] = []  # when they may be closed
+        queries: Sequence[Query],
+        num_passages: int,
+        scope: SearchScope = EVERYTHING,
+        filters: Filters | None = None,
+    ) -> list[Passage]:
+        """Return the passages that answer one question, put in several ways, best first.
 
-    def retriever(self) -> Retriever:
-        """Of the space that was complete when last looked at. Raises `ProcessUnavailable`."""
-        if self._retriever is None:
-            ready = self._encoder().ready
-            self._place = _place(self._data, ready)
-            self._retriever = self._open(self._place, ready)
-        return self._retriever
+        Raises `CollectionNotFound`, `InvalidFilter`, `ProcessUnavailable`, `ProcessFailed`.
+        """
+        scope = self.restrict(scope)
+        return await self._retriever().search(
+            queries, self._embedder(), num_passages, scope.collections, filters, scope.chosen
+        )
 
-    def embedder(self) -> QuestionEmbedder:
-        """For the same space. Raises `ProcessUnavailable`."""
-        encoder = self._encoder()
-        return QuestionEmbedder(encoder, self._place.fingerprint if self._place else encoder.ready.fingerprint)
+    async def explain(
+        self,
+        queries: Sequence[Query],
+        num_passages: int,
+        expected: tuple[str | None, str],
+        scope: SearchScope = EVERYTHING,
+        filters: Filters | None = None,
+    ) -> list[Explanation]:
+        """Explain what becomes of a file in such a search: a collection, None for any, and the path in it.
 
-    @property
-    def is_in_previous_space(self) -> bool:
-        """While the space of the embedder that is set is being made."""
-        try:
-            return self._place is not None and self._place.fingerprint != self._encoder().ready.fingerprint
-        except ProcessUnavailable:
-            return False
+        Raises what `search` does.
+        """
+        scope = self.restrict(scope)
+        return await self._retriever().explain(
+            queries, self._embedder(), num_passages, expected, scope.collections, filters, self._allowed
+        )
 
-    @property
-    def is_by_words_alone(self) -> bool:
-        return self._place is not None and self._place.fingerprint == _WORDS_ALONE
-
-    async def follow(self) -> None:
-        """Takes in what is new, and another space once it is the complete one: opened aside, then exchanged."""
-        encoder = self._encoder()
-        place = await asyncio.to_thread(_place, self._data, encoder.ready)
-        retriever = self.retriever()
-        if place == self._place:
-            await retriever.catch_up()
-        else:
-            other = self._open(place, encoder.ready)
-            try:
-                await other.catch_up()
-            except BaseException:
-                await asyncio.to_thread(other.close)
-                raise
-            self._place, self._retriever = place, other
-            self._retired.append((time.monotonic() + _RETIRED_S, retriever))
-        await self._close_retired(encoder)
-
-    def close(self) -> None:
-        for _, retriever in self._retired:
-            retriever.close()
-        if self._retriever is not None:
-            self._retriever.close()
-
-    async def _close_retired(self, encoder: EncoderClient) -> None:
-        while self._retired and self._retired[0][0] <= time.monotonic():
-            _, retriever = self._retired.pop(0)
-            await asyncio.to_thread(retriever.close)
-            if self._place == SearchSpace(encoder.ready.fingerprint, encoder.ready.dimension):
-                await encoder.unload_previous()
-
-    def _open(self, place: SearchSpace, ready: EncoderReady) -> Retriever:
-        if place.fingerprint == _WORDS_ALONE:
-            reason = ready.previous_error or "the former embedding model is not there"
-            _log.warning("until all is embedded anew, passages are found by their words alone: %s", reason)
-        reranker = self._reranker if ready.has_reranker else None
-        return Retriever(self._data, *place, reranker, self._dense_weight, self._note)
-
-
-def _place(data: Path, ready: EncoderReady) -> SearchSpace:
-    """Where to search, with the embedders that there are."""
-    space = SqliteCatalog(data).vector_space()
-    if space is None or space.fingerprint == ready.fingerprint:
-        return SearchSpace(ready.fingerprint, ready.dimension)
-    if ready.previous is not None and ready.previous.fingerprint == space.fingerprint:
-        return SearchSpace(space.fingerprint, ready.previous.dimension)
-    return SearchSpace(_WORDS_ALONE, ready.dimension)
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors, one a row, in the space that is searched. Raises `ProcessUnavailable`,
+        `ProcessFailed`."""
+        return await self._embedder().embed_queries(texts)

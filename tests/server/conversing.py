@@ -13,11 +13,12 @@ from models.encoder.client import EncoderClient
 from models.errors import ContextLengthExceeded
 from models.llm.chat.messages import ChatMessage
 from server.rag.memory import TurnMemory
-from server.rag.options import RagOptions
-from server.rag.pipeline import Grounded, RagPipeline, TargetModel
+from server.rag.pipeline import GroundedPrompt, RagPipeline
 from server.rag.prompts import NOTHING_FOUND, SYSTEM
+from server.rag.request import GroundingRequest, SourceLayout
+from server.resources.search import SearchService
 from server.storage.sqlite.turns import SqliteTurnStore
-from tests.models.scripted import render
+from tests.models.scripted import ScriptedChatModel, render
 
 _NOTE = f"{NOTHING_FOUND}\n\n"
 _WORDS = [f"word{i}" for i in range(40)]
@@ -45,34 +46,38 @@ class Conversation:
     def __init__(
         self, rag: RagPipeline, random: Random, n_ctx: int, counts: Counter[str], *, is_forgotten: bool
     ) -> None:
-        self._grounder = rag
+        self._rag = rag
         self._random = random
-        self._reader = TargetModel(render, len, n_ctx, 20, 0, is_extractive=False, question_first=random.random() < 0.5)
+        self._model = ScriptedChatModel()
+        self._model.context_length = n_ctx
+        self._layout = SourceLayout(question_first=random.random() < 0.5)
         self._counts = counts
         self._is_forgotten = is_forgotten  # as soon as there is more to remember
         self.messages: list[ChatMessage] = []
-        self._before: tuple[list[ChatMessage], Grounded] | None = None  # the last request
+        self._before: tuple[list[ChatMessage], GroundedPrompt] | None = None  # the last request
 
     async def ask(self, question: str) -> None:
         """Asks, checks, and takes in a reply; a conversation too long for any prompt begins anew."""
         self.messages.append(ChatMessage.of_text("user", question))
         try:
-            grounded = await self._grounder.ground(self.messages, RagOptions(), self._reader, is_question=True)
+            request = GroundingRequest(self.messages, self._model, self._layout, max_tokens=20)
+            grounded = await self._rag.ground(request)
         except ContextLengthExceeded:
             bare = [ChatMessage.of_text("system", SYSTEM), *self.messages]
-            assert len(render(bare).tokens) + len("Question: ") * len(bare) + 100 >= self._reader.n_ctx
+            assert len(render(bare).tokens) + len("Question: ") * len(bare) + 100 >= self._model.context_length
             self._counts["too long"] += 1
             self.messages, self._before = [], None
             return
         self._check(grounded)
         self._before = list(self.messages), grounded
         reply = ChatMessage.of_text("assistant", f"So it is{''.join(f' [{number}]' for number in grounded.sources)}.")
-        grounded.remember(reply)
+        assert grounded.record is not None
+        self._rag.remember(grounded.record, reply)
         self.messages.append(reply)
 
-    def _check(self, grounded: Grounded) -> None:
+    def _check(self, grounded: GroundedPrompt) -> None:
         text = "".join(map(chr, grounded.prompt.tokens))
-        assert len(grounded.prompt.tokens) < self._reader.n_ctx
+        assert len(grounded.prompt.tokens) < self._model.context_length
         at = -1
         for message in self.messages:
             at = text.index(message.text, at + 1)  # every turn is there, and in order
@@ -85,7 +90,7 @@ class Conversation:
             assert NOTHING_FOUND in text
         self._compare(grounded)
 
-    def _compare(self, grounded: Grounded) -> None:
+    def _compare(self, grounded: GroundedPrompt) -> None:
         """With the request before, if this one goes on from it."""
         if self._before is None or self.messages[: len(self._before[0])] != self._before[0]:
             return
@@ -101,7 +106,7 @@ class Conversation:
                 return
             assert _unnoted(grounded).startswith(_unnoted(before)[:-1]), "what was said stays as it was"
             with_notes = len(grounded.prompt.tokens) + len(_NOTE) * len(self.messages)
-            assert with_notes >= self._reader.n_ctx, "token by token, but for notes that had no room"
+            assert with_notes >= self._model.context_length, "token by token, but for notes that had no room"
             self._counts["notes gave way"] += 1
         else:
             self._counts["earlier passages gave way"] += 1
@@ -124,7 +129,8 @@ async def converse(folder: Path, random: Random, num_conversations: int) -> Coun
             memory = TurnMemory(turns)
 
             def rag(memory: TurnMemory = memory, index: Index = index) -> RagPipeline:
-                return RagPipeline(lambda: cast(Retriever, index), lambda: cast(EncoderClient, None), memory, 4)
+                search = SearchService(lambda: cast(Retriever, index), lambda: cast(EncoderClient, None))
+                return RagPipeline(search, memory, 4)
 
             n_ctx = random.choice([900, 2000, 5000])
             conversation = Conversation(rag(), random, n_ctx, counts, is_forgotten=is_forgotten)
@@ -135,7 +141,7 @@ async def converse(folder: Path, random: Random, num_conversations: int) -> Coun
     return counts
 
 
-def _unnoted(grounded: Grounded) -> str:
+def _unnoted(grounded: GroundedPrompt) -> str:
     return "".join(map(chr, grounded.prompt.tokens)).replace(_NOTE, "")
 
 

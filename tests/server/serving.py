@@ -34,6 +34,7 @@ from server.resources.embedding import Embeddings
 from server.resources.indexer_control import IndexerControl
 from server.resources.readiness import Readiness
 from server.resources.reranking import Reranking
+from server.resources.search import SearchService
 from server.services import Services
 from server.settings.params import AuditLevel, FilesParams
 from server.settings.settings import Settings
@@ -184,8 +185,9 @@ class FakeServices(Services):
         self.metrics = metrics
         self.embeddings = Embeddings(ResolvedEmbeddingModel("fake-embedder", folder, None, 128), current)
         self.reranking = Reranking(None, self.embeddings, current)
-        self.rag = RagPipeline(cast(Any, lambda: index), cast(Any, lambda: None), memory, 4)
-        self.readiness = Readiness(lambda: True, partial(self.rag.search, [Query("ready?")], None, 1))
+        self.search = SearchService(cast(Any, lambda: index), cast(Any, lambda: None))
+        self.rag = RagPipeline(self.search, memory, 4)
+        self.readiness = Readiness(lambda: True, partial(self.search.search, [Query("ready?")], 1))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from reader.corpus import Asked, Corpus, Page, Rarity, spans, stem, stems, words
 from reader.questions import inflected, keywords, question
 from server.rag.prompts import NO_ANSWER, SYSTEM
-from server.rag.sentences import cut
+from server.rag.sentences import truncate
 
 HELLO = "I answer from the indexed documents. Ask me about something they contain."
 _CHAT = (
@@ -269,7 +269,7 @@ class Examples:
         if start - begin > _BRIEF // 2:
             begin = start
         right = text[start : start + _BRIEF]
-        sources = [(self._likeness(wanted, right), Source(self._label(page), cut(text, begin, _BRIEF), page.path))]
+        sources = [(self._likeness(wanted, right), Source(self._label(page), truncate(text, begin, _BRIEF), page.path))]
         for _ in range(rng.choice((0, 1, 2, 3, 4, 5, 7, 9))):
             other = page if rng.random() < 0.5 else self._page()
             index = rng.randrange(len(other.paragraphs))
@@ -282,7 +282,9 @@ class Examples:
                 if spans(other.paragraphs[index])
                 else (0.0, 0)
             )
-            sources.append((likeness, Source(self._label(other), cut(other.paragraphs[index], at, _BRIEF), other.path)))
+            sources.append(
+                (likeness, Source(self._label(other), truncate(other.paragraphs[index], at, _BRIEF), other.path))
+            )
         if rng.random() < 0.3:
             rng.shuffle(sources)
         else:

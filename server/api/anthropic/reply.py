@@ -35,7 +35,8 @@ from server.api.anthropic.wire import (
 )
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
-from server.generation.stream import AnswerEvent, Cited, GenerationStream
+from server.generation.answer import AnswerEvent, Cited
+from server.generation.stream import GenerationStream
 from server.http.links import passage_url
 from server.http.problems import problem_of
 from server.rag import citations

@@ -29,7 +29,8 @@ from server.api.shared.logprobs import token_logprob
 from server.api.shared.passage import wire_passage
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
-from server.generation.stream import AnswerEvent, Cited, GenerationStream
+from server.generation.answer import AnswerEvent, Cited
+from server.generation.stream import GenerationStream
 from server.rag.citations import Citation
 from server.rag.prompts import Source
 from server.settings.settings import GROUNDED

@@ -14,7 +14,7 @@ from index.errors import CollectionNotFound
 from index.ingest.progress import Progress
 from index.search.explain import Explanation
 from index.storage.records import DocumentRecord, DocumentState
-from index.types import Passage, Query
+from index.types import Passage, Query, SearchScope
 from models.llm.chat.messages import ChatMessage
 from server.api.cloister.wire import (
     CollectionCard,
@@ -35,11 +35,12 @@ from server.api.cloister.wire import (
 )
 from server.api.shared.passage import wire_passage
 from server.errors import RequestError
-from server.generation.generate import target_model
+from server.generation.generate import make_grounding_request
 from server.generation.request import GenerationRequest
 from server.http.disconnect import unless_gone
 from server.http.links import document_url
 from server.http.sse import event_stream
+from server.rag.explain import explain_file
 from server.rag.options import RagOptions
 from server.rag.relevance import FLOOR
 from server.resources.reloading import Reload
@@ -118,15 +119,19 @@ class IndexController(Controller):
     ) -> SearchResults:
         """The best passages, and with `explain`, what became of a file that was expected."""
         top_k, queries, base_url = data.top_k or services.settings.rag.top_k, [Query(data.query)], str(request.base_url)
-        passages = await unless_gone(request, services.rag.search(queries, data.collections, top_k, data.filters))
+        scope = SearchScope(data.collections)
+        passages = await unless_gone(request, services.search.search(queries, top_k, scope, data.filters))
         explanation = None
         if data.explain:
             files: list[Explanation] = []
             if (expected := _expected(data.expect)) is not None:
-                options = RagOptions(collections=data.collections, top_k=top_k, filters=data.filters)
-                ask = GenerationRequest(messages=[ChatMessage.of_text("user", data.query)])
-                reader = target_model(ask, services.pool.default, services)
-                files = await unless_gone(request, services.rag.explain(data.query, expected, options, reader))
+                question = GenerationRequest(
+                    messages=[ChatMessage.of_text("user", data.query)],
+                    rag=RagOptions(top_k=top_k, filters=data.filters),
+                )
+                grounding = make_grounding_request(question, scope, services.pool.default, services)
+                explaining = explain_file(grounding, expected, services.search, services.rag)
+                files = await unless_gone(request, explaining)
             explanation = SearchExplanation(FLOOR, [_explained(file, base_url) for file in files])
         return SearchResults(data.query, [_result(passage, base_url) for passage in passages], explanation)
 
@@ -181,10 +186,10 @@ async def _status(services: Services) -> IndexStatus:
 
 
 def _switch(services: Services, progress: Progress) -> EmbedderSwitch | None:
-    if not services.searching.is_in_previous_space:
+    if not services.live_retriever.is_in_previous_space:
         return None
     done, total = (progress.switch.done, progress.switch.total) if progress.switch else (None, None)
-    return EmbedderSwitch(done, total, "words" if services.searching.is_by_words_alone else "former")
+    return EmbedderSwitch(done, total, "words" if services.live_retriever.is_by_words_alone else "former")
 
 
 def _expected(told: ExpectedFile | str | None) -> tuple[str | None, str] | None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from index.storage.records import DocumentExcerpt, ExcerptRange, StoredChunk
-from index.types import Passage, Query, with_lead
+from index.types import Passage, Query, SearchScope, with_lead
 from server.api.mcp.wire import (
     FetchArguments,
     McpCollection,
@@ -80,7 +80,7 @@ async def call(name: str, arguments: Mapping[str, Any], services: Services, base
 
 
 async def _search(asked: SearchArguments, services: Services, base_url: str) -> McpSearchResults:
-    passages = await services.rag.search([Query(asked.query)], asked.collections, asked.limit)
+    passages = await services.search.search([Query(asked.query)], asked.limit, SearchScope(asked.collections))
     return McpSearchResults([_found(passage, base_url) for passage in passages])
 
 

@@ -21,7 +21,8 @@ from server.api.ollama.wire import (
 from server.api.shared.logprobs import token_logprob
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
-from server.generation.stream import Cited, GenerationStream
+from server.generation.answer import Cited
+from server.generation.stream import GenerationStream
 
 _Frame = TypeVar("_Frame", bound=OllamaFrame)
 MakeFrame = Callable[["OllamaPiece", Mapping[str, Any]], _Frame]

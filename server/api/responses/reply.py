@@ -34,7 +34,8 @@ from server.api.shared.logprobs import TokenLogprob, token_logprob
 from server.api.shared.rag import format_source_list, rag_reply
 from server.files.folders import file_id_of
 from server.files.holdings import Hit
-from server.generation.stream import AnswerEvent, Cited, GenerationStream
+from server.generation.answer import AnswerEvent, Cited
+from server.generation.stream import GenerationStream
 from server.http.links import passage_url
 from server.http.problems import Problem
 from server.rag.citations import Citation

@@ -11,7 +11,7 @@ from index.types import Filters
 from server.api.shared.passage import wire_passage
 from server.api.shared.rag_wire import RagDropped, RagFilters, RagPassage, RagReply, RagRequest, TopK
 from server.errors import RequestError
-from server.generation.stream import Grounding
+from server.generation.answer import Grounding
 from server.http.links import passage_url
 from server.rag.citations import Citation, cited_numbers, source_list
 from server.rag.options import CitationStyle, Mode, RagOptions

@@ -25,7 +25,7 @@ from server.errors import RequestError
 from server.files.filters import AllOf, AnyOf, Compare, Comparison, Filter
 from server.files.holdings import Hit
 from server.files.records import Attribute, Batch, Counts, Member, Store, Wanted
-from server.rag.relevance import scores
+from server.rag.relevance import calibrated_scores
 
 _SMALLEST, _LARGEST = 100, 4096  # tokens of a chunk
 _DEEPEST = 16  # filters in filters
@@ -144,8 +144,8 @@ def batch_reply(batch: Batch, counts: Counts) -> FileBatch:
 
 
 def scored(hits: Sequence[Hit], threshold: float | None) -> list[tuple[Hit, float]]:
-    """With scores as `relevance.scores` tells them, those that reach the threshold. Their order stays."""
-    both = zip(hits, scores([hit.passage for hit in hits]), strict=True)
+    """With scores as `relevance.calibrated_scores` tells them, those that reach the threshold. Their order stays."""
+    both = zip(hits, calibrated_scores([hit.passage for hit in hits]), strict=True)
     return [(hit, score) for hit, score in both if score >= (threshold or 0.0)]
 
 

@@ -128,12 +128,7 @@ class VectorStoreController(Controller):
         """The best passages for one question, put in one way or in several."""
         queries = [data.query] if isinstance(data.query, str) else data.query
         scope = await services.library.scope([store_id], filter_of(data.filters))
-        search = services.rag.search(
-            [Query(query) for query in queries],
-            scope.collections,
-            data.max_num_results or _RESULTS,
-            chosen=scope.chosen,
-        )
+        search = services.search.search([Query(query) for query in queries], data.max_num_results or _RESULTS, scope)
         hits = await services.library.hits([store_id], await unless_gone(request, search))
         threshold = data.ranking_options.score_threshold if data.ranking_options else None
         base_url = str(request.base_url)

@@ -54,11 +54,13 @@ class TwoKeys:
         """The client of each generation so far."""
         return [asked["client"] for asked in self.model.requests]
 
-    def wait_for_generations(self, count: int) -> None:
+    def wait_until_completed(self, path: str) -> None:
+        """Wait for a background response or a batch of Bob's."""
+        headers = {"authorization": f"Bearer {self._bob_text}"}
         deadline = time.monotonic() + 10
-        while len(self.clients) < count and time.monotonic() < deadline:
+        while (status := self.http.get(path, headers=headers).json()["status"]) != "completed":
+            assert time.monotonic() < deadline, status
             time.sleep(0.02)
-        assert len(self.clients) == count
 
 
 @pytest.fixture
@@ -78,8 +80,8 @@ def test_each_key_is_a_client_of_its_own(server: TwoKeys, path: str, body: dict[
 
 
 def test_a_background_response_belongs_to_the_key_that_asked_for_it(server: TwoKeys) -> None:
-    server.as_bob("/v1/responses", json={"input": "Hello", "background": True})
-    server.wait_for_generations(1)
+    response = server.as_bob("/v1/responses", json={"input": "Hello", "background": True})
+    server.wait_until_completed(f"/v1/responses/{response['id']}")
     assert server.clients == [server.bob.id]
 
 
@@ -87,7 +89,7 @@ def test_the_lines_of_a_batch_belong_to_the_key_that_created_it(server: TwoKeys)
     line = b'{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": []}}'
     line = line.replace(b"[]", b'[{"role": "user", "content": "Hello"}]')
     file = server.as_bob("/v1/files", files={"file": ("in.jsonl", line)}, data={"purpose": "batch"})
-    batch = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    server.as_bob("/v1/batches", json=batch)
-    server.wait_for_generations(1)
+    body = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = server.as_bob("/v1/batches", json=body)
+    server.wait_until_completed(f"/v1/batches/{batch['id']}")
     assert server.clients == [server.bob.id]

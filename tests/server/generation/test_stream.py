@@ -11,8 +11,10 @@ from models.errors import ProcessFailed
 from models.llm.chat.events import Content, EndReason, ToolCallArguments, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.messages import ChatMessage
-from server.generation.stream import AnswerEvent, Cited, GenerationStream, Grounding
+from server.generation.answer import AnswerEvent, Cited, Grounding
+from server.generation.stream import GenerationStream, Steps
 from server.rag.citations import Citation
+from server.rag.history import Turn, TurnRecord
 from server.rag.options import CitationStyle
 from server.rag.prompts import Source
 from server.rag.report import RagReport
@@ -20,7 +22,8 @@ from server.rag.report import RagReport
 END = TurnEnd(EndReason.STOP, num_generated=3, num_reasoning=1, num_cached=4)
 TEXT = "Yes, it is so. No, it is not."
 SOURCES = {1: Source(1, Passage(7, 3, "handbook", "leave.md", (), TEXT, 1, 2, score=0.5), TEXT)}
-GROUNDING = Grounding(SOURCES, RagReport())
+RECORD = TurnRecord(b"key", Turn())
+GROUNDING = Grounding(SOURCES, RagReport(), record=RECORD)
 CALL = (ToolCallStart(0, "call_1", "leave"), ToolCallArguments(0, "{}"))
 
 
@@ -46,20 +49,36 @@ class Played:
             self.is_closed = True
 
 
+class Memory:
+    """Keeps the replies that it is to remember."""
+
+    def __init__(self) -> None:
+        self.replies: list[ChatMessage] = []
+
+    def remember(self, record: TurnRecord, reply: ChatMessage) -> None:
+        assert record is RECORD
+        self.replies.append(reply)
+
+
 def scored(text: str) -> Content:
     return Content(text, (ScoredToken(text, Candidate(text.encode(), -1.0)),))
 
 
-async def collect(answers: GenerationStream) -> list[tuple[int, AnswerEvent]]:
-    async with contextlib.aclosing(answers):
-        await answers.start()
-        return [told async for told in answers.events()]
+async def start(*turns: Steps, grounding: Grounding | None = None, memory: Memory | None = None) -> GenerationStream:
+    return await GenerationStream.start(10, turns, contextlib.AsyncExitStack(), grounding, memory)
+
+
+async def collect(
+    *played: Played, grounding: Grounding | None = None
+) -> tuple[GenerationStream, list[tuple[int, AnswerEvent]]]:
+    """Return the stream of these turns when it has ended, and its events."""
+    async with await start(*(each.steps() for each in played), grounding=grounding) as stream:
+        return stream, [event async for event in stream.events()]
 
 
 def test_answers_come_interleaved_and_their_cost_is_summed() -> None:
     played = [Played(Content(f"{i}a"), Content(f"{i}b"), END) for i in range(3)]
-    answers = GenerationStream(10, [each.steps() for each in played])
-    told = asyncio.run(collect(answers))
+    answers, told = asyncio.run(collect(*played))
     for i in range(3):
         assert [event for index, event in told if index == i] == [Content(f"{i}a"), Content(f"{i}b"), END]
     assert [index for index, _ in told] != sorted(index for index, _ in told)
@@ -68,8 +87,7 @@ def test_answers_come_interleaved_and_their_cost_is_summed() -> None:
 
 def test_markers_are_filtered_and_cited_in_each_answer_on_its_own() -> None:
     pieces = [scored("Yes"), scored(" ["), scored("9"), scored("]"), scored(" [1"), scored("].")]
-    answers = GenerationStream(10, [Played(*pieces, END).steps(), Played(scored("No [1]"), END).steps()], GROUNDING)
-    told = asyncio.run(collect(answers))
+    _, told = asyncio.run(collect(Played(*pieces, END), Played(scored("No [1]"), END), grounding=GROUNDING))
     first = [event for index, event in told if index == 0]
     second = [event for index, event in told if index == 1]
     assert "".join(event.text for event in first if isinstance(event, Content)) == "Yes [1]."
@@ -79,14 +97,15 @@ def test_markers_are_filtered_and_cited_in_each_answer_on_its_own() -> None:
 
 
 def test_without_sources_a_marker_is_text() -> None:
-    told = asyncio.run(collect(GenerationStream(10, [Played(Content("x[9]"), END).steps()])))
+    _, told = asyncio.run(collect(Played(Content("x[9]"), END)))
     assert told == [(0, Content("x[9]")), (0, END)]
 
 
 def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> tuple[str, list[Cited]]:
     """The text of an answer, and what is said of its citations."""
     grounding = GROUNDING._replace(style=style, is_json=is_json)
-    told = [event for _, event in asyncio.run(collect(GenerationStream(10, [Played(*events, END).steps()], grounding)))]
+    _, indexed = asyncio.run(collect(Played(*events, END), grounding=grounding))
+    told = [event for _, event in indexed]
     text = "".join(event.text for event in told if isinstance(event, Content))
     return text, [event for event in told if isinstance(event, Cited)]
 
@@ -123,19 +142,17 @@ def test_json_is_left_as_it_is_and_its_strings_are_cited() -> None:
 
 
 def test_a_complete_reply_is_remembered_as_the_client_has_it() -> None:
-    replies: list[ChatMessage] = []
+    memory = Memory()
     played = [Played(Content("So [1, 2] it is [9]."), *CALL, END), Played(Content("cut off"), is_endless=True)]
 
     async def leave() -> None:
-        answers = GenerationStream(10, [each.steps() for each in played], GROUNDING._replace(remember=replies.append))
-        await answers.start()
-        async for _, event in answers.events():
-            if isinstance(event, TurnEnd):
-                break
-        await answers.aclose()
+        async with await start(*(each.steps() for each in played), grounding=GROUNDING, memory=memory) as answers:
+            async for _, event in answers.events():
+                if isinstance(event, TurnEnd):
+                    break
 
     asyncio.run(leave())
-    (reply,) = replies
+    (reply,) = memory.replies
     assert (reply.role, reply.text) == ("assistant", "So [1] it is.")
     assert [(call.name, call.arguments) for call in reply.tool_calls] == [("leave", "{}")]
 
@@ -143,18 +160,16 @@ def test_a_complete_reply_is_remembered_as_the_client_has_it() -> None:
 def test_what_fails_first_fails_before_the_first_byte_and_ends_the_others() -> None:
     failing = Played(error=ProcessFailed("engine", "gone"))
     waiting = Played(is_endless=True)
-    answers = GenerationStream(10, [waiting.steps(), failing.steps()])
     with pytest.raises(ProcessFailed):
-        asyncio.run(collect(answers))
+        asyncio.run(collect(waiting, failing))
     assert waiting.is_closed
 
 
 def test_closing_ends_all() -> None:
     played = [Played(Content("a"), is_endless=True) for _ in range(3)]
-    answers = GenerationStream(10, [each.steps() for each in played])
 
     async def leave() -> None:
-        await answers.start()
+        answers = await start(*(each.steps() for each in played))
         await answers.aclose()
         await answers.aclose()
 

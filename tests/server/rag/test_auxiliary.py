@@ -3,7 +3,7 @@
 import pytest
 
 from models.llm.chat.messages import ChatMessage
-from server.rag.auxiliary import is_background
+from server.rag.auxiliary import is_auxiliary
 
 HISTORY = "### Chat History:\n<chat_history>\nUSER: how long is leave?\nASSISTANT: 16 weeks [1]\n</chat_history>"
 
@@ -90,27 +90,27 @@ BY_PEOPLE = [
 def test_what_clients_ask_by_themselves_is_known(prompt: str) -> None:
     earlier = [ChatMessage.of_text("user", "how long is leave?"), ChatMessage.of_text("assistant", "16 weeks [1]")]
     asked = ChatMessage.of_text("user", prompt)
-    assert is_background([asked])
-    assert is_background([ChatMessage.of_text("system", "Be brief."), *earlier, asked])
+    assert is_auxiliary([asked])
+    assert is_auxiliary([ChatMessage.of_text("system", "Be brief."), *earlier, asked])
 
 
 @pytest.mark.parametrize(("system", "prompt"), BY_INSTRUCTION)
 def test_some_are_told_by_their_system_message(system: str, prompt: str) -> None:
     asked = ChatMessage.of_text("user", prompt)
-    assert is_background([ChatMessage.of_text("system", system), asked])
-    assert not is_background([asked])
-    assert not is_background([ChatMessage.of_text("system", f"Be brief. {prompt}"), asked])
+    assert is_auxiliary([ChatMessage.of_text("system", system), asked])
+    assert not is_auxiliary([asked])
+    assert not is_auxiliary([ChatMessage.of_text("system", f"Be brief. {prompt}"), asked])
 
 
 @pytest.mark.parametrize("question", BY_PEOPLE)
 def test_what_people_ask_is_a_question(question: str) -> None:
     asked = ChatMessage.of_text("user", question)
-    assert not is_background([asked])
-    assert not is_background([ChatMessage.of_text("system", "You title documents and tag conversations."), asked])
+    assert not is_auxiliary([asked])
+    assert not is_auxiliary([ChatMessage.of_text("system", "You title documents and tag conversations."), asked])
 
 
 def test_an_answer_or_a_result_is_no_request_of_a_clients() -> None:
     asked = ChatMessage.of_text("user", BY_CLIENTS[0])
-    assert not is_background([])
-    assert not is_background([asked, ChatMessage.of_text("assistant", "Leave")])
-    assert not is_background([ChatMessage.of_text("tool", BY_CLIENTS[0])])
+    assert not is_auxiliary([])
+    assert not is_auxiliary([asked, ChatMessage.of_text("assistant", "Leave")])
+    assert not is_auxiliary([ChatMessage.of_text("tool", BY_CLIENTS[0])])

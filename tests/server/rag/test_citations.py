@@ -14,7 +14,7 @@ from server.rag.citations import (
     source_list,
     without_source_list,
 )
-from server.rag.evidence import claim, quoted, supporting
+from server.rag.evidence import claim, find_quote, with_quotes
 
 PIECES = st.sampled_from(
     [
@@ -209,15 +209,15 @@ def test_a_marker_stands_for_its_sentence(text: str, claimed: str) -> None:
 
 def test_a_quote_is_the_sentence_that_shares_most_words_and_rare_ones_first() -> None:
     text = "The leave of the parents is paid. The leave of the sick is paid by the fund. Dogs are welcome."
-    assert supporting("Is the leave of sick people paid?", text) == "The leave of the sick is paid by the fund."
-    assert supporting("welcome", text) == "Dogs are welcome."
-    assert supporting("nothing else", text) is None
-    assert supporting("x", "") is None
-    assert supporting("休暇は十六週間", "事務所に犬を連れて来てよい。\n休暇は十六週間です。") == "休暇は十六週間です。"
+    assert find_quote("Is the leave of sick people paid?", text) == "The leave of the sick is paid by the fund."
+    assert find_quote("welcome", text) == "Dogs are welcome."
+    assert find_quote("nothing else", text) is None
+    assert find_quote("x", "") is None
+    assert find_quote("休暇は十六週間", "事務所に犬を連れて来てよい。\n休暇は十六週間です。") == "休暇は十六週間です。"
 
 
 @given(ANSWERS, st.text(alphabet="abc. \nABC12", max_size=80))
 def test_a_quote_is_of_its_source_whatever_the_answer(text: str, source: str) -> None:
     whole, citations = filtered(text, {1, 2})
-    for citation in quoted(citations, whole, {1: source, 2: "ab 12."}):
+    for citation in with_quotes(citations, whole, {1: source, 2: "ab 12."}):
         assert citation.quote is None or citation.quote in (source, "ab 12.")[citation.number - 1]

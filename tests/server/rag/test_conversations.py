@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.llm.chat.messages import ChatMessage, ToolCall
-from server.rag.history import Turn, conversation_hashes, recalled, turn_hashes
+from server.rag.history import Turn, conversation_hashes, known_turns, turn_hashes
 from server.rag.memory import TurnMemory
 from server.storage.sqlite.turns import SqliteTurnStore
 from tests.server.conversing import run
@@ -41,7 +41,7 @@ def test_every_turn_stays_in_the_prompt_as_it_was(tmp_path: Path) -> None:
 )
 def test_a_conversation_is_known_as_far_as_it_is_the_same(messages: list[ChatMessage], is_known: bool) -> None:
     known = {turn_hashes([ASKED, TOLD], "*")[1]: Turn(found_nothing=True)}
-    turns = recalled(messages, turn_hashes(messages, "*"), known)
+    turns = known_turns(messages, turn_hashes(messages, "*"), known)
     assert turns == ({messages.index(ASKED): Turn(found_nothing=True)} if is_known else {})
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from index.types import Query
 from models.llm.chat.messages import ChatMessage
-from server.rag.followups import FollowUpDependence, followup_dependence, queries_of
+from server.rag.followups import FollowUpDependence, follow_up_dependence, search_queries
 from server.rag.prompts import NO_ANSWER
 
 
@@ -36,7 +36,7 @@ def conversation(*turns: str) -> list[ChatMessage]:
     ],
 )
 def test_a_question_says_how_much_it_leans(question: str, expected: FollowUpDependence) -> None:
-    assert followup_dependence(question) is expected
+    assert follow_up_dependence(question) is expected
 
 
 @given(st.text())
@@ -45,40 +45,40 @@ def test_a_question_without_history_is_searched_alone(question: str) -> None:
         conversation(question),
         [ChatMessage.of_text("system", "Be brief."), ChatMessage.of_text("user", question)],
     ):
-        assert queries_of(messages) == [Query(question)]
+        assert search_queries(messages) == [Query(question)]
 
 
 def test_a_question_that_leans_is_searched_with_what_it_leans_on() -> None:
     messages = conversation("Where is the index on Linux?", "In the data folder. [1]", "And on macOS?")
-    assert queries_of(messages) == [
+    assert search_queries(messages) == [
         Query("And on macOS?", 0.3),
         Query("Where is the index on Linux? In the data folder. And on macOS?", 1.0),
     ]
-    assert queries_of(conversation("Where is it?", "There. [1][2]", "Several?"))[0].weight == 1.0
+    assert search_queries(conversation("Where is it?", "There. [1][2]", "Several?"))[0].weight == 1.0
 
 
 def test_a_question_that_stands_on_its_own_drags_nothing_along() -> None:
     question = "How do I install a C++ compiler?"
-    assert queries_of(conversation("Where is the index?", "In the data folder.", question)) == [Query(question)]
+    assert search_queries(conversation("Where is the index?", "In the data folder.", question)) == [Query(question)]
 
 
 def test_a_chain_of_questions_goes_back_to_one_that_stands_alone() -> None:
     messages = conversation(
         "What fits a GPU?", "Old.", "Where is the index?", "Here.", "And on macOS?", "There.", "Why?"
     )
-    assert queries_of(messages)[1].text == "Where is the index? And on macOS? There. Why?"
+    assert search_queries(messages)[1].text == "Where is the index? And on macOS? There. Why?"
 
 
 def test_long_answers_are_cut_and_refusals_left_out() -> None:
-    text = queries_of(conversation("A question here?", "Long sentence number one. " * 100, "Why?"))[1].text
+    text = search_queries(conversation("A question here?", "Long sentence number one. " * 100, "Why?"))[1].text
     assert len(text) < 500
     assert text.endswith("number one. Why?")
-    assert queries_of(conversation("Where is it?", NO_ANSWER, "Why?"))[1].text == "Where is it? Why?"
+    assert search_queries(conversation("Where is it?", NO_ANSWER, "Why?"))[1].text == "Where is it? Why?"
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=9).filter(lambda turns: len(turns) % 2 == 1))
 def test_the_question_always_comes_first_and_counts(turns: list[str]) -> None:
-    first, *others = queries_of(conversation(*turns))
+    first, *others = search_queries(conversation(*turns))
     assert first.text == turns[-1]
     assert first.weight > 0
     assert len(others) <= 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.types import Passage
-from server.rag.merging import merged
+from server.rag.merging import merge_adjacent
 
 
 def passage(chunk_id: int, lines: tuple[int, int], score: float = 0.5, document_id: int = 1, lead: str = "") -> Passage:
@@ -14,7 +14,7 @@ def passage(chunk_id: int, lines: tuple[int, int], score: float = 0.5, document_
 
 
 def test_the_best_part_names_what_is_merged_and_the_span_is_of_all() -> None:
-    (found,) = merged([passage(8, (5, 6), 0.9), passage(7, (1, 3), 0.4), passage(9, (7, 7), 0.2)])
+    (found,) = merge_adjacent([passage(8, (5, 6), 0.9), passage(7, (1, 3), 0.4), passage(9, (7, 7), 0.2)])
     assert (found.chunk_id, found.score, found.span) == (8, 0.9, (7, 9))
     assert (found.line_from, found.line_to) == (1, 7)
     assert found.text == "text 7\n\ntext 8\ntext 9"
@@ -32,7 +32,7 @@ def test_the_best_part_names_what_is_merged_and_the_span_is_of_all() -> None:
 )
 def test_what_does_not_go_on_is_left_alone(other: Passage) -> None:
     first = passage(1, (1, 2))
-    assert merged([other, first]) == [other, first]
+    assert merge_adjacent([other, first]) == [other, first]
 
 
 @given(
@@ -41,7 +41,7 @@ def test_what_does_not_go_on_is_left_alone(other: Passage) -> None:
     )
 )
 def test_every_part_is_in_one_whole_in_the_order_of_the_best(parts: list[Passage]) -> None:
-    wholes = merged(parts)
+    wholes = merge_adjacent(parts)
     texts = [line for whole in wholes for line in whole.text.split("\n") if line]
     assert sorted(texts) == sorted(part.text for part in parts)
     ids = [part.chunk_id for part in parts]

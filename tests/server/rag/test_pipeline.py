@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from index.types import Location, Passage, Vectors
 from server.rag.extractive import extractive_answers
-from server.rag.prompts import Source, user_turn
-from server.rag.sentences import cut, sentence_starts, sentences
+from server.rag.prompts import Source, format_user_turn
+from server.rag.sentences import sentence_starts, sentences, truncate
 from server.rag.snippets import SnippetSelector
 
 
@@ -63,7 +63,7 @@ def test_sentence_starts_are_in_order_and_inside(text: str) -> None:
     ],
 )
 def test_a_cut_ends_at_a_sentence_else_at_a_word(start: int, limit: int, kept: str) -> None:
-    assert cut("First sentence here. Second sentence here.", start, limit) == kept
+    assert truncate("First sentence here. Second sentence here.", start, limit) == kept
 
 
 async def embed_words(texts: Sequence[str]) -> Vectors:
@@ -75,39 +75,39 @@ async def embed_words(texts: Sequence[str]) -> Vectors:
 
 def test_a_brief_begins_at_the_sentence_that_answers_best() -> None:
     texts = ["Trains come first. Leave is sixteen weeks. Soup is on Thursday.", "Soup is warm today.", "| --- |"]
-    shaped = asyncio.run(SnippetSelector().snippets("how long is leave", texts, 30, embed_words))
+    shaped = asyncio.run(SnippetSelector().select("how long is leave", texts, 30, embed_words))
     assert [brief.text for brief in shaped] == ["Leave is sixteen weeks.", "Soup is warm today.", ""]
     assert shaped[0].similarity > 0.9 > shaped[1].similarity > shaped[2].similarity == -1
-    assert shaped[0].answers > 1 > shaped[1].answers > shaped[2].answers == -1
+    assert shaped[0].answer_score > 1 > shaped[1].answer_score > shaped[2].answer_score == -1
 
 
 def test_a_brief_that_begins_with_a_row_is_the_row() -> None:
     rows = ["| train | Monday. Early. |", "| leave | Sixteen weeks. Paid. |", "| soup | Thursday |"]
     table = "\n".join(["| what | when |", "| --- | --- |", *rows])
-    (shaped,) = asyncio.run(SnippetSelector().snippets("how long is leave", [table], 300, embed_words))
+    (shaped,) = asyncio.run(SnippetSelector().select("how long is leave", [table], 300, embed_words))
     assert shaped.text == rows[1]
 
 
 def test_words_decide_where_meanings_are_alike() -> None:
     texts = ["Leave is granted by the board. Leave of fathers ends after ten weeks. Leave is a right."]
-    (shaped,) = asyncio.run(SnippetSelector().snippets("When does the leave of a father end?", texts, 30, embed_words))
+    (shaped,) = asyncio.run(SnippetSelector().select("When does the leave of a father end?", texts, 30, embed_words))
     assert shaped.text == "Leave of fathers ends after ten weeks."
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(30, 38), (20, 38), (14, 28), (60, 53)])
 def test_the_first_sentence_of_a_brief_is_whole_where_it_can_be(limit: int, kept: int) -> None:
     text = "Leave of fathers ends after ten weeks. So it is said."
-    (shaped,) = asyncio.run(SnippetSelector().snippets("leave of fathers", [text], limit, embed_words))
+    (shaped,) = asyncio.run(SnippetSelector().select("leave of fathers", [text], limit, embed_words))
     assert len(shaped.text) <= kept and len(shaped.text) > kept - 6 and text.startswith(shaped.text)
 
 
 def test_a_share_of_words_counts_what_is_rare_and_in_any_form() -> None:
     said = ["The pump is cleaned.", "The pump is old.", "Filters of the pump are cleaned monthly.", "Who knows?"]
-    shares = SnippetSelector().shares("How often do I clean the filter of the pump?", said)
-    assert shares[2] > shares[0] > shares[1] > shares[3] == 0
-    assert shares[2] <= 1
-    assert SnippetSelector().shares("?", said) == [0, 0, 0, 0]
-    assert SnippetSelector().shares("anything", []) == []
+    word_shares = SnippetSelector().word_shares("How often do I clean the filter of the pump?", said)
+    assert word_shares[2] > word_shares[0] > word_shares[1] > word_shares[3] == 0
+    assert word_shares[2] <= 1
+    assert SnippetSelector().word_shares("?", said) == [0, 0, 0, 0]
+    assert SnippetSelector().word_shares("anything", []) == []
 
 
 def test_quotes_are_every_sentence_with_its_marker() -> None:
@@ -116,19 +116,21 @@ def test_quotes_are_every_sentence_with_its_marker() -> None:
 
 
 def test_sources_stand_before_the_question_in_layout_one() -> None:
-    turn = user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")])
+    turn = format_user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")])
     assert turn == (
         "[1] handbook/leave.md › Leave › Sick leave\nTen days.\n\n"
         "[2] handbook/leave.md › Leave › Sick leave\nTwo weeks.\n\n"
         "Question: how long?"
     )
-    asked_first = user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")], question_first=True)
+    asked_first = format_user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")], question_first=True)
     assert asked_first == f"Question: how long?\n\n{turn}"
 
 
 @pytest.mark.parametrize("found_nothing", [False, True])
 def test_a_question_without_sources_is_asked_once(found_nothing: bool) -> None:
-    turns = [user_turn("how long?", [], found_nothing=found_nothing, question_first=first) for first in (False, True)]
+    turns = [
+        format_user_turn("how long?", [], found_nothing=found_nothing, question_first=first) for first in (False, True)
+    ]
     assert turns[0] == turns[1] and turns[0].count("how long?") == 1
 
 

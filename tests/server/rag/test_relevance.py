@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.types import Evidence, Passage
-from server.rag.relevance import FLOOR, relevance, relevant
+from server.rag.relevance import FLOOR, filter_relevant, relevance
 
 
 def passage(*evidence: Evidence, id: int = 1) -> Passage:
@@ -32,19 +32,19 @@ def passage(*evidence: Evidence, id: int = 1) -> Passage:
 )
 def test_what_speaks_for_a_passage_decides(evidence: list[Evidence], is_relevant: bool) -> None:
     each = passage(*evidence)
-    assert relevant([each]) == ([each] if is_relevant else [])
+    assert filter_relevant([each]) == ([each] if is_relevant else [])
 
 
 def test_what_nothing_is_known_of_stays() -> None:
     assert relevance(passage()) is None
-    assert relevant([passage()]) == [passage()]
-    assert relevant([]) == []
+    assert filter_relevant([passage()]) == [passage()]
+    assert filter_relevant([]) == []
 
 
 @given(st.lists(st.tuples(st.floats(-3, 20), st.floats(0, 1)), max_size=8))
 def test_the_order_stays_and_the_floor_divides(evidence: list[tuple[float, float]]) -> None:
     passages = [passage(Evidence(*each), id=id) for id, each in enumerate(evidence)]
-    kept = relevant(passages)
+    kept = filter_relevant(passages)
     assert [p.chunk_id for p in kept] == sorted(p.chunk_id for p in kept)
     assert all(((relevance(p) or 0) >= FLOOR) == (p in kept) for p in passages)
 

@@ -12,7 +12,7 @@ from index.types import Passage, Query, Vectors
 from models.encoder.client import EncoderClient
 from models.encoder.messages import EmbedderInfo, EncoderReady
 from models.errors import ProcessFailed
-from server.resources.search import SearchService
+from server.resources.live_retriever import LiveRetriever
 from tests.index.conftest import HashEmbedder, Workspace, eventually
 
 OLD, NEW = HashEmbedder("hash-a", 64), HashEmbedder("hash-b", 32)
@@ -55,12 +55,12 @@ def _complete(workspace: Workspace) -> None:
     eventually(lambda: not workspace.indexer.follow_embedder() and not workspace.indexer._space.is_building)
 
 
-def _searching(workspace: Workspace, encoder: FakeEncoder) -> SearchService:
-    return SearchService(workspace.data, lambda: cast(EncoderClient, encoder), cast(Any, None))
+def _searching(workspace: Workspace, encoder: FakeEncoder) -> LiveRetriever:
+    return LiveRetriever(workspace.data, lambda: cast(EncoderClient, encoder), cast(Any, None))
 
 
-async def _find(searching: SearchService) -> list[Passage]:
-    return await searching.retriever().search([Query("item7")], searching.embedder(), 20)
+async def _find(searching: LiveRetriever) -> list[Passage]:
+    return await searching.current().search([Query("item7")], searching.embedder(), 20)
 
 
 def _expected(embedder: HashEmbedder) -> float:
@@ -85,12 +85,12 @@ def test_the_former_space_is_searched_until_the_new_one_is_complete(
         assert not searching.is_by_words_alone
         assert _cosine(before) == pytest.approx(_expected(OLD), abs=1e-3)
         await searching.follow()
-        began = searching.retriever(), searching.embedder()
+        began = searching.current(), searching.embedder()
         _complete(changed)
         assert _cosine(await _find(searching)) == _cosine(before), "as long as nobody has looked"
         await searching.follow()
         assert not searching.is_in_previous_space
-        assert searching.retriever() is not began[0]
+        assert searching.current() is not began[0]
         after = await _find(searching)
         assert _cosine(after) == pytest.approx(_expected(NEW), abs=1e-3)
         assert _cosine(await began[0].search([Query("item7")], began[1], 20)) == _cosine(before), (
@@ -133,7 +133,7 @@ def test_without_the_former_model_words_alone_are_searched(
 
 def test_an_encoder_that_comes_back_without_the_former_model(changed: Workspace) -> None:
     encoders = [FakeEncoder(has_previous=True)]
-    searching = SearchService(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
+    searching = LiveRetriever(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
 
     async def run() -> None:
         assert _cosine(await _find(searching)) is not None
