@@ -36,7 +36,7 @@ class SlowModel(ScriptedChatModel):
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "_FIRST_S", 0.05)
+    monkeypatch.setattr(answer, "_FIRST_EVENT_S", 0.05)
     monkeypatch.setattr(sse, "_SILENCE_S", 0.05)
 
 

@@ -52,7 +52,7 @@ def changed(tmp_path: Path) -> Iterator[Workspace]:
 
 
 def _complete(workspace: Workspace) -> None:
-    eventually(lambda: not workspace.indexer.follow_embedder() and not workspace.indexer._space.is_building)
+    eventually(lambda: not workspace.indexer.follow_embedder() and not workspace.indexer.upkeep.is_building_space)
 
 
 def _searching(workspace: Workspace, encoder: FakeEncoder) -> LiveRetriever:
@@ -98,7 +98,7 @@ def test_the_former_space_is_searched_until_the_new_one_is_complete(
         )
         assert not encoder.has_forgotten
         in_a_minute = time.monotonic() + 61
-        monkeypatch.setattr("server.resources.search.time.monotonic", lambda: in_a_minute)
+        monkeypatch.setattr("server.resources.live_retriever.time.monotonic", lambda: in_a_minute)
         await searching.follow()
         assert encoder.has_forgotten
         with pytest.raises(RuntimeError):
