@@ -21,10 +21,10 @@ def outcome(client: TestClient[Any], path: str, **fields: Any) -> tuple[str, str
     return file["outcome"], file["reason"]
 
 
-@pytest.mark.parametrize(("n_ctx", "room_for"), [(20_000, 3), (2_000, 2), (700, 1)])
-def test_what_has_no_room_in_the_prompt_is_explained(tmp_path: Path, n_ctx: int, room_for: int) -> None:
+@pytest.mark.parametrize(("context_length", "room_for"), [(20_000, 3), (2_000, 2), (700, 1)])
+def test_what_has_no_room_in_the_prompt_is_explained(tmp_path: Path, context_length: int, room_for: int) -> None:
     model, sizes = ScriptedChatModel(), (20, 200, 2_000)
-    model.n_ctx = n_ctx
+    model.context_length = context_length
     with serving(tmp_path, model, FakeIndex([passage(i, size) for i, size in enumerate(sizes, 1)])) as client:
         told = [outcome(client, f"{i}.md") for i in (1, 2, 3)]
     assert [outcome for outcome, _ in told] == ["found"] * room_for + ["no_room"] * (3 - room_for)
