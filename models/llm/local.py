@@ -11,15 +11,15 @@ from typing import Any, Self
 from models.errors import CannotInsert, ContextLengthExceeded
 from models.llm.base import Capabilities, TurnEvents
 from models.llm.chat.chat_tokenizer import ChatTokenizer
-from models.llm.chat.completion import completed
+from models.llm.chat.completion import completion_events
 from models.llm.chat.detokenizer import Detokenizer
 from models.llm.chat.fim import Gap, fill
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.parser import Parser
+from models.llm.chat.output_parser import OutputParser
 from models.llm.chat.prompt import Prompt
-from models.llm.chat.text_stream import TextStream
+from models.llm.chat.text_stream import TextDelta, TextStream
 from models.llm.chat.tool_config import ToolConfig, ToolDefinition
-from models.llm.chat.turn import TextDelta, Turn
+from models.llm.chat.turn_parser import AssistantTurnParser
 from models.llm.constraints.forms import AnswerForm, ConstraintForm
 from models.llm.engine.client import EngineClient
 from models.llm.gguf.estimate import Estimate
@@ -44,7 +44,7 @@ class LocalChatModel:
         self._engine = engine
         self.tokenizer = ChatTokenizer(path)
         self.capabilities = Capabilities(
-            reasoning=self.tokenizer.syntax.thinking is not None,
+            reasoning=self.tokenizer.syntax.reasoning is not None,
             infill=self.info.can_insert,
             extractive=is_extractive,
         )
@@ -103,7 +103,7 @@ class LocalChatModel:
         tools = tool_config.callable_tools if tool_config else ()
         must_call = tool_config is not None and tool_config.choice == "required"
         syntax = self.tokenizer.syntax
-        turn = Turn(Parser(syntax, bool(tools), prompt.is_reasoning, tools, must_call=must_call))
+        turn = AssistantTurnParser(OutputParser(syntax, bool(tools), prompt.is_reasoning, tools, must_call=must_call))
         deltas = self.stream_text(
             prompt.tokens,
             sampling,
@@ -140,7 +140,7 @@ class LocalChatModel:
             client=client,
             priority=priority,
         )
-        events = completed(deltas, bounds, is_read_only=max_tokens == 0)
+        events = completion_events(deltas, bounds, is_read_only=max_tokens == 0)
         async with contextlib.aclosing(events):
             async for step in events:
                 yield step
@@ -188,7 +188,7 @@ class LocalChatModel:
                 text_deltas = list(text_stream.feed(delta))
                 texts += (text_delta.text for text_delta in text_deltas)
                 if delta.is_last:
-                    self.tokenizer.prompt_tokenizer.spellings.learn("".join(texts), tokens)
+                    self.tokenizer.prompt_tokenizer.generated_tokens.learn("".join(texts), tokens)
                 for text_delta in text_deltas:
                     yield text_delta
                 if text_stream.is_stopped:

@@ -20,7 +20,8 @@ from typing import Any
 
 from index.reading.lines import unwrap
 from models.llm.constraints.forms import JsonSchema
-from models.llm.constraints.grammar import Grammar, GrammarTokenizer
+from models.llm.constraints.grammar import Grammar
+from models.llm.constraints.grammar_tokenizer import GrammarTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate
 from models.llm.engine.prefill_budget import PrefillBudget

@@ -133,7 +133,7 @@ class ChatTokenizer:
         answer = calls or form
         if answer is None:
             return None
-        family, thinking = self.syntax.family, self.syntax.thinking
+        family, thinking = self.syntax.family, self.syntax.reasoning
         return PrefixedForm(
             answer,
             reasoning=(thinking.begin, thinking.end) if thinking else None,

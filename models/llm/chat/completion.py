@@ -10,12 +10,12 @@ from collections.abc import AsyncGenerator, Callable
 
 from models.llm.chat.events import Content, EndReason, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import ScoredToken
-from models.llm.chat.turn import TextDelta
+from models.llm.chat.text_stream import TextDelta
 from models.llm.engine.sequence import FinishReason
 from models.llm.params import CompletionBounds
 
 
-class Completing:
+class BoundedCompletion:
     """For one answer."""
 
     def __init__(self, bounds: CompletionBounds, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,12 +75,12 @@ class Completing:
         return told, False
 
 
-async def completed(
+async def completion_events(
     deltas: AsyncGenerator[TextDelta, None], bounds: CompletionBounds, *, is_read_only: bool = False
 ) -> AsyncGenerator[list[TurnEvent], None]:
     """The events of every step, were it none; a `TurnEnd` is the last. `is_read_only`: nothing but the prompt is
     wanted, and the first token, without which it is not read, is left out."""
-    completing = Completing(bounds)
+    completing = BoundedCompletion(bounds)
     async with contextlib.aclosing(deltas):
         try:
             async with asyncio.timeout(bounds.prompt_s):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from models.llm.chat.generated_tokens import GeneratedTokenCache
-from models.llm.tool_syntax.turns import Segment
+from models.llm.chat.prompt import Segment
 
 
-class Vocabulary(Protocol):
-    """What is needed of `models.llm.llama.vocabulary.Vocabulary`."""
+class PromptVocabulary(Protocol):
+    """What is needed of `models.llm.llama.vocabulary.PromptVocabulary`."""
 
     @property
     def adds_bos(self) -> bool: ...
@@ -28,18 +28,18 @@ class PromptTokenizer:
 
     _LEAD = "\x02"  # a token of its own in such a vocabulary, and the space is in front of it
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: PromptVocabulary) -> None:
         self._vocabulary = vocabulary
         first = vocabulary.tokenize("a", parse_special=False)
         self._adds_space = b"".join(map(vocabulary.piece, first)) != b"a"
         self._num_lead = len(vocabulary.tokenize(self._LEAD, parse_special=False))
-        self.spellings = GeneratedTokenCache(self._tokenize_content, vocabulary.piece)
+        self.generated_tokens = GeneratedTokenCache(self._tokenize_content, vocabulary.piece)
 
     def __call__(self, segments: Sequence[Segment]) -> list[int]:
         tokens: list[int] = []
         for text, is_content in _with_own_spaces(segments):
             is_inside = bool(tokens) and self._is_text(tokens[-1])
-            drawn = self.spellings.of(text) if is_content else None
+            drawn = self.generated_tokens.of(text) if is_content else None
             tokens += drawn or self._tokenize(text, not is_content, is_inside=is_inside)
         if self._vocabulary.adds_bos and tokens[:1] != [self._vocabulary.bos]:
             tokens.insert(0, self._vocabulary.bos)

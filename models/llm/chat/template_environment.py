@@ -21,7 +21,7 @@ import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-MAX_SOURCE = 512 * 1024  # characters of a template
+MAX_SOURCE_CHARS = 512 * 1024  # characters of a template
 _MAX_S = 2.0  # of processor time, for one conversation, in whatever ways it is rendered
 _MIN_UNITS = 2_000_000  # a statement, a character or an item each
 _UNITS_EACH = 256  # more of them for each character of the conversation: templates copy what they are given
@@ -124,7 +124,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters.update(tojson=self.to_json, from_json=json.loads, fromjson=json.loads)
         self.filters.update({name: self._metered(name, each) for name, each in self.filters.items()})
 
-    def grant(self, size: int) -> None:
+    def grant_budget(self, size: int) -> None:
         """A budget for a conversation of so many characters; before it this thread cannot render."""
         self._budget.units = _MIN_UNITS + _UNITS_EACH * size
         self._budget.ends_at = time.thread_time() + _MAX_S

@@ -2,11 +2,23 @@
 
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from models.llm.chat.detokenizer import Detokenizer
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment, candidate
-from models.llm.chat.turn import TextDelta
 from models.llm.engine.messages import Delta, TokenLogprobs
 from models.llm.engine.sequence import FinishReason
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """What a step brought. `tokens`: those of the text, when their log probabilities were asked for."""
+
+    text: str
+    num_tokens: int
+    finish_reason: FinishReason | None
+    num_cached: int  # tokens of the prompt that needed no computing
+    tokens: tuple[ScoredToken, ...] = ()
+    stopped_by: str | None = None  # the stop string that ended it
 
 
 class TextStream:

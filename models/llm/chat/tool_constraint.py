@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from models.errors import GrammarError, UnenforceableTool
-from models.llm.chat.parser import Syntax
+from models.llm.chat.output_syntax import OutputSyntax
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.constraints.forms import AnswerForm, ToolCallForm, ToolCalls, ToolSchema
-from models.llm.constraints.grammar import check
+from models.llm.constraints.grammar_source import check
 from models.llm.tool_syntax.calls import ForcedCall
 
 
@@ -33,7 +33,7 @@ class TokenNames(msgspec.Struct, frozen=True):
 
 
 def tool_constraint(
-    config: ToolConfig, syntax: Syntax, names: TokenNames, form: AnswerForm | None = None
+    config: ToolConfig, syntax: OutputSyntax, names: TokenNames, form: AnswerForm | None = None
 ) -> ToolCalls | None:
     """Return what the calls are constrained to, None if to nothing. An answer without a call is constrained to `form`.
 

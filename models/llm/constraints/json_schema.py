@@ -1,4 +1,4 @@
-r"""JSON Schemas and regular expressions, checked and rewritten before llguidance sees them.
+r"""JSON Schemas, checked and rewritten before llguidance sees them.
 
 A schema is rewritten before llguidance sees it, keyword by keyword, so that nothing reaches the compiler which was
 not checked here; what cannot be enforced raises `GrammarError` and is never ignored. Of JSON Schema draft 2020-12:
@@ -21,25 +21,20 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
-from llguidance import LLMatcher, LLParserLimits
+from llguidance import LLMatcher
 
 from models.errors import GrammarError
 from models.llm.constraints.bounded_schema import bound_schema_tree
+from models.llm.constraints.limits import MAX_DEPTH, MAX_EXACT, MAX_NODES, MAX_STEP, MAX_TEXT, PARSER_LIMITS
+from models.llm.constraints.regex import string_regex
 
-MAX_TEXT = 64 * 1024  # bytes of all schemas or of the expression
-MAX_DEPTH = 32  # schemas, literals or groups of an expression in each other
-MAX_NODES = 500  # schemas, and arrays and objects in literals, of all tools together
-MAX_WEIGHT = 16_384  # characters of an expression with its counted repetitions written out
-MAX_STEP = 10_000  # least common multiple of all `multipleOf`; llguidance makes as many states
-MAX_EXACT = 2**53  # larger numbers are not exact in the compiler
 FORMATS = frozenset(["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"])
-LIMITS = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
 _COMPILER = {
     "item_separator": ", ",
     "key_separator": ": ",
@@ -98,66 +93,6 @@ _ANNOTATION = re.compile(
     r"|readOnly|writeOnly|content(Encoding|MediaType|Schema)|discriminator"
 )
 _BLAMED_LAST = {"type"} | _ONE | _LIST | _MAP  # without them almost anything compiles
-
-# Regular expressions
-
-_LEXEME = re.compile(
-    r"(?P<class>\[\^?+(?:\\.|(?!&&|--|~~)[^\\\[\]])+\]|\\[pP](?:\{[^}]*\}|.))"
-    r"|(?P<nul>\x00|\\(?:x00|u0000|U0{8}|[xuU]\{0+\}))|(?P<atom>\\[xuU]\{[^}]*\}|\\x..|\\u....|\\U.{8}|\\[^xuU])"
-    r"|(?P<flags>\(\?[ims]+\))|(?P<open>\((?:\?(?:[ims]*:|P?<\w+>))?(?!\?))|(?P<close>\))"
-    r"|(?P<times>\{(?P<least>\d+)(?:,(?P<most>\d*))?\})|(?P<other>[^\\\[({])",
-    re.DOTALL,
-)
-_PLAIN_CLASS = re.compile(r"\[(?!\^)(?:[^\\\x00-\x1f]|\\[dws.\-\[\]/])+\]")
-
-
-def _lexemes(pattern: str, path: str) -> Iterator[re.Match[str]]:
-    position = 0
-    while position < len(pattern):
-        match = _LEXEME.match(pattern, position)
-        if not match:
-            raise GrammarError(f"{pattern[position : position + 8]!r} in an expression is not supported", path)
-        position = match.end()
-        yield match
-
-
-def check_regex(pattern: str, path: str) -> None:
-    """Bounds what an expression costs; whether it is one is the compiler's business."""
-    open_groups = [(0, 0)]  # weight of all atoms but the last, and of the last
-    for match in _lexemes(pattern, path):
-        weight, last = open_groups[-1]
-        if match["open"]:
-            open_groups.append((0, 0))
-        elif match["close"]:
-            open_groups.pop()
-            before, previous = open_groups.pop() if open_groups else (0, 0)
-            open_groups.append((before + previous, weight + last))
-        elif match["times"]:
-            times = max(1, int(match["least"][:9]), int((match["most"] or "0")[:9]))
-            open_groups[-1] = (weight, last * times)
-        elif not match["flags"]:
-            open_groups[-1] = (weight + last, 1)
-        if len(open_groups) > MAX_DEPTH or sum(map(sum, open_groups)) > MAX_WEIGHT:
-            raise GrammarError("too many groups in each other, or too many repetitions", path)
-
-
-def string_regex(pattern: str, path: str) -> str:
-    r"""The expression for use inside JSON strings.
-
-    A character class with all control characters lets llguidance 1.9.1 write `\"` and `\\` too, wanted or not
-    (derivre's quote_byteset); so no class keeps U+0000, which `_COMPILER` lets no string contain anyway.
-    """
-    check_regex(pattern, path)
-    parts = []
-    for match in _lexemes(pattern, path):
-        if match["nul"]:
-            raise GrammarError("U+0000 is not supported", path)
-        is_risky = match["class"] and not _PLAIN_CLASS.fullmatch(match[0])
-        parts.append(rf"[{match[0]}--\x00]" if is_risky else match[0])
-    return "".join(parts)
-
-
-# Schemas
 
 
 class _Node(NamedTuple):
@@ -373,5 +308,5 @@ def _join(path: str, key: str) -> str:
 
 def compile_error(text: str) -> str:
     """What llguidance has against it, or ""; any vocabulary."""
-    is_error, messages = LLMatcher.validate_grammar_with_warnings(text, limits=LIMITS)
+    is_error, messages = LLMatcher.validate_grammar_with_warnings(text, limits=PARSER_LIMITS)
     return messages[0] if is_error else ""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from models.ipc import Inbox, child_main
 from models.llm.constraints.forms import ConstraintForm
-from models.llm.constraints.grammar import Grammar, GrammarTokenizer
+from models.llm.constraints.grammar import Grammar
+from models.llm.constraints.grammar_tokenizer import GrammarTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Cancel, Delta, Deltas, EngineReady, Generate, LoadEngine, ToEngine
 from models.llm.engine.prefill_budget import PrefillBudget

@@ -4,23 +4,23 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from models.llm.tool_syntax.reader import Malformed, Reader
+from models.llm.tool_syntax.text_cursor import Malformed, TextCursor
 from models.llm.tool_syntax.values import LOOSE, decode, encode, is_encodable
 
 
-class Call(NamedTuple):
+class ParsedCall(NamedTuple):
     name: str
     arguments: str  # a JSON object
 
 
-Reading = Generator[Call | None, None, None]
+Reading = Generator[ParsedCall | None, None, None]
 
 
 class CallFormat(Protocol):
     """Reads calls from where one of `begins` stands, or at the start of an answer from where one of `starts` stands;
     `markers` are all strings that it looks for.
 
-    After a `Call` the reader stands behind it. `Malformed` after one means that only the rest is text.
+    After a `ParsedCall` the reader stands behind it. `Malformed` after one means that only the rest is text.
     """
 
     @property
@@ -29,10 +29,10 @@ class CallFormat(Protocol):
     def starts(self) -> tuple[str, ...]: ...
     @property
     def markers(self) -> tuple[str, ...]: ...
-    def read(self, reader: Reader, tools: "Tools") -> Reading: ...
+    def read(self, reader: TextCursor, tools: "ToolSignatures") -> Reading: ...
 
 
-class Tools:
+class ToolSignatures:
     """The tools that an answer may call, as far as reading calls needs to know them."""
 
     def __init__(self, tools: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -88,7 +88,7 @@ def _types(schema: object) -> set[str]:
     return set().union(*kinds) if all(kinds) else set()
 
 
-def make_call(name: object, arguments: object) -> Call:
+def make_call(name: object, arguments: object) -> ParsedCall:
     """Raises `Malformed`. Some models give the arguments as a string that holds the object."""
     if isinstance(arguments, str):
         arguments = decode(arguments) if arguments.strip() else {}
@@ -96,10 +96,10 @@ def make_call(name: object, arguments: object) -> Call:
         arguments = {}
     if not isinstance(name, str) or not name or not is_encodable(name) or not isinstance(arguments, dict):
         raise Malformed
-    return Call(name, encode(arguments))
+    return ParsedCall(name, encode(arguments))
 
 
-def sent_arguments(text: str) -> dict[str, object]:
+def parse_sent_arguments(text: str) -> dict[str, object]:
     """The arguments of an earlier call. A client may send back anything, and the chat can go on all the same."""
     try:
         value = json.loads(text, strict=False) if text.strip() else {}

@@ -1,46 +1,13 @@
-"""The families of models that write calls and reasoning alike, and what in a chat template's source tells them apart.
+"""The families of models that write calls and reasoning alike, each as its formats and its way of forced calls."""
 
-Nothing but the source decides: the name of a model says little about how it was trained to call tools.
-"""
+from dataclasses import replace
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
-
-from models.llm.tool_syntax.calls import CallFormat, ForcedCall
+from models.llm.tool_syntax.calls import ForcedCall
+from models.llm.tool_syntax.family import ReasoningMarkers, SyntaxFamily
 from models.llm.tool_syntax.json_calls import JsonCalls
 from models.llm.tool_syntax.python_calls import PythonCalls
 from models.llm.tool_syntax.tagged_calls import Parameter, TaggedCalls
 from models.llm.tool_syntax.values import GEMMA
-
-
-class Thinking(NamedTuple):
-    begin: str
-    end: str
-    is_anywhere: bool = False  # else in front of the answer only, where no user's text can be taken for it
-
-
-@dataclass(frozen=True)
-class Family:
-    """`formats` are tried in turn where several begin alike. `skipped` is scaffold in the model's own text."""
-
-    name: str
-    formats: tuple[CallFormat, ...]
-    forced: ForcedCall
-    skipped: tuple[str, ...] = ()
-    lead: str = ""  # is scaffold at the start of an answer, where the prompt's own end belongs to it
-    thinking: Thinking | None = None
-    is_native: bool = True  # the template speaks of tools, and the model has seen this form
-    is_pythonic: bool = False  # what was called before is written in Python, too
-    before_answer: str = ""  # scaffold in front of an answer that is text
-    after_reasoning: str = ""  # scaffold between reasoning and what follows it
-
-    @property
-    def trigger(self) -> str:
-        """The beginning of a call, where the model's own calls are in the forced form: their arguments JSON."""
-        form = self.formats[0]
-        is_json = isinstance(form, JsonCalls) or (isinstance(form, TaggedCalls) and form.is_json)
-        start = self.forced.opening + self.forced.begin
-        return max((b for b in form.begins if is_json and start.startswith(b)), key=len, default="")
 
 
 def _json(opening: str, closing: str, arguments: str = "arguments", *, separator: str | None = "\n") -> ForcedCall:
@@ -55,7 +22,7 @@ def _list(opening: str, closing: str, name: str = "name", arguments: str = "argu
 _HERMES = JsonCalls("<tool_call>", "</tool_call>")
 _GUESSES = (JsonCalls(is_guess=True), JsonCalls("```json", "```", is_guess=True))
 
-HERMES = Family("hermes", (_HERMES,), _json("<tool_call>\n", "\n</tool_call>"))
+HERMES = SyntaxFamily("hermes", (_HERMES,), _json("<tool_call>\n", "\n</tool_call>"))
 
 _FUNCTION = TaggedCalls(
     ("<function=",),
@@ -65,12 +32,12 @@ _FUNCTION = TaggedCalls(
     ("<tool_call>",),
     "</tool_call>",
 )
-QWEN_CODER = Family(
+QWEN_CODER = SyntaxFamily(
     "qwen-coder",
     (_FUNCTION, _HERMES),
     ForcedCall("<tool_call>\n<function=NAME>\n", "\n</function>\n</tool_call>", "\n"),
 )
-SEED = Family(
+SEED = SyntaxFamily(
     "seed",
     (
         replace(
@@ -82,12 +49,12 @@ SEED = Family(
     ),
     ForcedCall("<seed:tool_call>\n<function=NAME>\n", "\n</function>\n</seed:tool_call>", "\n"),
 )
-FUNCTIONARY = Family(
+FUNCTIONARY = SyntaxFamily(
     "functionary",
     (TaggedCalls(("<function=",), ("</function>",), ">"),),
     ForcedCall("<function=NAME>", "</function>", ""),
 )
-FUNCTIONARY_RECIPIENTS = Family(
+FUNCTIONARY_RECIPIENTS = SyntaxFamily(
     "functionary-recipients",
     (TaggedCalls((">>>",), (), "\n", is_open_at_start=True),),
     ForcedCall("NAME\n", "", ">>>"),
@@ -96,26 +63,30 @@ FUNCTIONARY_RECIPIENTS = Family(
 )
 
 
-def _glm(mark: str) -> Family:
+def _glm(mark: str) -> SyntaxFamily:
     begin, end = f"<tool_call{mark}>", f"</tool_call{mark}>"
     parameter = Parameter(
         f"<arg_key{mark}>", f"</arg_key{mark}>", f"</arg_value{mark}>", value_begin=f"<arg_value{mark}>"
     )
     if not mark:
         calls = TaggedCalls((begin,), (end,), parameter=parameter)
-        return Family("glm", (calls, _HERMES), ForcedCall(f"{begin}NAME\n", f"\n{end}", "\n"))
+        return SyntaxFamily("glm", (calls, _HERMES), ForcedCall(f"{begin}NAME\n", f"\n{end}", "\n"))
     section, section_end, separator = f"<tool_calls{mark}>", f"</tool_calls{mark}>", f"<tool_sep{mark}>"
-    return Family(
+    return SyntaxFamily(
         "hunyuan",
         (TaggedCalls((begin,), (end,), separator, parameter, (section,), section_end),),
         ForcedCall(f"{begin}NAME{separator}\n", f"\n{end}", "\n", f"{section}\n", f"\n{section_end}"),
-        thinking=Thinking(f"<think{mark}>", f"</think{mark}>"),
+        reasoning=ReasoningMarkers(f"<think{mark}>", f"</think{mark}>"),
     )
+
+
+GLM = _glm("")
+HUNYUAN = _glm(":opensource")
 
 
 def _invokes(
     name: str, mark: str, section: str, parameter: str, type_end: str = "", header: tuple[str, ...] = ()
-) -> Family:
+) -> SyntaxFamily:
     """`<invoke name="…">` with a parameter tag for each argument, in a section; `mark` stands before the tag's name."""
     key_end = '" string="' if type_end else '">'
     calls = TaggedCalls(
@@ -128,12 +99,12 @@ def _invokes(
     )
     begin, end = f'<{mark}invoke name="NAME">\n', f"\n</{mark}invoke>"
     forced = ForcedCall(begin, end, "\n", f"<{mark}{section}>\n", f"\n</{mark}{section}>")
-    return Family(name, (calls,), forced)
+    return SyntaxFamily(name, (calls,), forced)
 
 
-_MINIMAX_2 = _invokes("minimax", "", "minimax:tool_call", "parameter")
+MINIMAX_2 = _invokes("minimax", "", "minimax:tool_call", "parameter")
 _M3 = "]<]minimax[>["
-MINIMAX_3 = Family(
+MINIMAX_3 = SyntaxFamily(
     "minimax-3",
     (
         TaggedCalls(
@@ -147,7 +118,7 @@ MINIMAX_3 = Family(
     ),
     ForcedCall(f'{_M3}<invoke name="NAME">', f"{_M3}</invoke>", "\n", f"{_M3}<tool_call>\n", f"\n{_M3}</tool_call>"),
 )
-MINICPM = Family(
+MINICPM = SyntaxFamily(
     "minicpm",
     (
         TaggedCalls(
@@ -160,7 +131,7 @@ _ATEM = _invokes("atem", "atem:", "function_calls", "parameter", header=("to=",)
 ATEM = replace(
     _ATEM,
     skipped=("<|start|>assistant", "to=user<|message|>", "<|eom|>", "<|eot|>"),
-    thinking=Thinking("to=self<|message|>", "<|eom|>", is_anywhere=True),
+    reasoning=ReasoningMarkers("to=self<|message|>", "<|eom|>", is_anywhere=True),
     forced=ForcedCall(
         ' to=NAME<|message|><atem:function_calls>\n<atem:invoke name="NAME">\n',
         "\n</atem:invoke>\n</atem:function_calls>",
@@ -168,15 +139,15 @@ ATEM = replace(
     ),
 )
 
-MISTRAL_LIST = Family("mistral", (JsonCalls("[TOOL_CALLS]"),), _list("[TOOL_CALLS]", ""))
-MISTRAL = Family(
+MISTRAL_LIST = SyntaxFamily("mistral", (JsonCalls("[TOOL_CALLS]"),), _list("[TOOL_CALLS]", ""))
+MISTRAL = SyntaxFamily(
     "mistral-named",
     (TaggedCalls(("[TOOL_CALLS]",), (), "[ARGS]"), JsonCalls("[TOOL_CALLS]")),
     ForcedCall("[TOOL_CALLS]NAME[ARGS]", "", ""),
 )
 _DEEPSEEK_CALL, _DEEPSEEK_CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
 _DEEPSEEK_SECTION, _DEEPSEEK_SECTION_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
-DEEPSEEK_R1 = Family(
+DEEPSEEK_R1 = SyntaxFamily(
     "deepseek-r1",
     (
         TaggedCalls(
@@ -195,7 +166,7 @@ DEEPSEEK_R1 = Family(
         _DEEPSEEK_SECTION_END,
     ),
 )
-DEEPSEEK_V3_1 = Family(
+DEEPSEEK_V3_1 = SyntaxFamily(
     "deepseek-v3.1",
     (
         TaggedCalls(
@@ -210,7 +181,7 @@ DEEPSEEK_V3_1 = Family(
 )
 DEEPSEEK_V3_2 = _invokes("deepseek-v3.2", "｜DSML｜", "function_calls", "parameter", '">')
 DEEPSEEK_V4 = _invokes("deepseek-v4", "｜DSML｜", "tool_calls", "parameter", '">')
-KIMI = Family(
+KIMI = SyntaxFamily(
     "kimi",
     (
         TaggedCalls(
@@ -230,7 +201,7 @@ KIMI = Family(
         "<|tool_calls_section_end|>",
     ),
 )
-KIMI_3 = Family(
+KIMI_3 = SyntaxFamily(
     "kimi-3",
     (
         TaggedCalls(
@@ -250,9 +221,9 @@ KIMI_3 = Family(
         "<|close|>tools<|sep|>",
     ),
     skipped=("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>message<|sep|>"),
-    thinking=Thinking("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    reasoning=ReasoningMarkers("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
 )
-SOLAR = Family(
+SOLAR = SyntaxFamily(
     "solar",
     (
         TaggedCalls(
@@ -271,10 +242,10 @@ SOLAR = Family(
         "<|calls|>",
     ),
     skipped=("<|begin|>assistant", "<|content|>", "<|end|>"),
-    thinking=Thinking("<|think|>", "<|end|>", is_anywhere=True),
+    reasoning=ReasoningMarkers("<|think|>", "<|end|>", is_anywhere=True),
 )
 # OpenAI's harmony: every message names its channel, and a call its recipient, before or behind it.
-HARMONY = Family(
+HARMONY = SyntaxFamily(
     "harmony",
     tuple(
         TaggedCalls((begin,), ("<|call|>",), "<|message|>")
@@ -293,11 +264,11 @@ HARMONY = Family(
         "<|end|>",
         "<|return|>",
     ),
-    thinking=Thinking("<|channel|>analysis<|message|>", "<|end|>", is_anywhere=True),
+    reasoning=ReasoningMarkers("<|channel|>analysis<|message|>", "<|end|>", is_anywhere=True),
     before_answer="<|channel|>final<|message|>",
     after_reasoning="<|start|>assistant",
 )
-LFM2 = Family(
+LFM2 = SyntaxFamily(
     "lfm2",
     (
         PythonCalls("<|tool_call_start|>", "<|tool_call_end|>"),
@@ -306,119 +277,54 @@ LFM2 = Family(
     _list("<|tool_call_start|>", "<|tool_call_end|>"),
     is_pythonic=True,
 )
-GEMMA_4 = Family(
+GEMMA_4 = SyntaxFamily(
     "gemma-4",
     (TaggedCalls(("<|tool_call>call:",), ("<tool_call|>",), dialect=GEMMA),),
     ForcedCall("<|tool_call>call:NAME", "<tool_call|>", ""),
 )
-LLAMA_3 = Family(
+LLAMA_3 = SyntaxFamily(
     "llama-3",
     (JsonCalls("<|python_tag|>"), PythonCalls("<|python_tag|>"), *_GUESSES, PythonCalls()),
     _json("", "", "parameters", separator=None),
 )
-GRANITE = Family(
+GRANITE = SyntaxFamily(
     "granite",
     (JsonCalls("<|tool_call|>", "<|/tool_call|>"), _HERMES),
     _list("<|tool_call|>", ""),
 )
-PHI = Family(
+PHI = SyntaxFamily(
     "phi",
     (JsonCalls("<|tool_call|>", "<|/tool_call|>"), JsonCalls("functools")),
     _list("<|tool_call|>", "<|/tool_call|>"),
 )
-FUNCTOOLS = Family("functools", (JsonCalls("functools"),), _list(" functools", ""))
-COMMAND_R7B = Family(
+FUNCTOOLS = SyntaxFamily("functools", (JsonCalls("functools"),), _list(" functools", ""))
+COMMAND_R7B = SyntaxFamily(
     "command-r7b",
     (JsonCalls("<|START_ACTION|>", "<|END_ACTION|>"),),
     _list("<|START_ACTION|>", "<|END_ACTION|>", "tool_name", "parameters"),
 )
-COMMAND_R = Family(
+COMMAND_R = SyntaxFamily(
     "command-r",
     (JsonCalls("Action:\n```json\n", "```"),),
     _list("Action:\n```json\n", "```", "tool_name", "parameters"),
 )
-NEMOTRON = Family("nemotron", (JsonCalls("<TOOLCALL>", "</TOOLCALL>"),), _list("<TOOLCALL>", "</TOOLCALL>"))
-TOOL_CALLS = Family(
+NEMOTRON = SyntaxFamily("nemotron", (JsonCalls("<TOOLCALL>", "</TOOLCALL>"),), _list("<TOOLCALL>", "</TOOLCALL>"))
+TOOL_CALLS = SyntaxFamily(
     "tool-calls",
     (JsonCalls("<tool_calls>", "</tool_calls>"),),
     _list("<tool_calls>", "</tool_calls>"),
 )
-APERTUS = Family(
+APERTUS = SyntaxFamily(
     "apertus",
     (JsonCalls("<|tools_prefix|>", "<|tools_suffix|>", is_keyed=True),),
     ForcedCall('{"NAME": ', "}", ", ", "<|tools_prefix|>[", "]<|tools_suffix|>"),
 )
-GIGACHAT = Family("gigachat", (JsonCalls("<|function_call|>"),), _json("<|function_call|>", "", separator=None))
-GIGACHAT_ROLE = Family(
+GIGACHAT = SyntaxFamily("gigachat", (JsonCalls("<|function_call|>"),), _json("<|function_call|>", "", separator=None))
+GIGACHAT_ROLE = SyntaxFamily(
     "gigachat-role",
     (JsonCalls("function call<|role_sep|>\n"),),
     _json("function call<|role_sep|>\n", "", separator=None),
     skipped=("<|message_sep|>",),
 )
-GENERIC = Family("json", (*_GUESSES, _HERMES), _json("", ""))
+GENERIC = SyntaxFamily("json", (*_GUESSES, _HERMES), _json("", ""))
 FOREIGN = replace(GENERIC, is_native=False)
-
-# The first whose signs all stand in the source. `\\n` is a line break inside a template's string.
-_FAMILIES: tuple[tuple[tuple[str, ...], Family], ...] = (
-    (("<|channel|>", "<|message|>"), HARMONY),
-    (("<atem:function_calls>",), ATEM),
-    (("<|open|>", "<|sep|>"), KIMI_3),
-    (("<|tool_call:begin|>",), SOLAR),
-    (("｜DSML｜", "function_calls>"), DEEPSEEK_V3_2),
-    (("｜DSML｜",), DEEPSEEK_V4),
-    (("<｜tool▁call▁begin｜>", "```json"), DEEPSEEK_R1),
-    (("<｜tool▁call▁begin｜>",), DEEPSEEK_V3_1),
-    (("<|tool_call_begin|>",), KIMI),
-    (("[TOOL_CALLS]", "[ARGS]"), MISTRAL),
-    (("[TOOL_CALLS]",), MISTRAL_LIST),
-    (("<|tool_call_start|>",), LFM2),
-    (("<|tool_list_start|>",), LFM2),
-    (("List of tools: [",), LFM2),
-    (("<|tool_call>call:",), GEMMA_4),
-    (("<|/tool|>",), PHI),
-    (("<|tool_call|>",), GRANITE),
-    (("<|START_ACTION|>",), COMMAND_R7B),
-    (("Action:\\n```json",), COMMAND_R),
-    (("<TOOLCALL>",), NEMOTRON),
-    (("<|tools_prefix|>",), APERTUS),
-    (("<|function_call|>",), GIGACHAT),
-    (("'function call'", "<|role_sep|>"), GIGACHAT_ROLE),
-    ((">>>all",), FUNCTIONARY_RECIPIENTS),
-    (("functools",), FUNCTOOLS),
-    (("]<]minimax[>[",), MINIMAX_3),
-    (("<minimax:tool_call>",), _MINIMAX_2),
-    (("<seed:tool_call>",), SEED),
-    (('<function name="',), MINICPM),
-    (("<tool_sep{}>", "':opensource'"), _glm(":opensource")),
-    (("<arg_key>",), _glm("")),
-    (("<function=", "<parameter="), QWEN_CODER),
-    (("<function=",), FUNCTIONARY),
-    (("<tool_calls>",), TOOL_CALLS),
-    (("<tool_call>",), HERMES),
-    (('"parameters": ', "<|start_header_id|>"), LLAMA_3),
-    (("<|python_tag|>",), LLAMA_3),
-    (("tools",), GENERIC),
-)
-
-_THINKING: tuple[tuple[str, Thinking], ...] = (
-    ("<seed:think>", Thinking("<seed:think>", "</seed:think>")),
-    ("<mm:think>", Thinking("<mm:think>", "</mm:think>")),
-    ("[THINK]", Thinking("[THINK]", "[/THINK]")),
-    ("<|START_THINKING|>", Thinking("<|START_THINKING|>", "<|END_THINKING|>")),
-    ("<|inner_prefix|>", Thinking("<|inner_prefix|>", "<|inner_suffix|>")),
-    ("<|channel>thought", Thinking("<|channel>thought", "<channel|>")),
-    ("[BEGIN FINAL RESPONSE]", Thinking("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]")),
-    ("</thinking>", Thinking("<thinking>", "</thinking>")),
-    ("</think>", Thinking("<think>", "</think>")),
-)
-
-
-def family_of(source: str) -> Family:
-    for signs, family in _FAMILIES:
-        if all(sign in source for sign in signs):
-            return family
-    return FOREIGN
-
-
-def thinking_of(source: str, family: Family) -> Thinking | None:
-    return family.thinking or next((thinking for sign, thinking in _THINKING if sign in source), None)

@@ -3,8 +3,8 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from models.llm.tool_syntax.calls import Call, Reading, Tools, make_call
-from models.llm.tool_syntax.reader import Malformed, Reader
+from models.llm.tool_syntax.calls import ParsedCall, Reading, ToolSignatures, make_call
+from models.llm.tool_syntax.text_cursor import Malformed, TextCursor
 from models.llm.tool_syntax.values import JSON, read_string, read_value
 
 _NAME_KEYS = ("name", "tool_name", "function")
@@ -35,7 +35,7 @@ class JsonCalls:
     def markers(self) -> tuple[str, ...]:
         return (self.open, self.close)
 
-    def read(self, reader: Reader, tools: Tools) -> Reading:
+    def read(self, reader: TextCursor, tools: ToolSignatures) -> Reading:
         reader.at = len(self.open)
         yield from reader.skip_space()
         is_list = bool((yield from reader.take("[")))
@@ -52,7 +52,7 @@ class JsonCalls:
         if self.close:
             yield from reader.take_spaced(self.close)
 
-    def _read_call(self, reader: Reader, tools: Tools) -> Generator[None, None, Call]:
+    def _read_call(self, reader: TextCursor, tools: ToolSignatures) -> Generator[None, None, ParsedCall]:
         if not (yield from reader.peek("{")):
             raise Malformed
         if self.is_guess:
@@ -72,7 +72,7 @@ class JsonCalls:
             raise Malformed
         return call
 
-    def _check_first_key(self, reader: Reader) -> Generator[None, None, None]:
+    def _check_first_key(self, reader: TextCursor) -> Generator[None, None, None]:
         """So that an answer that is JSON but no call is not held back to its end."""
         start = reader.at
         yield from reader.expect("{")

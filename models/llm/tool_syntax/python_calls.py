@@ -4,8 +4,8 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from models.llm.tool_syntax.calls import Call, Reading, Tools, make_call, sent_arguments
-from models.llm.tool_syntax.reader import Malformed, Reader
+from models.llm.tool_syntax.calls import ParsedCall, Reading, ToolSignatures, make_call, parse_sent_arguments
+from models.llm.tool_syntax.text_cursor import Malformed, TextCursor
 from models.llm.tool_syntax.values import PYTHON, read_value
 
 _NAME = re.compile(r"[\w.]*")
@@ -28,7 +28,7 @@ class PythonCalls:
     def markers(self) -> tuple[str, ...]:
         return (self.open, self.close)
 
-    def read(self, reader: Reader, tools: Tools) -> Reading:
+    def read(self, reader: TextCursor, tools: ToolSignatures) -> Reading:
         reader.at = len(self.open)
         yield from reader.skip_space()
         is_list = bool((yield from reader.take("[")))
@@ -46,7 +46,7 @@ class PythonCalls:
         if self.close:
             yield from reader.take_spaced(self.close)
 
-    def _read_call(self, reader: Reader) -> Generator[None, None, Call]:
+    def _read_call(self, reader: TextCursor) -> Generator[None, None, ParsedCall]:
         name = yield from reader.run(_NAME)
         yield from reader.expect("(")
         arguments: dict[str, object] = {}
@@ -68,5 +68,5 @@ class PythonCalls:
 
 
 def write_python(name: str, arguments: str) -> str:
-    pairs = ", ".join(f"{key}={value!r}" for key, value in sent_arguments(arguments).items())
+    pairs = ", ".join(f"{key}={value!r}" for key, value in parse_sent_arguments(arguments).items())
     return f"{name}({pairs})"

@@ -4,8 +4,8 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from models.llm.tool_syntax.calls import Reading, Tools, make_call
-from models.llm.tool_syntax.reader import Malformed, Reader
+from models.llm.tool_syntax.calls import Reading, ToolSignatures, make_call
+from models.llm.tool_syntax.text_cursor import Malformed, TextCursor
 from models.llm.tool_syntax.values import JSON, Dialect, decode, read_value
 
 _NAME = re.compile(r"[\w.:/-]*")
@@ -60,7 +60,7 @@ class TaggedCalls:
         """Whether arguments are never written in another way."""
         return self.parameter is None and self.dialect is JSON
 
-    def read(self, reader: Reader, tools: Tools) -> Reading:
+    def read(self, reader: TextCursor, tools: ToolSignatures) -> Reading:
         reader.at = 0
         is_in_section = yield from self._take_parts(reader, self.section)
         while True:
@@ -76,14 +76,14 @@ class TaggedCalls:
             if not (yield from self._is_followed(reader)):
                 return
 
-    def _take_parts(self, reader: Reader, parts: tuple[str, ...]) -> Generator[None, None, bool]:
+    def _take_parts(self, reader: TextCursor, parts: tuple[str, ...]) -> Generator[None, None, bool]:
         if not parts or not (yield from reader.take(parts[0])):
             return False
         for part in parts[1:]:
             yield from reader.until(part, _LIMIT)
         return True
 
-    def _read_name(self, reader: Reader) -> Generator[None, None, str]:
+    def _read_name(self, reader: TextCursor) -> Generator[None, None, str]:
         name = yield from reader.run(_NAME)
         if not name:
             raise Malformed
@@ -93,7 +93,7 @@ class TaggedCalls:
             return match[1]
         return name
 
-    def _read_arguments(self, reader: Reader, tools: Tools, name: str) -> Generator[None, None, object]:
+    def _read_arguments(self, reader: TextCursor, tools: ToolSignatures, name: str) -> Generator[None, None, object]:
         arguments: object
         if (yield from reader.peek("{")):
             arguments = yield from read_value(reader, self.dialect)
@@ -108,7 +108,7 @@ class TaggedCalls:
         return arguments
 
     def _read_parameters(
-        self, reader: Reader, parameter: Parameter, tools: Tools, name: str
+        self, reader: TextCursor, parameter: Parameter, tools: ToolSignatures, name: str
     ) -> Generator[None, None, dict[str, object]]:
         """Goes behind the first of `ends`, or to the end of the section, where a model forgot it."""
         found: dict[str, object] = {}
@@ -129,7 +129,7 @@ class TaggedCalls:
             text = yield from self._read_text(reader, parameter, key)
             found[key] = _typed(text, kind) if kind else tools.typed(name, key, text)
 
-    def _read_text(self, reader: Reader, parameter: Parameter, key: str) -> Generator[None, None, str]:
+    def _read_text(self, reader: TextCursor, parameter: Parameter, key: str) -> Generator[None, None, str]:
         """Up to the closing tag that another tag follows: a value may well contain a closing tag."""
         start = search = reader.at
         end = parameter.end.replace("{key}", key)
@@ -145,14 +145,14 @@ class TaggedCalls:
                 if not (yield from reader.more()):
                     raise Malformed
 
-    def _ends_here(self, reader: Reader, parameter: Parameter) -> Generator[None, None, bool]:
+    def _ends_here(self, reader: TextCursor, parameter: Parameter) -> Generator[None, None, bool]:
         behind = reader.at
         yield from reader.skip_space()
         is_end = yield from reader.peek(parameter.begin, self.ends[0], *filter(None, [self.section_end]))
         reader.at = behind
         return bool(is_end)
 
-    def _is_followed(self, reader: Reader) -> Generator[None, None, bool]:
+    def _is_followed(self, reader: TextCursor) -> Generator[None, None, bool]:
         behind = reader.at
         yield from reader.skip_space()
         found = yield from reader.peek(self.begin[0])

@@ -9,7 +9,7 @@ import re
 from collections.abc import Generator, Mapping
 from typing import NamedTuple
 
-from models.llm.tool_syntax.reader import Malformed, Reader
+from models.llm.tool_syntax.text_cursor import Malformed, TextCursor
 
 _MAX_DEPTH = 64
 _WORDS: Mapping[str, object] = {"true": True, "false": False, "null": None}
@@ -33,7 +33,7 @@ PYTHON = LOOSE._replace(is_python=True)
 GEMMA = LOOSE._replace(quotes=('<|"|>', '"'), has_bare_keys=True)
 
 
-def read_value(reader: Reader, dialect: Dialect, depth: int = 0) -> Generator[None, None, object]:
+def read_value(reader: TextCursor, dialect: Dialect, depth: int = 0) -> Generator[None, None, object]:
     if depth > _MAX_DEPTH:
         raise Malformed
     yield from reader.skip_space()
@@ -48,7 +48,7 @@ def read_value(reader: Reader, dialect: Dialect, depth: int = 0) -> Generator[No
     return _scalar((yield from reader.run(_PLAIN)), dialect)
 
 
-def _read_object(reader: Reader, dialect: Dialect, depth: int) -> Generator[None, None, dict[str, object]]:
+def _read_object(reader: TextCursor, dialect: Dialect, depth: int) -> Generator[None, None, dict[str, object]]:
     found: dict[str, object] = {}
     while not (yield from _is_at_end(reader, dialect, "}", is_empty=not found)):
         quote = yield from reader.take(*dialect.quotes)
@@ -61,14 +61,14 @@ def _read_object(reader: Reader, dialect: Dialect, depth: int) -> Generator[None
     return found
 
 
-def _read_list(reader: Reader, dialect: Dialect, depth: int, end: str) -> Generator[None, None, list[object]]:
+def _read_list(reader: TextCursor, dialect: Dialect, depth: int, end: str) -> Generator[None, None, list[object]]:
     found: list[object] = []
     while not (yield from _is_at_end(reader, dialect, end, is_empty=not found)):
         found.append((yield from read_value(reader, dialect, depth + 1)))
     return found
 
 
-def _is_at_end(reader: Reader, dialect: Dialect, end: str, *, is_empty: bool) -> Generator[None, None, bool]:
+def _is_at_end(reader: TextCursor, dialect: Dialect, end: str, *, is_empty: bool) -> Generator[None, None, bool]:
     """Goes behind the end, or to where the next item begins."""
     yield from reader.skip_space()
     if is_empty:
@@ -79,7 +79,7 @@ def _is_at_end(reader: Reader, dialect: Dialect, end: str, *, is_empty: bool) ->
     return dialect.is_python and bool((yield from reader.take(end)))
 
 
-def read_string(reader: Reader, quote: str) -> Generator[None, None, str]:
+def read_string(reader: TextCursor, quote: str) -> Generator[None, None, str]:
     """From behind its opening quote. A quote of several characters knows no escapes."""
     start = search = reader.at
     while True:
@@ -130,7 +130,7 @@ def _scalar(text: str, dialect: Dialect) -> object:
 
 def decode(text: str, dialect: Dialect = JSON) -> object:
     """A whole text as one value. Raises `Malformed`."""
-    reader = Reader()
+    reader = TextCursor()
     reader.feed(text, final=True)
     reading = read_value(reader, dialect)
     try:

@@ -6,7 +6,7 @@ import msgspec
 
 from models.errors import GrammarError
 from models.llm.constraints.forms import JsonSchema
-from models.llm.constraints.grammar import check
+from models.llm.constraints.grammar_source import check
 from server.errors import RequestError
 
 _EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # as templates know them

@@ -11,8 +11,8 @@ from models.catalog import resolve_chat
 from models.errors import ContextLengthExceeded, UnknownToken
 from models.llm.chat.events import Content, EndReason, ToolCallArguments, ToolCallStart, TurnEnd
 from models.llm.chat.messages import ChatMessage
+from models.llm.chat.text_stream import TextDelta
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.chat.turn import TextDelta
 from models.llm.engine.client import EngineClient
 from models.llm.engine.messages import Delta
 from models.llm.engine.sequence import FinishReason

@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from models.llm.chat.completion import Completing, completed
+from models.llm.chat.completion import BoundedCompletion, completion_events
 from models.llm.chat.events import Content, EndReason, TurnEnd, TurnEvent
-from models.llm.chat.turn import TextDelta
+from models.llm.chat.text_stream import TextDelta
 from models.llm.engine.sequence import FinishReason
 from models.llm.params import CompletionBounds
 
@@ -18,7 +18,7 @@ def deltas(text: str, size: int = 1, end: FinishReason = FinishReason.STOP) -> l
 
 
 def told(text: str, bounds: CompletionBounds, size: int = 1) -> tuple[str, EndReason]:
-    completing = Completing(bounds)
+    completing = BoundedCompletion(bounds)
     events: list[TurnEvent] = []
     for delta in deltas(text, size):
         if not completing.is_ended:
@@ -46,7 +46,7 @@ def test_a_line_further_left_ends_it(text: str, indent: int, expected: str, reas
 
 def test_time_counts_from_the_first_token_and_ends_behind_a_line() -> None:
     now = 100.0
-    completing = Completing(CompletionBounds(predict_s=1), lambda: now)
+    completing = BoundedCompletion(CompletionBounds(predict_s=1), lambda: now)
     assert completing.feed(TextDelta("a", 1, None, 5)) == [Content("a")]
     now += 2
     assert completing.feed(TextDelta("b", 1, None, 5)) == [Content("b")]
@@ -68,7 +68,7 @@ async def stream(
 async def collect(
     source: AsyncGenerator[TextDelta, None], bounds: CompletionBounds, *, is_read_only: bool = False
 ) -> list[TurnEvent]:
-    return [event async for events in completed(source, bounds, is_read_only=is_read_only) for event in events]
+    return [event async for events in completion_events(source, bounds, is_read_only=is_read_only) for event in events]
 
 
 def test_a_prompt_that_takes_too_long_is_given_up() -> None:

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.llm.chat import generated_tokens as spellings
+from models.llm.chat import generated_tokens as generated_tokens
 from models.llm.chat.generated_tokens import GeneratedTokenCache
+from models.llm.chat.prompt import Segment
 from models.llm.chat.prompt_tokenizer import PromptTokenizer
-from models.llm.tool_syntax.turns import Segment
 
 END, CONTROL = 1, 2
 PAIRS = 1000  # from here on, tokens of two letters
@@ -46,13 +46,13 @@ def tokenizer() -> PromptTokenizer:
 def test_the_next_prompt_has_the_answer_as_it_was_drawn(tokenizer: PromptTokenizer) -> None:
     turns = [Segment("ask:", is_content=False), Segment("so be it", is_content=True), Segment("ask", is_content=False)]
     before = tokenizer(turns)
-    tokenizer.spellings.learn("so be it", [*spelled("so be it"), END])
+    tokenizer.generated_tokens.learn("so be it", [*spelled("so be it"), END])
     tokens = tokenizer(turns)
     assert tokens == Letters().tokenize("ask:", parse_special=True) + spelled("so be it") + before[-2:]
 
 
 def test_the_templates_own_text_stays_as_it_is(tokenizer: PromptTokenizer) -> None:
-    tokenizer.spellings.learn("said", spelled("said"))
+    tokenizer.generated_tokens.learn("said", spelled("said"))
     assert tokenizer([Segment("said", is_content=False)]) == Letters().tokenize("said", parse_special=True)
 
 
@@ -68,15 +68,15 @@ def test_the_templates_own_text_stays_as_it_is(tokenizer: PromptTokenizer) -> No
     ids=["stopped", "canonical", "control token", "only an end", "nothing"],
 )
 def test_what_need_not_or_may_not_be_kept_is_not(tokenizer: PromptTokenizer, text: str, tokens: list[int]) -> None:
-    tokenizer.spellings.learn(text, tokens)
-    assert tokenizer.spellings.of(text) is None
+    tokenizer.generated_tokens.learn(text, tokens)
+    assert tokenizer.generated_tokens.of(text) is None
 
 
 @given(st.lists(st.text("abc", min_size=2, max_size=30), max_size=40))
 def test_the_latest_are_kept_within_the_limit(texts: list[str]) -> None:
     kept = GeneratedTokenCache(lambda text: Letters().tokenize(text, parse_special=False), Letters().piece)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spellings, "_MOST", 50)
+        patch.setattr(generated_tokens, "_MOST", 50)
         for text in texts:
             kept.learn(text, spelled(text))
             assert kept.of(text) == spelled(text)

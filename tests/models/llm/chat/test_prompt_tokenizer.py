@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from models.catalog import resolve_chat
+from models.llm.chat.prompt import Segment
 from models.llm.chat.prompt_tokenizer import PromptTokenizer
 from models.llm.llama.vocabulary import Vocabulary
-from models.llm.tool_syntax.turns import Segment
 
 SHARED = Path(__file__).parents[5] / "shared" / "vocab"
 PATHS = [

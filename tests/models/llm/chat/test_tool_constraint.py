@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from models.errors import UnenforceableTool
-from models.llm.chat.parser import Syntax
+from models.llm.chat.output_syntax import OutputSyntax
 from models.llm.chat.tool_config import ToolConfig
 from models.llm.chat.tool_constraint import TokenNames, tool_constraint
 from models.llm.constraints.forms import JsonObject, PrefixedForm, ToolCalls, ToolSchema
-from models.llm.constraints.grammar import check
+from models.llm.constraints.grammar_source import check
 
 HERMES, LLAMA, HARMONY = "<tool_call>", '<|start_header_id|> "parameters": ', "<|channel|> <|message|>"
 NAMES = TokenNames(frozenset({"<|im_end|>", "<|call|>"}), frozenset({"<|channel|>", "<|message|>"}))
@@ -23,7 +23,7 @@ def tool(name: str, parameters: Any = None, **fields: Any) -> dict[str, Any]:
 
 
 def held(source: str, tool_config: ToolConfig, form: JsonObject | None = None) -> ToolCalls | None:
-    return tool_constraint(tool_config, Syntax.of(source), NAMES, form)
+    return tool_constraint(tool_config, OutputSyntax.of(source), NAMES, form)
 
 
 def test_required_calls_are_of_the_allowed_tools() -> None:
@@ -98,8 +98,8 @@ TEMPLATES = sorted((Path(__file__).parents[5] / "shared" / "chat_templates").glo
 @pytest.mark.parametrize("choice", ["auto", "required"])
 def test_every_real_familys_calls_can_be_held(choice: Any, form: JsonObject | None) -> None:
     for path in TEMPLATES:
-        syntax = Syntax.of(path.read_text())
-        thinking = (syntax.thinking.begin, syntax.thinking.end) if syntax.thinking else None
+        syntax = OutputSyntax.of(path.read_text())
+        thinking = (syntax.reasoning.begin, syntax.reasoning.end) if syntax.reasoning else None
         calls = tool_constraint(ToolConfig((tool("add", DAYS),), choice), syntax, NAMES, form)
         assert calls or (choice, form) == ("auto", None)
         for is_thinking in (False, True):

@@ -11,7 +11,8 @@ import pytest
 from models.catalog import resolve_chat
 from models.llm.constraints.bounded_schema import bound_schema_tree, narrow
 from models.llm.constraints.forms import ConstraintForm, JsonObject, JsonSchema, PrefixedForm, ToolCalls, ToolSchema
-from models.llm.constraints.grammar import Grammar, GrammarTokenizer
+from models.llm.constraints.grammar import Grammar
+from models.llm.constraints.grammar_tokenizer import GrammarTokenizer
 from models.llm.llama.vocabulary import Vocabulary
 
 MOST = 1000  # tokens, of which the schemas here have room for a few values

@@ -23,8 +23,10 @@ from models.llm.constraints.forms import (
     ToolCalls,
     ToolSchema,
 )
-from models.llm.constraints.grammar import MAX_CALLS, Grammar, GrammarTokenizer, check
-from models.llm.constraints.json_schema import MAX_DEPTH, MAX_NODES, MAX_TEXT
+from models.llm.constraints.grammar import Grammar
+from models.llm.constraints.grammar_source import check
+from models.llm.constraints.grammar_tokenizer import GrammarTokenizer
+from models.llm.constraints.limits import MAX_CALLS, MAX_DEPTH, MAX_NODES, MAX_TEXT
 from models.llm.llama.vocabulary import Vocabulary
 
 BUILTIN = resolve_chat("reader-v1").path

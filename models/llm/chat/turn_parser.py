@@ -3,31 +3,19 @@
 What a client is told in its own dialect is made from these, and from nothing else.
 """
 
-import msgspec
-
 from models.llm.chat.events import Content, EndReason, ParsedEvent, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment
-from models.llm.chat.parser import Parser
+from models.llm.chat.output_parser import OutputParser
+from models.llm.chat.text_stream import TextDelta
 from models.llm.engine.sequence import FinishReason
 
 
-class TextDelta(msgspec.Struct, frozen=True):
-    """What a step brought. `tokens`: those of the text, when their log probabilities were asked for."""
-
-    text: str
-    num_tokens: int
-    finish_reason: FinishReason | None
-    num_cached: int  # tokens of the prompt that needed no computing
-    tokens: tuple[ScoredToken, ...] = ()
-    stopped_by: str | None = None  # the stop string that ended it
-
-
-class Turn:
+class AssistantTurnParser:
     """For one answer."""
 
-    def __init__(self, parser: Parser) -> None:
+    def __init__(self, parser: OutputParser) -> None:
         self._parser = parser
-        self._trail = TokenAlignment()
+        self._alignment = TokenAlignment()
         self._has_calls = False
         self._num_generated = 0
         self._num_reasoning = 0
@@ -56,9 +44,9 @@ class Turn:
 
     def _scored(self, events: list[ParsedEvent], tokens: tuple[ScoredToken, ...]) -> list[ParsedEvent]:
         """The content in one piece, if there is any, with its tokens."""
-        self._trail.push(tokens)
+        self._alignment.push(tokens)
         text = "".join(event.text for event in events if isinstance(event, Content))
-        scored = self._trail.take(text, self._parser.num_held)
+        scored = self._alignment.take(text, self._parser.num_held)
         first = next((at for at, event in enumerate(events) if isinstance(event, Content)), None)
         if first is None or not scored:
             return events

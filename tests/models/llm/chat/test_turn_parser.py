@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from models.llm.chat.events import Content, EndReason, Reasoning, ToolCallArguments, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import Candidate, ScoredToken
-from models.llm.chat.parser import Parser, Syntax
-from models.llm.chat.turn import TextDelta, Turn
+from models.llm.chat.output_parser import OutputParser
+from models.llm.chat.output_syntax import OutputSyntax
+from models.llm.chat.text_stream import TextDelta
+from models.llm.chat.turn_parser import AssistantTurnParser
 from models.llm.engine.sequence import FinishReason
 
 HERMES = "<tool_call> </think>"
@@ -23,7 +25,7 @@ def scored(text: str) -> tuple[ScoredToken, ...]:
 
 
 def run(pieces: Sequence[str], reason: FinishReason = FinishReason.STOP, *, must_call: bool = False) -> list[TurnEvent]:
-    turn = Turn(Parser(Syntax.of(HERMES), True, False, [TOOL], must_call=must_call))
+    turn = AssistantTurnParser(OutputParser(OutputSyntax.of(HERMES), True, False, [TOOL], must_call=must_call))
     events: list[TurnEvent] = []
     for at, piece in enumerate(pieces):
         is_last = at == len(pieces) - 1

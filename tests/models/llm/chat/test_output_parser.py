@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from models.llm.chat.chat_template import ChatTemplate
 from models.llm.chat.events import Content, ParsedEvent, Reasoning, ToolCallArguments, ToolCallStart
 from models.llm.chat.messages import ChatMessage, ToolCall
-from models.llm.chat.parser import Parser, Syntax
+from models.llm.chat.output_parser import OutputParser
+from models.llm.chat.output_syntax import OutputSyntax
 
 REAL_TEMPLATES = Path(__file__).parents[5] / "shared" / "chat_templates"
 
@@ -112,7 +113,7 @@ def plain(events: Sequence[ParsedEvent]) -> list[object]:
 
 
 def parse(source: str, pieces: Sequence[str], **options: Any) -> list[object]:
-    parser = Parser(Syntax.of(source), **options)
+    parser = OutputParser(OutputSyntax.of(source), **options)
     events = [event for piece in pieces for event in parser.feed(piece)]
     return plain([*events, *parser.feed("", final=True)])
 
@@ -426,13 +427,13 @@ def test_a_truncated_call_is_content(case: tuple[str, str, list[object]], at: in
     wanted_calls = [e for e in expected if isinstance(e, tuple) and e[0] == "call"]
     assert given_calls == wanted_calls[: len(given_calls)]
     assert events == parse(source, list(text), tools=TOOLS)
-    syntax = Syntax.of(source)
-    scaffold = [*syntax.family.skipped, *(syntax.thinking or ())[:2]]
+    syntax = OutputSyntax.of(source)
+    scaffold = [*syntax.family.skipped, *(syntax.reasoning or ())[:2]]
     if not given_calls and not any(str(mark) in text for mark in scaffold):
         assert content(events).strip() == text.removeprefix(syntax.family.lead).strip()
 
 
-_MARKERS = sorted({m for source in FAMILIES for f in Syntax.of(source).family.formats for m in f.markers})
+_MARKERS = sorted({m for source in FAMILIES for f in OutputSyntax.of(source).family.formats for m in f.markers})
 _NOISE = st.lists(
     st.sampled_from(
         [*_MARKERS, '{"name": "say", "arguments": {', "}", "]", ">", "</", "\n", " ", "say", '"', "<think>"]
@@ -451,7 +452,7 @@ def test_any_text_in_any_pieces_gives_the_same_and_arguments_are_json(
     assert all(isinstance(e[2], dict) for e in whole if isinstance(e, tuple) and e[0] == "call")
 
 
-@given(st.sampled_from([s for s in FAMILIES if not Syntax.of(s).family.skipped]), _NOISE)
+@given(st.sampled_from([s for s in FAMILIES if not OutputSyntax.of(s).family.skipped]), _NOISE)
 def test_what_is_no_call_and_no_reasoning_is_content_to_the_letter(source: str, text: str) -> None:
     events = parse(source, [text])
     if not any(isinstance(e, tuple) and e[0] != "content" for e in events) and not text.lstrip().startswith("<think>"):
@@ -539,12 +540,12 @@ def test_a_malformed_call_does_not_hide_its_neighbours(text: str, expected: list
     ],
 )
 def test_no_more_is_held_back_than_could_still_be_a_marker(source: str, fed: list[str], out: list[str]) -> None:
-    parser = Parser(Syntax.of(source), tools=TOOLS)
+    parser = OutputParser(OutputSyntax.of(source), tools=TOOLS)
     assert [content(plain(parser.feed(text))) for text in fed] == out
 
 
 def test_a_call_leaves_as_soon_as_it_is_complete() -> None:
-    parser = Parser(Syntax.of(HERMES))
+    parser = OutputParser(OutputSyntax.of(HERMES))
     assert parser.feed('Ok\n<tool_call>{"name": "say", "arguments": {"text": "') == [Content("Ok")]
     assert plain(parser.feed('a"}}')) == calls(("say", {"text": "a"}))
     assert parser.feed("</tool_call>") == []
@@ -553,7 +554,7 @@ def test_a_call_leaves_as_soon_as_it_is_complete() -> None:
 
 
 def test_reasoning_leaves_as_it_comes() -> None:
-    parser = Parser(Syntax.of(HERMES), starts_in_reasoning=True)
+    parser = OutputParser(OutputSyntax.of(HERMES), starts_in_reasoning=True)
     assert parser.feed("\nOne two") == [Reasoning("One two")]
     assert parser.feed(" three\n</thi") == [Reasoning(" three")]
     assert parser.feed("nk>\n\nHi") == [Content("Hi")]
@@ -604,7 +605,7 @@ def test_the_schema_types_what_is_written_without_type(name: str, key: str, text
 
 
 def test_half_a_surrogate_pair_stays_escaped() -> None:
-    [_, arguments] = Parser(Syntax.of(HERMES)).feed(
+    [_, arguments] = OutputParser(OutputSyntax.of(HERMES)).feed(
         '<tool_call>{"name": "f", "arguments": {"a": "\\ud800"}}', final=True
     )
     assert arguments == ToolCallArguments(0, '{"a": "\\ud800"}')
@@ -613,13 +614,13 @@ def test_half_a_surrogate_pair_stays_escaped() -> None:
 @pytest.mark.parametrize("digits", ["9" * 400, "-" + "1" * 4000])
 def test_a_number_too_large_for_a_float_stays_as_it_is(digits: str) -> None:
     text = f'<tool_call>{{"name": "say", "arguments": {{"a": {digits}}}}}</tool_call>'
-    _, arguments = Parser(Syntax.of(HERMES)).feed(text, final=True)
+    _, arguments = OutputParser(OutputSyntax.of(HERMES)).feed(text, final=True)
     assert arguments == ToolCallArguments(0, f'{{"a": {digits}}}')
 
 
 def test_ids_are_all_different() -> None:
     text = '<tool_call>{"name": "f", "arguments": {}}</tool_call>' * 50
-    events = Parser(Syntax.of(HERMES)).feed(text, final=True)
+    events = OutputParser(OutputSyntax.of(HERMES)).feed(text, final=True)
     assert len({event.id for event in events if isinstance(event, ToolCallStart)}) == 50
 
 
@@ -632,7 +633,7 @@ _JSON = st.recursive(
 
 @given(st.sampled_from(FAMILIES), st.dictionaries(st.text(), _JSON, max_size=3), st.lists(st.integers(min_value=0)))
 def test_a_forced_call_is_read_back(source: str, arguments: dict[str, object], cuts: list[int]) -> None:
-    syntax = Syntax.of(source)
+    syntax = OutputSyntax.of(source)
     form = syntax.forced_call("say")
     one = f"{form.begin}{json.dumps(arguments, ensure_ascii=False)}{form.end}"
     num_calls = 1 if form.separator is None else 2
@@ -642,7 +643,7 @@ def test_a_forced_call_is_read_back(source: str, arguments: dict[str, object], c
 
 @pytest.mark.parametrize("source", [s for s in FAMILIES if s != RECIPIENTS])
 def test_written_calls_are_read_back(source: str) -> None:
-    written = Syntax.of(source).written([(name, json.dumps(arguments)) for name, arguments in (WEATHER, SAY)])
+    written = OutputSyntax.of(source).write_calls([(name, json.dumps(arguments)) for name, arguments in (WEATHER, SAY)])
     assert parse(source, ["".join(part.text for part in written)], tools=TOOLS) == calls(WEATHER, SAY)
     assert "weather" not in "".join(part.text for part in written if not part.is_content)
 
@@ -650,7 +651,7 @@ def test_written_calls_are_read_back(source: str) -> None:
 @pytest.mark.parametrize("source", FAMILIES)
 def test_no_marker_of_a_family_hides_another(source: str) -> None:
     """The longest marker is taken where several stand; calls and scaffold must not share one."""
-    family = Syntax.of(source).family
+    family = OutputSyntax.of(source).family
     begins = {begin for form in family.formats for begin in form.begins}
     assert begins.isdisjoint(family.skipped)
     assert "" not in begins
@@ -675,7 +676,7 @@ def test_no_marker_of_a_family_hides_another(source: str) -> None:
     ],
 )
 def test_control_tokens_that_must_be_shown(source: str, markers: set[str]) -> None:
-    shown = Syntax.of(source).control_markers
+    shown = OutputSyntax.of(source).control_markers
     assert markers <= shown
     assert all(not re.search(r"\s", marker) for marker in shown)
     assert shown or source == FOREIGN
@@ -772,8 +773,8 @@ def real_template(path: Path) -> ChatTemplate:
 
 @real_templates
 def test_the_family_of_a_real_template(path: Path) -> None:
-    syntax = Syntax.of(path.read_text())
-    assert (syntax.name, syntax.thinking and syntax.thinking.begin) == NAMES.get(path.stem, (syntax.name, None))
+    syntax = OutputSyntax.of(path.read_text())
+    assert (syntax.name, syntax.reasoning and syntax.reasoning.begin) == NAMES.get(path.stem, (syntax.name, None))
     assert syntax.is_native is ("tools" in path.read_text() or syntax.name != "json")
 
 
@@ -800,7 +801,7 @@ def test_calls_that_a_real_template_writes_are_read_back(path: Path, is_hard: bo
         if len(some) > 1 and template.syntax.name in ("llama-3", "harmony", "gigachat", "gigachat-role"):
             continue  # one call to a turn, and a turn for each
         turn = assistant_turn(template, some)
-        events = plain(Parser(template.syntax, tools=TOOLS).feed(turn, final=True))
+        events = plain(OutputParser(template.syntax, tools=TOOLS).feed(turn, final=True))
         is_read = [e for e in events if isinstance(e, tuple) and e[0] == "call"][: len(some)] == calls(*some)
         assert (is_read and "city" not in content(events)) or (is_hard and path.stem in EASY_ONLY), turn
 

@@ -6,93 +6,26 @@ still be a marker, and white space, which belongs to the content only if content
 """
 
 import itertools
-import re
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, Self
+from functools import lru_cache
+from typing import Any
 from uuid import uuid4
 
 from models.llm.chat.events import Content, ParsedEvent, Reasoning, ToolCallArguments, ToolCallStart
-from models.llm.tool_syntax.calls import Call, CallFormat, ForcedCall, Tools
-from models.llm.tool_syntax.families import Family, Thinking, family_of, thinking_of
-from models.llm.tool_syntax.python_calls import write_python
-from models.llm.tool_syntax.reader import SPACE, Malformed, Reader
-from models.llm.tool_syntax.turns import Segment
-
-_TOKEN_NAME = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]|｜DSML｜|\]<\]minimax\[>\[")
-
-
-@dataclass(frozen=True)
-class Syntax:
-    """How the model behind a chat template writes calls and reasoning."""
-
-    family: Family
-    thinking: Thinking | None
-
-    @classmethod
-    def of(cls, template_source: str) -> Self:
-        family = family_of(template_source)
-        return cls(family, thinking_of(template_source, family))
-
-    @property
-    def name(self) -> str:
-        return self.family.name
-
-    @property
-    def is_native(self) -> bool:
-        """False: the template speaks of no tools, and calls are looked for as plain JSON."""
-        return self.family.is_native
-
-    @cached_property
-    def control_markers(self) -> frozenset[str]:
-        """Names of tokens that must come as text. Some are not tokens in every vocabulary."""
-        markers = [marker for form in self.family.formats for marker in form.markers]
-        markers += [*self.family.skipped, *map(str, self.family.forced)]
-        if self.thinking:
-            markers += [self.thinking.begin, self.thinking.end]
-        return frozenset(name for marker in markers for name in _TOKEN_NAME.findall(marker))
-
-    def starts_in_reasoning(self, prompt_end: str) -> bool:
-        """Whether the model's text begins within reasoning, behind a prompt whose scaffold ends like this."""
-        return self.thinking is not None and prompt_end.rstrip().endswith(self.thinking.begin.rstrip())
-
-    @cached_property
-    def trigger(self) -> str:
-        """What a call begins with, where what follows is always the form in which calls are forced; else ""."""
-        return self.family.trigger
-
-    def forced_call(self, name: str) -> ForcedCall:
-        """For constrained decoding. A prompt that ends within reasoning wants the reasoning's end first."""
-        return self.family.forced.named(name)
-
-    def written(self, calls: Sequence[tuple[str, str]]) -> list[Segment]:
-        """Calls, by name and arguments, as the model itself would have written them."""
-        form = self.family.forced
-        parts = [Segment(form.opening, is_content=False)]
-        for at, (name, arguments) in enumerate(calls):
-            if at:
-                parts.append(Segment(form.separator or "\n", is_content=False))
-            if self.family.is_pythonic:
-                parts.append(Segment(write_python(name, arguments), is_content=True))
-                continue
-            before, *after = form.begin.split("NAME")
-            parts.append(Segment(before, is_content=False))
-            for scaffold in after:
-                parts += [Segment(name, is_content=True), Segment(scaffold, is_content=False)]
-            parts += [Segment(arguments, is_content=True), Segment(form.end, is_content=False)]
-        return [*parts, Segment(form.closing, is_content=False)]
-
+from models.llm.chat.output_syntax import OutputSyntax
+from models.llm.tool_syntax.calls import CallFormat, ParsedCall, ToolSignatures
+from models.llm.tool_syntax.family import ReasoningMarkers
+from models.llm.tool_syntax.text_cursor import SPACE, Malformed, TextCursor
 
 Flow = Generator[ParsedEvent | None, None, None]
 
 
-class Parser:
+class OutputParser:
     """For one answer."""
 
     def __init__(
         self,
-        syntax: Syntax,
+        syntax: OutputSyntax,
         tools_allowed: bool = True,
         starts_in_reasoning: bool = False,
         tools: Sequence[Mapping[str, Any]] = (),
@@ -102,13 +35,13 @@ class Parser:
         """`tools` are the request's OpenAI function tools: they type arguments whose text does not, and where a call
         has no marker, only a name among them makes one. `must_call`: the text is constrained to be calls."""
         self._family = syntax.family
-        self._thinking = syntax.thinking
+        self._reasoning_markers = syntax.reasoning
         self._formats = syntax.family.formats if tools_allowed else ()
-        self._tools = Tools(tools)
+        self._tools = ToolSignatures(tools)
         self._must_call = must_call
-        self._reader = Reader()
+        self._reader = TextCursor()
         self._is_cut = False
-        self.is_reasoning = starts_in_reasoning and self._thinking is not None
+        self.is_reasoning = starts_in_reasoning and self._reasoning_markers is not None
         self._space = ""  # let out only if content follows
         self._has_content = False
         self._is_behind_block = False  # reasoning or a call, with no content after it yet
@@ -133,16 +66,16 @@ class Parser:
         return [_joined(list(group)) for _, group in itertools.groupby(events, _kind)]
 
     def _run(self, starts_in_reasoning: bool) -> Flow:
-        if starts_in_reasoning and self._thinking:
-            yield from self._reasoning(self._thinking)
+        if starts_in_reasoning and self._reasoning_markers:
+            yield from self._reasoning(self._reasoning_markers)
         while True:
             if not self._has_content and not self._num_calls:
                 yield from self._start()
             marker = yield from self._text(Content, self._markers())
             if not marker:
                 break
-            if self._thinking and marker == self._thinking.begin and self._may_think:
-                yield from self._reasoning(self._thinking)
+            if self._reasoning_markers and marker == self._reasoning_markers.begin and self._may_think:
+                yield from self._reasoning(self._reasoning_markers)
             elif marker in self._family.skipped:
                 self._cut(len(marker))
             elif not (yield from self._calls([form for form in self._formats if marker in form.begins])):
@@ -153,16 +86,16 @@ class Parser:
 
     @property
     def _may_think(self) -> bool:
-        return self._thinking is not None and (self._thinking.is_anywhere or not self._has_content)
+        return self._reasoning_markers is not None and (self._reasoning_markers.is_anywhere or not self._has_content)
 
     def _markers(self) -> list[str]:
         markers = [begin for form in self._formats for begin in form.begins] + list(self._family.skipped)
-        return [*markers, self._thinking.begin] if self._thinking and self._may_think else markers
+        return [*markers, self._reasoning_markers.begin] if self._reasoning_markers and self._may_think else markers
 
     def _start(self) -> Flow:
         """What is a call, or no content, only in front of everything else."""
         # Where a prompt may end with either mark of reasoning, models begin with the closing one.
-        leads = [lead for lead in (self._family.lead, self._thinking and self._thinking.end) if lead]
+        leads = [lead for lead in (self._family.lead, self._reasoning_markers and self._reasoning_markers.end) if lead]
         starts = [start for form in self._formats for start in form.starts]
         if not leads and not starts:
             return
@@ -175,17 +108,17 @@ class Parser:
             start = yield from self._reader.peek(*starts)
             yield from self._calls([form for form in self._formats if start in form.starts])
 
-    def _reasoning(self, thinking: Thinking) -> Flow:
+    def _reasoning(self, reasoning_markers: ReasoningMarkers) -> Flow:
         space, self._space = self._space * self._has_content, ""
         self.is_reasoning = True
         yield from self._reader.skip_space()
-        yield from self._reader.take(thinking.begin)
+        yield from self._reader.take(reasoning_markers.begin)
         yield from self._reader.skip_space()
         self._reader.commit()
         # Control tokens are never meant as words: a call begins even if the model forgot to end its reasoning.
         begins = [b for form in self._formats for b in form.begins if b.startswith(("<|", "<｜"))]
-        if (yield from self._text(Reasoning, [thinking.end, *begins])) == thinking.end:
-            self._cut(len(thinking.end))
+        if (yield from self._text(Reasoning, [reasoning_markers.end, *begins])) == reasoning_markers.end:
+            self._cut(len(reasoning_markers.end))
         self._space = space
         self._is_behind_block = True
         self.is_reasoning = False
@@ -217,7 +150,7 @@ class Parser:
     def _is_unfinished(self, form: CallFormat) -> bool:
         return self._is_cut and self._reader.is_exhausted and (bool(form.begins) or self._must_call)
 
-    def _call(self, call: Call) -> Flow:
+    def _call(self, call: ParsedCall) -> Flow:
         self._reader.commit()
         self._space = ""
         self._is_behind_block = True
@@ -249,7 +182,7 @@ class Parser:
 
     def _let_out(self, kind: type[Content | Reasoning], text: str) -> Flow:
         text = self._space + text
-        is_plain = not self._formats and not self._thinking and not self._family.skipped
+        is_plain = not self._formats and not self._reasoning_markers and not self._family.skipped
         body = text if is_plain else text.rstrip(SPACE)
         self._space = text[len(body) :]
         if kind is Content and body:

@@ -16,7 +16,7 @@ class Malformed(Exception):
     """This is not what its marker promised, so it is text for the user."""
 
 
-class Reader:
+class TextCursor:
     """`text` is what nobody has used up yet, and `at` is how far it has been read."""
 
     def __init__(self) -> None:
