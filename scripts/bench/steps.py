@@ -90,7 +90,7 @@ def run(runner: Dictated, requests: list[tuple[list[int], list[int]]], num_token
         Scheduler(runner.limits, frozenset()),
         runner,
         0,
-        pace=PrefillBudget(runner.limits.n_batch),
+        prefill_budget=PrefillBudget(runner.limits.n_batch),
         prompt_lookup=lookup,
     )
     runner.answers = {id: answer for id, (_, answer) in enumerate(requests)}
@@ -125,7 +125,9 @@ def python_share(runner: Dictated, vocabulary: Vocabulary, streams: int) -> tupl
     """Of the steps' time, the share outside llama.cpp; and milliseconds of it a step."""
     prompt, _, other = texts(vocabulary)
     timed = Timed(llama.C)
-    engine = Engine(Scheduler(runner.limits, frozenset()), runner, 0, pace=PrefillBudget(runner.limits.n_batch))
+    engine = Engine(
+        Scheduler(runner.limits, frozenset()), runner, 0, prefill_budget=PrefillBudget(runner.limits.n_batch)
+    )
     runner.answers = {id: other[id * 40 :] for id in range(streams)}
     for id in range(streams):
         engine.add(Generate(id, prompt[:200], 150, GREEDY))
@@ -152,7 +154,9 @@ def constrained(runner: Dictated, vocabulary: Vocabulary, streams: int, num_toke
     prompt, _, other = texts(vocabulary)
     rates = []
     for form in (FORM, None):
-        engine = Engine(Scheduler(runner.limits, frozenset()), runner, 0, pace=PrefillBudget(256), prompt_lookup=False)
+        engine = Engine(
+            Scheduler(runner.limits, frozenset()), runner, 0, prefill_budget=PrefillBudget(256), prompt_lookup=False
+        )
         runner.answers = {} if form else dict.fromkeys(range(streams), other)
         for id in range(streams):
             engine.add(Generate(id, prompt[id : id + 64], num_tokens, GREEDY), form and Grammar(tokenizer, form))

@@ -170,7 +170,7 @@ class Reader:
         self._tokens = PromptTokenizer(self.vocabulary)
         limits, ends = self._runner.limits, self.vocabulary.end_tokens
         self._engine = Engine(
-            Scheduler(limits, ends), self._runner, self.vocabulary.eos, pace=PrefillBudget(limits.n_batch)
+            Scheduler(limits, ends), self._runner, self.vocabulary.eos, prefill_budget=PrefillBudget(limits.n_batch)
         )
         self._id = 0
 

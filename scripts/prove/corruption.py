@@ -182,7 +182,7 @@ class Prefixes:
     def make(self) -> None:
         store = self._open()
         for number, state in self._states.items():
-            if not store.covers(self._tokens(number)):
+            if not store.is_covered(self._tokens(number)):
                 store.write(self._tokens(number), state)
 
 

@@ -143,7 +143,7 @@ def prove(server: Server, num_clients: int, seed: int) -> list[str]:
     come_all(server, 100, seed + 1)  # buffers have grown to their size, and are no leak
     before = {pid: (name, resident(pid)) for pid, name in children(server.process.pid)}
     before[server.process.pid] = "server", resident(server.process.pid)
-    engine = server.child("models.llm.engine.process")
+    engine = server.child("models.llm.llama.process")
     assert engine is not None
     log = server.log.read_text()
     problems = []

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from models.llm.engine.scheduler import Step
+from models.llm.engine.step import Step
 from models.llm.llama.runner import LlamaRunner
 from models.llm.params import SamplingParams
 from tests.models.guessing import (

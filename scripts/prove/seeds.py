@@ -65,8 +65,10 @@ class Model(NamedTuple):
         with LlamaRunner(self.path, params) as runner:
             scheduler = Scheduler(runner.limits, runner.end_tokens)
             guesses = guesses and runner.limits.supports_partial_removal
-            pace = PrefillBudget(runner.limits.n_batch)
-            engine = Engine(scheduler, runner, min(runner.end_tokens), pace=pace, prompt_lookup=guesses)
+            prefill_budget = PrefillBudget(runner.limits.n_batch)
+            engine = Engine(
+                scheduler, runner, min(runner.end_tokens), prefill_budget=prefill_budget, prompt_lookup=guesses
+            )
             yield Told(engine, dict.fromkeys(runner.end_tokens, -1000.0), self.num_tokens)
 
 

@@ -101,7 +101,7 @@ class ModelMeter:
         self._between_s = between_s
         self._tracing, self._model = tracing, model
 
-    def began(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
+    def observe_first_token(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
         self._prompt.inc(num_prompt)
         self._cached.inc(num_cached)
         self._first_s.observe(wait_s)
@@ -113,8 +113,8 @@ class ModelMeter:
             cloister__cached_tokens=num_cached,
         )
 
-    def generated(self, num_tokens: int) -> None:
+    def observe_tokens(self, num_tokens: int) -> None:
         self._generated.inc(num_tokens)
 
-    def went_on(self, wait_s: float) -> None:
+    def observe_interval(self, wait_s: float) -> None:
         self._between_s.observe(wait_s)

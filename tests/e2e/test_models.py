@@ -51,7 +51,7 @@ def states(server: Server) -> dict[str, str]:
 
 
 def engines(server: Server) -> int:
-    return sum("models.llm.engine.process" in command for _, command in children(server.process.pid))
+    return sum("models.llm.llama.process" in command for _, command in children(server.process.pid))
 
 
 def say(server: Server, model: str, **fields: Any) -> dict[str, Any]:

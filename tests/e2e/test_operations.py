@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 QUESTION = "How long is parental leave?"
 MODULES = {
-    "models.llm.engine.process": "engine reader-v1",
+    "models.llm.llama.process": "engine reader-v1",
     "models.encoder.process": "encoder",
     "server.resources.indexer": "indexer",
 }
@@ -83,7 +83,7 @@ def test_saving_still_shows_after_the_indexer_was_killed(own_server: Server) -> 
 
 def test_killing_the_engine_mid_stream_gives_every_client_an_error_frame(own_server: Server) -> None:
     wait_until(own_server.is_healthy, 60, "a healthy server")
-    engine = own_server.child("models.llm.engine.process")
+    engine = own_server.child("models.llm.llama.process")
     assert engine is not None
     body = {
         "model": "reader-v1",

@@ -12,7 +12,8 @@ from models.catalog import resolve_chat
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget
-from models.llm.engine.scheduler import Chunk, Scheduler
+from models.llm.engine.scheduler import Scheduler
+from models.llm.engine.step import ScheduledChunk
 from models.llm.engine.step_cost import StepCost
 from models.llm.llama.runner import LlamaRunner
 from models.llm.llama.vocabulary import Vocabulary
@@ -34,7 +35,7 @@ Answer = tuple[int, ...]  # its tokens
 class Gullible(LlamaRunner):
     """Believes its first guess."""
 
-    def _draw(self, chunk: Chunk, row: int) -> list[int]:
+    def _draw(self, chunk: ScheduledChunk, row: int) -> list[int]:
         guesses = chunk.tokens[len(chunk.tokens) - chunk.num_draft :]
         return (
             [guesses[0], self._sample(chunk.sequence, row + 1, guesses[:1])] if guesses else super()._draw(chunk, row)
@@ -53,7 +54,7 @@ def opened(runner: type[LlamaRunner], *, guesses: bool) -> Iterator[Engine]:
     with runner(_BUILTIN, _PARAMS) as opened:
         limits = opened.limits._replace(step_cost=FREE)
         scheduler = Scheduler(limits, opened.end_tokens)
-        yield Engine(scheduler, opened, min(opened.end_tokens), pace=PrefillBudget(64), prompt_lookup=guesses)
+        yield Engine(scheduler, opened, min(opened.end_tokens), prefill_budget=PrefillBudget(64), prompt_lookup=guesses)
 
 
 class Told(NamedTuple):

@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from models.llm.constraints.constraint import Choices
-from models.llm.engine.scheduler import Chunk, Limits, Scheduler, Step
+from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import FinishReason, Sequence
+from models.llm.engine.step import Limits, ScheduledChunk, Step
+from models.llm.kv.base import State
 from models.llm.kv.offload import KVOffload, OffloadedPrefix
-from models.llm.kv.prefix_cache import Copy, Operation, Remove
-from models.llm.kv.prefixes import State, ids, restore
+from models.llm.kv.prefix_cache import CopyCells, MemoryOperation, RemoveCells
+from models.llm.kv.prefixes import restore, token_array
 from models.llm.params import Priority, SamplingParams
 
 END, WORD = 0, 7
@@ -55,12 +57,12 @@ class Memory:
         self._next_token = next_token
         self.slots: dict[int, dict[int, Cell]] = {slot: {} for slot in range(limits.num_sequences)}
 
-    def apply(self, operations: list[Operation]) -> None:
+    def apply(self, operations: list[MemoryOperation]) -> None:
         for operation in operations:
             match operation:
-                case Copy(source, target, start, end):
+                case CopyCells(source, target, start, end):
                     self._copy(source, target, start, len(self.slots[source]) if end < 0 else end)
-                case Remove(slot, start, end):
+                case RemoveCells(slot, start, end):
                     self._remove(slot, start, len(self.slots[slot]) if end < 0 else end)
 
     def compute(self, step: Step) -> list[list[int]]:
@@ -78,7 +80,7 @@ class Memory:
         return [self.slots[slot][at].token for at in range(len(self.slots[slot]))]
 
     def save(self, slot: int) -> State:
-        return ids(self.read(slot)).tobytes()
+        return token_array(self.read(slot)).tobytes()
 
     def load(self, slot: int, state: State) -> bool:
         assert not self.slots[slot]
@@ -98,7 +100,7 @@ class Memory:
         assert self._limits.supports_partial_removal or start == 0 or start >= len(self.slots[slot])
         self.slots[slot] = {at: cell for at, cell in self.slots[slot].items() if not start <= at < end}
 
-    def _compute(self, chunk: Chunk) -> list[int]:
+    def _compute(self, chunk: ScheduledChunk) -> list[int]:
         sequence, start, tokens, num_draft, wants_token = chunk
         assert sequence.lease is not None
         cells = self.slots[sequence.lease.slot]
@@ -144,11 +146,13 @@ class World:
 
     manual = [1 + zlib.crc32(bytes([i])) % 3 for i in range(60)]
 
-    def __init__(self, limits: Limits, *, n_parked: int = 0, tolerated: int = 0) -> None:
+    def __init__(self, limits: Limits, *, max_offloaded: int = 0, max_idle_cells: int = 0) -> None:
         self.limits = limits
         self.scheduler = Scheduler(limits, frozenset({END}))
         self.memory = Memory(limits, repetitive)
-        self.parking = KVOffload(self.scheduler, self.memory, n_parked, tolerated=tolerated, least=2)
+        self.offload = KVOffload(
+            self.scheduler, self.memory, max_offloaded, max_idle_cells=max_idle_cells, min_tokens=2
+        )
         self.live: list[Sequence] = []
         self.beginnings = [[], self.manual[:4], self.manual[:40], self.manual]  # of prompts; then whatever was said
         self.saved: list[OffloadedPrefix] = []  # prefixes on disk
@@ -193,7 +197,7 @@ class World:
             constraint=constraint,
             client=client,
             priority=priority,
-            drafts=self.limits.supports_partial_removal,
+            prompt_lookup=self.limits.supports_partial_removal,
         )
 
     def add(self, sequence: Sequence) -> None:
@@ -211,10 +215,10 @@ class World:
         self.counts["cancelled"] += 1
         self.check()
 
-    def step(self, beside: int | None = None) -> None:
+    def step(self, max_prefill: int | None = None) -> None:
         running = [sequence for sequence in self.live if sequence.lease]
-        self.parking.before_step()
-        step = self.scheduler.schedule(beside)
+        self.offload.before_step()
+        step = self.scheduler.schedule(max_prefill)
         assert step.chunks, "nothing is done though somebody waits"
         assert all(chunk.tokens for chunk in step.chunks)
         self._count(step, running)
@@ -259,13 +263,13 @@ class World:
         if not prefixes:
             return
         tokens = prefixes[which % len(prefixes)]
-        if lease := self.scheduler.lend(tokens):
+        if lease := self.scheduler.borrow_slot(tokens):
             self.memory.apply(self.scheduler.take_operations())
             if lease.num_cached == len(tokens):
                 assert self.memory.read(lease.slot) == tokens
-                self.saved.append(OffloadedPrefix(ids(tokens), self.memory.save(lease.slot), is_hot=False))
+                self.saved.append(OffloadedPrefix(token_array(tokens), self.memory.save(lease.slot), is_hot=False))
                 self.counts["saved"] += 1
-            self.scheduler.take_back(lease, tokens[: lease.num_cached])
+            self.scheduler.return_slot(lease, tokens[: lease.num_cached])
         self.check()
 
     def restore(self, which: int, num_kept: int) -> None:
@@ -294,11 +298,11 @@ def random_world(random: Random, *, supports_partial_removal: bool) -> World:
     """Of any size, often with hardly more memory than one sequence takes."""
     n_slots, n_ctx = random.randint(1, 6), random.choice([random.randint(2, 12), random.randint(40, 64)])
     n_cells = (1 if supports_partial_removal else 2) * n_ctx + random.randint(0, random.choice([8, 96]))
-    n_parked, tolerated = random.choice([0, 40, 400]), random.choice([0, 16])
+    max_offloaded, max_idle_cells = random.choice([0, 40, 400]), random.choice([0, 16])
     limits = Limits(
         n_slots, random.randint(0, 6), n_slots + random.randint(0, 16), n_cells, n_ctx, supports_partial_removal
     )
-    return World(limits, n_parked=n_parked, tolerated=tolerated)
+    return World(limits, max_offloaded=max_offloaded, max_idle_cells=max_idle_cells)
 
 
 def live(world: World, random: Random, num_steps: int) -> None:

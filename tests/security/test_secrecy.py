@@ -35,7 +35,7 @@ def test_no_content_in_the_log_of_a_server_that_tells_all(tmp_path: Path) -> Non
     with serving(tmp_path, docs) as server:
         wait_until(lambda: IN_DOCUMENT in server.answer("How long is parental leave?"), 60, "the document")
         use(server)
-        for module in ("models.llm.engine.process", "models.encoder.process", "server.resources.indexer"):
+        for module in ("models.llm.llama.process", "models.encoder.process", "server.resources.indexer"):
             crash(server, module)
         metrics = server.get("/metrics").text
     told = {"the log": server.log.read_text(), "metrics": metrics}

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from models.errors import GrammarError
-from models.llm.engine.sequence import Constraint
+from models.llm.constraints.base import Constraint
 
 
 class Choices:

@@ -1,4 +1,4 @@
-"""What the server holds of an engine process."""
+"""The server's side of an engine process."""
 
 import contextlib
 import time
@@ -9,18 +9,18 @@ from models.client import ProcessClient, deliver_replies, open_process
 from models.errors import ContextLengthExceeded, ProcessFailed, QueueFull
 from models.llm.constraints.forms import ConstraintForm
 from models.llm.engine.messages import Cancel, Delta, Deltas, EngineReady, FromEngine, Generate, LoadEngine
-from models.llm.engine.meter import Meter, Unmetered
+from models.llm.engine.meter import Meter, NoMeter
 from models.llm.params import Adapter, EngineParams, Priority, SamplingParams
 
-# ggml's threads meet at a barrier after every operation; libgomp's long default spin turns one busy neighbour process
-# into a collapse of decode speed, and a short one costs nothing on a quiet machine (docs/architecture.md, Chat first).
-# When llama.cpp gives up, it would start a debugger to print a backtrace, where there is one.
+# ggml's threads meet at a barrier after every operation. With libgomp's long default spin, one busy process beside the
+# engine makes decode speed collapse; a short spin costs nothing on a quiet machine (docs/architecture.md, Chat first).
+# When llama.cpp aborts, it would start a debugger, if there is one, to print a backtrace.
 _ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}
 
 
 class EngineClient(ProcessClient[EngineReady, Delta]):
     params: EngineParams
-    meter: Meter = Unmetered()
+    meter: Meter = NoMeter()
 
     async def generate(
         self,
@@ -33,10 +33,10 @@ class EngineClient(ProcessClient[EngineReady, Delta]):
         client: str = "",
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[Delta, None]:
-        """Tokens as they are made, the last delta with its finish reason. Closing the generator cancels.
+        """Yield the answer's deltas as they are computed; the last has a finish reason. Closing the generator cancels.
 
-        Raises `ContextLengthExceeded` and `QueueFull` before anything is sent, `ProcessFailed` when the engine
-        fails this request or dies.
+        Raises `ContextLengthExceeded` and `QueueFull` before anything is sent, and `ProcessFailed` when the engine
+        fails this request or ends.
         """
         if len(prompt) >= self.ready.n_ctx:
             raise ContextLengthExceeded(len(prompt), self.ready.n_ctx)
@@ -52,17 +52,17 @@ class EngineClient(ProcessClient[EngineReady, Delta]):
                     raise ProcessFailed("engine", delta.error)
                 now = time.monotonic()
                 if has_begun:
-                    self.meter.went_on(now - last)
+                    self.meter.observe_interval(now - last)
                 else:
-                    self.meter.began(now - last, len(prompt), delta.num_cached)
-                self.meter.generated(len(delta.tokens))
+                    self.meter.observe_first_token(now - last, len(prompt), delta.num_cached)
+                self.meter.observe_tokens(len(delta.tokens))
                 last, has_begun = now, True
                 yield delta
                 if delta.is_last:
                     return
 
 
-def _replies(frame: FromEngine) -> Iterable[tuple[int, Delta]]:
+def _replies_of(frame: FromEngine) -> Iterable[tuple[int, Delta]]:
     return ((delta.id, delta) for delta in frame.deltas) if isinstance(frame, Deltas) else ()
 
 
@@ -74,14 +74,14 @@ async def open_engine(
     adapters: Sequence[Adapter] = (),
     meter: Meter | None = None,
 ) -> AsyncIterator[EngineClient]:
-    """Starts an engine process for a GGUF and waits until it is loaded; `ProcessFailed` says why it is not.
+    """Start an engine process for a GGUF and wait until it is loaded. Raises `ProcessFailed` when it cannot be.
 
-    `prefix_folder`: where it may keep prefixes over restarts.
+    `prefix_folder`: where the engine keeps prefixes over restarts; None: nowhere.
     """
     load = LoadEngine(str(path), params, str(prefix_folder) if prefix_folder else None, tuple(adapters))
-    opening = open_process("engine", "models.llm.engine.process", FromEngine, _ENVIRONMENT, load, EngineReady)
+    opening = open_process("engine", "models.llm.llama.process", FromEngine, _ENVIRONMENT, load, EngineReady)
     async with opening as (child, ready):
-        client = EngineClient(child, ready, _replies)
+        client = EngineClient(child, ready, _replies_of)
         client.params = params
         client.meter = meter or client.meter
         async with deliver_replies(client):

@@ -1,4 +1,4 @@
-"""What the server and an engine process say to each other."""
+"""The frames between the server and an engine process."""
 
 import msgspec
 
@@ -9,37 +9,43 @@ from models.llm.params import Adapter, EngineParams, Priority, SamplingParams
 
 
 class LoadEngine(msgspec.Struct, tag=True, frozen=True):
-    """First frame to the engine; it answers `EngineReady` or `ChildFailure`."""
+    """First frame to the engine, which answers `EngineReady` or `ChildFailure`."""
 
     path: str
     params: EngineParams
-    prefix_folder: str | None = None  # where prefixes are kept over restarts
+    prefix_folder: str | None = None  # where prefixes are kept over restarts; None: nowhere
     adapters: tuple[Adapter, ...] = ()
 
 
 class Generate(msgspec.Struct, tag=True, frozen=True):
+    """Generate an answer to a prompt, at most `max_tokens` tokens."""
+
     id: int
     prompt: list[int]
     max_tokens: int
     sampling: SamplingParams
     choices: list[list[int]] | None = None  # the answer is one of these
-    constraint: ConstraintForm | None = None  # the answer is of this form; instead of choices
+    constraint: ConstraintForm | None = None  # the answer is of this form; not together with choices
     client: str = ""  # who asks; clients are served evenly
     priority: Priority = Priority.INTERACTIVE
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
+    """Stop generating an answer; no delta of it comes after this is received."""
+
     id: int
 
 
 class EngineReady(msgspec.Struct, tag=True, frozen=True):
+    """The model is loaded."""
+
     n_ctx: int
     num_params: int
     size: int  # bytes of the tensors
 
 
 class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True):
-    """Natural logarithms, of the model's own distribution: before penalties, constraints and temperature."""
+    """Natural logarithms of the model's own distribution: before penalties, constraints and temperature."""
 
     token: int
     logprob: float
@@ -47,7 +53,7 @@ class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Delta(msgspec.Struct, array_like=True, frozen=True):
-    """What a step brought one request; the last of a request has a `finish_reason` or an `error`.
+    """What a step brought one request; a request's last delta has a `finish_reason` or an `error`.
 
     `num_cached`: tokens of the prompt that were in memory already.
     """
@@ -56,7 +62,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
     tokens: list[int]
     num_cached: int = 0
     finish_reason: FinishReason | None = None
-    logprobs: list[TokenLogprobs] = []  # one a token, when asked for
+    logprobs: list[TokenLogprobs] = []  # one for each token, if the request wants them
     error: str | None = None
 
     @property
@@ -65,7 +71,7 @@ class Delta(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Deltas(msgspec.Struct, tag=True, frozen=True):
-    """One frame a step, whatever the number of requests."""
+    """The deltas of one step: one frame, whatever the number of requests."""
 
     deltas: list[Delta]
 

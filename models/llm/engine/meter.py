@@ -1,25 +1,24 @@
-"""Whoever counts what an engine does hears it here, from the server's side: as a client would see it."""
+"""What is measured of an engine, on the server's side of the connection: as a client would see it."""
 
 from typing import Protocol
 
 
 class Meter(Protocol):
-    """Times are seconds."""
+    """Receives measurements. Times are seconds."""
 
-    def began(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
-        """The first token of an answer came, so long after it was asked for; of the prompt, so much was in memory."""
-        ...
+    def observe_first_token(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
+        """An answer's first token came `wait_s` after its request. `num_cached`: of the prompt's tokens, in memory."""
 
-    def generated(self, num_tokens: int) -> None: ...
+    def observe_interval(self, wait_s: float) -> None:
+        """The next tokens of an answer came `wait_s` after those before them."""
 
-    def went_on(self, wait_s: float) -> None:
-        """More of an answer came, so long after what came before."""
-        ...
+    def observe_tokens(self, num_tokens: int) -> None:
+        """This many tokens were generated."""
 
 
-class Unmetered:
-    """Nobody counts."""
+class NoMeter:
+    """Drops every measurement."""
 
-    def began(self, wait_s: float, num_prompt: int, num_cached: int) -> None: ...
-    def generated(self, num_tokens: int) -> None: ...
-    def went_on(self, wait_s: float) -> None: ...
+    def observe_first_token(self, wait_s: float, num_prompt: int, num_cached: int) -> None: ...
+    def observe_interval(self, wait_s: float) -> None: ...
+    def observe_tokens(self, num_tokens: int) -> None: ...

@@ -1,15 +1,19 @@
-"""What a forward pass costs by the number of its tokens, and how many guesses that makes worth their places.
+"""What a forward pass costs by its number of tokens, and how long a draft that makes worth its places.
 
-llama.cpp multiplies quantized weights on a CPU by four tokens at a time, and what is over one by one, so that a second
-token costs as much as the first and a fourth hardly anything (docs/benchmarks.md). The costs are given, not measured as
-it runs: otherwise the same request would not be computed in the same steps each time, and not have the same answer.
+llama.cpp multiplies quantized weights on a CPU by four tokens at a time, and the rest one by one, so a second token
+costs as much as the first and a fourth hardly anything (docs/benchmarks.md). The costs are constants and not measured
+while the engine runs: otherwise the same request would be computed in other steps each time, and could get another
+answer.
 """
 
 from typing import NamedTuple
 
 
 class StepCost(NamedTuple):
-    """In passes of one token: `first` of 1, 2, … tokens; then `further` for each `tile` more that is begun."""
+    """The cost of n tokens, in passes of one token.
+
+    It is `first[n - 1]`; beyond that, `further` for each `tile` of tokens that is begun.
+    """
 
     first: tuple[float, ...]
     tile: int
@@ -26,34 +30,37 @@ CPU_COST = StepCost((1, 1.95, 2.45, 2.77, 3.75, 3.9, 4.1, 4.45, 5.3, 5.65, 5.75,
 GPU_COST = StepCost((1.0,), 1, 0.1)
 
 
-_ATTENTION = 8e-5  # of a token to each token before it, which is not shared within a tile; of half a billion parameters
+# The cost of one token's attention to each token before it, of a model of half a billion parameters; attention is not
+# shared within a tile.
+_ATTENTION_COST = 8e-5
 
 
 class DraftBudget(NamedTuple):
-    """A step in the making: places taken, and the tokens that they are expected to bring."""
+    """The decoding part of a step while it is scheduled: its rows, and the tokens that they are expected to bring."""
 
     num_rows: int
     num_tokens: float
     cost: StepCost
 
-    def length(self, rate: float, limit: int, num_cells: int = 0) -> int:
-        """Guesses, each of which holds with `rate` if all before it do, that bring most tokens for what they cost.
+    def best_length(self, rate: float, limit: int, num_cells: int = 0) -> int:
+        """Return the draft length, at most `limit`, that brings most tokens for the step's cost.
 
-        `num_cells`: tokens that each of them attends to.
+        `rate`: probability that a draft token is accepted if those before it are. `num_cells`: tokens that each draft
+        token attends to.
         """
-        attention = _ATTENTION * num_cells
+        attention = _ATTENTION_COST * num_cells
 
         def cost(num_rows: int) -> float:
             return self.cost(num_rows) + attention * num_rows
 
-        best, most = 0, self.num_tokens / cost(self.num_rows)
-        likelihood, tokens = 1.0, self.num_tokens
-        for size in range(1, limit + 1):
+        best, best_worth = 0, self.num_tokens / cost(self.num_rows)
+        likelihood, num_tokens = 1.0, self.num_tokens
+        for length in range(1, limit + 1):
             likelihood *= rate
-            tokens += likelihood
-            if (worth := tokens / cost(self.num_rows + size)) > most:
-                best, most = size, worth
+            num_tokens += likelihood
+            if (worth := num_tokens / cost(self.num_rows + length)) > best_worth:
+                best, best_worth = length, worth
         return best
 
-    def with_draft(self, size: int, expected: float) -> "DraftBudget":
-        return self._replace(num_rows=self.num_rows + size, num_tokens=self.num_tokens + expected)
+    def with_draft(self, length: int, expected: float) -> "DraftBudget":
+        return self._replace(num_rows=self.num_rows + length, num_tokens=self.num_tokens + expected)

@@ -1,81 +1,87 @@
-"""Between memory, the model's and the process's own, and prefixes on disk: what to keep, and putting it back."""
+"""The disk tier of the KV cache: decides which prefixes in memory are written to disk, and restores them."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
-from models.llm.engine.scheduler import Scheduler
+from models.llm.kv.base import PrefixScheduler, State, StateRunner
 from models.llm.kv.offload import KVOffload
-from models.llm.kv.prefix_store import PrefixStore, Saved
-from models.llm.kv.prefixes import WORTH_KEEPING, State, StateRunner, restore
+from models.llm.kv.prefix_store import PrefixStore, StoredPrefix
+from models.llm.kv.prefixes import MIN_PREFIX_TOKENS, restore
 
 
 class DiskKVCache:
-    """For the engine's thread. Files are written on a thread of its own, one at a time."""
+    """Writes prefixes on a thread of its own, one at a time. Its methods belong to the engine's thread."""
 
-    def __init__(self, store: PrefixStore, scheduler: Scheduler, runner: StateRunner, parking: KVOffload) -> None:
+    def __init__(self, store: PrefixStore, scheduler: PrefixScheduler, runner: StateRunner, offload: KVOffload) -> None:
         self._store = store
         self._scheduler = scheduler
         self._runner = runner
-        self._parking = parking
-        self._is_whole = not scheduler.supports_partial_removal
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="archive")
-        self._writing: Future[bool] | None = None
-        self._tried: set[int] = set()  # hashes of the prefixes written, or refused, in this run
+        self._offload = offload
+        self._whole = not scheduler.supports_partial_removal  # a state cannot be cut to a shorter prefix
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="disk-kv-cache")
+        self._write: Future[bool] | None = None
+        self._attempted: set[int] = set()  # hashes of the prefixes that were written, or could not be, in this run
 
-    def find(self, prompt: list[int]) -> Saved | None:
-        """A saved prefix that spares this prompt much that memory does not."""
-        saved, size = self._store.match(prompt, whole=self._is_whole)
-        at_hand = max(self._scheduler.num_resident(prompt), self._parking.match(prompt))
-        return saved if size - at_hand >= WORTH_KEEPING else None
+    def find(self, prompt: list[int]) -> StoredPrefix | None:
+        """Return a stored prefix that saves this prompt much computing which prefixes in memory do not save."""
+        stored, size = self._store.match(prompt, whole=self._whole)
+        num_in_memory = max(self._scheduler.num_resident(prompt), self._offload.match(prompt))
+        return stored if size - num_in_memory >= MIN_PREFIX_TOKENS else None
 
-    def restore(self, saved: Saved, state: bytes, prompt: list[int]) -> None:
-        restore(self._scheduler, self._runner, saved, state, prompt)
+    def restore(self, prefix: StoredPrefix, state: bytes, prompt: list[int]) -> None:
+        restore(self._scheduler, self._runner, prefix, state, prompt)
 
-    def keep_next(self) -> bool:
-        """Begins to write the hot prefix used last that is not on disk. False when there is none, or one is written."""
-        if self._writing is not None and not self._writing.done():
+    def write_next(self) -> bool:
+        """Start writing the most recently used hot prefix that is not on disk.
+
+        Returns False when there is none, or another is being written.
+        """
+        if self._write is not None and not self._write.done():
             return False
-        return self._keep(self._prefixes(hot=True))
+        return self._write_first(self._prefixes(hot=True))
 
-    def keep_recent(self, limit_s: float) -> None:
-        """Writes what conversations left off with, the latest first, for as long as `limit_s`: before the end."""
+    def write_recent(self, limit_s: float) -> None:
+        """Write the ends of conversations, most recently used first, for at most `limit_s` seconds: before the end."""
         deadline = time.monotonic() + limit_s
         prefixes = self._prefixes(hot=False)
-        while time.monotonic() < deadline and self._keep(prefixes):
-            assert self._writing is not None
-            self._writing.result()
+        while time.monotonic() < deadline and self._write_first(prefixes):
+            assert self._write is not None
+            self._write.result()
 
     def _prefixes(self, *, hot: bool) -> list[tuple[list[int], State | None]]:
-        """With their states, if these are at hand already."""
-        parked = [(each.tokens.tolist(), each.state) for each in self._parking.prefixes(hot=hot)]
-        return [*((tokens, None) for tokens in self._scheduler.prefixes(hot=hot)), *parked]
+        """Return the prefixes in memory, those in the model's first, with the states of offloaded ones."""
+        offloaded = [(prefix.tokens.tolist(), prefix.state) for prefix in self._offload.prefixes(hot=hot)]
+        return [*((tokens, None) for tokens in self._scheduler.prefixes(hot=hot)), *offloaded]
 
-    def _keep(self, prefixes: list[tuple[list[int], State | None]]) -> bool:
-        for tokens, state in prefixes:
+    def _write_first(self, prefixes: list[tuple[list[int], State | None]]) -> bool:
+        """Start writing the first prefix that is worth it and not yet on disk; False when there is none."""
+        for tokens, offloaded_state in prefixes:
             key = hash(tuple(tokens))
-            if len(tokens) < WORTH_KEEPING or key in self._tried:
+            if len(tokens) < MIN_PREFIX_TOKENS or key in self._attempted:
                 continue
-            self._tried.add(key)
-            if self._store.covers(tokens, whole=self._is_whole):
+            self._attempted.add(key)
+            if self._store.is_covered(tokens, whole=self._whole):
                 continue
-            if (state := self._state(tokens) if state is None else state) is not None:
-                self._writing = self._writer.submit(self._store.write, tokens, state, whole=self._is_whole)
+            state = self._save(tokens) if offloaded_state is None else offloaded_state
+            if state is not None:
+                self._write = self._writer.submit(self._store.write, tokens, state, whole=self._whole)
                 return True
         return False
 
-    def _state(self, tokens: list[int]) -> State | None:
-        """From the model's memory; None when it is not all there."""
-        lease = self._scheduler.lend(tokens)
+    def _save(self, tokens: list[int]) -> State | None:
+        """Copy a prefix out of the model's memory; None when it is not all there."""
+        lease = self._scheduler.borrow_slot(tokens)
         if lease is None:
             return None
         self._runner.apply(self._scheduler.take_operations())
-        is_all_there = lease.num_cached == len(tokens)
-        state = self._runner.save(lease.slot) if is_all_there else None
-        self._scheduler.take_back(lease, tokens[: lease.num_cached])
+        is_complete = lease.num_cached == len(tokens)
+        state = self._runner.save(lease.slot) if is_complete else None
+        self._scheduler.return_slot(lease, tokens[: lease.num_cached])
         return state
 
     def close(self) -> None:
+        """Wait for the write in progress."""
         self._writer.shutdown()
 
     def __enter__(self) -> Self:

@@ -1,82 +1,80 @@
-"""Prefixes of tokens whose memory is kept outside the model's own: which serves a prompt best, and putting it back."""
+"""Prefixes whose memory is kept outside the model's own: finding the best for a prompt, and restoring it."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.llm.engine.scheduler import Scheduler
-from models.llm.kv.prefix_cache import Operation, Remove
+from models.llm.kv.base import PrefixScheduler, State, StateRunner, TokenArray
+from models.llm.kv.prefix_cache import RemoveCells
 
-WORTH_KEEPING = 64  # tokens; fewer are computed again in no time
-
-Tokens = NDArray[np.int32]
-State = memoryview | bytes  # llama.cpp's, of a sequence that has read the tokens
+MIN_PREFIX_TOKENS = 64  # a shorter prefix is computed again in no time
 
 
-class Kept(Protocol):
+class CachedPrefix(Protocol):
+    """A prefix whose state is kept somewhere."""
+
     @property
-    def tokens(self) -> Tokens: ...
+    def tokens(self) -> TokenArray: ...
 
 
-class StateRunner(Protocol):
-    def apply(self, operations: list[Operation]) -> None: ...
-    def save(self, slot: int) -> State: ...
-    def load(self, slot: int, state: State) -> bool: ...
+P = TypeVar("P", bound=CachedPrefix)
 
 
-K = TypeVar("K", bound=Kept)
-
-
-def ids(tokens: Sequence[int]) -> Tokens:
+def token_array(tokens: Sequence[int]) -> TokenArray:
     return np.asarray(tokens, np.int32)
 
 
-def agreement(a: Tokens, b: Tokens) -> int:
-    """How many tokens from the front are the same."""
+def common_length(a: TokenArray, b: TokenArray) -> int:
+    """Return how many tokens from the front are the same."""
     size = min(len(a), len(b))
-    different = np.flatnonzero(a[:size] != b[:size])
-    return int(different[0]) if different.size else size
+    differences = np.flatnonzero(a[:size] != b[:size])
+    return int(differences[0]) if differences.size else size
 
 
-def longest(kept: Iterable[K], prompt: Sequence[int], *, whole: bool = False) -> tuple[K | None, int]:
-    """The prefix with which the prompt agrees longest, and how far; with `whole`, to its own end or not at all.
+def longest_match(prefixes: Iterable[P], prompt: Sequence[int], *, whole: bool = False) -> tuple[P | None, int]:
+    """Return the prefix that has most tokens in common with the prompt, and how many.
 
-    The last token is never matched: something must be left to compute.
+    `whole`: only prefixes that the prompt begins with count. The prompt's last token is never matched: at least one
+    token must be left to compute.
     """
-    wanted = ids(prompt[:-1])
-    best: K | None = None
-    most = 0
-    for each in kept:
-        size = agreement(each.tokens, wanted)
-        if size > most and (not whole or size == len(each.tokens)):
-            best, most = each, size
-    return best, most
+    matchable = token_array(prompt[:-1])
+    best: P | None = None
+    best_length = 0
+    for prefix in prefixes:
+        length = common_length(prefix.tokens, matchable)
+        if length > best_length and (not whole or length == len(prefix.tokens)):
+            best, best_length = prefix, length
+    return best, best_length
 
 
-def covers(kept: Iterable[Kept], tokens: Tokens, *, whole: bool = False) -> bool:
-    """Whether one begins with all of these; with `whole`, is these."""
+def is_covered(prefixes: Iterable[CachedPrefix], tokens: TokenArray, *, whole: bool = False) -> bool:
+    """Whether one of the prefixes begins with all of `tokens`; with `whole`, whether one is equal to them."""
     size = len(tokens)
-    return any(agreement(k.tokens, tokens) == size and (not whole or len(k.tokens) == size) for k in kept)
+    return any(
+        common_length(prefix.tokens, tokens) == size and (not whole or len(prefix.tokens) == size)
+        for prefix in prefixes
+    )
 
 
-def contained(kept: Iterable[K], tokens: Tokens) -> list[K]:
-    """Those that these tokens begin with, and go on from."""
-    return [each for each in kept if len(each.tokens) == agreement(each.tokens, tokens) < len(tokens)]
+def shorter_prefixes(prefixes: Iterable[P], tokens: TokenArray) -> list[P]:
+    """Return the prefixes that `tokens` begin with and are longer than."""
+    return [each for each in prefixes if len(each.tokens) == common_length(each.tokens, tokens) < len(tokens)]
 
 
-def restore(scheduler: Scheduler, runner: StateRunner, kept: Kept, state: State, prompt: Sequence[int]) -> int:
-    """Puts a prefix back into the model's memory, as far as the prompt agrees with it; how many tokens that is.
+def restore(
+    scheduler: PrefixScheduler, runner: StateRunner, prefix: CachedPrefix, state: State, prompt: Sequence[int]
+) -> int:
+    """Load a prefix into the model's memory as far as the prompt agrees with it; return how many tokens that is.
 
-    0 when there is no room without stopping somebody's work, or llama.cpp does not take it.
+    Returns 0 when there is no room without preempting a sequence, or llama.cpp refuses the state.
     """
-    lease = scheduler.lend([], num_cells=len(kept.tokens))
+    lease = scheduler.borrow_slot([], num_cells=len(prefix.tokens))
     if lease is None:
         return 0
     runner.apply(scheduler.take_operations())
-    size = agreement(kept.tokens, ids(prompt)) if runner.load(lease.slot, state) else 0
-    if size < len(kept.tokens):
-        runner.apply([Remove(lease.slot, size)])
-    scheduler.take_back(lease, kept.tokens[:size].tolist())
+    size = common_length(prefix.tokens, token_array(prompt)) if runner.load(lease.slot, state) else 0
+    if size < len(prefix.tokens):
+        runner.apply([RemoveCells(lease.slot, size)])
+    scheduler.return_slot(lease, prefix.tokens[:size].tolist())
     return size

@@ -1,7 +1,7 @@
-"""A radix tree over token ids: runs of tokens on edges, and who holds the model's memory of each path.
+"""A radix tree over token ids: runs of tokens on edges, and the slot that holds the model's memory of each path.
 
-Knows nothing of llama.cpp but that memory belongs to numbered slots (its sequences). The two ways to share that memory
-are `PrefixCache` and `CheckpointCache`.
+All it knows of llama.cpp is that memory belongs to numbered slots (its sequences). `PrefixCache` and `CheckpointCache`
+are the two ways to share that memory.
 """
 
 import itertools
@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 
 class Node:
-    """A run of tokens after its parent's. `end` counts tokens from the root; `num_users` leases end exactly here.
+    """A run of tokens that follows its parent's.
 
-    `holder` is the slot that keeps the memory of the path from the root to here, if there is one of its own. `is_hot`:
-    a later request went on from here, or from what is now a part of the run.
+    `end`: number of tokens from the root to the end of the run. `num_users`: leases that end exactly here. `holder`:
+    the slot that keeps the memory of the path from the root to here, if the node has one. `is_hot`: a later request
+    went on from here, or from a node that is now part of this run.
     """
 
     __slots__ = ("children", "end", "holder", "is_hot", "last_used", "num_users", "parent", "tokens")
@@ -29,7 +30,7 @@ class Node:
 
     @property
     def path(self) -> list[int]:
-        """Tokens from the root to here."""
+        """The tokens from the root to the end of this run."""
         parts: list[list[int]] = []
         node: Node | None = self
         while node is not None:
@@ -38,7 +39,7 @@ class Node:
         return [token for part in reversed(parts) for token in part]
 
     def __iter__(self) -> Iterator["Node"]:
-        """This node and all below it, parents first. A conversation makes long chains: no recursion."""
+        """Yield this node and all below it, parents first. Not recursive: a conversation makes long chains."""
         pending = [self]
         while pending:
             node = pending.pop()
@@ -50,7 +51,7 @@ class Node:
 
 
 class RadixTree:
-    """The paths. Whoever changes holders calls `prune` where nobody is left."""
+    """The tree. A caller that removes a holder or a user calls `prune` on the node."""
 
     def __init__(self) -> None:
         self.root = Node([], None, None)
@@ -60,18 +61,21 @@ class RadixTree:
         return iter(self.root)
 
     def walk(self, tokens: list[int], start: Node | None = None) -> tuple[Node, int]:
-        """Down from `start`, which `tokens` begin with, as far as they agree: the last node touched, tokens matched."""
+        """Follow `tokens` down from `start`, whose path they begin with.
+
+        Return the last node touched and the number of tokens matched.
+        """
         node = start or self.root
         matched = node.end
         while matched < len(tokens) and (child := node.children.get(tokens[matched])):
-            wanted = tokens[matched : matched + len(child.tokens)]
-            if wanted != child.tokens:
-                return child, matched + _common(wanted, child.tokens)
+            run = tokens[matched : matched + len(child.tokens)]
+            if run != child.tokens:
+                return child, matched + _common_length(run, child.tokens)
             node, matched = child, child.end
         return node, matched
 
     def node_at(self, node: Node, end: int) -> Node:
-        """The node that ends at `end`, cutting `node` in two where it must be."""
+        """Return the node that ends at `end`, splitting `node` in two if need be."""
         if node.end == end:
             return node
         parent = node.parent
@@ -85,12 +89,12 @@ class RadixTree:
         return upper
 
     def extend(self, node: Node, tokens: list[int], holder: int | None) -> Node:
-        """A new leaf below `node`."""
+        """Add a leaf below `node`."""
         leaf = node.children[tokens[0]] = Node(list(tokens), node, holder)
         return leaf
 
     def prune(self, node: Node) -> None:
-        """Takes out what nobody holds or leases any more, upwards from `node`, and joins what is then one run."""
+        """Remove nodes without holder, user or child, upwards from `node`, and merge a node with its only child."""
         while node.parent is not None and not node.children and node.holder is None and not node.num_users:
             del node.parent.children[node.tokens[0]]
             node = node.parent
@@ -101,13 +105,14 @@ class RadixTree:
             node.parent.children[node.tokens[0]] = child
 
     def touch(self, node: Node | None) -> None:
+        """Mark a node and all above it as used now."""
         now = next(self._clock)
         while node is not None:
             node.last_used = now
             node = node.parent
 
     def least_recently_used(self) -> Node | None:
-        """Of the nodes with a holder that nobody leases."""
+        """Return the least recently used node that has a holder and no user."""
         idle = (node for node in self if node.holder is not None and not node.num_users)
         return min(idle, key=lambda node: node.last_used, default=None)
 
@@ -118,6 +123,6 @@ class RadixTree:
             assert not node.parent or node.children or node.holder is not None or node.num_users
 
 
-def _common(a: list[int], b: list[int]) -> int:
-    """How many tokens from the front are the same."""
+def _common_length(a: list[int], b: list[int]) -> int:
+    """Return how many tokens from the front are the same."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

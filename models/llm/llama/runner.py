@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from models.errors import ModelFileError
 from models.llm.engine.messages import TokenLogprobs
-from models.llm.engine.scheduler import Chunk, Limits, Step
 from models.llm.engine.sequence import Sequence
+from models.llm.engine.step import Limits, ScheduledChunk, Step
 from models.llm.engine.step_cost import GPU_COST
 from models.llm.gguf.estimate import FEW, context_length
 from models.llm.gguf.files import parts_of
 from models.llm.gguf.identity import identity_of
-from models.llm.kv.prefix_cache import Copy, Operation, Remove
-from models.llm.kv.prefixes import State
+from models.llm.kv.base import State
+from models.llm.kv.prefix_cache import CopyCells, MemoryOperation, RemoveCells
 from models.llm.llama.loading import check_magic, error_log, load_model
 from models.llm.llama.sampler import sampler_chain, token_logprobs
 from models.llm.params import Adapter, EngineParams
@@ -128,12 +128,12 @@ class LlamaRunner:
             for chunk, end in zip(step.chunks, ends, strict=True)
         ]
 
-    def apply(self, operations: list[Operation]) -> None:
+    def apply(self, operations: list[MemoryOperation]) -> None:
         for operation in operations:
             match operation:
-                case Copy(source, target, start, end):
+                case CopyCells(source, target, start, end):
                     C.llama_memory_seq_cp(self._memory, source, target, start, end)
-                case Remove(slot, start, end):
+                case RemoveCells(slot, start, end):
                     C.llama_memory_seq_rm(self._memory, slot, start, end)
 
     def save(self, slot: int) -> State:
@@ -149,7 +149,7 @@ class LlamaRunner:
         pointer = np.frombuffer(state, np.uint8).ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         return int(C.llama_state_seq_set_data(self._context, pointer, len(state), slot)) == len(state)
 
-    def _fill(self, chunks: list[Chunk]) -> list[int]:
+    def _fill(self, chunks: list[ScheduledChunk]) -> list[int]:
         """Writes the batch; the row after each chunk's last."""
         fields, end = self._fields, 0
         ends: list[int] = []
@@ -169,7 +169,7 @@ class LlamaRunner:
         self._batch.n_tokens = end
         return ends
 
-    def _draw(self, chunk: Chunk, row: int) -> list[int]:
+    def _draw(self, chunk: ScheduledChunk, row: int) -> list[int]:
         """Token by token from `row` on, as long as the guess is what the sampler draws."""
         drawn: list[int] = []
         for guess in [*chunk.tokens[len(chunk.tokens) - chunk.num_draft :], None]:

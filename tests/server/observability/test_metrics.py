@@ -72,10 +72,10 @@ def test_a_models_figures_go_on_over_its_restarts() -> None:
     metrics = Metrics()
     for num_cached in (0, 40):
         meter = metrics.meter("small")
-        meter.began(0.2, 50, num_cached)
-        meter.generated(1)
-        meter.went_on(0.01)
-        meter.generated(3)
+        meter.observe_first_token(0.2, 50, num_cached)
+        meter.observe_tokens(1)
+        meter.observe_interval(0.01)
+        meter.observe_tokens(3)
     samples = {
         s.name: s.value for family in metrics.collect() for s in family.samples if s.labels == {"model": "small"}
     }

@@ -112,14 +112,14 @@ class Counting:
         self.num_tokens = 0
         self.waits: list[float] = []
 
-    def began(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
+    def observe_first_token(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
         self.begun.append((num_prompt, num_cached))
         self.waits.append(wait_s)
 
-    def generated(self, num_tokens: int) -> None:
+    def observe_tokens(self, num_tokens: int) -> None:
         self.num_tokens += num_tokens
 
-    def went_on(self, wait_s: float) -> None:
+    def observe_interval(self, wait_s: float) -> None:
         self.waits.append(wait_s)
 
 

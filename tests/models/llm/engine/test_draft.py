@@ -24,7 +24,7 @@ def test_what_followed_before_is_guessed_to_follow_again(end: list[int], draft: 
 
 
 @pytest.mark.parametrize(
-    ("num_tokens", "stakes", "size"),
+    ("num_tokens", "draft_budget", "size"),
     [
         pytest.param(6, FREE, 15, id="for nothing"),
         pytest.param(6, DraftBudget(1, 1, GPU_COST), 9, id="on a GPU"),
@@ -44,7 +44,7 @@ def test_no_other_length_brings_more_for_its_cost(num_answers: int, rate: float,
     def worth(size: int) -> float:
         return (num_answers + sum(rate**i for i in range(1, size + 1))) / CPU_COST(num_answers + size)
 
-    assert worth(draft_budget.length(rate, limit)) == pytest.approx(max(map(worth, range(limit + 1))))
+    assert worth(draft_budget.best_length(rate, limit)) == pytest.approx(max(map(worth, range(limit + 1))))
 
 
 def test_a_step_of_more_tokens_never_costs_less() -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Delta, Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget
-from models.llm.engine.scheduler import Limits, Scheduler, Step
+from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import FinishReason, Sequence
+from models.llm.engine.step import Limits, Step
 from models.llm.params import SamplingParams
 
 END = 0
@@ -40,7 +41,7 @@ def make(runner: ScriptedRunner, *, n_slots: int = 2, n_batch: int = 8, n_cells:
         Scheduler(Limits(n_slots, 4, n_batch, n_cells, n_ctx=16), frozenset({END})),
         runner,
         END,
-        pace=PrefillBudget(n_batch),
+        prefill_budget=PrefillBudget(n_batch),
     )
 
 

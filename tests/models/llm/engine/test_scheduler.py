@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from models.llm.constraints.constraint import Choices
-from models.llm.engine.scheduler import Limits, Progress, Scheduler, Step
+from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import FinishReason, Sequence
+from models.llm.engine.step import Limits, SequenceOutput, Step
 from models.llm.params import Priority, SamplingParams
 from tests.models.scheduling import (
     END,
@@ -46,7 +47,7 @@ class Run:
         self._fresh = itertools.count(100)
         self._memory = Memory(self._limits, next_token)
         self.scheduler = Scheduler(self._limits, frozenset({END}))
-        self.progress: list[Progress] = []
+        self.progress: list[SequenceOutput] = []
 
     def fresh(self, num_tokens: int) -> list[int]:
         """Tokens nobody has used yet."""
@@ -60,7 +61,7 @@ class Run:
         client: str = "",
         priority: Priority = Priority.INTERACTIVE,
         choices: list[list[int]] | None = None,
-        drafts: bool = False,
+        prompt_lookup: bool = False,
     ) -> Sequence:
         sequence = Sequence(
             0,
@@ -70,7 +71,7 @@ class Run:
             constraint=Choices(choices, END) if choices else None,
             client=client,
             priority=priority,
-            drafts=drafts,
+            prompt_lookup=prompt_lookup,
         )
         self.scheduler.add(sequence)
         return sequence
@@ -109,7 +110,7 @@ def test_only_a_step_that_catches_up_brings_a_token() -> None:
     run = Run(n_batch=4)
     sequence = run.add(10)
     brought = [(run.step(), run.progress)[1] for _ in range(4)]
-    assert brought == [[], [], [Progress(sequence, [WORD], None)], [Progress(sequence, [WORD], None)]]
+    assert brought == [[], [], [SequenceOutput(sequence, [WORD], None)], [SequenceOutput(sequence, [WORD], None)]]
 
 
 def test_a_long_prompt_is_read_beside_decoding() -> None:
@@ -169,12 +170,12 @@ def test_a_finished_sequence_makes_room_for_the_next() -> None:
         pytest.param(9, 100, None, 1, FinishReason.LENGTH, id="prompt one short of n_ctx"),
     ],
 )
-@pytest.mark.parametrize("drafts", [False, True], ids=["", "guessing"])
+@pytest.mark.parametrize("prompt_lookup", [False, True], ids=["", "guessing"])
 def test_finishing(
-    num_tokens: int, max_tokens: int, end_at: int | None, num_generated: int, reason: FinishReason, drafts: bool
+    num_tokens: int, max_tokens: int, end_at: int | None, num_generated: int, reason: FinishReason, prompt_lookup: bool
 ) -> None:
     run = Run(n_cells=10, n_ctx=10, next_token=lambda tokens: END if len(tokens) == end_at else WORD)
-    sequence = run.add(num_tokens, max_tokens, drafts=drafts)
+    sequence = run.add(num_tokens, max_tokens, prompt_lookup=prompt_lookup)
     shown: list[int] = []
     while not run.scheduler.is_idle:
         run.step()
@@ -408,13 +409,13 @@ class TestGuesses:
     def test_those_that_hold_bring_several_tokens_in_a_step(self) -> None:
         prompt = [1, 2, 3, 4, 5, 6, 1, 2]
         counting = Run(next_token=lambda tokens: tokens[-1] % 6 + 1)
-        sequence = counting.add(prompt, max_tokens=16, drafts=True)
+        sequence = counting.add(prompt, max_tokens=16, prompt_lookup=True)
         assert counting.finish() < 8
         assert answer_of(sequence) == counting.alone(sequence)
 
     def test_those_that_do_not_hold_change_nothing(self) -> None:
         run = Run(n_slots=2, next_token=scrambled)
-        sequences = [run.add([1, 2, 3, 1, 2, 3, 1, 2], max_tokens=16, drafts=True) for _ in range(2)]
+        sequences = [run.add([1, 2, 3, 1, 2, 3, 1, 2], max_tokens=16, prompt_lookup=True) for _ in range(2)]
         run.finish()
         assert [answer_of(sequence) for sequence in sequences] == [run.alone(sequence) for sequence in sequences]
 
@@ -427,7 +428,7 @@ class TestGuesses:
 
     def test_a_full_batch_leaves_no_room_for_them(self) -> None:
         run = Run(n_slots=2, n_batch=2)
-        sequences = [run.add([WORD] * 4, drafts=True) for _ in range(2)]
+        sequences = [run.add([WORD] * 4, prompt_lookup=True) for _ in range(2)]
         for _ in range(8):
             assert sum(size for _, size in run.step()) <= 2
         assert all(set(sequence.tokens) == {WORD} for sequence in sequences)
@@ -503,9 +504,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world.cancel(data.draw(st.sampled_from(self.world.live)), is_trusted=is_trusted)
 
     @precondition(lambda self: self.world.live)
-    @rule(beside=st.none() | st.integers(1, 8))
-    def step(self, beside: int | None) -> None:
-        self.world.step(beside)
+    @rule(max_prefill=st.none() | st.integers(1, 8))
+    def step(self, max_prefill: int | None) -> None:
+        self.world.step(max_prefill)
 
     @precondition(lambda self: self.world.live)
     @rule()

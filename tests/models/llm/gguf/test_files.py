@@ -24,7 +24,9 @@ PROMPT = list(range(10, 40))
 def scores(path: Path, adapters: Sequence[Adapter] = ()) -> list[TokenLogprobs]:
     """Of the first token after the prompt."""
     with LlamaRunner(path, PARAMS, adapters) as runner:
-        engine = Engine(Scheduler(runner.limits, runner.end_tokens), runner, 0, pace=PrefillBudget(PARAMS.n_batch))
+        engine = Engine(
+            Scheduler(runner.limits, runner.end_tokens), runner, 0, prefill_budget=PrefillBudget(PARAMS.n_batch)
+        )
         engine.add(Generate(1, PROMPT, 1, SamplingParams(temperature=0, num_logprobs=20)))
         return [told for _ in iter(lambda: engine.is_idle, True) for delta in engine.step() for told in delta.logprobs]
 

@@ -21,12 +21,12 @@ FIRST, SECOND, FOLLOW_UP = (RNG.integers(500, 4000, size).tolist() for size in (
 
 
 class Talk:
-    """An engine as its process runs it. `tolerated`: cells of resting prefixes."""
+    """An engine as its process runs it. `max_idle_cells`: cells of resting prefixes."""
 
-    def __init__(self, runner: LlamaRunner, n_parked: int) -> None:
+    def __init__(self, runner: LlamaRunner, max_offloaded: int) -> None:
         self.scheduler = Scheduler(runner.limits, runner.end_tokens)
-        self.parking = KVOffload(self.scheduler, runner, n_parked, tolerated=100)
-        self._engine = Engine(self.scheduler, runner, 0, pace=PrefillBudget(runner.limits.n_batch))
+        self.offload = KVOffload(self.scheduler, runner, max_offloaded, max_idle_cells=100)
+        self._engine = Engine(self.scheduler, runner, 0, prefill_budget=PrefillBudget(runner.limits.n_batch))
         self._next_id = 0
 
     def answer(self, prompt: list[int]) -> tuple[list[int], int]:
@@ -35,20 +35,20 @@ class Talk:
         assert not self._engine.add(Generate(self._next_id, prompt, 20, TALKS_ON))
         tokens, num_cached = [], 0
         while not self._engine.is_idle:
-            self.parking.before_step()
+            self.offload.before_step()
             for delta in self._engine.step():
                 tokens, num_cached = tokens + delta.tokens, delta.num_cached
         return tokens, num_cached
 
 
 @contextmanager
-def talk(n_parked: int) -> Iterator[Talk]:
+def talk(max_offloaded: int) -> Iterator[Talk]:
     with LlamaRunner(BUILTIN, EngineParams(n_ctx=1024, n_threads=1)) as runner:
-        yield Talk(runner, n_parked)
+        yield Talk(runner, max_offloaded)
 
 
 def test_a_conversation_that_rested_aside_goes_on_where_it_was() -> None:
-    with talk(n_parked=1000) as told, talk(n_parked=0) as kept_in_place:
+    with talk(max_offloaded=1000) as told, talk(max_offloaded=0) as kept_in_place:
         for each in (told, kept_in_place):
             assert each.answer(FIRST)[1] == 0
             each.answer(SECOND)
@@ -60,15 +60,15 @@ def test_a_conversation_that_rested_aside_goes_on_where_it_was() -> None:
 
 
 def test_what_is_set_aside_has_its_limit_and_the_oldest_goes() -> None:
-    with talk(n_parked=700) as told:
+    with talk(max_offloaded=700) as told:
         for prompt in (FIRST, SECOND, SECOND[::-1], FOLLOW_UP):
             told.answer(prompt)
-        assert told.parking.match([*FIRST, 1]) == 0
-        assert told.parking.match([*SECOND, 1]) == len(SECOND)
+        assert told.offload.match([*FIRST, 1]) == 0
+        assert told.offload.match([*SECOND, 1]) == len(SECOND)
 
 
 def test_one_conversation_alone_is_never_moved() -> None:
-    with talk(n_parked=1000) as told:
+    with talk(max_offloaded=1000) as told:
         told.answer(FIRST)
         told.answer(FIRST + FOLLOW_UP)
-        assert not told.parking.prefixes(hot=False)
+        assert not told.offload.prefixes(hot=False)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.llm.kv.prefix_cache import Copy, Lease, PrefixCache, Remove
+from models.llm.kv.prefix_cache import CopyCells, Lease, PrefixCache, RemoveCells
 
 ROOM = 1_000
 
@@ -51,7 +51,7 @@ def test_a_lease_gets_the_cells_of_what_it_begins_with() -> None:
     assert lease is not None
     assert lease.num_cached == 2
     [operation] = cache.operations
-    assert isinstance(operation, Copy)
+    assert isinstance(operation, CopyCells)
     assert (operation.target, operation.start, operation.end) == (lease.slot, 0, 2)
 
 
@@ -63,7 +63,7 @@ def test_what_two_computed_at_once_is_kept_once() -> None:
     cache.commit(first, [1, 2, 3], ROOM)
     cache.operations.clear()
     cache.commit(second, [1, 2, 4], ROOM)
-    assert cache.operations == [Remove(second.slot, 0, 2), Copy(first.slot, second.slot, 0, 2)]
+    assert cache.operations == [RemoveCells(second.slot, 0, 2), CopyCells(first.slot, second.slot, 0, 2)]
     assert cache.num_cells == 4
 
 

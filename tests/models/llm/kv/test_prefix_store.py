@@ -49,8 +49,8 @@ def test_a_state_that_is_only_good_whole_is_found_whole(tmp_path: Path) -> None:
     assert saved is not None
     assert (store.read(saved), size) == (b"short", 50)
     assert store.match([*PROMPT[:40], 7], whole=True) == (None, 0)
-    assert not store.covers(PROMPT[:40], whole=True)
-    assert store.covers(PROMPT[:50], whole=True)
+    assert not store.is_covered(PROMPT[:40], whole=True)
+    assert store.is_covered(PROMPT[:50], whole=True)
 
 
 def test_a_longer_prefix_takes_the_place_of_those_it_contains(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_a_longer_prefix_takes_the_place_of_those_it_contains(tmp_path: Path) ->
         store.write(PROMPT[:size], STATE)
     store.write([*PROMPT[:30], 7], b"another branch")
     assert len(files(tmp_path)) == len(store) == 2
-    assert store.covers(PROMPT[:20])
-    assert not store.covers([*PROMPT, 1])
+    assert store.is_covered(PROMPT[:20])
+    assert not store.is_covered([*PROMPT, 1])
 
 
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:

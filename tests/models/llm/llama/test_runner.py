@@ -54,7 +54,7 @@ def open_engine(n_cells: int = 2 * N_CTX, *, prompt_lookup: bool = True) -> Iter
             Scheduler(limits, runner.end_tokens),
             runner,
             min(runner.end_tokens),
-            pace=PrefillBudget(limits.n_batch),
+            prefill_budget=PrefillBudget(limits.n_batch),
             prompt_lookup=prompt_lookup,
         )
 
