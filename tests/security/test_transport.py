@@ -62,7 +62,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> App:
 def port(app: App) -> Iterator[int]:
     config = uvicorn.Config(app, http=Connection, lifespan="off", log_config=None, limit_concurrency=1000)
     server = uvicorn.Server(config)
-    listener = socket.create_server(("127.0.0.1", 0), job_runner=1000)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield listener.getsockname()[1]
