@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]  # unit vectors, one a row
     Scores = NDArray[np.float32]
+    Ids = NDArray[np.int64]
 else:  # a process that only reads files has no use for numpy and its threads
-    Vectors = Scores = Any
+    Vectors = Scores = Ids = Any
+
+Hits = list[tuple[int, float]]  # chunk id and score, best first
 
 _ABBREVIATED = {"page": ("p.", "pp."), "sheet": ("row", "rows")}  # other units are told by their names
 

@@ -22,7 +22,7 @@ ONLY_IN = {
     "torch": "models/encoder/",
     "onnxruntime": "models/encoder/",
     "tokenizers": "models/encoder/",
-    "faiss": "index/dense/vector_index.py",
+    "faiss": "index/dense/",
     "tantivy": "index/lexical/inverted.py",
 }
 

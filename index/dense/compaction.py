@@ -1,13 +1,14 @@
-"""Writing a generation beside the work, so that a save is not kept waiting while a large one is made."""
+"""Writes generations on a thread of its own, so that no save waits while a large one is written."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
+from index.dense.base_index import build_base
 from index.dense.generations import Header, newest_header, write_generation
-from index.storage.sqlite.database import open_reader, query, snapshot
-from index.storage.sqlite.vectors import VectorStore
+from index.storage.sqlite.reader import IndexReader
 
 _log = logging.getLogger(__name__)
 
@@ -16,30 +17,35 @@ _SHARE, _SHARE_AT_WORK = 0.02, 0.1  # of all chunks: changes that make a generat
 
 
 def vectors_folder(data: Path, fingerprint: str) -> Path:
-    """Where the generations of a vector space lie."""
+    """Return the folder of the generations of a vector space."""
     return data / "vectors" / fingerprint
 
 
 def is_stale(num_changes: int, num_chunks: int, *, at_work: bool = False) -> bool:
-    """Whether a generation that lacks so many changes of an index so large should be followed by another."""
+    """Return whether a generation should follow one that lacks `num_changes` of an index of `num_chunks`."""
     return num_changes >= max(_FEW, num_chunks * (_SHARE_AT_WORK if at_work else _SHARE))
 
 
 class Compaction:
-    """One generation at a time, on a thread with a reading connection of its own."""
+    """Writes one generation at a time, with a reading connection of its own.
+
+    `seq` is the newest change in the newest generation, `count` the number of its vectors; 0 without a generation.
+    """
 
     def __init__(self, data: Path, fingerprint: str, dimension: int, database: str) -> None:
         self._data = data
-        self._space = fingerprint, dimension
         self._database = database
+        self._fingerprint = fingerprint
+        self._dimension = dimension
+        self._folder = vectors_folder(data, fingerprint)
         self._stop = Event()
         self._thread = ThreadPoolExecutor(1, "compaction")
         self._running: Future[Header | None] | None = None
-        newest = newest_header(vectors_folder(data, fingerprint), database, fingerprint, dimension)
+        newest = newest_header(self._folder, database, fingerprint, dimension)
         self.seq, self.count = (newest.seq, newest.count) if newest else (0, 0)
 
     def start(self) -> None:
-        """Unless one is being written."""
+        """Start writing a generation, unless one is being written."""
         if self._running is None:
             self._running = self._thread.submit(self._write)
 
@@ -48,7 +54,7 @@ class Compaction:
         return self._running is not None and not self._running.done()
 
     def finished(self, wait: bool = False) -> int | None:
-        """The `seq` of the generation before, once a new one is there: changes up to it are needed no more."""
+        """Return the `seq` of the generation before, once per new generation: the log needs no change up to it."""
         if self._running is None or not (wait or self._running.done()):
             return None
         header, self._running = self._running.result(), None
@@ -58,25 +64,24 @@ class Compaction:
         return before
 
     def close(self) -> None:
-        """What is being written is given up: the changes since the last generation are still there."""
+        """Abandon what is being written. The changes since the last generation are still in the log."""
         self._stop.set()
         self._thread.shutdown()
 
     def _write(self) -> Header | None:
-        """What was written. Failing is harmless: the index is made from the database then."""
-        connection = open_reader(self._data)
+        """Return the header of the generation that was written. None is harmless: the next reader builds its index
+        from the database."""
         try:
-            with snapshot(connection):
-                ((seq,),) = query(connection, "SELECT coalesce(max(seq), 0) FROM changes")
-                built = VectorStore(connection, *self._space).build_base(lambda: not self._stop.is_set())
-            if built is None:
+            with closing(IndexReader(self._data)) as reader, reader.snapshot():
+                seq = reader.change_bounds().newest
+                vectors = reader.vectors(self._fingerprint, self._dimension)
+                base = build_base(vectors, self._data, lambda: not self._stop.is_set())
+            if base is None:
                 return None
-            header = Header(self._database, *self._space, built.count, seq)
-            with built:
-                write_generation(vectors_folder(self._data, self._space[0]), header, built.payload(), built.stored())
+            with base:
+                header = Header(self._database, self._fingerprint, self._dimension, base.count, seq)
+                write_generation(self._folder, header, base.payload(), base.stored())
         except OSError as error:
             _log.warning("the index snapshot could not be written: %s", error)
             return None
-        finally:
-            connection.close()
         return header

@@ -1,11 +1,11 @@
-"""Snapshots of a vector index on disk, each a file with a number: a cache that is verified or not used.
+"""Snapshots of a vector index on disk, each a numbered file: a cache, used only when it verifies.
 
 FAISS files carry no checksum and its writer can report success on a full disk, so the bytes are framed here:
 
     magic · header length (4 bytes, big-endian) · header (JSON) · payload · vectors · SHA-256 of everything before
 
-written to a temporary file, synced, read back and compared, renamed, and the folder synced. The newest generation that
-verifies is the one; the previous one is kept.
+A file is written under a temporary name, synced, read back and compared, renamed, and its folder synced. Readers use
+the newest generation that verifies; the one before it is kept.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from index.dense.vector_index import StoredVectors
+from index.dense.stored_vectors import StoredVectors
 
 _MAGIC = b"CLOISTER-VECTORS-3\n"
 _LENGTH = struct.Struct(">I")
@@ -43,7 +43,7 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Generation(NamedTuple):
-    """`stored` stays on disk, and is the caller's to close."""
+    """A verified generation. `stored` stays on disk; the caller closes it."""
 
     header: Header
     payload: memoryview
@@ -53,7 +53,7 @@ class Generation(NamedTuple):
 def write_generation(
     folder: Path, header: Header, payload: Iterable[bytes], stored: StoredVectors | None = None
 ) -> Path:
-    """Raises `OSError`; then the newest generation is what it was before."""
+    """Write the next generation and return its path. Raises `OSError`, and then the newest one is as before."""
     folder.mkdir(parents=True, exist_ok=True)
     header = msgspec.structs.replace(header, stored_size=stored.size if stored else 0)
     encoded = msgspec.json.encode(header)
@@ -71,7 +71,7 @@ def write_generation(
             file.write(digest.digest())
             file.flush()
             os.fsync(file.fileno())
-        if not _holds(temporary, digest.digest()):
+        if not _reads_back(temporary, digest.digest()):
             raise OSError(f"{temporary} does not read back as it was written")
         temporary.replace(final)
         _sync_folder(folder)
@@ -83,28 +83,28 @@ def write_generation(
 
 
 def read_newest(folder: Path, database: str, fingerprint: str, dimension: int) -> Generation | None:
-    """The newest intact generation of this database and vector space, or None: then the vectors are the way."""
+    """Return the newest intact generation of this database and vector space; None without one."""
     for path in reversed(_files(folder)):
-        if _is_of(_header(path), database, fingerprint, dimension) and (generation := _read(path)):
+        if _belongs_to(_header(path), database, fingerprint, dimension) and (generation := _read(path)):
             return generation
     return None
 
 
 def _files(folder: Path) -> list[Path]:
-    """Generations by number, oldest first; whatever else lies in the folder is left alone."""
+    """Return the generations by number, oldest first; other files in the folder are ignored."""
     return sorted(path for path in folder.glob(f"*{_SUFFIX}") if _NUMBER.fullmatch(path.stem))
 
 
 def newest_header(folder: Path, database: str, fingerprint: str, dimension: int) -> Header | None:
-    """What the newest generation of this database and space says of itself, unverified."""
+    """Return the header of the newest generation of this database and space, unverified."""
     for path in reversed(_files(folder)):
         header = _header(path)
-        if _is_of(header, database, fingerprint, dimension):
+        if _belongs_to(header, database, fingerprint, dimension):
             return header
     return None
 
 
-def _is_of(header: Header | None, database: str, fingerprint: str, dimension: int) -> bool:
+def _belongs_to(header: Header | None, database: str, fingerprint: str, dimension: int) -> bool:
     return header is not None and (header.database, header.fingerprint, header.dimension) == (
         database,
         fingerprint,
@@ -121,7 +121,7 @@ def _header(path: Path) -> Header | None:
 
 
 def _read(path: Path) -> Generation | None:
-    """The file, verified. What stays in memory is what was verified; the vectors behind it stay in the open file."""
+    """Return the generation in a file, None unless it verifies. Only its payload is read into memory."""
     with contextlib.ExitStack() as stack, contextlib.suppress(*_DAMAGE):
         file = stack.enter_context(path.open("rb"))
         head = file.read(len(_MAGIC) + _LENGTH.size)
@@ -138,7 +138,7 @@ def _read(path: Path) -> Generation | None:
         file.readinto(payload)
         digest = hashlib.sha256(head + encoded)
         digest.update(payload)
-        if not _ends_with(file, header.stored_size, digest):
+        if not _ends_with_digest(file, header.stored_size, digest):
             return None
         stored = None
         if header.stored_size:
@@ -148,20 +148,20 @@ def _read(path: Path) -> Generation | None:
     return None
 
 
-def _ends_with(file: IO[bytes], size: int, digest: "hashlib._Hash") -> bool:
-    """Whether so many more bytes come, and then the digest of all, with these taken in."""
+def _ends_with_digest(file: IO[bytes], size: int, digest: "hashlib._Hash") -> bool:
+    """Read `size` bytes into the digest; return whether the rest of the file is then equal to it."""
     while size > 0 and (part := file.read(min(size, _BLOCK))):
         digest.update(part)
         size -= len(part)
     return size == 0 and file.read() == digest.digest()
 
 
-def _holds(path: Path, digest: bytes) -> bool:
-    """Whether the file reads back as what has this digest, followed by the digest."""
+def _reads_back(path: Path, digest: bytes) -> bool:
+    """Return whether the file reads back as content of this digest, followed by the digest."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size - _DIGEST_SIZE
-        found = hashlib.sha256()
-        return _ends_with(file, size, found) and found.digest() == digest
+        actual = hashlib.sha256()
+        return _ends_with_digest(file, size, actual) and actual.digest() == digest
 
 
 def _sync_folder(folder: Path) -> None:

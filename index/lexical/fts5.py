@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 import apsw
 import msgspec
 
-from index.dense.vector_index import Ids
 from index.lexical.analyzer import VERSION
 from index.lexical.filling import Filling
 from index.lexical.languages import LATIN
 from index.lexical.rows import Row, collection_term, language_term
 from index.storage.sqlite.database import query
+from index.types import Ids
 
 _FILLING = "lexical_fts5"  # a property: JSON
 

@@ -22,11 +22,11 @@ import numpy as np
 import tantivy
 from tantivy import Document, Occur, Query
 
-from index.dense.vector_index import Ids
 from index.errors import LexicalIndexError
 from index.lexical.filling import Filling
 from index.lexical.languages import LATIN
 from index.lexical.rows import Row, collection_term, language_term
+from index.types import Ids
 
 _ENGINE = str(vars(tantivy)["__version__"])  # with the number of its file format; its type stubs lack it
 _META = "meta.json"

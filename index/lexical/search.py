@@ -12,14 +12,13 @@ from pathlib import Path, PurePosixPath
 
 import apsw
 
-from index.dense.vector_index import Ids
 from index.errors import LexicalIndexError
 from index.lexical import fts5
 from index.lexical.analyzer import Analyzer
 from index.lexical.inverted import InvertedIndex, newest_folder
 from index.lexical.languages import DEFAULT
 from index.storage.sqlite.database import query, snapshot
-from index.types import Passage
+from index.types import Ids, Passage
 
 _log = logging.getLogger(__name__)
 

@@ -1,14 +1,14 @@
-"""How near questions about anything come to a passage: what a cosine in an embedder's space has to be compared with.
+"""Scales cosines so that those of different embedders can be compared.
 
-Some embedders give unrelated texts cosines of .0, some of .7. Told in standard deviations above those of unrelated
-questions, cosines of all of them mean much the same.
+Some embedders give unrelated texts cosines of .0, some of .7. A cosine is therefore expressed in standard deviations
+above those of questions that have nothing to do with the corpus.
 """
 
 from typing import NamedTuple
 
 from index.types import Vectors
 
-# About as many things as there are, in the way people ask; none that is likely to be a corpus's subject.
+# About all kinds of things, in the way people ask; none is likely to be the subject of a corpus.
 QUESTIONS = (
     "What is the weather like tomorrow?",
     "How do I cook rice?",
@@ -59,11 +59,11 @@ QUESTIONS = (
     "How does the engine start?",
     "Which exercises strengthen the back?",
 )
-_LEAST_SPREAD = 0.01  # cosine; less is rounding
+_MIN_SPREAD = 0.01  # cosine; less is rounding
 
 
 class NullDistribution(NamedTuple):
-    """Mean and standard deviation of the cosines of `QUESTIONS` to the passages that were found."""
+    """Mean and standard deviation of the cosines of `QUESTIONS` to the passages of a search."""
 
     mean: float
     spread: float
@@ -71,8 +71,8 @@ class NullDistribution(NamedTuple):
     @classmethod
     def of(cls, questions: Vectors, passages: Vectors) -> "NullDistribution":
         cosines = questions @ passages.T
-        return cls(float(cosines.mean()), max(float(cosines.std()), _LEAST_SPREAD))
+        return cls(float(cosines.mean()), max(float(cosines.std()), _MIN_SPREAD))
 
     def z_score(self, cosine: float) -> float:
-        """In standard deviations above the mean."""
+        """Return how many standard deviations a cosine is above the mean."""
         return (cosine - self.mean) / self.spread

@@ -1,4 +1,4 @@
-"""The passages that say something new, of a ranking that repeats itself."""
+"""Drops the passages of a ranking that repeat others."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _NEARLY_EQUAL = 0.97  # cosine
 
 
 class Reason(StrEnum):
-    """Why a passage waits for room, or goes at once: an equal text never comes twice."""
+    """Why a passage is dropped. All but `EQUAL` are kept where there is room."""
 
     EQUAL = "the same text"
     REPEATS = "nearly the same text"
@@ -30,58 +30,64 @@ class Dropped(NamedTuple):
 
 
 class DeduplicatedPassages(NamedTuple):
-    """Both in the order of the ranking."""
+    """Both lists are in the order of the ranking."""
 
     kept: list[Passage]
-    left_out: list[Dropped]
+    dropped: list[Dropped]
 
 
 def deduplicate(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vectors]) -> DeduplicatedPassages:
-    """The first `k` that say something new: equal texts once; what nearly repeats another, and what a document says
-    beyond its half of `k`, only where nothing else is left. `vectors` by chunk id.
+    """Keep the first `k` passages that say something new. `vectors` are by chunk id.
 
-    A passage that stays names the other files whose passages it stands for.
+    A text that equals another is always dropped. A passage that nearly repeats another, or that a document has beyond
+    half of `k`, is kept only where there are no others. A kept passage names the other files whose passages it stands
+    for.
     """
     chosen: list[Passage] = []
     waiting: list[Dropped] = []
     equal: list[Dropped] = []
-    seen: dict[tuple[tuple[str, ...], str], Passage] = {}
-    per_document: Counter[int] = Counter()
+    first_of_text: dict[tuple[tuple[str, ...], str], Passage] = {}
+    num_of_document: Counter[int] = Counter()
     for passage in passages:
-        first = seen.setdefault((passage.heading, passage.text), passage)
+        first = first_of_text.setdefault((passage.heading, passage.text), passage)
         if first is not passage:
             equal.append(Dropped(passage, Reason.EQUAL, first))
-        elif (original := _repeated(passage, chosen, vectors)) is not None:
+        elif (original := _nearly_equal(passage, chosen, vectors)) is not None:
             waiting.append(Dropped(passage, Reason.REPEATS, original))
         elif len(chosen) == k:
             waiting.append(Dropped(passage, Reason.LATER))
-        elif per_document[passage.document_id] >= max(1, k // 2):
+        elif num_of_document[passage.document_id] >= max(1, k // 2):
             waiting.append(Dropped(passage, Reason.DOCUMENT))
         else:
             chosen.append(passage)
-            per_document[passage.document_id] += 1
+            num_of_document[passage.document_id] += 1
     room = k - len(chosen)
-    kept = {p.chunk_id for p in (*chosen, *(each.passage for each in waiting[:room]))}
-    gone = {each.passage.chunk_id: each for each in (*equal, *waiting[room:])}
-    gone = {passage.chunk_id: gone[passage.chunk_id] for passage in passages if passage.chunk_id in gone}
-    return DeduplicatedPassages(_noted([p for p in passages if p.chunk_id in kept], gone), list(gone.values()))
+    kept_ids = {passage.chunk_id for passage in (*chosen, *(each.passage for each in waiting[:room]))}
+    dropped = {each.passage.chunk_id: each for each in (*equal, *waiting[room:])}
+    dropped = {passage.chunk_id: dropped[passage.chunk_id] for passage in passages if passage.chunk_id in dropped}
+    kept = [passage for passage in passages if passage.chunk_id in kept_ids]
+    return DeduplicatedPassages(_with_other_files(kept, dropped), list(dropped.values()))
 
 
-def _repeated(passage: Passage, chosen: Sequence[Passage], vectors: Mapping[int, Vectors]) -> Passage | None:
-    own = vectors.get(passage.chunk_id)
-    if own is None:
+def _nearly_equal(passage: Passage, chosen: Sequence[Passage], vectors: Mapping[int, Vectors]) -> Passage | None:
+    """Return the first chosen passage that this one nearly repeats."""
+    vector = vectors.get(passage.chunk_id)
+    if vector is None:
         return None
     others = (other for other in chosen if other.chunk_id in vectors)
-    return next((other for other in others if float(own @ vectors[other.chunk_id]) > _NEARLY_EQUAL), None)
+    return next((other for other in others if float(vector @ vectors[other.chunk_id]) > _NEARLY_EQUAL), None)
 
 
-def _noted(kept: Sequence[Passage], gone: Mapping[int, Dropped]) -> list[Passage]:
-    """With the files of what was left out for saying the same."""
+def _with_other_files(kept: Sequence[Passage], dropped: Mapping[int, Dropped]) -> list[Passage]:
+    """Return the passages with the files of those that were dropped for saying the same."""
     files: dict[int, dict[str, None]] = {passage.chunk_id: {} for passage in kept}
-    for left_out in gone.values():
-        original = left_out.original
-        while original is not None and original.chunk_id in gone:  # it was left out itself, for another
-            original = gone[original.chunk_id].original
-        if original is not None and original.file != left_out.passage.file:
-            files[original.chunk_id][left_out.passage.file] = None
-    return [msgspec.structs.replace(p, also_in=tuple(files[p.chunk_id])) if files[p.chunk_id] else p for p in kept]
+    for each in dropped.values():
+        original = each.original
+        while original is not None and original.chunk_id in dropped:  # for the sake of another one
+            original = dropped[original.chunk_id].original
+        if original is not None and original.file != each.passage.file:
+            files[original.chunk_id][each.passage.file] = None
+    return [
+        msgspec.structs.replace(passage, also_in=tuple(names)) if (names := files[passage.chunk_id]) else passage
+        for passage in kept
+    ]

@@ -241,7 +241,7 @@ async def measure(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
         await retriever.catch_up()
         result["load_s"] = time.perf_counter() - started
-        result["kind"] = retriever._vectors.kind
+        result["kind"] = retriever._dense.kind
         for name, scope, exact in (("all", [1, 2], answers["all"]), ("filtered", [2], answers["small"])):
             times, hits = [], 0
             for round in range(3):

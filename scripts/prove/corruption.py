@@ -22,13 +22,16 @@ from typing import Protocol
 
 import numpy as np
 
+from index.dense.base_index import BaseBuilder
+from index.dense.codes import Kind
 from index.dense.generations import Header, read_newest, write_generation
-from index.dense.vector_index import BaseBuilder, Kind, Stored, VectorIndex
+from index.dense.vector_index import VectorIndex
 from index.lexical import upkeep
 from index.lexical.search import LexicalSearch, lexical_folder
 from index.storage.records import FileStat
 from index.storage.sqlite.database import open_reader, open_writer
 from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.vectors import ChunkVectors
 from index.types import Chunk, Collection
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
@@ -70,7 +73,7 @@ class Generations:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         ids = np.arange(1, self._count + 1)
         self._builder = BaseBuilder(self._dimension, self._count, vectors, kind)
-        self._builder.add(Stored(ids, ids % 3, vectors))
+        self._builder.add(ChunkVectors(ids, ids % 3, vectors))
         self._question = vectors[7]
         self._write(1)
         self._write(2)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from index.search.explain import Explanation, Outcome
+from index.search.explanation import Explanation, Outcome
 from index.types import Query
 from server.rag.context import Context, FittedContext
 from server.rag.pipeline import RagPipeline

@@ -4,8 +4,8 @@ import copy
 from collections.abc import Callable, Sequence
 
 from index.errors import CollectionNotFound
-from index.search.explain import Explanation
-from index.search.retriever import QueryEmbedder, Retriever
+from index.search.base import QueryEmbedder, Searcher
+from index.search.explanation import Explanation
 from index.types import Filters, Passage, Query, SearchScope, Vectors, is_managed
 
 EVERYTHING = SearchScope(None)
@@ -17,7 +17,7 @@ class SearchService:
     `retriever` and `embedder` return what runs now, or raise `ProcessUnavailable`.
     """
 
-    def __init__(self, retriever: Callable[[], Retriever], embedder: Callable[[], QueryEmbedder]) -> None:
+    def __init__(self, retriever: Callable[[], Searcher], embedder: Callable[[], QueryEmbedder]) -> None:
         self._retriever = retriever
         self._embedder = embedder
         self._allowed: tuple[str, ...] | None = None

@@ -15,7 +15,7 @@ from litestar.testing import TestClient
 from numpy.typing import NDArray
 
 from index.params import Chunking
-from index.search.explain import Explanation, Outcome
+from index.search.explanation import Explanation, Outcome
 from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Collection, FileSubset, Filters, Passage, Query
 from models.catalog import ResolvedEmbeddingModel

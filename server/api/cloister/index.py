@@ -12,7 +12,7 @@ from litestar.response import Stream
 
 from index.errors import CollectionNotFound
 from index.ingest.progress import Progress
-from index.search.explain import Explanation
+from index.search.explanation import Explanation
 from index.storage.records import DocumentRecord, DocumentState
 from index.types import Passage, Query, SearchScope
 from models.llm.chat.messages import ChatMessage

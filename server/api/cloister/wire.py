@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from index.ingest.progress import Activity
-from index.search.explain import Outcome
+from index.search.explanation import Outcome
 from index.storage.records import CollectionStatus, DocumentState
 from index.types import Filters
 

@@ -5,7 +5,7 @@ import pytest
 from index.dense.compaction import Compaction, is_stale, vectors_folder
 from index.dense.generations import read_newest
 from index.dense.vector_index import VectorIndex
-from index.storage.sqlite.vectors import VectorStore
+from index.storage.sqlite.vectors import VectorReader
 from tests.index.conftest import Workspace
 
 
@@ -79,13 +79,13 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
 
 def test_closing_gives_up_what_is_being_written(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     compaction = _compaction(filled)
-    blocks = VectorStore.blocks
+    blocks = VectorReader.blocks
 
-    def close_first(self: VectorStore) -> object:
+    def close_first(self: VectorReader) -> object:
         compaction._stop.set()
         return blocks(self)
 
-    monkeypatch.setattr(VectorStore, "blocks", close_first)
+    monkeypatch.setattr(VectorReader, "blocks", close_first)
     compaction.start()
     compaction.close()
     assert compaction.finished() is None

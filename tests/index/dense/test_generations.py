@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from index.dense.base_index import BaseBuilder
+from index.dense.codes import Kind
 from index.dense.generations import Generation, Header, newest_header, read_newest, write_generation
-from index.dense.vector_index import BaseBuilder, Kind, Stored
+from index.storage.vectors import ChunkVectors
 
 _HEADER = Header(database="db", fingerprint="space", dimension=8, count=2, seq=5)
 _OLD = Generation(_HEADER, memoryview(b"the generation before"), None)
@@ -151,7 +153,7 @@ def test_damage_anywhere_in_an_index_never_reaches_faiss(tmp_path: Path, kind: K
     ids = np.arange(1, 201)
     vectors = random.normal(size=(200, 32)).astype(np.float32)
     builder = BaseBuilder(32, 200, vectors, kind)
-    builder.add(Stored(ids, ids % 2, vectors))
+    builder.add(ChunkVectors(ids, ids % 2, vectors))
     write_generation(tmp_path, _OLD.header, [bytes(_OLD.payload)])
     with builder:
         newest = write_generation(tmp_path, _NEW.header, builder.payload(), builder.stored())

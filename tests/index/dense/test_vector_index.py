@@ -3,8 +3,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from index.dense.vector_index import BaseBuilder, Ids, Kind, Stored, VectorIndex, kind_for
-from index.types import Vectors
+from index.dense.base_index import BaseBuilder
+from index.dense.codes import Kind, kind_for
+from index.dense.vector_index import VectorIndex
+from index.storage.vectors import ChunkVectors
+from index.types import Ids, Vectors
 
 _DIMENSION = 32
 _KINDS: list[Kind] = ["exact", "scalar", "binary"]
@@ -17,16 +20,16 @@ def _vectors(random: np.random.Generator, count: int) -> Vectors:
     return vectors
 
 
-def _stored(ids: Ids, vectors: Vectors) -> Stored:
+def _stored(ids: Ids, vectors: Vectors) -> ChunkVectors:
     """A chunk's collection follows from its id."""
-    return Stored(ids, ids % _COLLECTIONS, vectors)
+    return ChunkVectors(ids, ids % _COLLECTIONS, vectors)
 
 
 def _ids(*ids: int) -> Ids:
     return np.array(ids, np.int64)
 
 
-def _index(stored: Stored, kind: Kind, blocks: int = 3) -> VectorIndex:
+def _index(stored: ChunkVectors, kind: Kind, blocks: int = 3) -> VectorIndex:
     builder = BaseBuilder(_DIMENSION, len(stored.ids), stored.vectors, kind)
     edges = [round(at) for at in np.linspace(0, len(stored.ids), blocks + 1)]
     for start, stop in pairwise(edges):
@@ -34,7 +37,7 @@ def _index(stored: Stored, kind: Kind, blocks: int = 3) -> VectorIndex:
     return VectorIndex(_DIMENSION, b"".join(builder.payload()), builder.stored())
 
 
-def _all(known: dict[int, Vectors]) -> Stored:
+def _all(known: dict[int, Vectors]) -> ChunkVectors:
     ids = _ids(*sorted(known))
     return _stored(ids, np.array([known[id] for id in ids.tolist()], np.float32).reshape(-1, _DIMENSION))
 
@@ -90,7 +93,7 @@ def test_any_sequence_of_changes_searches_like_brute_force(seed: int, num_base: 
 
 @pytest.mark.parametrize("kind", _KINDS)
 def test_shards_together_are_one_index(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.dense.vector_index._SHARD", 100)
+    monkeypatch.setattr("index.dense.base_index._SHARD", 100)
     random = np.random.default_rng(1)
     known = dict(zip(range(5, 4005, 4), _vectors(random, 1000), strict=True))
     index = _index(_all(known), kind, blocks=7)
@@ -116,7 +119,7 @@ def test_the_kind_follows_from_the_size() -> None:
 
 @pytest.mark.parametrize("told", [0, 3, 64, 500])
 def test_a_count_that_was_told_wrong_does_no_harm(told: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.dense.vector_index._SHARD", 50)
+    monkeypatch.setattr("index.dense.base_index._SHARD", 50)
     known = dict(enumerate(_vectors(np.random.default_rng(2), 100)))
     builder = BaseBuilder(_DIMENSION, told, np.empty((0, _DIMENSION), np.float32), "exact")
     builder.add(_all(known))

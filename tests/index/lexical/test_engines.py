@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from index.dense.vector_index import Ids
 from index.lexical import fts5
 from index.lexical.analyzer import VERSION, Analyzer
 from index.lexical.filling import Filling
 from index.lexical.inverted import InvertedWriter
 from index.lexical.rows import make_row
 from index.storage.sqlite.database import open_writer
+from index.types import Ids
 from tests.index.conftest import unhurried
 from tests.index.lexical.test_analyzer import TEXTS
 

@@ -5,7 +5,7 @@ import pytest
 
 from index.errors import UnreadableDocument
 from index.reading.readers import read
-from index.search.explain import Explanation, Outcome
+from index.search.explanation import Explanation, Outcome
 from index.types import Collection, Filters, Parsed, Query
 from tests.index.conftest import QueryHashEmbedder, Search, Workspace
 
@@ -99,7 +99,7 @@ def test_what_is_outranked_names_what_is_better(birds: Workspace) -> None:
 def test_what_is_thinned_away_names_what_says_the_same(birds: Workspace) -> None:
     with birds.retrieving() as search:
         told = next(t for t in (explain(search, birds, path) for path in ("best.md", "copy.md")) if t.instead)
-    assert told.outcome == Outcome.THINNED
+    assert told.outcome == Outcome.DROPPED
     assert told.reason.startswith("left out: the same text as notes/")
     assert [told.path in (file.split("/")[1] for file in p.also_in) for p in told.instead] == [True]
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from index.dense.compaction import vectors_folder
 from index.dense.generations import read_newest
-from index.dense.vector_index import Stored
 from index.errors import CollectionNotFound, DataFolderError, InvalidFilter
 from index.search.calibration import NullDistribution
-from index.search.retriever import Retriever, fuse
-from index.storage.sqlite.vectors import VectorStore
+from index.search.fusion import fuse
+from index.search.retriever import Retriever
+from index.storage.sqlite.vectors import VectorReader
+from index.storage.vectors import ChunkVectors
 from index.types import Collection, Filters, Query, Vectors
 from tests.index.conftest import HashEmbedder, QueryHashEmbedder, Search, Workspace, set_mtime
 
@@ -202,14 +203,14 @@ def test_a_start_uses_the_generation(workspace: Workspace, monkeypatch: pytest.M
     workspace.indexer.write_generation()
     _fill(workspace, 10, 12)
     asked: list[list[int]] = []
-    of_chunks = VectorStore.of_chunks
+    of_chunks = VectorReader.of_chunks
 
-    def record(self: VectorStore, chunk_ids: list[int]) -> Stored:
+    def record(self: VectorReader, chunk_ids: list[int]) -> ChunkVectors:
         asked.append(chunk_ids)
         return of_chunks(self, chunk_ids)
 
-    monkeypatch.setattr(VectorStore, "of_chunks", record)
-    monkeypatch.delattr(VectorStore, "blocks")
+    monkeypatch.setattr(VectorReader, "of_chunks", record)
+    monkeypatch.delattr(VectorReader, "blocks")
     with workspace.retrieving() as search:
         assert len(_paths(search, "word1")) == 12
     assert asked[0] == [11, 12]
@@ -292,7 +293,7 @@ def test_a_generation_from_before_the_trimmed_changes_or_of_a_later_database_is_
 
 
 def test_more_changes_than_are_taken_in_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.search.retriever._REPLAY", 7)
+    monkeypatch.setattr("index.dense.search._REPLAY", 7)
     with workspace.retrieving() as search:
         _fill(workspace, 0, 1)
         _results(search)
@@ -339,7 +340,9 @@ def test_each_stage_of_a_search_is_timed(workspace: Workspace) -> None:
     noted: list[tuple[str, float]] = []
     embedder = workspace.embedder
     data = workspace.data
-    with Retriever(data, embedder.fingerprint, embedder.dimension, note=lambda *told: noted.append(told)) as retriever:
+    with Retriever(
+        data, embedder.fingerprint, embedder.dimension, on_stage=lambda *told: noted.append(told)
+    ) as retriever:
         assert Search(retriever, QueryHashEmbedder(embedder))("kestrel")
     stages = dict(noted)
     assert sorted(stage for stage, _ in noted) == ["all", "dense", "embed", "words"]
@@ -389,7 +392,7 @@ def test_kinds_that_are_not_exact_give_the_same_results(
     _fill(workspace, 0, 60)
     with workspace.retrieving() as search:
         expected = _cosines_found(search)
-    monkeypatch.setattr("index.dense.vector_index.kind_for", lambda count: kind)
+    monkeypatch.setattr("index.dense.base_index.kind_for", lambda count: kind)
     with workspace.retrieving() as rebuilt:
         assert _cosines_found(rebuilt) == pytest.approx(expected, abs=1e-6)
     workspace.indexer.write_generation()
@@ -421,7 +424,7 @@ def test_a_reader_with_much_beside_its_base_takes_a_newer_generation(
         loaded.append(space)
         return read(*space)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("index.search.retriever.read_newest", record)
+    monkeypatch.setattr("index.dense.search.read_newest", record)
     workspace.start()
     with workspace.retrieving() as search:
         _results(search)

@@ -14,7 +14,7 @@ from index.storage.sqlite.catalog import SqliteCatalog
 from index.storage.sqlite.database import FILE, open_reader, open_writer, query
 from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.storage.sqlite.migrations import MIGRATIONS
-from index.storage.sqlite.vectors import VectorStore
+from index.storage.sqlite.vectors import VectorReader
 from index.types import Chunk, Collection, Vectors
 
 _STAT = FileStat(size=3, mtime_ns=7)
@@ -201,7 +201,7 @@ def test_vectors_come_back_as_unit_vectors_of_the_chunks_that_exist(
     writer.store_vectors("other", [content_hash(two)], stored)
     _put(writer, notes, "a.md", one, two, one)
     reader = open_reader(tmp_path)
-    store = VectorStore(reader, _SPACE, 3)
+    store = VectorReader(reader, _SPACE, 3)
     (block,) = store.blocks()
     assert block.ids.tolist() == [1, 3]
     assert block.collections.tolist() == [notes, notes]
