@@ -276,3 +276,20 @@ def test_no_chunk_crosses_a_page() -> None:
     assert [chunk.place and chunk.place.label for chunk in Chunker(_words, 500).chunks(parsed)] == ["p. 1"] * 2 + [
         "p. 2"
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "chunks"),
+    [
+        ("# A\n\none\n\n# A\n\ntwo", ["one", "two"]),
+        ("# A\n\none\n\n##\n\ntwo", ["one", "two"]),
+        ("---\n\nFirst part.\n\n---\n\nSecond part.\n", ["First part. Second part."]),
+        ("---\n---\nFirst part.\n\n---\n\nSecond part.\n", ["First part. Second part."]),
+        ("---\ntitle: x\n---", []),
+        ("---\ntitle: x\ntags: [a]\n---\n\nText.", ["Text."]),
+    ],
+)
+def test_no_chunk_crosses_a_heading_and_only_front_matter_is_left_out(text: str, chunks: list[str]) -> None:
+    found = Chunker(lambda part: len(part.split()), 100).chunks(read("a.md", text.encode()))
+    words = [chunk.text.replace("---", "").split() for chunk in found]
+    assert [" ".join(chunk) for chunk in words if chunk] == chunks

@@ -8,13 +8,14 @@ import contextlib
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from index.dense.compaction import vectors_folder
 from index.ingest.files import list_files
+from index.ingest.watcher import Watcher
 from index.params import IndexingParams
 from index.types import Collection, Vectors
 from tests.index.conftest import Workspace, eventually, set_mtime
@@ -281,3 +282,29 @@ def test_any_sequence_of_operations_ends_with_the_index_equal_to_the_disk(
                 _await_equal(workspace)
         with workspace.retrieving() as search:
             assert {passage.path for passage in search("text", 100)} == _on_disk(root).keys()
+
+
+def test_a_root_that_was_made_again_is_watched_again(workspace: Workspace) -> None:
+    workspace.write("a.md", "one")
+    workspace.params = IndexingParams(settle_s=0.05, scan_interval_s=3600)
+    with workspace.running():
+        eventually(lambda: "a.md" in workspace.texts())
+        for number in range(3):
+            shutil.rmtree(workspace.root)
+            workspace.root.mkdir()
+            workspace.write("b.md", f"two {number}")
+            eventually(lambda wanted=f"two {number}": workspace.texts() == {"b.md": wanted})
+
+
+def test_a_file_saved_before_the_watch_is_set_is_indexed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch: Callable[[Watcher], None] = Watcher._watch
+
+    def late(self: Watcher) -> None:
+        time.sleep(0.5)  # as long as a large tree takes to register
+        watch(self)
+
+    monkeypatch.setattr(Watcher, "_watch", late)
+    workspace.params = IndexingParams(settle_s=0.05, scan_interval_s=3600)
+    with workspace.running():
+        workspace.write("a.md", "one")
+        eventually(lambda: "a.md" in workspace.texts(), 5)
