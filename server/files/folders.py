@@ -1,80 +1,89 @@
-"""Watched folders as vector stores: their ids, and those of their files. Nothing is kept of them here."""
+"""Watched folders as vector stores that are only read, and their files as files with ids of their own."""
 
+import asyncio
+import copy
 import hashlib
 import re
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
 
+from index.storage.base import Catalog
 from index.storage.records import DocumentCount, DocumentRecord
-from index.uploads import UPLOADS, UploadPath
-from server.files.records import Attributes, Counts, Failure, Member, Status
+from index.types import Collection
+from server.access.principal import UNRESTRICTED, Principal
+from server.storage.file_records import Attributes, VectorStoreRecord
 
-_FILE = re.compile(r"file-0{8}([0-9a-f]{16})")
+_FILE_ID = re.compile(r"file-0{8}([0-9a-f]{16})")
+_MAX_DOCUMENT_ID = (1 << 63) - 1
 
 
 def folder_store_id(collection: str) -> str:
-    """Always the same for a name."""
+    """Return the id of a watched folder's vector store, always the same for a name."""
     return f"vs_{hashlib.sha256(f'folder:{collection}'.encode()).hexdigest()[:24]}"
 
 
 def folder_file_id(document_id: int) -> str:
-    """The same as long as the file is where it is."""
+    """Return the id of a watched file, the same as long as the file is where it is."""
     return f"file-{document_id:024x}"
 
 
-def document_of(file_id: str) -> int | None:
-    """None for a file that was uploaded, or nothing."""
-    found = _FILE.fullmatch(file_id)
-    number = int(found[1], 16) if found else 0
-    return number if 0 < number < 1 << 63 else None
+def document_id_of(file_id: str) -> int | None:
+    """Return the document id in a watched file's id; None for every other id."""
+    match = _FILE_ID.fullmatch(file_id)
+    number = int(match[1], 16) if match else 0
+    return number if 0 < number <= _MAX_DOCUMENT_ID else None
 
 
-def attributes_of(document: DocumentRecord) -> Attributes:
-    """What filters may ask of a watched file. The time is that of its last change, Unix seconds."""
+def document_attributes(document: DocumentRecord) -> Attributes:
+    """Return what filters may ask of a watched file. Its last change is in Unix seconds."""
     return {"path": document.path, "modified_at": document.mtime_ns // 1_000_000_000}
 
 
-def member_of(store_id: str, document: DocumentRecord) -> Member:
-    return Member(
-        store_id=store_id,
-        file_id=folder_file_id(document.id),
-        filename=PurePosixPath(document.path).name,
-        size=max(document.size, 0),
-        created_at=document.mtime_ns // 1_000_000_000,
-        status=status_of(document),
-        attributes=attributes_of(document),
-        failure=failure_of(document),
-        document_id=document.id,
+class WatchedFolders:
+    """The watched folders that a principal may see, and their documents."""
+
+    _principal = UNRESTRICTED
+
+    def __init__(self, collections: Sequence[Collection], catalog: Catalog) -> None:
+        self._collections = collections  # the owner changes the list when folders come and go
+        self._catalog = catalog
+
+    def seen_by(self, principal: Principal) -> "WatchedFolders":
+        narrowed = copy.copy(self)
+        narrowed._principal = principal
+        narrowed._catalog = self._catalog.seen_by(principal.collections)
+        return narrowed
+
+    @property
+    def collections(self) -> list[Collection]:
+        return [collection for collection in self._collections if self._principal.may_see(collection.name)]
+
+    def find_collection(self, store_id: str) -> Collection | None:
+        """Return the folder that is shown as this vector store."""
+        return next((each for each in self.collections if folder_store_id(each.name) == store_id), None)
+
+    async def find_document(self, file_id: str) -> DocumentRecord | None:
+        """Return the watched file with this id, None for an upload's id and for unknown ones."""
+        document_id = document_id_of(file_id)
+        if document_id is None:
+            return None
+        document = await asyncio.to_thread(self._catalog.find_document, document_id)
+        visible = {collection.name for collection in self.collections}
+        return document if document is not None and document.collection in visible else None
+
+    async def list_documents(self, collection: str, paths: Iterable[str] | None = None) -> list[DocumentRecord]:
+        return await asyncio.to_thread(self._catalog.list_documents, collection, paths)
+
+    async def count_documents(self, collection: str) -> list[DocumentCount]:
+        return await asyncio.to_thread(self._catalog.count_documents, collection)
+
+
+def folder_store(collection: Collection, seen_at: int) -> VectorStoreRecord:
+    """Return a watched folder as a vector store."""
+    return VectorStoreRecord(
+        id=folder_store_id(collection.name),
+        name=collection.name,
+        created_at=seen_at,
+        last_active_at=seen_at,
+        metadata={"path": str(collection.root)},
+        collection=collection.name,
     )
-
-
-def folder_counts(counts: Sequence[DocumentCount]) -> Counts:
-    return Counts(
-        in_progress=sum(each.num_documents for each in counts if each.state == "pending" and not each.is_searchable),
-        completed=sum(each.num_documents for each in counts if each.is_searchable),
-        failed=sum(each.num_documents for each in counts if each.state == "failed"),
-        size=sum(each.size for each in counts if each.is_searchable),
-    )
-
-
-def status_of(document: DocumentRecord | None) -> Status:
-    """What was read and waits to be read again, is still searched as it was."""
-    if document is None:
-        return Status.IN_PROGRESS
-    if document.state == "failed":
-        return Status.FAILED
-    if document.state == "indexed" or (document.was_indexed and document.error is None):
-        return Status.COMPLETED
-    return Status.IN_PROGRESS
-
-
-def failure_of(document: DocumentRecord | None) -> Failure | None:
-    if document is None or document.state != "failed":
-        return None
-    return Failure("invalid_file", f"It cannot be searched: {document.error}.")
-
-
-def file_id_of(collection: str, path: str, document_id: int) -> str:
-    """Of what a passage is from."""
-    upload = UploadPath.parse(path) if collection == UPLOADS else None
-    return folder_file_id(document_id) if upload is None else upload.id

@@ -4,10 +4,18 @@
 may raise a `StorageError` of `index.errors`; nothing of a database's own errors or types passes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from server.access.principal import Principal
+from server.storage.file_records import (
+    Attachment,
+    Attributes,
+    FileBatchRecord,
+    FileToAttach,
+    StoredFile,
+    VectorStoreRecord,
+)
 from server.storage.records import (
     AuditEntry,
     BatchLine,
@@ -120,6 +128,94 @@ class BatchStore(Protocol):
 
     async def results(self, id: str, after: int, limit: int) -> list[LineResult]:
         """Return the next lines behind the number `after`."""
+        ...
+
+
+class FileRepository(Protocol):
+    """Records of uploaded files and vector stores, and of which file is attached to which store.
+
+    A principal that sees some collections only sees its own files and stores; all others see everybody's. What is asked
+    about a store or a file that was found is not narrowed further.
+    """
+
+    def seen_by(self, principal: Principal) -> "FileRepository": ...
+
+    async def add_file(self, file: StoredFile, max_total_bytes: int) -> StoredFile:
+        """Add a file, and return it with its owner. Raises `FileQuotaExceeded` when all files together would be larger
+        than `max_total_bytes`."""
+        ...
+
+    async def get_file(self, id: str) -> StoredFile:
+        """Raises `StoredFileNotFound`."""
+        ...
+
+    async def list_files(self, purpose: str | None = None) -> list[StoredFile]:
+        """Return the files in the order they were added; those for `purpose` only, where given."""
+        ...
+
+    async def remove_file(self, id: str) -> list[Attachment]:
+        """Remove a file, and return what it was attached to. Raises `StoredFileNotFound`."""
+        ...
+
+    async def expired_file_ids(self, now: int) -> list[str]: ...
+
+    async def add_store(self, store: VectorStoreRecord, files: Sequence[FileToAttach] = ()) -> VectorStoreRecord:
+        """Add a store with these files, and return it with its owner. Raises `StoredFileNotFound`."""
+        ...
+
+    async def get_store(self, id: str) -> VectorStoreRecord:
+        """Raises `VectorStoreNotFound`."""
+        ...
+
+    async def list_stores(self) -> list[VectorStoreRecord]:
+        """Return the stores in the order they were added."""
+        ...
+
+    async def update_store(self, store: VectorStoreRecord) -> None:
+        """Replace name, description, expiry, metadata and last use of a store."""
+        ...
+
+    async def touch_stores(self, ids: Sequence[str], now: int) -> None:
+        """Note a use of these stores, to the minute."""
+        ...
+
+    async def remove_store(self, id: str) -> list[Attachment]:
+        """Remove a store, and return what was attached to it. Raises `VectorStoreNotFound`."""
+        ...
+
+    async def empty_expired_stores(self, now: int) -> list[Attachment]:
+        """Detach all files from the stores that have expired, whoever's they are, and return what was attached."""
+        ...
+
+    async def attach(
+        self, store_id: str, files: Sequence[FileToAttach], batch: FileBatchRecord | None = None
+    ) -> None:
+        """Attach files to a store; one that is attached takes over the new attributes and chunking. With `batch`, note
+        that they belong together. Raises `StoredFileNotFound`."""
+        ...
+
+    async def attachments(
+        self, *, store_id: str | None = None, file_id: str | None = None, batch_id: str | None = None
+    ) -> list[Attachment]:
+        """Return what meets all conditions that are given, in the order it was attached."""
+        ...
+
+    async def set_attributes(self, store_id: str, file_id: str, attributes: Attributes) -> None: ...
+
+    async def detach(self, store_id: str, file_id: str) -> list[Attachment]:
+        """Detach a file from a store, and return what was attached: one attachment, or none."""
+        ...
+
+    async def get_batch(self, store_id: str, id: str) -> FileBatchRecord:
+        """Raises `FileBatchNotFound`."""
+        ...
+
+    async def cancel_batch(self, batch: FileBatchRecord, file_ids: Collection[str], now: int) -> None:
+        """Cancel a batch, and of its files these."""
+        ...
+
+    async def first_seen_at(self, collection: str, now: int) -> int:
+        """Return when this was first called for the collection."""
         ...
 
 

@@ -1,301 +1,369 @@
-"""What the library keeps, in SQLite: the truth about uploaded files, vector stores and their members.
+"""Uploaded files, vector stores and attachments in SQLite."""
 
-`synchronous=FULL`: what was acknowledged is there after the power went. A batch is a note of which files were put into
-a store together. Not to be shared between threads.
-"""
-
+import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import apsw
 import msgspec
 
-from index.errors import DataFolderError, StorageError
-from index.params import Chunking
 from index.storage.sqlite.database import query, transaction
+from index.params import Chunking
+from server.access.principal import UNRESTRICTED, Principal
 from server.errors import FileBatchNotFound, FileQuotaExceeded, StoredFileNotFound, VectorStoreNotFound
-from server.files.entries import Entry
-from server.files.records import Attributes, Batch, Failure, Kept, Store, Wanted
+from server.storage.file_records import (
+    Attachment,
+    Attributes,
+    FileBatchRecord,
+    FileFailure,
+    FileToAttach,
+    StoredFile,
+    VectorStoreRecord,
+)
+from server.storage.sqlite.database import Database
+from server.storage.sqlite.files_schema import MIGRATIONS
 
-_VERSION = 1
-_SCHEMA = """
-    CREATE TABLE files (
-        at INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order they came in
-        id TEXT NOT NULL UNIQUE,
-        size INTEGER NOT NULL,                  -- bytes
-        created_at INTEGER NOT NULL,
-        filename TEXT NOT NULL,
-        purpose TEXT NOT NULL,
-        expires_at INTEGER,
-        owner TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX files_expires_at ON files (expires_at);
-
-    CREATE TABLE stores (
-        at INTEGER PRIMARY KEY AUTOINCREMENT,
-        id TEXT NOT NULL UNIQUE,
-        name TEXT NOT NULL,
-        created_at INTEGER NOT NULL,
-        last_active_at INTEGER NOT NULL,
-        description TEXT,
-        days INTEGER,
-        metadata TEXT NOT NULL,                 -- JSON
-        owner TEXT NOT NULL
-    ) STRICT;
-
-    CREATE TABLE members (
-        at INTEGER PRIMARY KEY AUTOINCREMENT,
-        store_id TEXT NOT NULL REFERENCES stores (id) ON DELETE CASCADE,
-        file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE,
-        created_at INTEGER NOT NULL,
-        attributes TEXT NOT NULL,               -- JSON
-        chunking TEXT,                          -- JSON: size and overlap; NULL: as suits the embedder
-        is_cancelled INTEGER NOT NULL DEFAULT 0,
-        failure TEXT,                           -- JSON: why it was not even tried
-        UNIQUE (store_id, file_id)
-    ) STRICT;
-    CREATE INDEX members_file ON members (file_id);
-
-    CREATE TABLE batches (
-        id TEXT PRIMARY KEY,
-        store_id TEXT NOT NULL REFERENCES stores (id) ON DELETE CASCADE,
-        created_at INTEGER NOT NULL,
-        cancelled_at INTEGER
-    ) STRICT;
-    CREATE INDEX batches_store ON batches (store_id);
-
-    CREATE TABLE batch_files (
-        batch_id TEXT NOT NULL REFERENCES batches ON DELETE CASCADE,
-        file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE,
-        PRIMARY KEY (batch_id, file_id)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX batch_files_file ON batch_files (file_id);
-
-    -- When a watched folder was first seen, by the name of its collection: it has no other date.
-    CREATE TABLE folders (name TEXT PRIMARY KEY, created_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"""
-_FILE = "id, size, created_at, filename, purpose, expires_at, owner"
+LIBRARY_FILE = "library.sqlite3"
+_FILE = "files.id, size, files.created_at, filename, purpose, expires_at, owner"
 _STORE = "id, name, created_at, last_active_at, description, days, metadata, owner"
-_BATCH = "id, store_id, created_at, cancelled_at"
+_ATTACHMENT = f"store_id, members.created_at, attributes, chunking, is_cancelled, failure, {_FILE}"
+_TOUCH_AFTER_S = 60  # a search that soon after another one writes nothing
 
 
-class Ledger:
-    """Owns the database. Raises `DataFolderError` when it cannot be opened."""
+class SqliteFileRepository:
+    """A `FileRepository`. A context manager; entering it raises `DataFolderError`."""
 
-    def __init__(self, path: Path) -> None:
-        try:
-            self._db = apsw.Connection(str(path))
-            path.chmod(0o600)
-            self._db.set_busy_timeout(5000)
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "foreign_keys = ON"):
-                self._db.execute(f"PRAGMA {pragma}")
-            ((version,),) = query(self._db, "PRAGMA user_version")
-            if version > _VERSION:
-                raise DataFolderError(path, "it was written by a newer version of Cloister; use that")
-            if version < _VERSION:
-                with transaction(self._db):
-                    self._db.execute(_SCHEMA)
-                    self._db.execute(f"PRAGMA user_version = {_VERSION}")
-        except (OSError, apsw.Error, StorageError) as error:
-            raise DataFolderError(path, str(error)) from error
+    _principal = UNRESTRICTED
 
-    def close(self) -> None:
-        self._db.close()
+    def __init__(self, data_folder: Path) -> None:
+        self._database = Database(data_folder / LIBRARY_FILE, MIGRATIONS)
 
     def __enter__(self) -> Self:
+        self._database.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._database.close()
 
-    def add_file(self, file: Kept, most_bytes: int) -> None:
-        """Raises `FileQuotaExceeded` when all files together would be larger than `most_bytes`."""
-        with transaction(self._db):
-            if self.size() + file.size > most_bytes:
-                raise FileQuotaExceeded(most_bytes)
-            self._db.execute(f"INSERT INTO files ({_FILE}) VALUES (?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(file))
+    def seen_by(self, principal: Principal) -> "SqliteFileRepository":
+        narrowed = copy.copy(self)
+        narrowed._principal = principal
+        return narrowed
 
-    def size(self) -> int:
-        """Bytes of all files."""
-        ((size,),) = query(self._db, "SELECT coalesce(sum(size), 0) FROM files")
-        return int(size)
+    async def add_file(self, file: StoredFile, max_total_bytes: int) -> StoredFile:
+        owned = msgspec.structs.replace(file, owner=_owner(self._principal))
+        await self._database.run(_add_file, owned, max_total_bytes)
+        return owned
 
-    def file(self, id: str) -> Kept:
-        """Raises `StoredFileNotFound`."""
-        for row in query(self._db, f"SELECT {_FILE} FROM files WHERE id = ?", (id,)):
-            return Kept(*row)
-        raise StoredFileNotFound(id)
+    async def get_file(self, id: str) -> StoredFile:
+        return await self._database.run(_get_file, self._principal, id)
 
-    def files(self, purpose: str | None = None) -> list[Kept]:
-        """In the order they came in."""
-        rows = query(self._db, f"SELECT {_FILE} FROM files WHERE ?1 IS NULL OR purpose = ?1 ORDER BY at", (purpose,))
-        return [Kept(*row) for row in rows]
+    async def list_files(self, purpose: str | None = None) -> list[StoredFile]:
+        return await self._database.run(_list_files, self._principal, purpose)
 
-    def remove_file(self, id: str) -> list[Entry]:
-        """Where it was. Raises `StoredFileNotFound`."""
-        self.file(id)
-        with transaction(self._db):
-            left = self._entries("file_id = ?", (id,))
-            self._db.execute("DELETE FROM files WHERE id = ?", (id,))
-        return left
+    async def remove_file(self, id: str) -> list[Attachment]:
+        return await self._database.run(_remove_file, self._principal, id)
 
-    def add_store(self, store: Store, wanted: Sequence[tuple[Wanted, Failure | None]]) -> None:
-        """With these files in it. Raises `StoredFileNotFound`."""
-        told = {**msgspec.structs.asdict(store), "metadata": _json(store.metadata)}
-        with transaction(self._db):
-            self._db.execute(
-                f"INSERT INTO stores ({_STORE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [told[name] for name in _STORE.split(", ")],
-            )
-            self._put(store.id, wanted)
+    async def expired_file_ids(self, now: int) -> list[str]:
+        return await self._database.run(_expired_file_ids, now)
 
-    def change_store(self, store: Store) -> None:
-        self._db.execute(
-            "UPDATE stores SET name = ?, description = ?, days = ?, metadata = ?, last_active_at = ? WHERE id = ?",
-            (store.name, store.description, store.days, _json(store.metadata), store.last_active_at, store.id),
+    async def add_store(self, store: VectorStoreRecord, files: Sequence[FileToAttach] = ()) -> VectorStoreRecord:
+        owned = msgspec.structs.replace(store, owner=_owner(self._principal))
+        await self._database.run(_add_store, self._principal, owned, files)
+        return owned
+
+    async def get_store(self, id: str) -> VectorStoreRecord:
+        return await self._database.run(_get_store, self._principal, id)
+
+    async def list_stores(self) -> list[VectorStoreRecord]:
+        return await self._database.run(_list_stores, self._principal)
+
+    async def update_store(self, store: VectorStoreRecord) -> None:
+        await self._database.run(_update_store, store)
+
+    async def touch_stores(self, ids: Sequence[str], now: int) -> None:
+        await self._database.run(_touch_stores, ids, now)
+
+    async def remove_store(self, id: str) -> list[Attachment]:
+        return await self._database.run(_remove_store, self._principal, id)
+
+    async def empty_expired_stores(self, now: int) -> list[Attachment]:
+        return await self._database.run(_empty_expired_stores, now)
+
+    async def attach(self, store_id: str, files: Sequence[FileToAttach], batch: FileBatchRecord | None = None) -> None:
+        await self._database.run(_attach, self._principal, store_id, files, batch)
+
+    async def attachments(
+        self, *, store_id: str | None = None, file_id: str | None = None, batch_id: str | None = None
+    ) -> list[Attachment]:
+        return await self._database.run(_attachments, store_id, file_id, batch_id)
+
+    async def set_attributes(self, store_id: str, file_id: str, attributes: Attributes) -> None:
+        await self._database.run(_set_attributes, store_id, file_id, attributes)
+
+    async def detach(self, store_id: str, file_id: str) -> list[Attachment]:
+        return await self._database.run(_detach, store_id, file_id)
+
+    async def get_batch(self, store_id: str, id: str) -> FileBatchRecord:
+        return await self._database.run(_get_batch, store_id, id)
+
+    async def cancel_batch(self, batch: FileBatchRecord, file_ids: Collection[str], now: int) -> None:
+        await self._database.run(_cancel_batch, batch, file_ids, now)
+
+    async def first_seen_at(self, collection: str, now: int) -> int:
+        return await self._database.run(_first_seen_at, collection, now)
+
+
+def _owner(principal: Principal) -> str:
+    return "" if principal.collections is None else principal.owner
+
+
+def _is_visible(principal: Principal, owner: str) -> bool:
+    return principal.collections is None or owner == principal.owner
+
+
+def _add_file(db: apsw.Connection, file: StoredFile, max_total_bytes: int) -> None:
+    with transaction(db):
+        ((total_bytes,),) = query(db, "SELECT coalesce(sum(size), 0) FROM files")
+        if total_bytes + file.size > max_total_bytes:
+            raise FileQuotaExceeded(max_total_bytes)
+        db.execute(
+            "INSERT INTO files (id, size, created_at, filename, purpose, expires_at, owner)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (file.id, file.size, file.created_at, file.filename, file.purpose, file.expires_at, file.owner),
         )
 
-    def note_use(self, store_ids: Iterable[str]) -> None:
-        """To the minute: nothing is written for a search that follows another."""
-        now = int(time.time())
-        with transaction(self._db):
-            self._db.executemany(
-                "UPDATE stores SET last_active_at = ?1 WHERE id = ?2 AND last_active_at < ?1 - 60",
-                [(now, id) for id in store_ids],
-            )
 
-    def store(self, id: str) -> Store:
-        """Raises `VectorStoreNotFound`."""
-        for row in query(self._db, f"SELECT {_STORE} FROM stores WHERE id = ?", (id,)):
-            return _store(row)
-        raise VectorStoreNotFound(id)
+def _get_file(db: apsw.Connection, principal: Principal, id: str) -> StoredFile:
+    for row in query(db, f"SELECT {_FILE} FROM files WHERE id = ?", (id,)):
+        if _is_visible(principal, (file := _file(row)).owner):
+            return file
+    raise StoredFileNotFound(id)
 
-    def stores(self) -> list[Store]:
-        """In the order they were made."""
-        return [_store(row) for row in query(self._db, f"SELECT {_STORE} FROM stores ORDER BY at")]
 
-    def remove_store(self, id: str) -> list[Entry]:
-        """What was in it. Raises `VectorStoreNotFound`."""
-        self.store(id)
-        with transaction(self._db):
-            left = self.entries(id)
-            self._db.execute("DELETE FROM stores WHERE id = ?", (id,))
-        return left
+def _list_files(db: apsw.Connection, principal: Principal, purpose: str | None) -> list[StoredFile]:
+    rows = query(db, f"SELECT {_FILE} FROM files WHERE ?1 IS NULL OR purpose = ?1 ORDER BY at", (purpose,))
+    return [file for file in map(_file, rows) if _is_visible(principal, file.owner)]
 
-    def put(self, store_id: str, wanted: Sequence[tuple[Wanted, Failure | None]], batch: Batch | None = None) -> None:
-        """Files into a store; of those that are there already, attributes and chunking are these from now on. Raises
-        `StoredFileNotFound`."""
-        with transaction(self._db):
-            self._put(store_id, wanted)
-            if batch is not None:
-                self._db.execute(f"INSERT INTO batches ({_BATCH}) VALUES (?, ?, ?, ?)", msgspec.structs.astuple(batch))
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO batch_files VALUES (?, ?)", [(batch.id, each.file_id) for each, _ in wanted]
-                )
 
-    def _put(self, store_id: str, wanted: Sequence[tuple[Wanted, Failure | None]]) -> None:
-        now = int(time.time())
-        for each, failure in wanted:
-            self.file(each.file_id)
-            self._db.execute(
-                "INSERT INTO members (store_id, file_id, created_at, attributes, chunking, failure)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET attributes = excluded.attributes,"
-                " chunking = excluded.chunking, failure = excluded.failure, is_cancelled = 0",
-                (
-                    *(store_id, each.file_id, now, _json(each.attributes)),
-                    None if each.chunking is None else _json(each.chunking),
-                    None if failure is None else _json(failure),
-                ),
-            )
+def _remove_file(db: apsw.Connection, principal: Principal, id: str) -> list[Attachment]:
+    with transaction(db):
+        _get_file(db, principal, id)
+        attached = _attachments(db, None, id, None)
+        db.execute("DELETE FROM files WHERE id = ?", (id,))
+    return attached
 
-    def set_attributes(self, store_id: str, file_id: str, attributes: Attributes) -> None:
-        self._db.execute(
-            "UPDATE members SET attributes = ? WHERE store_id = ? AND file_id = ?",
-            (_json(attributes), store_id, file_id),
+
+def _expired_file_ids(db: apsw.Connection, now: int) -> list[str]:
+    return [id for (id,) in query(db, "SELECT id FROM files WHERE expires_at <= ?", (now,))]
+
+
+def _add_store(
+    db: apsw.Connection, principal: Principal, store: VectorStoreRecord, files: Sequence[FileToAttach]
+) -> None:
+    with transaction(db):
+        db.execute(
+            "INSERT INTO stores (id, name, created_at, last_active_at, description, days, metadata, owner)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                store.id,
+                store.name,
+                store.created_at,
+                store.last_active_at,
+                store.description,
+                store.expires_after_days,
+                _json(store.metadata),
+                store.owner,
+            ),
+        )
+        _insert_attachments(db, principal, store.id, files)
+
+
+def _get_store(db: apsw.Connection, principal: Principal, id: str) -> VectorStoreRecord:
+    for row in query(db, f"SELECT {_STORE} FROM stores WHERE id = ?", (id,)):
+        if _is_visible(principal, (store := _store(row)).owner):
+            return store
+    raise VectorStoreNotFound(id)
+
+
+def _list_stores(db: apsw.Connection, principal: Principal) -> list[VectorStoreRecord]:
+    rows = query(db, f"SELECT {_STORE} FROM stores ORDER BY at")
+    return [store for store in map(_store, rows) if _is_visible(principal, store.owner)]
+
+
+def _update_store(db: apsw.Connection, store: VectorStoreRecord) -> None:
+    db.execute(
+        "UPDATE stores SET name = ?, description = ?, days = ?, metadata = ?, last_active_at = ? WHERE id = ?",
+        (
+            store.name,
+            store.description,
+            store.expires_after_days,
+            _json(store.metadata),
+            store.last_active_at,
+            store.id,
+        ),
+    )
+
+
+def _touch_stores(db: apsw.Connection, ids: Sequence[str], now: int) -> None:
+    with transaction(db):
+        db.executemany(
+            "UPDATE stores SET last_active_at = ?1 WHERE id = ?2 AND last_active_at < ?3",
+            [(now, id, now - _TOUCH_AFTER_S) for id in ids],
         )
 
-    def take_out(self, store_id: str, file_id: str) -> list[Entry]:
-        """What was taken out: one entry, or none."""
-        with transaction(self._db):
-            left = self._entries("store_id = ? AND file_id = ?", (store_id, file_id))
-            self._db.execute("DELETE FROM members WHERE store_id = ? AND file_id = ?", (store_id, file_id))
-        return left
 
-    def entries(self, store_id: str) -> list[Entry]:
-        """In the order they were put in."""
-        return self._entries("store_id = ?", (store_id,))
+def _remove_store(db: apsw.Connection, principal: Principal, id: str) -> list[Attachment]:
+    with transaction(db):
+        _get_store(db, principal, id)
+        attached = _attachments(db, id, None, None)
+        db.execute("DELETE FROM stores WHERE id = ?", (id,))
+    return attached
 
-    def entries_of_batch(self, batch: Batch) -> list[Entry]:
-        wanted = "store_id = ? AND file_id IN (SELECT file_id FROM batch_files WHERE batch_id = ?)"
-        return self._entries(wanted, (batch.store_id, batch.id))
 
-    def entries_of_file(self, file_id: str) -> list[Entry]:
-        return self._entries("file_id = ?", (file_id,))
+def _empty_expired_stores(db: apsw.Connection, now: int) -> list[Attachment]:
+    attached: list[Attachment] = []
+    with transaction(db):
+        for store in _list_stores(db, UNRESTRICTED):
+            if store.is_expired(now):
+                attached += _attachments(db, store.id, None, None)
+                db.execute("DELETE FROM members WHERE store_id = ?", (store.id,))
+    return attached
 
-    def all_entries(self) -> list[Entry]:
-        return self._entries("TRUE", ())
 
-    def _entries(self, wanted: str, bindings: tuple[Any, ...]) -> list[Entry]:
-        rows = query(
-            self._db,
-            "SELECT store_id, members.created_at, attributes, chunking, is_cancelled, failure,"
-            " files.id, size, files.created_at, filename, purpose, expires_at, owner"
-            f" FROM members JOIN files ON files.id = file_id WHERE {wanted} ORDER BY members.at",
-            bindings,
-        )
-        return [
-            Entry(
+def _attach(
+    db: apsw.Connection,
+    principal: Principal,
+    store_id: str,
+    files: Sequence[FileToAttach],
+    batch: FileBatchRecord | None,
+) -> None:
+    with transaction(db):
+        _insert_attachments(db, principal, store_id, files)
+        if batch is not None:
+            db.execute(
+                "INSERT INTO batches (id, store_id, created_at, cancelled_at) VALUES (?, ?, ?, ?)",
+                (batch.id, batch.store_id, batch.created_at, batch.cancelled_at),
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO batch_files VALUES (?, ?)", [(batch.id, file.file_id) for file in files]
+            )
+
+
+def _insert_attachments(
+    db: apsw.Connection, principal: Principal, store_id: str, files: Sequence[FileToAttach]
+) -> None:
+    now = int(time.time())
+    for file in files:
+        _get_file(db, principal, file.file_id)
+        db.execute(
+            "INSERT INTO members (store_id, file_id, created_at, attributes, chunking, failure)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET attributes = excluded.attributes,"
+            " chunking = excluded.chunking, failure = excluded.failure, is_cancelled = 0",
+            (
                 store_id,
-                Kept(*file),
-                created_at,
-                msgspec.json.decode(attributes),
-                None if chunking is None else msgspec.json.decode(chunking, type=Chunking),
-                bool(is_cancelled),
-                None if failure is None else msgspec.json.decode(failure, type=Failure),
-            )
-            for store_id, created_at, attributes, chunking, is_cancelled, failure, *file in rows
-        ]
-
-    def batch(self, store_id: str, id: str) -> Batch:
-        """Raises `FileBatchNotFound`."""
-        for row in query(self._db, f"SELECT {_BATCH} FROM batches WHERE store_id = ? AND id = ?", (store_id, id)):
-            return Batch(*row)
-        raise FileBatchNotFound(id)
-
-    def cancel(self, batch: Batch, file_ids: Iterable[str]) -> None:
-        """The batch, and of its files these."""
-        with transaction(self._db):
-            self._db.execute("UPDATE batches SET cancelled_at = ? WHERE id = ?", (int(time.time()), batch.id))
-            self._db.executemany(
-                "UPDATE members SET is_cancelled = 1 WHERE store_id = ? AND file_id = ?",
-                [(batch.store_id, id) for id in file_ids],
-            )
-
-    def expired_files(self) -> list[str]:
-        return [id for (id,) in query(self._db, "SELECT id FROM files WHERE expires_at <= ?", (int(time.time()),))]
-
-    def empty_expired(self) -> list[Entry]:
-        """Takes out what is in stores that have expired."""
-        now, left = int(time.time()), []
-        with transaction(self._db):
-            for store in self.stores():
-                if store.expires_at is not None and store.expires_at <= now:
-                    left += self.entries(store.id)
-                    self._db.execute("DELETE FROM members WHERE store_id = ?", (store.id,))
-        return left
-
-    def folder_seen_at(self, name: str) -> int:
-        """When a watched folder was first asked for."""
-        self._db.execute("INSERT OR IGNORE INTO folders VALUES (?, ?)", (name, int(time.time())))
-        ((seen,),) = query(self._db, "SELECT created_at FROM folders WHERE name = ?", (name,))
-        return int(seen)
+                file.file_id,
+                now,
+                _json(file.attributes),
+                None if file.chunking is None else _json(file.chunking),
+                None if file.failure is None else _json(file.failure),
+            ),
+        )
 
 
-def _store(row: tuple[Any, ...]) -> Store:
+def _attachments(
+    db: apsw.Connection, store_id: str | None, file_id: str | None, batch_id: str | None
+) -> list[Attachment]:
+    conditions: Mapping[str, str | None] = {
+        "store_id = ?": store_id,
+        "file_id = ?": file_id,
+        "file_id IN (SELECT file_id FROM batch_files WHERE batch_id = ?)": batch_id,
+    }
+    given = {condition: value for condition, value in conditions.items() if value is not None}
+    rows = query(
+        db,
+        f"SELECT {_ATTACHMENT} FROM members JOIN files ON files.id = file_id"
+        f" WHERE {' AND '.join(given) or 'TRUE'} ORDER BY members.at",
+        tuple(given.values()),
+    )
+    return [_attachment(row) for row in rows]
+
+
+def _set_attributes(db: apsw.Connection, store_id: str, file_id: str, attributes: Attributes) -> None:
+    db.execute(
+        "UPDATE members SET attributes = ? WHERE store_id = ? AND file_id = ?", (_json(attributes), store_id, file_id)
+    )
+
+
+def _detach(db: apsw.Connection, store_id: str, file_id: str) -> list[Attachment]:
+    with transaction(db):
+        attached = _attachments(db, store_id, file_id, None)
+        db.execute("DELETE FROM members WHERE store_id = ? AND file_id = ?", (store_id, file_id))
+    return attached
+
+
+def _get_batch(db: apsw.Connection, store_id: str, id: str) -> FileBatchRecord:
+    sql = "SELECT created_at, cancelled_at FROM batches WHERE store_id = ? AND id = ?"
+    for created_at, cancelled_at in query(db, sql, (store_id, id)):
+        return FileBatchRecord(id=id, store_id=store_id, created_at=created_at, cancelled_at=cancelled_at)
+    raise FileBatchNotFound(id)
+
+
+def _cancel_batch(db: apsw.Connection, batch: FileBatchRecord, file_ids: Collection[str], now: int) -> None:
+    with transaction(db):
+        db.execute("UPDATE batches SET cancelled_at = ? WHERE id = ?", (now, batch.id))
+        db.executemany(
+            "UPDATE members SET is_cancelled = 1 WHERE store_id = ? AND file_id = ?",
+            [(batch.store_id, id) for id in file_ids],
+        )
+
+
+def _first_seen_at(db: apsw.Connection, collection: str, now: int) -> int:
+    db.execute("INSERT OR IGNORE INTO folders VALUES (?, ?)", (collection, now))
+    ((seen_at,),) = query(db, "SELECT created_at FROM folders WHERE name = ?", (collection,))
+    return int(seen_at)
+
+
+def _file(row: Sequence[Any]) -> StoredFile:
+    id, size, created_at, filename, purpose, expires_at, owner = row
+    return StoredFile(
+        id=id,
+        size=size,
+        created_at=created_at,
+        filename=filename,
+        purpose=purpose,
+        expires_at=expires_at,
+        owner=owner,
+    )
+
+
+def _store(row: Sequence[Any]) -> VectorStoreRecord:
     id, name, created_at, last_active_at, description, days, metadata, owner = row
-    return Store(id, name, created_at, last_active_at, description, days, msgspec.json.decode(metadata), owner)
+    return VectorStoreRecord(
+        id=id,
+        name=name,
+        created_at=created_at,
+        last_active_at=last_active_at,
+        description=description,
+        expires_after_days=days,
+        metadata=msgspec.json.decode(metadata),
+        owner=owner,
+    )
+
+
+def _attachment(row: Sequence[Any]) -> Attachment:
+    store_id, created_at, attributes, chunking, is_cancelled, failure, *file = row
+    return Attachment(
+        store_id=store_id,
+        file=_file(file),
+        created_at=created_at,
+        attributes=msgspec.json.decode(attributes),
+        chunking=None if chunking is None else msgspec.json.decode(chunking, type=Chunking),
+        is_cancelled=bool(is_cancelled),
+        failure=None if failure is None else msgspec.json.decode(failure, type=FileFailure),
+    )
 
 
 def _json(value: object) -> str:
