@@ -31,7 +31,9 @@ from models.errors import ModelError, ModelFileError
 from models.llm.engine.client import EngineClient, open_engine
 from models.memory import default_memory_budget
 from server.access.principal import UNRESTRICTED, Principal
-from server.files.service import Library
+from server.files.local_blobs import LocalBlobs
+from server.files.service import FileService
+from server.files.vector_stores import VectorStoreService
 from server.observability.metrics import Metrics
 from server.rag.memory import TurnMemory
 from server.rag.pipeline import RagPipeline
@@ -48,6 +50,7 @@ from server.resources.supervisor import Supervisor
 from server.settings.settings import Settings
 from server.storage.base import BatchStore, JobStore, ResponseStore
 from server.storage.sqlite.batches import SqliteBatchStore
+from server.storage.sqlite.files import SqliteFileRepository
 from server.storage.sqlite.jobs import SqliteJobStore
 from server.storage.sqlite.responses import SqliteResponseStore
 from server.storage.sqlite.turns import TURNS_FILE, SqliteTurnStore
@@ -73,7 +76,8 @@ class Services:
         memory: TurnMemory,
         embeddings: Embeddings,
         reranking: Reranking,
-        library: Library,
+        files: FileService,
+        vector_stores: VectorStoreService,
         responses: ResponseStore,
         batches: BatchStore,
         catalog: Catalog,
@@ -89,7 +93,8 @@ class Services:
         self.indexer_control = IndexerControl(indexer)
         self.embeddings = embeddings
         self.reranking = reranking
-        self.library = library
+        self.files = files
+        self.vector_stores = vector_stores
         self.responses = responses
         self.batches = batches
         self.jobs = jobs
@@ -152,7 +157,8 @@ class Services:
         if principal.collections is None:
             return seen
         seen.collections = [collection for collection in self.collections if principal.may_see(collection.name)]
-        seen.library = self.library.seen_by(principal)
+        seen.files = self.files.seen_by(principal)
+        seen.vector_stores = self.vector_stores.seen_by(principal)
         seen.search = self.search.seen_by([collection.name for collection in seen.collections])
         seen.rag = self.rag.seen_by(seen.search)
         return seen
@@ -162,7 +168,7 @@ class Services:
         self.collections[:] = collections
         if not self.indexer.is_ready:
             return  # it is told when it starts
-        await self.indexer.current().send(_follow([*collections, self.library.uploads]))
+        await self.indexer.current().send(_follow([*collections, self.files.uploads]))
         wanted = {collection.name for collection in collections}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_TAKEN_UP_S):
@@ -240,10 +246,10 @@ async def open_services(
     async def prepared_indexer() -> AsyncIterator[IndexerClient]:
         embedder_files = await preparation.files(embedding, "embedding")
         told = list(collections)
-        async with open_indexer(data, [*told, library.uploads], embedder_files, indexing) as client:
+        async with open_indexer(data, [*told, files.uploads], embedder_files, indexing) as client:
             while told != collections:  # others came while it started
                 told = list(collections)
-                await client.send(_follow([*told, library.uploads]))
+                await client.send(_follow([*told, files.uploads]))
             yield client
 
     def open_model(model: ManagedModel) -> AbstractAsyncContextManager[EngineClient]:
@@ -264,7 +270,10 @@ async def open_services(
         reranking = Reranking(reranker, embeddings, encoder.current)
         auto = Chunking(indexing.chunk_tokens or CHUNK_TOKENS, 0)
         catalog = SqliteCatalog(data)
-        library = stack.enter_context(Library(data, settings.files, collections, auto, catalog))
+        repository = stack.enter_context(SqliteFileRepository(data))
+        files = FileService(repository, LocalBlobs(data), catalog, collections, settings.files)
+        await files.reconcile()
+        vector_stores = VectorStoreService(files, auto)
         responses = stack.enter_context(SqliteResponseStore(data, settings.responses.max_bytes))
         batches = stack.enter_context(SqliteBatchStore(data))
         jobs = stack.enter_context(SqliteJobStore(data))
@@ -277,7 +286,8 @@ async def open_services(
             TurnMemory(turns),
             embeddings,
             reranking,
-            library,
+            files,
+            vector_stores,
             responses,
             batches,
             catalog,

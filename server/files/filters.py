@@ -1,7 +1,7 @@
-"""Which files of a store are searched, by their attributes.
+"""Filters of a vector store's files by their attributes.
 
-Texts are compared with texts, numbers with numbers, truth values with truth values; anything else is unequal and
-neither less nor more. A file without the attribute passes `ne` and `nin` alone.
+Texts are compared with texts, numbers with numbers, truth values with truth values. Values of different kinds are
+unequal, and neither is less or greater. A file without the attribute passes `ne` and `nin` alone.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, Union
 
 import msgspec
 
-from server.files.records import Attribute, Attributes
+from server.storage.file_records import Attribute, Attributes
 
 
 class Comparison(StrEnum):
@@ -25,9 +25,9 @@ class Comparison(StrEnum):
 
 
 class Compare(msgspec.Struct, frozen=True):
-    """`values` has one, but of `in` and `nin`."""
+    """A comparison of an attribute. `values` is one value, except for `in` and `nin`."""
 
-    how: Comparison
+    operator: Comparison
     key: str
     values: tuple[Attribute, ...]
 
@@ -46,30 +46,31 @@ _ORDERS = {Comparison.GT: gt, Comparison.GTE: ge, Comparison.LT: lt, Comparison.
 
 
 def passes(attributes: Attributes, filter: Filter) -> bool:
+    """Return whether a file with these attributes passes."""
     match filter:
         case AllOf(parts=parts):
             return all(passes(attributes, part) for part in parts)
         case AnyOf(parts=parts):
             return any(passes(attributes, part) for part in parts)
-        case Compare(how=Comparison.EQ | Comparison.IN, key=key, values=values):
+        case Compare(operator=Comparison.EQ | Comparison.IN, key=key, values=values):
             return _is_one_of(attributes.get(key), values)
-        case Compare(how=Comparison.NE | Comparison.NIN, key=key, values=values):
+        case Compare(operator=Comparison.NE | Comparison.NIN, key=key, values=values):
             return not _is_one_of(attributes.get(key), values)
-        case Compare(how=how, key=key, values=(value,)):
-            return _kind(attributes.get(key)) is _kind(value) is not None and _is_so(attributes[key], how, value)
+        case Compare(operator=operator, key=key, values=(value,)):
+            return _kind(attributes.get(key)) is _kind(value) is not None and _compare(attributes[key], operator, value)
     raise AssertionError(filter)
 
 
-def _is_so(found: Any, how: Comparison, value: Any) -> bool:
-    return bool(_ORDERS[how](found, value))
+def _compare(attribute: Any, operator: Comparison, value: Any) -> bool:
+    return bool(_ORDERS[operator](attribute, value))
 
 
-def _is_one_of(found: Attribute | None, values: tuple[Attribute, ...]) -> bool:
-    return any(_kind(found) is _kind(value) and eq(found, value) for value in values)
+def _is_one_of(attribute: Attribute | None, values: tuple[Attribute, ...]) -> bool:
+    return any(_kind(attribute) is _kind(value) and eq(attribute, value) for value in values)
 
 
 def _kind(value: Any) -> type | None:
-    """To Python, True is 1."""
+    """Return the type that values are compared as. Python alone would have True equal 1."""
     match value:
         case bool():
             return bool

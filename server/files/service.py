@@ -55,11 +55,15 @@ class FileService:
         """The collection that the indexer follows beside the watched folders."""
         return Collection(UPLOADS, self._blobs.uploads_folder)
 
+    async def reconcile(self) -> None:
+        """Make the disk agree with the repository, before anything else is done."""
+        await self.links.reconcile()
+
     def receive(self) -> AbstractAsyncContextManager[IncomingFile]:
         """Begin a file, which is deleted at the end unless it was added."""
         return self._blobs.receive(self._params.max_bytes)
 
-    async def add(
+    async def add_file(
         self, incoming: IncomingFile, filename: str, purpose: str, expires_at: int | None = None
     ) -> StoredFile:
         """Keep what was received as a file. When this returns, it survives a power failure.
@@ -84,18 +88,18 @@ class FileService:
             await self._blobs.remove(file.id)
             raise
 
-    async def get(self, id: str) -> StoredFile:
+    async def get_file(self, id: str) -> StoredFile:
         """Return an uploaded or a watched file. Raises `StoredFileNotFound`."""
         await self.links.sweep()
         document = await self.folders.find_document(id)
         return await self.repository.get_file(id) if document is None else _stored_file(id, document)
 
-    async def list(self, purpose: str | None = None) -> list[StoredFile]:
+    async def list_files(self, purpose: str | None = None) -> list[StoredFile]:
         """Return the uploaded files in the order they were added; those for `purpose` only, where given."""
         await self.links.sweep()
         return await self.repository.list_files(purpose)
 
-    async def open(self, id: str) -> BinaryIO:
+    async def open_file(self, id: str) -> BinaryIO:
         """Open an uploaded or a watched file for reading; the caller closes it. Raises `StoredFileNotFound`."""
         await self.links.sweep()
         document = await self.folders.find_document(id)
@@ -106,7 +110,7 @@ class FileService:
         except (OSError, UnreadableDocument):
             raise StoredFileNotFound(id) from None
 
-    async def remove(self, id: str) -> None:
+    async def remove_file(self, id: str) -> None:
         """Remove an uploaded file, also from all vector stores. Raises `StoredFileNotFound`, `ReadOnlyVectorStore`."""
         if (document := await self.folders.find_document(id)) is not None:
             raise ReadOnlyVectorStore(document.collection)
@@ -121,7 +125,7 @@ class FileService:
         if upload is None:
             return None
         with contextlib.suppress(StoredFileNotFound):
-            await self.get(upload.id)
+            await self.get_file(upload.id)
             return document
         return None
 

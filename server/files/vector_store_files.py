@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from index.storage.records import DocumentCount, DocumentRecord
 from index.params import Chunking
+from index.storage.records import DocumentCount, DocumentRecord
 from server.files.folders import document_attributes, folder_file_id
 from server.storage.file_records import Attachment, Attributes, FileFailure
 

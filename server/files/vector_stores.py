@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 
 import msgspec
 
-from index.types import FileSubset, Passage, SearchScope
 from index.params import Chunking
+from index.types import FileSubset, Passage, SearchScope
 from index.uploads import UPLOADS, UploadPath
 from server.access.principal import Principal
 from server.errors import FileBatchNotFound, FileNotInVectorStore, ReadOnlyVectorStore, VectorStoreExpired
@@ -68,19 +68,19 @@ class VectorStoreService:
 
     # Stores
 
-    async def list(self) -> list[VectorStoreRecord]:
+    async def list_stores(self) -> list[VectorStoreRecord]:
         """Return the stores in the order in which they were made, or first seen."""
         await self._files.links.sweep()
         folders = [await self._folder_store(collection.name) for collection in self._files.folders.collections]
         stores = await self._files.repository.list_stores()
         return sorted([*folders, *stores], key=lambda store: store.created_at)
 
-    async def get(self, id: str) -> VectorStoreRecord:
+    async def get_store(self, id: str) -> VectorStoreRecord:
         """Raises `VectorStoreNotFound`."""
         await self._files.links.sweep()
         return await self._find(id)
 
-    async def add(self, store: VectorStoreRecord, files: Sequence[FileToAttach] = ()) -> VectorStoreRecord:
+    async def add_store(self, store: VectorStoreRecord, files: Sequence[FileToAttach] = ()) -> VectorStoreRecord:
         """Add a store with these files. Raises `StoredFileNotFound`, `ReadOnlyVectorStore` for a watched file."""
         checked = [await self._checked(file) for file in files]
         async with self._files.links.exclusive():
@@ -88,7 +88,7 @@ class VectorStoreService:
             await self._files.links.link(await self._files.repository.attachments(store_id=store.id))
         return added
 
-    async def update(self, store: VectorStoreRecord) -> VectorStoreRecord:
+    async def update_store(self, store: VectorStoreRecord) -> VectorStoreRecord:
         """Change name, description, expiry and metadata of a store, which counts as a use of it."""
         async with self._files.links.exclusive():
             await self._check_writable(store.id)
@@ -96,7 +96,7 @@ class VectorStoreService:
             await self._files.repository.update_store(changed)
         return changed
 
-    async def remove(self, id: str) -> None:
+    async def remove_store(self, id: str) -> None:
         """Remove a store. Its files stay, but leave the index unless another store has them."""
         async with self._files.links.exclusive():
             await self._check_writable(id, is_use=False)
@@ -111,7 +111,7 @@ class VectorStoreService:
 
     async def list_files(self, store_id: str) -> list[VectorStoreFile]:
         """Return the files in the order in which they were attached."""
-        store = await self.get(store_id)
+        store = await self.get_store(store_id)
         if store.collection is None:
             return await self._attached_files(await self._files.repository.attachments(store_id=store_id))
         documents = await self._files.folders.list_documents(store.collection)
@@ -119,7 +119,7 @@ class VectorStoreService:
 
     async def get_file(self, store_id: str, file_id: str) -> VectorStoreFile:
         """Raises `VectorStoreNotFound`, `FileNotInVectorStore`."""
-        store = await self.get(store_id)
+        store = await self.get_store(store_id)
         if store.collection is not None:
             document = await self._files.folders.find_document(file_id)
             if document is not None and document.collection == store.collection:
@@ -136,9 +136,7 @@ class VectorStoreService:
             return []
         return await asyncio.to_thread(self._files.catalog.read_texts, file.document_id)
 
-    async def attach(
-        self, store_id: str, files: Sequence[FileToAttach], batch: FileBatchRecord | None = None
-    ) -> None:
+    async def attach(self, store_id: str, files: Sequence[FileToAttach], batch: FileBatchRecord | None = None) -> None:
         """Attach files to a store; one that is attached takes over the new attributes and chunking."""
         async with self._files.links.exclusive():
             await self._check_writable(store_id)

@@ -93,11 +93,11 @@ async def _prepare(request: GenerationRequest, target: Target, model: ManagedMod
 
 
 async def _resolve_scope(request: GenerationRequest, target: Target, services: Services) -> SearchScope:
-    """Return the collections and files that the request names. Raises what `Library.scope` does."""
+    """Return the collections and files that the request names. Raises what `VectorStoreService.search_scope` does."""
     options = request.rag
     if not options.vector_stores:
         return SearchScope(target.collections)
-    stores = await services.library.scope(options.vector_stores)
+    stores = await services.vector_stores.search_scope(options.vector_stores)
     names = {*(stores.collections or ()), *(options.collections or ())}
     return SearchScope(sorted(names), stores.chosen)
 

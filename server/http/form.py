@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from server.errors import ClientDisconnected, RequestError
-from server.files.incoming import Incoming
+from server.files.blobs import IncomingFile
 
 _FORM = "multipart/form-data"
 _LARGEST_FIELD = 64 << 10  # bytes
@@ -27,15 +27,15 @@ class Form(NamedTuple):
     fields: Mapping[str, str]
 
 
-async def receive_form(request: Request[Any, Any, Any], incoming: Incoming) -> Form:
+async def receive_form(request: Request[Any, Any, Any], incoming: IncomingFile) -> Form:
     """Write the part named `file` to `incoming`; return the other fields.
 
-    Raises `RequestError` for a body that is no such form, `ClientDisconnected`, and the errors of `Incoming.write`.
+    Raises `RequestError` for a body that is no such form, `ClientDisconnected`, and the errors of `IncomingFile.write`.
     """
     kind, options = request.content_type
     if kind.lower() != _FORM:
         raise HTTPException(f"The header Content-Type must be {_FORM!r}, not {kind or 'missing'}.", status_code=415)
-    incoming.announce((request.content_length or 0) - _MOST_AROUND)
+    incoming.check_size((request.content_length or 0) - _MOST_AROUND)
     receiver = _Receiver(incoming)
     try:
         with PushMultipartParser(options.get("boundary", ""), max_segment_count=_MOST_PARTS, strict=True) as parser:
@@ -63,7 +63,7 @@ async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
 class _Receiver:
     """Takes the parser's events."""
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, incoming: IncomingFile) -> None:
         self._incoming = incoming
         self._part: MultipartSegment | None = None
         self._text = bytearray()

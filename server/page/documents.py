@@ -47,8 +47,8 @@ async def _read(services: Services, document_id: int, range: ExcerptRange) -> Do
     if not 0 <= document_id <= _LARGEST:
         return None
     document = await asyncio.to_thread(services.catalog.read_document, document_id, range)
-    if document is None or is_managed(document.collection):  # the library says whose an upload is
-        return await services.library.document(document_id, range)
+    if document is None or is_managed(document.collection):  # only the file service knows whose an upload is
+        return await services.files.read_document(document_id, range)
     return document
 
 

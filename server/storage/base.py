@@ -187,9 +187,7 @@ class FileRepository(Protocol):
         """Detach all files from the stores that have expired, whoever's they are, and return what was attached."""
         ...
 
-    async def attach(
-        self, store_id: str, files: Sequence[FileToAttach], batch: FileBatchRecord | None = None
-    ) -> None:
+    async def attach(self, store_id: str, files: Sequence[FileToAttach], batch: FileBatchRecord | None = None) -> None:
         """Attach files to a store; one that is attached takes over the new attributes and chunking. With `batch`, note
         that they belong together. Raises `StoredFileNotFound`."""
         ...

@@ -25,7 +25,9 @@ from models.errors import ModelError, ModelUnavailable
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.app import create_app
-from server.files.service import Library
+from server.files.local_blobs import LocalBlobs
+from server.files.service import FileService
+from server.files.vector_stores import VectorStoreService
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.rag.memory import TurnMemory
@@ -39,6 +41,7 @@ from server.services import Services
 from server.settings.params import AuditLevel, FilesParams
 from server.settings.settings import Settings
 from server.storage.sqlite.batches import SqliteBatchStore
+from server.storage.sqlite.files import SqliteFileRepository
 from server.storage.sqlite.jobs import SqliteJobStore
 from server.storage.sqlite.responses import SqliteResponseStore
 from server.storage.sqlite.turns import SqliteTurnStore
@@ -208,16 +211,19 @@ def serving(
             if indexer is not None:
                 services.indexer = cast(Any, indexer)
                 services.indexer_control = IndexerControl(services.indexer)
-            with Library(
-                folder, FilesParams(max_bytes=10_000), services.collections, Chunking(128, 0), services.catalog
-            ) as library:
-                services.library = library
-                with (
-                    SqliteResponseStore(folder, 1_000_000) as services.responses,
-                    SqliteBatchStore(folder) as services.batches,
-                    SqliteJobStore(folder) as services.jobs,
-                ):
-                    yield services
+            with (
+                SqliteFileRepository(folder) as repository,
+                SqliteResponseStore(folder, 1_000_000) as services.responses,
+                SqliteBatchStore(folder) as services.batches,
+                SqliteJobStore(folder) as services.jobs,
+            ):
+                params = FilesParams(max_bytes=10_000)
+                services.files = FileService(
+                    repository, LocalBlobs(folder), services.catalog, services.collections, params
+                )
+                await services.files.reconcile()
+                services.vector_stores = VectorStoreService(services.files, Chunking(128, 0))
+                yield services
 
     with TestClient(
         create_app(cast(Callable[[], Any], open_services), access, metrics, AuditLog(folder, audit), no_folders)

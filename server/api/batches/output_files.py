@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from server.api.batches.wire import LineError, OutputLine
-from server.files.service import Library
+from server.files.service import FileService
 from server.storage.base import BatchStore
 from server.storage.records import BatchOptions, BatchRecord, LineOutcome
 
@@ -22,7 +22,7 @@ _UNDONE = {
 
 async def write_output_file(
     store: BatchStore,
-    files: Library,
+    files: FileService,
     batch: BatchRecord,
     options: BatchOptions,
     outcome: BatchOutcome,
@@ -35,16 +35,16 @@ async def write_output_file(
     its name.
     """
     name, purpose = f"{batch.id}_{'error' if is_error else 'output'}.jsonl", "batch_output"
-    for file in await files.files(purpose):
+    for file in await files.list_files(purpose):
         if file.filename == name:
             return file.id
-    async with files.receiving() as incoming:
+    async with files.receive() as incoming:
         async for line in _output_lines(store, batch.id, outcome, is_error=is_error):
             await incoming.write(line + b"\n")
         if not incoming.size:
             return None
         expires_at = None if options.keep_s is None else int(time.time()) + options.keep_s
-        return (await files.keep(incoming, name, purpose, expires_at)).id
+        return (await files.add_file(incoming, name, purpose, expires_at)).id
 
 
 async def _output_lines(

@@ -13,10 +13,10 @@ from server.api.batches.reply import batch_reply
 from server.api.batches.wire import Batch, BatchPage, CreateBatch
 from server.api.batches.worker import files_job, start_job
 from server.errors import RequestError
-from server.files.records import new_id
 from server.http.paging import page
 from server.jobs.runner import JobRunner
 from server.services import Services
+from server.storage.file_records import new_id
 from server.storage.records import BatchOptions, BatchRecord
 
 _HOUR = 3600  # seconds
@@ -38,10 +38,10 @@ class BatchController(Controller):
         if data.endpoint not in ENDPOINTS:
             message = f"Batches cannot use the endpoint {data.endpoint!r}; they can use: {', '.join(ENDPOINTS)}."
             raise RequestError(message, "endpoint", "invalid_value")
-        await services.library.file(data.input_file_id)
+        await services.files.get_file(data.input_file_id)
         window, now = data.completion_window, int(time.time())
         batch = BatchRecord(
-            id=new_id("batch").replace("-", "_"),
+            id=new_id("batch", "_"),
             endpoint=data.endpoint,
             input_file_id=data.input_file_id,
             completion_window=window,

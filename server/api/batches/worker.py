@@ -97,7 +97,7 @@ class BatchWorker:
     async def _read_lines(self, batch: BatchRecord) -> int:
         """Copy the lines of the input file into the store; return how many there are."""
         options = await self._store.options(batch.id)
-        file = await self._services.seen_by(options.principal).library.open(batch.input_file_id)
+        file = await self._services.seen_by(options.principal).files.open_file(batch.input_file_id)
         with contextlib.closing(file):
             reader = InputReader(file, batch.endpoint)
             while lines := await asyncio.to_thread(reader.next_lines):
@@ -153,7 +153,7 @@ class BatchWorker:
         if batch.status not in ("finalizing", "cancelling"):
             return
         options = await self._store.options(batch.id)
-        files = self._services.seen_by(options.principal).library
+        files = self._services.seen_by(options.principal).files
         outcome = _outcome(batch)
         output_file_id = await write_output_file(self._store, files, batch, options, outcome, is_error=False)
         error_file_id = await write_output_file(self._store, files, batch, options, outcome, is_error=True)

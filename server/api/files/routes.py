@@ -1,4 +1,4 @@
-"""/v1/files: what clients upload."""
+"""/v1/files: files that clients upload."""
 
 import asyncio
 import contextlib
@@ -21,18 +21,18 @@ from msgspec import UNSET
 
 from server.api.files.wire import FileDeleted, FileExpiry, FileObject, FilePage
 from server.errors import RequestError
-from server.files.records import Kept
 from server.http.form import Form, receive_form
 from server.http.paging import Order, page
 from server.services import Services
+from server.storage.file_records import StoredFile
 
-_PIECE = 256 << 10  # bytes
-_MOST = 10_000
+_PIECE_BYTES = 256 << 10
+_MAX_LIMIT = 10_000
 
 
 @dataclass
 class _UploadOperation(Operation):
-    """Tells of the form, which the handler reads itself."""
+    """Describes the form, which the handler reads itself."""
 
     def __post_init__(self) -> None:
         text = Schema(type=OpenAPIType.STRING)
@@ -54,42 +54,46 @@ class FileController(Controller):
 
     @post("/", status_code=200, operation_id="uploadFile", operation_class=_UploadOperation, request_max_body_size=None)
     async def upload(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> FileObject:
-        """A form with `file` and `purpose`; with `expires_after[anchor]` and `expires_after[seconds]` it goes again.
-        When this is answered, the file is there after the power went."""
-        async with services.library.receiving() as incoming:
+        """Upload a file as a form with `file` and `purpose`; with `expires_after[anchor]` and `expires_after[seconds]`
+        it expires. When this is answered, the file survives a power failure."""
+        async with services.files.receive() as incoming:
             form = await receive_form(request, incoming)
             if form.filename is None:
-                raise RequestError("The form has no file.", "file", "missing_required_parameter")
+                raise RequestError(
+                    "The form has no file; add it as the field `file`.", "file", "missing_required_parameter"
+                )
             purpose = form.fields.get("purpose", "")
             if not purpose:
-                raise RequestError("Say what the file is for.", "purpose", "missing_required_parameter")
+                raise RequestError(
+                    "The form has no purpose; add the field `purpose`.", "purpose", "missing_required_parameter"
+                )
             expiry = _expiry(form)
             expires_at = None if expiry is None else int(time.time()) + expiry.seconds
-            return _reply(await services.library.keep(incoming, form.filename, purpose, expires_at))
+            return _reply(await services.files.add_file(incoming, form.filename, purpose, expires_at))
 
     @get("/", operation_id="listFiles")
-    async def listing(
+    async def list_files(
         self,
         services: NamedDependency[Services],
         purpose: FromQuery[str | None] = None,
-        limit: Annotated[int, QueryParameter(ge=1, le=_MOST)] = _MOST,
+        limit: Annotated[int, QueryParameter(ge=1, le=_MAX_LIMIT)] = _MAX_LIMIT,
         order: FromQuery[Order] = "desc",
         after: FromQuery[str | None] = None,
     ) -> FilePage:
-        """Files that were uploaded; those of watched folders are listed with their vector stores."""
-        files = await services.library.files(purpose)
-        found = page(files, lambda file: file.id, limit, order, after)
-        data = [_reply(file) for file in found.items]
-        return FilePage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
+        """List uploaded files. Those of watched folders are listed with their vector stores."""
+        files = await services.files.list_files(purpose)
+        files_page = page(files, lambda file: file.id, limit, order, after)
+        data = [_reply(file) for file in files_page.items]
+        return FilePage(data, data[0].id if data else None, data[-1].id if data else None, files_page.has_more)
 
     @get("/{file_id:str}", operation_id="retrieveFile")
     async def retrieve(self, file_id: FromPath[str], services: NamedDependency[Services]) -> FileObject:
-        return _reply(await services.library.file(file_id))
+        return _reply(await services.files.get_file(file_id))
 
     @delete("/{file_id:str}", status_code=200, operation_id="deleteFile")
     async def remove(self, file_id: FromPath[str], services: NamedDependency[Services]) -> FileDeleted:
-        """Also from all vector stores."""
-        await services.library.remove_file(file_id)
+        """Delete a file, also from all vector stores."""
+        await services.files.remove_file(file_id)
         return FileDeleted(file_id)
 
     @get(
@@ -98,9 +102,9 @@ class FileController(Controller):
         responses={200: ResponseSpec(bytes, media_type="application/octet-stream", description="The content")},
     )
     async def content(self, file_id: FromPath[str], services: NamedDependency[Services]) -> Response[Any]:
-        """As it was uploaded, or of a watched file, as it is now."""
-        file = await services.library.file(file_id)
-        content = await services.library.open(file_id)
+        """Return a file as it was uploaded, or a watched file as it is now."""
+        file = await services.files.get_file(file_id)
+        content = await services.files.open_file(file_id)
         return Stream(
             _pieces(content),
             media_type=mimetypes.guess_type(file.filename)[0] or "application/octet-stream",
@@ -109,29 +113,29 @@ class FileController(Controller):
                 "X-Content-Type-Options": "nosniff",
                 "Content-Security-Policy": "default-src 'none'; sandbox",
             },
-            background=BackgroundTask(content.close),  # also when nothing of it was asked for
+            background=BackgroundTask(content.close),  # also when the stream is never started
         )
 
 
 async def _pieces(content: BinaryIO) -> AsyncGenerator[bytes, None]:
     with contextlib.closing(content):
-        while piece := await asyncio.to_thread(content.read, _PIECE):
+        while piece := await asyncio.to_thread(content.read, _PIECE_BYTES):
             yield piece
 
 
 def _expiry(form: Form) -> FileExpiry | None:
     name = "expires_after"
     paths = {field: f"{name}[{field}]" for field in ("anchor", "seconds")}
-    told = {field: form.fields[path] for field, path in paths.items() if path in form.fields}
-    if not told:
+    given = {field: form.fields[path] for field, path in paths.items() if path in form.fields}
+    if not given:
         return None
     try:
-        return msgspec.convert(told, FileExpiry, strict=False)
+        return msgspec.convert(given, FileExpiry, strict=False)
     except msgspec.ValidationError as error:
         raise RequestError(f"{error}.", name, "invalid_value") from None
 
 
-def _reply(file: Kept) -> FileObject:
+def _reply(file: StoredFile) -> FileObject:
     return FileObject(
         id=file.id,
         bytes=file.size,

@@ -1,4 +1,4 @@
-"""/v1/files on the wire, as OpenAI's clients send and read it."""
+"""Wire types of /v1/files, as OpenAI defines them."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 
 class FileObject(msgspec.Struct, frozen=True):
-    """`bytes` is the size; times are Unix seconds."""
+    """A file. `bytes` is its size; times are Unix seconds."""
 
     id: str
     bytes: int
@@ -34,7 +34,7 @@ class FileDeleted(msgspec.Struct, frozen=True):
 
 
 class FileExpiry(msgspec.Struct, frozen=True):
-    """Seconds after the upload: an hour to thirty days."""
+    """When a file expires: an hour to thirty days after its upload."""
 
     seconds: Annotated[int, Meta(ge=3600, le=2_592_000)]
     anchor: Literal["created_at"] = "created_at"

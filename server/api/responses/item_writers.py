@@ -38,7 +38,7 @@ from server.api.responses.items import (
     SummaryText,
 )
 from server.api.shared.logprobs import TokenLogprob
-from server.files.records import new_id
+from server.storage.file_records import new_id
 
 Events = Iterator[ResponseStreamEvent]
 

@@ -32,8 +32,7 @@ from server.api.responses.wire import (
 )
 from server.api.shared.logprobs import TokenLogprob, token_logprob
 from server.api.shared.rag import format_source_list, rag_reply
-from server.files.folders import file_id_of
-from server.files.holdings import Hit
+from server.files.vector_stores import FileHit, passage_file_id
 from server.generation.answer import AnswerEvent, Cited
 from server.generation.stream import GenerationStream
 from server.http.links import passage_url
@@ -50,7 +49,7 @@ class ResponseReply:
         data: ResponseRequest,
         response: ResponseObject,
         generation: GenerationStream,
-        hits: Sequence[Hit],
+        hits: Sequence[FileHit],
         base_url: str,
     ) -> None:
         self.response = response  # replaced when the output is complete
@@ -150,7 +149,7 @@ class ResponseReply:
                 quote=citation.quote,
             )
         return FileCitation(
-            file_id=file_id_of(passage.collection, passage.path, passage.document_id),
+            file_id=passage_file_id(passage),
             filename=passage.display_path.rpartition("/")[2],
             index=citation.start,
             quote=citation.quote,
@@ -232,7 +231,7 @@ def _usage(num_prompt: int, end: TurnEnd) -> ResponseUsage:
     )
 
 
-def _search_result(hit: Hit) -> FileSearchResult:
+def _search_result(hit: FileHit) -> FileSearchResult:
     return FileSearchResult(
         file_id=hit.file_id,
         filename=hit.filename,

@@ -19,7 +19,7 @@ from server.api.responses.request import generation_request
 from server.api.responses.tools import FileSearch, parse_file_search
 from server.api.responses.wire import ResponseObject, ResponseRequest
 from server.errors import RequestError, ResponseNotFound
-from server.files.holdings import Hit
+from server.files.vector_stores import FileHit
 from server.generation.generate import count_prompt_tokens, generate
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
@@ -83,7 +83,7 @@ async def prepare_request(
     generation, search = generation_request(data, items, history, headers), parse_file_search(data)
     target_of(generation.model, services, generation.rag.collections)  # raises for a model that does not exist
     if search is not None:
-        scope = await services.library.scope(search.store_ids, search.filter)
+        scope = await services.vector_stores.search_scope(search.store_ids, search.filter)
         generation = msgspec.structs.replace(generation, scope=scope)
     return PreparedRequest(data, items, generation, search)
 
@@ -128,12 +128,12 @@ async def _open_reply(
     return ResponseReply(request.data, response, generation, hits, base_url)
 
 
-async def _file_hits(search: FileSearch | None, generation: GenerationStream, services: Services) -> list[Hit]:
+async def _file_hits(search: FileSearch | None, generation: GenerationStream, services: Services) -> list[FileHit]:
     if search is None or generation.grounding is None or generation.grounding.report.found_nothing:
         return []
     report = generation.grounding.report
     passages = [source.passage for source in (*report.sources, *report.earlier)]
-    return await services.library.hits(search.store_ids, passages)
+    return await services.vector_stores.find_hits(search.store_ids, passages)
 
 
 async def _generate(request: GenerationRequest, services: Services, *, is_truncated: bool) -> GenerationStream:

@@ -8,7 +8,7 @@ import msgspec
 from models.llm.chat.tool_config import ToolConfig
 from server.api.responses.wire import ResponseRequest, ResponseTool, ResponseToolChoice
 from server.api.shared.tools import describe_tools, tool_config_for_mode, tool_config_for_names
-from server.api.vector_stores.reply import filter_of
+from server.api.vector_stores.request import parse_filter
 from server.api.vector_stores.wire import FilterRequest
 from server.errors import RequestError
 from server.files.filters import Filter
@@ -45,7 +45,7 @@ def parse_file_search(data: ResponseRequest) -> FileSearch | None:
 
 def _parse_filter(filters: Any, where: str) -> Filter | None:
     try:
-        return filter_of(msgspec.convert(filters, FilterRequest | None), where)
+        return parse_filter(msgspec.convert(filters, FilterRequest | None), where)
     except msgspec.ValidationError as error:
         raise RequestError(f"{error}.", where, "invalid_value") from None
 

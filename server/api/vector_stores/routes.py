@@ -1,7 +1,8 @@
-"""/v1/vector_stores: files to search, put together by clients; and every watched folder, read-only."""
+"""/v1/vector_stores: files that clients search together; and every watched folder, which is only read."""
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,17 +12,8 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
 from index.types import Query
-from server.api.vector_stores.reply import (
-    batch_reply,
-    chunking_of,
-    file_reply,
-    filter_of,
-    result_reply,
-    scored,
-    store_reply,
-    wanted_file,
-    wanted_files,
-)
+from server.api.vector_stores.reply import batch_reply, file_reply, result_reply, score_hits, store_reply
+from server.api.vector_stores.request import file_to_attach, files_to_attach, parse_chunking, parse_filter
 from server.api.vector_stores.wire import (
     AddFile,
     BatchRequest,
@@ -40,14 +32,15 @@ from server.api.vector_stores.wire import (
     StoreSearch,
     VectorStore,
 )
-from server.files.records import Member, Store, Wanted, counted, new_id
-from server.files.service import Library
+from server.files.vector_store_files import VectorStoreFile, count_files
+from server.files.vector_stores import VectorStoreService
 from server.http.disconnect import unless_gone
 from server.http.paging import Order, page
 from server.services import Services
+from server.storage.file_records import FileToAttach, VectorStoreRecord, new_id
 
-_POLL = {"openai-poll-after-ms": "200"}  # a small file is found about half a second after it was put in
-_RESULTS = 10  # unless it is said
+_POLL = {"openai-poll-after-ms": "200"}  # a small file is found about half a second after it was attached
+_DEFAULT_NUM_RESULTS = 10
 
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
 StatusFilter = Literal["in_progress", "completed", "failed", "cancelled"]
@@ -60,22 +53,23 @@ class VectorStoreController(Controller):
     async def create(
         self, services: NamedDependency[Services], data: JSONBody[CreateStore | None] = None
     ) -> VectorStore:
-        asked, now = data or CreateStore(), int(time.time())
-        chunking = chunking_of(asked.chunking_strategy, "chunking_strategy")
-        store = Store(
-            id=new_id("vs").replace("-", "_"),
-            name=asked.name or "",
+        fields, now = data or CreateStore(), int(time.time())
+        chunking = parse_chunking(fields.chunking_strategy, "chunking_strategy")
+        store = VectorStoreRecord(
+            id=new_id("vs", "_"),
+            name=fields.name or "",
             created_at=now,
             last_active_at=now,
-            description=asked.description,
-            days=asked.expires_after.days if asked.expires_after else None,
-            metadata=asked.metadata or {},
+            description=fields.description,
+            expires_after_days=fields.expires_after.days if fields.expires_after else None,
+            metadata=fields.metadata or {},
         )
-        await services.library.add_store(store, [Wanted(id, {}, chunking) for id in asked.file_ids or ()])
-        return await _reply(services.library, store)
+        files = [FileToAttach(file_id=id, chunking=chunking) for id in fields.file_ids or ()]
+        await services.vector_stores.add_store(store, files)
+        return await _store_reply(services.vector_stores, store)
 
     @get("/", operation_id="listVectorStores")
-    async def listing(
+    async def list_stores(
         self,
         services: NamedDependency[Services],
         limit: Limit = 20,
@@ -83,38 +77,38 @@ class VectorStoreController(Controller):
         after: FromQuery[str | None] = None,
         before: FromQuery[str | None] = None,
     ) -> StorePage:
-        """Watched folders too."""
-        stores = await services.library.stores()
-        found = page(stores, lambda store: store.id, limit, order, after, before)
-        data = await asyncio.gather(*(_reply(services.library, store) for store in found.items))
-        return StorePage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
+        """List vector stores, among them the watched folders."""
+        stores = await services.vector_stores.list_stores()
+        stores_page = page(stores, lambda store: store.id, limit, order, after, before)
+        data = await asyncio.gather(*(_store_reply(services.vector_stores, store) for store in stores_page.items))
+        return StorePage(data, data[0].id if data else None, data[-1].id if data else None, stores_page.has_more)
 
     @get("/{store_id:str}", operation_id="retrieveVectorStore", response_headers=_POLL)
     async def retrieve(self, store_id: FromPath[str], services: NamedDependency[Services]) -> VectorStore:
-        store = await services.library.store(store_id)
-        return await _reply(services.library, store)
+        store = await services.vector_stores.get_store(store_id)
+        return await _store_reply(services.vector_stores, store)
 
     @post("/{store_id:str}", status_code=200, operation_id="modifyVectorStore")
     async def modify(
         self, store_id: FromPath[str], services: NamedDependency[Services], data: JSONBody[ChangeStore | None] = None
     ) -> VectorStore:
-        asked, store = data or ChangeStore(), await services.library.store(store_id)
-        days = store.days
-        if asked.expires_after is not UNSET:
-            days = asked.expires_after.days if asked.expires_after else None
+        fields, store = data or ChangeStore(), await services.vector_stores.get_store(store_id)
+        days = store.expires_after_days
+        if fields.expires_after is not UNSET:
+            days = fields.expires_after.days if fields.expires_after else None
         changed = msgspec.structs.replace(
             store,
-            name=store.name if asked.name is None else asked.name,
-            description=store.description if asked.description is None else asked.description,
-            metadata=store.metadata if asked.metadata is None else asked.metadata,
-            days=days,
+            name=store.name if fields.name is None else fields.name,
+            description=store.description if fields.description is None else fields.description,
+            metadata=store.metadata if fields.metadata is None else fields.metadata,
+            expires_after_days=days,
         )
-        return await _reply(services.library, await services.library.change_store(changed))
+        return await _store_reply(services.vector_stores, await services.vector_stores.update_store(changed))
 
     @delete("/{store_id:str}", status_code=200, operation_id="deleteVectorStore")
     async def remove(self, store_id: FromPath[str], services: NamedDependency[Services]) -> StoreDeleted:
-        """The files themselves stay."""
-        await services.library.remove_store(store_id)
+        """Delete a vector store; its files stay."""
+        await services.vector_stores.remove_store(store_id)
         return StoreDeleted(store_id)
 
     @post("/{store_id:str}/search", status_code=200, operation_id="searchVectorStore")
@@ -125,14 +119,16 @@ class VectorStoreController(Controller):
         data: JSONBody[StoreSearch],
         services: NamedDependency[Services],
     ) -> StoreResults:
-        """The best passages for one question, put in one way or in several."""
+        """Find the best passages for one question, which may be asked in several ways."""
         queries = [data.query] if isinstance(data.query, str) else data.query
-        scope = await services.library.scope([store_id], filter_of(data.filters))
-        search = services.search.search([Query(query) for query in queries], data.max_num_results or _RESULTS, scope)
-        hits = await services.library.hits([store_id], await unless_gone(request, search))
+        scope = await services.vector_stores.search_scope([store_id], parse_filter(data.filters))
+        search = services.search.search(
+            [Query(query) for query in queries], data.max_num_results or _DEFAULT_NUM_RESULTS, scope
+        )
+        hits = await services.vector_stores.find_hits([store_id], await unless_gone(request, search))
         threshold = data.ranking_options.score_threshold if data.ranking_options else None
         base_url = str(request.base_url)
-        return StoreResults(queries, [result_reply(hit, score, base_url) for hit, score in scored(hits, threshold)])
+        return StoreResults(queries, [result_reply(hit, score, base_url) for hit, score in score_hits(hits, threshold)])
 
 
 class VectorStoreFileController(Controller):
@@ -142,11 +138,11 @@ class VectorStoreFileController(Controller):
     async def create(
         self, store_id: FromPath[str], data: JSONBody[AddFile], services: NamedDependency[Services]
     ) -> StoreFile:
-        await services.library.put(store_id, [wanted_file(data)])
-        return await _file(services.library, store_id, data.file_id)
+        await services.vector_stores.attach(store_id, [file_to_attach(data)])
+        return await _file_reply(services.vector_stores, store_id, data.file_id)
 
     @get("/", operation_id="listVectorStoreFiles")
-    async def listing(
+    async def list_files(
         self,
         store_id: FromPath[str],
         services: NamedDependency[Services],
@@ -156,14 +152,14 @@ class VectorStoreFileController(Controller):
         after: FromQuery[str | None] = None,
         before: FromQuery[str | None] = None,
     ) -> StoreFilePage:
-        members = await services.library.members(store_id)
-        return _page(services.library, members, filter, limit, order, after, before)
+        files = await services.vector_stores.list_files(store_id)
+        return _files_page(services.vector_stores, files, filter, limit, order, after, before)
 
     @get("/{file_id:str}", operation_id="retrieveVectorStoreFile", response_headers=_POLL)
     async def retrieve(
         self, store_id: FromPath[str], file_id: FromPath[str], services: NamedDependency[Services]
     ) -> StoreFile:
-        return await _file(services.library, store_id, file_id)
+        return await _file_reply(services.vector_stores, store_id, file_id)
 
     @post("/{file_id:str}", status_code=200, operation_id="modifyVectorStoreFile")
     async def modify(
@@ -173,25 +169,25 @@ class VectorStoreFileController(Controller):
         data: JSONBody[ChangeFile],
         services: NamedDependency[Services],
     ) -> StoreFile:
-        """All attributes are these from now on."""
+        """Replace all attributes of a file."""
         if data.attributes is not None:
-            await services.library.set_attributes(store_id, file_id, dict(data.attributes))
-        return await _file(services.library, store_id, file_id)
+            await services.vector_stores.set_attributes(store_id, file_id, dict(data.attributes))
+        return await _file_reply(services.vector_stores, store_id, file_id)
 
     @delete("/{file_id:str}", status_code=200, operation_id="deleteVectorStoreFile")
     async def remove(
         self, store_id: FromPath[str], file_id: FromPath[str], services: NamedDependency[Services]
     ) -> StoreFileDeleted:
-        """From the store; the file itself stays."""
-        await services.library.take_out(store_id, file_id)
+        """Take a file out of the store; the file itself stays."""
+        await services.vector_stores.detach(store_id, file_id)
         return StoreFileDeleted(file_id)
 
     @get("/{file_id:str}/content", operation_id="retrieveVectorStoreFileContent")
     async def content(
         self, store_id: FromPath[str], file_id: FromPath[str], services: NamedDependency[Services]
     ) -> ContentPage:
-        """What is searched of it, a part for each chunk."""
-        return ContentPage([ContentPart(text) for text in await services.library.texts(store_id, file_id)])
+        """Return what is searched of a file, a part for each chunk."""
+        return ContentPage([ContentPart(text) for text in await services.vector_stores.read_texts(store_id, file_id)])
 
 
 class FileBatchController(Controller):
@@ -201,22 +197,22 @@ class FileBatchController(Controller):
     async def create(
         self, store_id: FromPath[str], data: JSONBody[BatchRequest], services: NamedDependency[Services]
     ) -> FileBatch:
-        batch = await services.library.put_batch(store_id, wanted_files(data))
-        return await _batch(services.library, store_id, batch.id)
+        batch = await services.vector_stores.attach_batch(store_id, files_to_attach(data))
+        return await _batch_reply(services.vector_stores, store_id, batch.id)
 
     @get("/{batch_id:str}", operation_id="retrieveVectorStoreFileBatch", response_headers=_POLL)
     async def retrieve(
         self, store_id: FromPath[str], batch_id: FromPath[str], services: NamedDependency[Services]
     ) -> FileBatch:
-        return await _batch(services.library, store_id, batch_id)
+        return await _batch_reply(services.vector_stores, store_id, batch_id)
 
     @post("/{batch_id:str}/cancel", status_code=200, operation_id="cancelVectorStoreFileBatch")
     async def cancel(
         self, store_id: FromPath[str], batch_id: FromPath[str], services: NamedDependency[Services]
     ) -> FileBatch:
-        """What is done stays."""
-        await services.library.cancel(store_id, batch_id)
-        return await _batch(services.library, store_id, batch_id)
+        """Cancel the files that are not indexed yet."""
+        await services.vector_stores.cancel_batch(store_id, batch_id)
+        return await _batch_reply(services.vector_stores, store_id, batch_id)
 
     @get("/{batch_id:str}/files", operation_id="listFilesInVectorStoreBatch")
     async def files(
@@ -230,33 +226,33 @@ class FileBatchController(Controller):
         after: FromQuery[str | None] = None,
         before: FromQuery[str | None] = None,
     ) -> StoreFilePage:
-        _, members = await services.library.batch(store_id, batch_id)
-        return _page(services.library, members, filter, limit, order, after, before)
+        _, files = await services.vector_stores.get_batch(store_id, batch_id)
+        return _files_page(services.vector_stores, files, filter, limit, order, after, before)
 
 
-async def _reply(library: Library, store: Store) -> VectorStore:
-    return store_reply(store, await library.counts(store))
+async def _store_reply(stores: VectorStoreService, store: VectorStoreRecord) -> VectorStore:
+    return store_reply(store, await stores.count_files(store))
 
 
-async def _file(library: Library, store_id: str, file_id: str) -> StoreFile:
-    return file_reply(await library.member(store_id, file_id), library.auto)
+async def _file_reply(stores: VectorStoreService, store_id: str, file_id: str) -> StoreFile:
+    return file_reply(await stores.get_file(store_id, file_id), stores.default_chunking)
 
 
-async def _batch(library: Library, store_id: str, batch_id: str) -> FileBatch:
-    batch, members = await library.batch(store_id, batch_id)
-    return batch_reply(batch, counted(members))
+async def _batch_reply(stores: VectorStoreService, store_id: str, batch_id: str) -> FileBatch:
+    batch, files = await stores.get_batch(store_id, batch_id)
+    return batch_reply(batch, count_files(files))
 
 
-def _page(
-    library: Library,
-    members: list[Member],
+def _files_page(
+    stores: VectorStoreService,
+    files: Sequence[VectorStoreFile],
     status: StatusFilter | None,
     limit: int,
     order: Order,
     after: str | None,
     before: str | None,
 ) -> StoreFilePage:
-    wanted = [member for member in members if status in (None, member.status)]
-    found = page(wanted, lambda member: member.file_id, limit, order, after, before)
-    data = [file_reply(member, library.auto) for member in found.items]
-    return StoreFilePage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
+    with_status = [file for file in files if status in (None, file.status)]
+    files_page = page(with_status, lambda file: file.file_id, limit, order, after, before)
+    data = [file_reply(file, stores.default_chunking) for file in files_page.items]
+    return StoreFilePage(data, data[0].id if data else None, data[-1].id if data else None, files_page.has_more)

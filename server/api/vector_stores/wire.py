@@ -1,4 +1,4 @@
-"""/v1/vector_stores on the wire, as OpenAI's clients send and read it.
+"""Wire types of /v1/vector_stores, as OpenAI defines them.
 
 Unknown fields are ignored and null means absent.
 """
@@ -18,7 +18,7 @@ _FileIds = Annotated[list[str], Meta(max_length=500)]
 
 
 class StaticSizes(msgspec.Struct, frozen=True):
-    """In tokens of the embedding model. The overlap is half of the size at most."""
+    """Sizes in tokens of the embedding model. The overlap is at most half of the size."""
 
     max_chunk_size_tokens: int
     chunk_overlap_tokens: int
@@ -49,7 +49,7 @@ class CreateStore(msgspec.Struct, frozen=True):
 
 
 class ChangeStore(msgspec.Struct, frozen=True):
-    """`expires_after` null: never."""
+    """Fields to change. With `expires_after` null the store never expires."""
 
     name: _Name | None = None
     description: _Description | None = None
@@ -110,7 +110,7 @@ class LastError(msgspec.Struct, frozen=True):
 
 
 class StoreFile(msgspec.Struct, frozen=True):
-    """`chunking_strategy` is how the file is cut, also where that was left open."""
+    """A file of a store. `chunking_strategy` is how it is chunked, also where that was left open."""
 
     id: str
     usage_bytes: int
@@ -150,7 +150,7 @@ class ContentPage(msgspec.Struct, frozen=True):
 
 
 class BatchRequest(msgspec.Struct, frozen=True):
-    """`files` or `file_ids`; attributes and chunking of the batch are those of `file_ids`."""
+    """Either `files`, or `file_ids` with the attributes and chunking of the batch."""
 
     file_ids: _FileIds | None = None
     files: Annotated[list[AddFile], Meta(max_length=500)] | None = None
@@ -168,7 +168,7 @@ class FileBatch(msgspec.Struct, frozen=True):
 
 
 class FilterRequest(msgspec.Struct, frozen=True):
-    """`eq` to `nin` compare the attribute `key`; `and` and `or` join `filters`."""
+    """A comparison of the attribute `key`, `eq` to `nin`; or `filters` joined by `and` or `or`."""
 
     type: str
     key: _Key | None = None
@@ -177,7 +177,7 @@ class FilterRequest(msgspec.Struct, frozen=True):
 
 
 class RankingOptions(msgspec.Struct, frozen=True):
-    """There is one ranker, whatever is named."""
+    """Options of the ranking. There is one ranker, whatever name is given."""
 
     ranker: str | None = None
     score_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -195,7 +195,7 @@ class StoreSearch(msgspec.Struct, frozen=True):
 
 
 class StoreResult(msgspec.Struct, frozen=True):
-    """`place`, `lines`, `heading`, `chunk_id` and `url` are Cloister's own: where in the file it is."""
+    """A passage. `place`, `lines`, `heading`, `chunk_id` and `url` are Cloister's own: where in the file it is."""
 
     file_id: str
     filename: str

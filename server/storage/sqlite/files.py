@@ -9,8 +9,8 @@ from typing import Any, Self
 import apsw
 import msgspec
 
-from index.storage.sqlite.database import query, transaction
 from index.params import Chunking
+from index.storage.sqlite.database import query, transaction
 from server.access.principal import UNRESTRICTED, Principal
 from server.errors import FileBatchNotFound, FileQuotaExceeded, StoredFileNotFound, VectorStoreNotFound
 from server.storage.file_records import (

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.api.vector_stores.reply import filter_of
+from server.api.vector_stores.request import parse_filter
 from server.api.vector_stores.wire import FilterRequest
 from server.errors import RequestError
 from server.files.filters import AllOf, AnyOf, Compare, Comparison, passes
@@ -45,7 +45,7 @@ _FILE: dict[str, Any] = {"year": 2024, "share": 0.5, "kind": "minutes", "is_fina
     ],
 )
 def test_a_comparison(how: str, key: str, value: Any, expected: bool) -> None:
-    asked = filter_of(FilterRequest(type=how, key=key, value=value))
+    asked = parse_filter(FilterRequest(type=how, key=key, value=value))
     assert asked is not None and passes(_FILE, asked) is expected
 
 
@@ -77,7 +77,7 @@ def test_filters_of_another_kind_are_not_equal() -> None:
 )
 def test_what_means_nothing_is_refused_with_its_place(asked: FilterRequest, param: str) -> None:
     with pytest.raises(RequestError) as refused:
-        filter_of(asked)
+        parse_filter(asked)
     assert refused.value.param == param
 
 
@@ -86,4 +86,4 @@ def test_filters_are_not_nested_without_end() -> None:
     for _ in range(50):
         asked = FilterRequest("and", filters=[asked])
     with pytest.raises(RequestError, match="deep"):
-        filter_of(asked)
+        parse_filter(asked)

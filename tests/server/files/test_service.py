@@ -1,4 +1,4 @@
-"""What the library keeps, and what it shows to the indexer; without one running."""
+"""The services of files and vector stores, and what they link for the indexer; no indexer runs."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,7 +14,7 @@ from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Collection
 from index.uploads import UPLOADS
 from server.access.keys import Role
-from server.access.principal import Principal
+from server.access.principal import UNRESTRICTED, Principal
 from server.errors import (
     EmptyFile,
     FileBatchNotFound,
@@ -27,55 +27,72 @@ from server.errors import (
     VectorStoreExpired,
     VectorStoreNotFound,
 )
-from server.files.blobs import is_searchable, safe_filename
 from server.files.filters import Compare, Comparison
-from server.files.folders import document_of, folder_file_id, folder_store_id
-from server.files.records import Kept, Status, Store, Wanted, counted, new_id
-from server.files.service import Library
+from server.files.folders import document_id_of, folder_file_id, folder_store_id
+from server.files.local_blobs import LocalBlobs
+from server.files.names import is_searchable, safe_filename
+from server.files.service import FileService
+from server.files.vector_store_files import FileStatus, count_files
+from server.files.vector_stores import VectorStoreService
 from server.settings.params import FilesParams
+from server.storage.file_records import FileToAttach, StoredFile, VectorStoreRecord, new_id
+from server.storage.sqlite.files import SqliteFileRepository
 
-_AUTO, _SMALL = None, Chunking(100, 0)
-_LONG_AGO = 1_000_000_000
+SMALL_CHUNKS = Chunking(100, 0)
+LONG_AGO = 1_000_000_000
 T = TypeVar("T")
+Body = Callable[[FileService, VectorStoreService], Coroutine[Any, Any, T]]
 
 
-def _run(folder: Path, body: Callable[[Library], Coroutine[Any, Any, T]], **limits: int) -> T:
-    """The body, with a library that is opened for it and closed after it."""
+def run(folder: Path, body: Body[T], **limits: int) -> T:
+    """Run the body with services that are opened for it and closed after it."""
 
-    async def run() -> T:
-        with Library(
-            folder,
-            FilesParams(**limits),
-            [Collection("notes", folder / "notes")],
-            Chunking(128, 0),
-            SqliteCatalog(folder),
-        ) as library:
-            return await body(library)
+    async def run_body() -> T:
+        with SqliteFileRepository(folder) as repository:
+            collections = [Collection("notes", folder / "notes")]
+            files = FileService(
+                repository, LocalBlobs(folder), SqliteCatalog(folder), collections, FilesParams(**limits)
+            )
+            await files.reconcile()
+            return await body(files, VectorStoreService(files, Chunking(128, 0)))
 
-    return asyncio.run(run())
-
-
-async def _file(library: Library, name: str = "a.md", content: bytes = b"some text") -> Kept:
-    return await library.write([content], name, "assistants")
+    return asyncio.run(run_body())
 
 
-async def _store(library: Library, *wanted: Wanted, used_at: int = 2_000_000_000, days: int | None = None) -> str:
-    store = Store(new_id("vs").replace("-", "_"), "", used_at, used_at, days=days)
-    await library.add_store(store, wanted)
+async def add_file(
+    files: FileService,
+    name: str = "a.md",
+    *pieces: bytes,
+    purpose: str = "assistants",
+    expires_at: int | None = None,
+) -> StoredFile:
+    async with files.receive() as incoming:
+        for piece in pieces or (b"some text",):
+            await incoming.write(piece)
+        return await files.add_file(incoming, name, purpose, expires_at)
+
+
+async def add_store(
+    stores: VectorStoreService, *files: FileToAttach, used_at: int = 2_000_000_000, days: int | None = None
+) -> str:
+    store = VectorStoreRecord(
+        id=new_id("vs", "_"), name="", created_at=used_at, last_active_at=used_at, expires_after_days=days
+    )
+    await stores.add_store(store, files)
     return store.id
 
 
-def _exposed(folder: Path) -> set[str]:
+def linked_paths(folder: Path) -> set[str]:
     root = folder / "uploads"
     return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
-def _is_receiving(folder: Path) -> bool:
+def has_incoming(folder: Path) -> bool:
     return any((folder / "files" / ".incoming").iterdir())
 
 
 @pytest.mark.parametrize(
-    "told, spoken",
+    "filename, safe",
     [
         ("leave.md", "leave.md"),
         ("Größe (neu) 1+2.PDF", "Größe (neu) 1+2.pdf"),
@@ -89,88 +106,91 @@ def _is_receiving(folder: Path) -> bool:
         ("🎉.md", "_.md"),
     ],
 )
-def test_a_name_on_disk_is_letters_and_few_signs(told: str, spoken: str) -> None:
-    assert safe_filename(told) == spoken
-    assert "/" not in spoken and not spoken.startswith(".")
+def test_a_filename_on_disk_has_letters_digits_and_a_few_signs(filename: str, safe: str) -> None:
+    assert safe_filename(filename) == safe
+    assert "/" not in safe and not safe.startswith(".")
 
 
-def test_what_is_searchable_follows_from_the_ending() -> None:
+def test_a_file_is_searchable_by_its_extension() -> None:
     assert all(map(is_searchable, ("a.md", "A.PDF", "x/y.html")))
     assert not any(map(is_searchable, ("a", "a.bin", ".md", "a.md~", "")))
 
 
 def test_ids_of_watched_files_are_no_ids_of_uploads() -> None:
-    assert document_of(folder_file_id(7)) == 7
-    assert all(document_of(new_id("file")) is None for _ in range(100))
-    assert [document_of(id) for id in ("file-" + "0" * 24, "file-" + "0" * 8 + "f" * 16, "file-7", "")] == [None] * 4
+    assert document_id_of(folder_file_id(7)) == 7
+    assert all(document_id_of(new_id("file")) is None for _ in range(100))
+    assert [document_id_of(id) for id in ("file-" + "0" * 24, "file-" + "0" * 8 + "f" * 16, "file-7", "")] == [None] * 4
     assert folder_store_id("notes") == "vs_4ad2d9928a87d18583fe1b80"
 
 
-def test_a_file_is_kept_and_read_again_by_the_next(tmp_path: Path) -> None:
-    kept = _run(tmp_path, lambda library: library.write([b"one", b"two" * 1_000_000], "a.md", "batch"))
+def test_a_file_survives_a_restart(tmp_path: Path) -> None:
+    kept = run(tmp_path, lambda files, _: add_file(files, "a.md", b"one", b"two" * 1_000_000, purpose="batch"))
     assert (kept.size, kept.filename, kept.purpose) == (3_000_003, "a.md", "batch")
 
-    async def read(library: Library) -> bytes:
-        assert await library.files() == [kept] == await library.files("batch")
-        assert await library.files("other") == []
-        with await library.open(kept.id) as content:
+    async def read(files: FileService, stores: VectorStoreService) -> bytes:
+        assert await files.list_files() == [kept] == await files.list_files("batch")
+        assert await files.list_files("other") == []
+        with await files.open_file(kept.id) as content:
             return content.read()
 
-    assert _run(tmp_path, read) == b"one" + b"two" * 1_000_000
+    assert run(tmp_path, read) == b"one" + b"two" * 1_000_000
     assert (tmp_path / "files" / kept.id).stat().st_mode & 0o077 == 0
     assert (tmp_path / "library.sqlite3").stat().st_mode & 0o077 == 0
 
 
-def test_limits_are_kept_and_nothing_is_left_of_what_was_refused(tmp_path: Path) -> None:
-    async def body(library: Library) -> None:
-        first = await _file(library, content=b"x" * 60)
+def test_files_over_a_limit_are_refused_and_leave_nothing_behind(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        first = await add_file(files, "a.md", b"x" * 60)
         for content, refusal in ((b"x" * 101, FileTooLarge), (b"x" * 50, FileQuotaExceeded), (b"", EmptyFile)):
             with pytest.raises(refusal):
-                await _file(library, content=content)
+                await add_file(files, "a.md", content)
         with pytest.raises(RuntimeError, match="gone"):
-            async with library.receiving() as incoming:
+            async with files.receive() as incoming:
                 await incoming.write(b"half")
                 raise RuntimeError("gone")
-        assert await library.files() == [first]
-        await library.remove_file(first.id)
-        await _file(library, content=b"x" * 100)
+        assert await files.list_files() == [first]
+        await files.remove_file(first.id)
+        await add_file(files, "a.md", b"x" * 100)
 
-    _run(tmp_path, body, max_bytes=100, total_bytes=100)
+    run(tmp_path, body, max_bytes=100, total_bytes=100)
     assert len(list((tmp_path / "files").iterdir())) == 2
-    assert not _is_receiving(tmp_path)
+    assert not has_incoming(tmp_path)
 
 
-def test_the_indexer_sees_what_is_in_a_store_as_it_is_to_be_cut(tmp_path: Path) -> None:
-    async def body(library: Library) -> None:
-        file = await _file(library)
-        assert _exposed(tmp_path) == set()
-        one, two = await _store(library, Wanted(file.id, {})), await _store(library, Wanted(file.id, {}, _SMALL))
+def test_attached_files_are_linked_once_for_each_chunking(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        file = await add_file(files)
+        assert linked_paths(tmp_path) == set()
+        one, two = (
+            await add_store(stores, FileToAttach(file_id=file.id)),
+            await add_store(stores, FileToAttach(file_id=file.id, chunking=SMALL_CHUNKS)),
+        )
         auto, small = f"auto/{file.id}/a.md", f"100-0/{file.id}/a.md"
-        assert _exposed(tmp_path) == {auto, small}
+        assert linked_paths(tmp_path) == {auto, small}
         assert (tmp_path / "uploads" / auto).read_bytes() == b"some text"
-        await library.put(two, [Wanted(file.id, {"a": 1})])
-        assert _exposed(tmp_path) == {auto}, "no store has it cut small any more"
-        await library.take_out(one, file.id)
-        assert _exposed(tmp_path) == {auto}, "the other store has it"
-        await library.remove_store(two)
-        assert _exposed(tmp_path) == set()
+        await stores.attach(two, [FileToAttach(file_id=file.id, attributes={"a": 1})])
+        assert linked_paths(tmp_path) == {auto}, "no store has it cut small any more"
+        await stores.detach(one, file.id)
+        assert linked_paths(tmp_path) == {auto}, "the other store has it"
+        await stores.remove_store(two)
+        assert linked_paths(tmp_path) == set()
         with pytest.raises(FileNotInVectorStore):
-            await library.take_out(one, file.id)
-        await library.put(one, [Wanted(file.id, {})])
-        await library.remove_file(file.id)
-        assert _exposed(tmp_path) == set()
-        assert await library.members(one) == []
+            await stores.detach(one, file.id)
+        await stores.attach(one, [FileToAttach(file_id=file.id)])
+        await files.remove_file(file.id)
+        assert linked_paths(tmp_path) == set()
+        assert await stores.list_files(one) == []
 
-    _run(tmp_path, body)
+    run(tmp_path, body)
 
 
-def test_the_disk_is_made_to_agree_at_the_start(tmp_path: Path) -> None:
-    async def before(library: Library) -> tuple[Kept, Kept]:
-        kept, lost = await _file(library), await _file(library, "b.md")
-        await _store(library, Wanted(kept.id, {}), Wanted(lost.id, {}))
+def test_reconcile_makes_the_disk_agree_with_the_repository(tmp_path: Path) -> None:
+    async def before(files: FileService, stores: VectorStoreService) -> tuple[StoredFile, StoredFile]:
+        kept, lost = await add_file(files), await add_file(files, "b.md")
+        await add_store(stores, FileToAttach(file_id=kept.id), FileToAttach(file_id=lost.id))
         return kept, lost
 
-    kept, lost = _run(tmp_path, before)
+    kept, lost = run(tmp_path, before)
     seen = tmp_path / "uploads" / "auto"
     (seen / kept.id / "a.md").unlink()
     (seen / kept.id).rmdir()
@@ -181,26 +201,31 @@ def test_the_disk_is_made_to_agree_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "files" / "file-unknown").write_text("not acknowledged")
     (tmp_path / "files" / ".incoming" / "torn").write_text("half")
 
-    async def after(library: Library) -> None:
-        assert f"auto/{kept.id}/a.md" in _exposed(tmp_path) <= {f"auto/{kept.id}/a.md", f"auto/{lost.id}/b.md"}
-        assert not _is_receiving(tmp_path)
+    async def after(files: FileService, stores: VectorStoreService) -> None:
+        assert f"auto/{kept.id}/a.md" in linked_paths(tmp_path) <= {f"auto/{kept.id}/a.md", f"auto/{lost.id}/b.md"}
+        assert not has_incoming(tmp_path)
         with pytest.raises(StoredFileNotFound):
-            await library.open(lost.id)
+            await files.open_file(lost.id)
 
-    _run(tmp_path, after)
+    run(tmp_path, after)
     assert not (tmp_path / "files" / "file-unknown").exists()
 
 
-def test_a_search_is_limited_to_what_is_in_the_stores_and_passes(tmp_path: Path) -> None:
-    async def body(library: Library) -> None:
-        new, old, odd = [await _file(library, name) for name in ("new.md", "old.md", "odd.bin")]
-        one = await _store(library, Wanted(new.id, {"year": 2024}), Wanted(old.id, {"year": 1999}), Wanted(odd.id, {}))
-        two = await _store(library, Wanted(old.id, {"year": 2024}, _SMALL))
+def test_a_search_scope_has_the_attached_files_that_pass_the_filter(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        new, old, odd = [await add_file(files, name) for name in ("new.md", "old.md", "odd.bin")]
+        one = await add_store(
+            stores,
+            FileToAttach(file_id=new.id, attributes={"year": 2024}),
+            FileToAttach(file_id=old.id, attributes={"year": 1999}),
+            FileToAttach(file_id=odd.id),
+        )
+        two = await add_store(stores, FileToAttach(file_id=old.id, attributes={"year": 2024}, chunking=SMALL_CHUNKS))
         both = {f"auto/{new.id}/new.md", f"auto/{old.id}/old.md"}
 
-        async def paths(*stores: str, year: int | None = None) -> set[str]:
-            asked = None if year is None else Compare(Comparison.EQ, "year", (year,))
-            scope = await library.scope(stores, asked)
+        async def paths(*store_ids: str, year: int | None = None) -> set[str]:
+            filter = None if year is None else Compare(Comparison.EQ, "year", (year,))
+            scope = await stores.search_scope(store_ids, filter)
             (chosen,) = scope.chosen
             assert scope.collections == [chosen.collection] == [UPLOADS]
             return set(chosen.paths)
@@ -210,153 +235,187 @@ def test_a_search_is_limited_to_what_is_in_the_stores_and_passes(tmp_path: Path)
         assert await paths(one, year=1) == set()
         assert await paths(one, two) == both | {f"100-0/{old.id}/old.md"}
         assert await paths(one, two, year=2024) == {f"auto/{new.id}/new.md", f"100-0/{old.id}/old.md"}
-        await library.set_attributes(one, new.id, {"year": 1})
+        await stores.set_attributes(one, new.id, {"year": 1})
         assert await paths(one, year=1) == {f"auto/{new.id}/new.md"}
-        await library.take_out(one, new.id)
+        await stores.detach(one, new.id)
         assert await paths(one) == {f"auto/{old.id}/old.md"}
         notes = folder_store_id("notes")
-        assert (await library.scope([notes], None)).chosen == ()
-        assert (await library.scope([notes, two], None)).collections == [UPLOADS, "notes"]
+        assert (await stores.search_scope([notes], None)).chosen == ()
+        assert (await stores.search_scope([notes, two], None)).collections == [UPLOADS, "notes"]
 
-    _run(tmp_path, body)
+    run(tmp_path, body)
 
 
-def test_a_batch_is_done_when_its_files_are_and_can_be_cancelled(tmp_path: Path) -> None:
-    async def body(library: Library) -> None:
-        files = [await _file(library, name) for name in ("a.md", "b.md", "c.bin")]
-        store = await _store(library)
-        batch = await library.put_batch(store, [Wanted(file.id, {}) for file in files])
-        _, members = await library.batch(store, batch.id)
-        assert [member.status for member in members] == [Status.IN_PROGRESS, Status.IN_PROGRESS, Status.FAILED]
-        await library.cancel(store, batch.id)
-        cancelled, members = await library.batch(store, batch.id)
+def test_a_file_batch_can_be_cancelled(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        added = [await add_file(files, name) for name in ("a.md", "b.md", "c.bin")]
+        store = await add_store(stores)
+        batch = await stores.attach_batch(store, [FileToAttach(file_id=file.id) for file in added])
+        _, attached = await stores.get_batch(store, batch.id)
+        assert [file.status for file in attached] == [FileStatus.IN_PROGRESS, FileStatus.IN_PROGRESS, FileStatus.FAILED]
+        await stores.cancel_batch(store, batch.id)
+        cancelled, attached = await stores.get_batch(store, batch.id)
         assert cancelled.cancelled_at is not None
-        assert counted(members)[:4] == (0, 0, 1, 2)
-        assert _exposed(tmp_path) == set()
-        await library.put(store, [Wanted(files[0].id, {})])
-        assert (await library.member(store, files[0].id)).status == Status.IN_PROGRESS
-        other = await _store(library)
+        assert count_files(attached)[:4] == (0, 0, 1, 2)
+        assert linked_paths(tmp_path) == set()
+        await stores.attach(store, [FileToAttach(file_id=added[0].id)])
+        assert (await stores.get_file(store, added[0].id)).status == FileStatus.IN_PROGRESS
+        other = await add_store(stores)
         for wrong in ((other, batch.id), (store, "vsfb_x"), (folder_store_id("notes"), batch.id)):
             with pytest.raises(FileBatchNotFound):
-                await library.batch(*wrong)
+                await stores.get_batch(*wrong)
 
-    _run(tmp_path, body)
+    run(tmp_path, body)
 
 
-def test_what_has_expired_is_gone(tmp_path: Path) -> None:
-    async def before(library: Library) -> tuple[str, str, str]:
-        file, kept = await library.write([b"x"], "a.md", "batch", _LONG_AGO), await _file(library, "b.md")
-        store = await _store(library, Wanted(kept.id, {}), used_at=_LONG_AGO, days=1)
+def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
+    async def before(files: FileService, stores: VectorStoreService) -> tuple[str, str, str]:
+        file, kept = (
+            await add_file(files, "a.md", b"x", purpose="batch", expires_at=LONG_AGO),
+            await add_file(files, "b.md"),
+        )
+        store = await add_store(stores, FileToAttach(file_id=kept.id), used_at=LONG_AGO, days=1)
         return file.id, kept.id, store
 
-    expired, kept, store = _run(tmp_path, before)
+    expired, kept, store = run(tmp_path, before)
 
-    async def after(library: Library) -> None:
-        assert [file.id for file in await library.files()] == [kept]
-        assert _exposed(tmp_path) == set()
-        assert await library.members(store) == []
-        for use in (library.scope([store]), library.put(store, [Wanted(kept, {})])):
+    async def after(files: FileService, stores: VectorStoreService) -> None:
+        assert [file.id for file in await files.list_files()] == [kept]
+        assert linked_paths(tmp_path) == set()
+        assert await stores.list_files(store) == []
+        for use in (stores.search_scope([store]), stores.attach(store, [FileToAttach(file_id=kept)])):
             with pytest.raises(VectorStoreExpired):
                 await use
-        await library.remove_store(store)
+        await stores.remove_store(store)
 
-    _run(tmp_path, after)
+    run(tmp_path, after)
     assert not (tmp_path / "files" / expired).exists()
 
 
-def test_searching_a_store_and_changing_it_are_its_use(tmp_path: Path) -> None:
-    async def body(library: Library) -> None:
-        store = await _store(library, used_at=_LONG_AGO)
-        await library.scope([store])
-        assert (await library.store(store)).last_active_at > _LONG_AGO
+def test_a_search_is_a_use_of_a_store(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        store = await add_store(stores, used_at=LONG_AGO)
+        await stores.search_scope([store])
+        assert (await stores.get_store(store)).last_active_at > LONG_AGO
 
-    _run(tmp_path, body)
+    run(tmp_path, body)
 
 
-def test_a_watched_folder_is_never_written_to(tmp_path: Path) -> None:
-    async def body(library: Library) -> None:
-        store, file = await library.store(folder_store_id("notes")), await _file(library)
+def test_a_watched_folder_refuses_changes(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        store, file = await stores.get_store(folder_store_id("notes")), await add_file(files)
         assert (store.name, store.collection) == ("notes", "notes")
-        assert [each.id for each in await library.stores()] == [store.id]
+        assert [each.id for each in await stores.list_stores()] == [store.id]
         for write in (
-            library.change_store(store),
-            library.remove_store(store.id),
-            library.put(store.id, [Wanted(file.id, {})]),
-            library.put_batch(store.id, [Wanted(file.id, {})]),
-            library.set_attributes(store.id, file.id, {}),
-            library.take_out(store.id, file.id),
+            stores.update_store(store),
+            stores.remove_store(store.id),
+            stores.attach(store.id, [FileToAttach(file_id=file.id)]),
+            stores.attach_batch(store.id, [FileToAttach(file_id=file.id)]),
+            stores.set_attributes(store.id, file.id, {}),
+            stores.detach(store.id, file.id),
         ):
             with pytest.raises(ReadOnlyVectorStore):
                 await write
         seen = store.created_at
-        assert (await library.store(store.id)).created_at == seen
+        assert (await stores.get_store(store.id)).created_at == seen
 
-    _run(tmp_path, body)
+    run(tmp_path, body)
 
 
-def test_what_is_unknown_is_said_to_be(tmp_path: Path) -> None:
-    async def body(library: Library) -> None:
-        store, file = await _store(library), await _file(library)
+def test_unknown_ids_are_not_found(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        store, file = await add_store(stores), await add_file(files)
         unknown: list[tuple[Coroutine[Any, Any, object], type[FilesError]]] = [
-            (library.file("file-x"), StoredFileNotFound),
-            (library.open("file-x"), StoredFileNotFound),
-            (library.remove_file("file-x"), StoredFileNotFound),
-            (library.file(folder_file_id(9)), StoredFileNotFound),
-            (library.put(store, [Wanted("file-x", {})]), StoredFileNotFound),
-            (library.add_store(Store("vs_y", "", 1, 1), [Wanted("file-x", {})]), StoredFileNotFound),
-            (library.store("vs_y"), VectorStoreNotFound),
-            (library.members("vs_x"), VectorStoreNotFound),
-            (library.scope([store, "vs_x"]), VectorStoreNotFound),
-            (library.remove_store("vs_x"), VectorStoreNotFound),
-            (library.member(store, file.id), FileNotInVectorStore),
-            (library.texts(store, file.id), FileNotInVectorStore),
-            (library.set_attributes(store, file.id, {}), FileNotInVectorStore),
+            (files.get_file("file-x"), StoredFileNotFound),
+            (files.open_file("file-x"), StoredFileNotFound),
+            (files.remove_file("file-x"), StoredFileNotFound),
+            (files.get_file(folder_file_id(9)), StoredFileNotFound),
+            (stores.attach(store, [FileToAttach(file_id="file-x")]), StoredFileNotFound),
+            (
+                stores.add_store(
+                    VectorStoreRecord(id="vs_y", name="", created_at=1, last_active_at=1),
+                    [FileToAttach(file_id="file-x")],
+                ),
+                StoredFileNotFound,
+            ),
+            (stores.get_store("vs_y"), VectorStoreNotFound),
+            (stores.list_files("vs_x"), VectorStoreNotFound),
+            (stores.search_scope([store, "vs_x"]), VectorStoreNotFound),
+            (stores.remove_store("vs_x"), VectorStoreNotFound),
+            (stores.get_file(store, file.id), FileNotInVectorStore),
+            (stores.read_texts(store, file.id), FileNotInVectorStore),
+            (stores.set_attributes(store, file.id, {}), FileNotInVectorStore),
         ]
         for use, refusal in unknown:
             with pytest.raises(refusal):
                 await use
 
-    _run(tmp_path, body)
+    run(tmp_path, body)
 
 
-def test_who_sees_only_some_collections_sees_only_its_own_uploads(tmp_path: Path) -> None:
-    async def body(library: Library) -> None:
-        ours = await _file(library, "ours.md")
-        our_store = await _store(library, Wanted(ours.id, {}))
+def test_a_limited_key_sees_its_own_uploads_only(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        ours = await add_file(files, "ours.md")
+        our_store = await add_store(stores, FileToAttach(file_id=ours.id))
         ann, bob, cut_off = (
-            library.seen_by(Principal(name, Role.WRITE, frozenset(collections)))
+            Principal(name, Role.WRITE, frozenset(collections))
             for name, collections in (("ann", ["notes"]), ("bob", ["notes"]), ("eve", []))
         )
-        anns = await _file(ann, "anns.md")
-        ann_store = await _store(ann, Wanted(anns.id, {}))
+        anns_files, anns_stores = files.seen_by(ann), stores.seen_by(ann)
+        bobs_files, bobs_stores = files.seen_by(bob), stores.seen_by(bob)
+        anns = await add_file(anns_files, "anns.md")
+        ann_store = await add_store(anns_stores, FileToAttach(file_id=anns.id))
         notes = folder_store_id("notes")
-        for seen, files, stores in (
-            (library, {ours.id, anns.id}, {our_store, ann_store, notes}),
+        for principal, file_ids, store_ids in (
+            (UNRESTRICTED, {ours.id, anns.id}, {our_store, ann_store, notes}),
             (ann, {anns.id}, {ann_store, notes}),
             (bob, set(), {notes}),
             (cut_off, set(), set()),
         ):
-            assert {file.id for file in await seen.files()} == files
-            assert {store.id for store in await seen.stores()} == stores
-        for hidden in (bob.file(anns.id), ann.open(ours.id), bob.remove_file(anns.id)):
+            assert {file.id for file in await files.seen_by(principal).list_files()} == file_ids
+            assert {store.id for store in await stores.seen_by(principal).list_stores()} == store_ids
+        for hidden in (bobs_files.get_file(anns.id), anns_files.open_file(ours.id), bobs_files.remove_file(anns.id)):
             with pytest.raises(StoredFileNotFound):
                 await hidden
         with pytest.raises(StoredFileNotFound):
-            await ann.put(ann_store, [Wanted(ours.id, {})])
-        for hidden in (ann.scope([our_store]), bob.members(ann_store), bob.put(ann_store, []), cut_off.store(notes)):
+            await anns_stores.attach(ann_store, [FileToAttach(file_id=ours.id)])
+        for look in (
+            anns_stores.search_scope([our_store]),
+            bobs_stores.list_files(ann_store),
+            bobs_stores.attach(ann_store, []),
+            stores.seen_by(cut_off).get_store(notes),
+        ):
             with pytest.raises(VectorStoreNotFound):
-                await hidden
-        await library.put(our_store, [Wanted(anns.id, {})])
-        await ann.remove_file(anns.id)
-        assert [member.file_id for member in await library.members(our_store)] == [ours.id]
+                await look
+        await stores.attach(our_store, [FileToAttach(file_id=anns.id)])
+        await anns_files.remove_file(anns.id)
+        assert [file.file_id for file in await stores.list_files(our_store)] == [ours.id]
 
-    _run(tmp_path, body)
+    run(tmp_path, body)
 
 
-def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    _run(tmp_path, _file)
+def test_a_repository_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    run(tmp_path, lambda files, _: add_file(files))
     db = apsw.Connection(str(tmp_path / "library.sqlite3"))
     db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(DataFolderError, match="newer"):
-        _run(tmp_path, _file)
+        run(tmp_path, lambda files, _: add_file(files))
+
+
+def test_a_search_scope_follows_changes_made_while_it_is_cached(tmp_path: Path) -> None:
+    async def body(files: FileService, stores: VectorStoreService) -> None:
+        added = [await add_file(files, f"{number}.md") for number in range(10)]
+        store = await add_store(stores)
+
+        async def change(file: StoredFile) -> None:
+            await stores.attach(store, [FileToAttach(file_id=file.id)])
+
+        await asyncio.gather(*(step for file in added for step in (change(file), stores.search_scope([store]))))
+        (chosen,) = (await stores.search_scope([store])).chosen
+        assert len(chosen.paths) == 10
+        await files.remove_file(added[0].id)
+        (chosen,) = (await stores.search_scope([store])).chosen
+        assert len(chosen.paths) == 9
+
+    run(tmp_path, body)

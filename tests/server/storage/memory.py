@@ -2,12 +2,30 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+import msgspec
+
 from server.access.principal import UNRESTRICTED, Principal
-from server.errors import BatchNotFound, ResponseNotFound, TooManyBatches
+from server.errors import (
+    BatchNotFound,
+    FileBatchNotFound,
+    FileQuotaExceeded,
+    ResponseNotFound,
+    StoredFileNotFound,
+    TooManyBatches,
+    VectorStoreNotFound,
+)
+from server.storage.file_records import (
+    Attachment,
+    Attributes,
+    FileBatchRecord,
+    FileToAttach,
+    StoredFile,
+    VectorStoreRecord,
+)
 from server.storage.records import (
     BatchLine,
     BatchOptions,
@@ -236,3 +254,129 @@ class MemoryJobStore(_Store):
 
     async def remove(self, subject: str) -> None:
         self._jobs = {id: queued for id, queued in self._jobs.items() if queued.job.subject != subject}
+
+
+class MemoryFileRepository(_Store):
+    def __init__(self) -> None:
+        self._files: dict[str, StoredFile] = {}
+        self._stores: dict[str, VectorStoreRecord] = {}
+        self._attachments: dict[tuple[str, str], Attachment] = {}  # by store and file
+        self._batches: dict[str, tuple[FileBatchRecord, set[str]]] = {}
+        self._seen: dict[str, int] = {}
+
+    @property
+    def _owner(self) -> str:
+        return "" if self._principal.collections is None else self._principal.owner
+
+    def _is_visible(self, owner: str) -> bool:
+        return self._principal.collections is None or owner == self._owner
+
+    async def add_file(self, file: StoredFile, max_total_bytes: int) -> StoredFile:
+        if sum(each.size for each in self._files.values()) + file.size > max_total_bytes:
+            raise FileQuotaExceeded(max_total_bytes)
+        self._files[file.id] = msgspec.structs.replace(file, owner=self._owner)
+        return self._files[file.id]
+
+    async def get_file(self, id: str) -> StoredFile:
+        if id not in self._files or not self._is_visible(self._files[id].owner):
+            raise StoredFileNotFound(id)
+        return self._files[id]
+
+    async def list_files(self, purpose: str | None = None) -> list[StoredFile]:
+        files = (file for file in self._files.values() if self._is_visible(file.owner))
+        return [file for file in files if purpose in (None, file.purpose)]
+
+    async def remove_file(self, id: str) -> list[Attachment]:
+        await self.get_file(id)
+        del self._files[id]
+        return self._pop(await self.attachments(file_id=id))
+
+    async def expired_file_ids(self, now: int) -> list[str]:
+        return [file.id for file in self._files.values() if file.expires_at is not None and file.expires_at <= now]
+
+    async def add_store(self, store: VectorStoreRecord, files: Sequence[FileToAttach] = ()) -> VectorStoreRecord:
+        for file in files:
+            await self.get_file(file.file_id)
+        self._stores[store.id] = msgspec.structs.replace(store, owner=self._owner)
+        await self.attach(store.id, files)
+        return self._stores[store.id]
+
+    async def get_store(self, id: str) -> VectorStoreRecord:
+        if id not in self._stores or not self._is_visible(self._stores[id].owner):
+            raise VectorStoreNotFound(id)
+        return self._stores[id]
+
+    async def list_stores(self) -> list[VectorStoreRecord]:
+        return [store for store in self._stores.values() if self._is_visible(store.owner)]
+
+    async def update_store(self, store: VectorStoreRecord) -> None:
+        self._stores[store.id] = store
+
+    async def touch_stores(self, ids: Sequence[str], now: int) -> None:
+        for id in ids:
+            if self._stores[id].last_active_at < now - 60:
+                self._stores[id] = msgspec.structs.replace(self._stores[id], last_active_at=now)
+
+    async def remove_store(self, id: str) -> list[Attachment]:
+        await self.get_store(id)
+        del self._stores[id]
+        return self._pop(await self.attachments(store_id=id))
+
+    async def empty_expired_stores(self, now: int) -> list[Attachment]:
+        expired = [store.id for store in self._stores.values() if store.is_expired(now)]
+        return [each for id in expired for each in self._pop(await self.attachments(store_id=id))]
+
+    async def attach(self, store_id: str, files: Sequence[FileToAttach], batch: FileBatchRecord | None = None) -> None:
+        stored = [await self.get_file(file.file_id) for file in files]
+        for file, to_attach in zip(stored, files, strict=True):
+            self._attachments[store_id, file.id] = Attachment(
+                store_id=store_id,
+                file=file,
+                created_at=int(time.time()),
+                attributes=to_attach.attributes,
+                chunking=to_attach.chunking,
+                is_cancelled=False,
+                failure=to_attach.failure,
+            )
+        if batch is not None:
+            self._batches[batch.id] = (batch, {file.id for file in stored})
+
+    async def attachments(
+        self, *, store_id: str | None = None, file_id: str | None = None, batch_id: str | None = None
+    ) -> list[Attachment]:
+        batch_files = self._batches[batch_id][1] if batch_id is not None else set[str]()
+        return [
+            attachment
+            for (its_store, its_file), attachment in self._attachments.items()
+            if store_id in (None, its_store)
+            and file_id in (None, its_file)
+            and (batch_id is None or its_file in batch_files)
+        ]
+
+    def _pop(self, attachments: list[Attachment]) -> list[Attachment]:
+        for each in attachments:
+            del self._attachments[each.store_id, each.file.id]
+        return attachments
+
+    async def set_attributes(self, store_id: str, file_id: str, attributes: Attributes) -> None:
+        attachment = self._attachments[store_id, file_id]
+        self._attachments[store_id, file_id] = msgspec.structs.replace(attachment, attributes=attributes)
+
+    async def detach(self, store_id: str, file_id: str) -> list[Attachment]:
+        return self._pop(await self.attachments(store_id=store_id, file_id=file_id))
+
+    async def get_batch(self, store_id: str, id: str) -> FileBatchRecord:
+        batch, _ = self._batches.get(id, (None, None))
+        if batch is None or batch.store_id != store_id:
+            raise FileBatchNotFound(id)
+        return batch
+
+    async def cancel_batch(self, batch: FileBatchRecord, file_ids: Collection[str], now: int) -> None:
+        cancelled = msgspec.structs.replace(batch, cancelled_at=now)
+        self._batches[batch.id] = (cancelled, self._batches[batch.id][1])
+        for id in file_ids:
+            attachment = self._attachments[batch.store_id, id]
+            self._attachments[batch.store_id, id] = msgspec.structs.replace(attachment, is_cancelled=True)
+
+    async def first_seen_at(self, collection: str, now: int) -> int:
+        return self._seen.setdefault(collection, now)
