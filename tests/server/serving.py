@@ -184,7 +184,7 @@ class FakeServices(Services):
         self.encoder = cast(Any, _process("encoder", current=current))
         self.indexer = cast(Any, _process("indexer", is_ready=False, state="starting", num_restarts=2))
         self.indexer_control = IndexerControl(self.indexer)
-        self.searching = cast(Any, SimpleNamespace(is_in_previous_space=False))
+        self.live_retriever = cast(Any, SimpleNamespace(is_in_previous_space=False))
         self.metrics = metrics
         self.embeddings = Embeddings(ResolvedEmbeddingModel("fake-embedder", folder, None, 128), current)
         self.reranking = Reranking(None, self.embeddings, current)
