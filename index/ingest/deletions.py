@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from index.ingest.files import Listing, is_empty
 from index.ingest.followed_collections import FollowedCollection
+from index.storage.base import DocumentStore
 from index.storage.records import FileStat, KnownDocument
-from index.storage.sqlite.document_store import SqliteDocumentStore
 
 _FEW = 50  # documents that may always be deleted at once
 
@@ -28,7 +28,7 @@ def without_file(listing: Listing, known: dict[str, KnownDocument]) -> set[str]:
 class HeldDeletions:
     """Owns which collections hold documents, and in which of them a person has accepted the deletions."""
 
-    def __init__(self, store: SqliteDocumentStore, hold_deletions_s: float) -> None:
+    def __init__(self, store: DocumentStore, hold_deletions_s: float) -> None:
         self._store = store
         self._hold_deletions_s = hold_deletions_s
         self._holding: set[FollowedCollection] = set()
@@ -56,11 +56,11 @@ class HeldDeletions:
             self._accepted.discard(collection)
             missing = set()
         if missing:
-            held_s = self._store.note_missing(collection.id, len(missing))
+            held_s = self._store.record_missing(collection.id, len(missing))
             if held_s < self._hold_deletions_s:
                 self._holding.add(collection)
                 return gone - missing
-        self._store.note_missing(collection.id, 0)
+        self._store.record_missing(collection.id, 0)
         self._holding.discard(collection)
         return gone
 

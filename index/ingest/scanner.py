@@ -13,8 +13,8 @@ from index.ingest.ignore_rules import IGNORE_FILE
 from index.ingest.scan_schedule import ScanSchedule
 from index.ingest.settle_queue import MAX_UNSETTLED_S, SettleQueue
 from index.ingest.work_queue import WorkQueue
+from index.storage.base import DocumentStore
 from index.storage.records import FileStat, KnownDocument
-from index.storage.sqlite.document_store import SqliteDocumentStore
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Scanner:
 
     def __init__(
         self,
-        store: SqliteDocumentStore,
+        store: DocumentStore,
         data: Path,
         collections: FollowedCollections,
         schedule: ScanSchedule,
@@ -60,21 +60,21 @@ class Scanner:
         try:
             root_identity = folder_identity(root)
             listing = list_files(root, excluded=self._data)
-            known = self._store.known(collection.id)
+            known = self._store.known_documents(collection.id)
             gone = self.deletions.confirm(collection, listing, known, root_identity)
         except RootUnavailable as error:
             _log.warning("%s", error)
-            self._store.note_scan(collection.id, error.reason)
+            self._store.record_scan(collection.id, error.reason)
             return
         except OSError as error:
-            self._store.note_scan(collection.id, error.strerror or str(error))
+            self._store.record_scan(collection.id, error.strerror or str(error))
             return
         for link in listing.links:
             self._schedule.poll(*self._collections.affected_by_link(root / link))
         changed = self._apply(collection, listing, known, gone)
         self._queue_changed(collection, changed, is_settling=is_settling)
         is_holding = self.deletions.is_holding(collection)
-        self._store.note_scan(collection.id, None, None if is_holding else root_identity)
+        self._store.record_scan(collection.id, None, None if is_holding else root_identity)
 
     def receive_hints(self, hints: set[Path]) -> None:
         """Let the paths that the watcher named rest before they are examined; hidden ones are dropped."""
@@ -128,7 +128,7 @@ class Scanner:
     def _compare_below(self, target: CollectionPath, listing: Listing) -> None:
         """Delete at most one document, and that only while the root is the same folder; a scan decides about more."""
         collection, path = target
-        known = self._store.known(collection.id, path)
+        known = self._store.known_documents(collection.id, path)
         gone = without_file(listing, known)
         if len(gone) > 1 or (gone and not self._is_same_root(collection)):
             self._schedule.scan_soon(collection)

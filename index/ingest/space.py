@@ -16,9 +16,8 @@ from pathlib import Path
 
 from index.dense.compaction import vectors_folder
 from index.ingest.long_texts import embed_long_texts
+from index.storage.base import DocumentStore
 from index.storage.records import VectorSpace
-from index.storage.sqlite.document_store import SqliteDocumentStore
-from index.storage.sqlite.vector_spaces import SqliteVectorSpaces
 from index.types import DocumentEmbedder
 
 _BLOCK = 32  # chunks embedded at once: a fresh save waits no longer than for these
@@ -32,9 +31,9 @@ class SpaceUpkeep:
     `done` of `total` chunks have a vector in the new space; `total` is the count when building began.
     """
 
-    def __init__(self, store: SqliteDocumentStore, data: Path, embedder: DocumentEmbedder, origin: str) -> None:
+    def __init__(self, store: DocumentStore, data: Path, embedder: DocumentEmbedder, origin: str) -> None:
         self._store = store
-        self._spaces = SqliteVectorSpaces(store.connection)
+        self._spaces = store.vector_spaces
         self._data = data
         self._embedder = embedder
         self._space = VectorSpace(embedder.fingerprint, embedder.dimension, origin)

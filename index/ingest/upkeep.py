@@ -109,4 +109,4 @@ class IndexUpkeep:
         lexical_seq = self._lexical.seq
         self._store.trim_changes(seq if lexical_seq is None else min(seq, lexical_seq))
         if not has_backlog:
-            self._store.forget_unused_vectors()
+            self._store.delete_unused_vectors()

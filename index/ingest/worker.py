@@ -14,8 +14,8 @@ from index.ingest.followed_collections import CollectionPath, FollowedCollection
 from index.ingest.long_texts import embed_long_texts
 from index.ingest.progress import ProgressReporter
 from index.ingest.work_queue import WorkQueue
+from index.storage.base import DocumentStore
 from index.storage.records import FileStat
-from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, DocumentEmbedder, Parsed
 from index.uploads import UploadPath
 
@@ -60,7 +60,7 @@ class Worker:
 
     def __init__(
         self,
-        store: SqliteDocumentStore,
+        store: DocumentStore,
         embedder: DocumentEmbedder,
         read: Callable[[str, bytes], Parsed],
         chunker: Chunker,
@@ -115,7 +115,7 @@ class Worker:
         if time.time_ns() - stat.ctime_ns < _CLOCK_STEP_NS:
             stat = stat._replace(ctime_ns=0)  # the next scan reads it again
         sha256 = hashlib.sha256(content).hexdigest()
-        known = self._store.known(collection.id, path).get(path)
+        known = self._store.known_documents(collection.id, path).get(path)
         if known is not None and known.sha256 == sha256:
             return _Unchanged(file, stat)
         parsed = self._read(path, content)

@@ -4,17 +4,17 @@ A row is there for every chunk, or the table is empty and `Filling` absent: then
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import apsw
 import msgspec
 
-from index.lexical.analyzer import VERSION
+from index.lexical.analyzer import VERSION, Analyzer
 from index.lexical.filling import Filling
 from index.lexical.languages import LATIN
-from index.lexical.rows import Row, collection_term, language_term
-from index.storage.sqlite.database import query
-from index.types import Ids
+from index.lexical.rows import Row, collection_term, language_term, make_row
+from index.storage.sqlite.database import execute, query
+from index.types import Chunk, Ids
 
 _FILLING = "lexical_fts5"  # a property: JSON
 
@@ -49,9 +49,21 @@ def add(db: apsw.Connection, rows: Iterable[Row]) -> None:
     db.executemany("INSERT INTO words (rowid, terms, scope) VALUES (?, ?, ?)", rows)
 
 
-def remove_document(db: apsw.Connection, document_id: int) -> None:
-    """Before its chunks are."""
-    db.execute("DELETE FROM words WHERE rowid IN (SELECT id FROM chunks WHERE document_id = ?)", (document_id,))
+class Fts5Writer:
+    """Keeps the rows equal to the chunks, in the documents' own transactions: a `TransactionalIndex`."""
+
+    def __init__(self) -> None:
+        self._analyzer = Analyzer()
+
+    def add(self, db: apsw.Connection, collection_id: int, path: str, chunks: Mapping[int, Chunk]) -> None:
+        if filling(db) is not None:
+            add(db, (self._row(id, collection_id, path, chunk) for id, chunk in chunks.items()))
+
+    def remove_document(self, db: apsw.Connection, document_id: int) -> None:
+        execute(db, "DELETE FROM words WHERE rowid IN (SELECT id FROM chunks WHERE document_id = ?)", (document_id,))
+
+    def _row(self, chunk_id: int, collection_id: int, path: str, chunk: Chunk) -> Row:
+        return make_row(self._analyzer, chunk_id, collection_id, path, chunk.heading, chunk.shown)
 
 
 def languages(db: apsw.Connection) -> list[str]:

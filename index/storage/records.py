@@ -136,3 +136,9 @@ class VectorSpace(msgspec.Struct, frozen=True):
     fingerprint: str
     dimension: int
     origin: str = ""
+
+
+class ChunkToEmbed(NamedTuple):
+    id: int
+    content_hash: bytes
+    text: str  # under its headings, as it is embedded

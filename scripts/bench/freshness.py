@@ -24,12 +24,11 @@ from typing import Any
 
 from index.ingest.files import list_files
 from index.ingest.indexer import Indexer
+from index.ingest.store import open_document_store
 from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
 from index.storage.sqlite.catalog import SqliteCatalog
-from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection, Query
 from models.catalog import resolve_embedding
 from models.encoder.client import EncoderClient, open_encoder
@@ -130,7 +129,7 @@ def scan(folder: Path, embedder: ModelFiles, count: int) -> dict[str, Any]:
     """Of a folder that is known, with nothing changed."""
     root = folder / "scanned"
     fill(root, count)
-    writer = SqliteDocumentStore(open_writer(folder / "scan data"))
+    writer = open_document_store(folder / "scan data")
     with contextlib.closing(writer):
         model = open_embedder(embedder, 1)
         indexer = Indexer([Collection("notes", root)], writer, model, IndexingParams(), folder / "scan data", read)

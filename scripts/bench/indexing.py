@@ -25,11 +25,10 @@ from typing import Any
 
 from index.ingest.chunker import Chunker
 from index.ingest.indexer import Indexer
+from index.ingest.store import open_document_store
 from index.params import IndexingParams
 from index.reading.sandbox import open_sandbox
 from index.storage.sqlite.catalog import SqliteCatalog
-from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection
 from models.catalog import resolve_embedding
 from models.encoder.embedder import open_embedder
@@ -71,7 +70,7 @@ def index(folder: Path) -> dict[str, Any]:
     stages = Stages()
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        writer = SqliteDocumentStore(open_writer(data))
+        writer = open_document_store(data)
         stack.callback(writer.close)
         reading = stack.enter_context(open_sandbox())
         params = IndexingParams(num_threads=cores, chunk_tokens=embedding.chunk_tokens)

@@ -27,6 +27,7 @@ import numpy as np
 
 from index.dense.compaction import Compaction
 from index.embedded_text import content_hash
+from index.lexical.fts5 import Fts5Writer
 from index.lexical.search import LexicalSearch
 from index.lexical.upkeep import LexicalUpkeep
 from index.search.calibration import QUESTIONS
@@ -112,7 +113,7 @@ def build(folder: Path, count: int) -> None:
     connection = open_writer(folder)
     connection.pragma("synchronous", "OFF")
     connection.pragma("cache_size", -500_000)
-    writer = SqliteDocumentStore(connection)
+    writer = SqliteDocumentStore(connection, Fts5Writer())
     ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
     with transaction(connection):
         connection.executemany(
@@ -189,7 +190,7 @@ def write(folder: Path) -> None:
     """Commits a document of 8 chunks ten times a second, about what an import brings, until killed."""
     space, language = Space(20_000), Language()
     connection = open_writer(folder)
-    writer, upkeep = SqliteDocumentStore(connection), LexicalUpkeep(connection, folder)
+    writer, upkeep = SqliteDocumentStore(connection, Fts5Writer()), LexicalUpkeep(connection, folder)
     ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
     number = 0
     while True:

@@ -22,11 +22,11 @@ import msgspec
 import numpy as np
 
 from index.ingest.indexer import Indexer
+from index.ingest.store import open_document_store
 from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
-from index.storage.sqlite.database import open_reader, open_writer, query
-from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.sqlite.database import open_reader, query
 from index.types import Collection, DocumentEmbedder, Passage, Query, Scores, Vectors
 from models.catalog import resolve_embedding, resolve_reranker
 from models.encoder.embedder import Embedder, open_embedder
@@ -134,7 +134,7 @@ def index(dataset: Dataset, embedder: Embedder, folder: Path, is_chunked: bool) 
 
 def index_folder(root: Path, embedder: DocumentEmbedder, data: Path, chunk_tokens: int) -> None:
     """All of a folder, as one collection, in the data folder `data`."""
-    writer = SqliteDocumentStore(open_writer(data))
+    writer = open_document_store(data)
     collections = [Collection("eval", root)]
     indexer = Indexer(collections, writer, embedder, IndexingParams(chunk_tokens=chunk_tokens), data, read)
     indexer.scan()

@@ -26,11 +26,11 @@ from index.dense.base_index import BaseBuilder
 from index.dense.codes import Kind
 from index.dense.generations import Header, read_newest, write_generation
 from index.dense.vector_index import VectorIndex
+from index.ingest.store import open_document_store
 from index.lexical import upkeep
 from index.lexical.search import LexicalSearch, lexical_folder
 from index.storage.records import FileStat
-from index.storage.sqlite.database import open_reader, open_writer
-from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.sqlite.database import open_reader
 from index.storage.vectors import ChunkVectors
 from index.types import Chunk, Collection
 from models.catalog import resolve_embedding
@@ -106,7 +106,7 @@ class Lexical:
         self.folder = lexical_folder(data)
         chance = random.Random(1)
         words = [f"word{number}" for number in range(300)]
-        self._writer = SqliteDocumentStore(open_writer(data))
+        self._writer = open_document_store(data)
         collection = self._writer.configure([Collection("notes", data)])["notes"]
         for number in range(300):
             text = " ".join(chance.choices(words, k=30))

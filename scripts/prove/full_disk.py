@@ -27,11 +27,11 @@ import numpy as np
 
 from index.ingest.indexer import Indexer
 from index.ingest.progress import Progress
+from index.ingest.store import open_document_store
 from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
-from index.storage.sqlite.database import open_reader, open_writer, query
-from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.sqlite.database import open_reader, query
 from index.types import Collection, Query, Vectors
 
 _STEP = 4096
@@ -90,7 +90,7 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
             has_told.set()
 
     (root / f"before{number}.md").write_text(f"kestrel{number} sits on the wire")
-    writer = SqliteDocumentStore(open_writer(data))
+    writer = open_document_store(data)
     params = IndexingParams(settle_s=0.02, scan_interval_s=3600, hold_deletions_s=0)
     indexer = Indexer([Collection("notes", root)], writer, embedder, params, data, read, report)
     running = threading.Thread(target=indexer.run, args=(stop,))

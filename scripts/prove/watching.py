@@ -27,10 +27,10 @@ import numpy as np
 
 from index.ingest.files import list_files
 from index.ingest.indexer import Indexer
+from index.ingest.store import open_document_store
 from index.params import IndexingParams
 from index.reading.readers import read
-from index.storage.sqlite.database import exists, open_reader, open_writer, query
-from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.sqlite.database import exists, open_reader, query
 from index.types import Collection, Vectors
 
 _QUIET_S = 10.0
@@ -55,7 +55,7 @@ class Embedder:
 def index(folder: Path) -> None:
     """In a process of its own, until its standard input closes."""
     stop = Event()
-    writer = SqliteDocumentStore(open_writer(folder / "data"))
+    writer = open_document_store(folder / "data")
     collections = [Collection(name, folder / name) for name in ("one", "two")]
     params = IndexingParams(scan_interval_s=3600)
     indexer = Indexer(collections, writer, Embedder(), params, folder / "data", read)

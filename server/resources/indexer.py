@@ -14,11 +14,10 @@ import msgspec
 from index.ingest.commands import Command, Follow, Pause, Rescan
 from index.ingest.indexer import Indexer
 from index.ingest.progress import Progress
+from index.ingest.store import open_document_store
 from index.params import IndexingParams
 from index.priority import yield_to_others
 from index.reading.sandbox import open_sandbox
-from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection
 from models.client import ProcessClient, deliver_replies, open_process
 from models.encoder.embedder import open_embedder
@@ -72,7 +71,7 @@ def _run(inbox: Inbox[ToIndexer]) -> None:
         return
     yield_to_others()
     data = Path(load.data)
-    store = SqliteDocumentStore(open_writer(data))
+    store = open_document_store(data)
     collections = [Collection(name, Path(root)) for name, root in load.roots.items()]
     embedder = open_embedder(load.embedder, load.params.num_threads)
     with contextlib.closing(store), open_sandbox() as sandbox:

@@ -19,12 +19,13 @@ from hypothesis import HealthCheck, settings
 from index.ingest.commands import Command
 from index.ingest.indexer import Indexer
 from index.ingest.progress import Progress
+from index.ingest.store import open_document_store
 from index.params import IndexingParams
 from index.reading.readers import read
 from index.search.retriever import Retriever
 from index.storage.records import CollectionStatus
 from index.storage.sqlite.catalog import SqliteCatalog
-from index.storage.sqlite.database import open_reader, open_writer, query
+from index.storage.sqlite.database import open_reader, query
 from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection, FileSubset, Filters, Parsed, Passage, Query, Vectors
 
@@ -95,7 +96,7 @@ class Workspace:
         """A new indexer, of these collections if any are given; the one before is closed."""
         self.close()
         self.collections = list(collections) or self.collections
-        self.writer = SqliteDocumentStore(open_writer(self.data))
+        self.writer = open_document_store(self.data)
         self._indexer = Indexer(self.collections, self.writer, self.embedder, self.params, self.data, self.read, report)
         return self._indexer
 

@@ -1,12 +1,10 @@
 """The vectors of chunks by embedder, and which embedder's space is searched. Only the indexer process writes them."""
 
-from typing import NamedTuple
-
 import apsw
 import msgspec
 
 from index.embedded_text import embedded_text
-from index.storage.records import VectorSpace
+from index.storage.records import ChunkToEmbed, VectorSpace
 from index.storage.sqlite.database import execute, query, transaction
 from index.storage.sqlite.properties import (
     delete_property,
@@ -18,15 +16,9 @@ from index.storage.sqlite.properties import (
 from index.types import with_lead
 
 _OTHERS = "other_spaces"  # property: vectors of spaces that are not searched may be left
-_HAS_NO_VECTOR = (
+HAS_NO_VECTOR = (
     "NOT EXISTS (SELECT 1 FROM vectors WHERE fingerprint = ?1 AND vectors.content_hash = chunks.content_hash)"
 )
-
-
-class ChunkToEmbed(NamedTuple):
-    id: int
-    content_hash: bytes
-    text: str  # under its headings, as it is embedded
 
 
 class SqliteVectorSpaces:
@@ -36,18 +28,15 @@ class SqliteVectorSpaces:
         self._db = connection
 
     def current(self) -> VectorSpace | None:
-        """Return the space that is searched; None in a database that no indexer has opened since there are spaces."""
         return read_vector_space(self._db)
 
     def has_others(self) -> bool:
-        """Whether vectors of spaces that are not searched may be left."""
         return read_property(self._db, _OTHERS) is not None
 
     def has_vectors(self) -> bool:
         return query(self._db, "SELECT 1 FROM vectors LIMIT 1") != []
 
     def start(self, space: VectorSpace, *, is_current: bool, has_others: bool) -> None:
-        """Note in one transaction whether this space is searched from now on, and whether others are left."""
         with transaction(self._db):
             if has_others:
                 write_property(self._db, _OTHERS, "")
@@ -55,7 +44,6 @@ class SqliteVectorSpaces:
                 write_vector_space(self._db, space)
 
     def switch_to(self, space: VectorSpace) -> None:
-        """Search this space from now on."""
         with transaction(self._db):
             write_vector_space(self._db, space)
 
@@ -64,15 +52,14 @@ class SqliteVectorSpaces:
         return int(count)
 
     def count_chunks_without_vector(self, fingerprint: str) -> int:
-        ((count,),) = query(self._db, f"SELECT count(*) FROM chunks WHERE {_HAS_NO_VECTOR}", (fingerprint,))
+        ((count,),) = query(self._db, f"SELECT count(*) FROM chunks WHERE {HAS_NO_VECTOR}", (fingerprint,))
         return int(count)
 
     def chunks_without_vector(self, fingerprint: str, after_id: int, limit: int) -> list[ChunkToEmbed]:
-        """Return the next chunks, by id, that have no vector in this space."""
         rows = query(
             self._db,
             "SELECT id, content_hash, heading, lead, text FROM chunks"
-            f" WHERE id > ?2 AND {_HAS_NO_VECTOR} ORDER BY id LIMIT ?3",
+            f" WHERE id > ?2 AND {HAS_NO_VECTOR} ORDER BY id LIMIT ?3",
             (fingerprint, after_id, limit),
         )
         return [
@@ -85,12 +72,10 @@ class SqliteVectorSpaces:
         ]
 
     def newest_vector_id(self) -> int:
-        """Return the largest id of a vector's row; 0 when there is none."""
         ((id,),) = query(self._db, "SELECT coalesce(max(id), 0) FROM vectors")
         return int(id)
 
     def remove_others(self, fingerprint: str, after_id: int, up_to_id: int) -> None:
-        """Remove the vectors of other spaces whose rows have an id in `(after_id, up_to_id]`."""
         with transaction(self._db):
             execute(
                 self._db,

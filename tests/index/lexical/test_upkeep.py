@@ -14,13 +14,13 @@ import msgspec
 import pytest
 
 from index.errors import LexicalIndexError
+from index.ingest.store import open_document_store
 from index.lexical import analyzer, fts5, upkeep
 from index.lexical.inverted import InvertedIndex, newest_folder
 from index.lexical.search import FTS5, TANTIVY, LexicalSearch, engine, lexical_folder
 from index.lexical.upkeep import LexicalUpkeep
 from index.storage.records import FileStat
-from index.storage.sqlite.database import FILE, open_reader, open_writer, query, transaction
-from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.sqlite.database import FILE, open_reader, query, transaction
 from index.storage.sqlite.migrations import MIGRATIONS
 from index.types import Chunk, Collection
 from tests.index.conftest import eventually
@@ -33,7 +33,7 @@ class Corpus:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self.writer = SqliteDocumentStore(open_writer(data))
+        self.writer = open_document_store(data)
         self.collection = self.writer.configure([Collection("notes", data)])["notes"]
         self.upkeep = LexicalUpkeep(self.writer.connection, data, _UP, _DOWN)
         self._reader: apsw.Connection | None = None

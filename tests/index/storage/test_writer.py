@@ -8,6 +8,7 @@ import pytest
 
 from index.embedded_text import content_hash
 from index.errors import DataFolderError
+from index.ingest.store import open_document_store
 from index.storage.records import FileStat, StoredChunk
 from index.storage.sqlite import database
 from index.storage.sqlite.catalog import SqliteCatalog
@@ -32,7 +33,7 @@ def _unit(*values: float) -> Vectors:
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[SqliteDocumentStore]:
-    writer = SqliteDocumentStore(open_writer(tmp_path))
+    writer = open_document_store(tmp_path)
     yield writer
     writer.close()
 
@@ -88,8 +89,8 @@ def test_a_reader_needs_a_database_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_database_is_kept_when_it_is_opened_again(tmp_path: Path) -> None:
     for _ in range(2):
-        writer = SqliteDocumentStore(open_writer(tmp_path))
-        known = writer.known(writer.configure([Collection("notes", Path("/notes"))])["notes"])
+        writer = open_document_store(tmp_path)
+        known = writer.known_documents(writer.configure([Collection("notes", Path("/notes"))])["notes"])
         _put(writer, 1, "a.md", _chunk("one"))
         writer.close()
     assert known["a.md"].state == "indexed"
@@ -157,9 +158,9 @@ def test_known_below_a_path_is_that_path_and_its_inside(writer: SqliteDocumentSt
     inside = {"a/b", "a/b/c.md", "a/b/d/e.md", "a/b/\U0010ffff.md"}
     for path in inside | {"a/b.md", "a/b-c/d.md", "a/b0", "a", "b/a/b/c.md", "a/B/c.md"}:
         _put(writer, notes, path)
-    assert writer.known(notes, "a/b").keys() == inside
-    assert writer.known(notes, "%").keys() == set()
-    assert len(writer.known(notes)) == 10
+    assert writer.known_documents(notes, "a/b").keys() == inside
+    assert writer.known_documents(notes, "%").keys() == set()
+    assert len(writer.known_documents(notes)) == 10
 
 
 def test_known_and_removed_are_of_one_collection(writer: SqliteDocumentStore) -> None:
@@ -167,13 +168,13 @@ def test_known_and_removed_are_of_one_collection(writer: SqliteDocumentStore) ->
     for id in ids.values():
         _put(writer, id, "a.md")
     writer.remove(ids["notes"], ["a.md", "missing.md"])
-    assert [writer.known(id).keys() for id in ids.values()] == [set(), {"a.md"}]
+    assert [writer.known_documents(id).keys() for id in ids.values()] == [set(), {"a.md"}]
 
 
 def test_pending_keeps_what_is_indexed(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     _put(writer, notes, "a.md", _chunk("one"))
     writer.mark_pending(notes, [("a.md", FileStat(9, 9)), ("b.md", FileStat(1, 1))])
-    known = writer.known(notes)
+    known = writer.known_documents(notes)
     assert (known["a.md"].state, known["b.md"].state) == ("pending", "pending")
     assert known["a.md"].stat == _STAT
     assert _rows(tmp_path, "SELECT text FROM chunks") == [("one",)]
@@ -218,12 +219,12 @@ def test_documents_without_vectors_in_a_space_are_pending_there(writer: SqliteDo
     _put(writer, notes, "half.md", _chunk("one"), _chunk("two"))
     _put(writer, notes, "empty.md")
     writer.invalidate_unembedded(_SPACE)
-    assert {path: known.state for path, known in writer.known(notes).items()} == {
+    assert {path: known.state for path, known in writer.known_documents(notes).items()} == {
         "has.md": "indexed",
         "half.md": "pending",
         "empty.md": "indexed",
     }
-    assert writer.known(notes)["half.md"].sha256 is None
+    assert writer.known_documents(notes)["half.md"].sha256 is None
 
 
 def test_headings_are_stored_as_json(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:

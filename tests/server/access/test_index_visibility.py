@@ -10,9 +10,8 @@ from litestar.testing import TestClient
 
 from index.ingest.commands import Command, Rescan
 from index.ingest.progress import Progress, SpaceSwitch
+from index.ingest.store import open_document_store
 from index.storage.records import FileStat
-from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection
 from server.access.boundary import Access
 from server.access.hosts import Hosts
@@ -57,12 +56,12 @@ class LimitedKeys:
 
 @pytest.fixture
 def limited(tmp_path: Path) -> Iterator[LimitedKeys]:
-    store = SqliteDocumentStore(open_writer(tmp_path))
+    store = open_document_store(tmp_path)
     ids = store.configure([Collection("handbook", tmp_path), Collection("policies", tmp_path)])
     store.replace(ids["handbook"], "leave.md", FileStat(9, 0), "", None, [Chunk("Leave.", (), 0, 6, 1, 1)])
     store.replace(ids["policies"], "travel.md", FileStat(9, 0), "", None, [Chunk("Travel.", (), 0, 7, 1, 1)])
     store.fail(ids["policies"], "secrets.pdf", FileStat(9, 0), "it is encrypted")
-    store.note_missing(ids["policies"], 3)
+    store.record_missing(ids["policies"], 3)
     store.close()
     keys, indexer = KeyFile(tmp_path), FakeIndexer()
     keys.create("first", Role.ADMIN)

@@ -9,9 +9,8 @@ from litestar.testing import TestClient
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from index.ingest.store import open_document_store
 from index.storage.records import FileStat
-from index.storage.sqlite.database import open_writer
-from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection
 from server.observability.metrics import Metrics
 from tests.models.scripted import ScriptedChatModel
@@ -22,7 +21,7 @@ Figures = dict[tuple[str, tuple[str, ...]], float]  # by name and labels' values
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
-    writer = SqliteDocumentStore(open_writer(tmp_path))
+    writer = open_document_store(tmp_path)
     ids = writer.configure([Collection("handbook", tmp_path)])
     writer.replace(ids["handbook"], "a.md", FileStat(1, 1), "hash", None, [Chunk("one", (), 0, 3, 1, 1)], None)
     writer.close()

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from index.ingest.store import open_document_store
 from index.storage.sqlite.database import FILE, open_writer
-from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Collection
 from server.cli.main import main
 from server.ops import diagnosis
@@ -79,7 +79,7 @@ def test_a_model_that_is_damaged(doctor: Doctor, tmp_path: Path) -> None:
 def test_an_index_is_counted_and_a_damaged_one_said(doctor: Doctor, tmp_path: Path, docs: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    writer = SqliteDocumentStore(open_writer(data))
+    writer = open_document_store(data)
     writer.configure([Collection("handbook", docs)])
     writer.close()
     assert doctor()[1]["index of handbook"]["found"].startswith("0 documents")

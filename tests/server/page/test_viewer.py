@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from litestar.testing import TestClient
 
+from index.ingest.store import open_document_store
 from index.storage.records import FileStat
-from index.storage.sqlite.database import open_writer
 from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection, Location, Passage
 from server.http.links import passage_url
@@ -47,7 +47,7 @@ class Documents:
 
 @pytest.fixture
 def documents(tmp_path: Path) -> Iterator[Documents]:
-    writer = SqliteDocumentStore(open_writer(tmp_path))
+    writer = open_document_store(tmp_path)
     ids = writer.configure([Collection("handbook", tmp_path)])
     with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as client:
         yield Documents(client, writer, ids["handbook"])
