@@ -1,4 +1,4 @@
-"""Which models there are, by name; a name or a path to the files on this disk. Nothing is fetched here."""
+"""The catalog of models, and how a model's name or path is resolved to its files. Nothing is fetched here."""
 
 import importlib.util
 import tomllib
@@ -10,20 +10,20 @@ from msgspec import Meta
 
 from models.errors import ModelFileError, ModelNotFound, ModelNotInstalled
 from models.folder import ModelsFolder, sha256_of
-from models.llm.gguf.files import name_of, parts_of
+from models.llm.gguf.files import model_name, model_parts
 from models.llm.params import Adapter
 
 _PACKAGE = Path(__file__).parent
 
 
 class ChatModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A GGUF. `max_passage_chars` is the most characters of each passage it is given, begun at the best sentence; 0:
-    all.
+    """A chat model: a GGUF file.
 
-    `extractive`: it is made to quote, so a grounded answer is constrained to sentences of its sources.
-    `question_first`: it is told the question before the sources too, and reads them with it in mind. `source` is the
-    repository that has the file; without one it ships with this package. The rest is for people who choose: `context`
-    in tokens as trained, `parameters`, `bytes` of the file, and of `memory` as estimated at default settings.
+    `max_passage_chars`: characters of each passage that it is given, from the best sentence on; 0: whole passages.
+    `extractive`: it was trained to quote, so a grounded answer is constrained to sentences of its sources.
+    `question_first`: the question stands before the sources too. `source`: the repository that has the file; without
+    one the file ships with this package. The rest helps people choose: `context` in tokens as trained, `parameters`,
+    `bytes` of the file, and bytes of `memory` as estimated at default settings.
     """
 
     file: str
@@ -41,8 +41,8 @@ class ChatModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     purpose: str | None = None
 
 
-class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A sentence-transformers folder; `sha256` is of its `model.safetensors`."""
+class EmbeddingModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An embedding model: a sentence-transformers folder. `sha256`: of its `model.safetensors`."""
 
     package: str | None = None
     folder: str
@@ -51,8 +51,8 @@ class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     chunk_tokens: Annotated[int, Meta(ge=16)] = 128
 
 
-class RerankModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A cross-encoder's folder, as sentence-transformers loads it; `sha256` is of its `model.safetensors`."""
+class RerankerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A reranker: a cross-encoder's folder, as sentence-transformers loads it. `sha256`: of its `model.safetensors`."""
 
     package: str | None = None
     folder: str
@@ -60,14 +60,16 @@ class RerankModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     licence: str | None = None
 
 
-class Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelCatalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The models that are known by name."""
+
     chat: dict[str, ChatModelEntry]
-    embedding: dict[str, EmbeddingModel]
-    rerank: dict[str, RerankModel] = {}
+    embedding: dict[str, EmbeddingModelEntry]
+    rerank: dict[str, RerankerEntry] = {}
 
 
 class ResolvedModel(msgspec.Struct, frozen=True):
-    """A model whose files are here: the name shown to clients and where it lies."""
+    """A model whose files are on this disk. `name` is shown to clients."""
 
     name: str
     path: Path
@@ -86,38 +88,45 @@ class ResolvedEmbeddingModel(ResolvedModel, frozen=True):
     chunk_tokens: int
 
 
-def read_catalog() -> Catalog:
-    return msgspec.convert(tomllib.loads((_PACKAGE / "catalog.toml").read_text()), Catalog)
+def read_catalog() -> ModelCatalog:
+    return msgspec.convert(tomllib.loads((_PACKAGE / "catalog.toml").read_text()), ModelCatalog)
 
 
 def resolve_chat(name: str, folder: Path | None = None) -> ResolvedChatModel:
-    """By catalog name, else as a path to a GGUF, else as the name of a GGUF in `folder`, the user's models.
+    """Resolve a catalog name, or a path to a GGUF, or the name of a GGUF in `folder`, the user's models; in that order.
 
     Raises `ModelNotFound`, `ModelNotInstalled`, `ModelFileError`.
     """
     if entry := read_catalog().chat.get(name):
-        path = _file_of(name, entry, folder)
+        path = _catalog_file(name, entry, folder)
         check_sha256(path, entry.sha256)
         _check_imported(path, folder)
-        return _as_read(name, path, entry)
+        return _resolved_chat(name, path, entry)
     path = _existing_file(name, folder)
     _check_imported(path, folder)
-    return _as_read(name_of(path), path.resolve(), ChatModelEntry(file=name))
+    return _resolved_chat(model_name(path), path.resolve(), ChatModelEntry(file=name))
 
 
-def _as_read(name: str, path: Path, entry: ChatModelEntry) -> ResolvedChatModel:
+def _resolved_chat(name: str, path: Path, entry: ChatModelEntry) -> ResolvedChatModel:
     return ResolvedChatModel(
-        name, path, entry.sha256, entry.temperature, entry.max_passage_chars, entry.extractive, entry.question_first
+        name=name,
+        path=path,
+        sha256=entry.sha256,
+        temperature=entry.temperature,
+        max_passage_chars=entry.max_passage_chars,
+        extractive=entry.extractive,
+        question_first=entry.question_first,
     )
 
 
 def _check_imported(path: Path, folder: Path | None) -> None:
+    """Check the files of a model in the models folder. Raises `ModelFileError` when one is not the imported file."""
     if folder is not None and path.parent == folder:
-        for part in parts_of(path):
+        for part in model_parts(path):
             ModelsFolder(folder).check(part)
 
 
-def _file_of(name: str, entry: ChatModelEntry, folder: Path | None) -> Path:
+def _catalog_file(name: str, entry: ChatModelEntry, folder: Path | None) -> Path:
     if entry.source is None:
         return _PACKAGE / entry.file
     if folder is None or not (folder / entry.file).is_file():
@@ -135,28 +144,28 @@ def _existing_file(name: str, folder: Path | None) -> Path:
         if not path.is_file():
             raise
     if not path.is_file():
-        what = "this is a folder; name the GGUF file in it" if path.is_dir() else "this is not an ordinary file"
-        raise ModelFileError(path, what)
+        reason = "this is a folder; name the GGUF file in it" if path.is_dir() else "this is not an ordinary file"
+        raise ModelFileError(path, reason)
     return path
 
 
 def resolve_embedding(name: str) -> ResolvedEmbeddingModel:
-    """By catalog name, else as a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
+    """Resolve a catalog name, or a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
     if entry := read_catalog().embedding.get(name):
-        return ResolvedEmbeddingModel(name, _installed(name, entry), entry.sha256, entry.chunk_tokens)
+        return ResolvedEmbeddingModel(name, _package_folder(name, entry), entry.sha256, entry.chunk_tokens)
     path = _existing_folder(name)
-    return ResolvedEmbeddingModel(path.name, path, None, EmbeddingModel(folder=name).chunk_tokens)
+    return ResolvedEmbeddingModel(path.name, path, None, EmbeddingModelEntry(folder=name).chunk_tokens)
 
 
 def resolve_reranker(name: str) -> ResolvedModel:
-    """By catalog name, else as a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
+    """Resolve a catalog name, or a path to a folder. Raises `ModelNotFound`, `ModelFileError`."""
     if entry := read_catalog().rerank.get(name):
-        return ResolvedModel(name, _installed(name, entry), entry.sha256)
+        return ResolvedModel(name, _package_folder(name, entry), entry.sha256)
     path = _existing_folder(name)
     return ResolvedModel(path.name, path, None)
 
 
-def _installed(name: str, entry: EmbeddingModel | RerankModel) -> Path:
+def _package_folder(name: str, entry: EmbeddingModelEntry | RerankerEntry) -> Path:
     spec = importlib.util.find_spec(entry.package) if entry.package else None
     if spec is None or spec.origin is None:
         raise ModelNotFound(name)
@@ -173,16 +182,17 @@ def _existing_folder(name: str) -> Path:
 
 
 def _existing(name: str) -> Path:
+    """Return the path if there is such a file or folder. Raises `ModelNotFound`."""
     try:
         path = Path(name).expanduser()
         if name and path.exists():
             return path
-    except (OSError, RuntimeError, ValueError):  # too long, of an unknown user, with a zero character
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, of an unknown user, or with a zero character
         pass
     raise ModelNotFound(name)
 
 
 def check_sha256(path: Path, expected: str | None) -> None:
-    """Raises `ModelFileError` unless the file is there and, where a hash is known, is exactly the known one."""
+    """Raise `ModelFileError` unless the file has the expected hash; None: any content will do."""
     if expected is not None and (actual := sha256_of(path)) != expected:
         raise ModelFileError(path, f"its SHA-256 is {actual[:12]}…, not {expected[:12]}…: the file was altered or cut")

@@ -1,4 +1,4 @@
-"""What can go wrong with a model. Errors carry values; words for users are made in one place, the server's table.
+"""What can go wrong with a model. Errors carry values; `server/http/problems.py` turns them into words for users.
 
 ModelError
 ├── ModelNotFound            no such name in the catalog and no such file
@@ -8,13 +8,13 @@ ModelError
 ├── TemplateError            the model's chat template cannot render these messages
 ├── ContextLengthExceeded    the prompt alone is longer than the model's context
 ├── UnknownToken             a prompt has a token that the model does not have
-├── CannotInsert             the model has no tokens to fill a gap with
-├── QueueFull                as many requests as may wait are waiting
-├── ModelDoesNotFit          there is no room for it in the memory that models may take
-├── GrammarError             what an answer is to be held to cannot be enforced
-│   └── UnenforceableTool    of a tool's parameters
-├── ProcessUnavailable       the process that runs the model is starting, restarting or gone
-└── ProcessFailed            it died, or refused, while this request was in its hands
+├── CannotInsert             the model has no fill-in-the-middle tokens
+├── QueueFull                the queue of waiting requests is at its limit
+├── ModelDoesNotFit          the memory budget for models has no room for it
+├── GrammarError             a constraint on the answer cannot be enforced
+│   └── UnenforceableTool    the constraint is a tool's parameters
+├── ProcessUnavailable       the process that runs the model is starting, restarting or has ended
+└── ProcessFailed            that process ended, or failed this request, while it was computing it
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from models.memory import format_bytes
 
 
 class ModelError(Exception):
-    pass
+    """The root of all errors of this package."""
 
 
 class ModelNotFound(ModelError):
@@ -39,7 +39,7 @@ class ModelNotInstalled(ModelError):
     def __init__(self, name: str, file: str, source: str, folder: Path) -> None:
         super().__init__(
             f"the file of {name} is not here: cloister models pull {name} fetches it; or bring {file} (for example from"
-            f" the Hugging Face repository {source}), and take it in: cloister models import {file}"
+            f" the Hugging Face repository {source}), and import it: cloister models import {file}"
         )
         self.name = name
         self.file = file
@@ -68,9 +68,9 @@ class TemplateError(ModelError):
 
 
 class ContextLengthExceeded(ModelError):
-    def __init__(self, n_prompt: int, n_ctx: int) -> None:
-        super().__init__(f"prompt of {n_prompt} tokens, context of {n_ctx}")
-        self.n_prompt = n_prompt
+    def __init__(self, num_prompt: int, n_ctx: int) -> None:
+        super().__init__(f"prompt of {num_prompt} tokens, context of {n_ctx}")
+        self.num_prompt = num_prompt
         self.n_ctx = n_ctx
 
 
@@ -114,16 +114,16 @@ class ProcessFailed(ModelError):
 
 
 class ModelDoesNotFit(ModelError):
-    """Sizes in bytes. `retry_after` is in seconds; None: there will never be room for it.
+    """Sizes in bytes. `retry_after`: seconds; None: there will never be room for it.
 
-    `loaded`: the models that take the room, in words.
+    `loaded`: the models that take the memory, each with its size, as text.
     """
 
     def __init__(
         self, name: str, size: int, budget: int, loaded: Sequence[str] = (), retry_after: int | None = None
     ) -> None:
-        kept = "these are in use" if retry_after else "this one always stays in memory"
-        taken = f", and {kept}: {', '.join(loaded)}" if loaded else ""
+        state = "these are in use" if retry_after else "this one always stays in memory"
+        taken = f", and {state}: {', '.join(loaded)}" if loaded else ""
         super().__init__(
             f"{name} needs about {format_bytes(size)} of memory; {format_bytes(budget)} are for chat models{taken}."
             " Lower engine.n_ctx, take a smaller model, or raise memory_budget"
@@ -135,7 +135,7 @@ class ModelDoesNotFit(ModelError):
 
 
 class GrammarError(ModelError):
-    """What was asked for cannot be enforced. `path`: where in the schema, `$.properties.age`, or "" if unknown."""
+    """A constraint cannot be enforced. `path`: the position in the schema, `$.properties.age`, or "" if unknown."""
 
     def __init__(self, reason: str, path: str = "") -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
@@ -144,7 +144,7 @@ class GrammarError(ModelError):
 
 
 class UnenforceableTool(GrammarError):
-    """`index` is the tool's place in the request."""
+    """`index`: the tool's position in the request."""
 
     def __init__(self, index: int, error: GrammarError) -> None:
         super().__init__(error.reason, error.path)

@@ -1,9 +1,9 @@
-"""The user's own models: GGUF files in one folder, and a manifest of what each of them was when it came.
+"""The user's own models: GGUF files in one folder, and a manifest with the SHA-256 of each imported file.
 
-A file has no checksum of its own, and an altered one loads as well as a sound one. So its SHA-256 is noted when it is
-taken in, and compared before it is used; read again when the file is not the one that was compared last, by device,
-number, size and times, and once a week all the same: a disk alters files without touching their times. Files that were
-put there by hand are not in the manifest, and are used as they are.
+A GGUF has no checksum of its own, and an altered file loads as well as a sound one. So a file's SHA-256 is recorded
+when it is imported, and verified before the file is used. It is read again when the file is not the one that was
+verified last, by device, inode, size and times, and once a week in any case: a failing disk alters files without
+touching their times. Files that were copied there by hand are not in the manifest, and are used as they are.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ import msgspec
 from models.errors import ModelFileError
 
 MANIFEST = "manifest.json"
-_INCOMING = ".{}.part"
-_PIECE = 1 << 20
+_PARTIAL_NAME = ".{}.part"
+_READ_BYTES = 1 << 20
 _WEEK_S = 7 * 24 * 3600
 
 
 class FileIdentity(msgspec.Struct, frozen=True):
-    """Another file, or another content, has another."""
+    """Identifies a file and its content without reading it: another file, or changed content, has another identity."""
 
     device: int
     number: int
@@ -36,14 +36,16 @@ class FileIdentity(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Raises `OSError`."""
+        """Return a file's identity. Raises `OSError`."""
         stat = path.stat()
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 class ImportedFile(msgspec.Struct, frozen=True):
-    """`verified`: the file whose hash this was, when last compared, at `verified_at`. `source`: where it came from.
-    Unix seconds."""
+    """A file's entry in the manifest. Times are Unix seconds.
+
+    `verified`: the file's identity when its hash was compared last, at `verified_at`. `source`: where it came from.
+    """
 
     sha256: str
     size: int
@@ -53,23 +55,25 @@ class ImportedFile(msgspec.Struct, frozen=True):
     verified_at: int = 0
 
     def is_fresh(self, identity: FileIdentity, now: float) -> bool:
-        """Whether this very file was compared within a week; a clock that went back tells nothing."""
+        """Whether this very file was verified within the last week; a time in the future does not count."""
         return identity == self.verified and 0 <= now - self.verified_at < _WEEK_S
 
 
 class FolderManifest(msgspec.Struct, frozen=True):
+    """The manifest file. `files`: by file name."""
+
     files: dict[str, ImportedFile] = {}
     version: int = 1
 
 
 class ModelsFolder:
-    """Every command and the server open it anew; changes are made one at a time, under a lock."""
+    """A folder of models. It has no state of its own: several processes use it, and change it under a file lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def entries(self) -> dict[str, ImportedFile]:
-        """By file name. Raises `ModelFileError` for a manifest that cannot be read."""
+        """Return the manifest by file name. Raises `ModelFileError` when it cannot be read."""
         file = self.path / MANIFEST
         try:
             return msgspec.json.decode(file.read_bytes(), type=FolderManifest).files
@@ -83,18 +87,18 @@ class ModelsFolder:
             ) from error
 
     def files(self) -> list[Path]:
-        """All models in it, by name."""
+        """Return all GGUF files in the folder, sorted by name."""
         return sorted(path for path in self.path.glob("*.gguf") if path.is_file())
 
     def check(self, path: Path) -> None:
-        """Raises `ModelFileError` for a file that is not what it was when it was taken in."""
+        """Verify a file unless that was done lately. Raises `ModelFileError` when it is not the imported file."""
         if path.parent != self.path or (entry := self.entries().get(path.name)) is None:
             return
         if not entry.is_fresh(_identity_of(path), time.time()):
             self.verify(path, entry)
 
     def verify(self, path: Path, entry: ImportedFile) -> None:
-        """Reads all of it. Raises `ModelFileError` as `check` does."""
+        """Read the whole file and compare its hash. Raises `ModelFileError` when it is not the imported file."""
         identity = _identity_of(path)
         if identity.size != entry.size or sha256_of(path) != entry.sha256:
             raise ModelFileError(
@@ -102,14 +106,16 @@ class ModelsFolder:
                 f"it is not the file that was imported (SHA-256 {entry.sha256[:12]}…): it was altered or cut; import it"
                 " again",
             )
-        with contextlib.suppress(ModelFileError):  # a folder that is only read is compared each time
+        with contextlib.suppress(ModelFileError):  # in a read-only folder it is verified each time
             self._change(path.name, msgspec.structs.replace(entry, verified=identity, verified_at=int(time.time())))
 
     @contextlib.contextmanager
     def receive(self, name: str) -> Iterator["IncomingModel"]:
-        """A file being received. What came of it stays when it was not kept, to go on with it later. Raises
-        `ModelFileError`."""
-        incoming = self.path / _INCOMING.format(name)
+        """Open a partial file to write a model into. It stays when the body ends without `keep`, to be resumed later.
+
+        Raises `ModelFileError`.
+        """
+        incoming = self.path / _PARTIAL_NAME.format(name)
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             with incoming.open("ab") as file:
@@ -120,12 +126,12 @@ class ModelsFolder:
                     if incoming.exists() and not incoming.stat().st_size:
                         incoming.unlink()
         except BlockingIOError:
-            raise ModelFileError(incoming, "another command is at this file; wait for it") from None
+            raise ModelFileError(incoming, "another command is writing this file; wait until it has finished") from None
         except OSError as error:
             raise ModelFileError(incoming, error.strerror or str(error)) from error
 
     def remove(self, name: str) -> None:
-        """Raises `ModelFileError`."""
+        """Delete a file and its entry. Raises `ModelFileError`."""
         path = self.path / name
         try:
             path.unlink()
@@ -134,6 +140,7 @@ class ModelsFolder:
         self._change(name, None)
 
     def _change(self, name: str, entry: ImportedFile | None) -> None:
+        """Replace or remove (None) one entry of the manifest, under the lock."""
         file = self.path / MANIFEST
         try:
             with (self.path / f".{MANIFEST}.lock").open("w") as lock:
@@ -141,20 +148,20 @@ class ModelsFolder:
                 entries = {key: value for key, value in self.entries().items() if key != name}
                 if entry is not None:
                     entries[name] = entry
-                fresh = file.with_suffix(".new")
-                with fresh.open("wb") as written:
-                    written.write(
+                new_file = file.with_suffix(".new")
+                with new_file.open("wb") as output:
+                    output.write(
                         msgspec.json.format(msgspec.json.encode(FolderManifest(dict(sorted(entries.items())))))
                     )
-                    written.flush()
-                    os.fsync(written.fileno())
-                fresh.replace(file)
+                    output.flush()
+                    os.fsync(output.fileno())
+                new_file.replace(file)
         except OSError as error:
             raise ModelFileError(file, error.strerror or str(error)) from error
 
 
 class IncomingModel:
-    """What is there of a file already, and what comes. What was left half-way can be gone on with."""
+    """A model file that is being written. It begins with what an earlier command has left of it."""
 
     def __init__(self, folder: ModelsFolder, name: str, path: Path, descriptor: int) -> None:
         self._folder = folder
@@ -163,8 +170,8 @@ class IncomingModel:
         self.path = path
         self._digest = hashlib.sha256()
         self.size = 0
-        with path.open("rb") as there:
-            while piece := there.read(_PIECE):
+        with path.open("rb") as file:
+            while piece := file.read(_READ_BYTES):
                 self._digest.update(piece)
                 self.size += len(piece)
 
@@ -173,15 +180,15 @@ class IncomingModel:
         return self._digest.hexdigest()
 
     def write(self, piece: bytes) -> None:
-        """Raises `OSError`."""
-        left = memoryview(piece)
-        while left:
-            left = left[os.write(self._descriptor, left) :]
+        """Append bytes. Raises `OSError`."""
+        remaining = memoryview(piece)
+        while remaining:
+            remaining = remaining[os.write(self._descriptor, remaining) :]
         self._digest.update(piece)
         self.size += len(piece)
 
     def restart(self) -> None:
-        """From nothing."""
+        """Drop what has been written."""
         os.ftruncate(self._descriptor, 0)
         self._digest = hashlib.sha256()
         self.size = 0
@@ -190,12 +197,19 @@ class IncomingModel:
         self.path.unlink(missing_ok=True)
 
     def keep(self, source: str) -> Path:
-        """Under its name, on the disk, and in the manifest. Raises `OSError`, `ModelFileError`."""
+        """Sync the file, give it its name and enter it in the manifest. Raises `OSError`, `ModelFileError`."""
         os.fsync(self._descriptor)
         target = self._folder.path / self.name
         self.path.replace(target)
         now = int(time.time())
-        entry = ImportedFile(self.sha256, self.size, FileIdentity.of(target), source, now, now)
+        entry = ImportedFile(
+            sha256=self.sha256,
+            size=self.size,
+            verified=FileIdentity.of(target),
+            source=source,
+            added_at=now,
+            verified_at=now,
+        )
         self._folder._change(self.name, entry)
         return target
 
@@ -208,7 +222,7 @@ def _identity_of(path: Path) -> FileIdentity:
 
 
 def sha256_of(path: Path) -> str:
-    """Raises `ModelFileError`."""
+    """Return the SHA-256 of a file as hexadecimal digits. Raises `ModelFileError`."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,8 @@
 """Frames between a parent and its child processes: `msgspec.msgpack` Structs over an inherited socket pair.
 
-A socket pair needs no path, no port and no connect(): nothing on the machine but the two ends can speak on it, a
-dead child is an end of file at the parent, and a dead parent, even after kill -9, is an end of file at the child,
-which then exits. So there is never an orphan to hunt. POSIX only (Linux, macOS).
+A socket pair needs no path, no port and no connect(), and no other process can use it. When the child ends, the parent
+reads an end of file; when the parent ends, even by kill -9, the child reads one and exits. So no child is ever left
+behind. POSIX only (Linux, macOS).
 
 A frame is a 4-byte big-endian length and that many bytes of msgpack.
 """
@@ -27,7 +27,7 @@ from models.errors import ProcessFailed
 from models.logs import OWN_PACKAGES, LogConfig, configure_logging
 
 _LENGTH = struct.Struct(">I")
-_MAX_FRAME = 256 << 20
+_MAX_FRAME_BYTES = 256 << 20
 _encoder = msgspec.msgpack.Encoder()
 
 In = TypeVar("In")
@@ -39,29 +39,29 @@ def _frame(message: msgspec.Struct) -> bytes:
 
 
 class ChildFailure(msgspec.Struct, tag=True, frozen=True):
-    """A child's last frame when it cannot start, or cannot go on: one line for a person."""
+    """A child's last frame when it cannot start or cannot go on. `reason`: one line for a person."""
 
     reason: str
 
 
 class Inbox(Generic[In]):
-    """The child's end. A thread reads frames; the main thread takes them and sends its own.
+    """The child's end of the connection. A thread reads frames; the main thread takes them and sends its own.
 
-    After `closed` is set the parent is gone or wants the child to end.
+    `closed` is set when the parent has ended or has closed its end, which asks the child to end.
     """
 
     def __init__(self, sock: socket.socket, message_type: Any) -> None:
         self._sock = sock
         self._decoder: msgspec.msgpack.Decoder[In] = msgspec.msgpack.Decoder(message_type)
         self._frames: queue.SimpleQueue[In | None] = queue.SimpleQueue()
-        self._sending = threading.Lock()
+        self._send_lock = threading.Lock()
         self.closed = threading.Event()
         self.has_sent = False
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def _read(self) -> None:
-        cut_short = OSError, struct.error, msgspec.DecodeError
-        with contextlib.suppress(*cut_short), self._sock.makefile("rb") as stream:
+        truncated = OSError, struct.error, msgspec.DecodeError
+        with contextlib.suppress(*truncated), self._sock.makefile("rb") as stream:
             while head := stream.read(_LENGTH.size):
                 (size,) = _LENGTH.unpack(head)
                 self._frames.put(self._decoder.decode(stream.read(size)))
@@ -69,19 +69,19 @@ class Inbox(Generic[In]):
         self._frames.put(None)
 
     def send(self, message: msgspec.Struct) -> None:
-        """Blocks until the parent has taken the bytes; a parent that is gone is not an error here."""
+        """Send a frame, blocking until the parent has taken its bytes. Does nothing when the parent has ended."""
         self.has_sent = True
-        with self._sending, contextlib.suppress(OSError):
+        with self._send_lock, contextlib.suppress(OSError):
             self._sock.sendall(_frame(message))
 
     def post(self, message: In) -> None:
-        """Puts a message of this process's own among those that come; from any thread."""
+        """Queue a message of this process's own with those that come from the parent. Thread-safe."""
         self._frames.put(message)
 
     def take(self, timeout: float | None = 0) -> list[In] | None:
-        """Every frame that has come, waiting up to `timeout` seconds (None: for ever) for the first.
+        """Return every frame received so far, waiting up to `timeout` seconds (None: without limit) for the first.
 
-        None once the parent has closed its end.
+        Returns None once the parent has closed its end.
         """
         frames: list[In] = []
         try:
@@ -91,26 +91,26 @@ class Inbox(Generic[In]):
                 frame = self._frames.get_nowait()
         except queue.Empty:
             return frames
-        self._frames.put(None)  # stays closed for the next call
+        self._frames.put(None)  # so that the next call finds it closed too
         return frames or None
 
     def __iter__(self) -> Iterator[In]:
-        """Frames one by one until the parent closes."""
+        """Yield frames one by one until the parent closes its end."""
         while (frame := self._frames.get()) is not None:
             yield frame
 
 
 def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
-    """The body of `python -m <module> FD MANNER`: run `main` until the parent closes its end. `MANNER`: how it logs.
+    """Run `main` as the body of `python -m MODULE FD LOG_CONFIG`, until the parent closes its end.
 
-    Ctrl-C is the parent's to handle: it closes the socket, and the child ends by itself. What `main` raises becomes
-    one `ChildFailure` frame, never a traceback on a user's screen.
+    Ctrl-C is left to the parent: it closes the socket, and the child ends. An exception that `main` raises becomes one
+    `ChildFailure` frame, never a traceback on a user's screen.
     """
     disable_core_dumps()
     configure_logging(msgspec.json.decode(sys.argv[2], type=LogConfig))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     inbox: Inbox[Any] = Inbox(socket.socket(fileno=int(sys.argv[1])), message_type)
-    threading.Thread(target=_leave_after, args=(inbox.closed, 10.0), daemon=True).start()
+    threading.Thread(target=_exit_after, args=(inbox.closed, 10.0), daemon=True).start()
     status = 0
     try:
         main(inbox)
@@ -119,25 +119,25 @@ def child_main(main: Callable[[Inbox[Any]], None], message_type: Any) -> None:
         status = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # native thread pools (OpenMP, torch) may hang in exit handlers; nothing is left to clean
+    os._exit(status)  # native thread pools (OpenMP, torch) may hang in exit handlers; nothing is left to clean up
 
 
 def _reason(error: Exception, *, is_loading: bool) -> str:
-    """One line. Once there is content at hand, in others' words only of what kind it is."""
+    """Return one line. After loading, an exception of a library may quote content: then only its type is named."""
     is_known = isinstance(error, OSError) or type(error).__module__.partition(".")[0] in OWN_PACKAGES
-    words = str(error).splitlines() if is_loading or is_known else []
-    return words[0] if words else type(error).__name__
+    lines = str(error).splitlines() if is_loading or is_known else []
+    return lines[0] if lines else type(error).__name__
 
 
-def _leave_after(closed: threading.Event, grace_s: float) -> None:
-    """Ends a child that does not come back from native code within `grace_s` of its parent's going."""
+def _exit_after(closed: threading.Event, grace_s: float) -> None:
+    """End a child that has not returned from native code `grace_s` seconds after the parent closed its end."""
     closed.wait()
     threading.Event().wait(grace_s)
     os._exit(1)
 
 
 class Child(Generic[In]):
-    """The parent's end: one running child process and the frames to and from it. Owned by whoever opened it."""
+    """The parent's end: one running child process and the frames to and from it. Owned by `open_child`."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Child(Generic[In]):
         return self._process.pid
 
     async def send(self, message: msgspec.Struct) -> None:
-        """Raises `ProcessFailed` when the child is gone."""
+        """Send a frame. Raises `ProcessFailed` when the child has ended."""
         try:
             self._writer.write(_frame(message))
             await self._writer.drain()
@@ -166,21 +166,21 @@ class Child(Generic[In]):
             raise ProcessFailed(self.name, "the process has ended") from error
 
     def send_soon(self, message: msgspec.Struct) -> None:
-        """For a cancellation, which must not wait; lost when the child is gone, and then not needed."""
+        """Send a frame without waiting: a cancellation. It is dropped when the child has ended."""
         if not self._writer.is_closing():
             self._writer.write(_frame(message))
 
     async def frames(self) -> AsyncIterator[In]:
-        """Every frame until the child ends."""
+        """Yield every frame until the child ends."""
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 (size,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-                if size > _MAX_FRAME:
+                if size > _MAX_FRAME_BYTES:
                     return
                 yield self._decoder.decode(await self._reader.readexactly(size))
 
     async def receive(self) -> In:
-        """The next frame; `ProcessFailed` when the child ended instead."""
+        """Return the next frame. Raises `ProcessFailed` when the child ends instead."""
         async for frame in self.frames():
             return frame
         raise ProcessFailed(self.name, self._exit_reason(await self._wait(5.0)))
@@ -204,7 +204,7 @@ class Child(Generic[In]):
         return f"the process ended with status {status}"
 
     async def close(self, grace_s: float = 5.0) -> None:
-        """Closes the connection, which asks the child to end; kills it after `grace_s`."""
+        """Close the connection, which asks the child to end; kill it after `grace_s` seconds."""
         self._writer.close()
         try:
             await asyncio.wait_for(self._writer.wait_closed(), grace_s)
@@ -215,49 +215,49 @@ class Child(Generic[In]):
             await self._wait(5.0)
 
 
-def _spawn(module: str, theirs: socket.socket, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    manner = msgspec.json.encode(LogConfig.of_this_process()).decode()
+def _spawn(module: str, child_socket: socket.socket, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    log_config = msgspec.json.encode(LogConfig.of_this_process()).decode()
     return subprocess.Popen(
-        # -P: not the user's folder's `models`
-        [sys.executable, "-P", "-m", module, str(theirs.fileno()), manner],
-        pass_fds=[theirs.fileno()],
+        # -P: do not import a `models` of the working directory
+        [sys.executable, "-P", "-m", module, str(child_socket.fileno()), log_config],
+        pass_fds=[child_socket.fileno()],
         stdin=subprocess.DEVNULL,
         env={**os.environ, **env},
         start_new_session=True,
     )
 
 
-async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Returns when the work is done, however often it is cancelled meanwhile; then passes that on."""
-    working = asyncio.create_task(work)
+async def finish_despite_cancellation(work: Coroutine[Any, Any, None]) -> None:
+    """Await the work to its end, however often the caller is cancelled meanwhile; then raise `CancelledError`."""
+    task = asyncio.create_task(work)
     cancelled: asyncio.CancelledError | None = None
-    while not working.done():
+    while not task.done():
         try:
-            await asyncio.shield(working)
+            await asyncio.shield(task)
         except asyncio.CancelledError as error:
             cancelled = error
-    working.result()
+    task.result()
     if cancelled is not None:
         raise cancelled
 
 
 @contextlib.asynccontextmanager
 async def open_child(name: str, module: str, message_type: Any, env: Mapping[str, str]) -> AsyncIterator[Child[Any]]:
-    """Starts `python -m module FD` with the environment plus `env`; on leaving, the process has ended.
+    """Start `python -m module` with `env` added to the environment; the process has ended when the body is left.
 
-    The child gets its own session, so that a terminal's Ctrl-C reaches only the parent.
+    The child gets a session of its own, so that a terminal's Ctrl-C reaches only the parent.
     """
-    ours, theirs = socket.socketpair()
+    parent_socket, child_socket = socket.socketpair()
     try:
-        process = _spawn(module, theirs, env)
+        process = _spawn(module, child_socket, env)
     except OSError:
-        ours.close()
+        parent_socket.close()
         raise
     finally:
-        theirs.close()
-    reader, writer = await asyncio.open_connection(sock=ours)
+        child_socket.close()
+    reader, writer = await asyncio.open_connection(sock=parent_socket)
     child: Child[Any] = Child(name, process, reader, writer, message_type)
     try:
         yield child
     finally:
-        await to_the_end(child.close())
+        await finish_despite_cancellation(child.close())

@@ -1,4 +1,4 @@
-"""What the engine and its sampler can be told. Frozen, bounded, checked where they are made."""
+"""Settings of the engine and its sampler: frozen, with bounds that are checked when they are created."""
 
 from enum import IntEnum
 from typing import Annotated
@@ -8,7 +8,7 @@ from msgspec import Meta
 
 
 class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a model is run. 0 means: choose for this model and machine."""
+    """How a model is run. 0 means that a value is chosen for the model and the machine."""
 
     n_ctx: Annotated[
         int,
@@ -20,7 +20,7 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         Meta(
             ge=-1,
-            description="tokens of prefixes kept aside in memory while others are answered;"
+            description="tokens of prefixes offloaded to ordinary memory while others are answered;"
             " 0: none, -1: as many as the longest conversation has",
         ),
     ] = -1
@@ -54,7 +54,7 @@ class Adapter(msgspec.Struct, frozen=True):
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
-    """How the next token is chosen. `temperature` 0 is greedy and makes the rest but the penalties idle.
+    """How the next token is chosen. `temperature` 0 is greedy: of the rest, only penalties, DRY and bias then matter.
 
     Stages run in this order: penalties, DRY, logit bias, top-k, typical, top-p, min-p, temperature, draw. DRY ("don't
     repeat yourself") is p-e-w's, github.com/oobabooga/text-generation-webui/pull/5677; multiplier 0 is off.
@@ -73,7 +73,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     dry_allowed_length: Annotated[int, Meta(ge=1)] = 2
     logit_bias: dict[int, float] = {}
     seed: int | None = None
-    num_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None  # likeliest tokens told with each; None: none is told
+    num_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = (
+        None  # likeliest tokens returned with each; None: no log-probabilities
+    )
 
     @property
     def has_penalties(self) -> bool:

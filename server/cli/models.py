@@ -13,7 +13,7 @@ import msgspec
 from models.catalog import ChatModelEntry, check_sha256, read_catalog
 from models.errors import ModelFileError
 from models.folder import ImportedFile, IncomingModel, ModelsFolder
-from models.llm.gguf.files import name_of, parts_of
+from models.llm.gguf.files import model_name, model_parts
 from models.llm.llama.probe import ModelInfo, probe
 from server.cli.common import Commands, Interrupted, StartError, add_settings, settings_of
 from server.cli.progress import Progress, spoken_size
@@ -117,9 +117,9 @@ def _listed(settings: Settings) -> Iterable[Listed]:
         )
     known = {model.file for model in catalog.values()}
     for path in folder.files():
-        if path.name not in known and path == parts_of(path)[0]:
-            size = sum(part.stat().st_size for part in parts_of(path))
-            yield Listed(name_of(path), _state(path, entries), size, is_default=path.name == settings.model)
+        if path.name not in known and path == model_parts(path)[0]:
+            size = sum(part.stat().st_size for part in model_parts(path))
+            yield Listed(model_name(path), _state(path, entries), size, is_default=path.name == settings.model)
 
 
 def _state(path: Path, entries: dict[str, ImportedFile]) -> str:
@@ -156,7 +156,7 @@ def _found(name: str, settings: Settings) -> tuple[Path, ChatModelEntry | None]:
         candidates = [_PACKAGE / model.file if model.source is None else folder / model.file]
     else:
         candidates = [folder / name, folder / f"{name}.gguf", Path(name).expanduser()]
-        candidates += [path for path in ModelsFolder(folder).files() if name_of(path) == name]
+        candidates += [path for path in ModelsFolder(folder).files() if model_name(path) == name]
     for path in candidates:
         if path.is_file():
             return path, model
@@ -191,7 +191,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> None:
 
 
 def _import(settings: Settings, options: argparse.Namespace) -> None:
-    parts = parts_of(options.file.expanduser())
+    parts = model_parts(options.file.expanduser())
     if options.sha256 and len(parts) > 1:
         raise StartError("--sha256 is of one file, and this model has several; compare them beforehand")
     cards = [probe(parts[0])]
@@ -297,6 +297,6 @@ def _remove(settings: Settings, options: argparse.Namespace) -> None:
     folder = ModelsFolder(settings.models_folder)
     if path.parent != folder.path:
         raise StartError(f"{path} is not in {folder.path}; only models that were imported or fetched are removed")
-    for part in parts_of(path):
+    for part in model_parts(path):
         folder.remove(part.name)
     print(f"Removed: {path}")

@@ -121,10 +121,10 @@ def _key_file_error(error: KeyFileError) -> Problem:
 def _context_length(error: ContextLengthExceeded) -> Problem:
     message = (  # worded so that every client known to look for it finds its phrase
         f"This model's maximum context length is {error.n_ctx} tokens. However, your messages resulted in"
-        f" {error.n_prompt} tokens. Please reduce the length of the messages. (context_length_exceeded)"
+        f" {error.num_prompt} tokens. Please reduce the length of the messages. (context_length_exceeded)"
     )
     kind, code = "invalid_request_error", "context_length_exceeded"
-    return Problem(400, ErrorDetail(message, kind, "messages", code, error.n_prompt, error.n_ctx))
+    return Problem(400, ErrorDetail(message, kind, "messages", code, error.num_prompt, error.n_ctx))
 
 
 def _template(error: TemplateError) -> Problem:

@@ -8,7 +8,7 @@ import msgspec
 
 from models.catalog import ResolvedChatModel, resolve_chat
 from models.errors import ModelError
-from models.llm.gguf.files import parts_of
+from models.llm.gguf.files import model_parts
 from models.llm.params import Adapter, EngineParams
 from server.errors import SettingsError
 from server.settings.params import ChatModelSettings
@@ -63,7 +63,7 @@ def resolve_chat_models(settings: Settings) -> ChatModels:
 
 def chat_model_files(settings: Settings, name: str) -> list[Path]:
     """Return all files of a chat model. Raises `ModelError`."""
-    return parts_of(resolve_chat(name, settings.models_folder).path)
+    return model_parts(resolve_chat(name, settings.models_folder).path)
 
 
 def _check_name(name: str) -> None:

@@ -35,10 +35,12 @@ Answer = tuple[int, ...]  # its tokens
 class Gullible(LlamaRunner):
     """Believes its first guess."""
 
-    def _draw(self, chunk: ScheduledChunk, row: int) -> list[int]:
+    def _sample_chunk(self, chunk: ScheduledChunk, row: int) -> list[int]:
         guesses = chunk.tokens[len(chunk.tokens) - chunk.num_draft :]
         return (
-            [guesses[0], self._sample(chunk.sequence, row + 1, guesses[:1])] if guesses else super()._draw(chunk, row)
+            [guesses[0], self._sample(chunk.sequence, row + 1, guesses[:1])]
+            if guesses
+            else super()._sample_chunk(chunk, row)
         )
 
 

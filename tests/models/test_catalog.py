@@ -7,7 +7,7 @@ import pytest
 from models import catalog
 from models.catalog import (
     ChatModelEntry,
-    EmbeddingModel,
+    EmbeddingModelEntry,
     check_sha256,
     read_catalog,
     resolve_chat,
@@ -68,7 +68,7 @@ def test_every_embedding_model_that_ships_is_the_one_the_catalog_means(name: str
 
 def test_everything_that_ships_has_a_hash_and_a_licence() -> None:
     shipped = read_catalog()
-    models: list[ChatModelEntry | EmbeddingModel] = [shipped.chat[name] for name in SHIPPED]
+    models: list[ChatModelEntry | EmbeddingModelEntry] = [shipped.chat[name] for name in SHIPPED]
     models += shipped.embedding.values()
     assert all(model.sha256 and model.licence for model in models)
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from models.errors import ProcessFailed
-from models.ipc import Child, ChildFailure, Inbox, open_child, to_the_end
+from models.ipc import Child, ChildFailure, Inbox, finish_despite_cancellation, open_child
 
 SIZES = [0, 1, 100, 65_535, 65_536, 65_537, 1 << 20, (16 << 20) + 1]
 
@@ -226,7 +226,7 @@ def test_what_must_end_ends_however_often_it_is_cancelled() -> None:
             await end.wait()
             is_done.set()
 
-        waiting = asyncio.create_task(to_the_end(work()))
+        waiting = asyncio.create_task(finish_despite_cancellation(work()))
         for _ in range(3):
             await asyncio.sleep(0)
             waiting.cancel()

@@ -1,4 +1,4 @@
-"""How much memory a model will take, told before it is loaded from what its file says of itself."""
+"""Estimate how much memory a model takes, from its file's header, before it is loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -6,14 +6,14 @@ from typing import NamedTuple
 from models.llm.params import EngineParams
 
 _DEFAULT_N_CTX = 8192
-FEW = 4  # slots, and prefixes kept, of a model that has a whole state for each
-_STATE_BYTES, _CELL_BYTES = 4, 2  # of a number: recurrent states are float32, keys and values float16
-_PROCESS = 120_000_000  # bytes: Python, llama.cpp, the tables of a large vocabulary
+MAX_RECURRENT = 4  # slots, and cached prefixes, of a recurrent or hybrid model, which has a whole state for each
+_STATE_BYTES, _CELL_BYTES = 4, 2  # of one number: recurrent states are float32, keys and values float16
+_PROCESS_BYTES = 120_000_000  # Python, llama.cpp, the tables of a large vocabulary
 
 
 class Estimate(NamedTuple):
-    """Bytes. `weights` are the files' size; `memory` is what has been read: keys and values, also of
-    prefixes set aside, or recurrent states."""
+    """Sizes in bytes. `weights`: the files' size. `memory`: keys and values, with those of offloaded prefixes, or
+    recurrent states."""
 
     weights: int
     memory: int
@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 
 
 def context_length(trained: int, params: EngineParams) -> int:
-    """Tokens of one conversation: as set, else the model's own up to 8192."""
+    """Return the tokens of one conversation: the setting, or else the model's own length up to 8192."""
     return params.n_ctx or min(trained, _DEFAULT_N_CTX)
 
 
@@ -37,9 +37,9 @@ def estimate(
     n_vocab: int,
     params: EngineParams,
 ) -> Estimate:
-    """`metadata` gives a GGUF's values by key, as text; `by_layer` has those that differ by layer.
+    """Estimate a model's memory. `metadata`: a GGUF's values by key, as text. `by_layer`: those that differ by layer.
 
-    Where a file leaves a number out, what is largest for its kind is taken: the estimate errs upwards.
+    Where a file leaves a number out, the largest of its kind is assumed: the estimate errs upwards.
     """
     family = metadata("general.architecture") or ""
 
@@ -60,16 +60,16 @@ def estimate(
     inner, depth, groups = number("ssm.inner_size"), number("ssm.state_size"), number("ssm.group_count")
     window = max(number("ssm.conv_kernel") - 1, 0) * (inner + 2 * groups * depth)
     state = inner * depth + window + max(number("shortconv.l_cache") - 1, 0) * width
-    num_states = sum(not each for each in kv_heads) or num_layers  # of hybrids: the layers without attention
-    n_cells, n_sequences = (4 * n_ctx, 3 * FEW) if state else (2 * n_ctx, 0)
+    num_states = sum(not each for each in kv_heads) or num_layers  # in hybrid models, only layers without attention
+    n_cells, n_sequences = (4 * n_ctx, 3 * MAX_RECURRENT) if state else (2 * n_ctx, 0)
     n_parked = 0 if state else n_ctx if params.n_parked < 0 else params.n_parked
     memory = (
         _CELL_BYTES * (n_cells + n_parked) * cell * int(sum(kv_heads)) + _STATE_BYTES * n_sequences * state * num_states
     )
     activations = 4 * params.n_batch * (n_vocab + 8 * width + 3 * number("feed_forward_length", 4 * width))
-    return Estimate(file_bytes, memory, activations + _PROCESS, n_ctx)
+    return Estimate(file_bytes, memory, activations + _PROCESS_BYTES, n_ctx)
 
 
 def _kv_heads(num_layers: int, each: int, interval: int) -> list[int]:
-    """Of every layer; with an interval, only every so many layers have attention."""
+    """Return each layer's number of KV heads; with an interval, only every `interval`-th layer has attention."""
     return [each if interval and (layer + 1) % interval == 0 else 0 for layer in range(num_layers)]

@@ -1,4 +1,4 @@
-"""How the tensors of a GGUF are quantized, by llama.cpp's numbers, as people call it."""
+"""The names of quantizations, by llama.cpp's numbers (`llama_ftype`)."""
 
 from typing import Final
 
@@ -39,6 +39,6 @@ NAMES: Final = {
 }
 
 
-def name_of(number: str | None) -> str:
-    """Of `general.file_type`, as the header has it."""
+def quantization_name(number: str | None) -> str:
+    """Return the quantization's name. `number`: the value of `general.file_type` as text."""
     return NAMES.get(int(number), "unknown") if number and number.isdigit() else "unknown"

@@ -8,8 +8,8 @@ from models.errors import ModelFileError
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
-def parts_of(path: Path) -> list[Path]:
-    """All files of the model, the first first, whichever part is named. Raises `ModelFileError` for a missing one."""
+def model_parts(path: Path) -> list[Path]:
+    """Return all files of the model in order, whichever part `path` is. Raises `ModelFileError` when one is missing."""
     part = _PART.fullmatch(path.name)
     if part is None:
         return [path]
@@ -21,7 +21,7 @@ def parts_of(path: Path) -> list[Path]:
     return parts
 
 
-def name_of(path: Path) -> str:
-    """What clients call the model: its file's name without suffix and part number."""
+def model_name(path: Path) -> str:
+    """Return the model's name for clients: the file name without suffix and part number."""
     part = _PART.fullmatch(path.name)
     return part["stem"] if part else path.stem

@@ -9,7 +9,7 @@ from typing import Any
 import llama_cpp.llama_cpp as C
 
 from models.errors import ModelFileError
-from models.llm.gguf.files import parts_of
+from models.llm.gguf.files import model_parts
 
 _LOG_LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 _NUM_LINES = 5
@@ -55,7 +55,7 @@ def load_model(path: Path, **params: object) -> Any:
 
     `params` are fields of `llama_model_params`. Raises `ModelFileError` when llama.cpp refuses the file.
     """
-    first_part = parts_of(path)[0]
+    first_part = model_parts(path)[0]
     check_magic(first_part)
     log = error_log()
     log.clear()

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from models.errors import ModelError, ModelFileError
-from models.llm.gguf.files import parts_of
+from models.llm.gguf.files import model_parts
 
 _TIMEOUT_S = 60
 _MEMORY_BYTES = 8 << 30  # of address space beside the file; a vocabulary takes far less
@@ -51,7 +51,7 @@ def _main() -> int:
     """Write the `ModelInfo` of the file as JSON to standard output, or the reason to standard error."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     path = Path(sys.argv[1])
-    limit_bytes = _MEMORY_BYTES + 2 * sum(part.stat().st_size for part in parts_of(path))  # llama.cpp maps the files
+    limit_bytes = _MEMORY_BYTES + 2 * sum(part.stat().st_size for part in model_parts(path))  # llama.cpp maps the files
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
     try:
         info = _read_info(path)
@@ -66,7 +66,7 @@ def _main() -> int:
 
 
 def _read_info(path: Path) -> ModelInfo:
-    from models.llm.gguf.file_type import name_of
+    from models.llm.gguf.file_type import quantization_name
     from models.llm.llama.vocabulary import Vocabulary  # loads llama.cpp: in this process only, under its limits
     from models.llm.params import EngineParams
 
@@ -76,7 +76,7 @@ def _read_info(path: Path) -> ModelInfo:
             name=vocabulary.name,
             architecture=vocabulary.metadata("general.architecture") or "unknown",
             parameters=info.n_params,
-            quantization=name_of(vocabulary.metadata("general.file_type")),
+            quantization=quantization_name(vocabulary.metadata("general.file_type")),
             context=info.n_ctx_train,
             vocabulary=info.n_vocab,
             file_size=estimate.weights,

@@ -19,9 +19,9 @@ from models.errors import ModelFileError
 from models.llm.engine.messages import TokenLogprobs
 from models.llm.engine.sequence import Sequence
 from models.llm.engine.step import Limits, ScheduledChunk, Step
-from models.llm.engine.step_cost import GPU_COST
-from models.llm.gguf.estimate import FEW, context_length
-from models.llm.gguf.files import parts_of
+from models.llm.engine.step_cost import CPU_COST, GPU_COST
+from models.llm.gguf.estimate import MAX_RECURRENT, context_length
+from models.llm.gguf.files import model_parts
 from models.llm.gguf.identity import identity_of
 from models.llm.kv.base import State
 from models.llm.kv.prefix_cache import CopyCells, MemoryOperation, RemoveCells
@@ -32,10 +32,10 @@ from models.threads import num_physical_cores
 
 
 class LlamaRunner:
-    """A model's weights and one context. Computes the scheduler's steps and draws the next tokens."""
+    """A model's weights and one context. Computes the scheduler's steps and samples the next tokens."""
 
     def __init__(self, path: Path, params: EngineParams, adapters: Sequences[Adapter] = ()) -> None:
-        """Raises `ModelFileError` when a file cannot be loaded or the context cannot be made."""
+        """Load the model. Raises `ModelFileError` when a file cannot be loaded or the context cannot be created."""
         with contextlib.ExitStack() as stack:
             self._model = load_model(path, n_gpu_layers=params.n_gpu_layers)
             stack.callback(C.llama_model_free, self._model)
@@ -53,7 +53,7 @@ class LlamaRunner:
             )
             self.num_params: int = C.llama_model_n_params(self._model)
             self.size: int = C.llama_model_size(self._model)
-            files = [*parts_of(path), *(Path(adapter.path) for adapter in adapters)]
+            files = [*model_parts(path), *(Path(adapter.path) for adapter in adapters)]
             scales = [str(adapter.scale) for adapter in adapters]
             self.identity = identity_of(
                 files, llama_cpp.__version__, str(self.limits.supports_partial_removal), *scales
@@ -61,23 +61,36 @@ class LlamaRunner:
             self._samplers: dict[Sequence, Any] = {}
             self._logprobs: dict[Sequence, list[TokenLogprobs]] = {}
             self._fields = self._batch_views(params.n_batch)
-            self._owned = stack.pop_all()
+            self._resources = stack.pop_all()
 
     def _limits(self, params: EngineParams) -> Limits:
-        """Recurrent and hybrid models keep a whole state for every llama.cpp sequence, so they are given few."""
+        """Return the engine's sizes. Recurrent and hybrid models keep a whole state for each slot, so they get few."""
         n_ctx = context_length(C.llama_model_n_ctx_train(self._model), params)
         if C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model):
-            few = min(params.n_slots, FEW), min(params.n_cached, FEW)
-            return Limits(*few, params.n_batch, 4 * n_ctx, n_ctx, supports_partial_removal=False)
-        limits = Limits(params.n_slots, params.n_cached, params.n_batch, 2 * n_ctx, n_ctx)
-        if C.llama_supports_gpu_offload() and params.n_gpu_layers:  # a GPU checks guesses almost for nothing
-            return limits._replace(step_cost=GPU_COST)
-        return limits
+            return Limits(
+                n_slots=min(params.n_slots, MAX_RECURRENT),
+                n_cached=min(params.n_cached, MAX_RECURRENT),
+                n_batch=params.n_batch,
+                n_cells=4 * n_ctx,
+                n_ctx=n_ctx,
+                supports_partial_removal=False,
+            )
+        uses_gpu = C.llama_supports_gpu_offload() and params.n_gpu_layers != 0
+        return Limits(
+            n_slots=params.n_slots,
+            n_cached=params.n_cached,
+            n_batch=params.n_batch,
+            n_cells=2 * n_ctx,
+            n_ctx=n_ctx,
+            step_cost=GPU_COST if uses_gpu else CPU_COST,
+        )
 
     def _open_context(self, path: Path, params: EngineParams) -> Any:
         fields = C.llama_context_default_params()
         fields.n_ctx = self.limits.n_cells
-        fields.n_batch = max(params.n_batch, self.limits.num_sequences)  # with less, llama.cpp ends the process
+        fields.n_batch = max(
+            params.n_batch, self.limits.num_sequences
+        )  # llama.cpp aborts the process when it is less than n_seq_max
         fields.n_ubatch = params.n_batch
         fields.n_seq_max = self.limits.num_sequences
         fields.kv_unified = True
@@ -85,11 +98,11 @@ class LlamaRunner:
         context = C.llama_init_from_model(self._model, fields)
         if not context:
             reason = error_log().first("not enough memory?")
-            raise ModelFileError(path, f"no context of {self.limits.n_cells} tokens could be made for it: {reason}")
+            raise ModelFileError(path, f"no context of {self.limits.n_cells} tokens could be created for it: {reason}")
         return context
 
     def _apply_adapters(self, adapters: Sequences[Adapter]) -> None:
-        """LoRA adapters, which belong to the model and are freed with it."""
+        """Load LoRA adapters; they belong to the model and are freed with it."""
         loaded = []
         for adapter in adapters:
             path = Path(adapter.path)
@@ -105,7 +118,7 @@ class LlamaRunner:
             C.llama_set_adapters_lora(self._context, pointers, len(loaded), scales)
 
     def _batch_views(self, n_batch: int) -> dict[str, np.ndarray]:
-        """The C batch's arrays as numpy views; `seq_id` is an array of pointers, each to one id."""
+        """Return the C batch's arrays as numpy views; `seq_id` is an array of pointers, each to one id."""
         view = np.ctypeslib.as_array
         sequence_ids = [view(self._batch.seq_id[i], shape=(1,)) for i in range(n_batch)]
         self._sequence_ids = sequence_ids
@@ -114,21 +127,22 @@ class LlamaRunner:
         }
 
     def compute(self, step: Step) -> list[list[int]]:
-        """One `llama_decode`, then the draws: for each chunk the guesses that hold and one token more, if it wants one.
+        """Compute a step; return for each chunk that wants a token the accepted draft tokens and a sampled one.
 
-        Raises `RuntimeError` when llama.cpp refuses the batch; what its chunks computed is then not to be used.
+        Raises `RuntimeError` when llama.cpp refuses the batch; the memory of its chunks is then not to be used.
         """
         self.apply(step.operations)
         ends = self._fill(step.chunks)
         status = C.llama_decode(self._context, self._batch) if ends else 0
         if status:
-            raise RuntimeError(f"llama_decode answered {status}")
+            raise RuntimeError(f"llama_decode returned {status}")
         return [
-            self._draw(chunk, end - 1 - chunk.num_draft) if chunk.wants_token else []
+            self._sample_chunk(chunk, end - 1 - chunk.num_draft) if chunk.wants_token else []
             for chunk, end in zip(step.chunks, ends, strict=True)
         ]
 
     def apply(self, operations: list[MemoryOperation]) -> None:
+        """Carry out operations on the KV cache, in order."""
         for operation in operations:
             match operation:
                 case CopyCells(source, target, start, end):
@@ -137,7 +151,7 @@ class LlamaRunner:
                     C.llama_memory_seq_rm(self._memory, slot, start, end)
 
     def save(self, slot: int) -> State:
-        """What the slot has read, for `load` of the same model in this or a later run."""
+        """Copy a slot's state, for `load` of the same model in this run or a later one."""
         size = C.llama_state_seq_get_size(self._context, slot)
         state = np.empty(size, np.uint8)
         pointer = state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
@@ -145,12 +159,12 @@ class LlamaRunner:
         return state[:written].data
 
     def load(self, slot: int, state: State) -> bool:
-        """Fills a slot with a saved state; False when it does not fit, and then the slot is empty or to be emptied."""
+        """Fill an empty slot with a saved state. False when it does not fit; the caller then empties the slot."""
         pointer = np.frombuffer(state, np.uint8).ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         return int(C.llama_state_seq_set_data(self._context, pointer, len(state), slot)) == len(state)
 
     def _fill(self, chunks: list[ScheduledChunk]) -> list[int]:
-        """Writes the batch; the row after each chunk's last."""
+        """Write the chunks into the C batch, and return the row after each chunk's last."""
         fields, end = self._fields, 0
         ends: list[int] = []
         for sequence, position, tokens, num_draft, wants_token in chunks:
@@ -169,14 +183,14 @@ class LlamaRunner:
         self._batch.n_tokens = end
         return ends
 
-    def _draw(self, chunk: ScheduledChunk, row: int) -> list[int]:
-        """Token by token from `row` on, as long as the guess is what the sampler draws."""
-        drawn: list[int] = []
-        for guess in [*chunk.tokens[len(chunk.tokens) - chunk.num_draft :], None]:
-            drawn.append(self._sample(chunk.sequence, row + len(drawn), drawn))
-            if drawn[-1] != guess:
+    def _sample_chunk(self, chunk: ScheduledChunk, row: int) -> list[int]:
+        """Sample token by token from `row` on, as long as the draft's token is the one that the sampler draws."""
+        sampled: list[int] = []
+        for draft_token in [*chunk.tokens[len(chunk.tokens) - chunk.num_draft :], None]:
+            sampled.append(self._sample(chunk.sequence, row + len(sampled), sampled))
+            if sampled[-1] != draft_token:
                 break
-        return drawn
+        return sampled
 
     def _sample(self, sequence: Sequence, row: int, accepted: list[int]) -> int:
         allowed, num_logprobs = sequence.allowed(accepted), sequence.sampling.num_logprobs
@@ -187,14 +201,14 @@ class LlamaRunner:
             logits[:] = -np.inf
             logits[ids] = own[ids]
         token = self._choose(sequence, row, logits)
-        if allowed is not None and logits[token] == -np.inf:  # what was asked of the sampler left nothing to choose
+        if allowed is not None and logits[token] == -np.inf:  # the sampler's settings excluded every allowed token
             token = int(ids[own[ids].argmax()])
         if num_logprobs is not None:
             self._logprobs.setdefault(sequence, []).append(token_logprobs(own, token, num_logprobs))
         return token
 
     def _choose(self, sequence: Sequence, row: int, logits: NDArray[np.float32]) -> int:
-        """llama.cpp's samplers first copy the whole vocabulary; the likeliest token is found without."""
+        """Return the next token. Greedy sampling avoids llama.cpp's samplers, which copy the whole vocabulary first."""
         sampling = sequence.sampling
         if sampling.temperature or sampling.has_memory:
             return int(C.llama_sampler_sample(self._sampler(sequence), self._context, row))
@@ -204,7 +218,7 @@ class LlamaRunner:
         return int(logits.argmax())
 
     def logprobs(self, sequence: Sequence) -> list[TokenLogprobs]:
-        """Of the tokens drawn for this sequence since the last call."""
+        """Return those of the tokens sampled for this sequence since the last call, and forget them."""
         return self._logprobs.pop(sequence, [])
 
     def _sampler(self, sequence: Sequence) -> Any:
@@ -215,15 +229,16 @@ class LlamaRunner:
         return sampler
 
     def forget(self, sequence: Sequence) -> None:
-        """Frees what is kept for a sequence that has ended. Idempotent."""
+        """Free what is kept for a sequence that has ended. Idempotent."""
         self._logprobs.pop(sequence, None)
         if sampler := self._samplers.pop(sequence, None):
             C.llama_sampler_free(sampler)
 
     def close(self) -> None:
+        """Free all C objects. Idempotent."""
         for sequence in list(self._samplers):
             self.forget(sequence)
-        self._owned.close()
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ from typing import Self
 import llama_cpp.llama_cpp as C
 
 from models.llm.gguf.estimate import Estimate, estimate
-from models.llm.gguf.files import parts_of
+from models.llm.gguf.files import model_parts
 from models.llm.gguf.header import numbers_by_layer
 from models.llm.gguf.info import FimTokens, GGUFInfo
 from models.llm.llama.loading import load_model
@@ -46,7 +46,7 @@ class Vocabulary:
 
     def estimate(self, params: EngineParams) -> Estimate:
         """Estimate the memory that the model takes once it is loaded; see `models.llm.gguf.estimate`."""
-        parts = parts_of(self.path)
+        parts = model_parts(self.path)
         size_bytes = sum(part.stat().st_size for part in parts)
         return estimate(self.metadata, numbers_by_layer(parts[0]), size_bytes, self.size, params)
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from models.errors import ModelUnavailable
-from models.llm.gguf.file_type import name_of
+from models.llm.gguf.file_type import quantization_name
 from server.api.ollama.wire import (
     OllamaModelDetails,
     OllamaModelInfo,
@@ -159,7 +159,7 @@ def _details(model: ManagedModel) -> OllamaModelDetails:
         family=family,
         families=[family],
         parameter_size=_rounded(model.completion_model.info.n_params),
-        quantization_level=name_of(model.completion_model.metadata("general.file_type")),
+        quantization_level=quantization_name(model.completion_model.metadata("general.file_type")),
     )
 
 

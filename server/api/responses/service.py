@@ -142,7 +142,7 @@ async def _generate(request: GenerationRequest, services: Services, *, is_trunca
         try:
             return await generate(request, services)
         except ContextLengthExceeded as error:
-            shorter = _drop_oldest_turns(request.messages, error.n_prompt - error.n_ctx) if is_truncated else None
+            shorter = _drop_oldest_turns(request.messages, error.num_prompt - error.n_ctx) if is_truncated else None
             if shorter is None:
                 raise
             request = msgspec.structs.replace(request, messages=shorter)

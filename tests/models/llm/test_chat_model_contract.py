@@ -139,7 +139,7 @@ def test_a_prompt_without_room_for_an_answer_is_refused(opener: Opener, tmp_path
         return model.context_length, caught.value
 
     context_length, error = run(opener, tmp_path, ask)
-    assert error.n_prompt >= error.n_ctx == context_length
+    assert error.num_prompt >= error.n_ctx == context_length
 
 
 def test_closing_a_generation_leaves_the_model_usable(opener: Opener, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_an_answer_may_fill_the_context_and_no_more(max_tokens: int | None, aske
 def test_a_prompt_that_fills_the_context_is_refused(size: int) -> None:
     with pytest.raises(ContextLengthExceeded) as caught:
         generate(PlayedBack([5]), [5] * size)
-    assert (caught.value.n_prompt, caught.value.n_ctx) == (size, N_CTX)
+    assert (caught.value.num_prompt, caught.value.n_ctx) == (size, N_CTX)
 
 
 def test_choices_go_out_as_tokens_of_plain_text(vocabulary: Vocabulary) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from models.catalog import resolve_chat
 from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ProcessFailed, ProcessUnavailable
-from models.ipc import to_the_end
+from models.ipc import finish_despite_cancellation
 from models.llm.params import Adapter, EngineParams
 from server.resources import pool as shelf_module
 from server.resources import supervisor
@@ -69,7 +69,7 @@ class Engines:
         finally:
             self._expect(self.is_closing or not self.active[model.name], f"nobody loses {model.name}")
             self.running.pop(model.name, None)
-            await to_the_end(self._end(model.name))
+            await finish_despite_cancellation(self._end(model.name))
 
     async def _end(self, name: str) -> None:
         await self._pause(self.ends.get(name))

@@ -201,7 +201,7 @@ def test_a_prompt_as_long_as_the_context_is_refused_with_both_numbers() -> None:
             for size in (256, 1000):
                 with pytest.raises(ContextLengthExceeded) as caught:
                     await answer(client, [WORD] * size)
-                assert (caught.value.n_prompt, caught.value.n_ctx) == (size, 256)
+                assert (caught.value.num_prompt, caught.value.n_ctx) == (size, 256)
             tokens, reason = await answer(client, [WORD] * 255, ENDLESS)
             assert (len(tokens), reason) == (1, FinishReason.LENGTH)
 

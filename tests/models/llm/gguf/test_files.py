@@ -11,7 +11,7 @@ from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
-from models.llm.gguf.files import name_of, parts_of
+from models.llm.gguf.files import model_name, model_parts
 from models.llm.llama.runner import LlamaRunner
 from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import Adapter, EngineParams, SamplingParams
@@ -47,22 +47,22 @@ def parts(folder: Path) -> list[Path]:
 
 
 def test_one_file_is_its_only_part(whole: Path) -> None:
-    assert parts_of(whole) == [whole]
+    assert model_parts(whole) == [whole]
 
 
 @pytest.mark.parametrize("name", ["model-1-of-2.gguf", "model-00001-of-00002.bin", "00001-of-00002.gguf", "a.gguf"])
 def test_names_that_only_look_like_parts_are_whole_models(name: str, tmp_path: Path) -> None:
-    assert parts_of(tmp_path / name) == [tmp_path / name]
+    assert model_parts(tmp_path / name) == [tmp_path / name]
 
 
 def test_a_model_in_parts_has_one_name() -> None:
-    assert name_of(Path("/x/Big-Model-Q4_K_M-00002-of-00003.gguf")) == "Big-Model-Q4_K_M"
-    assert name_of(Path("/x/Small.Q8_0.gguf")) == "Small.Q8_0"
+    assert model_name(Path("/x/Big-Model-Q4_K_M-00002-of-00003.gguf")) == "Big-Model-Q4_K_M"
+    assert model_name(Path("/x/Small.Q8_0.gguf")) == "Small.Q8_0"
 
 
 @pytest.mark.parametrize("number", range(3))
 def test_naming_any_part_loads_all(parts: list[Path], whole: Path, number: int) -> None:
-    assert parts_of(parts[number]) == parts
+    assert model_parts(parts[number]) == parts
     assert scores(parts[number]) == scores(whole)
 
 
