@@ -1,9 +1,9 @@
-"""The Litestar application: routes, errors, and the services' lifetime."""
+"""The Litestar application: its routes, the dependencies of its handlers, and the lifetime of its services."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from litestar import Litestar, Request
 from litestar.datastructures import State
@@ -46,7 +46,32 @@ from server.page.routes import PageController
 from server.resources.reloading import Reload
 from server.services import Services
 
-_MAX_BODY = 10 << 20  # bytes
+_MAX_BODY_BYTES = 10 << 20
+
+_CONTROLLERS: Final = (
+    AnthropicController,
+    BatchController,
+    ChatController,
+    CompletionController,
+    DocumentController,
+    EmbeddingController,
+    FileBatchController,
+    FileController,
+    HealthController,
+    IndexController,
+    LlamaCppController,
+    McpController,
+    MetricsController,
+    ModelController,
+    OllamaController,
+    PageController,
+    RerankController,
+    ResponseController,
+    VectorStoreController,
+    VectorStoreFileController,
+)
+
+T = TypeVar("T")
 
 
 def create_app(
@@ -56,74 +81,28 @@ def create_app(
     audit: AuditLog,
     reload: Reload,
 ) -> Litestar:
-    """`open_services` is entered when the server starts and left when it stops; tests pass their own. `reload` takes up
-    the folders that the settings name now."""
+    """`open_services` is entered when the server starts and left when it stops; tests pass their own.
+
+    `reload` reads the settings again and watches the folders that they name now.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with open_services() as services, McpEndpoint() as endpoint:
-            background, batches = BackgroundResponses(services), BatchWorker(services)
-            await background.enqueue_unfinished()
-            await batches.enqueue_unfinished()
-            async with JobRunner(services.jobs, {**background.handlers, **batches.handlers}) as job_runner:
-                app.state.services = services
-                app.state.mcp = endpoint
-                app.state.background = background
-                app.state.job_runner = job_runner
-                yield
+        async with open_services() as services, _workers(app, services):
+            app.state.services = services
+            yield
 
     async def reload_folders() -> Reload:
         return reload
 
-    async def mcp(state: State) -> McpEndpoint:
-        found = state.mcp
-        assert isinstance(found, McpEndpoint)
-        return found
-
-    async def job_runner(state: State) -> JobRunner:
-        found = state.job_runner
-        assert isinstance(found, JobRunner)
-        return found
-
-    async def background_work(state: State) -> BackgroundResponses:
-        found = state.background
-        assert isinstance(found, BackgroundResponses)
-        return found
-
-    async def services(state: State, request: Request[Any, Any, Any]) -> Services:
-        found = state.services
-        assert isinstance(found, Services)
-        return found.seen_by(request.scope["user"])
-
     app = Litestar(
-        route_handlers=[
-            AnthropicController,
-            BatchController,
-            ChatController,
-            CompletionController,
-            DocumentController,
-            EmbeddingController,
-            FileBatchController,
-            FileController,
-            HealthController,
-            IndexController,
-            McpController,
-            MetricsController,
-            ModelController,
-            LlamaCppController,
-            OllamaController,
-            PageController,
-            RerankController,
-            ResponseController,
-            VectorStoreController,
-            VectorStoreFileController,
-        ],
-        dependencies={
-            "background_work": Provide(background_work),  # a field of a body must not have a dependency's name
-            "job_runner": Provide(job_runner),
-            "mcp": Provide(mcp),
+        route_handlers=_CONTROLLERS,
+        dependencies={  # a field of a body must not have a dependency's name
+            "background_work": Provide(_from_state("background", BackgroundResponses)),
+            "job_runner": Provide(_from_state("job_runner", JobRunner)),
+            "mcp": Provide(_from_state("mcp", McpEndpoint)),
             "reload_folders": Provide(reload_folders),
-            "services": Provide(services),
+            "services": Provide(_services),
         },
         exception_handlers=HANDLERS,
         guards=[check_role],
@@ -132,10 +111,39 @@ def create_app(
         logging_config=None,
         request_class=BodyRequest,
         before_request=refuse_foreign_body,
-        request_max_body_size=_MAX_BODY,
+        request_max_body_size=_MAX_BODY_BYTES,
     )
-    app.asgi_handler = RequestMiddleware(
-        AccessMiddleware(app.asgi_handler, access), metrics, audit
-    )  # around the routing, so that what it refuses is told alike
+    # Around the routing, so that a refused request gets its id, is counted and audited like any other.
+    app.asgi_handler = RequestMiddleware(AccessMiddleware(app.asgi_handler, access), metrics, audit)
     name_operations(app)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _workers(app: Litestar, services: Services) -> AsyncIterator[None]:
+    """Run the job workers and the MCP endpoint."""
+    background, batches = BackgroundResponses(services), BatchWorker(services)
+    await background.enqueue_unfinished()
+    await batches.enqueue_unfinished()
+    async with McpEndpoint() as mcp, JobRunner(services.jobs, {**background.handlers, **batches.handlers}) as runner:
+        app.state.mcp = mcp
+        app.state.background = background
+        app.state.job_runner = runner
+        yield
+
+
+def _from_state(name: str, kind: type[T]) -> Callable[[State], Awaitable[T]]:
+    """Return a dependency that is an attribute of the application's state."""
+
+    async def provide(state: State) -> T:
+        value = state[name]
+        assert isinstance(value, kind)
+        return value
+
+    return provide
+
+
+async def _services(state: State, request: Request[Any, Any, Any]) -> Services:
+    services = state.services
+    assert isinstance(services, Services)
+    return services.seen_by(request.scope["user"])

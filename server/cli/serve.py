@@ -21,13 +21,14 @@ from server.access.keys import KeyFile
 from server.access.origins import Origins
 from server.app import create_app
 from server.cli.common import StartError, add_serving, address_of, serving_settings
+from server.composition import open_server
 from server.errors import KeyFileError, SettingsError
 from server.http.transport import MAX_CONNECTIONS, Connection
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.observability.tracing import open_tracing
 from server.resources.reloading import Reloading
-from server.services import Services, open_services
+from server.services import Services
 from server.settings.settings import MANUAL, Settings
 
 _GRACE_S = 5  # for answers that are being streamed when the server is told to stop
@@ -115,8 +116,8 @@ async def _serve(
 ) -> None:
     async with contextlib.AsyncExitStack() as stack:
         metrics = Metrics(stack.enter_context(open_tracing(settings.tracing)))
-        services = await stack.enter_async_context(open_services(settings, metrics, _say_conversion))
-        reloading = Reloading(reread, services.follow_collections, _say)
+        services, folders = await stack.enter_async_context(open_server(settings, metrics, _say_conversion))
+        reloading = Reloading(reread, folders.follow, _say)
         await stack.enter_async_context(reloading.on_hangup())
         config = uvicorn.Config(
             create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics, audit, reloading.now),

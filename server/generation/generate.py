@@ -114,7 +114,7 @@ def make_grounding_request(
     return GroundingRequest(
         messages=[_without_source_list(message) for message in request.messages],
         model=model.chat_model,
-        layout=SourceLayout(services.max_passage_chars(model), model.resolved.question_first),
+        layout=SourceLayout(model.resolved.max_passage_chars, model.resolved.question_first),
         options=request.rag,
         scope=scope,
         is_question=is_question,

@@ -1,45 +1,38 @@
-"""The state of the moment, as figures for Prometheus: made when they are asked for, as far as whoever asks may see."""
+"""Gauges of the present state for Prometheus, made for each request to /metrics from what its caller may see."""
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from index.ingest.progress import Progress
 from index.storage.records import CollectionStatus
+from server.resources.pool import ManagedModel
 from server.resources.supervisor import Supervisor
-from server.services import Services
 
 
-async def gauges_of(services: Services) -> list[Metric]:
-    progress = services.indexer_control.progress
-    collections = await asyncio.to_thread(services.catalog.status)
-    return [*_processes(services), *_models(services), *_index(progress, collections)]
+def server_gauge(started_at: int) -> Metric:
+    """`started_at` is in Unix seconds."""
+    started = GaugeMetricFamily("cloister_start_time_seconds", "Time the server started, in Unix seconds.")
+    started.add_metric([], started_at)
+    return started
 
 
-def _processes(services: Services) -> Iterator[Metric]:
-    started = GaugeMetricFamily("cloister_start_time_seconds", "When the server started, Unix time.")
-    started.add_metric([], services.started_at)
-    ready = GaugeMetricFamily("cloister_process_ready", "1 while a process can work.", labels=["process"])
-    restarts = CounterMetricFamily(
-        "cloister_process_restarts", "How often a process was started again.", labels=["process"]
-    )
-    processes: dict[str, Supervisor[Any]] = {"encoder": services.encoder, "indexer": services.indexer}
-    processes |= {f"engine {model.name}": model.supervisor for model in services.pool if model.supervisor}
+def process_gauges(processes: Mapping[str, Supervisor[Any]]) -> Iterator[Metric]:
+    ready = GaugeMetricFamily("cloister_process_ready", "1 while a process is ready.", labels=["process"])
+    restarts = CounterMetricFamily("cloister_process_restarts", "Restarts of a process.", labels=["process"])
     for name, process in processes.items():
         ready.add_metric([name], process.is_ready)
         restarts.add_metric([name], process.num_restarts)
-    yield from (started, ready, restarts)
+    yield from (ready, restarts)
 
 
-def _models(services: Services) -> Iterator[Metric]:
+def model_gauges(models: Sequence[ManagedModel]) -> Iterator[Metric]:
     loaded = GaugeMetricFamily("cloister_model_loaded", "1 while a model is in memory.", labels=["model"])
-    size = GaugeMetricFamily("cloister_model_bytes", "Memory a model takes when it is loaded.", labels=["model"])
-    running = GaugeMetricFamily("cloister_requests_running", "Answers under way.", labels=["model"])
-    waiting = GaugeMetricFamily("cloister_requests_waiting", "Answers that wait for a slot.", labels=["model"])
-    slots = GaugeMetricFamily("cloister_slots", "Answers that can be under way at once.", labels=["model"])
-    for model in services.pool:
+    size = GaugeMetricFamily("cloister_model_bytes", "Memory of a model while it is loaded.", labels=["model"])
+    running = GaugeMetricFamily("cloister_requests_running", "Active requests.", labels=["model"])
+    waiting = GaugeMetricFamily("cloister_requests_waiting", "Queued requests.", labels=["model"])
+    slots = GaugeMetricFamily("cloister_slots", "Most requests that can be active at once.", labels=["model"])
+    for model in models:
         engine = model.supervisor.current() if model.supervisor and model.supervisor.is_ready else None
         num_pending = engine.num_pending if engine else 0
         num_slots = model.params.n_slots
@@ -51,18 +44,19 @@ def _models(services: Services) -> Iterator[Metric]:
     yield from (loaded, size, running, waiting, slots)
 
 
-def _index(progress: Progress, collections: Sequence[CollectionStatus]) -> Iterator[Metric]:
-    lag = GaugeMetricFamily("cloister_index_lag_seconds", "For how long the index has not been equal to the folders.")
-    lag.add_metric([], progress.lag_s)
+def index_gauges(lag_s: float, collections: Sequence[CollectionStatus]) -> Iterator[Metric]:
+    """`lag_s`: seconds since the index was last up to date."""
+    lag = GaugeMetricFamily("cloister_index_lag_seconds", "Seconds since the index was up to date with the folders.")
+    lag.add_metric([], lag_s)
     yield lag
     for name, text, value in (
-        ("documents", "Documents that can be found.", lambda each: each.documents),
-        ("chunks", "Passages that can be found.", lambda each: each.chunks),
-        ("pending", "Files that wait to be read.", lambda each: each.pending),
-        ("failed", "Files that cannot be read.", lambda each: len(each.failed)),
-        ("missing", "Documents that are kept although their files are gone.", lambda each: each.missing),
+        ("documents", "Indexed documents.", lambda status: status.documents),
+        ("chunks", "Indexed chunks.", lambda status: status.chunks),
+        ("pending", "Files that wait to be indexed.", lambda status: status.pending),
+        ("failed", "Files that could not be read.", lambda status: len(status.failed)),
+        ("missing", "Indexed documents whose files are missing.", lambda status: status.missing),
     ):
         gauge = GaugeMetricFamily(f"cloister_index_{name}", text, labels=["collection"])
-        for each in collections:
-            gauge.add_metric([each.name], value(each))
+        for status in collections:
+            gauge.add_metric([status.name], value(status))
         yield gauge

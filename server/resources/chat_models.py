@@ -40,15 +40,14 @@ def resolve_chat_models(settings: Settings) -> ChatModels:
 
     Raises `SettingsError` for a name that is not allowed, `ModelError` when the default's files are not there.
     """
-    folder = settings.models_folder
     configured: list[ConfiguredModel] = []
     if settings.model not in settings.models:
-        configured.append(ConfiguredModel(resolve_chat(settings.model, folder), settings.engine))
+        configured.append(ConfiguredModel(_resolve(settings.model, settings), settings.engine))
     missing: dict[str, ModelError] = {}
     for name, model in sorted(settings.models.items(), key=lambda item: item[0] != settings.model):
         _check_name(name)
         try:
-            configured.append(_resolve_further(name, model, settings.engine, folder))
+            configured.append(_resolve_further(name, model, settings))
         except ModelError as error:
             if name == settings.model:
                 raise
@@ -74,10 +73,18 @@ def _check_name(name: str) -> None:
         )
 
 
-def _resolve_further(name: str, model: ChatModelSettings, engine: EngineParams, folder: Path) -> ConfiguredModel:
+def _resolve(name: str, settings: Settings) -> ResolvedChatModel:
+    resolved = resolve_chat(name, settings.models_folder)
+    if settings.rag.max_passage_chars is None:
+        return resolved
+    return msgspec.structs.replace(resolved, max_passage_chars=settings.rag.max_passage_chars)
+
+
+def _resolve_further(name: str, model: ChatModelSettings, settings: Settings) -> ConfiguredModel:
     adapters = tuple(Adapter(str(Path(path).expanduser().absolute()), scale) for path, scale in model.lora.items())
-    resolved = msgspec.structs.replace(resolve_chat(model.path, folder), name=name, adapters=adapters)
-    return ConfiguredModel(resolved, msgspec.structs.replace(engine, n_ctx=model.n_ctx or engine.n_ctx))
+    resolved = msgspec.structs.replace(_resolve(model.path, settings), name=name, adapters=adapters)
+    params = msgspec.structs.replace(settings.engine, n_ctx=model.n_ctx or settings.engine.n_ctx)
+    return ConfiguredModel(resolved, params)
 
 
 def _is_reserved(name: str) -> bool:

@@ -5,26 +5,29 @@ If that cannot be loaded any more, passages are found by their words alone until
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.errors import IndexingError
 from index.params import DENSE_WEIGHT
 from index.search.retriever import Retriever
 from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Reranker
 from models.encoder.client import EncoderClient
 from models.encoder.messages import EncoderReady
-from models.errors import ProcessFailed, ProcessUnavailable
+from models.errors import ModelError, ProcessFailed, ProcessUnavailable
 
 _log = logging.getLogger(__name__)
 
 _WORDS_ALONE = "none"  # a space without vectors
+_FOLLOW_S = 0.5  # between two looks at the database while nobody searches
 _RETIRED_S = 60.0  # searches that began in the former space are over by then
 
 
@@ -53,7 +56,8 @@ class QuestionEmbedder:
 
 
 class LiveRetriever:
-    """Owns the retriever. `encoder` gives the process that runs now, or raises."""
+    """Owns the retriever. `encoder` returns the running process, or raises `ProcessUnavailable`; so does
+    `check_database` until the indexer has made the database."""
 
     def __init__(
         self,
@@ -62,18 +66,21 @@ class LiveRetriever:
         reranker: Reranker,
         dense_weight: float = DENSE_WEIGHT,
         note: Callable[[str, float], None] = lambda *_: None,
+        check_database: Callable[[], None] = lambda: None,
     ) -> None:
         self._data = data
         self._encoder = encoder
         self._reranker = reranker
         self._dense_weight = dense_weight
         self._note = note
+        self._check_database = check_database
         self._place: SearchSpace | None = None
         self._retriever: Retriever | None = None
         self._retired: list[tuple[float, Retriever]] = []  # when they may be closed
 
     def current(self) -> Retriever:
-        """Of the space that was complete when last looked at. Raises `ProcessUnavailable`."""
+        """Return the retriever of the space that was complete when last looked at. Raises `ProcessUnavailable`."""
+        self._check_database()
         if self._retriever is None:
             ready = self._encoder().ready
             self._place = _place(self._data, ready)
@@ -114,6 +121,18 @@ class LiveRetriever:
             self._place, self._retriever = place, other
             self._retired.append((time.monotonic() + _RETIRED_S, retriever))
         await self._close_retired(encoder)
+
+    async def follow_always(self, started: Iterable[Callable[[], Awaitable[object]]]) -> None:
+        """Follow the database while nobody searches, so that no search has much to catch up with.
+
+        Begins when each of `started` has returned.
+        """
+        for wait in started:
+            await wait()
+        while True:
+            with contextlib.suppress(ModelError, IndexingError):  # the next search raises it to a client
+                await self.follow()
+            await asyncio.sleep(_FOLLOW_S)
 
     def close(self) -> None:
         for _, retriever in self._retired:

@@ -31,6 +31,11 @@ class Readiness:
         self._was_ready = False
         self._looked_at = -_KEPT_S
 
+    @property
+    def can_answer(self) -> bool:
+        """Whether the processes that answer questions are there."""
+        return self._can_answer()
+
     async def look(self) -> bool:
         """However many ask, one search every few seconds."""
         if not self._can_answer():

@@ -26,6 +26,17 @@ class Scores(NamedTuple):
     num_tokens: int
 
 
+class CurrentReranker:
+    """The reranker in whichever encoder process runs now, which `encoder` returns."""
+
+    def __init__(self, encoder: Callable[[], EncoderClient]) -> None:
+        self._encoder = encoder
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the scores of the texts. Raises `ProcessUnavailable`, `ProcessFailed`."""
+        return await self._encoder().rerank(query, texts)
+
+
 class Reranking:
     """`reranker` None: there is no cross-encoder, and the embedding model scores.
 

@@ -53,6 +53,11 @@ class Supervisor(Generic[C]):
         """Whether it has been ready once."""
         return self._first.done() and self._first.exception() is None
 
+    def check_started(self) -> None:
+        """Raise `ProcessUnavailable` until the process has been ready once."""
+        if not self.has_started:
+            self.current()
+
     @property
     def state(self) -> str:
         return "ready" if self.is_ready else self._reason

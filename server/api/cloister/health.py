@@ -29,7 +29,7 @@ class HealthController(Controller):
         The `error` object is llama-server's, which its clients wait on.
         """
         processes = {process.name: _state(process, services) for process in services.processes}
-        if services.can_answer:
+        if services.readiness.can_answer:
             return Response(HealthReply(processes), media_type=MediaType.JSON)
         return Response(UnhealthyReply(processes), status_code=503, media_type=MediaType.JSON, headers=_RETRY)
 

@@ -12,6 +12,7 @@ from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
 from server.observability import audit
 from server.observability.audit import AuditLog, Entry
+from server.settings.params import AuditLevel
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 
@@ -23,7 +24,7 @@ def entries(data: Path) -> list[Entry]:
     return [msgspec.json.decode(line, type=Entry) for line in file.read_bytes().splitlines()] if file.exists() else []
 
 
-def use(data: Path, level: audit.Level) -> list[Entry]:
+def use(data: Path, level: AuditLevel) -> list[Entry]:
     """What is noted of a day in the life of a server with two keys."""
     keys = KeyFile(data)
     reader = {"Authorization": f"Bearer {keys.create('reader', Role.READ, None, None, None)[1]}"}
