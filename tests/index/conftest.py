@@ -1,4 +1,4 @@
-"""A watched folder, its data folder and an index over it that tests drive step by step, with a fake embedder."""
+"""Fixtures: a watched folder, its data folder and an index over it that tests drive step by step."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 
 class HashEmbedder:
-    """A bag of words, hashed: texts that share words are near each other. Remembers what it was asked to embed."""
+    """Embeds texts as hashed bags of words, so that texts sharing words are near each other, and records them."""
 
     def __init__(self, fingerprint: str = "hash-a", dimension: int = 64) -> None:
         self.fingerprint = fingerprint
@@ -59,7 +59,7 @@ class HashEmbedder:
 
 
 class QueryHashEmbedder:
-    """The same space, for questions."""
+    """Embeds questions in the space of a `HashEmbedder`."""
 
     def __init__(self, embedder: HashEmbedder) -> None:
         self._embedder = embedder
@@ -69,7 +69,7 @@ class QueryHashEmbedder:
 
 
 class Workspace:
-    """One collection, `notes`, unless told otherwise; everything under one temporary folder."""
+    """An indexer with one collection, `notes`, unless others are given; everything in one temporary folder."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
@@ -93,7 +93,7 @@ class Workspace:
         return file
 
     def start(self, *collections: Collection, report: Callable[[Progress], None] = lambda _: None) -> Indexer:
-        """A new indexer, of these collections if any are given; the one before is closed."""
+        """Start a new indexer, of these collections if any are given, and close the one before."""
         self.close()
         self.collections = list(collections) or self.collections
         self.writer = open_document_store(self.data)
@@ -105,7 +105,7 @@ class Workspace:
         return self._indexer or self.start()
 
     def sync(self) -> int:
-        """Scans and works until nothing is left to do; how many texts were embedded."""
+        """Scan and work until nothing is left to do; return how many texts were embedded."""
         indexer, before = self.indexer, len(self.embedder.embedded)
         indexer.scan()
         while indexer.index_words() or indexer.work():
@@ -122,8 +122,7 @@ class Workspace:
         report: Callable[[Progress], None] = lambda _: None,
         is_paused: bool = False,
     ) -> Iterator[None]:
-        """The indexer's own loop on a thread, past its first scan unless it is paused; its errors are raised at the
-        end."""
+        """Run the indexer's loop on a thread, past its first scan unless it is paused. Raises its errors at the end."""
         indexer, stop = self.start(*collections, report=report), Event()
         with ThreadPoolExecutor(1) as thread:
             running = thread.submit(indexer.run, stop, receive_commands)
@@ -137,7 +136,7 @@ class Workspace:
                 running.result()
 
     def crash(self) -> None:
-        """Goes on with the data folder as it is on disk now, as after a kill: nothing was closed."""
+        """Go on with a copy of the data folder as it is on disk now, as after a kill: nothing was closed."""
         after = self.data.with_name(f"{self.data.name}+")
         shutil.copytree(self.data, after)
         self.close()
@@ -158,7 +157,7 @@ class Workspace:
             reader.close()
 
     def texts(self, collection: str = "notes") -> dict[str, str]:
-        """What is indexed: the chunks of every document of a collection, one after the other."""
+        """Return the indexed text by path: the chunks of each document of a collection, one after the other."""
         rows = self.rows(
             "SELECT path, coalesce(group_concat(text, char(10) ORDER BY ordinal), '') FROM documents"
             " LEFT JOIN chunks ON document_id = documents.id WHERE state = 'indexed'"
@@ -184,7 +183,7 @@ class Workspace:
 
 
 class Search:
-    """A retriever with its question embedder."""
+    """Searches with a retriever and its question embedder."""
 
     def __init__(self, retriever: Retriever, embedder: QueryHashEmbedder) -> None:
         self.retriever = retriever
@@ -203,7 +202,7 @@ class Search:
 
 
 def eventually(condition: Callable[[], object], deadline_s: float = 10) -> None:
-    """Waits until the condition holds; fails when it does not within the deadline."""
+    """Wait until the condition holds; fail when it does not within the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "the condition did not come true in time"

@@ -1,4 +1,4 @@
-"""No client names a path: whatever stands for an id, a name or a file, nothing outside is opened and nothing told."""
+"""No client can name a path: whatever it sends as an id, a name or a file, no file outside is opened or shown."""
 
 import sys
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ SECRET = "the canary sings at midnight"
 
 
 def traversals(canary: Path) -> list[str]:
-    """Ways to say where the canary is, and other names that are none."""
+    """Return names that try to reach the canary or other files, and some that are no names at all."""
     name, whole = canary.name, str(canary)
     dots = [f"{'../' * depth}{name}" for depth in range(1, 9)] + [f"{'..%2f' * depth}{name}" for depth in range(1, 4)]
     windows = [f"..\\{name}", f"..\\..\\{name}", f"C:\\{name}", f"\\\\server\\{name}", f"//server/{name}"]
-    spelled = [
+    encoded = [
         f"．．/{name}",
         f"‥/{name}",
         f"..∕{name}",
@@ -34,13 +34,13 @@ def traversals(canary: Path) -> list[str]:
         f"./.././{name}",
     ]
     wholes = [whole, f"/{whole}", f"file://{whole}", whole.lstrip("/"), f"{whole}\0.md", f"{whole}%00.md", f"~/{name}"]
-    known = ["/etc/passwd", "../../../../etc/passwd", "/proc/self/environ", "/dev/zero", "con", "nul.txt", "."]
+    common = ["/etc/passwd", "../../../../etc/passwd", "/proc/self/environ", "/dev/zero", "con", "nul.txt", "."]
     return [
         *dots,
         *windows,
-        *spelled,
+        *encoded,
         *wholes,
-        *known,
+        *common,
         "..",
         "../",
         "",
@@ -53,31 +53,31 @@ def traversals(canary: Path) -> list[str]:
     ]
 
 
-class Watch:
-    """What is opened while it is on. An audit hook is for ever, so there is one."""
+class OpenedFiles:
+    """Records the files opened while it is on. An audit hook cannot be removed, so there is only one."""
 
     def __init__(self) -> None:
         self.is_on = False
         self.opened: list[str] = []
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._record)
 
-    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
+    def _record(self, event: str, args: tuple[Any, ...]) -> None:
         if self.is_on and event in ("open", "os.listdir", "os.scandir") and args and isinstance(args[0], (str, bytes)):
             path = args[0] if isinstance(args[0], str) else args[0].decode(errors="replace")
             self.opened.append(path)
 
 
-WATCH: list[Watch] = []
+RECORDER: list[OpenedFiles] = []
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
-    if not WATCH:
-        WATCH.append(Watch())
-    found = WATCH[0]
-    found.opened, found.is_on = [], True
-    yield found
-    found.is_on = False
+def opened_files() -> Iterator[OpenedFiles]:
+    if not RECORDER:
+        RECORDER.append(OpenedFiles())
+    recorder = RECORDER[0]
+    recorder.opened, recorder.is_on = [], True
+    yield recorder
+    recorder.is_on = False
 
 
 @pytest.fixture
@@ -87,9 +87,9 @@ def canary(tmp_path: Path) -> Path:
     return path
 
 
-def ask(client: TestClient[Any], told: str) -> Iterator[Any]:
-    """Everywhere where a client may say a name."""
-    segment = quote(told, safe="") or "%20"
+def ask(client: TestClient[Any], name: str) -> Iterator[Any]:
+    """Send the name in every place where a client may send one, and yield the replies."""
+    segment = quote(name, safe="") or "%20"
     for method, path in (
         ("GET", f"/v1/files/{segment}"),
         ("GET", f"/v1/files/{segment}/content"),
@@ -105,41 +105,41 @@ def ask(client: TestClient[Any], told: str) -> Iterator[Any]:
         yield client.request(method, path)
     messages = [{"role": "user", "content": "So?"}]
     for path, body in (
-        ("/v1/chat/completions", {"model": told, "messages": messages}),
-        ("/v1/chat/completions", {"model": f"cloister/{told}", "messages": messages}),
-        ("/v1/search", {"query": "x", "collections": [told]}),
-        ("/v1/search", {"query": "x", "filters": {"paths": [told]}}),
-        ("/v1/search", {"query": "x", "explain": True, "expect": told}),
-        ("/v1/index/rescan", {"collection": told}),
-        ("/v1/batches", {"input_file_id": told, "endpoint": "/v1/embeddings", "completion_window": "24h"}),
-        ("/v1/vector_stores", {"name": told, "file_ids": [told]}),
-        ("/v1/responses", {"input": "x", "previous_response_id": told}),
-        ("/api/show", {"model": told}),
-        ("/api/delete", {"model": told}),
-        ("/v1/embeddings", {"input": "x", "model": told}),
-        ("/v1/rerank", {"query": "x", "documents": ["y"], "model": told}),
+        ("/v1/chat/completions", {"model": name, "messages": messages}),
+        ("/v1/chat/completions", {"model": f"cloister/{name}", "messages": messages}),
+        ("/v1/search", {"query": "x", "collections": [name]}),
+        ("/v1/search", {"query": "x", "filters": {"paths": [name]}}),
+        ("/v1/search", {"query": "x", "explain": True, "expect": name}),
+        ("/v1/index/rescan", {"collection": name}),
+        ("/v1/batches", {"input_file_id": name, "endpoint": "/v1/embeddings", "completion_window": "24h"}),
+        ("/v1/vector_stores", {"name": name, "file_ids": [name]}),
+        ("/v1/responses", {"input": "x", "previous_response_id": name}),
+        ("/api/show", {"model": name}),
+        ("/api/delete", {"model": name}),
+        ("/v1/embeddings", {"input": "x", "model": name}),
+        ("/v1/rerank", {"query": "x", "documents": ["y"], "model": name}),
     ):
         yield client.post(path, json=body)
-    yield client.post("/v1/files", files={"file": (told or "x", b"mine")}, data={"purpose": "assistants"})
+    yield client.post("/v1/files", files={"file": (name or "x", b"mine")}, data={"purpose": "assistants"})
 
 
-def test_names_lead_nowhere(tmp_path: Path, canary: Path, watch: Watch) -> None:
+def test_no_name_from_a_client_reaches_a_file_outside(tmp_path: Path, canary: Path, opened_files: OpenedFiles) -> None:
     data = tmp_path / "outer" / "data"
     data.mkdir(parents=True)
-    told = traversals(canary)
+    names = traversals(canary)
     with serving(data, ScriptedChatModel(), FakeIndex([])) as client:
-        for each in told:
-            for reply in ask(client, each):
+        for name in names:
+            for reply in ask(client, name):
                 assert SECRET not in reply.text
                 assert "root:" not in reply.text
-    assert len(told) > 45
-    resolved = [Path(path).resolve() for path in watch.opened if path.startswith("/") and "\0" not in path]
+    assert len(names) > 45
+    resolved = [Path(path).resolve() for path in opened_files.opened if path.startswith("/") and "\0" not in path]
     assert canary.resolve() not in resolved
     assert not [path for path in resolved if path.name in ("passwd", "environ", "zero")]
     written = [path for path in tmp_path.rglob("*") if data not in path.parents and path not in (data, data.parent)]
     assert written == [canary]
 
 
-def test_the_watch_sees(tmp_path: Path, canary: Path, watch: Watch) -> None:
+def test_the_audit_hook_records_an_opened_file(tmp_path: Path, canary: Path, opened_files: OpenedFiles) -> None:
     canary.read_text()
-    assert str(canary) in watch.opened
+    assert str(canary) in opened_files.opened

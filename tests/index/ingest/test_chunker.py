@@ -85,7 +85,7 @@ def test_hard_wrapped_paragraphs_become_one_line_and_lists_stay() -> None:
 
 
 @given(st.text(alphabet="ab .\n-", max_size=400))
-def test_what_is_unwrapped_is_found_again(text: str) -> None:
+def test_unwrapped_text_maps_back_to_its_origin(text: str) -> None:
     read, origin = unwrap(text)
     assert len(read) == len(origin)
     assert all(read[i] in (text[at], " ") for i, at in enumerate(origin))
@@ -124,7 +124,7 @@ def test_a_chunk_carries_its_headings_and_lines() -> None:
     ]
 
 
-def test_other_line_separators_are_no_lines() -> None:
+def test_only_line_feeds_end_lines() -> None:
     (chunk,) = _chunks("one\u2028two\x0bthree\x85four", 100, path="a.txt")
     assert (chunk.line_from, chunk.line_to) == (1, 1)
 
@@ -262,7 +262,7 @@ def test_a_row_larger_than_a_chunk_is_cut_under_its_header() -> None:
     assert {chunk.lead for chunk in chunks[1:]} == {"| a | b |\n|---|---|"}
 
 
-def test_a_chunk_tells_the_rows_it_holds() -> None:
+def test_a_chunk_of_rows_has_their_numbers() -> None:
     rows = [("City", "Hotel"), *((f"City{n}", n) for n in range(20))]
     chunks = Chunker(_words, 40).chunks(read("a.xlsx", xlsx_of({"Budget": rows})))
     places = [chunk.place for chunk in chunks]

@@ -16,7 +16,7 @@ def _make(root: Path, ignore: dict[str, str], paths: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ignore", "kept", "left_out"),
+    ("ignore", "kept", "excluded"),
     [
         ({"": "*.txt"}, ["a.md", "b/a.md"], ["a.txt", "b/a.txt"]),
         ({"": "/a.md"}, ["b/a.md"], ["a.md"]),
@@ -30,22 +30,22 @@ def _make(root: Path, ignore: dict[str, str], paths: list[str]) -> None:
         ({"": "\ufeffa.md"}, ["b.md"], ["a.md"]),
     ],
 )
-def test_ignore_files_say_what_is_left_out(
-    tmp_path: Path, ignore: dict[str, str], kept: list[str], left_out: list[str]
+def test_ignore_files_exclude_what_their_patterns_match(
+    tmp_path: Path, ignore: dict[str, str], kept: list[str], excluded: list[str]
 ) -> None:
-    _make(tmp_path, ignore, kept + left_out)
+    _make(tmp_path, ignore, kept + excluded)
     assert sorted(path for path, _ in list_files(tmp_path).files) == sorted(kept)
-    assert {path: is_indexable(tmp_path, path) for path in kept + left_out} == {
-        path: path in kept for path in kept + left_out
+    assert {path: is_indexable(tmp_path, path) for path in kept + excluded} == {
+        path: path in kept for path in kept + excluded
     }
-    for folder in {path.rpartition("/")[0] for path in kept + left_out}:
+    for folder in {path.rpartition("/")[0] for path in kept + excluded}:
         below = f"{folder}/" if folder else ""
         assert sorted(path for path, _ in list_files(tmp_path, folder).files) == sorted(
             path for path in kept if path.startswith(below)
         )
 
 
-def test_a_folder_whose_ignore_file_cannot_be_read_is_not_known(
+def test_a_folder_whose_ignore_file_cannot_be_read_is_unlisted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _make(tmp_path, {}, ["a.md", "b/a.md"])

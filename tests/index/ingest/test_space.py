@@ -1,4 +1,4 @@
-"""Another embedder: its vectors are made beside those in use, and take their place at once."""
+"""The switch to another embedder: its vectors are made beside those in use, and replace them at once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,8 +42,8 @@ def _vectors(workspace: Workspace) -> dict[str, int]:
     return {str(fingerprint): int(str(count)) for fingerprint, count in rows}
 
 
-def _finish(workspace: Workspace) -> None:
-    """Lets the indexer do what it would do by itself, to the end."""
+def _complete_switch(workspace: Workspace) -> None:
+    """Let the indexer go on until the switch is complete and the old space removed."""
     indexer = workspace.indexer
     eventually(lambda: not indexer.follow_embedder() and not indexer.upkeep.is_building_space)
     while indexer.follow_embedder():
@@ -85,21 +85,21 @@ def test_the_old_space_is_removed(filled: Workspace) -> None:
     assert vectors_folder(filled.data, "hash-a").is_dir()
     filled.embedder = HashEmbedder("hash-b", 32)
     filled.start()
-    _finish(filled)
+    _complete_switch(filled)
     assert _vectors(filled) == {"hash-b": _DOCUMENTS}
     assert [folder.name for folder in (filled.data / "vectors").iterdir()] == ["hash-b"]
     assert filled.rows("SELECT name FROM properties WHERE name = 'other_spaces'") == []
 
 
-def test_the_new_space_comes_with_a_generation_of_all_of_it(filled: Workspace) -> None:
+def test_a_switch_writes_a_snapshot_of_the_new_space(filled: Workspace) -> None:
     filled.embedder = HashEmbedder("hash-b", 32)
     filled.start()
-    _finish(filled)
+    _complete_switch(filled)
     (generation,) = vectors_folder(filled.data, "hash-b").iterdir()
     assert b'"count":40' in generation.read_bytes()[:400]
 
 
-def test_what_changes_meanwhile_is_in_the_new_space(filled: Workspace) -> None:
+def test_files_changed_during_a_switch_are_in_the_new_space(filled: Workspace) -> None:
     filled.embedder = second = HashEmbedder("hash-b", 32)
     indexer = filled.start()
     indexer.follow_embedder()
@@ -109,7 +109,7 @@ def test_what_changes_meanwhile_is_in_the_new_space(filled: Workspace) -> None:
     indexer.scan()
     while indexer.work():
         pass
-    _finish(filled)
+    _complete_switch(filled)
     assert len(second.embedded) == len(set(second.embedded)), "nothing twice"
     with filled.retrieving() as search:
         assert search("fresh")[0].path == "new.md"
@@ -118,8 +118,8 @@ def test_what_changes_meanwhile_is_in_the_new_space(filled: Workspace) -> None:
     assert all(passage.similarity is not None for passage in found)
 
 
-def _interrupted(workspace: Workspace) -> Iterator[int]:
-    """Crashes and starts again after one more step each time, until the old space is gone."""
+def _crash_after_each_step(workspace: Workspace) -> Iterator[int]:
+    """Crash and start again after one more step each time, until the old space is gone."""
     for number in range(200):
         yield number
         indexer = workspace.start()
@@ -138,7 +138,7 @@ def test_a_crash_at_any_step_loses_nothing_and_embeds_nothing_twice(filled: Work
     first, second = filled.embedder, HashEmbedder("hash-b", 32)
     with filled.retrieving() as search:
         expected = {p.chunk_id: p.similarity for p in search("item7", 50)}
-    for _ in _interrupted(filled):
+    for _ in _crash_after_each_step(filled):
         filled.embedder = first if _fingerprint(filled) == "hash-a" else second
         with filled.retrieving() as search:
             found = {p.chunk_id: p.similarity for p in search("item7", 50)}
@@ -148,22 +148,22 @@ def test_a_crash_at_any_step_loses_nothing_and_embeds_nothing_twice(filled: Work
         assert None not in found.values()
         filled.embedder = second
     filled.start()
-    _finish(filled)
+    _complete_switch(filled)
     assert len(second.embedded) == _DOCUMENTS
     assert _vectors(filled) == {"hash-b": _DOCUMENTS}
 
 
-def test_a_third_embedder_instead_of_the_second(filled: Workspace) -> None:
+def test_a_third_embedder_can_replace_the_second_during_its_switch(filled: Workspace) -> None:
     filled.embedder = HashEmbedder("hash-b", 32)
     filled.start().follow_embedder()
     assert _vectors(filled)["hash-b"] == 7
     filled.embedder = HashEmbedder("hash-c", 16)
     filled.start()
-    _finish(filled)
+    _complete_switch(filled)
     assert (_fingerprint(filled), _vectors(filled)) == ("hash-c", {"hash-c": _DOCUMENTS})
 
 
-def test_back_to_the_first_before_the_second_is_complete(filled: Workspace) -> None:
+def test_the_first_embedder_can_return_during_a_switch(filled: Workspace) -> None:
     first = filled.embedder
     filled.embedder = HashEmbedder("hash-b", 32)
     indexer = filled.start()
@@ -180,7 +180,7 @@ def test_back_to_the_first_before_the_second_is_complete(filled: Workspace) -> N
         eventually(lambda: search("edited")[0].similarity == pytest.approx(1, abs=1e-3))
 
 
-def test_documents_are_cut_as_suits_the_embedder_after_the_switch(filled: Workspace) -> None:
+def test_documents_are_cut_for_the_new_embedder_after_the_switch(filled: Workspace) -> None:
     filled.write("long.md", "one two three four five six seven eight nine ten " * 6)
     filled.params = IndexingParams(settle_s=0.05, chunk_tokens=100)
     filled.sync()
@@ -204,20 +204,20 @@ def test_documents_are_cut_as_suits_the_embedder_after_the_switch(filled: Worksp
     assert any(text.startswith("one") and len(text) <= 100 for text in second.embedded)
 
 
-def test_the_progress_tells_how_far_it_is(filled: Workspace) -> None:
-    told: list[Progress] = []
+def test_the_progress_reports_how_far_a_switch_is(filled: Workspace) -> None:
+    reports: list[Progress] = []
     filled.embedder = HashEmbedder("hash-b", 32)
-    with filled.running(report=told.append):
+    with filled.running(report=reports.append):
         eventually(lambda: _fingerprint(filled) == "hash-b")
-        eventually(lambda: told[-1].switch is None and told[-1].activity == "idle")
-    switches = [progress.switch for progress in told if progress.switch]
+        eventually(lambda: reports[-1].switch is None and reports[-1].activity == "idle")
+    switches = [progress.switch for progress in reports if progress.switch]
     assert switches
     assert switches == sorted(switches, key=lambda switch: switch.done)
     assert {switch.total for switch in switches} == {_DOCUMENTS}
-    assert any(progress.activity == "embedding" for progress in told if progress.switch)
+    assert any(progress.activity == "embedding" for progress in reports if progress.switch)
 
 
-def test_a_generation_that_cannot_be_written_does_not_hold_the_switch_up(
+def test_a_switch_goes_on_when_its_snapshot_cannot_be_written(
     filled: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> Path:
@@ -226,13 +226,13 @@ def test_a_generation_that_cannot_be_written_does_not_hold_the_switch_up(
     monkeypatch.setattr("index.dense.compaction.write_generation", refuse)
     filled.embedder = HashEmbedder("hash-b", 32)
     filled.start()
-    _finish(filled)
+    _complete_switch(filled)
     assert _fingerprint(filled) == "hash-b"
     with filled.retrieving() as search:
         assert search("item7")[0].path == "7.md"
 
 
-def test_a_database_from_before_there_were_spaces_is_embedded_as_it_comes(filled: Workspace) -> None:
+def test_a_database_without_a_named_space_is_embedded_by_the_embedder(filled: Workspace) -> None:
     assert filled.writer is not None
     filled.writer.connection.execute("DELETE FROM properties WHERE name IN ('space', 'other_spaces')")
     filled.embedder = HashEmbedder("hash-b", 32)
@@ -241,7 +241,7 @@ def test_a_database_from_before_there_were_spaces_is_embedded_as_it_comes(filled
         eventually(lambda: _vectors(filled) == {"hash-b": _DOCUMENTS})
 
 
-def test_what_the_vectors_are_by_is_kept(workspace: Workspace) -> None:
+def test_the_origin_of_the_vectors_is_stored(workspace: Workspace) -> None:
     workspace.start()
     assert workspace.writer is not None
     for origin in ("here", "there"):

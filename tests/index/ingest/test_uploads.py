@@ -1,4 +1,4 @@
-"""Files that Cloister keeps itself: how they are cut, followed and searched."""
+"""Uploaded files: how they are cut, followed and searched."""
 
 import random
 from itertools import pairwise
@@ -30,14 +30,14 @@ def _with_uploads(workspace: Workspace) -> Collection:
 
 
 @pytest.mark.parametrize("chunking", [None, Chunking(800, 400), Chunking(100, 0)])
-def test_a_path_is_read_as_it_was_written(chunking: Chunking | None) -> None:
+def test_an_upload_path_is_parsed_as_it_was_written(chunking: Chunking | None) -> None:
     path = UploadPath(chunking, _A, "Größe 1.md")
     assert UploadPath.parse(str(path)) == path
     assert display_path(str(path)) == "Größe 1.md"
 
 
 @pytest.mark.parametrize("path", ["a.md", f"auto/{_A}", f"auto/{_A}/b/c.md", f"1/{_A}/a.md", "auto/file-x/a.md"])
-def test_other_paths_are_spoken_as_they_are(path: str) -> None:
+def test_other_paths_are_displayed_unchanged(path: str) -> None:
     assert UploadPath.parse(path) is None
     assert display_path(path) == path
 
@@ -66,7 +66,7 @@ def test_windows_cover_the_text_within_their_size_and_overlap(size: int, overlap
     assert {word for word in parsed.text.split() if word.startswith("w")} <= said
 
 
-def test_a_window_stands_under_the_headings_all_of_it_stands_under() -> None:
+def test_a_window_has_the_headings_that_all_of_it_stands_under() -> None:
     parsed = read("a.md", b"# Leave\n\n## Sick\n\none\n\n## Parental\n\ntwo\n")
     (chunk,) = Chunker(HashEmbedder().count_tokens, 128).chunks(parsed, Chunking(100, 0))
     assert chunk.heading == ("Leave",)
@@ -105,8 +105,8 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
     assert [status.name for status in workspace.catalog.status()] == ["notes"]
 
 
-def test_a_selection_of_many_files_finds_the_best_within_it(workspace: Workspace) -> None:
-    """More passages outside fit better than there are candidates."""
+def test_a_search_in_few_of_many_files_finds_the_best_among_them(workspace: Workspace) -> None:
+    """More passages outside the subset rank better than there are candidates."""
     uploads = _with_uploads(workspace)
     ids = [f"file-{number:024x}" for number in range(300)]
     for number, id in enumerate(ids):
@@ -118,7 +118,7 @@ def test_a_selection_of_many_files_finds_the_best_within_it(workspace: Workspace
     assert [each.text for each in found] == ["a tram, once, in a long text of its own"]
 
 
-def test_the_chunking_of_a_path_is_obeyed_and_a_file_may_have_several(workspace: Workspace) -> None:
+def test_an_upload_is_cut_as_its_path_says_and_may_be_cut_in_several_ways(workspace: Workspace) -> None:
     uploads = _with_uploads(workspace)
     text = " ".join(f"word{number}" for number in range(1000))
     for chunking in (None, Chunking(100, 0), Chunking(400, 200)):
@@ -133,7 +133,7 @@ def test_the_chunking_of_a_path_is_obeyed_and_a_file_may_have_several(workspace:
     assert 8 <= int(str(counts[_path(_A)])) <= 9
 
 
-def test_many_uploads_may_go_at_once(workspace: Workspace) -> None:
+def test_many_uploads_may_be_deleted_at_once(workspace: Workspace) -> None:
     uploads = _with_uploads(workspace)
     paths = [_path(f"file-{number:024x}") for number in range(80)]
     for path in paths:
@@ -148,14 +148,14 @@ def test_many_uploads_may_go_at_once(workspace: Workspace) -> None:
 
 def test_events_in_the_data_folder_are_followed_for_uploads_alone(workspace: Workspace, tmp_path: Path) -> None:
     uploads = _with_uploads(workspace)
-    made = tmp_path / "made" / "a.md"
-    made.parent.mkdir()
-    made.write_text("The tram leaves at nine.")
+    source = tmp_path / "made" / "a.md"
+    source.parent.mkdir()
+    source.write_text("The tram leaves at nine.")
     workspace.params = workspace.params.__class__(settle_s=0.05, scan_interval_s=3600)
     with workspace.running(Collection("notes", tmp_path), uploads):
         target = uploads.root / _path(_A)
         target.parent.parent.mkdir()
-        made.parent.rename(target.parent)
+        source.parent.rename(target.parent)
         eventually(lambda: workspace.texts(UPLOADS) == {_path(_A): "The tram leaves at nine."})
         target.unlink()
         target.parent.rmdir()

@@ -1,7 +1,7 @@
 """The indexer's own loop with the system's file events: soon after every change the index equals the disk.
 
-Tests of single operations scan once, at the start: what they see was hinted at. The others scan often, since a scan is
-what makes up for hints that were lost.
+Tests of single operations scan once, at the start, so that what they see was hinted at. The others scan often, because
+scans make up for lost hints.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from index.types import Collection, Vectors
 from tests.index.conftest import Workspace, eventually, set_mtime
 
 
-def _on_disk(root: Path) -> dict[str, str]:
+def _read_files(root: Path) -> dict[str, str]:
     return {path: (root / path).read_text().rstrip() for path, _ in list_files(root).files}
 
 
 def _await_equal(workspace: Workspace) -> None:
-    """Until the index is what is on disk; on failure, with the difference."""
+    """Wait until the index equals the disk; fail with the difference."""
     with contextlib.suppress(AssertionError):
-        eventually(lambda: workspace.texts() == _on_disk(workspace.root) and not workspace.status().pending)
-    assert workspace.texts() == _on_disk(workspace.root)
+        eventually(lambda: workspace.texts() == _read_files(workspace.root) and not workspace.status().pending)
+    assert workspace.texts() == _read_files(workspace.root)
     assert workspace.status().pending == 0
 
 
 @contextlib.contextmanager
 def _watching(workspace: Workspace, scan_interval_s: float = 3600) -> Iterator[None]:
-    """The loop, once events are known to arrive."""
+    """Run the indexer's loop, with events known to arrive."""
     workspace.params = IndexingParams(settle_s=0.05, scan_interval_s=scan_interval_s)
     with workspace.running():
         canary = workspace.root / "canary.txt"
@@ -157,7 +157,7 @@ def test_a_link_to_a_watched_folder_hides_no_event(workspace: Workspace) -> None
         _await_equal(workspace)
 
 
-def test_a_file_that_became_binary_is_followed_there_and_back(workspace: Workspace) -> None:
+def test_a_file_that_becomes_binary_fails_until_it_is_text_again(workspace: Workspace) -> None:
     with _watching(workspace):
         workspace.write("a.md", b"\0")
         eventually(workspace.failures)
@@ -166,7 +166,7 @@ def test_a_file_that_became_binary_is_followed_there_and_back(workspace: Workspa
         assert workspace.failures() == {}
 
 
-def test_a_search_finds_what_was_just_saved(workspace: Workspace) -> None:
+def test_a_search_finds_a_file_that_was_just_saved(workspace: Workspace) -> None:
     with _watching(workspace), workspace.retrieving() as search:
         workspace.write("a.md", "a kestrel")
         eventually(lambda: [passage.path for passage in search("kestrel")] == ["a.md"])
@@ -193,7 +193,7 @@ def test_a_save_is_indexed_before_a_long_import_ends(workspace: Workspace, monke
         assert len(workspace.embedder.embedded) < 1600
 
 
-def test_a_root_that_goes_keeps_its_documents_and_is_followed_when_it_is_back(workspace: Workspace) -> None:
+def test_a_root_that_vanishes_keeps_its_documents_and_is_followed_when_it_returns(workspace: Workspace) -> None:
     workspace.write("a.md", "one")
     workspace.params = IndexingParams(settle_s=0.05, scan_interval_s=0.3)
     away = workspace.root.with_name("away")
@@ -222,7 +222,7 @@ def test_a_root_that_is_made_again_is_followed(workspace: Workspace) -> None:
             _await_equal(workspace)
 
 
-def test_a_root_that_comes_only_later_is_followed(workspace: Workspace) -> None:
+def test_a_root_that_is_created_later_is_followed(workspace: Workspace) -> None:
     late = Collection("notes", workspace.root.with_name("late"))
     workspace.params = IndexingParams(settle_s=0.05, scan_interval_s=0.3)
     with workspace.running(late):
@@ -231,7 +231,7 @@ def test_a_root_that_comes_only_later_is_followed(workspace: Workspace) -> None:
         eventually(lambda: workspace.texts() == {"a.md": "one"})
 
 
-def test_many_changes_make_a_generation_beside_the_work(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_changes_write_a_snapshot_beside_the_work(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.dense.compaction._FEW", 2)
     folder = vectors_folder(workspace.data, workspace.embedder.fingerprint)
     with workspace.running():
@@ -281,7 +281,7 @@ def test_any_sequence_of_operations_ends_with_the_index_equal_to_the_disk(
             if number % 30 == 29:
                 _await_equal(workspace)
         with workspace.retrieving() as search:
-            assert {passage.path for passage in search("text", 100)} == _on_disk(root).keys()
+            assert {passage.path for passage in search("text", 100)} == _read_files(root).keys()
 
 
 def test_a_root_that_was_made_again_is_watched_again(workspace: Workspace) -> None:
