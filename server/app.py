@@ -15,9 +15,11 @@ from server.api.anthropic.routes import AnthropicController
 from server.api.batches.routes import BatchController
 from server.api.batches.worker import BatchWorker
 from server.api.chat.routes import ChatController
-from server.api.cloister.health import HealthController
-from server.api.cloister.index import IndexController
-from server.api.cloister.metrics import MetricsController
+from server.api.cloister.collections.routes import CollectionController
+from server.api.cloister.health.routes import HealthController
+from server.api.cloister.index.routes import IndexController
+from server.api.cloister.metrics.routes import MetricsController
+from server.api.cloister.search.routes import SearchController
 from server.api.completions.routes import CompletionController
 from server.api.embeddings.routes import EmbeddingController
 from server.api.files.routes import FileController
@@ -59,6 +61,8 @@ _CONTROLLERS: Final = (
     FileController,
     HealthController,
     IndexController,
+    CollectionController,
+    SearchController,
     LlamaCppController,
     McpController,
     MetricsController,

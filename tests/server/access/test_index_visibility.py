@@ -16,7 +16,7 @@ from index.types import Chunk, Collection
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import KeyFile, Role
-from server.api.cloister import index as index_routes
+from server.api.cloister.index import routes as index_routes
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 
@@ -105,14 +105,14 @@ def test_a_limited_key_sees_why_all_indexing_waits(limited: LimitedKeys) -> None
 def test_a_limited_key_sees_nothing_of_other_collections_in_the_events(
     limited: LimitedKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statuses = index_routes._statuses
+    statuses = index_routes.status_changes
 
     async def first_status(*arguments: Any) -> Any:
         async for status in statuses(*arguments):
             yield status
             return
 
-    monkeypatch.setattr(index_routes, "_statuses", first_status)
+    monkeypatch.setattr(index_routes, "status_changes", first_status)
     seen = limited.client.get("/v1/index/events", headers=limited.headers("handbook")).text
     assert "handbook" in seen
     for name in ("salaries", "secrets", "policies", "encrypted"):

@@ -1,4 +1,4 @@
-"""Whether a question can be answered, with the state of every process by its name."""
+"""Health, liveness and readiness on the wire."""
 
 from typing import Literal
 
@@ -6,12 +6,14 @@ import msgspec
 
 
 class HealthReply(msgspec.Struct, frozen=True):
+    """The state of each process by its name."""
+
     processes: dict[str, str]
     status: Literal["ok"] = "ok"
 
 
 class LoadingError(msgspec.Struct, frozen=True):
-    """llama-server's, which its clients wait on."""
+    """llama-server's error object while a model loads, which its clients look for."""
 
     code: int = 503
     message: str = "Loading model"

@@ -1,4 +1,4 @@
-"""GET /metrics, for Prometheus."""
+"""GET /metrics for Prometheus."""
 
 import asyncio
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""GET /health, /livez and /readyz: whether a question can be answered now."""
+"""GET /health, /livez and /readyz: whether the server can answer a question now."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 
 from server.access.principal import ANONYMOUS
-from server.api.cloister.health_wire import HealthReply, LivenessReply, ReadinessReply, UnhealthyReply
+from server.api.cloister.health.wire import HealthReply, LivenessReply, ReadinessReply, UnhealthyReply
 from server.resources.supervisor import Supervisor
 from server.services import Services
 
-_RETRY = {"Retry-After": "2"}  # seconds
+_RETRY_HEADERS = {"Retry-After": "2"}  # seconds
 
 
 class HealthController(Controller):
@@ -24,18 +24,18 @@ class HealthController(Controller):
         },
     )
     async def health(self, services: NamedDependency[Services]) -> Response[HealthReply | UnhealthyReply]:
-        """200 when answers can be given; else 503 with `Retry-After`. Either with the state of every process.
+        """Return the state of every process: with 200 if questions can be answered, else with 503 and `Retry-After`.
 
-        The `error` object is llama-server's, which its clients wait on.
+        The `error` object is llama-server's, because its clients look for it.
         """
         processes = {process.name: _state(process, services) for process in services.processes}
         if services.readiness.can_answer:
             return Response(HealthReply(processes), media_type=MediaType.JSON)
-        return Response(UnhealthyReply(processes), status_code=503, media_type=MediaType.JSON, headers=_RETRY)
+        return Response(UnhealthyReply(processes), status_code=503, media_type=MediaType.JSON, headers=_RETRY_HEADERS)
 
     @get("/livez", operation_id="isAlive")
     async def live(self) -> LivenessReply:
-        """Says that the server handles requests, and looks at nothing else."""
+        """Say that the server handles requests. Nothing else is checked."""
         return LivenessReply()
 
     @get(
@@ -44,14 +44,14 @@ class HealthController(Controller):
         responses={200: ResponseSpec(ReadinessReply), 503: ResponseSpec(ReadinessReply, description="Not ready")},
     )
     async def ready(self, services: NamedDependency[Services]) -> Response[ReadinessReply]:
-        """By searching for something, once in five seconds at most."""
+        """Check with a search, at most once in five seconds, whether questions can be answered."""
         if await services.readiness.look():
             return Response(ReadinessReply("ready"), media_type=MediaType.JSON)
-        return Response(ReadinessReply("unready"), status_code=503, media_type=MediaType.JSON, headers=_RETRY)
+        return Response(ReadinessReply("unready"), status_code=503, media_type=MediaType.JSON, headers=_RETRY_HEADERS)
 
 
 def _state(process: Supervisor[Any], services: Services) -> str:
-    """Why it is not ready may name files, which is not for everybody."""
+    """Return the state of a process; to anonymous clients without its reason, which may name files."""
     if services.principal is ANONYMOUS:
         return "ready" if process.is_ready else "unavailable"
     return process.state

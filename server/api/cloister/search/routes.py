@@ -1,0 +1,21 @@
+"""POST /v1/search."""
+
+from typing import Any
+
+from litestar import Controller, Request, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from server.api.cloister.search.service import search
+from server.api.cloister.search.wire import SearchRequest, SearchResults
+from server.http.disconnect import unless_gone
+from server.services import Services
+
+
+class SearchController(Controller):
+    @post("/v1/search", status_code=200, operation_id="search")
+    async def search(
+        self, request: Request[Any, Any, Any], data: JSONBody[SearchRequest], services: NamedDependency[Services]
+    ) -> SearchResults:
+        """Search for the best passages. With `explain`, the reply also says what became of an expected file."""
+        return await unless_gone(request, search(data, services, str(request.base_url)))
