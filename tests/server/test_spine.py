@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, cast
 from index.types import Passage
 from models.llm.engine.client import EngineClient
 from models.llm.engine.messages import Delta
-from models.llm.local import LocalChatModel
 from models.llm.engine.sequence import FinishReason
+from models.llm.local import LocalChatModel
 from tests.models.conftest import BUILTIN
 from tests.server.serving import FakeIndex, frames, serving
 
@@ -120,6 +120,6 @@ def test_a_grounded_chat_goes_straight_from_file_to_file_of_its_spine(tmp_path: 
     assert tuple(calls.order) == SPINE
     files = {step.file for step in SPINE}
     assert len(files) <= MAX_FILES
-    route, *others = SPINE
+    _, *others = SPINE
     for step in others:
         assert calls.callers[step] in {*files, None}, f"{step} is called through {calls.callers[step]}"
