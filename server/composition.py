@@ -33,6 +33,7 @@ from server.resources.chat_models import ChatModels, resolve_chat_models
 from server.resources.embedding import Embeddings
 from server.resources.indexer_control import IndexerControl
 from server.resources.live_retriever import LiveRetriever
+from server.resources.local_model import LocalModelSource, OpenEngine
 from server.resources.pool import ManagedModel, ModelPool
 from server.resources.readiness import Readiness
 from server.resources.reranking import CurrentReranker, Reranking
@@ -204,28 +205,31 @@ async def _running(
 
 @contextlib.asynccontextmanager
 async def _open_pool(settings: Settings, chat: ChatModels, metrics: Metrics) -> AsyncIterator[ModelPool]:
-    def open_model(model: ManagedModel) -> contextlib.AbstractAsyncContextManager[EngineClient]:
+    def open_model(model: LocalModelSource) -> contextlib.AbstractAsyncContextManager[EngineClient]:
         prefixes, adapters = settings.data_folder / "prefixes", model.resolved.adapters
         return open_engine(model.resolved.path, model.params, prefixes, adapters, metrics.meter(model.name))
 
     with contextlib.ExitStack() as stack:
-        models, missing = _open_models(chat, stack)
+        models, missing = _open_models(chat, open_model, stack)
         budget = settings.memory_budget or default_memory_budget()
-        pool = ModelPool(models, open_model, budget, settings.unload_after_s, missing)
+        pool = ModelPool(models, budget, settings.unload_after_s, missing)
         async with pool.running():
             yield pool
 
 
-def _open_models(chat: ChatModels, stack: contextlib.ExitStack) -> tuple[list[ManagedModel], dict[str, ModelError]]:
+def _open_models(
+    chat: ChatModels, open: OpenEngine, stack: contextlib.ExitStack
+) -> tuple[list[ManagedModel], dict[str, ModelError]]:
     """Return the models whose files can be read, the default first, and why the others cannot.
 
     They are open until `stack` is left. Raises the error of the default model.
     """
     (default, *further), missing = chat.configured, dict(chat.missing)
-    models = [stack.enter_context(ManagedModel(default.resolved, default.params))]
+    models = [ManagedModel(stack.enter_context(LocalModelSource(default.resolved, default.params, open)))]
     for model in further:
         try:
-            models.append(stack.enter_context(ManagedModel(model.resolved, model.params)))
+            source = stack.enter_context(LocalModelSource(model.resolved, model.params, open))
+            models.append(ManagedModel(source))
         except ModelError as error:
             missing[model.name] = error
     for name, reason in missing.items():

@@ -33,11 +33,9 @@ def model_gauges(models: Sequence[ManagedModel]) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("cloister_requests_waiting", "Queued requests.", labels=["model"])
     slots = GaugeMetricFamily("cloister_slots", "Most requests that can be active at once.", labels=["model"])
     for model in models:
-        engine = model.supervisor.current() if model.supervisor and model.supervisor.is_ready else None
-        num_pending = engine.num_pending if engine else 0
-        num_slots = model.params.n_slots
+        num_pending, num_slots = model.num_pending, model.params.n_slots
         loaded.add_metric([model.name], model.is_loaded)
-        size.add_metric([model.name], model.size)
+        size.add_metric([model.name], model.size_bytes)
         running.add_metric([model.name], min(num_pending, num_slots))
         waiting.add_metric([model.name], max(num_pending - num_slots, 0))
         slots.add_metric([model.name], num_slots)

@@ -1,7 +1,7 @@
-"""The chat models: which of them are in memory, and who uses them.
+"""The pool of chat models: which of them are in memory, and how many requests use each.
 
-One is the default: loaded at the start, and kept. The others are loaded when somebody asks for them, and leave when
-nobody has for a while, or when their memory is needed. A model in use is never taken away.
+One model is the default: loaded at the start, and kept. The others are loaded on demand, and unloaded when nobody has
+used them for a while, or when their memory is needed. A model in use is never unloaded.
 """
 
 import asyncio
@@ -9,181 +9,134 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Self
 
 from models.catalog import ResolvedChatModel
-from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ModelUnavailable, ProcessUnavailable
+from models.errors import ModelDoesNotFit, ModelError, ModelUnavailable, ProcessUnavailable
 from models.llm.base import ChatModel, CompletionModel
 from models.llm.engine.client import EngineClient
-from models.llm.local import LocalChatModel
 from models.llm.params import EngineParams
 from models.memory import format_bytes
+from server.resources.model_source import ModelSource
 from server.resources.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
 
-_CHECK_S = 1.0  # how often idle models are looked for
-_RETRY_S = 5
+_CHECK_S = 1.0  # how often unused models are looked for
+_RETRY_AFTER_S = 5
 
 
 class ManagedModel:
-    """A configured chat model. Its vocabulary is always open; its engine runs while it is loaded."""
+    """A chat model of the pool, with what the pool knows of its use."""
 
-    def __init__(self, resolved: ResolvedChatModel, params: EngineParams) -> None:
-        """Raises `ModelFileError`, `TemplateError`."""
-        self.resolved = resolved
-        self.params = params
-        adapters = sum(_size_of(Path(adapter.path)) for adapter in resolved.adapters)
-        self._local = LocalChatModel(resolved.name, resolved.path, self.engine, is_extractive=resolved.extractive)
-        estimate = self._local.estimate(params)
-        self.size = estimate.total + adapters  # bytes when loaded
-        self.n_ctx = estimate.n_ctx
+    def __init__(self, source: ModelSource) -> None:
+        self.source = source
         self.num_users = 0
         self.last_used = time.monotonic()
-        self.keep_s: float | None = None  # after its last use; None: as the shelf is set
-        self.supervisor: Supervisor[EngineClient] | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._stopping: asyncio.Task[None] | None = None
+        self.keep_s: float | None = None  # after its last use; None: as the pool is set
 
     @property
     def name(self) -> str:
         return self.resolved.name
 
     @property
+    def resolved(self) -> ResolvedChatModel:
+        return self.source.resolved
+
+    @property
+    def params(self) -> EngineParams:
+        return self.source.params
+
+    @property
     def chat_model(self) -> ChatModel:
-        return self._local
+        return self.source.chat_model
 
     @property
     def completion_model(self) -> CompletionModel:
-        return self._local
+        return self.source.completion_model
+
+    @property
+    def size_bytes(self) -> int:
+        return self.source.size_bytes
+
+    @property
+    def n_ctx(self) -> int:
+        return self.source.n_ctx
 
     @property
     def is_loaded(self) -> bool:
-        """Whether it takes memory: it is loaded, being loaded or restarted, or its process has not ended yet."""
-        return self._running is not None and not self._running.done()
-
-    @property
-    def is_leaving(self) -> bool:
-        return self._stopping is not None
+        return self.source.is_loaded
 
     @property
     def state(self) -> str:
-        if self.supervisor is None:
-            return "not loaded"
-        if self.is_leaving:
-            return "unloading"
-        if self.is_loaded:
-            return self.supervisor.state
-        return "not loaded" if self.supervisor.has_started else f"not loaded: {self.supervisor.state}"
+        return self.source.state
 
-    def engine(self) -> EngineClient:
-        """What runs now. Raises `ProcessUnavailable`."""
-        if self.supervisor is None or not self.is_loaded:
-            raise ProcessUnavailable("engine", f"{self.name} is not loaded", retry_after=1)
-        return self.supervisor.current()
+    @property
+    def num_pending(self) -> int:
+        return self.source.num_pending
 
-    def start(self, open: "OpenEngine") -> Supervisor[EngineClient]:
-        supervisor = self.supervisor = Supervisor("engine", lambda: open(self))
-        self._running = asyncio.create_task(supervisor.run(), name=f"engine {self.name}")
-        self._running.add_done_callback(lambda task: supervisor.give_up(self._ended(task)))
-        return supervisor
-
-    def _ended(self, task: "asyncio.Task[None]") -> ProcessUnavailable:
-        error = None if task.cancelled() else task.exception()
-        reason = f"{type(error).__name__}: {error}" if error else f"{self.name} was unloaded"
-        return ProcessUnavailable("engine", reason, retry_after=_RETRY_S)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._local.close()
-
-    async def stop(self) -> None:
-        """Returns when the process has ended, whatever becomes of other callers. Idempotent."""
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(), name=f"stop {self.name}")
-        await asyncio.shield(self._stopping)
-
-    async def _stop(self) -> None:
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-        self._running = self._stopping = None
-
-
-def _size_of(path: Path) -> int:
-    """Raises `ModelFileError`."""
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise ModelFileError(path, error.strerror or str(error)) from error
-
-
-OpenEngine = Callable[[ManagedModel], AbstractAsyncContextManager[EngineClient]]
+    @property
+    def supervisor(self) -> Supervisor[EngineClient] | None:
+        return self.source.supervisor
 
 
 class ModelPool:
-    """Owns the engines' supervisors. `budget` is in bytes, for all models in memory together."""
+    """Loads and unloads chat models within a memory budget. `budget_bytes` is for all loaded models together."""
 
     def __init__(
         self,
         models: Sequence[ManagedModel],
-        open: OpenEngine,
-        budget: int,
+        budget_bytes: int,
         unload_after_s: float,
         missing: Mapping[str, ModelError] = MappingProxyType({}),
     ) -> None:
-        """The first model is the default. `missing`: those of which the files cannot be read, and why.
+        """The first model is the default. `missing` are models whose files cannot be read, and why.
 
         Raises `ModelDoesNotFit` for a model for which there will never be room.
         """
         self.missing = missing
         self._models = {model.name: model for model in models}
-        self._open = open
-        self._budget = budget
+        self._budget_bytes = budget_bytes
         self._unload_after_s = unload_after_s
         self._loading = asyncio.Lock()
+        self._is_closing = False
         self.default = models[0]
         for model in models:
-            kept = [] if model is self.default else [self.default]
-            if model.size + sum(each.size for each in kept) > budget:
-                raise ModelDoesNotFit(model.name, model.size, budget, _listed(kept))
+            others = [] if model is self.default else [self.default]
+            if model.size_bytes + sum(each.size_bytes for each in others) > budget_bytes:
+                raise ModelDoesNotFit(model.name, model.size_bytes, budget_bytes, _names_with_sizes(others))
 
     def __iter__(self) -> Iterator[ManagedModel]:
         return iter(self._models.values())
 
     def __contains__(self, name: str) -> bool:
-        """Also one that is missing: it is known."""
+        """Whether the name is known. A missing model's is."""
         return name in self._models or name in self.missing
 
     def __getitem__(self, name: str) -> ManagedModel:
-        """Raises `ModelUnavailable` for one that is missing."""
+        """Raises `ModelUnavailable` for a missing model."""
         if name in self.missing:
             raise ModelUnavailable(name, str(self.missing[name]))
         return self._models[name]
 
     @property
     def num_bytes(self) -> int:
-        """Of the models that are in memory, on their way into it or out of it."""
-        return sum(model.size for model in self if model.is_loaded)
+        """Memory of the models that are loaded, being loaded or being unloaded."""
+        return sum(model.size_bytes for model in self if model.is_loaded)
 
     def keep_s(self, model: ManagedModel) -> float:
-        """Seconds without a request after which it leaves the memory; the default never does."""
+        """Return after how many seconds without a request a model is unloaded; infinity for the default."""
         if model is self.default:
             return math.inf
         return self._unload_after_s if model.keep_s is None else model.keep_s
 
     @contextlib.asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[ManagedModel]:
-        """The model, loaded, and kept for the body's duration.
+        """Yield the model, loaded, and keep it loaded for the body's duration.
 
-        Raises `ModelUnavailable` for one that is missing, `ProcessUnavailable` while the default starts or any
-        restarts, `ModelDoesNotFit` while others are using the memory, and what prevents a start.
+        Raises `ModelUnavailable` for a missing model, `ProcessUnavailable` while the default starts or any restarts,
+        `ModelDoesNotFit` while others are using the memory, and what prevents a start.
         """
         model = self[name]
         model.num_users += 1
@@ -196,59 +149,62 @@ class ModelPool:
             model.last_used = time.monotonic()
 
     async def _load(self, model: ManagedModel) -> None:
-        """Whoever comes while it is being loaded waits for the same start."""
-        if not model.is_loaded or model.is_leaving:
+        """Load a model. Requests that come while it is being loaded wait for the same load."""
+        source = model.source
+        if not source.is_loaded or source.is_unloading:
             async with self._loading:
-                if model.is_leaving:
-                    await model.stop()
-                if not model.is_loaded:
+                if source.is_unloading:
+                    await source.unload()
+                if not source.is_loaded:
                     await self._make_room(model)
-                    model.start(self._open)
-        assert model.supervisor is not None
-        await model.supervisor.first()
+                    self._start(model)
+        await source.wait_until_loaded()
+
+    def _start(self, model: ManagedModel) -> None:
+        if self._is_closing:
+            reason = f"the server is stopping; {model.name} is not loaded"
+            raise ProcessUnavailable("engine", reason, retry_after=_RETRY_AFTER_S)
+        model.source.load()
 
     async def _make_room(self, wanted: ManagedModel) -> None:
-        """Unloads what nobody uses, the least recently used first. Raises `ModelDoesNotFit` if that is not enough.
+        """Unload unused models, the least recently used first. Raises `ModelDoesNotFit` if that is not enough.
 
-        Looks again after each, for others come and go meanwhile.
+        Looks again after each, since requests come and go meanwhile.
         """
-        while self.num_bytes + wanted.size > self._budget:
-            idle = sorted((each for each in self if self._is_idle(each)), key=lambda each: each.last_used)
-            if self.num_bytes - sum(each.size for each in idle) + wanted.size > self._budget:
-                loaded = _listed(each for each in self if each.is_loaded)
-                raise ModelDoesNotFit(wanted.name, wanted.size, self._budget, loaded, retry_after=_RETRY_S)
-            _log.info("%s: unloaded, %s needs the memory", idle[0].name, wanted.name)
-            await idle[0].stop()
+        while self.num_bytes + wanted.size_bytes > self._budget_bytes:
+            unused = sorted((each for each in self if self._is_unused(each)), key=lambda each: each.last_used)
+            if self.num_bytes - sum(each.size_bytes for each in unused) + wanted.size_bytes > self._budget_bytes:
+                loaded = _names_with_sizes(each for each in self if each.is_loaded)
+                raise ModelDoesNotFit(
+                    wanted.name, wanted.size_bytes, self._budget_bytes, loaded, retry_after=_RETRY_AFTER_S
+                )
+            _log.info("%s: unloaded, %s needs the memory", unused[0].name, wanted.name)
+            await unused[0].source.unload()
 
-    def _is_idle(self, model: ManagedModel) -> bool:
+    def _is_unused(self, model: ManagedModel) -> bool:
         return model.is_loaded and not model.num_users and model is not self.default
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Starts the default model; on leaving, all engines have ended."""
-        self.default.start(self._open)
-        watching = asyncio.create_task(self._unload_unused(), name="unload")
+        """Load the default model; on leaving, unload all models."""
+        self._start(self.default)
+        unloading = asyncio.create_task(self._unload_unused(), name="unload")
         try:
             yield
         finally:
-            self._open = _closed
-            watching.cancel()
-            await asyncio.gather(watching, *(model.stop() for model in self), return_exceptions=True)
+            self._is_closing = True
+            unloading.cancel()
+            await asyncio.gather(unloading, *(model.source.unload() for model in self), return_exceptions=True)
 
     async def _unload_unused(self) -> None:
         while True:
             await asyncio.sleep(_CHECK_S)
             async with self._loading:
                 for model in self:
-                    if self._is_idle(model) and time.monotonic() - model.last_used >= self.keep_s(model):
+                    if self._is_unused(model) and time.monotonic() - model.last_used >= self.keep_s(model):
                         _log.info("%s: unloaded, nobody has used it", model.name)
-                        await model.stop()
+                        await model.source.unload()
 
 
-def _listed(models: Iterable[ManagedModel]) -> list[str]:
-    return [f"{model.name} ({format_bytes(model.size)})" for model in models]
-
-
-def _closed(model: ManagedModel) -> AbstractAsyncContextManager[EngineClient]:
-    """Opens nothing more."""
-    raise ProcessUnavailable("engine", f"the server is stopping; {model.name} is not loaded", retry_after=_RETRY_S)
+def _names_with_sizes(models: Iterable[ManagedModel]) -> list[str]:
+    return [f"{model.name} ({format_bytes(model.size_bytes)})" for model in models]

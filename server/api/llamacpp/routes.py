@@ -110,9 +110,8 @@ class LlamaCppController(Controller):
     ) -> list[LlamaCppSlot]:
         """As many as are busy, the first of them: requests have no slot of their own."""
         found = _model(model, services)
-        is_running = found.is_loaded and found.state == "ready"
-        num_busy = found.engine().num_pending if is_running else 0
-        return [LlamaCppSlot(id, found.n_ctx, id < num_busy) for id in range(found.params.n_slots)]
+        num_slots, num_pending = found.params.n_slots, found.num_pending
+        return [LlamaCppSlot(id, found.n_ctx, id < num_pending) for id in range(num_slots)]
 
     @get("/lora-adapters", operation_id="loraAdapters")
     async def adapters(self, services: NamedDependency[Services]) -> list[LoraAdapter]:

@@ -53,7 +53,7 @@ def _chat_card(id: str, services: Services) -> ModelCard:
         context_window=model.n_ctx,
         max_model_len=model.n_ctx,
         max_output_tokens=model.n_ctx,
-        memory=model.size,
+        memory=model.size_bytes,
         meta=ModelMeta(
             n_ctx=model.n_ctx,
             n_ctx_train=info.n_ctx_train,

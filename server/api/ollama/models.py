@@ -73,7 +73,7 @@ def _running(model: ManagedModel, services: Services) -> OllamaRunningModel:
     return OllamaRunningModel(
         name=_tagged(model.name),
         model=_tagged(model.name),
-        size=model.size,
+        size=model.size_bytes,
         size_vram=0,
         digest=_digest(model.name, model),
         details=_details(model),

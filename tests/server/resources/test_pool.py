@@ -16,8 +16,9 @@ from models.catalog import resolve_chat
 from models.errors import ModelDoesNotFit, ModelError, ModelFileError, ProcessFailed, ProcessUnavailable
 from models.ipc import finish_despite_cancellation
 from models.llm.params import Adapter, EngineParams
-from server.resources import pool as shelf_module
+from server.resources import pool as pool_module
 from server.resources import supervisor
+from server.resources.local_model import LocalModelSource
 from server.resources.pool import ManagedModel, ModelPool
 
 NAMES = ("default", "a", "b", "c")
@@ -38,7 +39,7 @@ class FakeEngine:
 
 
 class Engines:
-    """Opens fakes, and watches what the shelf does: `active` are those in whose hands a model is."""
+    """Opens fakes, and watches what the pool does: `active` are those in whose hands a model is."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -54,10 +55,10 @@ class Engines:
         self.ticks: Callable[[], int] = lambda: 0
 
     @contextlib.asynccontextmanager
-    async def open(self, model: ManagedModel) -> AsyncIterator[Any]:
+    async def open(self, model: LocalModelSource) -> AsyncIterator[Any]:
         self._expect(model.name not in self.taken, f"one process for {model.name}")
         self.opened.append(model.name)
-        self.taken[model.name] = model.size
+        self.taken[model.name] = model.size_bytes
         self._expect(sum(self.taken.values()) <= self.budget, f"{self.taken} within {self.budget}")
         try:
             await self._pause(self.starts.get(model.name))
@@ -89,20 +90,36 @@ class Engines:
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_FIRST_DELAY_S", 0.0)
-    monkeypatch.setattr(shelf_module, "_CHECK_S", 0.0)
+    monkeypatch.setattr(pool_module, "_CHECK_S", 0.0)
+
+
+class Models:
+    """Models of which each test decides the sizes and the engines."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        resolved = resolve_chat("reader-v1")
+        named = [msgspec.structs.replace(resolved, name=name) for name in NAMES]
+        self._sources = [
+            stack.enter_context(LocalModelSource(each, EngineParams(), lambda source: self._engines.open(source)))
+            for each in named
+        ]
+        self._engines = Engines(0)
+
+    def managed(self, engines: Engines, sizes: tuple[int, ...] = (10, 10, 10, 10)) -> list[ManagedModel]:
+        self._engines = engines
+        for source, size in zip(self._sources, sizes, strict=True):
+            source.size_bytes = size
+        return [ManagedModel(source) for source in self._sources]
 
 
 @pytest.fixture(scope="module")
-def models() -> Iterator[list[ManagedModel]]:
-    """Their sizes are made up by each test."""
-    resolved = resolve_chat("reader-v1")
+def models() -> Iterator[Models]:
     with contextlib.ExitStack() as stack:
-        named = [msgspec.structs.replace(resolved, name=name) for name in NAMES]
-        yield [stack.enter_context(ManagedModel(each, EngineParams())) for each in named]
+        yield Models(stack)
 
 
 class Scene:
-    """A running shelf, its engines, and clients."""
+    """A running pool, its engines, and clients."""
 
     def __init__(self, pool: ModelPool, engines: Engines) -> None:
         self.pool = pool
@@ -119,11 +136,16 @@ class Scene:
 
     async def touch(self, name: str) -> None:
         async with self.using(name) as model:
-            assert model.engine() is self.engines.running[name]
+            assert engine_of(model) is self.engines.running[name]
 
     @property
     def loaded(self) -> set[str]:
         return set(self.engines.running)
+
+
+def engine_of(model: ManagedModel) -> Any:
+    assert isinstance(model.source, LocalModelSource)
+    return model.source.engine()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -139,7 +161,7 @@ async def settle() -> None:
 
 
 def play(
-    models: list[ManagedModel],
+    models: Models,
     scenario: Callable[[Scene], Coroutine[Any, Any, None]],
     *,
     sizes: tuple[int, ...] = (10, 10, 10, 10),
@@ -147,26 +169,24 @@ def play(
     unload_after_s: float = NEVER,
 ) -> Engines:
     """Runs a scenario; afterwards nothing is left in memory."""
-    for model, size in zip(models, sizes, strict=True):
-        model.size = size
 
     async def run() -> Engines:
         engines = Engines(budget)
-        pool = ModelPool(models, engines.open, budget, unload_after_s)
+        managed = models.managed(engines, sizes)
+        pool = ModelPool(managed, budget, unload_after_s)
         async with pool.running():
-            assert pool.default.supervisor is not None
-            await pool.default.supervisor.first()
+            await pool.default.source.wait_until_loaded()
             await scenario(Scene(pool, engines))
             engines.is_closing = True
         assert not engines.wrongs
         assert not engines.taken
-        assert not any(model.num_users or model.is_loaded for model in models)
+        assert not any(model.num_users or model.is_loaded for model in managed)
         return engines
 
     return asyncio.run(run())
 
 
-def test_the_default_is_loaded_at_the_start_and_the_others_when_asked_for(models: list[ManagedModel]) -> None:
+def test_the_default_is_loaded_at_the_start_and_the_others_when_asked_for(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         assert scene.loaded == {"default"}
         assert [model.state for model in scene.pool] == ["ready", "not loaded", "not loaded", "not loaded"]
@@ -177,7 +197,7 @@ def test_the_default_is_loaded_at_the_start_and_the_others_when_asked_for(models
     play(models, scenario)
 
 
-def test_all_who_wait_for_a_model_wait_for_one_start(models: list[ManagedModel]) -> None:
+def test_all_who_wait_for_a_model_wait_for_one_start(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         waiting = [asyncio.create_task(scene.touch("a")) for _ in range(20)]
@@ -191,7 +211,7 @@ def test_all_who_wait_for_a_model_wait_for_one_start(models: list[ManagedModel])
     play(models, scenario)
 
 
-def test_a_failing_start_is_told_to_all_who_wait_and_the_next_request_tries_again(models: list[ManagedModel]) -> None:
+def test_a_failing_start_is_told_to_all_who_wait_and_the_next_request_tries_again(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         scene.engines.failures["a"] = 1
         told = await asyncio.gather(*(scene.touch("a") for _ in range(5)), return_exceptions=True)
@@ -204,7 +224,7 @@ def test_a_failing_start_is_told_to_all_who_wait_and_the_next_request_tries_agai
     play(models, scenario)
 
 
-def test_a_client_that_leaves_does_not_end_the_start_for_others(models: list[ManagedModel]) -> None:
+def test_a_client_that_leaves_does_not_end_the_start_for_others(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         first, second = (asyncio.create_task(scene.touch("a")) for _ in range(2))
@@ -218,7 +238,7 @@ def test_a_client_that_leaves_does_not_end_the_start_for_others(models: list[Man
     play(models, scenario)
 
 
-def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other(models: list[ManagedModel]) -> None:
+def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         only = asyncio.create_task(scene.touch("a"))
@@ -230,7 +250,7 @@ def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other
     play(models, scenario, unload_after_s=0)
 
 
-def test_the_least_recently_used_makes_room(models: list[ManagedModel]) -> None:
+def test_the_least_recently_used_makes_room(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         for name in ("a", "b", "a", "c"):
             await scene.touch(name)
@@ -241,7 +261,7 @@ def test_the_least_recently_used_makes_room(models: list[ManagedModel]) -> None:
     play(models, scenario)
 
 
-def test_as_many_leave_as_must_and_no_more(models: list[ManagedModel]) -> None:
+def test_as_many_leave_as_must_and_no_more(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         for name in ("a", "b"):
             await scene.touch(name)
@@ -251,7 +271,7 @@ def test_as_many_leave_as_must_and_no_more(models: list[ManagedModel]) -> None:
     play(models, scenario, sizes=(10, 10, 5, 15), budget=30)
 
 
-def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(models: list[ManagedModel]) -> None:
+def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         async with scene.using("a"), scene.using("b"):
             with pytest.raises(ModelDoesNotFit) as refused:
@@ -266,7 +286,7 @@ def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(model
     play(models, scenario, sizes=(10_000_000,) * 4, budget=30_000_000)
 
 
-def test_nobody_leaves_where_that_would_not_be_enough(models: list[ManagedModel]) -> None:
+def test_nobody_leaves_where_that_would_not_be_enough(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.touch("a")
         async with scene.using("b"):
@@ -277,7 +297,7 @@ def test_nobody_leaves_where_that_would_not_be_enough(models: list[ManagedModel]
     play(models, scenario, sizes=(10, 5, 10, 15), budget=30)
 
 
-def test_the_default_is_not_kept_waiting_by_other_loads(models: list[ManagedModel]) -> None:
+def test_the_default_is_not_kept_waiting_by_other_loads(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         waiting = asyncio.create_task(scene.touch("a"))
@@ -290,7 +310,7 @@ def test_the_default_is_not_kept_waiting_by_other_loads(models: list[ManagedMode
     play(models, scenario)
 
 
-def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: list[ManagedModel]) -> None:
+def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
@@ -305,7 +325,7 @@ def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: list[Ma
     play(models, scenario)
 
 
-def test_unused_models_leave_and_come_back_when_asked_for(models: list[ManagedModel]) -> None:
+def test_unused_models_leave_and_come_back_when_asked_for(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         async with scene.using("a"):
             await settle()
@@ -318,7 +338,7 @@ def test_unused_models_leave_and_come_back_when_asked_for(models: list[ManagedMo
     assert engines.opened == ["default", "a", "a"]
 
 
-def test_a_model_stays_as_long_as_was_asked_for(models: list[ManagedModel]) -> None:
+def test_a_model_stays_as_long_as_was_asked_for(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         pool = scene.pool
         for name, keep_s in (("a", 0.0), ("b", None)):
@@ -333,7 +353,7 @@ def test_a_model_stays_as_long_as_was_asked_for(models: list[ManagedModel]) -> N
     play(models, scenario)
 
 
-def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: list[ManagedModel]) -> None:
+def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
@@ -347,13 +367,13 @@ def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: list[Managed
     play(models, scenario, unload_after_s=0)
 
 
-def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves(models: list[ManagedModel]) -> None:
+def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
         await scene.touch("b")
         leaving = asyncio.create_task(scene.touch("c"))
-        await until(lambda: scene.pool["a"].is_leaving)
+        await until(lambda: scene.pool["a"].source.is_unloading)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         assert scene.pool.num_bytes == 30
@@ -367,7 +387,7 @@ def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves
     play(models, scenario)
 
 
-def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: list[ManagedModel]) -> None:
+def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.touch("b")
         async with scene.using("a") as model:
@@ -375,13 +395,13 @@ def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: list[Manage
             scene.engines.running["a"].crash()
             await until(lambda: scene.engines.opened.count("a") == 2 and model.state == "ready")
             scene.engines.active["a"] += 1
-            assert model.engine() is scene.engines.running["a"]
+            assert engine_of(model) is scene.engines.running["a"]
         assert scene.engines.opened == ["default", "b", "a", "a"]
 
     play(models, scenario)
 
 
-def test_a_start_that_fails_in_no_known_way_is_told_too(models: list[ManagedModel]) -> None:
+def test_a_start_that_fails_in_no_known_way_is_told_too(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         scene.engines.ticks = lambda: 1 // 0
         with pytest.raises(ProcessUnavailable, match="ZeroDivisionError"):
@@ -393,15 +413,15 @@ def test_a_start_that_fails_in_no_known_way_is_told_too(models: list[ManagedMode
     play(models, scenario)
 
 
-def test_a_model_that_is_not_loaded_has_no_engine(models: list[ManagedModel]) -> None:
+def test_a_model_that_is_not_loaded_has_no_engine(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         with pytest.raises(ProcessUnavailable, match="a is not loaded"):
-            scene.pool["a"].engine()
+            engine_of(scene.pool["a"])
 
     play(models, scenario)
 
 
-def test_closing_ends_all_and_tells_who_still_waits(models: list[ManagedModel]) -> None:
+def test_closing_ends_all_and_tells_who_still_waits(models: Models) -> None:
     waiting: list[asyncio.Task[None]] = []
 
     async def scenario(scene: Scene) -> None:
@@ -409,11 +429,11 @@ def test_closing_ends_all_and_tells_who_still_waits(models: list[ManagedModel]) 
         scene.engines.starts["a"] = asyncio.Event()  # never comes
         waiting.extend(asyncio.create_task(scene.touch("a")) for _ in range(3))
         await settle()
-        waiting.append(asyncio.create_task(scene.touch("a")))  # has not begun when the shelf is closed
+        waiting.append(asyncio.create_task(scene.touch("a")))  # has not begun when the pool is closed
 
     async def whole() -> None:
         engines = Engines(30)
-        pool = ModelPool(models, engines.open, 30, NEVER)
+        pool = ModelPool(models.managed(engines), 30, NEVER)
         async with pool.running():
             await scenario(Scene(pool, engines))
             engines.is_closing = True
@@ -422,8 +442,6 @@ def test_closing_ends_all_and_tells_who_still_waits(models: list[ManagedModel]) 
         assert [type(error) for error in told] == [ProcessUnavailable] * 4
         assert not engines.taken
 
-    for model in models:
-        model.size = 10
     asyncio.run(whole())
 
 
@@ -440,31 +458,32 @@ def test_closing_ends_all_and_tells_who_still_waits(models: list[ManagedModel]) 
     ],
 )
 def test_what_never_fits_is_refused_at_once(
-    models: list[ManagedModel], sizes: tuple[int, ...], budget: int, name: str, said: str
+    models: Models, sizes: tuple[int, ...], budget: int, name: str, said: str
 ) -> None:
-    for model, size in zip(models, sizes, strict=True):
-        model.size = size
     with pytest.raises(ModelDoesNotFit) as refused:
-        ModelPool(models, Engines(budget).open, budget, NEVER)
+        ModelPool(models.managed(Engines(budget), sizes), budget, NEVER)
     assert (refused.value.name, refused.value.retry_after) == (name, None)
     assert said in str(refused.value)
 
 
 def test_adapters_count_and_must_be_there(tmp_path: Any) -> None:
     resolved = resolve_chat("reader-v1")
-    path = tmp_path / "lora.gguf"
+    path, engines = tmp_path / "lora.gguf", Engines(0)
     changed = msgspec.structs.replace(resolved, adapters=(Adapter(str(path)),))
     with pytest.raises(ModelFileError, match="No such file"):
-        ManagedModel(changed, EngineParams())
+        LocalModelSource(changed, EngineParams(), engines.open)
     path.write_bytes(bytes(12_345))
-    with ManagedModel(resolved, EngineParams()) as plain, ManagedModel(changed, EngineParams()) as adapted:
-        assert adapted.size == plain.size + 12_345
+    with (
+        LocalModelSource(resolved, EngineParams(), engines.open) as plain,
+        LocalModelSource(changed, EngineParams(), engines.open) as adapted,
+    ):
+        assert adapted.size_bytes == plain.size_bytes + 12_345
 
 
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32))
 @example(seed=2004)
-def test_whatever_happens_the_budget_holds_and_everybody_is_answered(models: list[ManagedModel], seed: int) -> None:
+def test_whatever_happens_the_budget_holds_and_everybody_is_answered(models: Models, seed: int) -> None:
     """The fakes assert the invariants; here clients come, hold, fail, leave and are cancelled at any moment."""
     rng = random.Random(seed)
     sizes = tuple(rng.randint(1, 10) for _ in NAMES)
