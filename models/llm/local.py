@@ -85,7 +85,7 @@ class LocalChatModel:
         n_ctx = self.context_length
         room = n_ctx - min(max_tokens or n_ctx // 4, n_ctx // 2) - 1
         bos = vocabulary.bos if vocabulary.adds_bos else None
-        return fill(gap, vocabulary.fim, self.tokenizer.prompt_tokenizer.inside, room, bos)
+        return fill(gap, vocabulary.fim, self.tokenizer.prompt_tokenizer.tokenize_inside, room, bos)
 
     async def generate(
         self,
@@ -188,7 +188,7 @@ class LocalChatModel:
                 text_deltas = list(text_stream.feed(delta))
                 texts += (text_delta.text for text_delta in text_deltas)
                 if delta.is_last:
-                    self.tokenizer.prompt_tokenizer.generated_tokens.learn("".join(texts), tokens)
+                    self.tokenizer.prompt_tokenizer.generated_tokens.add("".join(texts), tokens)
                 for text_delta in text_deltas:
                     yield text_delta
                 if text_stream.is_stopped:

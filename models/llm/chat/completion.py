@@ -1,6 +1,6 @@
-"""A bare completion as events, as it is being generated: its text, and how it ended.
+"""Events of a bare completion while it is being generated, ended early by the bounds of the request.
 
-Editors ask at every keystroke and want what there is in time rather than all of it.
+Editors ask at every keystroke and prefer a part of the completion in time to all of it.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from models.llm.params import CompletionBounds
 
 
 class BoundedCompletion:
-    """For one answer."""
+    """The events of one completion."""
 
     def __init__(self, bounds: CompletionBounds, clock: Callable[[], float] = time.monotonic) -> None:
         self._bounds = bounds
         self._clock = clock
         self._first_at: float | None = None
         self._has_line = False
-        self._held = ""  # a line's end and the white space behind it
-        self._tokens: list[ScoredToken] = []  # of what is held
+        self._held = ""  # the end of a line and the white space after it
+        self._tokens: list[ScoredToken] = []  # of the held text
         self._num_generated = 0
         self.is_ended = False
 
@@ -32,7 +32,7 @@ class BoundedCompletion:
         self._num_generated += delta.num_tokens
         self._first_at = self._clock() if self._first_at is None else self._first_at
         self._tokens += delta.tokens
-        text, is_short = self._indented(delta.text, is_last=delta.finish_reason is not None)
+        text, is_short = self._emit_lines(delta.text, is_last=delta.finish_reason is not None)
         self._has_line = self._has_line or "\n" in delta.text
         events: list[TurnEvent] = []
         if text:
@@ -53,11 +53,11 @@ class BoundedCompletion:
         assert self._first_at is not None
         return limit is not None and self._has_line and self._clock() - self._first_at > limit
 
-    def _indented(self, text: str, *, is_last: bool) -> tuple[str, bool]:
-        """What can leave, and whether a line begins too far left, which ends it."""
+    def _emit_lines(self, text: str, *, is_last: bool) -> tuple[str, bool]:
+        """Return the text that can be emitted, and whether a line begins too far left, which ends the completion."""
         if not self._bounds.indent:
             return text, False
-        told, held = "", self._held + text
+        emitted, held = "", self._held + text
         while (at := held.find("\n")) >= 0:
             line = held[at + 1 :]
             rest = line.lstrip(" \t")
@@ -65,22 +65,25 @@ class BoundedCompletion:
                 break
             if rest and not rest.startswith("\n") and len(line) - len(rest) < self._bounds.indent:
                 self._held = ""
-                return told + held[:at], True
-            told, held = told + held[: at + 1], line
+                return emitted + held[:at], True
+            emitted, held = emitted + held[: at + 1], line
         if at < 0:
-            told, held = told + held, ""
+            emitted, held = emitted + held, ""
         else:
-            told, held = told + held[:at], held[at:]
+            emitted, held = emitted + held[:at], held[at:]
         self._held = held
-        return told, False
+        return emitted, False
 
 
 async def completion_events(
     deltas: AsyncGenerator[TextDelta, None], bounds: CompletionBounds, *, is_read_only: bool = False
 ) -> AsyncGenerator[list[TurnEvent], None]:
-    """The events of every step, were it none; a `TurnEnd` is the last. `is_read_only`: nothing but the prompt is
-    wanted, and the first token, without which it is not read, is left out."""
-    completing = BoundedCompletion(bounds)
+    """Yield the events of each step, maybe none; the very last is a `TurnEnd`.
+
+    `is_read_only`: the prompt is read into memory and nothing is generated; the engine reads it only together with a
+    first token, which is left out.
+    """
+    completion = BoundedCompletion(bounds)
     async with contextlib.aclosing(deltas):
         try:
             async with asyncio.timeout(bounds.prompt_s):
@@ -91,8 +94,8 @@ async def completion_events(
         if is_read_only:
             yield [TurnEnd(EndReason.LENGTH, 0, 0, first.num_cached)]
             return
-        yield completing.feed(first)
+        yield completion.feed(first)
         async for delta in deltas:
-            if completing.is_ended:
+            if completion.is_ended:
                 return
-            yield completing.feed(delta)
+            yield completion.feed(delta)

@@ -1,9 +1,9 @@
-"""Filling a gap: the tokens around it in the order that a model was trained on ("fill in the middle").
+"""Prompts that fill a gap ("fill in the middle"): the texts around it in the order that a model was trained on.
 
     <repository> project ⏎ (<file> name ⏎ text)* <file> name ⏎ <prefix> before <suffix> after <middle>
 
-as llama.cpp lays them out. Where a vocabulary has no tokens for other files, their text comes first, set apart by
-words. What is too long for the context gives way where it is farthest from the gap, other files first.
+as llama.cpp lays them out. If a vocabulary has no tokens for other files, their text comes first, set apart by words.
+A text that is too long for the context is cut where it is farthest from the gap, other files first.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,9 @@ from models.llm.gguf.info import FimTokens
 
 _PROJECT = "project\n"
 _CURRENT = "filename\n"
-_APART = "\n\n--- snippet ---\n\n"
-_SHARE = 4  # of the room, the text behind the gap has one part for sure
-_STEPS = 4  # in which the text before the gap is shortened: its beginning stays, in memory, while more is typed
+_SNIPPET_HEADING = "\n\n--- snippet ---\n\n"
+_SHARE = 4  # the text after the gap gets at least one part in four of the room
+_STEPS = 4  # the text before the gap is cut in steps of this part of the room, so that prompts keep their prefix
 
 Tokenize = Callable[[str], list[int]]
 
@@ -28,7 +28,7 @@ class Extra(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """The later of `extra` matter more."""
+    """The place to fill. Later items of `extra` matter more."""
 
     before: str
     after: str
@@ -36,14 +36,14 @@ class Gap(NamedTuple):
 
 
 def fill(gap: Gap, tokens: FimTokens, tokenize: Tokenize, room: int, bos: int | None = None) -> list[int]:
-    """The prompt, of at most `room` tokens. `tokenize` reads no control tokens and adds nothing."""
+    """Return the prompt, at most `room` tokens. `tokenize` must read no control tokens and add none."""
     has_files = bool(gap.extra) and tokens.file is not None
     current = [tokens.file, *tokenize(_CURRENT)] if has_files and tokens.file is not None else []
     start = [] if bos is None else [bos]
     project = [tokens.repository, *tokenize(_PROJECT)] if has_files and tokens.repository is not None else []
     room = max(room - len(start) - len(project) - len(current) - 3, _SHARE)
     before, after = _around(tokenize(gap.before), tokenize(gap.after), room)
-    extra = _latest([_chunk(each, tokens, tokenize) for each in gap.extra], room - len(before) - len(after))
+    extra = _latest([_extra_tokens(each, tokens, tokenize) for each in gap.extra], room - len(before) - len(after))
     return [*start, *project, *extra, *current, tokens.prefix, *before, tokens.suffix, *after, tokens.middle]
 
 
@@ -57,7 +57,7 @@ def _around(before: list[int], after: list[int], room: int) -> tuple[list[int], 
 
 
 def _latest(chunks: Sequence[list[int]], room: int) -> list[int]:
-    """As many of the last as there is room for, each whole."""
+    """Return as many of the last chunks as there is room for, each whole."""
     kept: list[int] = []
     for chunk in reversed(chunks):
         if len(kept) + len(chunk) > room:
@@ -66,7 +66,7 @@ def _latest(chunks: Sequence[list[int]], room: int) -> list[int]:
     return kept
 
 
-def _chunk(extra: Extra, tokens: FimTokens, tokenize: Tokenize) -> list[int]:
+def _extra_tokens(extra: Extra, tokens: FimTokens, tokenize: Tokenize) -> list[int]:
     if tokens.file is None:
-        return tokenize(_APART + extra.text)
+        return tokenize(_SNIPPET_HEADING + extra.text)
     return [tokens.file, *tokenize(f"{extra.name}\n"), *tokenize(extra.text)]

@@ -1,14 +1,14 @@
-"""Tokens with their log probabilities, kept beside the text that they are, as far as it leaves."""
+"""Tokens with their log probabilities, aligned with the text that is emitted."""
 
 import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_LEAST = -9999.0  # what OpenAI gives for "impossible"; JSON has no infinity
+_MIN_LOGPROB = -9999.0  # OpenAI's value for "impossible"; JSON has no infinity
 
 
 class Candidate(NamedTuple):
-    """A token that might have come: the bytes it stands for, control tokens by name."""
+    """A token that the model considered. `piece` is its bytes, the name of a control token."""
 
     piece: bytes
     logprob: float
@@ -19,7 +19,7 @@ class Candidate(NamedTuple):
 
 
 class ScoredToken(NamedTuple):
-    """`text` is what its piece made certain: nothing, where the piece ends within a character."""
+    """A token that was drawn. `text` is what its piece made certain: nothing if the piece ends within a character."""
 
     text: str
     chosen: Candidate
@@ -27,18 +27,18 @@ class ScoredToken(NamedTuple):
 
 
 def candidate(piece: bytes, logprob: float) -> Candidate:
-    return Candidate(piece, logprob if math.isfinite(logprob) else _LEAST)
+    return Candidate(piece, logprob if math.isfinite(logprob) else _MIN_LOGPROB)
 
 
 class TokenAlignment:
-    """For one stage that holds text back and leaves text out: which tokens go with what it lets out.
+    """Matches tokens to emitted text in a stage that holds text back or leaves some out.
 
-    A token goes with the first of its characters that is let out.
+    A token goes with the first of its characters that is emitted.
     """
 
     def __init__(self) -> None:
         self._text = ""
-        self._tokens: list[tuple[int, int, ScoredToken]] = []  # where in the text
+        self._tokens: list[tuple[int, int, ScoredToken]] = []  # with start and end in the text
 
     def push(self, tokens: Iterable[ScoredToken]) -> None:
         for token in tokens:
@@ -47,8 +47,10 @@ class TokenAlignment:
             self._tokens.append((start, len(self._text), token))
 
     def take(self, text: str, num_held: int) -> tuple[ScoredToken, ...]:
-        """The tokens of `text`, which is let out now, while the last `num_held` characters are held back. All between
-        is left out."""
+        """Return the tokens of `text`, which is emitted now.
+
+        The last `num_held` characters stay held back; text in between is left out for good.
+        """
         size = max(0, len(self._text) - num_held)
         start = self._text.find(text, 0, size)
         end = start + len(text) if start >= 0 else size

@@ -24,6 +24,7 @@ class OutputSyntax:
 
     @classmethod
     def of(cls, template_source: str) -> Self:
+        """Detect the syntax by the source of a chat template."""
         family = detect_family(template_source)
         return cls(family, detect_reasoning_markers(template_source, family))
 
@@ -33,12 +34,12 @@ class OutputSyntax:
 
     @property
     def is_native(self) -> bool:
-        """False: the template speaks of no tools, and calls are looked for as plain JSON."""
+        """Whether the template knows tools. If not, calls are looked for as plain JSON."""
         return self.family.is_native
 
     @cached_property
     def control_markers(self) -> frozenset[str]:
-        """Names of tokens that must come as text. Some are not tokens in every vocabulary."""
+        """The names of tokens that the parser needs as text. Some are not tokens in every vocabulary."""
         markers = [marker for form in self.family.formats for marker in form.markers]
         markers += [*self.family.skipped, *map(str, self.family.forced)]
         if self.reasoning:
@@ -46,20 +47,20 @@ class OutputSyntax:
         return frozenset(name for marker in markers for name in _TOKEN_NAME.findall(marker))
 
     def starts_in_reasoning(self, prompt_end: str) -> bool:
-        """Whether the model's text begins within reasoning, behind a prompt whose scaffold ends like this."""
+        """Return whether a prompt that ends like this makes the model begin within reasoning."""
         return self.reasoning is not None and prompt_end.rstrip().endswith(self.reasoning.begin.rstrip())
 
     @cached_property
     def trigger(self) -> str:
-        """What a call begins with, where what follows is always the form in which calls are forced; else ""."""
+        """The text that begins a call, "" where the model's own calls may differ from the forced form."""
         return self.family.trigger
 
     def forced_call(self, name: str) -> ForcedCall:
-        """For constrained decoding. A prompt that ends within reasoning wants the reasoning's end first."""
+        """Return the form that constrained decoding forces on a call of this tool."""
         return self.family.forced.named(name)
 
     def write_calls(self, calls: Sequence[tuple[str, str]]) -> list[Segment]:
-        """Calls, by name and arguments, as the model itself would have written them."""
+        """Return calls, given by name and arguments, as the model itself would have written them."""
         form = self.family.forced
         parts = [Segment(form.opening, is_content=False)]
         for at, (name, arguments) in enumerate(calls):

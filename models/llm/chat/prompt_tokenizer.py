@@ -1,4 +1,4 @@
-"""A rendered conversation to tokens."""
+"""Tokenizing of a rendered conversation."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from models.llm.chat.prompt import Segment
 
 
 class PromptVocabulary(Protocol):
-    """What is needed of `models.llm.llama.vocabulary.PromptVocabulary`."""
+    """The part of `models.llm.llama.vocabulary.Vocabulary` that tokenizing a prompt needs."""
 
     @property
     def adds_bos(self) -> bool: ...
@@ -19,14 +19,16 @@ class PromptVocabulary(Protocol):
 
 
 class PromptTokenizer:
-    """Control tokens come from the template's text alone. Else the tokens are those of the text in one piece, as far as
-    none of them would lie across the border behind a message. What an answer was drawn as, it stays.
+    """Tokenizes segments so that control tokens come from the template's text alone.
 
-    A SentencePiece vocabulary puts a space in front of whatever it is given, which only the beginning of a prompt and
-    what follows a control token is meant to have.
+    Other tokens are those of the text in one piece, except that none lies across the end of a message. Answers keep
+    the tokens they were drawn as.
+
+    A SentencePiece vocabulary puts a space in front of any text, which is right only at the start of a prompt and
+    after a control token. Elsewhere the text is tokenized behind `_LEAD`, whose tokens are then removed.
     """
 
-    _LEAD = "\x02"  # a token of its own in such a vocabulary, and the space is in front of it
+    _LEAD = "\x02"  # a token of its own in such a vocabulary
 
     def __init__(self, vocabulary: PromptVocabulary) -> None:
         self._vocabulary = vocabulary
@@ -37,16 +39,16 @@ class PromptTokenizer:
 
     def __call__(self, segments: Sequence[Segment]) -> list[int]:
         tokens: list[int] = []
-        for text, is_content in _with_own_spaces(segments):
+        for text, is_content in _move_spaces(segments):
             is_inside = bool(tokens) and self._is_text(tokens[-1])
-            drawn = self.generated_tokens.of(text) if is_content else None
+            drawn = self.generated_tokens.get(text) if is_content else None
             tokens += drawn or self._tokenize(text, not is_content, is_inside=is_inside)
         if self._vocabulary.adds_bos and tokens[:1] != [self._vocabulary.bos]:
             tokens.insert(0, self._vocabulary.bos)
         return tokens
 
-    def inside(self, text: str) -> list[int]:
-        """Text that stands among other text: nothing is put in front of it, and it names no control tokens."""
+    def tokenize_inside(self, text: str) -> list[int]:
+        """Return the tokens of a text within other text: no space is added, and it names no control tokens."""
         return self._tokenize(text, False, is_inside=True) if text else []
 
     def _tokenize(self, text: str, parse_special: bool, *, is_inside: bool) -> list[int]:
@@ -61,8 +63,8 @@ class PromptTokenizer:
         return bool(self._vocabulary.piece(token))
 
 
-def _with_own_spaces(segments: Sequence[Segment]) -> list[Segment]:
-    """The space between template and content goes to the content: in most vocabularies it is part of a word's token."""
+def _move_spaces(segments: Sequence[Segment]) -> list[Segment]:
+    """Move a space between template and content to the content: most vocabularies have it in a word's token."""
     moved: list[Segment] = []
     for segment in segments:
         before = moved[-1] if moved else None

@@ -11,7 +11,7 @@ from models.llm.engine.sequence import FinishReason
 
 
 class TextDelta(msgspec.Struct, frozen=True):
-    """What a step brought. `tokens`: those of the text, when their log probabilities were asked for."""
+    """The text that a step brought. `tokens` are those of the text, when log probabilities were asked for."""
 
     text: str
     num_tokens: int

@@ -1,7 +1,4 @@
-"""An assistant's turn as events, while it is being generated: reasoning, text, tool calls, and how it ended.
-
-What a client is told in its own dialect is made from these, and from nothing else.
-"""
+"""Parsing of an assistant's turn into events while it is being generated."""
 
 from models.llm.chat.events import Content, EndReason, ParsedEvent, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment
@@ -11,7 +8,7 @@ from models.llm.engine.sequence import FinishReason
 
 
 class AssistantTurnParser:
-    """For one answer."""
+    """The parser of one turn: it counts tokens and keeps scored tokens beside the text that they are."""
 
     def __init__(self, parser: OutputParser) -> None:
         self._parser = parser
@@ -21,13 +18,13 @@ class AssistantTurnParser:
         self._num_reasoning = 0
 
     def feed(self, delta: TextDelta) -> list[TurnEvent]:
-        """What this delta makes certain; with the last one, everything, and the end."""
+        """Return the events that this delta makes certain; with the last delta, everything and a `TurnEnd`."""
         self._num_generated += delta.num_tokens
         self._num_reasoning += delta.num_tokens * self._parser.is_reasoning
         is_last, is_cut = delta.finish_reason is not None, delta.finish_reason is FinishReason.LENGTH
-        read = self._parser.feed(delta.text, final=is_last, is_cut=is_cut)
-        self._has_calls = self._has_calls or any(isinstance(event, ToolCallStart) for event in read)
-        events: list[TurnEvent] = [*self._scored(read, delta.tokens)]
+        parsed = self._parser.feed(delta.text, final=is_last, is_cut=is_cut)
+        self._has_calls = self._has_calls or any(isinstance(event, ToolCallStart) for event in parsed)
+        events: list[TurnEvent] = [*self._with_tokens(parsed, delta.tokens)]
         if is_last:
             reason = EndReason.TOOL_CALLS if self._has_calls else EndReason.STOP
             reason = EndReason.LENGTH if is_cut else reason
@@ -42,8 +39,8 @@ class AssistantTurnParser:
             )
         return events
 
-    def _scored(self, events: list[ParsedEvent], tokens: tuple[ScoredToken, ...]) -> list[ParsedEvent]:
-        """The content in one piece, if there is any, with its tokens."""
+    def _with_tokens(self, events: list[ParsedEvent], tokens: tuple[ScoredToken, ...]) -> list[ParsedEvent]:
+        """Return the events with all content in one piece and its tokens beside it."""
         self._alignment.push(tokens)
         text = "".join(event.text for event in events if isinstance(event, Content))
         scored = self._alignment.take(text, self._parser.num_held)

@@ -1,10 +1,10 @@
-"""Answers keep the tokens they were drawn as."""
+"""The cache of generated tokens, and prompts that reuse them."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.llm.chat import generated_tokens as generated_tokens
+from models.llm.chat import generated_tokens
 from models.llm.chat.generated_tokens import GeneratedTokenCache
 from models.llm.chat.prompt import Segment
 from models.llm.chat.prompt_tokenizer import PromptTokenizer
@@ -14,7 +14,7 @@ PAIRS = 1000  # from here on, tokens of two letters
 
 
 class Letters:
-    """A vocabulary of letters, and of every pair of them; canonical are pairs, as far as they go."""
+    """A vocabulary of letters and of every pair of letters. Its tokenizer prefers pairs."""
 
     adds_bos = False
     bos = -1
@@ -34,7 +34,7 @@ class Letters:
         return pairs + list(data[len(data) - len(data) % 2 :])
 
 
-def spelled(text: str) -> list[int]:
+def letters_of(text: str) -> list[int]:
     return list(text.encode())
 
 
@@ -43,23 +43,23 @@ def tokenizer() -> PromptTokenizer:
     return PromptTokenizer(Letters())
 
 
-def test_the_next_prompt_has_the_answer_as_it_was_drawn(tokenizer: PromptTokenizer) -> None:
+def test_the_next_prompt_has_the_answer_with_the_tokens_it_was_drawn_as(tokenizer: PromptTokenizer) -> None:
     turns = [Segment("ask:", is_content=False), Segment("so be it", is_content=True), Segment("ask", is_content=False)]
     before = tokenizer(turns)
-    tokenizer.generated_tokens.learn("so be it", [*spelled("so be it"), END])
+    tokenizer.generated_tokens.add("so be it", [*letters_of("so be it"), END])
     tokens = tokenizer(turns)
-    assert tokens == Letters().tokenize("ask:", parse_special=True) + spelled("so be it") + before[-2:]
+    assert tokens == Letters().tokenize("ask:", parse_special=True) + letters_of("so be it") + before[-2:]
 
 
-def test_the_templates_own_text_stays_as_it_is(tokenizer: PromptTokenizer) -> None:
-    tokenizer.generated_tokens.learn("said", spelled("said"))
+def test_cached_tokens_are_not_used_for_text_of_the_template(tokenizer: PromptTokenizer) -> None:
+    tokenizer.generated_tokens.add("said", letters_of("said"))
     assert tokenizer([Segment("said", is_content=False)]) == Letters().tokenize("said", parse_special=True)
 
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
     [
-        ("cut", spelled("cut off")),
+        ("cut", letters_of("cut off")),
         ("ab", Letters().tokenize("ab", parse_special=False)),
         ("ab", [ord("a"), CONTROL, ord("b")]),
         ("", [END]),
@@ -67,17 +67,19 @@ def test_the_templates_own_text_stays_as_it_is(tokenizer: PromptTokenizer) -> No
     ],
     ids=["stopped", "canonical", "control token", "only an end", "nothing"],
 )
-def test_what_need_not_or_may_not_be_kept_is_not(tokenizer: PromptTokenizer, text: str, tokens: list[int]) -> None:
-    tokenizer.generated_tokens.learn(text, tokens)
-    assert tokenizer.generated_tokens.of(text) is None
+def test_answers_that_are_cut_canonical_or_empty_are_not_cached(
+    tokenizer: PromptTokenizer, text: str, tokens: list[int]
+) -> None:
+    tokenizer.generated_tokens.add(text, tokens)
+    assert tokenizer.generated_tokens.get(text) is None
 
 
 @given(st.lists(st.text("abc", min_size=2, max_size=30), max_size=40))
-def test_the_latest_are_kept_within_the_limit(texts: list[str]) -> None:
-    kept = GeneratedTokenCache(lambda text: Letters().tokenize(text, parse_special=False), Letters().piece)
+def test_the_latest_answers_are_cached_within_the_limit(texts: list[str]) -> None:
+    cache = GeneratedTokenCache(lambda text: Letters().tokenize(text, parse_special=False), Letters().piece)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generated_tokens, "_MOST", 50)
+        patch.setattr(generated_tokens, "_MAX_TOKENS", 50)
         for text in texts:
-            kept.learn(text, spelled(text))
-            assert kept.of(text) == spelled(text)
-    assert sum(len(text) for text in set(texts) if kept.of(text)) <= 50
+            cache.add(text, letters_of(text))
+            assert cache.get(text) == letters_of(text)
+    assert sum(len(text) for text in set(texts) if cache.get(text)) <= 50
