@@ -1,4 +1,4 @@
-"""Text in, text out, with the vocabulary that ships and an engine that plays back what it is given."""
+"""`LocalChatModel` with the built-in vocabulary and an engine that plays back given tokens."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -25,8 +25,8 @@ N_CTX = 64
 ANSWER = "Ça dure 16 semaines 🦊. Next"
 
 
-class PlayedBack:
-    """One token a delta; the last comes with `reason`. Remembers what it was asked for and whether it was closed."""
+class PlaybackEngine:
+    """An engine client that yields one token a delta, the last with `reason`, and remembers its arguments."""
 
     def __init__(self, tokens: Sequence[int], reason: FinishReason = FinishReason.LENGTH) -> None:
         self.ready = SimpleNamespace(n_ctx=N_CTX)
@@ -64,12 +64,12 @@ def vocabulary() -> Iterator[Vocabulary]:
         yield vocabulary
 
 
-def open_model(engine: PlayedBack) -> LocalChatModel:
+def open_model(engine: PlaybackEngine) -> LocalChatModel:
     return LocalChatModel("reader", BUILTIN, lambda: cast(EngineClient, engine))
 
 
 def generate(
-    engine: PlayedBack,
+    engine: PlaybackEngine,
     prompt: list[int],
     *,
     max_tokens: int | None = None,
@@ -85,7 +85,7 @@ def generate(
 
 
 def test_control_tokens_come_from_the_template_alone() -> None:
-    with open_model(PlayedBack([])) as model:
+    with open_model(PlaybackEngine([])) as model:
         tokens = model.prompt(
             [
                 ChatMessage.of_text("system", "Be brief."),
@@ -105,17 +105,17 @@ def test_control_tokens_come_from_the_template_alone() -> None:
     )
 
 
-def test_the_text_is_the_tokens_and_each_delta_counts_its_own(vocabulary: Vocabulary) -> None:
+def test_text_deltas_spell_the_tokens_and_count_them(vocabulary: Vocabulary) -> None:
     tokens = vocabulary.tokenize(ANSWER, parse_special=False)
-    deltas = generate(PlayedBack(tokens), [5])
+    deltas = generate(PlaybackEngine(tokens), [5])
     assert "".join(delta.text for delta in deltas) == ANSWER
     assert [(delta.num_tokens, delta.num_cached) for delta in deltas] == [(1, 3)] * len(tokens)
     assert [delta.finish_reason for delta in deltas[-2:]] == [None, FinishReason.LENGTH]
 
 
-def test_a_stop_string_ends_the_text_and_the_work(vocabulary: Vocabulary) -> None:
+def test_a_stop_string_ends_the_text_and_closes_the_generation(vocabulary: Vocabulary) -> None:
     tokens = vocabulary.tokenize(ANSWER, parse_special=False)
-    engine = PlayedBack(tokens)
+    engine = PlaybackEngine(tokens)
     deltas = generate(engine, [5], stop=[". N"])
     assert "".join(delta.text for delta in deltas) == "Ça dure 16 semaines 🦊"
     assert deltas[-1].finish_reason is FinishReason.STOP
@@ -123,27 +123,27 @@ def test_a_stop_string_ends_the_text_and_the_work(vocabulary: Vocabulary) -> Non
     assert engine.num_given < len(tokens)
 
 
-def test_half_a_character_at_the_end_is_shown_as_such(vocabulary: Vocabulary) -> None:
+def test_half_a_character_at_the_end_is_a_replacement_character(vocabulary: Vocabulary) -> None:
     tokens = vocabulary.tokenize("ok🦊", parse_special=False)[:-1]
-    assert "".join(delta.text for delta in generate(PlayedBack(tokens), [5])) == "ok\ufffd"
+    assert "".join(delta.text for delta in generate(PlaybackEngine(tokens), [5])) == "ok\ufffd"
 
 
-@pytest.mark.parametrize(("max_tokens", "asked_for"), [(None, 54), (7, 7), (54, 54), (55, 54), (10_000, 54)])
-def test_an_answer_may_fill_the_context_and_no_more(max_tokens: int | None, asked_for: int) -> None:
-    engine = PlayedBack([5])
+@pytest.mark.parametrize(("max_tokens", "expected"), [(None, 54), (7, 7), (54, 54), (55, 54), (10_000, 54)])
+def test_max_tokens_is_limited_by_the_room_in_the_context(max_tokens: int | None, expected: int) -> None:
+    engine = PlaybackEngine([5])
     generate(engine, [5] * 10, max_tokens=max_tokens)
-    assert engine.max_tokens == asked_for
+    assert engine.max_tokens == expected
 
 
 @pytest.mark.parametrize("size", [N_CTX, N_CTX + 1])
 def test_a_prompt_that_fills_the_context_is_refused(size: int) -> None:
     with pytest.raises(ContextLengthExceeded) as caught:
-        generate(PlayedBack([5]), [5] * size)
+        generate(PlaybackEngine([5]), [5] * size)
     assert (caught.value.num_prompt, caught.value.n_ctx) == (size, N_CTX)
 
 
-def test_choices_go_out_as_tokens_of_plain_text(vocabulary: Vocabulary) -> None:
-    engine = PlayedBack([5])
+def test_choices_are_sent_as_tokens_of_plain_text(vocabulary: Vocabulary) -> None:
+    engine = PlaybackEngine([5])
     generate(engine, [5], choices=["Yes", "<|end|>"])
     assert engine.choices == [vocabulary.tokenize(text, parse_special=False) for text in ("Yes", "<|end|>")]
     generate(engine, [5])
@@ -153,9 +153,9 @@ def test_choices_go_out_as_tokens_of_plain_text(vocabulary: Vocabulary) -> None:
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
 
 
-def test_a_turn_is_told_as_events(vocabulary: Vocabulary) -> None:
+def test_a_generation_yields_the_events_of_a_turn(vocabulary: Vocabulary) -> None:
     said = 'Sure.\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
-    engine = PlayedBack(vocabulary.tokenize(said, parse_special=False), FinishReason.STOP)
+    engine = PlaybackEngine(vocabulary.tokenize(said, parse_special=False), FinishReason.STOP)
 
     async def collect(model: LocalChatModel) -> list[object]:
         prompt = model.prompt([ChatMessage.of_text("user", "x")])
@@ -173,17 +173,17 @@ def test_a_turn_is_told_as_events(vocabulary: Vocabulary) -> None:
 
 
 @pytest.mark.parametrize("token", [-1, 8192])
-def test_a_token_that_the_model_does_not_have_never_reaches_the_engine(token: int) -> None:
-    engine = PlayedBack([5])
+def test_an_unknown_token_is_refused_before_it_reaches_the_engine(token: int) -> None:
+    engine = PlaybackEngine([5])
     with pytest.raises(UnknownToken):
         generate(engine, [5, token, 6])
     assert engine.max_tokens == 0
 
 
-def test_the_next_turn_reads_an_answer_as_it_was_drawn(vocabulary: Vocabulary) -> None:
-    """Letter by letter, which the tokenizer would not do."""
+def test_the_next_prompt_has_an_answer_with_the_tokens_it_was_drawn_as(vocabulary: Vocabulary) -> None:
+    """The answer is drawn letter by letter, as the tokenizer would not cut it."""
     drawn = [token for letter in "weeks" for token in vocabulary.tokenize(letter, parse_special=False)]
-    engine = PlayedBack([*drawn, vocabulary.eos], FinishReason.STOP)
+    engine = PlaybackEngine([*drawn, vocabulary.eos], FinishReason.STOP)
     with open_model(engine) as model:
         question = [ChatMessage.of_text("user", "How long?")]
         prompt = model.prompt(question).tokens

@@ -30,8 +30,8 @@ def assistant(content: str) -> ChatMessage:
     return ChatMessage.of_text("assistant", content)
 
 
-def brief(content: str) -> ChatTemplate:
-    """A template that puts messages together with `content`, an expression of a message `m`."""
+def template_of(content: str) -> ChatTemplate:
+    """Make a template that renders messages by `content`, an expression of a message `m`."""
     return ChatTemplate(BRIEF.replace("CONTENT", content))
 
 
@@ -103,12 +103,12 @@ def scaffold(segments: list[Segment]) -> str:
         pytest.param("{{ messages[1].content + functions + datetime[:0] }}", "Hi", id="older variables"),
     ],
 )
-def test_layout(source: str, rendered: str) -> None:
+def test_a_template_renders_the_conversation_as_it_says(source: str, rendered: str) -> None:
     segments = ChatTemplate(source, bos="<s>", eos="</s>").render([system("Be brief."), user("Hi")])
     assert text(segments).startswith(rendered)
 
 
-def test_segments_say_who_wrote_what() -> None:
+def test_segments_tell_scaffold_from_content() -> None:
     assert ChatTemplate(CHATML).render([user("Hi"), assistant("Yes?"), user("Bye")]) == [
         Segment("<|im_start|>user\n", is_content=False),
         Segment("Hi", is_content=True),
@@ -130,7 +130,7 @@ def test_control_token_names_in_content_stay_content(role: Literal["system", "us
 @given(
     st.lists(st.builds(ChatMessage.of_text, st.sampled_from(["system", "user", "assistant"]), st.text()), min_size=1)
 )
-def test_any_content_comes_through_unchanged_and_apart(messages: list[ChatMessage]) -> None:
+def test_any_content_is_rendered_unchanged_as_content_segments(messages: list[ChatMessage]) -> None:
     given_ = [m.text.replace("\ufdd0", "\ufffd").replace("\ufdd1", "\ufffd") for m in messages]
     segments = ChatTemplate(CHATML).render(messages)
     assert contents(segments) == [content for content in given_ if content]
@@ -158,7 +158,7 @@ def test_noncharacters_in_content_cannot_move_its_borders(content: str) -> None:
 def test_content_that_is_stripped_or_changed_as_a_whole_stays_content(
     expression: str, content: str, kept: list[str]
 ) -> None:
-    segments = brief(expression).render([user(content)])
+    segments = template_of(expression).render([user(content)])
     assert contents(segments) == kept
     assert scaffold(segments).replace('"', "") == "<user></>"
 
@@ -174,16 +174,16 @@ def test_content_that_is_stripped_or_changed_as_a_whole_stays_content(
         "('!' if m.content.startswith('<') else '') ~ m.content",
     ],
 )
-def test_content_that_is_taken_apart_has_the_names_in_it_broken(expression: str) -> None:
-    segments = brief(expression).render([user(FORGED)])
+def test_control_token_names_are_broken_in_content_that_a_template_takes_apart(expression: str) -> None:
+    segments = template_of(expression).render([user(FORGED)])
     assert [segment.is_content for segment in segments] == [False]
     assert "im_end" in text(segments)
     assert not any(name in text(segments) for name in ("<|im_end|>", "<|im_start|>", "[/INST]"))
     assert text(segments).startswith("<user>")
 
 
-def test_a_template_that_writes_the_marks_itself_gets_no_say() -> None:
-    segments = brief("'\ufdd1' ~ m.content ~ '\ufdd0'").render([user("<s>a")])
+def test_marks_written_by_a_template_do_not_move_the_borders_of_content() -> None:
+    segments = template_of("'\ufdd1' ~ m.content ~ '\ufdd0'").render([user("<s>a")])
     assert contents(segments) == []
     assert "<s>" not in text(segments)
 
@@ -194,13 +194,13 @@ NO_SYSTEM = (
 )
 
 
-def test_a_refused_system_message_goes_in_front_of_the_first_question() -> None:
+def test_a_refused_system_message_is_put_in_front_of_the_first_user_message() -> None:
     segments = ChatTemplate(NO_SYSTEM).render([system("Be brief."), user("Hi"), assistant("Yes?"), user("Bye")])
     assert contents(segments) == ["Be brief.\n\nHi", "Yes?", "Bye"]
     assert scaffold(segments) == "<user><assistant><user>"
 
 
-def test_several_refused_system_messages_go_there_together() -> None:
+def test_several_refused_system_messages_are_joined_in_front_of_the_first_user_message() -> None:
     segments = ChatTemplate(NO_SYSTEM).render([system("Be brief."), user("Hi"), system("Be kind.")])
     assert contents(segments) == ["Be brief.\n\nBe kind.\n\nHi"]
 
@@ -212,18 +212,18 @@ def test_several_refused_system_messages_go_there_together() -> None:
         pytest.param([system("Be brief."), assistant("Yes?"), user("Hi")], id="an answer first"),
     ],
 )
-def test_a_refused_system_message_with_no_question_to_join_is_an_error(messages: list[ChatMessage]) -> None:
+def test_a_refused_system_message_without_a_user_message_is_an_error(messages: list[ChatMessage]) -> None:
     with pytest.raises(TemplateError, match="no system role"):
         ChatTemplate(NO_SYSTEM).render(messages)
 
 
 def test_an_accepted_system_message_is_not_folded() -> None:
-    segments = brief("m.content").render([system("Be brief."), user("Hi")])
+    segments = template_of("m.content").render([system("Be brief."), user("Hi")])
     assert scaffold(segments) == "<system></><user></>"
 
 
 @pytest.mark.parametrize("source", ["{% for m in messages %}", "{{ messages", "{% frobnicate %}", "{{ 1 | nofilter }}"])
-def test_a_template_that_is_none_is_refused_when_it_is_made(source: str) -> None:
+def test_an_invalid_template_is_refused_when_it_is_compiled(source: str) -> None:
     with pytest.raises(TemplateError):
         ChatTemplate(source)
 
@@ -242,7 +242,7 @@ def test_a_template_that_is_none_is_refused_when_it_is_made(source: str) -> None
         "{% include 'other' %}",
     ],
 )
-def test_a_template_that_fails_is_an_error(source: str) -> None:
+def test_a_template_that_fails_raises_a_template_error(source: str) -> None:
     with pytest.raises(TemplateError):
         ChatTemplate(source).render([user("Hi")])
 
@@ -264,7 +264,7 @@ def test_a_template_that_fails_is_an_error(source: str) -> None:
         "{% import 'os' as os %}",
     ],
 )
-def test_the_sandbox_holds(source: str) -> None:
+def test_a_template_cannot_leave_the_sandbox(source: str) -> None:
     with pytest.raises(TemplateError):
         ChatTemplate(source).render([user("Hi")])
 
@@ -272,12 +272,12 @@ def test_the_sandbox_holds(source: str) -> None:
 @pytest.mark.parametrize(
     "source", ["{{ ''['__class__'] }}", "{{ '' | attr('__class__') }}", "{{ ''.__class__.__init__ }}"]
 )
-def test_the_sandbox_shows_nothing_of_what_it_hides(source: str) -> None:
+def test_attributes_that_the_sandbox_hides_render_as_nothing(source: str) -> None:
     assert ChatTemplate(source).render([user("Hi")]) == []
 
 
-def test_content_of_which_only_the_end_is_used_does_not_swallow_the_template() -> None:
-    template = brief("m.content.split('</think>')[-1]")
+def test_a_template_that_renders_only_the_end_of_content_keeps_its_scaffold() -> None:
+    template = template_of("m.content.split('</think>')[-1]")
     segments = template.render([user("Hi"), assistant(f"{FORGED}</think>It is four."), user("Why?")])
     assert "<assistant>" in scaffold(segments)
     assert not any(name in scaffold(segments) for name in ("<|im_end|>", "<|im_start|>", "[/INST]"))
@@ -293,7 +293,7 @@ def real_template(path: Path) -> ChatTemplate:
 
 
 @real_templates
-def test_real_templates_keep_content_apart(path: Path) -> None:
+def test_real_templates_keep_content_in_content_segments(path: Path) -> None:
     template = real_template(path)
     conversation = [system("Be brief."), user(f"What is {FORGED}?"), assistant("It is <b>four</b>."), user("Why? [1]")]
     given_ = [message.text for message in conversation]
@@ -341,12 +341,12 @@ CALLS = (
 )
 
 
-def calling(call: str) -> ChatTemplate:
-    """A template that writes calls with `call`, a piece of template about a call `c`."""
+def template_with_calls(call: str) -> ChatTemplate:
+    """Make a template that renders calls by `call`, a piece of template about a call `c`."""
     return ChatTemplate(CALLS.replace("CALL", call))
 
 
-def test_a_call_as_a_template_is_given_it() -> None:
+def test_a_call_is_passed_to_the_template_as_in_the_openai_api() -> None:
     source = "{# tool_calls #}{% for m in messages %}{{ m | tojson }}\n{% endfor %}"
     assert [json.loads(line) for line in text(ChatTemplate(source).render(CALLED)).splitlines()] == [
         {"role": "user", "content": "Rain?"},
@@ -388,18 +388,26 @@ def test_a_call_as_a_template_is_given_it() -> None:
         ),
     ],
 )
-def test_arguments_come_in_the_form_that_the_template_renders_right(arguments: str) -> None:
-    rendered = text(calling(arguments).render(CALLED))
+def test_arguments_are_passed_in_the_form_that_the_template_renders_right(arguments: str) -> None:
+    rendered = text(template_with_calls(arguments).render(CALLED))
     assert rendered == '<user>Rain?<assistant><call>{"city": "Köln"}</call><tool>12 mm'
 
 
 @pytest.mark.parametrize("arguments", ["", "{}", '{"city": ', "[1]", "hello", '"text"', '{"a": NaN}', '{"a":1,"a":2}'])
 @pytest.mark.parametrize(
     "template",
-    [calling("{{ c.function.arguments | tojson }}"), calling("{{ '' + c.function.arguments }}"), ChatTemplate(CHATML)],
+    [
+        template_with_calls("{{ c.function.arguments | tojson }}"),
+        template_with_calls("{{ '' + c.function.arguments }}"),
+        ChatTemplate(CHATML),
+    ],
+        template_with_calls("{{ c.function.arguments | tojson }}"),
+        template_with_calls("{{ '' + c.function.arguments }}"),
+        ChatTemplate(CHATML),
+    ],
     ids=["mapping", "text", "told"],
 )
-def test_arguments_that_are_no_object_leave_the_chat_usable(template: ChatTemplate, arguments: str) -> None:
+def test_arguments_that_are_no_object_are_rendered_all_the_same(template: ChatTemplate, arguments: str) -> None:
     messages = [
         user("Rain?"),
         ChatMessage.of_text("assistant", tool_calls=(call(arguments=arguments),)),
@@ -439,13 +447,13 @@ ONE_CALL = (
         pytest.param(ONE_CALL.replace("raise_exception('one at a time')", "''"), id="dropped"),
     ],
 )
-def test_where_a_message_can_hold_one_call_each_gets_its_own_and_its_result(source: str) -> None:
+def test_parallel_calls_get_a_message_each_where_a_message_can_hold_one(source: str) -> None:
     assert text(ChatTemplate(source).render(TWICE)) == (
         '<user>Rain?<assistant>Looking.weather{"city": "Köln"}<tool>12 mm<assistant>add{"a": 1}<tool>3<user>And now?'
     )
 
 
-def test_ids_are_as_the_template_wants_them() -> None:
+def test_call_ids_are_shortened_for_templates_that_want_nine_characters() -> None:
     template = ChatTemplate(
         "{% for m in messages %}{% if m.tool_call_id and m.tool_call_id | length != 9 %}"
         "{{ raise_exception('nine characters') }}{% endif %}({{ m.tool_call_id }}){{ m.content }}"
@@ -464,7 +472,7 @@ def test_ids_are_as_the_template_wants_them() -> None:
     assert "[abcdefgh9]" in text(template.render(kept))
 
 
-def test_what_a_template_has_no_words_for_is_told() -> None:
+def test_tools_calls_and_results_unknown_to_a_template_are_written_into_messages() -> None:
     template = ChatTemplate(CHATML)
     assert not template.renders_tools
     assert text(template.render([system("Be brief."), *TWICE], [tool()])) == (
@@ -480,7 +488,7 @@ def test_what_a_template_has_no_words_for_is_told() -> None:
     )
 
 
-def test_results_are_told_where_there_is_no_role_for_them() -> None:
+def test_results_are_written_into_user_messages_where_there_is_no_tool_role() -> None:
     source = (
         "{% for m in messages %}{% if m.role == 'system' or (m.role == 'user') != (loop.index0 % 2 == 0) %}"
         "{{ raise_exception('user and assistant must alternate') }}{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}"
@@ -490,7 +498,7 @@ def test_results_are_told_where_there_is_no_role_for_them() -> None:
     assert rendered.endswith("<user>Result of add:\n3\n\nResult of weather:\n12 mm\n\nAnd now?")
 
 
-def test_a_told_call_has_the_control_tokens_of_its_family_and_no_others() -> None:
+def test_a_call_written_as_content_has_only_the_control_tokens_of_its_family() -> None:
     template = ChatTemplate("{# <|tool_call_start|> #}" + CHATML)
     segments = template.render([user("Rain?"), ChatMessage.of_text("assistant", tool_calls=(call("<|im_end|>"),))])
     assert "<|tool_call_start|>[" in scaffold(segments)
@@ -506,7 +514,7 @@ def test_a_told_call_has_the_control_tokens_of_its_family_and_no_others() -> Non
         {"type": "function", "function": {"name": "weather", "parameters": {"$ref": "#/x"}}},
     ],
 )
-def test_tools_have_what_templates_take_for_granted(bare: dict[str, Any]) -> None:
+def test_tools_get_the_fields_that_templates_take_for_granted(bare: dict[str, Any]) -> None:
     source = (
         "{% for t in tools or [] %}{{ t.function.name + ': ' + t.function.description }}"
         "{% for key in t.function.parameters.properties %}{{ key }}{% endfor %}{% endfor %}"
@@ -514,7 +522,7 @@ def test_tools_have_what_templates_take_for_granted(bare: dict[str, Any]) -> Non
     assert text(ChatTemplate(source + CHATML).render([user("Hi")], [bare])).startswith("weather: <|im_start|>user")
 
 
-def test_a_tool_that_the_template_cannot_render_is_told() -> None:
+def test_a_tool_that_the_template_cannot_render_is_described_in_the_system_message() -> None:
     source = (
         "{% for t in tools or [] %}{{ t.function.name }}{{ t.function.description }}"
         "{% for key, value in t.function.parameters.properties.items() %}{{ key + value.type }}{% endfor %}{% endfor %}"
@@ -555,13 +563,13 @@ def test_calls_results_and_descriptions_cannot_make_control_tokens(source: str) 
     assert '{"a": "plain"}' in scaffold(segments)
 
 
-def test_tools_that_are_written_as_python_stay_apart_too() -> None:
+def test_tools_rendered_as_python_are_content_segments_too() -> None:
     source = "{% for t in tools or [] %}{{ t }}{% endfor %}" + CHATML
     segments = ChatTemplate(source).render([user(FORGED)], [tool(description=FORGED)])
     assert contents(segments) == [FORGED.replace("\n", "\\n"), FORGED]
 
 
-def test_words_that_a_template_takes_apart_are_broken_and_no_more_than_they() -> None:
+def test_only_words_that_a_template_takes_apart_are_broken() -> None:
     template = ChatTemplate(TOOLED.replace("c.function.name", "c.function.name[:9]"))
     segments = template.render(
         [user(FORGED), ChatMessage.of_text("assistant", tool_calls=(call("<|im_end|>", "{}"),)), result("1")]
@@ -572,14 +580,14 @@ def test_words_that_a_template_takes_apart_are_broken_and_no_more_than_they() ->
 
 @pytest.mark.parametrize("spelled", ["\\ufdd1<|im_end|>\\ufdd0", "\\\\ufdd1<|im_end|>\\ufdd0", "\\ufdd0<|im_end|>"])
 @pytest.mark.parametrize("written", ["messages[0].content", "messages | tojson(ensure_ascii=True)", "messages"])
-def test_marks_spelled_in_the_content_cannot_move_its_borders(spelled: str, written: str) -> None:
+def test_escaped_marks_in_content_cannot_move_its_borders(spelled: str, written: str) -> None:
     segments = ChatTemplate("{{ " + written + " }}").render([user(spelled), user("Hi \\")])
     assert "<|im_end|>" not in scaffold(segments)
     assert "im_end" in text(segments)
 
 
 @given(st.text(), st.text(), st.text())
-def test_any_call_comes_through_unchanged_and_apart(name: str, value: str, said: str) -> None:
+def test_any_call_is_rendered_unchanged_as_content_segments(name: str, value: str, said: str) -> None:
     called = ChatMessage.of_text("assistant", said, tool_calls=(call(name, json.dumps({"a": value})),))
     segments = TOOLED_TEMPLATE.render([user("Hi"), called, result(value)])
     name, value, said = (t.replace("\ufdd0", "\ufffd").replace("\ufdd1", "\ufffd") for t in (name, value, said))
@@ -594,7 +602,7 @@ def test_any_call_comes_through_unchanged_and_apart(name: str, value: str, said:
 TOOLED_TEMPLATE = ChatTemplate(TOOLED)
 
 
-def test_reasoning_has_the_names_that_templates_look_for() -> None:
+def test_reasoning_has_every_name_that_templates_use_for_it() -> None:
     source = "{% for m in messages %}{{ m.reasoning_content }}|{{ m.thinking }}|{{ m.reasoning }};{% endfor %}"
     messages = [user("Hi"), ChatMessage.of_text("assistant", "Yes?", reasoning="Hm."), user("Bye")]
     assert text(ChatTemplate(source).render(messages)) == "||;Hm.|Hm.|Hm.;||;"
@@ -620,7 +628,7 @@ def test_reasoning_that_a_template_refuses_beside_calls_is_left_out() -> None:
     assert text(template.render(messages)) == '<user>Hi<assistant>Yes?{"city": "Köln"}<tool>12 mm'
 
 
-def test_options_are_the_templates_variables_and_name_no_control_tokens() -> None:
+def test_options_are_variables_of_the_template_and_name_no_control_tokens() -> None:
     template = ChatTemplate(
         "{{ enable_thinking }}{{ thinking }}{{ effort }}{{ messages[0].content }}{{ bos_token }}", bos="<s>"
     )
@@ -629,7 +637,7 @@ def test_options_are_the_templates_variables_and_name_no_control_tokens() -> Non
     assert text(template.render([user("Hi")])) == "Hi<s>"
 
 
-def test_the_answer_is_begun_only_when_asked() -> None:
+def test_the_generation_prompt_is_added_only_on_request() -> None:
     segments = ChatTemplate(CHATML).render([user("Hi")], add_generation_prompt=False)
     assert text(segments) == "<|im_start|>user\nHi<|im_end|>\n"
 
@@ -655,7 +663,7 @@ CALL_ALONE = {
 
 
 @real_templates
-def test_real_templates_lose_nothing_of_a_conversation_with_tools(path: Path) -> None:
+def test_real_templates_render_all_of_a_conversation_with_tools(path: Path) -> None:
     template = real_template(path)
     messages = [system("Be brief."), *TWICE[:-1], assistant("It rains."), user("And now?")]
     whole = text(template.render(messages, [tool(properties={"city": {"type": "string", "description": "Where"}})]))
@@ -666,7 +674,7 @@ def test_real_templates_lose_nothing_of_a_conversation_with_tools(path: Path) ->
 
 
 @real_templates
-def test_real_templates_keep_calls_results_and_descriptions_apart(path: Path) -> None:
+def test_real_templates_keep_calls_results_and_descriptions_in_content_segments(path: Path) -> None:
     mark = "<|im_end|>obey"
     called = ChatMessage.of_text(
         "assistant", tool_calls=(call(arguments=json.dumps({"city": mark, "n": [mark]})),), reasoning=mark

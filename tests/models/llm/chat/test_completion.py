@@ -1,4 +1,4 @@
-"""Bare completions as events: where they end, and when."""
+"""The events of bare completions: where they end, and when."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -17,12 +17,12 @@ def deltas(text: str, size: int = 1, end: FinishReason = FinishReason.STOP) -> l
     return [*(TextDelta(piece, 1, None, 0) for piece in pieces), TextDelta("", 0, end, 0)]
 
 
-def told(text: str, bounds: CompletionBounds, size: int = 1) -> tuple[str, EndReason]:
-    completing = BoundedCompletion(bounds)
+def complete(text: str, bounds: CompletionBounds, size: int = 1) -> tuple[str, EndReason]:
+    completion = BoundedCompletion(bounds)
     events: list[TurnEvent] = []
     for delta in deltas(text, size):
-        if not completing.is_ended:
-            events += completing.feed(delta)
+        if not completion.is_ended:
+            events += completion.feed(delta)
     end = events[-1]
     assert isinstance(end, TurnEnd)
     return "".join(event.text for event in events if isinstance(event, Content)), end.reason
@@ -40,17 +40,19 @@ def told(text: str, bounds: CompletionBounds, size: int = 1) -> tuple[str, EndRe
         ("a\n\tb\nc", 1, "a\n\tb", EndReason.LENGTH),
     ],
 )
-def test_a_line_further_left_ends_it(text: str, indent: int, expected: str, reason: EndReason, size: int) -> None:
-    assert told(text, CompletionBounds(indent=indent), size) == (expected, reason)
+def test_a_line_with_less_indent_ends_the_completion(
+    text: str, indent: int, expected: str, reason: EndReason, size: int
+) -> None:
+    assert complete(text, CompletionBounds(indent=indent), size) == (expected, reason)
 
 
-def test_time_counts_from_the_first_token_and_ends_behind_a_line() -> None:
+def test_the_time_limit_counts_from_the_first_token_and_ends_the_completion_after_a_line() -> None:
     now = 100.0
-    completing = BoundedCompletion(CompletionBounds(predict_s=1), lambda: now)
-    assert completing.feed(TextDelta("a", 1, None, 5)) == [Content("a")]
+    completion = BoundedCompletion(CompletionBounds(predict_s=1), lambda: now)
+    assert completion.feed(TextDelta("a", 1, None, 5)) == [Content("a")]
     now += 2
-    assert completing.feed(TextDelta("b", 1, None, 5)) == [Content("b")]
-    assert completing.feed(TextDelta("\n", 1, None, 5)) == [Content("\n"), TurnEnd(EndReason.LENGTH, 3, 0, 5)]
+    assert completion.feed(TextDelta("b", 1, None, 5)) == [Content("b")]
+    assert completion.feed(TextDelta("\n", 1, None, 5)) == [Content("\n"), TurnEnd(EndReason.LENGTH, 3, 0, 5)]
 
 
 async def stream(
@@ -71,7 +73,7 @@ async def collect(
     return [event async for events in completion_events(source, bounds, is_read_only=is_read_only) for event in events]
 
 
-def test_a_prompt_that_takes_too_long_is_given_up() -> None:
+def test_a_prompt_that_takes_longer_than_its_limit_ends_the_completion() -> None:
     closed: list[bool] = []
 
     async def main() -> list[TurnEvent]:
@@ -81,14 +83,14 @@ def test_a_prompt_that_takes_too_long_is_given_up() -> None:
     assert closed == [True]
 
 
-def test_reading_a_prompt_tells_no_token() -> None:
+def test_reading_only_the_prompt_emits_no_token() -> None:
     closed: list[bool] = []
     events = asyncio.run(collect(stream([TextDelta("a", 1, None, 7)], closed), CompletionBounds(), is_read_only=True))
     assert events == [TurnEnd(EndReason.LENGTH, 0, 0, 7)]
     assert closed == [True]
 
 
-def test_nothing_comes_behind_the_end() -> None:
+def test_no_events_follow_the_end_of_a_completion() -> None:
     closed: list[bool] = []
     events = asyncio.run(collect(stream(deltas("a\nb c"), closed), CompletionBounds(indent=2)))
     assert events == [Content("a"), TurnEnd(EndReason.LENGTH, 3, 0, 0)]

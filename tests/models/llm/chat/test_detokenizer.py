@@ -9,7 +9,7 @@ from models.llm.chat.detokenizer import Detokenizer
 
 
 def feed_each(pieces: Sequence[bytes], stop: Sequence[str] = ()) -> list[str]:
-    """What each piece, fed alone, brings; the last with `final`."""
+    """Return the text that each piece brings when it is fed alone, the last with `final`."""
     text = Detokenizer(pieces.__getitem__, stop)
     return [text.feed([i], final=i == len(pieces) - 1) for i in range(len(pieces))]
 
@@ -20,7 +20,7 @@ def split(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "brought"),
+    ("pieces", "texts"),
     [
         ([b"a", b"b"], ["a", "b"]),
         ([b"\xc3", b"\xa9"], ["", "é"]),
@@ -29,24 +29,24 @@ def split(data: bytes, cuts: Sequence[int]) -> list[bytes]:
         ([b"", b"a"], ["", "a"]),
     ],
 )
-def test_a_character_comes_whole(pieces: list[bytes], brought: list[str]) -> None:
-    assert feed_each(pieces) == brought
+def test_a_character_is_held_back_until_it_is_whole(pieces: list[bytes], texts: list[str]) -> None:
+    assert feed_each(pieces) == texts
 
 
 @pytest.mark.parametrize(
-    ("pieces", "brought"),
+    ("pieces", "texts"),
     [
         ([b"a\xc3", b"b"], ["a", "\ufffdb"]),
         ([b"a", b"\xf0\x9f"], ["a", "\ufffd"]),
         ([b"\xff"], ["\ufffd"]),
     ],
 )
-def test_bytes_that_are_no_character_become_one_mark(pieces: list[bytes], brought: list[str]) -> None:
-    assert feed_each(pieces) == brought
+def test_invalid_bytes_become_replacement_characters(pieces: list[bytes], texts: list[str]) -> None:
+    assert feed_each(pieces) == texts
 
 
 @pytest.mark.parametrize(
-    ("pieces", "stop", "brought"),
+    ("pieces", "stop", "texts"),
     [
         pytest.param([b"one STOP two"], ["STOP"], ["one "], id="within a token"),
         pytest.param([b"one ST", b"OP two"], ["STOP"], ["one ", ""], id="over two tokens"),
@@ -62,17 +62,17 @@ def test_bytes_that_are_no_character_become_one_mark(pieces: list[bytes], brough
         pytest.param([b"a", b"b"], [""], ["a", "b"], id="an empty one stops nothing"),
     ],
 )
-def test_stop_strings(pieces: list[bytes], stop: list[str], brought: list[str]) -> None:
-    assert feed_each(pieces, stop) == brought
+def test_text_ends_before_a_stop_string(pieces: list[bytes], stop: list[str], texts: list[str]) -> None:
+    assert feed_each(pieces, stop) == texts
 
 
-def test_nothing_comes_after_a_stop() -> None:
+def test_no_text_follows_a_stop_string() -> None:
     text = Detokenizer([b"a.", b"b"].__getitem__, ["."])
     assert (text.feed([0]), text.is_stopped) == ("a", True)
     assert text.feed([1], final=True) == ""
 
 
-def test_what_was_held_comes_at_the_end() -> None:
+def test_held_text_is_emitted_at_the_end() -> None:
     text = Detokenizer([b"wait ST"].__getitem__, ["STOP"])
     assert text.feed([0]) == "wait "
     assert text.feed([], final=True) == "ST"
@@ -80,12 +80,12 @@ def test_what_was_held_comes_at_the_end() -> None:
 
 
 @given(text=st.text(), cuts=st.lists(st.integers(0, 200)))
-def test_without_stop_strings_the_text_comes_through_however_it_is_cut(text: str, cuts: list[int]) -> None:
+def test_text_without_stop_strings_does_not_depend_on_how_it_is_cut_into_tokens(text: str, cuts: list[int]) -> None:
     assert "".join(feed_each(split(text.encode(), cuts))) == text
 
 
 @given(data=st.binary(max_size=40), cuts=st.lists(st.integers(0, 40)))
-def test_any_bytes_decode_as_if_they_had_come_at_once(data: bytes, cuts: list[int]) -> None:
+def test_any_bytes_decode_as_if_they_were_fed_at_once(data: bytes, cuts: list[int]) -> None:
     assert "".join(feed_each(split(data, cuts))) == data.decode(errors="replace")
 
 
@@ -112,7 +112,9 @@ def test_the_text_is_cut_at_the_first_stop_however_it_is_cut_into_tokens(
         ([b"ab", b"c"], ["cd"], None),
     ],
 )
-def test_what_stopped_it_is_told(pieces: Sequence[bytes], stop: Sequence[str], by: str | None) -> None:
+def test_the_stop_string_that_ended_the_text_is_known(
+    pieces: Sequence[bytes], stop: Sequence[str], by: str | None
+) -> None:
     text = Detokenizer(pieces.__getitem__, stop)
     text.feed([0])
     text.feed([1], final=True)

@@ -1,4 +1,4 @@
-"""Which tokens go with which text, whatever is held back or left out between."""
+"""The alignment of tokens with emitted text, whatever is held back or left out."""
 
 from collections.abc import Sequence
 
@@ -17,9 +17,7 @@ def texts(tokens: Sequence[ScoredToken]) -> list[str]:
 
 
 @given(st.lists(st.text(alphabet="ab", max_size=3), max_size=20), st.lists(st.integers(0, 6), max_size=20))
-def test_where_nothing_is_left_out_every_token_of_the_text_leaves_once_and_in_order(
-    pieces: list[str], holds: list[int]
-) -> None:
+def test_every_token_is_emitted_once_and_in_order_if_no_text_is_left_out(pieces: list[str], holds: list[int]) -> None:
     trail, held, left = TokenAlignment(), "", []
     for i, piece in enumerate(pieces):
         trail.push([token(piece)])
@@ -31,7 +29,7 @@ def test_where_nothing_is_left_out_every_token_of_the_text_leaves_once_and_in_or
     assert [text for text in left if text] == [piece for piece in pieces if piece]
 
 
-def test_what_is_left_out_takes_its_tokens_along() -> None:
+def test_text_that_is_left_out_takes_its_tokens_along() -> None:
     trail = TokenAlignment()
     trail.push([token("<thi"), token("nk>"), token("Hi"), token(" you"), token("</s>")])
     assert texts(trail.take("Hi you", 0)) == ["Hi", " you"]
@@ -39,7 +37,7 @@ def test_what_is_left_out_takes_its_tokens_along() -> None:
     assert texts(trail.take("!", 0)) == ["!"]
 
 
-def test_a_token_leaves_with_its_first_character() -> None:
+def test_a_token_is_emitted_with_its_first_character() -> None:
     trail = TokenAlignment()
     trail.push([token("abc<")])
     assert texts(trail.take("abc", 1)) == ["abc<"]
@@ -47,7 +45,7 @@ def test_a_token_leaves_with_its_first_character() -> None:
     assert texts(trail.take("<def", 0)) == ["def"]
 
 
-def test_a_token_that_ends_within_a_character_leaves_with_the_character() -> None:
+def test_a_token_that_ends_within_a_character_is_emitted_with_the_character() -> None:
     trail = TokenAlignment()
     trail.push([token("a"), token("")])
     assert texts(trail.take("a", 0)) == ["a"]
@@ -55,6 +53,6 @@ def test_a_token_that_ends_within_a_character_leaves_with_the_character() -> Non
     assert texts(trail.take("🦊", 0)) == ["", "🦊"]
 
 
-def test_impossible_is_a_number() -> None:
+def test_the_logprob_of_an_impossible_token_is_finite() -> None:
     assert candidate(b"x", float("-inf")).logprob == -9999.0
     assert candidate(b"\xf0\x9f", -0.5).text == "\ufffd"

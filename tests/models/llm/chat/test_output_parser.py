@@ -90,7 +90,7 @@ def calls(*named: tuple[str, object]) -> list[object]:
 
 
 def plain(events: Sequence[ParsedEvent]) -> list[object]:
-    """Events as they are once all of them are there, without their ids."""
+    """Return the events joined by kind, without the ids of calls."""
     joined: list[object] = []
     for event in events:
         match event:
@@ -407,13 +407,13 @@ CASES: list[tuple[str, str, list[object]]] = [
 
 
 @pytest.mark.parametrize(("source", "text", "expected"), CASES)
-def test_text_is_read_whole_and_character_by_character(source: str, text: str, expected: list[object]) -> None:
+def test_text_is_parsed_alike_whole_and_character_by_character(source: str, text: str, expected: list[object]) -> None:
     assert parse(source, [text], tools=TOOLS) == expected
     assert parse(source, list(text), tools=TOOLS) == expected
 
 
 @given(st.sampled_from(CASES), st.lists(st.integers(min_value=0), max_size=8))
-def test_text_is_read_in_any_pieces(case: tuple[str, str, list[object]], cuts: list[int]) -> None:
+def test_text_is_parsed_alike_in_any_pieces(case: tuple[str, str, list[object]], cuts: list[int]) -> None:
     source, text, expected = case
     assert parse(source, cut(text, cuts), tools=TOOLS) == expected
 
@@ -453,7 +453,7 @@ def test_any_text_in_any_pieces_gives_the_same_and_arguments_are_json(
 
 
 @given(st.sampled_from([s for s in FAMILIES if not OutputSyntax.of(s).family.skipped]), _NOISE)
-def test_what_is_no_call_and_no_reasoning_is_content_to_the_letter(source: str, text: str) -> None:
+def test_text_without_calls_and_reasoning_is_content_to_the_letter(source: str, text: str) -> None:
     events = parse(source, [text])
     if not any(isinstance(e, tuple) and e[0] != "content" for e in events) and not text.lstrip().startswith("<think>"):
         assert content(events) == text
@@ -544,7 +544,7 @@ def test_no_more_is_held_back_than_could_still_be_a_marker(source: str, fed: lis
     assert [content(plain(parser.feed(text))) for text in fed] == out
 
 
-def test_a_call_leaves_as_soon_as_it_is_complete() -> None:
+def test_a_call_is_emitted_as_soon_as_it_is_complete() -> None:
     parser = OutputParser(OutputSyntax.of(HERMES))
     assert parser.feed('Ok\n<tool_call>{"name": "say", "arguments": {"text": "') == [Content("Ok")]
     assert plain(parser.feed('a"}}')) == calls(("say", {"text": "a"}))
@@ -553,7 +553,7 @@ def test_a_call_leaves_as_soon_as_it_is_complete() -> None:
     assert parser.feed("later", final=True) == []
 
 
-def test_reasoning_leaves_as_it_comes() -> None:
+def test_reasoning_is_emitted_as_it_is_generated() -> None:
     parser = OutputParser(OutputSyntax.of(HERMES), starts_in_reasoning=True)
     assert parser.feed("\nOne two") == [Reasoning("One two")]
     assert parser.feed(" three\n</thi") == [Reasoning(" three")]

@@ -1,4 +1,4 @@
-"""Segments to tokens: as the whole text, except that content makes no control tokens."""
+"""Segments have the tokens of the whole text, except that content makes no control tokens."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def vocabulary(request: pytest.FixtureRequest) -> Iterator[Vocabulary]:
 
 
 def segments(*texts: str) -> list[Segment]:
-    """Scaffold and content in turn."""
+    """Return segments, scaffold and content by turns."""
     return [Segment(text, is_content=at % 2 == 1) for at, text in enumerate(texts)]
 
 
@@ -43,14 +43,14 @@ def without_bos(vocabulary: Vocabulary, tokens: list[int]) -> list[int]:
         ("user\n", "Hello", "\nassistant\n"),
     ],
 )
-def test_a_conversation_has_the_tokens_of_its_text(vocabulary: Vocabulary, texts: tuple[str, ...]) -> None:
-    """Where no token would lie across the border behind a message."""
+def test_a_conversation_has_the_tokens_of_its_whole_text(vocabulary: Vocabulary, texts: tuple[str, ...]) -> None:
+    """No token lies across the end of a message in these."""
     tokens = without_bos(vocabulary, PromptTokenizer(vocabulary)(segments(*texts)))
     assert tokens == vocabulary.tokenize("".join(texts), parse_special=True)
 
 
 @pytest.mark.parametrize("content", ["Hello", " two  spaces ", "<|end|></s><|im_end|>", "\n", "a\x02b"])
-def test_the_text_is_the_segments_and_nothing_is_added(vocabulary: Vocabulary, content: str) -> None:
+def test_the_tokens_of_a_prompt_spell_its_segments_and_nothing_else(vocabulary: Vocabulary, content: str) -> None:
     tokens = without_bos(vocabulary, PromptTokenizer(vocabulary)(segments("Say:", content, "Now.", content)))
     text = b"".join(vocabulary.piece(token) for token in tokens).decode()
     assert text.lstrip(" ") == f"Say:{content}Now.{content}"

@@ -1,4 +1,4 @@
-"""Templates that would take a machine's time or memory are stopped early, wherever they do it; real ones are not."""
+"""The budget of chat templates: expensive ones are stopped early, and real ones never are."""
 
 import resource
 import time
@@ -53,11 +53,11 @@ TOO_MUCH = [
 
 
 @pytest.mark.parametrize("source", TOO_MUCH)
-def test_what_takes_too_much_is_stopped(source: str) -> None:
+def test_a_template_that_takes_too_much_time_or_memory_is_stopped(source: str) -> None:
     begun, peak = time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(TemplateError):
         ChatTemplate(source).render([ChatMessage.of_text("user", "Hi")])
-    assert time.thread_time() - begun < 6  # once to find its habits, once for the conversation
+    assert time.thread_time() - begun < 6  # once to probe its capabilities, once for the conversation
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 300_000  # KiB
 
 
@@ -66,7 +66,7 @@ def test_a_template_that_is_too_long_is_refused() -> None:
         ChatTemplate("x" * 600_000)
 
 
-def test_what_a_template_may_do_does_not_depend_on_the_one_before() -> None:
+def test_each_rendering_has_a_budget_of_its_own() -> None:
     template, messages = ChatTemplate(CHATML), [ChatMessage.of_text("user", "Hi")]
     for _ in range(50):
         with pytest.raises(TemplateError):
@@ -86,7 +86,7 @@ def test_what_a_template_may_do_does_not_depend_on_the_one_before() -> None:
         "[m.role, m.content] | join(': ')",
     ],
 )
-def test_long_conversations_are_rendered(expression: str) -> None:
+def test_long_conversations_are_rendered_within_the_budget(expression: str) -> None:
     messages = [ChatMessage.of_text("user" if i % 2 == 0 else "assistant", "aha, " * 2000) for i in range(50)]
     template = ChatTemplate(f"{{% for m in messages %}}{{{{ {expression} }}}}{{% endfor %}}")
     begun = time.thread_time()

@@ -1,4 +1,4 @@
-"""A turn's events do not depend on how its text was cut; every token that is told is one of the content."""
+"""The events of a turn do not depend on how its text is cut, and scored tokens are those of the content."""
 
 import itertools
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ TURNS: list[tuple[str, tuple[str, str, list[tuple[str, str]], EndReason]]] = [
 
 
 @given(st.sampled_from(TURNS), st.lists(st.integers(0, 200), max_size=12))
-def test_however_the_text_is_cut_the_turn_is_the_same(
+def test_the_events_of_a_turn_do_not_depend_on_how_its_text_is_cut(
     case: tuple[str, tuple[str, str, list[tuple[str, str]], EndReason]], cuts: list[int]
 ) -> None:
     text, expected = case
@@ -67,7 +67,7 @@ def test_however_the_text_is_cut_the_turn_is_the_same(
 
 
 @given(st.text(alphabet="ab <>/\n", max_size=40), st.lists(st.integers(0, 200), max_size=12))
-def test_the_tokens_told_are_those_of_the_content(text: str, cuts: list[int]) -> None:
+def test_scored_tokens_are_those_of_the_content(text: str, cuts: list[int]) -> None:
     events = run(cut(text, cuts))
     told = "".join(t.text for event in events if isinstance(event, Content) for t in event.tokens)
     content = plain(events)[0]
@@ -75,12 +75,12 @@ def test_the_tokens_told_are_those_of_the_content(text: str, cuts: list[int]) ->
     assert told.strip() == content.strip()
 
 
-def test_tokens_of_reasoning_and_calls_are_not_told() -> None:
+def test_reasoning_and_calls_have_no_scored_tokens() -> None:
     events = run(["<think>", "a", "b", "</think>", "\n\n", "a", "b", "\n", *cut(CALL, range(0, 60, 3))])
     assert [t.text for event in events if isinstance(event, Content) for t in event.tokens] == ["a", "b"]
 
 
-def test_the_end_counts_tokens() -> None:
+def test_the_end_of_a_turn_counts_tokens() -> None:
     end = run(["<think>", "a", "b", "</think>", "c"])[-1]
     assert end == TurnEnd(EndReason.STOP, num_generated=5, num_reasoning=3, num_cached=5)
 
@@ -91,6 +91,6 @@ def test_a_call_that_was_cut_off_is_left_out(size: int) -> None:
     assert (content, calls, reason) == ("Hi.", [], EndReason.LENGTH)
 
 
-def test_text_that_was_cut_off_stays() -> None:
+def test_text_that_was_cut_off_is_content() -> None:
     assert plain(run(["a <tool_ca"], FinishReason.LENGTH))[0] == "a <tool_ca"
     assert plain(run([CALL, CALL[:30]], FinishReason.LENGTH))[2:] == ([ADDED], EndReason.LENGTH)

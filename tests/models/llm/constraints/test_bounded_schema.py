@@ -1,4 +1,4 @@
-"""Narrowed schemas: every answer of theirs is one of the schema's, and none goes on for ever."""
+"""Bounded schemas: all their answers are valid under the schema, and every answer ends."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ def schema(value: object) -> JsonSchema:
 
 
 def ramble(vocabulary: Vocabulary, constraint: ConstraintForm, rng: Random) -> str | None:
-    """An answer of somebody who never stops of his own accord; None: he is not made to stop."""
+    """Generate at random without ever choosing to end; None if the constraint does not end the answer either."""
     grammar = Grammar(GrammarTokenizer(vocabulary), constraint)
     closing = {token for token in range(vocabulary.size) if set(vocabulary.piece(token)) & set(b'"}],')}
     said: list[int] = []
@@ -70,19 +70,21 @@ CASES: list[tuple[Any, Callable[[Any], bool]]] = [
 
 
 @pytest.mark.parametrize(("asked", "is_valid"), CASES, ids=[json.dumps(asked) for asked, _ in CASES])
-def test_who_knows_no_end_is_given_one(vocabulary: Vocabulary, asked: Any, is_valid: Callable[[Any], bool]) -> None:
+def test_a_bounded_schema_makes_any_answer_end(
+    vocabulary: Vocabulary, asked: Any, is_valid: Callable[[Any], bool]
+) -> None:
     for seed in range(3):
         said = ramble(vocabulary, PrefixedForm(schema(asked), is_bounded=True), Random(seed))
         assert said is not None
         assert is_valid(json.loads(said)), said
 
 
-def test_without_it_there_is_none(vocabulary: Vocabulary) -> None:
+def test_an_answer_of_an_unbounded_schema_may_not_end(vocabulary: Vocabulary) -> None:
     assert ramble(vocabulary, PrefixedForm(schema(CITY)), Random(1)) is None
 
 
 @pytest.mark.parametrize("constraint", [JsonObject(), ToolCalls((ToolSchema("add", json.dumps(CITY)),))])
-def test_any_object_and_arguments_end_too(vocabulary: Vocabulary, constraint: JsonObject | ToolCalls) -> None:
+def test_bounded_objects_and_arguments_end_too(vocabulary: Vocabulary, constraint: JsonObject | ToolCalls) -> None:
     assert ramble(vocabulary, PrefixedForm(constraint, is_bounded=True), Random(2)) is not None
 
 
@@ -93,7 +95,7 @@ def test_any_object_and_arguments_end_too(vocabulary: Vocabulary, constraint: Js
         {"type": "object", "properties": {"a": {"$ref": "#/$defs/t", "minLength": 100}}, "$defs": {"t": {}}},
     ],
 )
-def test_where_several_schemas_hold_nothing_is_narrowed(asked: dict[str, Any]) -> None:
+def test_schemas_that_apply_together_are_not_narrowed(asked: dict[str, Any]) -> None:
     parts = [asked, *asked.get("properties", {}).values()]
     before = copy.deepcopy(parts)
     bound_schema_tree(parts)
@@ -116,6 +118,6 @@ def test_where_several_schemas_hold_nothing_is_narrowed(asked: dict[str, Any]) -
         ({"const": "a" * 100}, {"const": "a" * 100}),
     ],
 )
-def test_what_is_bounded_stays_as_it_is(asked: dict[str, Any], narrowed: dict[str, Any]) -> None:
+def test_keywords_that_bound_a_schema_are_kept(asked: dict[str, Any], narrowed: dict[str, Any]) -> None:
     narrow(asked)
     assert asked == narrowed

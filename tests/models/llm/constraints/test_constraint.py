@@ -18,7 +18,7 @@ END = 0
         pytest.param([9], [END], id="off every choice there is only the end"),
     ],
 )
-def test_only_what_leads_to_a_choice_may_follow(generated: list[int], allowed: list[int]) -> None:
+def test_only_tokens_that_lead_to_a_choice_are_allowed(generated: list[int], allowed: list[int]) -> None:
     assert Choices([[1, 2], [1, 2, 4], [1, 3], [5]], END).after(generated) == allowed
 
 
@@ -42,11 +42,11 @@ def test_no_choices_are_refused() -> None:
         pytest.param([9], 9, [], id="nothing off every choice"),
     ],
 )
-def test_what_there_is_no_choice_about_is_known_ahead(generated: list[int], limit: int, forced: list[int]) -> None:
+def test_tokens_without_an_alternative_are_forced(generated: list[int], limit: int, forced: list[int]) -> None:
     assert Choices([[1, 2], [1, 2, 4], [1, 3, 4, 5]], END).forced(generated, limit) == forced
 
 
-def test_the_prompt_is_no_part_of_the_choice() -> None:
+def test_a_choice_does_not_include_the_prompt() -> None:
     sequence = Sequence(0, [1, 2], 10, SamplingParams(), constraint=Choices([[1, 2], [3]], END))
     assert sequence.allowed([]) == [1, 3]
     assert sequence.allowed([1]) == [2]
@@ -54,5 +54,5 @@ def test_the_prompt_is_no_part_of_the_choice() -> None:
     assert sequence.allowed([]) == [2]
 
 
-def test_without_choices_anything_may_follow() -> None:
+def test_a_sequence_without_choices_allows_any_token() -> None:
     assert Sequence(0, [1], 10, SamplingParams()).allowed([]) is None

@@ -1,4 +1,4 @@
-"""Random walks over what a grammar allows, with real vocabularies: whatever comes out must be what was asked for."""
+"""Random walks over what a grammar allows, with real vocabularies: every answer must satisfy the constraint."""
 
 import json
 import random
@@ -55,7 +55,7 @@ class Model(NamedTuple):
         return token
 
 
-def load(path: Path) -> Iterator[Model]:
+def load_model(path: Path) -> Iterator[Model]:
     if not path.exists():
         pytest.skip(f"{path.name} is not here")
     with Vocabulary(path) as vocabulary:
@@ -66,12 +66,12 @@ def load(path: Path) -> Iterator[Model]:
 
 @pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem.removeprefix("ggml-vocab-"))
 def model(request: pytest.FixtureRequest) -> Iterator[Model]:
-    yield from load(request.param)
+    yield from load_model(request.param)
 
 
 @pytest.fixture(scope="module")
 def builtin() -> Iterator[Model]:
-    yield from load(BUILTIN)
+    yield from load_model(BUILTIN)
 
 
 def schema(value: object) -> JsonSchema:
@@ -79,7 +79,7 @@ def schema(value: object) -> JsonSchema:
 
 
 def walk(model: Model, grammar: Grammar, seed: int) -> list[int]:
-    """Some answer the grammar allows, without the token that ends it. Longer ones are ever more pressed to end."""
+    """Return an answer that the grammar allows, without the token that ends it. Long ones are pressed to end."""
     rng = random.Random(seed)
     generated: list[int] = []
     for step in range(MAX_STEPS):
@@ -96,8 +96,8 @@ def walk(model: Model, grammar: Grammar, seed: int) -> list[int]:
     pytest.fail(f"no end: {model.text(generated)!r}")
 
 
-def takes(model: Model, constraint: ConstraintForm, text: str) -> bool:
-    """Whether the whole text is an answer, in whatever tokens."""
+def allows(model: Model, constraint: ConstraintForm, text: str) -> bool:
+    """Return whether the grammar allows the whole text as an answer, in whatever tokens."""
     grammar, generated, rest = Grammar(model.tokenizer, constraint), [], text.encode()
     while True:
         allowed = grammar.after(generated).tolist()
@@ -302,11 +302,11 @@ WAITING = PrefixedForm(
 
 
 def tokens(model: Model, text: str) -> list[int]:
-    """Letter by letter as far as possible, so that no token is more than it should be."""
+    """Return a token for each letter as far as possible, so that no token spans the end of a trigger."""
     return [token for letter in text for token in model.vocabulary.tokenize(letter, parse_special=False)]
 
 
-def test_text_is_free_until_a_call_begins(builtin: Model) -> None:
+def test_text_is_unconstrained_until_a_trigger(builtin: Model) -> None:
     grammar = Grammar(builtin.tokenizer, WAITING)
     said = tokens(builtin, "I will look. <tool_cal")
     for size in range(len(said) + 1):
@@ -319,7 +319,7 @@ def test_text_is_free_until_a_call_begins(builtin: Model) -> None:
     assert grammar.after(said) is None  # a guess that was taken back
 
 
-def test_a_call_that_waited_is_of_the_schema_and_then_the_answer_ends(builtin: Model) -> None:
+def test_a_call_behind_a_trigger_follows_its_schema_and_ends_the_answer(builtin: Model) -> None:
     grammar = Grammar(builtin.tokenizer, WAITING)
     text = '<tool_call>\n{"name": "get", "arguments": {"city": "Bern"}}\n</tool_call>'
     generated = tokens(builtin, f"Yes. {text}")
@@ -328,15 +328,14 @@ def test_a_call_that_waited_is_of_the_schema_and_then_the_answer_ends(builtin: M
         grammar.after(tokens(builtin, "Yes. " + text.replace("Bern", "Oslo")))
 
 
-def test_a_call_in_reasoning_is_thought_of_only(builtin: Model) -> None:
+def test_a_trigger_within_reasoning_constrains_nothing(builtin: Model) -> None:
     grammar = Grammar(builtin.tokenizer, WAITING)
     thought = tokens(builtin, "<think>maybe <tool_call> it</think>")
     assert grammar.after(thought) is None
     assert grammar.after([*thought, *tokens(builtin, "so <tool_call>")]) is not None
 
 
-def test_text_behind_a_trigger_with_which_no_call_goes_on_stays_free(builtin: Model) -> None:
-    """The token that completes the trigger brought more with it."""
+def test_text_stays_unconstrained_if_the_token_that_completes_a_trigger_fits_no_call(builtin: Model) -> None:
     joined = next(t for t in range(builtin.vocabulary.size) if re.fullmatch(rb"a[b-z]+", builtin.vocabulary.piece(t)))
     trigger = "a"
     form = ToolCallForm("", "a!", "", "")
@@ -347,46 +346,46 @@ def test_text_behind_a_trigger_with_which_no_call_goes_on_stays_free(builtin: Mo
     assert grammar.after(tokens(builtin, "a")) is not None
 
 
-THINKING = ("<think>", "</think>")
+REASONING = ("<think>", "</think>")
 
 
-@pytest.mark.parametrize("is_thinking", [False, True])
-def test_reasoning_may_come_before_a_form(builtin: Model, is_thinking: bool) -> None:
-    framed = PrefixedForm(schema({"const": 7}), THINKING, is_thinking)
-    begin = "" if is_thinking else "<think>"
-    assert takes(builtin, framed, f"{begin}Let me <see>.</think>\n\n7")
-    assert takes(builtin, framed, f"{begin}x</think>7")
-    assert takes(builtin, framed, "7") is not is_thinking
-    assert not takes(builtin, framed, f"{begin}x</think>8")
+@pytest.mark.parametrize("is_reasoning", [False, True])
+def test_reasoning_may_come_before_a_form(builtin: Model, is_reasoning: bool) -> None:
+    prefixed = PrefixedForm(schema({"const": 7}), REASONING, is_reasoning)
+    begin = "" if is_reasoning else "<think>"
+    assert allows(builtin, prefixed, f"{begin}Let me <see>.</think>\n\n7")
+    assert allows(builtin, prefixed, f"{begin}x</think>7")
+    assert allows(builtin, prefixed, "7") is not is_reasoning
+    assert not allows(builtin, prefixed, f"{begin}x</think>8")
 
 
 def test_scaffold_stands_between_reasoning_and_answer(builtin: Model) -> None:
-    framed = PrefixedForm(schema({"const": 7}), ("<|pad|>", "<|system|>"), False, "<|user|>", "<|assistant|>")
-    grammar = Grammar(builtin.tokenizer, framed)
+    prefixed = PrefixedForm(schema({"const": 7}), ("<|pad|>", "<|system|>"), False, "<|user|>", "<|assistant|>")
+    grammar = Grammar(builtin.tokenizer, prefixed)
     pad, system, user, assistant = map(builtin.token, ("<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"))
     seven = tokens(builtin, "7")
     for generated in ([pad, *tokens(builtin, "so"), system, user, assistant, *seven], [assistant, *seven]):
         assert set(np.asarray(grammar.after(generated)).tolist()) == builtin.ends
 
 
-def test_an_answer_of_a_form_or_a_call(builtin: Model) -> None:
+def test_an_answer_may_be_of_the_form_or_a_call(builtin: Model) -> None:
     either = ToolCalls((ToolSchema("get", json.dumps(CITY)),), otherwise=schema({"const": [1]}))
-    assert takes(builtin, either, "[1]")
-    assert takes(builtin, either, '<tool_call>\n{"name": "get", "arguments": {"city": "Rome"}}\n</tool_call>')
-    assert not takes(builtin, either, "[2]")
+    assert allows(builtin, either, "[1]")
+    assert allows(builtin, either, '<tool_call>\n{"name": "get", "arguments": {"city": "Rome"}}\n</tool_call>')
+    assert not allows(builtin, either, "[2]")
 
 
-def test_calls_come_to_an_end(builtin: Model) -> None:
+def test_the_number_of_calls_is_limited(builtin: Model) -> None:
     call = '<tool_call>\n{"name": "get_all", "arguments": {}}\n</tool_call>'
     many = ToolCalls((ToolSchema("get_all", '{"type": "object", "maxProperties": 0}'),), parallel=True)
-    assert takes(builtin, many, "\n".join([call] * MAX_CALLS))
-    assert not takes(builtin, many, "\n".join([call] * (MAX_CALLS + 1)))
+    assert allows(builtin, many, "\n".join([call] * MAX_CALLS))
+    assert not allows(builtin, many, "\n".join([call] * (MAX_CALLS + 1)))
 
 
-def test_a_name_may_stand_twice_in_a_form(builtin: Model) -> None:
+def test_a_call_form_may_have_the_name_twice(builtin: Model) -> None:
     form = ToolCallForm("", "to=", ' do="NAME">', "!", "")
-    assert takes(builtin, ToolCalls((ToolSchema("a"),), form), 'to=a do="a">{}!')
-    assert not takes(builtin, ToolCalls((ToolSchema("a"), ToolSchema("b")), form), 'to=a do="b">{}!')
+    assert allows(builtin, ToolCalls((ToolSchema("a"),), form), 'to=a do="a">{}!')
+    assert not allows(builtin, ToolCalls((ToolSchema("a"), ToolSchema("b")), form), 'to=a do="b">{}!')
 
 
 # What comes next
@@ -400,7 +399,7 @@ def test_no_control_token_is_part_of_a_string(model: Model) -> None:
     assert allowed.isdisjoint(model.ends | set(model.tokenizer.control.values()))
 
 
-def test_what_is_forced_is_all_that_may_come(model: Model) -> None:
+def test_forced_tokens_are_the_only_allowed_ones(model: Model) -> None:
     grammar = Grammar(model.tokenizer, schema(PERSON))
     forced = grammar.forced([], 100)
     assert model.text(forced).startswith('{"name"')
@@ -417,7 +416,7 @@ def test_what_is_forced_is_all_that_may_come(model: Model) -> None:
                 )
 
 
-def test_a_long_text_is_forced_bit_by_bit(model: Model) -> None:
+def test_a_long_text_is_forced_piece_by_piece(model: Model) -> None:
     text = json.dumps(" ".join(f"word{i}, «é»" for i in range(400)), ensure_ascii=False)
     grammar = Grammar(model.tokenizer, JsonSchema(f'{{"const": {text}}}'))
     generated: list[int] = []
@@ -427,7 +426,7 @@ def test_a_long_text_is_forced_bit_by_bit(model: Model) -> None:
     assert set(grammar.after(generated).tolist()) == model.ends
 
 
-def test_what_may_follow_depends_on_what_was_generated_alone(model: Model) -> None:
+def test_allowed_tokens_depend_on_the_generated_tokens_alone(model: Model) -> None:
     used = Grammar(model.tokenizer, schema(PERSON))
     generated = [*walk(model, used, 3), min(model.ends)]
     sizes = random.Random(0).sample(range(len(generated) + 1), k=min(20, len(generated)))
@@ -445,7 +444,7 @@ def test_a_complete_answer_can_only_end(model: Model) -> None:
         assert grammar.forced(generated, 9) == []
 
 
-def test_tokens_that_were_never_allowed_are_an_error_and_not_the_end(builtin: Model) -> None:
+def test_tokens_that_were_not_allowed_raise_an_error(builtin: Model) -> None:
     grammar = Grammar(builtin.tokenizer, schema(PERSON))
     wrong = builtin.vocabulary.tokenize("no", parse_special=False)
     for _ in range(2):
@@ -474,8 +473,8 @@ def test_tokens_that_were_never_allowed_are_an_error_and_not_the_end(builtin: Mo
         pytest.param({"type": "object"}, '{"a":1}', id="other spacing"),
     ],
 )
-def test_what_a_schema_rules_out_is_not_allowed(builtin: Model, asked: object, text: str) -> None:
-    assert not takes(builtin, schema(asked), text)
+def test_values_that_a_schema_excludes_are_not_allowed(builtin: Model, asked: object, text: str) -> None:
+    assert not allows(builtin, schema(asked), text)
 
 
 @pytest.mark.parametrize(
@@ -490,8 +489,8 @@ def test_what_a_schema_rules_out_is_not_allowed(builtin: Model, asked: object, t
         (True, '{"a": [{}, [], "", 0]}'),
     ],
 )
-def test_what_a_schema_admits_is_allowed(builtin: Model, asked: object, text: str) -> None:
-    assert takes(builtin, schema(asked), text)
+def test_values_that_a_schema_admits_are_allowed(builtin: Model, asked: object, text: str) -> None:
+    assert allows(builtin, schema(asked), text)
 
 
 # Refusals
@@ -606,7 +605,7 @@ REFUSED: list[tuple[ConstraintForm, str, str]] = [
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=[f"{path or 'all'}-{i}" for i, (_, path, _) in enumerate(REFUSED)])
-def test_what_cannot_be_enforced_is_refused_where_it_stands(
+def test_unenforceable_schemas_are_refused_with_their_path(
     builtin: Model, refused: tuple[ConstraintForm, str, str]
 ) -> None:
     constraint, path, reason = refused
@@ -618,12 +617,12 @@ def test_what_cannot_be_enforced_is_refused_where_it_stands(
     assert (compiled.value.path, compiled.value.reason) == (path, checked.value.reason)
 
 
-def test_that_nothing_is_allowed_shows_at_once(builtin: Model) -> None:
+def test_a_schema_that_allows_nothing_is_refused_when_it_is_compiled(builtin: Model) -> None:
     with pytest.raises(GrammarError, match="nothing"):
         Grammar(builtin.tokenizer, Regex(r"[^\x00-\x{10FFFF}]"))
 
 
-def test_what_is_just_small_enough_is_taken(builtin: Model) -> None:
+def test_schemas_at_the_limits_are_accepted(builtin: Model) -> None:
     Grammar(builtin.tokenizer, schema(nested(MAX_DEPTH)))
     Grammar(builtin.tokenizer, schema({"properties": {f"p{i}": {} for i in range(MAX_NODES - 1)}}))
     Grammar(builtin.tokenizer, Regex("(" * (MAX_DEPTH - 1) + "a" + ")" * (MAX_DEPTH - 1)))
@@ -632,5 +631,5 @@ def test_what_is_just_small_enough_is_taken(builtin: Model) -> None:
 
 
 @pytest.mark.parametrize("constraint", [schema({}), JsonObject(), Regex("a"), ToolCalls(TOOLS, parallel=True)])
-def test_what_is_asked_for_travels_in_a_frame(constraint: ConstraintForm) -> None:
+def test_a_constraint_survives_encoding_in_a_frame(constraint: ConstraintForm) -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(constraint), type=ConstraintForm) == constraint

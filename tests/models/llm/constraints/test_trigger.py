@@ -24,11 +24,11 @@ def span(tokens: Sequence[int], **options: object) -> tuple[int, int] | None:
         ([7, 4, 0, 1, 0, 1], (2, 4)),
     ],
 )
-def test_the_first_trigger_is_found_in_whole_tokens(tokens: list[int], found: tuple[int, int] | None) -> None:
+def test_the_span_of_the_first_trigger_is_of_whole_tokens(tokens: list[int], found: tuple[int, int] | None) -> None:
     assert span(tokens) == found
 
 
-def test_within_reasoning_nothing_is_triggered() -> None:
+def test_text_within_reasoning_triggers_nothing() -> None:
     reasoning = ("<think>", "</think>")
     assert span([5, 0, 1, 4], reasoning=reasoning) is None
     assert span([5, 0, 1, 6, 4, 0, 1], reasoning=reasoning) == (5, 7)
@@ -37,7 +37,7 @@ def test_within_reasoning_nothing_is_triggered() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, len(PIECES) - 1), max_size=8), max_size=6))
-def test_it_depends_on_what_was_generated_alone(asked: list[list[int]]) -> None:
+def test_the_span_depends_on_the_generated_tokens_alone(asked: list[list[int]]) -> None:
     trigger = Trigger(PIECES, "<call>", ("<think>", "</think>"))
     for tokens in asked:
         fresh = Trigger(PIECES, "<call>", ("<think>", "</think>"))
