@@ -57,7 +57,7 @@ class OutputSyntax:
 
     def forced_call(self, name: str) -> ForcedCall:
         """Return the form that constrained decoding forces on a call of this tool."""
-        return self.family.forced.named(name)
+        return self.family.forced.with_name(name)
 
     def write_calls(self, calls: Sequence[tuple[str, str]]) -> list[Segment]:
         """Return calls, given by name and arguments, as the model itself would have written them."""

@@ -16,17 +16,17 @@ from models.llm.tool_syntax.calls import ForcedCall
 
 
 class TokenNames(msgspec.Struct, frozen=True):
-    """Of a vocabulary's control tokens: of those that end an answer, and of all."""
+    """The names of a vocabulary's control tokens: of those that end an answer, and of those that mark calls."""
 
     ends: frozenset[str]
     control: frozenset[str]
 
     def without_end(self, scaffold: str) -> str:
-        """What ends an answer is chosen where the grammar ends, and is no part of it."""
+        """Return the scaffold without an end token at its end, which the engine adds where the grammar ends."""
         return next((scaffold.removesuffix(name) for name in self.ends if scaffold.endswith(name)), scaffold)
 
     def can_wait_for(self, trigger: str) -> bool:
-        """Whether it begins with a control token, or has none in it."""
+        """Return whether the text can be a trigger: it begins with a control token, or has none in it."""
         return bool(trigger) and (
             trigger.startswith(tuple(self.control)) or not any(c in trigger for c in self.control)
         )

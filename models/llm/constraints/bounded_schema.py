@@ -1,6 +1,6 @@
-"""Schemas narrowed for models that know no end: what a schema leaves open is bounded, so that every answer ends.
+"""Bounded schemas: a JSON Schema narrowed so that every answer ends.
 
-Whatever the narrowed schema allows, the schema allows. A small model that is held to JSON is asked for something it
+Every answer of the bounded schema is one of the schema's. A small model that is constrained to JSON does something it
 never learned; in a text or a number without bounds it goes on until its context is full, and half an object is no JSON.
 """
 
@@ -9,39 +9,41 @@ from typing import Any
 
 _MAX_LENGTH = 64  # characters of a text
 _MAX_ITEMS = 4
-_MAX_PROPERTIES = 4  # of objects whose properties are not named
+_MAX_PROPERTIES = 4  # of objects whose schema names no properties
 _NAME = "^[A-Za-z_]{1,16}$"  # of such a property
 _MAX_NUMBER = 999_999
 _STEP = 0.001
 _SCALARS = ("string", "integer", "number", "boolean", "null")
-_ELSEWHERE = frozenset({"$ref", "anyOf", "oneOf"})  # what is open lies in other schemas
+_REFERRING = frozenset({"$ref", "anyOf", "oneOf"})  # keywords by which other schemas say what is open
 
 
-def bound_schema_tree(schemas: Sequence[dict[str, Any]]) -> None:
-    """In place; each of them without those in it, of keywords that were checked, without annotations. Nothing where
-    several hold for one value: what each leaves open another may ask for."""
-    if all("allOf" not in schema and (len(schema) == 1 or not _ELSEWHERE & schema.keys()) for schema in schemas):
+def bound_schemas(schemas: Sequence[dict[str, Any]]) -> None:
+    """Bound these schemas in place, each without the schemas in it. Their keywords must have been checked.
+
+    Nothing is changed if several schemas apply to one value: one may require what another leaves open.
+    """
+    if all("allOf" not in schema and (len(schema) == 1 or not _REFERRING & schema.keys()) for schema in schemas):
         for schema in schemas:
-            narrow(schema)
+            bound_schema(schema)
 
 
-def narrow(schema: dict[str, Any]) -> None:
-    if (_ELSEWHERE | {"enum", "const"}) & schema.keys():
+def bound_schema(schema: dict[str, Any]) -> None:
+    if (_REFERRING | {"enum", "const"}) & schema.keys():
         return
     if not schema:
         schema["type"] = list(_SCALARS)
     kinds = schema.get("type", [*_SCALARS, "array", "object"])
     for kind in [kinds] if isinstance(kinds, str) else kinds:
-        if limit := _LIMITS.get(kind):
-            limit(schema)
+        if bound := _BOUNDS.get(kind):
+            bound(schema)
 
 
-def _text(schema: dict[str, Any]) -> None:
+def _bound_text(schema: dict[str, Any]) -> None:
     if not {"pattern", "format"} & schema.keys():
         schema.setdefault("maxLength", max(_MAX_LENGTH, schema.get("minLength", 0)))
 
 
-def _number(schema: dict[str, Any]) -> None:
+def _bound_number(schema: dict[str, Any]) -> None:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     if low is None:
@@ -50,19 +52,19 @@ def _number(schema: dict[str, Any]) -> None:
         schema["maximum"] = _MAX_NUMBER if low is None else max(_MAX_NUMBER, int(low) + _MAX_NUMBER)
 
 
-def _fraction(schema: dict[str, Any]) -> None:
-    """A step too, where there is room for it between the bounds."""
+def _bound_fraction(schema: dict[str, Any]) -> None:
+    """Bound a number, and its digits if there is room for a step between the bounds."""
     bounds = [schema.get(name, 0) for name in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")]
-    _number(schema)
+    _bound_number(schema)
     if all(float(bound).is_integer() for bound in bounds):
         schema.setdefault("multipleOf", _STEP)
 
 
-def _array(schema: dict[str, Any]) -> None:
+def _bound_array(schema: dict[str, Any]) -> None:
     schema.setdefault("maxItems", max(_MAX_ITEMS, schema.get("minItems", 0), len(schema.get("prefixItems", ()))))
 
 
-def _object(schema: dict[str, Any]) -> None:
+def _bound_object(schema: dict[str, Any]) -> None:
     named = schema.get("properties", {})
     if schema.get("additionalProperties", True) is False or "patternProperties" in schema:
         return
@@ -75,14 +77,14 @@ def _object(schema: dict[str, Any]) -> None:
     schema.setdefault("maxProperties", max(_MAX_PROPERTIES, schema.get("minProperties", 0)))
     value = schema.get("additionalProperties", True)
     if value is True:
-        narrow(value := {})
+        bound_schema(value := {})
     schema["patternProperties"], schema["additionalProperties"] = {_NAME: value}, False
 
 
-_LIMITS = {
-    "string": _text,
-    "integer": _number,
-    "number": _fraction,
-    "array": _array,
-    "object": _object,
+_BOUNDS = {
+    "string": _bound_text,
+    "integer": _bound_number,
+    "number": _bound_fraction,
+    "array": _bound_array,
+    "object": _bound_object,
 }

@@ -1,4 +1,4 @@
-"""What an answer may be."""
+"""Constraints that the engine applies to a sequence: guided choice, and grammars that end their answer on failure."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,25 +7,25 @@ from models.llm.constraints.base import Constraint
 
 
 class Choices:
-    """The answer is one of these token sequences and then ends: guided choice.
+    """Guided choice: the answer is one of these token sequences and then ends.
 
-    Holds no state of its own, so that a sequence may be preempted and computed again at any token.
+    It has no state, so that a sequence may be preempted and computed again at any token.
     """
 
     def __init__(self, choices: Sequence[list[int]], end_token: int) -> None:
         if not choices:
-            raise ValueError("a choice of nothing has no answer")
+            raise ValueError("there must be at least one choice")
         self._choices = choices
         self._end_token = end_token
 
     def after(self, generated: list[int]) -> list[int]:
-        """The tokens that may follow what was generated; the end token alone where no choice goes on so."""
+        """Return the tokens that may follow; the end token alone if no choice begins like this."""
         size = len(generated)
         following = {c[size] if len(c) > size else self._end_token for c in self._open(generated)}
         return sorted(following) or [self._end_token]
 
     def forced(self, generated: list[int], limit: int) -> list[int]:
-        """The next tokens, at most `limit`, as far as there is only one way to go on."""
+        """Return the next tokens, at most `limit`, as far as there is no alternative."""
         open_choices = self._open(generated)
         if len(open_choices) != 1:
             return []
@@ -36,7 +36,7 @@ class Choices:
 
 
 class FailClosed:
-    """A grammar that ends its own answer, and says why, where it can go on no longer; others in the batch go on."""
+    """A grammar that ends its answer when it fails, so that other sequences of the batch go on. `error` says why."""
 
     def __init__(self, grammar: Constraint, end_token: int) -> None:
         self._grammar = grammar

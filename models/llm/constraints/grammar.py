@@ -1,6 +1,7 @@
-r"""Answers in a given form: JSON of a schema, a regular expression, tool calls. Constrained decoding by llguidance.
+"""Constrained decoding by llguidance: answers that are JSON of a schema, match an expression, or are tool calls.
 
-What a schema may say is in `json_schema.py`. What cannot be enforced raises `GrammarError` and is never ignored.
+`json_schema.py` says which schemas are supported. A constraint that cannot be enforced raises `GrammarError` and is
+never ignored.
 """
 
 import numpy as np
@@ -17,21 +18,21 @@ from models.llm.constraints.trigger import Trigger
 
 
 class Grammar:
-    """What one sequence may say next. Belongs to one sequence and one thread.
+    """The tokens that one sequence may have next. It belongs to one sequence and one thread.
 
-    `after` and `forced` depend on `generated` alone, whatever was asked before; a call that goes on from the last one
-    costs only what is new.
+    `after` and `forced` depend on `generated` alone, not on earlier calls; a call whose tokens continue those of the
+    last one costs only the new tokens.
     """
 
     def __init__(self, tokenizer: GrammarTokenizer, constraint: ConstraintForm) -> None:
-        """Raises `GrammarError`: not supported, not valid, too large, or nothing satisfies it."""
+        """Compile the constraint. Raises `GrammarError` if it is unsupported, invalid, too large or unsatisfiable."""
         source = GrammarSource(constraint, tokenizer.control)
         self._matcher = LLMatcher(tokenizer.llguidance, source.text, log_level=0, limits=PARSER_LIMITS)
         self._tokenizer = tokenizer
         self._usable = tokenizer.usable(source.control_tokens)
         self._mask = allocate_token_bitmask(1, tokenizer.size)
         self._consumed: list[int] = []
-        self._unfit: list[int] | None = None  # with which no call begins although the trigger is there
+        self._unfit: list[int] | None = None  # tokens that have the trigger but cannot begin a call
         self._trigger: Trigger | None = None
         if self._matcher.is_error():
             raise source.explain(self._matcher.get_error())
@@ -43,9 +44,9 @@ class Grammar:
             )
 
     def after(self, generated: list[int]) -> NDArray[np.intp] | None:
-        """The tokens that may follow; the end tokens once the answer is complete. Never empty; None: any.
+        """Return the tokens that may follow, never none of them; None: any. After a complete answer, the end tokens.
 
-        Raises `GrammarError` when going on takes more than the limits, or `generated` is not what it allowed.
+        Raises `GrammarError` if going on exceeds the limits, or if `generated` was not allowed.
         """
         if generated and generated[-1] in self._tokenizer.end_tokens:
             return self._tokenizer.end_tokens
@@ -62,9 +63,9 @@ class Grammar:
         return allowed
 
     def forced(self, generated: list[int], limit: int) -> list[int] | None:
-        """The next tokens, at most `limit`, as far as there is only one way to go on; None: any may come.
+        """Return the next tokens, at most `limit`, as far as there is no alternative; None: any may follow.
 
-        Raises as `after`.
+        Raises what `after` does.
         """
         if limit <= 0 or (generated and generated[-1] in self._tokenizer.end_tokens):
             return []
@@ -77,7 +78,7 @@ class Grammar:
         return tokens[:limit]
 
     def _has_begun(self, generated: list[int]) -> bool:
-        """Brings the matcher to where these tokens lead; not, if the trigger is not among them."""
+        """Return whether constraining has begun, and bring the matcher to the state after these tokens if so."""
         if self._trigger is None:
             self._follow(generated)
             return True
@@ -88,14 +89,14 @@ class Grammar:
         if self._consumed[: len(opening)] != opening:
             try:
                 self._follow(opening)
-            except GrammarError:  # the token that completes the trigger brought text that no call goes on with
+            except GrammarError:  # the token that completes the trigger has more text, which fits no call
                 self._unfit = generated[: span[1]]
                 return False
         self._follow(generated[span[0] :])
         return True
 
     def _follow(self, generated: list[int]) -> None:
-        """Brings the matcher to where these tokens lead."""
+        """Bring the matcher to the state after these tokens."""
         consumed = self._consumed
         if generated[: len(consumed)] != consumed:
             num_kept = next(
@@ -109,7 +110,7 @@ class Grammar:
         consumed += new[:num_new]
         self._check()
         if num_new < len(new):
-            raise GrammarError("the answer so far is not what was asked for")
+            raise GrammarError("the answer so far does not satisfy the constraint")
 
     def _check(self) -> None:
         if self._matcher.is_error():

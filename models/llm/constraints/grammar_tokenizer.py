@@ -1,4 +1,4 @@
-"""A model's vocabulary as llguidance needs it."""
+"""The adapter of a model's vocabulary for llguidance."""
 
 from collections.abc import Callable, Collection
 from typing import Protocol
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from models.errors import GrammarError
 
 _MAX_FORCED = 1024  # bytes tokenized ahead
-_MAX_TOKEN = 64  # bytes; only the last tokens of what was cut off ahead could be others without the cut
+_MAX_TOKEN = 64  # bytes; without the cut at `_MAX_FORCED`, tokens of its last bytes could be others
 
 
 class GrammarVocabulary(Protocol):
-    """What is needed of `models.llm.llama.vocabulary.GrammarVocabulary`."""
+    """The part of `models.llm.llama.vocabulary.Vocabulary` that grammars need."""
 
     @property
     def size(self) -> int: ...
@@ -24,10 +24,10 @@ class GrammarVocabulary(Protocol):
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]: ...
 
 
-class _Pieces:
-    """A vocabulary as llguidance's `TokenizerWrapper` wants it. Called by it to tokenize what a grammar forces.
+class _TokenizerAdapter:
+    """A vocabulary as llguidance's `TokenizerWrapper` expects it, which calls it to tokenize forced text.
 
-    Must not raise and must give back the very bytes: llguidance relies on both.
+    llguidance relies on a call raising nothing and on its tokens having exactly the given bytes.
     """
 
     def __init__(self, vocabulary: GrammarVocabulary, end_token: int) -> None:
@@ -39,7 +39,7 @@ class _Pieces:
         self.eos_token_id = end_token
         self.bos_token_id = None
         self.greedy: Callable[[str], list[int]] | None = None
-        self._lead = ""  # what a SentencePiece vocabulary puts its own space in front of
+        self._lead = ""  # a SentencePiece vocabulary puts its space in front of this instead of the text
         if self._bytes(vocabulary.tokenize("a", parse_special=False)) != b"a":
             self._lead = "\x02"
         self._num_lead = len(self._tokenize(self._lead, parse_special=False))
@@ -59,30 +59,30 @@ class _Pieces:
 
 
 class GrammarTokenizer:
-    """A vocabulary made ready for grammars: once for each loaded model, about a second for 150,000 tokens.
+    """A vocabulary prepared for grammars, once for each loaded model: about a second for 150,000 tokens.
 
     The vocabulary must stay open as long as this or a `Grammar` made with it is used.
     """
 
     def __init__(self, vocabulary: GrammarVocabulary) -> None:
-        """Raises `GrammarError` when the vocabulary has no end token: no answer could be complete."""
+        """Prepare the vocabulary. Raises `GrammarError` if it has no end token: no answer could be complete."""
         if not vocabulary.end_tokens:
             raise GrammarError("the model's vocabulary has no token that ends an answer")
         ends = sorted(vocabulary.end_tokens)
-        pieces = _Pieces(vocabulary, ends[0])
-        self.llguidance = LLTokenizer(TokenizerWrapper(pieces), eos_token=ends)
-        pieces.greedy = self.llguidance.greedy_tokenize
-        self.size = len(pieces.tokens)
+        adapter = _TokenizerAdapter(vocabulary, ends[0])
+        self.llguidance = LLTokenizer(TokenizerWrapper(adapter), eos_token=ends)
+        adapter.greedy = self.llguidance.greedy_tokenize
+        self.size = len(adapter.tokens)
         self.end_tokens = np.array(ends, dtype=np.intp)
-        names = {token: pieces.tokens[token].decode(errors="replace") for token in pieces.special_token_ids}
+        names = {token: adapter.tokens[token].decode(errors="replace") for token in adapter.special_token_ids}
         self.control = {name: token for token, name in names.items() if name and token not in vocabulary.end_tokens}
-        self.pieces = pieces.tokens
+        self.pieces = adapter.tokens
         self._is_plain = np.ones(self.size, dtype=np.bool_)
-        self._is_plain[pieces.special_token_ids] = False
+        self._is_plain[adapter.special_token_ids] = False
         self._is_plain[ends] = True
 
     def usable(self, control_tokens: Collection[int]) -> NDArray[np.bool_]:
-        """Of all tokens: those that are no control tokens, those that end, and these."""
+        """Return which tokens answers may have: plain tokens, end tokens, and these control tokens."""
         usable = self._is_plain.copy()
         usable[list(control_tokens)] = True
         return usable

@@ -1,7 +1,7 @@
 r"""JSON Schemas, checked and rewritten before llguidance sees them.
 
-A schema is rewritten before llguidance sees it, keyword by keyword, so that nothing reaches the compiler which was
-not checked here; what cannot be enforced raises `GrammarError` and is never ignored. Of JSON Schema draft 2020-12:
+A schema is rewritten keyword by keyword, so that nothing reaches the compiler unchecked. A keyword that cannot be
+enforced raises `GrammarError` and is never ignored. These keywords of JSON Schema draft 2020-12 are supported:
 
 * `type`, `enum`, `const`; `anyOf`, `allOf`, and `oneOf` where its options exclude each other;
 * `$ref` to a place in the same document (`#/$defs/x`, `#`), recursive if need be;
@@ -13,7 +13,7 @@ not checked here; what cannot be enforced raises `GrammarError` and is never ign
 
 Annotations (`title`, `description`, `default`, …, `x-…`) are left out; any other keyword is refused. JSON is written
 as Python's `json.dumps` and chat templates' `tojson` write it, `{"a": 1, "b": [true]}`: no other spaces, so that
-whatever the schema settles is forced and costs no sampling. Properties come in the schema's order. Not enforced:
+tokens that the schema decides are forced and cost no sampling. Properties come in the schema's order. Not enforced:
 that names which only `additionalProperties` or `patternProperties` allow differ from each other.
 """
 
@@ -30,7 +30,7 @@ import msgspec
 from llguidance import LLMatcher
 
 from models.errors import GrammarError
-from models.llm.constraints.bounded_schema import bound_schema_tree
+from models.llm.constraints.bounded_schema import bound_schemas
 from models.llm.constraints.limits import MAX_DEPTH, MAX_EXACT, MAX_NODES, MAX_STEP, MAX_TEXT, PARSER_LIMITS
 from models.llm.constraints.regex import string_regex
 
@@ -39,11 +39,8 @@ _COMPILER = {
     "item_separator": ", ",
     "key_separator": ": ",
     "whitespace_flexible": False,
-    "json_allowed_escapes": 'nrbtf\\"',  # with `u` names could be written so that `properties` does not know them
+    "json_allowed_escapes": 'nrbtf\\"',  # with `u`, names could be written in a way that `properties` does not recognize
 }
-
-
-# Values of keywords
 
 
 def _is_schema_type(value: Any) -> bool:
@@ -85,14 +82,14 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (_is_number, "a number of at most 2^53 in size"),
     ),
 }
-_ONE = frozenset({"items", "additionalProperties"})  # keywords with a schema
-_LIST = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
-_MAP = frozenset({"properties", "patternProperties"})
+_SCHEMA_KEYWORDS = frozenset({"items", "additionalProperties"})
+_LIST_KEYWORDS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_MAP_KEYWORDS = frozenset({"properties", "patternProperties"})
 _ANNOTATION = re.compile(
     r"x-.*|\$(schema|comment|defs|anchor|dynamicAnchor)|definitions|title|description|default|examples?|deprecated"
     r"|readOnly|writeOnly|content(Encoding|MediaType|Schema)|discriminator"
 )
-_BLAMED_LAST = {"type"} | _ONE | _LIST | _MAP  # without them almost anything compiles
+_LAST_SUSPECTS = {"type"} | _SCHEMA_KEYWORDS | _LIST_KEYWORDS | _MAP_KEYWORDS  # without them almost all compiles
 
 
 class _Node(NamedTuple):
@@ -101,8 +98,8 @@ class _Node(NamedTuple):
     schema: dict[str, Any]
 
 
-class Budget:
-    """What all schemas of one constraint share."""
+class SchemaBudget:
+    """The size that all schemas of one constraint may have together."""
 
     def __init__(self) -> None:
         self.num_nodes = 0
@@ -123,18 +120,18 @@ class Budget:
 
 
 class Schema:
-    """A JSON Schema, rewritten: known keywords only, and references only into a flat `$defs` of its own.
+    """A rewritten JSON Schema: it has known keywords only, and references only into a flat `$defs` of its own.
 
     `is_bounded`: narrowed so that every answer ends, see `bounded_schema.py`.
     """
 
-    def __init__(self, text: str, budget: Budget, *, object_only: bool = False, is_bounded: bool = False) -> None:
+    def __init__(self, text: str, budget: SchemaBudget, *, object_only: bool = False, is_bounded: bool = False) -> None:
         self._budget = budget
         budget.take_text(text, "$")
         self._document = _parse(text)
         if object_only:
             self._document = as_object(self._document)
-        self._names: dict[str, str] = {}  # of definitions, by pointer
+        self._names: dict[str, str] = {}  # names of definitions by pointer
         self._steps: list[Decimal] = []
         self.nodes: list[_Node] = []
         self._definitions: dict[str, Any] = {}
@@ -145,18 +142,18 @@ class Schema:
             self._definitions[name] = self._read(schema, path, "", 0)
             self._check_cycle(name, path)
         if is_bounded:
-            bound_schema_tree([node.schema for node in self.nodes])
+            bound_schemas([node.schema for node in self.nodes])
 
     def document(self, schema: Any = None) -> dict[str, Any]:
-        """What to compile for the whole, or for one part of it alone."""
+        """Return the schema to compile, for the whole or for one part of it."""
         root = self._root if schema is None else schema
         root = root if isinstance(root, dict) else {"allOf": [root]}
         return {"x-guidance": _COMPILER, **root, "$defs": self._definitions}
 
     def locate(self, deadline: float) -> str:
-        """Path of the innermost schema that does not compile alone, and of its keyword if one is enough to blame.
+        """Return the path of the innermost schema that does not compile alone, with the keyword if one is to blame.
 
-        "" when all of it compiles. Past the deadline (`time.monotonic`) it makes do with what is found.
+        "" if all of it compiles. The search ends at the deadline (`time.monotonic`) with what it has.
         """
         if not self.nodes or not self._error(self.nodes[0].schema):
             return ""
@@ -164,7 +161,7 @@ class Schema:
         for node in self.nodes[1:]:
             if node.parent in ("", culprit.path) and time.monotonic() < deadline and self._error(node.schema):
                 culprit = node
-        for keyword in sorted(culprit.schema, key=_BLAMED_LAST.__contains__):
+        for keyword in sorted(culprit.schema, key=_LAST_SUSPECTS.__contains__):
             rest = {k: v for k, v in culprit.schema.items() if k != keyword}
             if time.monotonic() < deadline and not self._error(rest):
                 return _join(culprit.path, keyword)
@@ -190,19 +187,19 @@ class Schema:
 
     def _value(self, keyword: str, value: Any, parent: str, depth: int) -> Any:
         path = _join(parent, keyword)
-        if keyword in _ONE:
+        if keyword in _SCHEMA_KEYWORDS:
             return self._read(value, path, parent, depth)
-        if keyword in _LIST and isinstance(value, list) and value:
+        if keyword in _LIST_KEYWORDS and isinstance(value, list) and value:
             inline = self._inline if keyword == "oneOf" else _identity
             return [self._read(inline(item, path), f"{path}[{i}]", parent, depth) for i, item in enumerate(value)]
-        if keyword in _MAP and isinstance(value, dict):
+        if keyword in _MAP_KEYWORDS and isinstance(value, dict):
             read = {name: self._read(item, _join(path, name), parent, depth) for name, item in value.items()}
             if keyword == "patternProperties":
                 return {string_regex(name, _join(path, name)): schema for name, schema in read.items()}
             return read
         if keyword == "$ref":
             return self._reference(value, path)
-        if keyword in _LIST | _MAP:
+        if keyword in _LIST_KEYWORDS | _MAP_KEYWORDS:
             raise GrammarError("a list or a map of schemas is expected", path)
         return self._plain(keyword, value, path, depth)
 
@@ -243,7 +240,7 @@ class Schema:
         return "#/$defs/" + self._names.setdefault(pointer, str(len(self._names)))
 
     def _check_cycle(self, name: str, path: str) -> None:
-        """Finds definitions that only refer to each other, when the last of them is read."""
+        """Raise `GrammarError` if the definition, the last one read, closes a circle of mere references."""
         place: Any = {"$ref": f"#/$defs/{name}"}
         for _ in range(MAX_NODES):
             if not (isinstance(place, dict) and place.keys() == {"$ref"}):
@@ -252,7 +249,7 @@ class Schema:
         raise GrammarError("refers only to itself", path)
 
     def _inline(self, option: Any, path: str) -> Any:
-        """What an option of `oneOf` refers to: llguidance looks through no reference for what tells options apart."""
+        """Return the schema that an option of `oneOf` refers to: llguidance compares options without references."""
         for _ in range(MAX_DEPTH):
             if not (isinstance(option, dict) and option.keys() == {"$ref"}):
                 break
@@ -260,7 +257,7 @@ class Schema:
         return option
 
     def _target(self, pointer: Any, path: str) -> tuple[str, Any]:
-        """Path and schema of the place a reference leads to."""
+        """Return the path and the schema that a reference leads to."""
         if not isinstance(pointer, str) or not re.match(r"#(/|$)", pointer):
             raise GrammarError("only references into the same schema, such as '#/$defs/x', are supported", path)
         target, place = "$", self._document
@@ -280,7 +277,7 @@ def _identity(item: Any, _: str) -> Any:
 
 
 def as_object(schema: Any) -> Any:
-    """The schema, of objects only."""
+    """Return the schema narrowed to objects."""
     if schema is True:
         return {"type": "object"}
     if not isinstance(schema, dict):
@@ -307,6 +304,6 @@ def _join(path: str, key: str) -> str:
 
 
 def compile_error(text: str) -> str:
-    """What llguidance has against it, or ""; any vocabulary."""
+    """Return why llguidance refuses the grammar for any vocabulary, or ""."""
     is_error, messages = LLMatcher.validate_grammar_with_warnings(text, limits=PARSER_LIMITS)
     return messages[0] if is_error else ""

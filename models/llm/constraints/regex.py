@@ -27,7 +27,7 @@ def _lexemes(pattern: str, path: str) -> Iterator[re.Match[str]]:
 
 
 def check_regex(pattern: str, path: str) -> None:
-    """Bounds what an expression costs; whether it is one is the compiler's business."""
+    """Raise `GrammarError` for an expression that costs too much. Whether it is valid, the compiler checks."""
     open_groups = [(0, 0)]  # weight of all atoms but the last, and of the last
     for match in _lexemes(pattern, path):
         weight, last = open_groups[-1]
@@ -47,10 +47,10 @@ def check_regex(pattern: str, path: str) -> None:
 
 
 def string_regex(pattern: str, path: str) -> str:
-    r"""The expression for use inside JSON strings.
+    r"""Return the expression for use inside JSON strings.
 
     A character class with all control characters lets llguidance 1.9.1 write `\"` and `\\` too, wanted or not
-    (derivre's quote_byteset); so no class keeps U+0000, which `_COMPILER` lets no string contain anyway.
+    (derivre's quote_byteset); so no class keeps U+0000, which no string may contain anyway.
     """
     check_regex(pattern, path)
     parts = []

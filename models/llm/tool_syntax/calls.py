@@ -1,4 +1,4 @@
-"""What the formats of calls have in common."""
+"""The interface of formats of calls, and what they share."""
 
 import json
 from collections.abc import Generator, Mapping, Sequence
@@ -13,14 +13,15 @@ class ParsedCall(NamedTuple):
     arguments: str  # a JSON object
 
 
-Reading = Generator[ParsedCall | None, None, None]
+CallSteps = Generator[ParsedCall | None, None, None]  # None: more text is needed
 
 
 class CallFormat(Protocol):
-    """Reads calls from where one of `begins` stands, or at the start of an answer from where one of `starts` stands;
-    `markers` are all strings that it looks for.
+    """A way to write calls.
 
-    After a `ParsedCall` the reader stands behind it. `Malformed` after one means that only the rest is text.
+    `begins` are the texts with which calls begin anywhere, `starts` those that begin calls only at the start of an
+    answer; `markers` are all texts that `read` looks for. `read` leaves the cursor behind each call that it yields;
+    if it raises `Malformed` after a call, only the text from there on is content.
     """
 
     @property
@@ -29,31 +30,31 @@ class CallFormat(Protocol):
     def starts(self) -> tuple[str, ...]: ...
     @property
     def markers(self) -> tuple[str, ...]: ...
-    def read(self, reader: TextCursor, tools: "ToolSignatures") -> Reading: ...
+    def read(self, cursor: TextCursor, tools: "ToolSignatures") -> CallSteps: ...
 
 
 class ToolSignatures:
-    """The tools that an answer may call, as far as reading calls needs to know them."""
+    """The names and parameters of the tools that an answer may call."""
 
     def __init__(self, tools: Sequence[Mapping[str, Any]] = ()) -> None:
-        """`tools` are OpenAI function tools; none: any name may be one."""
+        """Without tools, any name may be a tool's."""
         functions = [tool.get("function") for tool in tools]
         self._parameters = {f["name"]: f.get("parameters") for f in functions if isinstance(f, Mapping) and "name" in f}
 
     def may_be(self, name: str) -> bool:
         return not self._parameters or name in self._parameters
 
-    def typed(self, name: str, key: str, text: str) -> object:
-        """An argument whose type its text does not show: by the tool's schema, else the JSON value that it spells."""
+    def parse_argument(self, name: str, key: str, text: str) -> object:
+        """Return the value of an argument whose text shows no type: by the tool's schema, else as JSON if it is."""
         types = _types(self._schema(name, key))
         if types == {"string"}:
             return text
         try:
-            value = decode(text, LOOSE)  # as many templates write what is no string
+            value = decode(text, LOOSE)  # many templates write other values than strings so
         except Malformed:
             return text
-        is_wanted = not types or "string" not in types or not types.isdisjoint(_TYPE_NAMES[type(value)])
-        return value if is_wanted and not isinstance(value, str) else text
+        is_allowed = not types or "string" not in types or not types.isdisjoint(_TYPE_NAMES[type(value)])
+        return value if is_allowed and not isinstance(value, str) else text
 
     def _schema(self, name: str, key: str) -> object:
         parameters = self._parameters.get(name)
@@ -73,7 +74,7 @@ _TYPE_NAMES: dict[type, set[str]] = {
 
 
 def _types(schema: object) -> set[str]:
-    """The names of JSON types that a schema allows, as far as it says so plainly; empty when it does not."""
+    """Return the names of the JSON types that a schema allows; empty if it does not say so plainly."""
     if not isinstance(schema, Mapping):
         return set()
     named = schema.get("type")
@@ -89,7 +90,7 @@ def _types(schema: object) -> set[str]:
 
 
 def make_call(name: object, arguments: object) -> ParsedCall:
-    """Raises `Malformed`. Some models give the arguments as a string that holds the object."""
+    """Return the call. Arguments may be a string that holds the object, as some models write. Raises `Malformed`."""
     if isinstance(arguments, str):
         arguments = decode(arguments) if arguments.strip() else {}
     if arguments is None:
@@ -100,20 +101,23 @@ def make_call(name: object, arguments: object) -> ParsedCall:
 
 
 def parse_sent_arguments(text: str) -> dict[str, object]:
-    """The arguments of an earlier call. A client may send back anything, and the chat can go on all the same."""
+    """Return the arguments of an earlier call; text that is no JSON object becomes one, so that the chat can go on."""
     try:
         value = json.loads(text, strict=False) if text.strip() else {}
-        is_sound = is_encodable(json.dumps(value, ensure_ascii=False))
+        is_json = is_encodable(json.dumps(value, ensure_ascii=False))
     except (ValueError, RecursionError):
-        is_sound = False
-    if not is_sound:
+        is_json = False
+    if not is_json:
         value = text
     return value if isinstance(value, dict) else {"input": value}
 
 
 class ForcedCall(NamedTuple):
-    """How calls are written around the JSON object of each one's arguments: opening, then begin, object and end for
-    each with `separator` between, then closing. Without a separator an answer has one call only."""
+    """The text around the JSON objects of arguments when calls are forced by constrained decoding.
+
+    It is `opening`, then for each call `begin`, the object and `end`, with `separator` between calls, then `closing`.
+    Without a separator an answer has one call only.
+    """
 
     begin: str
     end: str
@@ -121,6 +125,6 @@ class ForcedCall(NamedTuple):
     opening: str = ""
     closing: str = ""
 
-    def named(self, name: str) -> "ForcedCall":
-        """`NAME` stands for the tool's name."""
+    def with_name(self, name: str) -> "ForcedCall":
+        """Put the tool's name in place of `NAME`."""
         return self._replace(begin=self.begin.replace("NAME", json.dumps(name, ensure_ascii=False)[1:-1]))

@@ -43,7 +43,7 @@ from models.llm.tool_syntax.families import (
 )
 from models.llm.tool_syntax.family import ReasoningMarkers, SyntaxFamily
 
-# The first whose signs all stand in the source. `\\n` is a line break inside a template's string.
+# The first family counts whose signs are all in the source. `\\n` is a line break in a string of a template.
 _FAMILIES: tuple[tuple[tuple[str, ...], SyntaxFamily], ...] = (
     (("<|channel|>", "<|message|>"), HARMONY),
     (("<atem:function_calls>",), ATEM),
@@ -85,11 +85,11 @@ _FAMILIES: tuple[tuple[tuple[str, ...], SyntaxFamily], ...] = (
     (("tools",), GENERIC),
 )
 
-_THINKING: tuple[tuple[str, ReasoningMarkers], ...] = (
+_REASONING_MARKERS: tuple[tuple[str, ReasoningMarkers], ...] = (
     ("<seed:think>", ReasoningMarkers("<seed:think>", "</seed:think>")),
     ("<mm:think>", ReasoningMarkers("<mm:think>", "</mm:think>")),
     ("[THINK]", ReasoningMarkers("[THINK]", "[/THINK]")),
-    ("<|START_THINKING|>", ReasoningMarkers("<|START_THINKING|>", "<|END_THINKING|>")),
+    ("<|START_REASONING_MARKERS|>", ReasoningMarkers("<|START_REASONING_MARKERS|>", "<|END_REASONING_MARKERS|>")),
     ("<|inner_prefix|>", ReasoningMarkers("<|inner_prefix|>", "<|inner_suffix|>")),
     ("<|channel>thought", ReasoningMarkers("<|channel>thought", "<channel|>")),
     ("[BEGIN FINAL RESPONSE]", ReasoningMarkers("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]")),
@@ -99,6 +99,7 @@ _THINKING: tuple[tuple[str, ReasoningMarkers], ...] = (
 
 
 def detect_family(source: str) -> SyntaxFamily:
+    """Return the family of a chat template by its source."""
     for signs, family in _FAMILIES:
         if all(sign in source for sign in signs):
             return family
@@ -106,4 +107,5 @@ def detect_family(source: str) -> SyntaxFamily:
 
 
 def detect_reasoning_markers(source: str, family: SyntaxFamily) -> ReasoningMarkers | None:
-    return family.reasoning or next((thinking for sign, thinking in _THINKING if sign in source), None)
+    """Return the texts around reasoning, None if the template tells reasoning apart by none."""
+    return family.reasoning or next((markers for sign, markers in _REASONING_MARKERS if sign in source), None)

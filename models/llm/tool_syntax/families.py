@@ -6,29 +6,32 @@ from models.llm.tool_syntax.calls import ForcedCall
 from models.llm.tool_syntax.family import ReasoningMarkers, SyntaxFamily
 from models.llm.tool_syntax.json_calls import JsonCalls
 from models.llm.tool_syntax.python_calls import PythonCalls
-from models.llm.tool_syntax.tagged_calls import Parameter, TaggedCalls
+from models.llm.tool_syntax.tagged_calls import ParameterTags, TaggedCalls
 from models.llm.tool_syntax.values import GEMMA
 
 
-def _json(opening: str, closing: str, arguments: str = "arguments", *, separator: str | None = "\n") -> ForcedCall:
-    """One object for each call."""
+def _json_objects(
+    opening: str, closing: str, arguments: str = "arguments", *, separator: str | None = "\n"
+) -> ForcedCall:
+    """Return the form with one JSON object for each call."""
     return ForcedCall(f'{opening}{{"name": "NAME", "{arguments}": ', "}" + closing, separator)
 
 
-def _list(opening: str, closing: str, name: str = "name", arguments: str = "arguments") -> ForcedCall:
+def _json_list(opening: str, closing: str, name: str = "name", arguments: str = "arguments") -> ForcedCall:
+    """Return the form with one JSON list of all calls."""
     return ForcedCall(f'{{"{name}": "NAME", "{arguments}": ', "}", ", ", f"{opening}[", f"]{closing}")
 
 
 _HERMES = JsonCalls("<tool_call>", "</tool_call>")
 _GUESSES = (JsonCalls(is_guess=True), JsonCalls("```json", "```", is_guess=True))
 
-HERMES = SyntaxFamily("hermes", (_HERMES,), _json("<tool_call>\n", "\n</tool_call>"))
+HERMES = SyntaxFamily("hermes", (_HERMES,), _json_objects("<tool_call>\n", "\n</tool_call>"))
 
 _FUNCTION = TaggedCalls(
     ("<function=",),
     ("</function>",),
     ">",
-    Parameter("<parameter=", ">", "</parameter>", is_padded=True),
+    ParameterTags("<parameter=", ">", "</parameter>", is_padded=True),
     ("<tool_call>",),
     "</tool_call>",
 )
@@ -42,7 +45,7 @@ SEED = SyntaxFamily(
     (
         replace(
             _FUNCTION,
-            parameter=Parameter("<parameter=", ">", "</parameter>"),
+            parameter=ParameterTags("<parameter=", ">", "</parameter>"),
             section=("<seed:tool_call>",),
             section_end="</seed:tool_call>",
         ),
@@ -65,7 +68,7 @@ FUNCTIONARY_RECIPIENTS = SyntaxFamily(
 
 def _glm(mark: str) -> SyntaxFamily:
     begin, end = f"<tool_call{mark}>", f"</tool_call{mark}>"
-    parameter = Parameter(
+    parameter = ParameterTags(
         f"<arg_key{mark}>", f"</arg_key{mark}>", f"</arg_value{mark}>", value_begin=f"<arg_value{mark}>"
     )
     if not mark:
@@ -87,13 +90,13 @@ HUNYUAN = _glm(":opensource")
 def _invokes(
     name: str, mark: str, section: str, parameter: str, type_end: str = "", header: tuple[str, ...] = ()
 ) -> SyntaxFamily:
-    """`<invoke name="…">` with a parameter tag for each argument, in a section; `mark` stands before the tag's name."""
+    """Return a family that writes `<invoke name="…">` with a tag for each argument; `mark` precedes tag names."""
     key_end = '" string="' if type_end else '">'
     calls = TaggedCalls(
         (f'<{mark}invoke name="',),
         (f"</{mark}invoke>",),
         '">',
-        Parameter(f'<{mark}{parameter} name="', key_end, f"</{mark}{parameter}>", type_end=type_end),
+        ParameterTags(f'<{mark}{parameter} name="', key_end, f"</{mark}{parameter}>", type_end=type_end),
         (*header, f"<{mark}{section}>"),
         f"</{mark}{section}>",
     )
@@ -111,7 +114,7 @@ MINIMAX_3 = SyntaxFamily(
             (f'{_M3}<invoke name="',),
             (f"{_M3}</invoke>",),
             '">',
-            Parameter(f"{_M3}<", ">", f"{_M3}</{{key}}>", is_flat=True),
+            ParameterTags(f"{_M3}<", ">", f"{_M3}</{{key}}>", is_flat=True),
             (f"{_M3}<tool_call>",),
             f"{_M3}</tool_call>",
         ),
@@ -122,7 +125,10 @@ MINICPM = SyntaxFamily(
     "minicpm",
     (
         TaggedCalls(
-            ('<function name="',), ("</function>",), '">', Parameter('<param name="', '">', "</param>", has_cdata=True)
+            ('<function name="',),
+            ("</function>",),
+            '">',
+            ParameterTags('<param name="', '">', "</param>", has_cdata=True),
         ),
     ),
     ForcedCall('<function name="NAME">', "</function>", "\n"),
@@ -139,7 +145,7 @@ ATEM = replace(
     ),
 )
 
-MISTRAL_LIST = SyntaxFamily("mistral", (JsonCalls("[TOOL_CALLS]"),), _list("[TOOL_CALLS]", ""))
+MISTRAL_LIST = SyntaxFamily("mistral", (JsonCalls("[TOOL_CALLS]"),), _json_list("[TOOL_CALLS]", ""))
 MISTRAL = SyntaxFamily(
     "mistral-named",
     (TaggedCalls(("[TOOL_CALLS]",), (), "[ARGS]"), JsonCalls("[TOOL_CALLS]")),
@@ -208,7 +214,7 @@ KIMI_3 = SyntaxFamily(
             ('<|open|>call tool="',),
             ("<|close|>call<|sep|>",),
             '"<|sep|>',
-            Parameter('<|open|>argument key="', '" type="', "<|close|>argument<|sep|>", type_end='"<|sep|>'),
+            ParameterTags('<|open|>argument key="', '" type="', "<|close|>argument<|sep|>", type_end='"<|sep|>'),
             ("<|open|>tools<|sep|>",),
             "<|close|>tools<|sep|>",
         ),
@@ -244,7 +250,7 @@ SOLAR = SyntaxFamily(
     skipped=("<|begin|>assistant", "<|content|>", "<|end|>"),
     reasoning=ReasoningMarkers("<|think|>", "<|end|>", is_anywhere=True),
 )
-# OpenAI's harmony: every message names its channel, and a call its recipient, before or behind it.
+# OpenAI's harmony: every message names its channel, and a call its recipient, before or after the channel.
 HARMONY = SyntaxFamily(
     "harmony",
     tuple(
@@ -274,7 +280,7 @@ LFM2 = SyntaxFamily(
         PythonCalls("<|tool_call_start|>", "<|tool_call_end|>"),
         JsonCalls("<|tool_call_start|>", "<|tool_call_end|>"),
     ),
-    _list("<|tool_call_start|>", "<|tool_call_end|>"),
+    _json_list("<|tool_call_start|>", "<|tool_call_end|>"),
     is_pythonic=True,
 )
 GEMMA_4 = SyntaxFamily(
@@ -285,46 +291,48 @@ GEMMA_4 = SyntaxFamily(
 LLAMA_3 = SyntaxFamily(
     "llama-3",
     (JsonCalls("<|python_tag|>"), PythonCalls("<|python_tag|>"), *_GUESSES, PythonCalls()),
-    _json("", "", "parameters", separator=None),
+    _json_objects("", "", "parameters", separator=None),
 )
 GRANITE = SyntaxFamily(
     "granite",
     (JsonCalls("<|tool_call|>", "<|/tool_call|>"), _HERMES),
-    _list("<|tool_call|>", ""),
+    _json_list("<|tool_call|>", ""),
 )
 PHI = SyntaxFamily(
     "phi",
     (JsonCalls("<|tool_call|>", "<|/tool_call|>"), JsonCalls("functools")),
-    _list("<|tool_call|>", "<|/tool_call|>"),
+    _json_list("<|tool_call|>", "<|/tool_call|>"),
 )
-FUNCTOOLS = SyntaxFamily("functools", (JsonCalls("functools"),), _list(" functools", ""))
+FUNCTOOLS = SyntaxFamily("functools", (JsonCalls("functools"),), _json_list(" functools", ""))
 COMMAND_R7B = SyntaxFamily(
     "command-r7b",
     (JsonCalls("<|START_ACTION|>", "<|END_ACTION|>"),),
-    _list("<|START_ACTION|>", "<|END_ACTION|>", "tool_name", "parameters"),
+    _json_list("<|START_ACTION|>", "<|END_ACTION|>", "tool_name", "parameters"),
 )
 COMMAND_R = SyntaxFamily(
     "command-r",
     (JsonCalls("Action:\n```json\n", "```"),),
-    _list("Action:\n```json\n", "```", "tool_name", "parameters"),
+    _json_list("Action:\n```json\n", "```", "tool_name", "parameters"),
 )
-NEMOTRON = SyntaxFamily("nemotron", (JsonCalls("<TOOLCALL>", "</TOOLCALL>"),), _list("<TOOLCALL>", "</TOOLCALL>"))
+NEMOTRON = SyntaxFamily("nemotron", (JsonCalls("<TOOLCALL>", "</TOOLCALL>"),), _json_list("<TOOLCALL>", "</TOOLCALL>"))
 TOOL_CALLS = SyntaxFamily(
     "tool-calls",
     (JsonCalls("<tool_calls>", "</tool_calls>"),),
-    _list("<tool_calls>", "</tool_calls>"),
+    _json_list("<tool_calls>", "</tool_calls>"),
 )
 APERTUS = SyntaxFamily(
     "apertus",
     (JsonCalls("<|tools_prefix|>", "<|tools_suffix|>", is_keyed=True),),
     ForcedCall('{"NAME": ', "}", ", ", "<|tools_prefix|>[", "]<|tools_suffix|>"),
 )
-GIGACHAT = SyntaxFamily("gigachat", (JsonCalls("<|function_call|>"),), _json("<|function_call|>", "", separator=None))
+GIGACHAT = SyntaxFamily(
+    "gigachat", (JsonCalls("<|function_call|>"),), _json_objects("<|function_call|>", "", separator=None)
+)
 GIGACHAT_ROLE = SyntaxFamily(
     "gigachat-role",
     (JsonCalls("function call<|role_sep|>\n"),),
-    _json("function call<|role_sep|>\n", "", separator=None),
+    _json_objects("function call<|role_sep|>\n", "", separator=None),
     skipped=("<|message_sep|>",),
 )
-GENERIC = SyntaxFamily("json", (*_GUESSES, _HERMES), _json("", ""))
+GENERIC = SyntaxFamily("json", (*_GUESSES, _HERMES), _json_objects("", ""))
 FOREIGN = replace(GENERIC, is_native=False)

@@ -1,4 +1,4 @@
-"""A family of models that write calls and reasoning alike."""
+"""A family of models that write calls and reasoning alike, as data."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,27 +11,27 @@ from models.llm.tool_syntax.tagged_calls import TaggedCalls
 class ReasoningMarkers(NamedTuple):
     begin: str
     end: str
-    is_anywhere: bool = False  # else in front of the answer only, where no user's text can be taken for it
+    is_anywhere: bool = False  # else only before the answer, where quoted text cannot be taken for it
 
 
 @dataclass(frozen=True)
 class SyntaxFamily:
-    """`formats` are tried in turn where several begin alike. `skipped` is scaffold in the model's own text."""
+    """How the models write. Of `formats` that begin alike, the first that fits counts."""
 
     name: str
     formats: tuple[CallFormat, ...]
     forced: ForcedCall
-    skipped: tuple[str, ...] = ()
-    lead: str = ""  # is scaffold at the start of an answer, where the prompt's own end belongs to it
+    skipped: tuple[str, ...] = ()  # scaffold within the text of a turn
+    lead: str = ""  # scaffold that may begin an answer because the prompt ends within it
     reasoning: ReasoningMarkers | None = None
-    is_native: bool = True  # the template speaks of tools, and the model has seen this form
-    is_pythonic: bool = False  # what was called before is written in Python, too
-    before_answer: str = ""  # scaffold in front of an answer that is text
+    is_native: bool = True  # the template knows tools, so the model was trained on this form
+    is_pythonic: bool = False  # earlier calls are written in Python too
+    before_answer: str = ""  # scaffold in front of an answer of text
     after_reasoning: str = ""  # scaffold between reasoning and what follows it
 
     @property
     def trigger(self) -> str:
-        """The beginning of a call, where the model's own calls are in the forced form: their arguments JSON."""
+        """The beginning of a call if the model's own calls have the forced form, with JSON arguments; else ""."""
         form = self.formats[0]
         is_json = isinstance(form, JsonCalls) or (isinstance(form, TaggedCalls) and form.is_json)
         start = self.forced.opening + self.forced.begin

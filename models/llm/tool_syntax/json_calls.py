@@ -1,9 +1,9 @@
-"""Calls that are JSON objects with a name and arguments, alone or in a list, behind a marker or without one."""
+"""Calls written as JSON objects with a name and arguments, alone or in a list, with or without a marker."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from models.llm.tool_syntax.calls import ParsedCall, Reading, ToolSignatures, make_call
+from models.llm.tool_syntax.calls import CallSteps, ParsedCall, ToolSignatures, make_call
 from models.llm.tool_syntax.text_cursor import Malformed, TextCursor
 from models.llm.tool_syntax.values import JSON, read_string, read_value
 
@@ -14,13 +14,13 @@ _FIRST_KEYS = {*_NAME_KEYS, *_ARGUMENT_KEYS, "type", "id", "tool_call_id"}
 
 @dataclass(frozen=True)
 class JsonCalls:
-    """`close` may be missing: a complete object is a call."""
+    """The format between the markers `open` and `close`. `close` may be missing: a complete object is a call."""
 
     open: str = ""
     close: str = ""
-    # Nothing but its shape says that this is a call: only as the whole answer, only with a name that is known.
+    # Only the shape says that this is a call: it must be the whole answer and name a known tool.
     is_guess: bool = False
-    # Objects of one key, the name, whose value is the arguments.
+    # Objects have one key, the name, and its value is the arguments.
     is_keyed: bool = False
 
     @property
@@ -35,29 +35,29 @@ class JsonCalls:
     def markers(self) -> tuple[str, ...]:
         return (self.open, self.close)
 
-    def read(self, reader: TextCursor, tools: ToolSignatures) -> Reading:
-        reader.at = len(self.open)
-        yield from reader.skip_space()
-        is_list = bool((yield from reader.take("[")))
+    def read(self, cursor: TextCursor, tools: ToolSignatures) -> CallSteps:
+        cursor.at = len(self.open)
+        yield from cursor.skip_space()
+        is_list = bool((yield from cursor.take("[")))
         while True:
-            yield from reader.skip_space()
-            yield (yield from self._read_call(reader, tools))
-            separator = yield from reader.take_spaced(",", ";", "{", "]" if is_list else "{")
+            yield from cursor.skip_space()
+            yield (yield from self._read_call(cursor, tools))
+            separator = yield from cursor.take_spaced(",", ";", "{", "]" if is_list else "{")
             if separator == "{":
-                reader.at -= 1
+                cursor.at -= 1
             elif separator not in (",", ";"):
                 break
         if is_list and separator != "]":
             raise Malformed
         if self.close:
-            yield from reader.take_spaced(self.close)
+            yield from cursor.take_spaced(self.close)
 
-    def _read_call(self, reader: TextCursor, tools: ToolSignatures) -> Generator[None, None, ParsedCall]:
-        if not (yield from reader.peek("{")):
+    def _read_call(self, cursor: TextCursor, tools: ToolSignatures) -> Generator[None, None, ParsedCall]:
+        if not (yield from cursor.peek("{")):
             raise Malformed
         if self.is_guess:
-            yield from self._check_first_key(reader)
-        value = yield from read_value(reader, JSON)
+            yield from self._check_first_key(cursor)
+        value = yield from read_value(cursor, JSON)
         if not isinstance(value, dict):
             raise Malformed
         if self.is_keyed and len(value) == 1:
@@ -72,12 +72,12 @@ class JsonCalls:
             raise Malformed
         return call
 
-    def _check_first_key(self, reader: TextCursor) -> Generator[None, None, None]:
-        """So that an answer that is JSON but no call is not held back to its end."""
-        start = reader.at
-        yield from reader.expect("{")
-        yield from reader.skip_space()
-        yield from reader.expect('"')
-        if (yield from read_string(reader, '"')) not in _FIRST_KEYS:
+    def _check_first_key(self, cursor: TextCursor) -> Generator[None, None, None]:
+        """Raise `Malformed` early for JSON that is no call, so that it is not held back to its end."""
+        start = cursor.at
+        yield from cursor.expect("{")
+        yield from cursor.skip_space()
+        yield from cursor.expect('"')
+        if (yield from read_string(cursor, '"')) not in _FIRST_KEYS:
             raise Malformed
-        reader.at = start
+        cursor.at = start

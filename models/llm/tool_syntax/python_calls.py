@@ -1,10 +1,10 @@
-"""Calls that look like Python: a list of `name(key=value)`, or one alone."""
+"""Calls written as Python: a list of `name(key=value)`, or one alone."""
 
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from models.llm.tool_syntax.calls import ParsedCall, Reading, ToolSignatures, make_call, parse_sent_arguments
+from models.llm.tool_syntax.calls import CallSteps, ParsedCall, ToolSignatures, make_call, parse_sent_arguments
 from models.llm.tool_syntax.text_cursor import Malformed, TextCursor
 from models.llm.tool_syntax.values import PYTHON, read_value
 
@@ -28,41 +28,41 @@ class PythonCalls:
     def markers(self) -> tuple[str, ...]:
         return (self.open, self.close)
 
-    def read(self, reader: TextCursor, tools: ToolSignatures) -> Reading:
-        reader.at = len(self.open)
-        yield from reader.skip_space()
-        is_list = bool((yield from reader.take("[")))
+    def read(self, cursor: TextCursor, tools: ToolSignatures) -> CallSteps:
+        cursor.at = len(self.open)
+        yield from cursor.skip_space()
+        is_list = bool((yield from cursor.take("[")))
         while True:
-            yield from reader.skip_space()
-            call = yield from self._read_call(reader)
+            yield from cursor.skip_space()
+            call = yield from self._read_call(cursor)
             if not self.open and not tools.may_be(call.name):
                 raise Malformed
             yield call
             if not is_list:
                 break
-            yield from reader.skip_space()
-            if (yield from reader.expect("]", ",")) == "]":
+            yield from cursor.skip_space()
+            if (yield from cursor.expect("]", ",")) == "]":
                 break
         if self.close:
-            yield from reader.take_spaced(self.close)
+            yield from cursor.take_spaced(self.close)
 
-    def _read_call(self, reader: TextCursor) -> Generator[None, None, ParsedCall]:
-        name = yield from reader.run(_NAME)
-        yield from reader.expect("(")
+    def _read_call(self, cursor: TextCursor) -> Generator[None, None, ParsedCall]:
+        name = yield from cursor.run(_NAME)
+        yield from cursor.expect("(")
         arguments: dict[str, object] = {}
-        yield from reader.skip_space()
-        while not (yield from reader.take(")")):
-            key = yield from reader.run(_NAME)
-            yield from reader.skip_space()
-            yield from reader.expect("=")
+        yield from cursor.skip_space()
+        while not (yield from cursor.take(")")):
+            key = yield from cursor.run(_NAME)
+            yield from cursor.skip_space()
+            yield from cursor.expect("=")
             if not key:
                 raise Malformed
-            arguments[key] = yield from read_value(reader, PYTHON)
-            yield from reader.skip_space()
-            if (yield from reader.peek(",", ")")) == ",":
-                reader.at += 1
-                yield from reader.skip_space()
-            elif not (yield from reader.peek(")")):
+            arguments[key] = yield from read_value(cursor, PYTHON)
+            yield from cursor.skip_space()
+            if (yield from cursor.peek(",", ")")) == ",":
+                cursor.at += 1
+                yield from cursor.skip_space()
+            elif not (yield from cursor.peek(")")):
                 raise Malformed
         return make_call(name.removesuffix(".call"), arguments)
 

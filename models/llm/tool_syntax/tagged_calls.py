@@ -1,10 +1,10 @@
-"""Calls whose name stands between tags, and whose arguments are tagged one by one or are one JSON object."""
+"""Calls written with tags around the name; arguments are tagged one by one or are one JSON object."""
 
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from models.llm.tool_syntax.calls import Reading, ToolSignatures, make_call
+from models.llm.tool_syntax.calls import CallSteps, ToolSignatures, make_call
 from models.llm.tool_syntax.text_cursor import Malformed, TextCursor
 from models.llm.tool_syntax.values import JSON, Dialect, decode, read_value
 
@@ -14,26 +14,28 @@ _LIMIT = 120  # characters of a tag
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ParameterTags:
+    """The tags around an argument."""
+
     begin: str
     key_end: str
-    end: str  # {key} in it is the key
+    end: str  # {key} stands for the key
     value_begin: str = ""
-    type_end: str = ""  # between key_end and here the tag says what the value is: true or string for a string
+    type_end: str = ""  # the text between key_end and here is the type: true or string for a string
     is_padded: bool = False  # the value is on lines of its own
     has_cdata: bool = False
-    is_flat: bool = False  # a tag in a value begins a nested value, which is not read
+    is_flat: bool = False  # nested values are not parsed: a tag in a value makes it malformed
 
 
 @dataclass(frozen=True)
 class TaggedCalls:
-    """Tags of several parts may have anything of `_LIMIT` characters between their parts."""
+    """The format. Between the parts of a tag there may be any text of up to `_LIMIT` characters."""
 
     begin: tuple[str, ...]
     ends: tuple[str, ...]
     name_end: str = ""
-    parameter: Parameter | None = None
-    section: tuple[str, ...] = ()  # stands before all calls
+    parameter: ParameterTags | None = None
+    section: tuple[str, ...] = ()  # tag before all calls
     section_end: str = ""
     dialect: Dialect = JSON
     is_counted: bool = False  # functions.NAME:0
@@ -57,110 +59,110 @@ class TaggedCalls:
 
     @property
     def is_json(self) -> bool:
-        """Whether arguments are never written in another way."""
+        """Whether arguments are always one JSON object."""
         return self.parameter is None and self.dialect is JSON
 
-    def read(self, reader: TextCursor, tools: ToolSignatures) -> Reading:
-        reader.at = 0
-        is_in_section = yield from self._take_parts(reader, self.section)
+    def read(self, cursor: TextCursor, tools: ToolSignatures) -> CallSteps:
+        cursor.at = 0
+        is_in_section = yield from self._take_parts(cursor, self.section)
         while True:
-            yield from reader.skip_space()
-            if not (yield from self._take_parts(reader, self.begin)) and not self.is_open_at_start:
+            yield from cursor.skip_space()
+            if not (yield from self._take_parts(cursor, self.begin)) and not self.is_open_at_start:
                 raise Malformed
-            name = yield from self._read_name(reader)
-            yield from reader.skip_space()
-            arguments = yield from self._read_arguments(reader, tools, name)
+            name = yield from self._read_name(cursor)
+            yield from cursor.skip_space()
+            arguments = yield from self._read_arguments(cursor, tools, name)
             yield make_call(name, arguments)
-            if is_in_section and (yield from reader.take_spaced(self.section_end)):
+            if is_in_section and (yield from cursor.take_spaced(self.section_end)):
                 return
-            if not (yield from self._is_followed(reader)):
+            if not (yield from self._is_followed(cursor)):
                 return
 
-    def _take_parts(self, reader: TextCursor, parts: tuple[str, ...]) -> Generator[None, None, bool]:
-        if not parts or not (yield from reader.take(parts[0])):
+    def _take_parts(self, cursor: TextCursor, parts: tuple[str, ...]) -> Generator[None, None, bool]:
+        if not parts or not (yield from cursor.take(parts[0])):
             return False
         for part in parts[1:]:
-            yield from reader.until(part, _LIMIT)
+            yield from cursor.until(part, _LIMIT)
         return True
 
-    def _read_name(self, reader: TextCursor) -> Generator[None, None, str]:
-        name = yield from reader.run(_NAME)
+    def _read_name(self, cursor: TextCursor) -> Generator[None, None, str]:
+        name = yield from cursor.run(_NAME)
         if not name:
             raise Malformed
         if self.name_end:
-            yield from reader.until(self.name_end, _LIMIT)
+            yield from cursor.until(self.name_end, _LIMIT)
         if self.is_counted and (match := _COUNTED.fullmatch(name)):
             return match[1]
         return name
 
-    def _read_arguments(self, reader: TextCursor, tools: ToolSignatures, name: str) -> Generator[None, None, object]:
+    def _read_arguments(self, cursor: TextCursor, tools: ToolSignatures, name: str) -> Generator[None, None, object]:
         arguments: object
-        if (yield from reader.peek("{")):
-            arguments = yield from read_value(reader, self.dialect)
-            num_seen = 0
+        if (yield from cursor.peek("{")):
+            arguments = yield from read_value(cursor, self.dialect)
+            num_ends_read = 0
         elif self.parameter:
-            arguments = yield from self._read_parameters(reader, self.parameter, tools, name)
-            num_seen = 1
+            arguments = yield from self._read_parameters(cursor, self.parameter, tools, name)
+            num_ends_read = 1
         else:
             raise Malformed
-        for end in self.ends[num_seen:]:
-            yield from reader.take_spaced(end)
+        for end in self.ends[num_ends_read:]:
+            yield from cursor.take_spaced(end)
         return arguments
 
     def _read_parameters(
-        self, reader: TextCursor, parameter: Parameter, tools: ToolSignatures, name: str
+        self, cursor: TextCursor, parameter: ParameterTags, tools: ToolSignatures, name: str
     ) -> Generator[None, None, dict[str, object]]:
-        """Goes behind the first of `ends`, or to the end of the section, where a model forgot it."""
-        found: dict[str, object] = {}
+        """Read up to the first of `ends`, or to the end of the section if the model forgot it."""
+        arguments: dict[str, object] = {}
         while True:
-            yield from reader.skip_space()
-            tag = yield from reader.take(parameter.begin, self.ends[0])
+            yield from cursor.skip_space()
+            tag = yield from cursor.take(parameter.begin, self.ends[0])
             if tag == self.ends[0]:
-                return found
+                return arguments
             if not tag:
-                if self.section_end and (yield from reader.peek(self.section_end)):
-                    return found
+                if self.section_end and (yield from cursor.peek(self.section_end)):
+                    return arguments
                 raise Malformed
-            key = yield from reader.until(parameter.key_end, _LIMIT)
-            kind = (yield from reader.until(parameter.type_end, _LIMIT)) if parameter.type_end else ""
+            key = yield from cursor.until(parameter.key_end, _LIMIT)
+            kind = (yield from cursor.until(parameter.type_end, _LIMIT)) if parameter.type_end else ""
             if parameter.value_begin:
-                yield from reader.skip_space()
-                yield from reader.expect(parameter.value_begin)
-            text = yield from self._read_text(reader, parameter, key)
-            found[key] = _typed(text, kind) if kind else tools.typed(name, key, text)
+                yield from cursor.skip_space()
+                yield from cursor.expect(parameter.value_begin)
+            text = yield from self._read_text(cursor, parameter, key)
+            arguments[key] = _parse_typed(text, kind) if kind else tools.parse_argument(name, key, text)
 
-    def _read_text(self, reader: TextCursor, parameter: Parameter, key: str) -> Generator[None, None, str]:
-        """Up to the closing tag that another tag follows: a value may well contain a closing tag."""
-        start = search = reader.at
+    def _read_text(self, cursor: TextCursor, parameter: ParameterTags, key: str) -> Generator[None, None, str]:
+        """Read up to a closing tag that another tag follows: a value may contain closing tags."""
+        start = search = cursor.at
         end = parameter.end.replace("{key}", key)
         while True:
-            found = reader.text.find(end, search)
+            found = cursor.text.find(end, search)
             if found >= 0:
-                reader.at = found + len(end)
-                if (yield from self._ends_here(reader, parameter)):
-                    return _bare(reader.text[start:found], parameter)
+                cursor.at = found + len(end)
+                if (yield from self._ends_here(cursor, parameter)):
+                    return _strip_padding(cursor.text[start:found], parameter)
                 search = found + len(end)
             else:
-                search = max(search, len(reader.text) - len(end) + 1)
-                if not (yield from reader.more()):
+                search = max(search, len(cursor.text) - len(end) + 1)
+                if not (yield from cursor.more()):
                     raise Malformed
 
-    def _ends_here(self, reader: TextCursor, parameter: Parameter) -> Generator[None, None, bool]:
-        behind = reader.at
-        yield from reader.skip_space()
-        is_end = yield from reader.peek(parameter.begin, self.ends[0], *filter(None, [self.section_end]))
-        reader.at = behind
+    def _ends_here(self, cursor: TextCursor, parameter: ParameterTags) -> Generator[None, None, bool]:
+        behind = cursor.at
+        yield from cursor.skip_space()
+        is_end = yield from cursor.peek(parameter.begin, self.ends[0], *filter(None, [self.section_end]))
+        cursor.at = behind
         return bool(is_end)
 
-    def _is_followed(self, reader: TextCursor) -> Generator[None, None, bool]:
-        behind = reader.at
-        yield from reader.skip_space()
-        found = yield from reader.peek(self.begin[0])
-        reader.at = behind
+    def _is_followed(self, cursor: TextCursor) -> Generator[None, None, bool]:
+        behind = cursor.at
+        yield from cursor.skip_space()
+        found = yield from cursor.peek(self.begin[0])
+        cursor.at = behind
         return bool(found)
 
 
-def _bare(text: str, parameter: Parameter) -> str:
+def _strip_padding(text: str, parameter: ParameterTags) -> str:
     if parameter.is_flat and parameter.begin in text:
         raise Malformed
     if parameter.has_cdata and text.startswith("<![CDATA[") and text.endswith("]]>"):
@@ -168,7 +170,7 @@ def _bare(text: str, parameter: Parameter) -> str:
     return text.removeprefix("\n").removesuffix("\n") if parameter.is_padded else text
 
 
-def _typed(text: str, kind: str) -> object:
+def _parse_typed(text: str, kind: str) -> object:
     if kind in ("true", "string"):
         return text
     try:

@@ -1,8 +1,8 @@
-"""Text that comes in pieces, read as if all of it were there.
+"""A cursor over text that arrives in pieces, for grammars that are written as if all of it were there.
 
-Whatever reads is a generator that yields None where it needs more text and goes on when there is more, so a grammar is
-written down as plain steps and is incremental by itself. At the end of all text nothing waits any more; what is still
-missing then is `Malformed`.
+Parsing functions are generators: they yield None where they need more text and are resumed when there is more, so a
+grammar is a sequence of plain steps and incremental at the same time. At the end of all text nothing waits any more;
+if something is still missing then, `Malformed` is raised.
 """
 
 import re
@@ -13,29 +13,29 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Malformed(Exception):
-    """This is not what its marker promised, so it is text for the user."""
+    """The text is not what its marker announced, so it is content."""
 
 
 class TextCursor:
-    """`text` is what nobody has used up yet, and `at` is how far it has been read."""
+    """`text` is what has not been consumed yet, and `at` the position in it up to which it has been read."""
 
     def __init__(self) -> None:
         self.text = ""
         self.at = 0
         self.is_final = False
-        self.is_exhausted = False  # something waited for text after the last of it
+        self.is_exhausted = False  # a step needed text after the last of it
 
     def feed(self, text: str, *, final: bool) -> None:
         self.text += text
         self.is_final = self.is_final or final
 
     def commit(self) -> None:
-        """Uses up what has been read."""
+        """Consume the text that has been read."""
         self.text = self.text[self.at :]
         self.at = 0
 
     def more(self) -> Generator[None, None, bool]:
-        """Waits for text. False: there will be none."""
+        """Wait for text. Return False if there will be none."""
         if self.is_final:
             self.is_exhausted = True
             return False
@@ -43,7 +43,7 @@ class TextCursor:
         return True
 
     def run(self, pattern: re.Pattern[str]) -> Generator[None, None, str]:
-        """The longest run of `pattern`, which is some class of characters, any number of times."""
+        """Read the longest run of `pattern`, a class of characters repeated any number of times."""
         start = self.at
         while True:
             match = pattern.match(self.text, self.at)
@@ -55,7 +55,7 @@ class TextCursor:
         yield from self.run(_SPACE)
 
     def peek(self, *options: str) -> Generator[None, None, str]:
-        """The longest of these that stands here, or ""."""
+        """Return the longest option that stands here, or "". The cursor stays."""
         while True:
             num_left = len(self.text) - self.at
             is_open = any(len(o) > num_left and self.text.endswith(o[:num_left]) for o in options)
@@ -63,34 +63,34 @@ class TextCursor:
                 return max((o for o in options if self.text.startswith(o, self.at)), key=len, default="")
 
     def take(self, *options: str) -> Generator[None, None, str]:
-        """`peek`, and goes behind it."""
-        found = yield from self.peek(*options)
-        self.at += len(found)
-        return found
+        """Read the longest option that stands here, or ""."""
+        option = yield from self.peek(*options)
+        self.at += len(option)
+        return option
 
     def expect(self, *options: str) -> Generator[None, None, str]:
-        """`take`, where one of them must stand."""
-        found = yield from self.take(*options)
-        if not found:
+        """Read the longest option that stands here; raise `Malformed` if none does."""
+        option = yield from self.take(*options)
+        if not option:
             raise Malformed
-        return found
+        return option
 
     def take_spaced(self, *options: str) -> Generator[None, None, str]:
-        """`take` behind white space, which stays where it is when none of them follows."""
+        """Read white space and an option; the cursor stays before the white space if no option follows."""
         start = self.at
         yield from self.skip_space()
-        found = yield from self.take(*options)
-        if not found:
+        option = yield from self.take(*options)
+        if not option:
             self.at = start
-        return found
+        return option
 
     def until(self, end: str, limit: int) -> Generator[None, None, str]:
-        """What stands before the next `end`, `limit` characters at most; goes behind it."""
+        """Return the text before the next `end`, at most `limit` characters, and read `end` too."""
         start = self.at
         while True:
-            found = self.text.find(end, start, start + limit + len(end))
-            if found >= 0:
-                self.at = found + len(end)
-                return self.text[start:found]
+            end_at = self.text.find(end, start, start + limit + len(end))
+            if end_at >= 0:
+                self.at = end_at + len(end)
+                return self.text[start:end_at]
             if len(self.text) >= start + limit + len(end) or not (yield from self.more()):
                 raise Malformed

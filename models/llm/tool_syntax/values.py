@@ -1,6 +1,7 @@
-"""Values as models write them: JSON, and the two dialects that are nearly JSON.
+"""Values as models write them: JSON, and the dialects that are nearly JSON.
 
-Lenient where the meaning is plain (a raw line break or an unknown escape in a string), strict where it is a guess.
+The parser is lenient where the meaning is plain (a raw line break or an unknown escape in a string), and strict where
+it would have to guess.
 """
 
 import json
@@ -24,7 +25,7 @@ class Dialect(NamedTuple):
     quotes: tuple[str, ...]
     words: Mapping[str, object] = _WORDS
     has_bare_keys: bool = False
-    is_python: bool = False  # tuples, and a comma after the last
+    is_python: bool = False  # has tuples, and a comma may follow the last item
 
 
 JSON = Dialect(('"',))
@@ -33,67 +34,67 @@ PYTHON = LOOSE._replace(is_python=True)
 GEMMA = LOOSE._replace(quotes=('<|"|>', '"'), has_bare_keys=True)
 
 
-def read_value(reader: TextCursor, dialect: Dialect, depth: int = 0) -> Generator[None, None, object]:
+def read_value(cursor: TextCursor, dialect: Dialect, depth: int = 0) -> Generator[None, None, object]:
     if depth > _MAX_DEPTH:
         raise Malformed
-    yield from reader.skip_space()
+    yield from cursor.skip_space()
     brackets = "{[(" if dialect.is_python else "{["
-    opening = yield from reader.take(*dialect.quotes, *brackets)
+    opening = yield from cursor.take(*dialect.quotes, *brackets)
     if opening == "{":
-        return (yield from _read_object(reader, dialect, depth))
+        return (yield from _read_object(cursor, dialect, depth))
     if opening in ("[", "("):
-        return (yield from _read_list(reader, dialect, depth, "]" if opening == "[" else ")"))
+        return (yield from _read_list(cursor, dialect, depth, "]" if opening == "[" else ")"))
     if opening:
-        return (yield from read_string(reader, opening))
-    return _scalar((yield from reader.run(_PLAIN)), dialect)
+        return (yield from read_string(cursor, opening))
+    return _scalar((yield from cursor.run(_PLAIN)), dialect)
 
 
-def _read_object(reader: TextCursor, dialect: Dialect, depth: int) -> Generator[None, None, dict[str, object]]:
-    found: dict[str, object] = {}
-    while not (yield from _is_at_end(reader, dialect, "}", is_empty=not found)):
-        quote = yield from reader.take(*dialect.quotes)
+def _read_object(cursor: TextCursor, dialect: Dialect, depth: int) -> Generator[None, None, dict[str, object]]:
+    value: dict[str, object] = {}
+    while not (yield from _is_at_end(cursor, dialect, "}", is_empty=not value)):
+        quote = yield from cursor.take(*dialect.quotes)
         if not quote and not dialect.has_bare_keys:
             raise Malformed
-        key = (yield from read_string(reader, quote)) if quote else (yield from reader.run(_BARE_KEY))
-        yield from reader.skip_space()
-        yield from reader.expect(":")
-        found[key] = yield from read_value(reader, dialect, depth + 1)
-    return found
+        key = (yield from read_string(cursor, quote)) if quote else (yield from cursor.run(_BARE_KEY))
+        yield from cursor.skip_space()
+        yield from cursor.expect(":")
+        value[key] = yield from read_value(cursor, dialect, depth + 1)
+    return value
 
 
-def _read_list(reader: TextCursor, dialect: Dialect, depth: int, end: str) -> Generator[None, None, list[object]]:
-    found: list[object] = []
-    while not (yield from _is_at_end(reader, dialect, end, is_empty=not found)):
-        found.append((yield from read_value(reader, dialect, depth + 1)))
-    return found
+def _read_list(cursor: TextCursor, dialect: Dialect, depth: int, end: str) -> Generator[None, None, list[object]]:
+    items: list[object] = []
+    while not (yield from _is_at_end(cursor, dialect, end, is_empty=not items)):
+        items.append((yield from read_value(cursor, dialect, depth + 1)))
+    return items
 
 
-def _is_at_end(reader: TextCursor, dialect: Dialect, end: str, *, is_empty: bool) -> Generator[None, None, bool]:
-    """Goes behind the end, or to where the next item begins."""
-    yield from reader.skip_space()
+def _is_at_end(cursor: TextCursor, dialect: Dialect, end: str, *, is_empty: bool) -> Generator[None, None, bool]:
+    """Return whether the end stands here and read it; otherwise read up to the next item."""
+    yield from cursor.skip_space()
     if is_empty:
-        return bool((yield from reader.take(end)))
-    if (yield from reader.expect(end, ",")) == end:
+        return bool((yield from cursor.take(end)))
+    if (yield from cursor.expect(end, ",")) == end:
         return True
-    yield from reader.skip_space()
-    return dialect.is_python and bool((yield from reader.take(end)))
+    yield from cursor.skip_space()
+    return dialect.is_python and bool((yield from cursor.take(end)))
 
 
-def read_string(reader: TextCursor, quote: str) -> Generator[None, None, str]:
-    """From behind its opening quote. A quote of several characters knows no escapes."""
-    start = search = reader.at
+def read_string(cursor: TextCursor, quote: str) -> Generator[None, None, str]:
+    """Read a string from after its opening quote. With a quote of several characters there are no escapes."""
+    start = search = cursor.at
     while True:
-        end = reader.text.find(quote, search)
+        end = cursor.text.find(quote, search)
         if end < 0:
-            search = max(search, len(reader.text) - len(quote) + 1)
-        elif len(quote) == 1 and _is_escaped(reader.text, start, end):
+            search = max(search, len(cursor.text) - len(quote) + 1)
+        elif len(quote) == 1 and _is_escaped(cursor.text, start, end):
             search = end + 1
             continue
         else:
-            reader.at = end + len(quote)
-            text = reader.text[start:end]
+            cursor.at = end + len(quote)
+            text = cursor.text[start:end]
             return _unescape(text) if len(quote) == 1 else text
-        if not (yield from reader.more()):
+        if not (yield from cursor.more()):
             raise Malformed
 
 
@@ -129,21 +130,21 @@ def _scalar(text: str, dialect: Dialect) -> object:
 
 
 def decode(text: str, dialect: Dialect = JSON) -> object:
-    """A whole text as one value. Raises `Malformed`."""
-    reader = TextCursor()
-    reader.feed(text, final=True)
-    reading = read_value(reader, dialect)
+    """Return the value that a whole text is. Raises `Malformed`."""
+    cursor = TextCursor()
+    cursor.feed(text, final=True)
+    reading = read_value(cursor, dialect)
     try:
         next(reading)
     except StopIteration as done:
-        if reader.text[reader.at :].strip():
+        if cursor.text[cursor.at :].strip():
             raise Malformed from None
         return done.value
-    raise AssertionError("a final text is not waited for")
+    raise AssertionError("no text is waited for after the final one")
 
 
 def encode(value: object) -> str:
-    """As JSON text that UTF-8 can carry."""
+    """Return JSON text that UTF-8 can encode."""
     text = json.dumps(value, ensure_ascii=False)
     return text if is_encodable(text) else json.dumps(value)
 

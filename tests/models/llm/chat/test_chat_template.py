@@ -401,10 +401,6 @@ def test_arguments_are_passed_in_the_form_that_the_template_renders_right(argume
         template_with_calls("{{ '' + c.function.arguments }}"),
         ChatTemplate(CHATML),
     ],
-        template_with_calls("{{ c.function.arguments | tojson }}"),
-        template_with_calls("{{ '' + c.function.arguments }}"),
-        ChatTemplate(CHATML),
-    ],
     ids=["mapping", "text", "told"],
 )
 def test_arguments_that_are_no_object_are_rendered_all_the_same(template: ChatTemplate, arguments: str) -> None:

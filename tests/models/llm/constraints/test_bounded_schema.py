@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.catalog import resolve_chat
-from models.llm.constraints.bounded_schema import bound_schema_tree, narrow
+from models.llm.constraints.bounded_schema import bound_schema, bound_schemas
 from models.llm.constraints.forms import ConstraintForm, JsonObject, JsonSchema, PrefixedForm, ToolCalls, ToolSchema
 from models.llm.constraints.grammar import Grammar
 from models.llm.constraints.grammar_tokenizer import GrammarTokenizer
@@ -98,7 +98,7 @@ def test_bounded_objects_and_arguments_end_too(vocabulary: Vocabulary, constrain
 def test_schemas_that_apply_together_are_not_narrowed(asked: dict[str, Any]) -> None:
     parts = [asked, *asked.get("properties", {}).values()]
     before = copy.deepcopy(parts)
-    bound_schema_tree(parts)
+    bound_schemas(parts)
     assert parts == before
 
 
@@ -119,5 +119,5 @@ def test_schemas_that_apply_together_are_not_narrowed(asked: dict[str, Any]) -> 
     ],
 )
 def test_keywords_that_bound_a_schema_are_kept(asked: dict[str, Any], narrowed: dict[str, Any]) -> None:
-    narrow(asked)
+    bound_schema(asked)
     assert asked == narrowed
