@@ -39,7 +39,7 @@ _COMPILER = {
     "item_separator": ", ",
     "key_separator": ": ",
     "whitespace_flexible": False,
-    "json_allowed_escapes": 'nrbtf\\"',  # with `u`, names could be written in a way that `properties` does not recognize
+    "json_allowed_escapes": 'nrbtf\\"',  # not `u`, which could hide names from `properties`
 }
 
 
