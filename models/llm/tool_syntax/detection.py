@@ -89,7 +89,7 @@ _REASONING_MARKERS: tuple[tuple[str, ReasoningMarkers], ...] = (
     ("<seed:think>", ReasoningMarkers("<seed:think>", "</seed:think>")),
     ("<mm:think>", ReasoningMarkers("<mm:think>", "</mm:think>")),
     ("[THINK]", ReasoningMarkers("[THINK]", "[/THINK]")),
-    ("<|START_REASONING_MARKERS|>", ReasoningMarkers("<|START_REASONING_MARKERS|>", "<|END_REASONING_MARKERS|>")),
+    ("<|START_THINKING|>", ReasoningMarkers("<|START_THINKING|>", "<|END_THINKING|>")),
     ("<|inner_prefix|>", ReasoningMarkers("<|inner_prefix|>", "<|inner_suffix|>")),
     ("<|channel>thought", ReasoningMarkers("<|channel>thought", "<channel|>")),
     ("[BEGIN FINAL RESPONSE]", ReasoningMarkers("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]")),
