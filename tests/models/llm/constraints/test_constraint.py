@@ -27,7 +27,7 @@ def test_an_empty_choice_may_end_at_once() -> None:
 
 
 def test_no_choices_are_refused() -> None:
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="at least one choice"):
         Choices([], END)
 
 
