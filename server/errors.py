@@ -14,11 +14,10 @@ ServerError
 ├── TooManyBatches
 ├── ResponseNotCancellable
 ├── SettingsError
-└── KeyFileError
+└── KeyStoreError
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 
 class ServerError(Exception):
@@ -190,13 +189,8 @@ class SettingsError(ServerError):
         self.reason = reason
 
 
-class KeyFileError(ServerError):
-    """The file of API keys cannot be used, so nobody is let in by it."""
+class KeyStoreError(ServerError):
+    """The store of API keys cannot be read or changed; nobody is let in by it."""
 
     status = 503
     code = "keys_unreadable"
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason

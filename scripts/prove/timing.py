@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from server.access.keys import KeyFile, Role
+from server.access.keys import Role
+from server.storage.local.keys import KeyFile
 
 _MOST = 0.55
 

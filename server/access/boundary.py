@@ -14,10 +14,10 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from server.access.hosts import Hosts, host_of
-from server.access.keys import Key, KeyFile
+from server.access.keys import Key, KeyStore
 from server.access.origins import Origins
 from server.access.principal import ANONYMOUS, UNRESTRICTED, Principal, Rates, principal_of
-from server.errors import AccessDenied, KeyFileError
+from server.errors import AccessDenied, KeyStoreError
 from server.http.problems import problem_of
 from server.http.replies import send_problem
 
@@ -30,7 +30,7 @@ class Access(NamedTuple):
 
     hosts: Hosts
     origins: Origins = Origins()
-    keys: KeyFile | None = None
+    keys: KeyStore | None = None
 
 
 class AccessMiddleware:
@@ -53,7 +53,7 @@ class AccessMiddleware:
                     return
                 send = _readable(send, self._access.origins.headers(origin))
             scope["user"] = self._principal(scope, headers)
-        except (AccessDenied, KeyFileError) as error:
+        except (AccessDenied, KeyStoreError) as error:
             await send_problem(problem_of(error), send)
             return
         await self._app(scope, receive, send)
@@ -86,7 +86,7 @@ class AccessMiddleware:
         return None
 
     def _principal(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Principal:
-        """Return who asks. Raises `AccessDenied`, `KeyFileError`."""
+        """Return who asks. Raises `AccessDenied`, `KeyStoreError`."""
         file = self._access.keys
         if file is None or not file.read():
             return UNRESTRICTED
@@ -104,12 +104,12 @@ class AccessMiddleware:
         return principal_of(key)
 
 
-def _found(file: KeyFile, headers: Mapping[bytes, bytes]) -> Key | None:
+def _found(store: KeyStore, headers: Mapping[bytes, bytes]) -> Key | None:
     """By whichever header the client puts it in; none in the address, which is written down in too many places."""
     scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     told = [bearer.strip()] if scheme.lower() == "bearer" else []
     told += [headers.get(name, b"").decode("latin-1").strip() for name in (b"x-api-key", b"api-key")]
-    found = [file.find(text) for text in told if text]
+    found = [store.find(text) for text in told if text]
     return next((key for key in found if key is not None), None)
 
 

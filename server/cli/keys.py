@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from server.access.keys import Key, KeyFile, Role
+from server.access.keys import Key, Role
 from server.cli.common import Commands, StartError, add_settings, settings_of
-from server.errors import KeyFileError
+from server.errors import KeyStoreError
+from server.storage.local.keys import KeyFile
 
 _RATE = re.compile(r"([1-9][0-9]{0,5})(?:/(s|min|h))?")
 _A_MINUTE = {"s": 60.0, "min": 1.0, "h": 1 / 60}
@@ -44,7 +45,7 @@ def _run(action: Callable[[KeyFile, argparse.Namespace], None], options: argpars
     try:
         data.mkdir(parents=True, exist_ok=True)
         action(KeyFile(data), options)
-    except KeyFileError as error:
+    except KeyStoreError as error:
         raise StartError(str(error)) from None
     except OSError as error:
         raise StartError(f"{data}: {error.strerror}") from None

@@ -17,12 +17,11 @@ from models.core_dumps import disable_core_dumps
 from models.logs import LogConfig, configure_logging
 from server.access.boundary import Access
 from server.access.hosts import Hosts, is_open
-from server.access.keys import KeyFile
 from server.access.origins import Origins
 from server.app import create_app
 from server.cli.common import StartError, add_serving, address_of, serving_settings
 from server.composition import open_server
-from server.errors import KeyFileError, SettingsError
+from server.errors import KeyStoreError, SettingsError
 from server.http.transport import MAX_CONNECTIONS, Connection
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
@@ -30,6 +29,8 @@ from server.observability.tracing import open_tracing
 from server.resources.reloading import Reloading
 from server.services import Services
 from server.settings.settings import MANUAL, Settings
+from server.storage.local.audit import AuditFolder
+from server.storage.local.keys import KeyFile
 
 _GRACE_S = 5  # for answers that are being streamed when the server is told to stop
 _FIRST_INDEX_S = 15.0  # how long the start waits for the folders to be indexed before it says the rest goes on
@@ -52,7 +53,7 @@ def _run(settings: Settings, reread: Callable[[], Settings]) -> int:
     keys = KeyFile(settings.data_folder)
     _check_keys(settings, keys)
     _say(f"Cloister: model {settings.model}, data in {settings.data_folder}")
-    audit = AuditLog(settings.data_folder, settings.audit)
+    audit = AuditLog(AuditFolder(settings.data_folder), settings.audit)
     with _listen(settings.host, settings.port) as listener, audit:
         host, port = listener.getsockname()[:2]
         loop_factory = None
@@ -69,7 +70,7 @@ def _check_keys(settings: Settings, keys: KeyFile) -> None:
     """Other machines are let in by a key, or not at all."""
     try:
         is_locked = bool(keys.read())
-    except KeyFileError as error:
+    except KeyStoreError as error:
         raise StartError(str(error)) from None
     if is_open(settings.host) and not is_locked:
         raise StartError(

@@ -10,9 +10,10 @@ from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Rece
 
 from server.access.principal import Principal
 from server.access.roles import changes, operation_of
-from server.observability.audit import AuditLog, Entry
+from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.observability.tracing import Request
+from server.storage.records import AuditEntry
 
 _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
@@ -59,7 +60,7 @@ class RequestMiddleware:
         """Ids are told of what is there: others are whatever a client says."""
         handler, user, client = scope.get("route_handler"), scope.get("user"), scope.get("client")
         ids = {name: str(value) for name, value in scope.get("path_params", {}).items()} if status < 400 else {}
-        entry = Entry(
+        entry = AuditEntry(
             at=round(time.time(), 3),
             key=user.name if isinstance(user, Principal) else "",
             address=client[0] if client else "",

@@ -41,7 +41,7 @@ from models.errors import (
     UnenforceableTool,
     UnknownToken,
 )
-from server.errors import KeyFileError, ServerError, SettingsError
+from server.errors import KeyStoreError, ServerError, SettingsError
 from server.http.error_body import ErrorBody, ErrorDetail
 
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def _settings_error(error: SettingsError) -> Problem:
     return _problem(error.status, f"The settings are not right, so all stays as it is: {error}", error.code)
 
 
-def _key_file_error(error: KeyFileError) -> Problem:
+def _key_store_error(error: KeyStoreError) -> Problem:
     _log.error("the keys cannot be read: %s", error)
     return _problem(error.status, "The keys cannot be read; the server's log says why.", error.code)
 
@@ -256,7 +256,7 @@ def _unexpected(error: BaseException) -> Problem:
 _TABLE: Final[Mapping[type, Callable[[Any], Problem]]] = {
     ServerError: _server_error,
     SettingsError: _settings_error,
-    KeyFileError: _key_file_error,
+    KeyStoreError: _key_store_error,
     ContextLengthExceeded: _context_length,
     TemplateError: _template,
     UnenforceableTool: _unenforceable_tool,

@@ -27,10 +27,10 @@ from models.llm.llama.probe import probe
 from models.memory import format_bytes, total_memory
 from models.offline import OFFLINE
 from server.access.hosts import is_open
-from server.access.keys import KeyFile
-from server.errors import KeyFileError, SettingsError
+from server.errors import KeyStoreError, SettingsError
 from server.resources.chat_models import resolve_chat_models
 from server.settings.settings import Settings
+from server.storage.local.keys import KEYS_FILE, KeyFile
 
 _ROOT = Path(__file__).parents[2]
 _PINS = _ROOT / "requirements" / "runtime.txt"
@@ -190,8 +190,8 @@ def _address(settings: Settings) -> Iterator[Finding]:
 def _keys(settings: Settings) -> Iterator[Finding]:
     try:
         num_keys = len(KeyFile(settings.data_folder).read())
-    except KeyFileError as error:
-        yield Finding("failure", "keys", str(error), f"ls -l {error.path}")
+    except KeyStoreError as error:
+        yield Finding("failure", "keys", str(error), f"ls -l {settings.data_folder / KEYS_FILE}")
         return
     reach = "other machines can reach it" if is_open(settings.host) else "this machine alone can reach it"
     found = f"{num_keys or 'no'} keys; {reach}"

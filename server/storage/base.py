@@ -1,4 +1,5 @@
-"""The record stores of the server as Protocols. The SQLite implementations are in `server.storage.sqlite`.
+"""The record stores of the server as Protocols. Implementations are in `sqlite/` and `local/`; the store of
+API keys is `server.access.keys.KeyStore`.
 
 `seen_by` narrows a store to what one principal may see; for it, a record of somebody else does not exist. Every method
 may raise a `StorageError` of `index.errors`; nothing of a database's own errors or types passes.
@@ -253,3 +254,5 @@ class AuditSink(Protocol):
     def write(self, entry: AuditEntry) -> None:
         """Append an entry. Raises `OSError` when it cannot be kept."""
         ...
+
+    def close(self) -> None: ...

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from running import Server, serving, write_handbook
 
-from server.access.keys import KeyFile, Role
+from server.access.keys import Role
+from server.storage.local.keys import KeyFile
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

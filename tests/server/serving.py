@@ -40,6 +40,7 @@ from server.resources.search import SearchService
 from server.services import Services
 from server.settings.params import AuditLevel, FilesParams
 from server.settings.settings import Settings
+from server.storage.local.audit import AuditFolder
 from server.storage.sqlite.batches import SqliteBatchStore
 from server.storage.sqlite.files import SqliteFileRepository
 from server.storage.sqlite.jobs import SqliteJobStore
@@ -227,7 +228,9 @@ def serving(
                 yield services
 
     with TestClient(
-        create_app(cast(Callable[[], Any], open_services), access, metrics, AuditLog(folder, audit), no_folders)
+        create_app(
+            cast(Callable[[], Any], open_services), access, metrics, AuditLog(AuditFolder(folder), audit), no_folders
+        )
     ) as client:
         yield client
 

@@ -10,9 +10,10 @@ import pytest
 
 from server.access.boundary import PUBLIC, Access, AccessMiddleware
 from server.access.hosts import Hosts
-from server.access.keys import KeyFile, Role
+from server.access.keys import Role
 from server.access.origins import Origins, is_pattern
 from server.access.principal import UNRESTRICTED, Principal
+from server.storage.local.keys import KeyFile
 
 PAGE = "http://127.0.0.1:3000"
 METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")

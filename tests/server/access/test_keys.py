@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from server.access import keys
-from server.access.keys import KeyFile, Role
+from server.access.keys import Role
 from server.access.principal import UNRESTRICTED, Rates, principal_of
-from server.errors import KeyFileError
+from server.errors import KeyStoreError
+from server.storage.local.keys import KeyFile
 
 
 def test_a_key_is_found_by_its_text_and_its_text_is_not_kept(tmp_path: Path) -> None:
@@ -51,9 +52,9 @@ def test_a_key_ends_when_it_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_names_are_given_once_and_only_what_is_there_is_revoked(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     key, _ = file.create("ci", Role.READ)
-    with pytest.raises(KeyFileError, match="there is a key named 'ci'"):
+    with pytest.raises(KeyStoreError, match="there is a key named 'ci'"):
         file.create("ci", Role.READ)
-    with pytest.raises(KeyFileError, match="there is no key 'other'"):
+    with pytest.raises(KeyStoreError, match="there is no key 'other'"):
         file.revoke("other")
     assert file.revoke(key.id) == key
     assert file.read() == ()
@@ -65,7 +66,7 @@ def test_a_damaged_file_lets_nobody_in(tmp_path: Path, content: str) -> None:
     _, text = file.create("ci", Role.READ)
     file.path.write_text(content)
     for _ in range(2):
-        with pytest.raises(KeyFileError, match="damaged"):
+        with pytest.raises(KeyStoreError, match="damaged"):
             file.find(text)
 
 
@@ -73,7 +74,7 @@ def test_a_role_that_there_is_not_lets_nobody_in(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     _, text = file.create("ci", Role.READ)
     file.path.write_text(file.path.read_text().replace('"read"', '"root"'))
-    with pytest.raises(KeyFileError, match="damaged"):
+    with pytest.raises(KeyStoreError, match="damaged"):
         file.find(text)
 
 
@@ -82,7 +83,7 @@ def test_a_file_that_others_may_read_lets_nobody_in(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     _, text = file.create("ci", Role.READ)
     file.path.chmod(0o640)
-    with pytest.raises(KeyFileError, match="chmod 600"):
+    with pytest.raises(KeyStoreError, match="chmod 600"):
         KeyFile(tmp_path).find(text)
 
 

@@ -12,8 +12,9 @@ from litestar.testing import TestClient
 from index.types import Passage
 from server.access.boundary import PUBLIC, Access
 from server.access.hosts import Hosts
-from server.access.keys import KeyFile, Role
+from server.access.keys import Role
 from server.access.roles import ROLES, operation_of, role_for
+from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 

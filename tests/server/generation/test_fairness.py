@@ -10,8 +10,9 @@ from litestar.testing import TestClient
 
 from server.access.boundary import Access
 from server.access.hosts import Hosts
-from server.access.keys import KeyFile, Role
+from server.access.keys import Role
 from server.access.origins import Origins
+from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 

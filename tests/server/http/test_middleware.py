@@ -17,6 +17,7 @@ from server.http.problems import HANDLERS
 from server.http.sse import event_stream
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
+from server.storage.local.audit import AuditFolder
 
 is_left = threading.Event()
 
@@ -52,7 +53,7 @@ async def endless() -> Stream:
 def client() -> Iterator[TestClient[Litestar]]:
     handlers = [text, busy, broken, endless]
     app = Litestar(handlers, exception_handlers=HANDLERS, openapi_config=None, logging_config=None)
-    app.asgi_handler = RequestMiddleware(app.asgi_handler, Metrics(), AuditLog(Path(), "off"))
+    app.asgi_handler = RequestMiddleware(app.asgi_handler, Metrics(), AuditLog(AuditFolder(Path()), "off"))
     with TestClient(app) as client:
         yield client
 

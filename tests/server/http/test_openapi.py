@@ -14,12 +14,13 @@ from litestar.testing import TestClient
 from server.app import create_app
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
+from server.storage.local.audit import AuditFolder
 from tests.server.serving import ACCESS, no_folders
 
 
 @pytest.fixture(scope="module")
 def app() -> Litestar:
-    return create_app(_open_nothing, ACCESS, Metrics(), AuditLog(Path(), "off"), no_folders)
+    return create_app(_open_nothing, ACCESS, Metrics(), AuditLog(AuditFolder(Path()), "off"), no_folders)
 
 
 def _open_nothing() -> Any:

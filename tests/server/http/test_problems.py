@@ -1,7 +1,6 @@
 """What clients are told of an error: status, code, message, field."""
 
 import errno
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from server.errors import (
     ClientDisconnected,
     EmptyFile,
     FileTooLarge,
-    KeyFileError,
+    KeyStoreError,
     ReadOnlyVectorStore,
     RequestError,
     StoredFileNotFound,
@@ -64,7 +63,7 @@ def test_status_code_and_field_of_an_error(error: Exception, status: int, code: 
 
 
 def test_a_damaged_key_file_is_reported_without_its_path(caplog: pytest.LogCaptureFixture) -> None:
-    problem = problem_of(KeyFileError(Path("/secret/keys.json"), "damaged"))
+    problem = problem_of(KeyStoreError("/secret/keys.json: damaged"))
     assert (problem.status, problem.detail.code) == (503, "keys_unreadable")
     assert "secret" not in problem.detail.message
     assert "/secret/keys.json: damaged" in caplog.text

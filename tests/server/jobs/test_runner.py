@@ -149,7 +149,7 @@ def test_a_request_is_tried_again_until_there_is_room(monkeypatch: pytest.Monkey
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(runner_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
 
     def run(*errors: Exception) -> str:
         left = list(errors)

@@ -9,22 +9,26 @@ import pytest
 
 from server.access.boundary import Access
 from server.access.hosts import Hosts
-from server.access.keys import KeyFile, Role
-from server.observability import audit
-from server.observability.audit import AuditLog, Entry
+from server.access.keys import Role
+from server.observability.audit import AuditLog
 from server.settings.params import AuditLevel
+from server.storage.local import audit
+from server.storage.local.audit import AuditFolder
+from server.storage.local.keys import KeyFile
+from server.storage.records import AuditEntry
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 
 SECRET = "the-canary-sings"
 
 
-def entries(data: Path) -> list[Entry]:
+def entries(data: Path) -> list[AuditEntry]:
     file = data / "audit" / "audit.jsonl"
-    return [msgspec.json.decode(line, type=Entry) for line in file.read_bytes().splitlines()] if file.exists() else []
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    return [msgspec.json.decode(line, type=AuditEntry) for line in lines]
 
 
-def use(data: Path, level: AuditLevel) -> list[Entry]:
+def use(data: Path, level: AuditLevel) -> list[AuditEntry]:
     """What is noted of a day in the life of a server with two keys."""
     keys = KeyFile(data)
     reader = {"Authorization": f"Bearer {keys.create('reader', Role.READ, None, None, None)[1]}"}
@@ -74,17 +78,17 @@ def test_off_is_off(tmp_path: Path) -> None:
     assert not (tmp_path / "audit").exists()
 
 
-def entry(number: int) -> Entry:
-    return Entry(
+def entry(number: int) -> AuditEntry:
+    return AuditEntry(
         at=float(number), key="k", address="127.0.0.1", operation="search", status=200, request=f"req_{number}"
     )
 
 
 def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(audit, "_MAX_FILE_BYTES", 1000)
     monkeypatch.setattr(audit, "_MAX_FILES", 3)
     for run in range(2):  # it goes on after a restart
-        with AuditLog(tmp_path, "all") as log:
+        with AuditLog(AuditFolder(tmp_path), "all") as log:
             for number in range(100):
                 log.note(entry(100 * run + number), is_change=False)
     files = sorted((tmp_path / "audit").iterdir())
@@ -99,7 +103,7 @@ def test_a_full_disk_stops_nothing_and_is_said_once(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    with AuditLog(tmp_path, "all") as log, caplog.at_level(logging.ERROR):
+    with AuditLog(AuditFolder(tmp_path), "all") as log, caplog.at_level(logging.ERROR):
         log.note(entry(1), is_change=False)
         with monkeypatch.context() as broken:
             broken.setattr(audit.os, "write", full)

@@ -15,6 +15,7 @@ from server.http.middleware import RequestMiddleware
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.observability.tracing import NoTracing, SpanTracing, open_tracing
+from server.storage.local.audit import AuditFolder
 
 sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="needs the extra `tracing`")
 SECRET = "canary-in-a-path"
@@ -35,7 +36,7 @@ def spans_of(path: str) -> list[Any]:
         return name
 
     app = Litestar([find], openapi_config=None)
-    app.asgi_handler = RequestMiddleware(app.asgi_handler, metrics, AuditLog(Path(), "off"))
+    app.asgi_handler = RequestMiddleware(app.asgi_handler, metrics, AuditLog(AuditFolder(Path()), "off"))
     with TestClient(app) as client:
         client.get(path)
     provider.shutdown()

@@ -11,9 +11,10 @@ from litestar.testing import TestClient
 from models.errors import ProcessFailed
 from server.access.boundary import Access
 from server.access.hosts import Hosts
-from server.access.keys import KeyFile, Role
+from server.access.keys import Role
 from server.resources import readiness
 from server.resources.readiness import Readiness
+from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 
