@@ -16,7 +16,6 @@ from index.types import Chunk, Collection
 from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import Role
-from server.api.cloister import index as index_routes
 from server.api.cloister.index import routes as index_routes
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
