@@ -10,7 +10,7 @@ _MAX_HEADING = 240  # characters
 
 def content_hash(chunk: Chunk) -> bytes:
     """Return the SHA-256 of the chunk's embedded text."""
-    return hashlib.sha256(embedded_text(chunk.heading, chunk.shown).encode(errors="replace")).digest()
+    return hashlib.sha256(embedded_text(chunk.heading, chunk.text_with_lead).encode(errors="replace")).digest()
 
 
 def embedded_text(heading: Sequence[str], text: str) -> str:

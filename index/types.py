@@ -1,6 +1,6 @@
-"""The words of the index. A document becomes chunks; a chunk that was found is a passage.
+"""The types that all rooms of the index share: a document is cut into chunks, and a chunk that is found is a passage.
 
-`Embedder` and its kin are what this package needs from a model; it knows no model itself.
+`DocumentEmbedder` and `Reranker` are what the index needs of a model; it imports none.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]  # unit vectors, one a row
     Scores = NDArray[np.float32]
     Ids = NDArray[np.int64]
-else:  # a process that only reads files has no use for numpy and its threads
+else:  # the sandbox of the readers does without numpy and its threads
     Vectors = Scores = Ids = Any
 
 Hits = list[tuple[int, float]]  # chunk id and score, best first
 
-_ABBREVIATED = {"page": ("p.", "pp."), "sheet": ("row", "rows")}  # other units are told by their names
+_ABBREVIATED = {"page": ("p.", "pp."), "sheet": ("row", "rows")}  # labels of the other units are their names
 
 
 class DocumentEmbedder(Protocol):
-    """What the indexer needs. `fingerprint` names the vector space: equal fingerprints, comparable vectors."""
+    """The embedder of the indexer. Vectors are comparable if the fingerprints of their embedders are equal."""
 
     @property
     def fingerprint(self) -> str: ...
@@ -40,7 +40,7 @@ class DocumentEmbedder(Protocol):
 
 
 class Reranker(Protocol):
-    """What orders passages by reading them with the question. Higher scores are better; their scale is the model's."""
+    """A model that scores passages by reading them with the question. Higher is better; the scale is the model's."""
 
     async def rerank(self, query: str, texts: Sequence[str]) -> Scores: ...
 
@@ -66,18 +66,18 @@ class Collection(msgspec.Struct, frozen=True):
 
 
 class Query(NamedTuple):
-    """A way to put a question, and how much it counts beside the other ways."""
+    """One wording of a question, and its weight beside the other wordings."""
 
     text: str
     weight: float = 1.0
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which files are searched; what is not given limits nothing.
+    """Conditions that the files of a search must meet; a field that is not set is none.
 
-    `paths` are patterns in the syntax of `.gitignore`, relative to the collection's folder: a file passes that matches
-    one of them, or if all begin with `!`, and none of those with `!`. `kinds` are endings of names: `pdf`, `.md`. Times
-    are Unix seconds of the file's last change.
+    `paths` are patterns in the syntax of `.gitignore`, relative to the collection's folder. A file passes that matches
+    one of those without `!`, if there are any, and none of those with `!`. `kinds` are endings of names: `pdf`, `.md`.
+    Times are Unix seconds of the file's last change.
     """
 
     paths: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class FileSubset(msgspec.Struct, frozen=True):
-    """Files of a collection that are searched, where not all of it is. Paths are relative to its folder."""
+    """The files of a collection that a search covers. Paths are relative to its folder."""
 
     collection: str
     paths: frozenset[str]
@@ -97,12 +97,14 @@ class SearchScope(NamedTuple):
     """The collections that a search covers, None for all, and in some of them the only files that it covers."""
 
     collections: Sequence[str] | None
-    chosen: Sequence[FileSubset] = ()
+    subsets: Sequence[FileSubset] = ()
 
 
 class Location(NamedTuple):
-    """Where in a document that is not counted in lines: pages, slides, cells, messages, a sheet's rows. Numbers are
-    the document's own, from 1, both ends in. `name` is the sheet's, where there is one."""
+    """A range of pages, slides, cells, messages or a sheet's rows, in a document that has no lines.
+
+    Numbers are the document's own, from 1, both ends included. `name` is that of the sheet, where there is one.
+    """
 
     unit: str
     first: int
@@ -111,22 +113,22 @@ class Location(NamedTuple):
 
     @property
     def label(self) -> str:
-        """For a person: `p. 3`, `slides 4–5`, `Budget, rows 2–40`."""
+        """Return the range as people write it: `p. 3`, `slides 4–5`, `Budget, rows 2–40`."""
         one, many = _ABBREVIATED.get(self.unit, (self.unit, f"{self.unit}s"))
-        where = f"{one} {self.first}" if self.first == self.last else f"{many} {self.first}–{self.last}"
-        return f"{self.name}, {where}" if self.name else where
+        numbers = f"{one} {self.first}" if self.first == self.last else f"{many} {self.first}–{self.last}"
+        return f"{self.name}, {numbers}" if self.name else numbers
 
     def adjoins(self, other: "Location") -> bool:
-        """Whether both can be told as one: numbers of the same kind in the same sheet."""
+        """Return whether both can be merged into one range: their unit and their sheet are the same."""
         return (self.unit, self.name) == (other.unit, other.name)
 
 
 class Block(NamedTuple):
-    """A run of a document's canonical text that belongs together: `text[start:end]`, characters.
+    """A paragraph, list, row or the like of a document: `text[start:end]` of its canonical text, in characters.
 
-    `heading` is the path of headings it stands under, outermost first; `section` counts headings, also those that read
-    the same. `lead` is the span of the header of the table that this block is a row of, or the header of. `is_prose`: a
-    line break after a full line says nothing.
+    `heading` is the path of headings above it, outermost first; `section` counts headings, since two can read the same.
+    `lead` is the span of the header of the table that the block belongs to. `is_prose`: lines are wrapped, so a line
+    break after a full line has no meaning.
     """
 
     start: int
@@ -138,10 +140,10 @@ class Block(NamedTuple):
     is_prose: bool = False
 
 
-class Parsed(NamedTuple):
-    """What a reader makes of a file: its canonical text, the blocks in it, and its title if it has one.
+class ParsedDocument(NamedTuple):
+    """A file as its reader returns it: its canonical text, the blocks in it, and its title if it has one.
 
-    For files that are text, the canonical text is the file's, line by line. `notes` say what could not be read of it.
+    The canonical text of a text file is the file's, line by line. `notes` say what of the file could not be read.
     """
 
     text: str
@@ -151,9 +153,9 @@ class Parsed(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A citable piece of a document. `text` is `canonical[start:end]`, exactly; lines count from 1, both ends in.
+    """A citable piece of a document. `text` is `canonical[start:end]`; lines count from 1, both ends included.
 
-    `lead` is the header of the table that the text goes on with, "" elsewhere: embedded, indexed and shown before it.
+    `lead` is the header of the table that the text begins within, or "". It is embedded, indexed and shown before it.
     """
 
     text: str
@@ -166,27 +168,24 @@ class Chunk(NamedTuple):
     lead: str = ""
 
     @property
-    def shown(self) -> str:
+    def text_with_lead(self) -> str:
         return with_lead(self.lead, self.text)
 
 
 def with_lead(lead: str, text: str) -> str:
-    """A table's header and the rows that follow it."""
+    """Return the text under the header of its table."""
     return f"{lead}\n{text}" if lead else text
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What speaks for a passage, of one query: by how many standard deviations its cosine is above those of questions
-    about anything (None without a vector), and the share of the query's words that it has."""
+    """The evidence that a passage is relevant to one query."""
 
-    z_score: float | None
-    coverage: float
+    z_score: float | None  # of its cosine among those of unrelated questions; None without a vector
+    coverage: float  # share of the query's words that the passage has
 
 
 class Passage(msgspec.Struct, frozen=True):
-    """A chunk that was found, with all a citation needs. `score` lies in 0..1; `similarity` is the cosine to the
-    nearest query, None without a vector. `also_in`: other files, as collection/path, that say the same. `evidence` is
-    of each query that was searched. `span`: the first and the last of the chunks it was merged of, if it was."""
+    """A chunk that a search returns, with all that a citation needs."""
 
     chunk_id: int
     document_id: int
@@ -196,13 +195,13 @@ class Passage(msgspec.Struct, frozen=True):
     text: str
     line_from: int
     line_to: int
-    score: float
-    similarity: float | None = None
+    score: float  # 0..1
+    similarity: float | None = None  # cosine to the nearest query; None without a vector
     place: Location | None = None
     lead: str = ""
-    also_in: tuple[str, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
-    span: tuple[int, int] | None = None
+    also_in: tuple[str, ...] = ()  # other files that say the same, as collection/path
+    evidence: tuple[Evidence, ...] = ()  # one a query
+    span: tuple[int, int] | None = None  # of a passage merged of several chunks: the ids of the first and the last
 
     @property
     def file(self) -> str:
@@ -216,13 +215,12 @@ class Passage(msgspec.Struct, frozen=True):
         return display_path(self.path)
 
     @property
-    def shown(self) -> str:
-        """The text under the header of the table it is of."""
+    def text_with_lead(self) -> str:
         return with_lead(self.lead, self.text)
 
     @property
     def breadcrumb(self) -> tuple[str, ...]:
-        """What comes after the path in a citation: the place, if the document is not counted in lines, and headings."""
+        """Return what follows the path in a citation: the location, in a document without lines, and the headings."""
         if self.place is None:
             return self.heading
         return (self.place.label, *(name for name in self.heading if name != self.place.name))

@@ -15,7 +15,7 @@ import semchunk
 
 from index.params import Chunking
 from index.reading.lines import UnwrappedText, line_starts, unwrap
-from index.types import Block, Chunk, Location, Parsed, with_lead
+from index.types import Block, Chunk, Location, ParsedDocument, with_lead
 
 _MIN_GRAIN_TOKENS = 16
 _MIN_GRAINS = 8  # of which a window consists
@@ -49,7 +49,7 @@ class Chunker:
         self._count = count_tokens
         self._limit = limit
 
-    def chunks(self, parsed: Parsed, chunking: Chunking | None = None) -> list[Chunk]:
+    def chunks(self, parsed: ParsedDocument, chunking: Chunking | None = None) -> list[Chunk]:
         """Return the chunks in order; each is exactly a span of the canonical text.
 
         With `chunking` they are windows, and the limit and the headings do not matter.
@@ -118,7 +118,7 @@ class Chunker:
     def _fits(self, text: str, piece: _Piece) -> bool:
         return self._count(with_lead(piece.lead, text[piece.start : piece.end])) <= self._limit
 
-    def _windows(self, parsed: Parsed, chunking: Chunking) -> Iterator[tuple[_Piece, tuple[str, ...]]]:
+    def _windows(self, parsed: ParsedDocument, chunking: Chunking) -> Iterator[tuple[_Piece, tuple[str, ...]]]:
         """Yield windows with the headings that all of each stands under; locations that do not adjoin stay apart."""
         grains, first, reached = list(self._grains(parsed, chunking)), 0, 0
         while reached < len(grains):
@@ -147,7 +147,7 @@ class Chunker:
             size += grains[at].weight
         return at
 
-    def _grains(self, parsed: Parsed, chunking: Chunking) -> Iterator[_Grain]:
+    def _grains(self, parsed: ParsedDocument, chunking: Chunking) -> Iterator[_Grain]:
         """Yield the blocks, cut small enough that windows can end close to their size."""
         text = parsed.text
         limit = max(_MIN_GRAIN_TOKENS, min(chunking.size, chunking.overlap or chunking.size) // _MIN_GRAINS)

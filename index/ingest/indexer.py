@@ -32,7 +32,7 @@ from index.ingest.work_queue import WorkQueue
 from index.ingest.worker import Worker
 from index.params import CHUNK_TOKENS, IndexingParams
 from index.storage.sqlite.document_store import SqliteDocumentStore
-from index.types import Collection, DocumentEmbedder, Parsed
+from index.types import Collection, DocumentEmbedder, ParsedDocument
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Indexer:
         embedder: DocumentEmbedder,
         params: IndexingParams,
         data: Path,
-        read: Callable[[str, bytes], Parsed],
+        read: Callable[[str, bytes], ParsedDocument],
         report: Callable[[Progress], None] = lambda _: None,
         origin: str = "",
     ) -> None:

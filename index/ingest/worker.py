@@ -16,7 +16,7 @@ from index.ingest.progress import ProgressReporter
 from index.ingest.work_queue import WorkQueue
 from index.storage.base import DocumentStore
 from index.storage.records import FileStat
-from index.types import Chunk, DocumentEmbedder, Parsed
+from index.types import Chunk, DocumentEmbedder, ParsedDocument
 from index.uploads import UploadPath
 
 _GROUP = 16  # files read and embedded together
@@ -62,7 +62,7 @@ class Worker:
         self,
         store: DocumentStore,
         embedder: DocumentEmbedder,
-        read: Callable[[str, bytes], Parsed],
+        read: Callable[[str, bytes], ParsedDocument],
         chunker: Chunker,
         queue: WorkQueue,
         progress: ProgressReporter,
@@ -122,7 +122,7 @@ class Worker:
         note = "; ".join(parsed.notes) or None
         return _Document(file, stat, sha256, parsed.title, self._chunks(file, parsed), note)
 
-    def _chunks(self, file: CollectionPath, parsed: Parsed) -> list[Chunk]:
+    def _chunks(self, file: CollectionPath, parsed: ParsedDocument) -> list[Chunk]:
         upload = UploadPath.parse(file.path) if file.collection.is_managed else None
         return self._chunker.chunks(parsed, upload and upload.chunking)
 
@@ -130,7 +130,7 @@ class Worker:
         """Embed the chunks that have no vector yet, for all documents together, then commit one after the other."""
         fingerprint = self._embedder.fingerprint
         texts = {
-            content_hash(chunk): embedded_text(chunk.heading, chunk.shown)
+            content_hash(chunk): embedded_text(chunk.heading, chunk.text_with_lead)
             for document in documents
             for chunk in document.chunks
         }

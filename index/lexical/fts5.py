@@ -63,7 +63,7 @@ class Fts5Writer:
         execute(db, "DELETE FROM words WHERE rowid IN (SELECT id FROM chunks WHERE document_id = ?)", (document_id,))
 
     def _row(self, chunk_id: int, collection_id: int, path: str, chunk: Chunk) -> Row:
-        return make_row(self._analyzer, chunk_id, collection_id, path, chunk.heading, chunk.shown)
+        return make_row(self._analyzer, chunk_id, collection_id, path, chunk.heading, chunk.text_with_lead)
 
 
 def languages(db: apsw.Connection) -> list[str]:

@@ -80,7 +80,7 @@ class LexicalSearch:
     def coverage(self, question: str, passage: Passage) -> float:
         """The share of the question's words that a passage, its headings or its file's name have."""
         name = str(PurePosixPath(passage.display_path).with_suffix(""))
-        return self._analyzer.coverage(question, " ".join((name, *passage.heading, passage.shown)))
+        return self._analyzer.coverage(question, " ".join((name, *passage.heading, passage.text_with_lead)))
 
     def _terms(self, question: str, languages: Sequence[str]) -> Counter[str]:
         return self._analyzer.question(question, languages or (DEFAULT,))

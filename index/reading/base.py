@@ -5,13 +5,13 @@ A new format is a module in `index/reading/readers` that provides `FileReader`, 
 
 from typing import NamedTuple, Protocol
 
-from index.types import Parsed
+from index.types import ParsedDocument
 
 
 class FileReader(Protocol):
     """Turns the bytes of a file into canonical text and blocks. Modules provide it: `read` is a module's function."""
 
-    def read(self, content: bytes, suffix: str) -> Parsed:
+    def read(self, content: bytes, suffix: str) -> ParsedDocument:
         """Return the text and its blocks, in order and apart. `suffix` is the file's, in lower case, with its dot.
 
         Opens no file and no connection. Raises `UnreadableDocument` with a reason for a person; any other exception

@@ -19,7 +19,7 @@ import msgspec
 from index.errors import UnreadableDocument
 from index.reading import readers
 from index.reading.confinement import ReadingLimits, confine_process, limit_child, stop_timer
-from index.types import Parsed
+from index.types import ParsedDocument
 
 EXIT_STATUS = struct.Struct(">i")  # of a child, as `os.waitstatus_to_exitcode` returns it
 FILE_HEADER = struct.Struct(">II")  # the lengths of a file's path and of its content, in bytes
@@ -27,7 +27,7 @@ ANSWER_HEADER = struct.Struct(">I")  # the length of an answer, in bytes
 
 
 class ReadSucceeded(msgspec.Struct, tag=True, frozen=True):
-    parsed: Parsed
+    parsed: ParsedDocument
 
 
 class ReadFailed(msgspec.Struct, tag=True, frozen=True):

@@ -20,7 +20,7 @@ from index.errors import UnreadableDocument
 from index.reading.confinement import ReadingLimits
 from index.reading.process import ANSWER_HEADER, EXIT_STATUS, FILE_HEADER, ReadFailed, ReadSucceeded
 from index.reading.readers import format_of
-from index.types import Parsed
+from index.types import ParsedDocument
 
 _GRACE_S = 5.0  # beyond a child's own time limit, before it is killed with its reader process
 _START_S = 60.0  # for the reader process to import all readers on a busy machine
@@ -43,7 +43,7 @@ class ReaderSandbox:
         self._limits = limits
         self._process: _ReaderProcess | None = None
 
-    def read(self, path: str, content: bytes) -> Parsed:
+    def read(self, path: str, content: bytes) -> ParsedDocument:
         """Return what the reader for this suffix makes of the content. `path` is not opened.
 
         Raises `UnreadableDocument` with a reason for a person.
@@ -204,7 +204,7 @@ def _remaining_s(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
 
 
-def _checked(answer: ReadSucceeded | ReadFailed) -> Parsed:
+def _checked(answer: ReadSucceeded | ReadFailed) -> ParsedDocument:
     """Return the parsed text once its blocks are known to lie in it: a child is not to be trusted."""
     if isinstance(answer, ReadFailed):
         raise UnreadableDocument(answer.reason)

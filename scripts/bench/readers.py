@@ -17,7 +17,7 @@ from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Table
 
 from index.reading import readers
 from index.reading.sandbox import open_sandbox
-from index.types import Parsed
+from index.types import ParsedDocument
 
 _SENTENCE = "Employees book trains in second class and keep the receipts of every meal above forty euros. "
 
@@ -59,10 +59,13 @@ def main() -> None:
         began = time.perf_counter()
         reading.read("a.md", files[0])
         print(f"start of the reader process  {time.perf_counter() - began:8.2f} s")
-        ways: dict[str, Callable[[str, bytes], Parsed]] = {"throw-away": reading.read, "this process": readers.read}
+        ways: dict[str, Callable[[str, bytes], ParsedDocument]] = {
+            "throw-away": reading.read,
+            "this process": readers.read,
+        }
         for name, read in ways.items():
 
-            def read_all(read: Callable[[str, bytes], Parsed] = read) -> None:
+            def read_all(read: Callable[[str, bytes], ParsedDocument] = read) -> None:
                 for content in files:
                     read("a.md", content)
 

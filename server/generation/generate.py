@@ -99,7 +99,7 @@ async def _resolve_scope(request: GenerationRequest, target: Target, services: S
         return SearchScope(target.collections)
     stores = await services.vector_stores.search_scope(options.vector_stores)
     names = {*(stores.collections or ()), *(options.collections or ())}
-    return SearchScope(sorted(names), stores.chosen)
+    return SearchScope(sorted(names), stores.subsets)
 
 
 def make_grounding_request(

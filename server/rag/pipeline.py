@@ -131,7 +131,7 @@ def _report(request: GroundingRequest, selection: SourceSelection, fitted: Fitte
 def _scope_key(scope: SearchScope, filters: Filters | None) -> str:
     """Return the same text for scopes in which the same may be found."""
     collections = sorted(scope.collections) if scope.collections is not None else ["*"]
-    return "\n".join(collections) + (repr(filters) if filters else "") + _digest(scope.chosen)
+    return "\n".join(collections) + (repr(filters) if filters else "") + _digest(scope.subsets)
 
 
 def _digest(chosen: Sequence[FileSubset]) -> str:

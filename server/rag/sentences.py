@@ -18,7 +18,7 @@ _PROSE = {".md", ".markdown", ".mdown", ".txt", ".text", ".rst", ".eml", ".mbox"
 def passage_text(passage: Passage) -> str:
     """A passage's text as a model reads it: prose without the line breaks that an editor put in."""
     is_prose = PurePosixPath(passage.path).suffix.lower() in _PROSE and "```" not in passage.text
-    return unwrap(passage.shown).text if is_prose else passage.shown
+    return unwrap(passage.text_with_lead).text if is_prose else passage.text_with_lead
 
 
 def is_table_row(text: str, at: int) -> bool:

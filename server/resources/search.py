@@ -31,12 +31,12 @@ class SearchService:
     def restrict(self, scope: SearchScope) -> SearchScope:
         """Return the scope with the collections that are searched for it.
 
-        Uploaded files in `scope.chosen` pass: whoever put them there has checked whose they are. Raises
+        Uploaded files in `scope.subsets` pass: whoever put them there has checked whose they are. Raises
         `CollectionNotFound` for a collection that this search does not see.
         """
         if self._allowed is None:
             return scope
-        uploads = {subset.collection for subset in scope.chosen if is_managed(subset.collection)}
+        uploads = {subset.collection for subset in scope.subsets if is_managed(subset.collection)}
         visible = {*self._allowed, *uploads}
         if hidden := next((name for name in scope.collections or () if name not in visible), None):
             raise CollectionNotFound(hidden, list(self._allowed))
@@ -55,7 +55,7 @@ class SearchService:
         """
         scope = self.restrict(scope)
         return await self._retriever().search(
-            queries, self._embedder(), num_passages, scope.collections, filters, scope.chosen
+            queries, self._embedder(), num_passages, scope.collections, filters, scope.subsets
         )
 
     async def explain(

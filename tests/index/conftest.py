@@ -27,7 +27,7 @@ from index.storage.records import CollectionStatus
 from index.storage.sqlite.catalog import SqliteCatalog
 from index.storage.sqlite.database import open_reader, query
 from index.storage.sqlite.document_store import SqliteDocumentStore
-from index.types import Collection, FileSubset, Filters, Parsed, Passage, Query, Vectors
+from index.types import Collection, FileSubset, Filters, ParsedDocument, Passage, Query, Vectors
 
 _WORD = re.compile(r"\w+")
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
@@ -78,7 +78,7 @@ class Workspace:
         self.embedder = HashEmbedder()
         self.collections = [Collection("notes", self.root)]
         self.params = IndexingParams(settle_s=0.05)
-        self.read: Callable[[str, bytes], Parsed] = read
+        self.read: Callable[[str, bytes], ParsedDocument] = read
         self.writer: SqliteDocumentStore | None = None
         self._indexer: Indexer | None = None
 
@@ -195,10 +195,10 @@ class Search:
         k: int = 5,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
-        chosen: Sequence[FileSubset] = (),
+        subsets: Sequence[FileSubset] = (),
     ) -> list[Passage]:
         queries = [Query(question)] if isinstance(question, str) else question
-        return asyncio.run(self.retriever.search(queries, self._embedder, k, collections, filters, chosen))
+        return asyncio.run(self.retriever.search(queries, self._embedder, k, collections, filters, subsets))
 
 
 def eventually(condition: Callable[[], object], deadline_s: float = 10) -> None:

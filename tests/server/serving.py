@@ -61,7 +61,7 @@ class FakeIndex:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages
         self.searches: list[tuple[list[str], int, Sequence[str] | None, Filters | None]] = []
-        self.chosen: list[tuple[FileSubset, ...]] = []
+        self.subsets: list[tuple[FileSubset, ...]] = []
 
     async def search(
         self,
@@ -70,9 +70,9 @@ class FakeIndex:
         k: int,
         collections: Sequence[str] | None = None,
         filters: Filters | None = None,
-        chosen: Sequence[FileSubset] = (),
+        subsets: Sequence[FileSubset] = (),
     ) -> list[Passage]:
-        self.chosen.append(tuple(chosen))
+        self.subsets.append(tuple(subsets))
         self.searches.append(([query.text for query in queries], k, collections, filters))
         return list(self.passages)
 

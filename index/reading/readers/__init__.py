@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import cast
 
 from index.reading.base import FileFormat, FileReader
-from index.types import Parsed
+from index.types import ParsedDocument
 
 VERSION = 3  # raise it when a reader makes other text or blocks of the same file: all documents are read again
 
@@ -54,7 +54,7 @@ def format_of(path: str) -> FileFormat:
     return _BY_SUFFIX[_suffix(path)]
 
 
-def read(path: str, content: bytes) -> Parsed:
+def read(path: str, content: bytes) -> ParsedDocument:
     """Read a file whose name is readable. Raises `UnreadableDocument`, or whatever a parser raises for a bad file."""
     return load_reader(format_of(path)).read(content, _suffix(path))
 

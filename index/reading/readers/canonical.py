@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from index.types import Block, Location, Parsed
+from index.types import Block, Location, ParsedDocument
 
 # Characters no text should hold: controls but tab and line feed, halves of surrogate pairs, and non-characters.
 _INVALID = re.compile("[\0-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -75,7 +75,7 @@ class CanonicalText:
             lead = lead or (start, end if is_header else start)
             self._add(Block(start, end, self._heading_path(), self._section, place, lead))
 
-    def add_markdown(self, part: Parsed, place: Location | None) -> None:
+    def add_markdown(self, part: ParsedDocument, place: Location | None) -> None:
         """Add the text and blocks of a part that the Markdown reader has read, with its headings."""
         offset = self._append(part.text)[0]
         for block in part.blocks:
@@ -85,10 +85,10 @@ class CanonicalText:
             self._add(moved)
         self._section += max((block.section for block in part.blocks), default=0)
 
-    def finish(self, title: str | None, notes: Sequence[str] = ()) -> Parsed:
+    def finish(self, title: str | None, notes: Sequence[str] = ()) -> ParsedDocument:
         """Return the document."""
         self._flush_bare_heading()
-        return Parsed("".join(self._parts), self._blocks, (title and one_line(title)) or None, tuple(notes))
+        return ParsedDocument("".join(self._parts), self._blocks, (title and one_line(title)) or None, tuple(notes))
 
     def _append(self, text: str, separator: str = "\n\n") -> tuple[int, int]:
         """Append to the text and return the span of what was appended."""

@@ -18,7 +18,7 @@ import tree_sitter_typescript
 from tree_sitter import Language, Node, Parser
 
 from index.reading.readers.text import decode, read_plain
-from index.types import Block, Parsed
+from index.types import Block, ParsedDocument
 
 _WORD = re.compile(r"\w")
 _MAX_WHOLE_BYTES = 600  # of a class that is one unit with its methods
@@ -89,13 +89,13 @@ class _Unit(NamedTuple):
     path: tuple[str, ...]
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     text = decode(content, may_declare=True)
     grammar = _GRAMMARS.get(suffix)
     return read_plain(text) if grammar is None else _read_code(text, grammar)
 
 
-def _read_code(text: str, grammar: _Grammar) -> Parsed:
+def _read_code(text: str, grammar: _Grammar) -> ParsedDocument:
     encoded = text.encode()
     tree = Parser(Language(grammar.language())).parse(encoded)
     units = _fill_gaps(list(_units(tree.root_node, grammar, ())), len(encoded))
@@ -112,7 +112,7 @@ def _read_code(text: str, grammar: _Grammar) -> Parsed:
         line = text.rfind("\n", 0, start) + 1
         indent = text[line:start]
         blocks.append(Block(start if indent.strip() else line, start + len(body), unit.path, section))
-    return Parsed(text, blocks, None)
+    return ParsedDocument(text, blocks, None)
 
 
 def _fill_gaps(units: list[_Unit], size: int) -> Iterator[_Unit]:

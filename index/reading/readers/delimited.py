@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from index.reading.lines import line_starts
 from index.reading.readers.text import decode, read_plain
-from index.types import Block, Location, Parsed
+from index.types import Block, Location, ParsedDocument
 
 _SAMPLE_CHARACTERS = 1 << 16  # by which the delimiter is guessed
 _DELIMITERS = ",;\t|"
@@ -19,23 +19,23 @@ class _Row(NamedTuple):
     cells: list[str]
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     return read_delimited(decode(content), "\t" if suffix in (".tsv", ".tab") else None)
 
 
-def read_delimited(text: str, delimiter: str | None) -> Parsed:
+def read_delimited(text: str, delimiter: str | None) -> ParsedDocument:
     """Read rows; `delimiter` None is guessed. A text that the rules of CSV cannot cut is plain text."""
     try:
         rows = _rows(text, delimiter or _guess_delimiter(text))
     except csv.Error:
         return read_plain(text)
     if not rows:
-        return Parsed(text, [], None)
+        return ParsedDocument(text, [], None)
     first = rows[0]
     has_header = len(rows) > 1 and len(first.cells) > 1 and _is_header(first.cells)
     lead = first.start, (first.end if has_header else first.start)
     blocks = [Block(row.start, row.end, (), 0, Location("row", row.number, row.number), lead) for row in rows]
-    return Parsed(text, blocks, None)
+    return ParsedDocument(text, blocks, None)
 
 
 def _guess_delimiter(text: str) -> str:

@@ -11,13 +11,13 @@ from index.reading.readers.archive import open_archive, read_part
 from index.reading.readers.canonical import CanonicalText
 from index.reading.readers.html import walk
 from index.reading.readers.text import decode
-from index.types import Location, Parsed
+from index.types import Location, ParsedDocument
 
 _CONTAINER = "META-INF/container.xml"
 _PAGES = ("application/xhtml+xml", "text/html")
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     archive = open_archive(content)
     names = set(archive.namelist())
     if "META-INF/encryption.xml" in names and b"aes" in read_part(archive, "META-INF/encryption.xml").lower():

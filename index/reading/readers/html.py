@@ -6,7 +6,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from index.reading.readers.canonical import CanonicalText, one_line
 from index.reading.readers.text import decode
-from index.types import Location, Parsed
+from index.types import Location, ParsedDocument
 
 _SKIPPED = frozenset(["head", "script", "style", "noscript", "template", "svg", "iframe", "object", "nav", "select"])
 _INLINE = frozenset(
@@ -19,7 +19,7 @@ _HEADINGS = {f"h{depth}": depth for depth in range(1, 7)}
 _MAX_DEPTH = 20_000  # open elements; what is deeper is left out
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     canonical = CanonicalText()
     tree = LexborHTMLParser(decode(content, may_declare=True))
     walk(canonical, tree, None)

@@ -8,14 +8,14 @@ from email.policy import default
 from index.reading.readers.canonical import CanonicalText, one_line
 from index.reading.readers.html import extract_text
 from index.reading.readers.text import decode
-from index.types import Location, Parsed
+from index.types import Location, ParsedDocument
 
 _HEADERS = ("From", "To", "Cc", "Date")
 _FROM_LINE = re.compile(rb"^From [^\n]*\n", re.MULTILINE)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     canonical = CanonicalText()
     if suffix == ".mbox":
         for number, raw in enumerate(_split(content.replace(b"\r\n", b"\n")), 1):

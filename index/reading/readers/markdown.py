@@ -8,7 +8,7 @@ from markdown_it.token import Token
 
 from index.reading.lines import line_starts
 from index.reading.readers.text import decode
-from index.types import Block, Parsed
+from index.types import Block, ParsedDocument
 
 # Lines between two rules, none of them blank: rules around paragraphs are no front matter.
 _FRONT_MATTER = re.compile(
@@ -18,11 +18,11 @@ _FRONT_MATTER = re.compile(
 _PROSE = {"paragraph_open", "bullet_list_open", "ordered_list_open", "blockquote_open"}
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     return read_markdown(decode(content))
 
 
-def read_markdown(text: str, headings: list[str] | None = None) -> Parsed:
+def read_markdown(text: str, headings: list[str] | None = None) -> ParsedDocument:
     """Read a text, or a part of one that begins under `headings`, which then become those at its end.
 
     The index in `headings` is the depth from 0; "" stands for a level that was skipped.
@@ -52,7 +52,7 @@ def read_markdown(text: str, headings: list[str] | None = None) -> Parsed:
             bare_heading = None
     if bare_heading is not None:
         blocks.append(bare_heading)
-    return Parsed(text, blocks, title)
+    return ParsedDocument(text, blocks, title)
 
 
 def _blank_front_matter(text: str) -> str:

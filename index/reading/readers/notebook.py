@@ -8,12 +8,12 @@ from index.errors import UnreadableDocument
 from index.reading.readers.canonical import CanonicalText, clean
 from index.reading.readers.markdown import read_markdown
 from index.reading.readers.text import decode
-from index.types import Location, Parsed
+from index.types import Location, ParsedDocument
 
 _MAX_OUTPUT = 4000  # characters of a cell's output; a longer one is a log, not a result
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     try:
         notebook = json.loads(decode(content))
     except ValueError as error:

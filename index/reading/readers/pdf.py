@@ -6,7 +6,7 @@ from liteparse.types import ParseError
 from index.errors import UnreadableDocument
 from index.reading.readers.canonical import CanonicalText, clean
 from index.reading.readers.markdown import read_markdown
-from index.types import Location, Parsed
+from index.types import Location, ParsedDocument
 
 _SIGNATURE = b"%PDF-"
 _HEADER_BYTES = 1024  # in which the signature must lie
@@ -15,7 +15,7 @@ _MAX_LISTED = 8  # page numbers in a note
 _EMPTY_PAGE = "```text\n\n```"  # liteparse's Markdown for a page without text
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     if _SIGNATURE not in content[:_HEADER_BYTES]:  # liteparse would look for a program that reads another format
         raise UnreadableDocument("it is not a PDF")
     parser = LiteParse(

@@ -4,17 +4,17 @@ import re
 
 from index.reading.lines import line_starts
 from index.reading.readers.text import decode
-from index.types import Block, Parsed
+from index.types import Block, ParsedDocument
 
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1*\s*\Z")
 _PARAGRAPH = re.compile(r"\S(?:.*\S)?(?:\n.*\S.*)*")
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     return read_rst(decode(content))
 
 
-def read_rst(text: str) -> Parsed:
+def read_rst(text: str) -> ParsedDocument:
     lines = text.split("\n")
     starts = line_starts(text)
     styles: list[str] = []  # adornments in the order of their first use; the index is the depth
@@ -50,7 +50,7 @@ def read_rst(text: str) -> Parsed:
             blocks.append(Block(start + lead, end, tuple(each for each in headings[:-1] if each), section))
         at = body = at + size
     close(len(lines))
-    return Parsed(text, blocks, title)
+    return ParsedDocument(text, blocks, title)
 
 
 def _title(lines: list[str], at: int) -> tuple[str, str, int] | None:

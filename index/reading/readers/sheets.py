@@ -10,13 +10,13 @@ from python_calamine import CalamineError, CalamineWorkbook, PasswordError
 from index.errors import UnreadableDocument
 from index.reading.readers.archive import open_archive
 from index.reading.readers.canonical import CanonicalText
-from index.types import Location, Parsed
+from index.types import Location, ParsedDocument
 
 _MAX_CELLS = 5_000_000
 _MAX_WIDTH = 16_384  # columns a sheet can have
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     if suffix != ".xls":
         open_archive(content)
     canonical = CanonicalText()

@@ -8,10 +8,10 @@ from pptx import Presentation
 
 from index.reading.readers.archive import open_archive
 from index.reading.readers.canonical import CanonicalText, one_line
-from index.types import Location, Parsed
+from index.types import Location, ParsedDocument
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     open_archive(content)
     presentation = Presentation(io.BytesIO(content))
     canonical = CanonicalText()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from index.reading.readers.text import decode, read_plain
-from index.types import Block, Parsed
+from index.types import Block, ParsedDocument
 
 _MAX_WHOLE = 1200  # characters of an object or array that is one block
 _MAX_DEPTH = 32  # keys
@@ -14,17 +14,17 @@ _LINE = re.compile(r"[^\n]*\S[^\n]*")
 _decoder = json.JSONDecoder(strict=False)
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     text = decode(content)
     return read_lines(text) if suffix in (".jsonl", ".ndjson") else read_json(text)
 
 
-def read_lines(text: str) -> Parsed:
+def read_lines(text: str) -> ParsedDocument:
     """Return a block for each line, whether it is JSON or not."""
-    return Parsed(text, [Block(found.start(), found.end(), ()) for found in _LINE.finditer(text)], None)
+    return ParsedDocument(text, [Block(found.start(), found.end(), ()) for found in _LINE.finditer(text)], None)
 
 
-def read_json(text: str) -> Parsed:
+def read_json(text: str) -> ParsedDocument:
     """Read JSON; a text that is not strictly JSON, such as JSON with comments, is plain text."""
     start = _skip(text, 0)
     try:
@@ -35,7 +35,7 @@ def read_json(text: str) -> Parsed:
     except (ValueError, IndexError, RecursionError):
         return read_plain(text)
     blocks = [Block(start, end, heading=path, section=section) for section, (start, end, path) in enumerate(values)]
-    return Parsed(text, blocks, None)
+    return ParsedDocument(text, blocks, None)
 
 
 def _values(text: str, begin: int, at: int, path: tuple[str, ...]) -> Iterator[tuple[int, int, tuple[str, ...]]]:

@@ -6,7 +6,7 @@ import re
 import charset_normalizer
 
 from index.errors import UnreadableDocument
-from index.types import Block, Parsed
+from index.types import Block, ParsedDocument
 
 _PARAGRAPH = re.compile(r"\S(?:.*\S)?(?:\n.*\S.*)*")
 # The longer marks first: UTF-32's begins with UTF-16's.
@@ -28,7 +28,7 @@ _DECLARED = re.compile(rb"(?:charset|encoding|coding)\s*[=:]\s*[\"']?\s*([A-Za-z
 _DECLARATION_BYTES = 2048  # at the beginning, in which a file may declare its encoding
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     parsed = read_plain(decode(content))
     return parsed._replace(blocks=[block._replace(is_prose=True) for block in parsed.blocks])
 
@@ -104,6 +104,6 @@ def _guess_legacy(content: bytes) -> str:
     return "cp1252" if best is None else best.encoding
 
 
-def read_plain(text: str) -> Parsed:
+def read_plain(text: str) -> ParsedDocument:
     """Return a block for each paragraph."""
-    return Parsed(text, [Block(m.start(), m.end(), ()) for m in _PARAGRAPH.finditer(text)], None)
+    return ParsedDocument(text, [Block(m.start(), m.end(), ()) for m in _PARAGRAPH.finditer(text)], None)

@@ -9,12 +9,12 @@ from docx.text.paragraph import Paragraph
 
 from index.reading.readers.archive import open_archive
 from index.reading.readers.canonical import CanonicalText, one_line
-from index.types import Parsed
+from index.types import ParsedDocument
 
 _HEADING = re.compile(r"heading (\d)\Z", re.IGNORECASE)
 
 
-def read(content: bytes, suffix: str) -> Parsed:
+def read(content: bytes, suffix: str) -> ParsedDocument:
     open_archive(content)
     document = docx.Document(io.BytesIO(content))
     canonical = CanonicalText()

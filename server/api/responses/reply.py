@@ -236,6 +236,6 @@ def _search_result(hit: FileHit) -> FileSearchResult:
         file_id=hit.file_id,
         filename=hit.filename,
         score=round(hit.passage.score, 4),
-        text=hit.passage.shown,
+        text=hit.passage.text_with_lead,
         attributes=dict(hit.attributes),
     )

@@ -30,7 +30,7 @@ def passage_fields(passage: Passage, base_url: str) -> dict[str, Any]:
         "path": passage.display_path,
         "filename": PurePosixPath(passage.path).name,
         "heading": passage.heading,
-        "text": passage.shown,
+        "text": passage.text_with_lead,
         "lines": (passage.line_from, passage.line_to),
         "place": place.label if place else None,
         "page": place.first if place and place.unit == "page" else None,

@@ -91,5 +91,5 @@ def result_reply(hit: FileHit, score: float, base_url: str) -> StoreResult:
         filename=hit.filename,
         score=round(score, 4),
         attributes=hit.attributes,
-        content=[ContentPart(hit.passage.shown)],
+        content=[ContentPart(hit.passage.text_with_lead)],
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from index.ingest.chunker import Chunker
 from index.reading.lines import unwrap
 from index.reading.readers import read
-from index.types import Chunk, Parsed
+from index.types import Chunk, ParsedDocument
 from tests.index.conftest import unhurried
 from tests.index.samples import (
     TRAVEL,
@@ -38,7 +38,7 @@ def _chunks(text: str, limit: int, count: Callable[[str], int] = _words, path: s
     return Chunker(count, limit).chunks(_parsed(text, path))
 
 
-def _parsed(text: str, path: str) -> Parsed:
+def _parsed(text: str, path: str) -> ParsedDocument:
     return read(path, text.encode("utf-16"))
 
 
@@ -229,7 +229,7 @@ def test_chunks_of_every_format_are_exact_spans(path: str, sections: list[Sectio
     for chunk in chunks:
         assert last <= chunk.start < chunk.end
         assert parsed.text[chunk.start : chunk.end] == chunk.text
-        assert _words(chunk.shown) <= limit
+        assert _words(chunk.text_with_lead) <= limit
         assert chunk.lead in parsed.text[: chunk.start]
         last = chunk.end
     covered = {at for chunk in chunks for at in range(chunk.start, chunk.end)}
@@ -251,7 +251,7 @@ def test_rows_stay_whole_under_their_header(rows: list[int], limit: int) -> None
         body = text[len(head) :].split("\n")[1:]
         told = [line for chunk in chunks for line in chunk.text.removeprefix(head).strip("\n").split("\n") if line]
         assert [line.rstrip() for line in told] == [line.rstrip() for line in body]
-        assert all(chunk.shown.startswith(head) for chunk in chunks)
+        assert all(chunk.text_with_lead.startswith(head) for chunk in chunks)
         assert [chunk.lead for chunk in chunks] == [""] + [head] * (len(chunks) - 1)
 
 

@@ -89,7 +89,7 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
     with workspace.retrieving() as search:
         assert [found.file for found in search("bicycle")] == ["notes/note.md"]
         everything = FileSubset(UPLOADS, frozenset([_path(_A), _path(_B)]))
-        both = search("bicycle", collections=["notes", UPLOADS], chosen=[everything])
+        both = search("bicycle", collections=["notes", UPLOADS], subsets=[everything])
         assert len(both) == 3 and {found.file for found in both} == {"notes/note.md", "a.md"}
         for paths, texts in (
             ([_path(_A)], ["The bicycle is red."]),
@@ -97,8 +97,8 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
             ([], []),
         ):
             chosen = [FileSubset(UPLOADS, frozenset(paths))]
-            assert [found.text for found in search("bicycle", collections=[UPLOADS], chosen=chosen)] == texts
-        mixed = search("bicycle", collections=["notes", UPLOADS], chosen=[FileSubset(UPLOADS, frozenset([_path(_B)]))])
+            assert [found.text for found in search("bicycle", collections=[UPLOADS], subsets=chosen)] == texts
+        mixed = search("bicycle", collections=["notes", UPLOADS], subsets=[FileSubset(UPLOADS, frozenset([_path(_B)]))])
         assert {found.text for found in mixed} == {"The bicycle shed is green.", "The bicycle is blue."}
         with pytest.raises(CollectionNotFound):
             search("bicycle", collections=[UPLOADS])
@@ -114,7 +114,7 @@ def test_a_search_in_few_of_many_files_finds_the_best_among_them(workspace: Work
         workspace.write(_path(id), text, uploads.root)
     workspace.sync()
     with workspace.retrieving() as search:
-        found = search("tram", collections=[UPLOADS], chosen=[FileSubset(UPLOADS, frozenset([_path(ids[0])]))])
+        found = search("tram", collections=[UPLOADS], subsets=[FileSubset(UPLOADS, frozenset([_path(ids[0])]))])
     assert [each.text for each in found] == ["a tram, once, in a long text of its own"]
 
 

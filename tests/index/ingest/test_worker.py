@@ -11,7 +11,7 @@ from index.ingest import worker
 from index.ingest.files import read_file
 from index.params import IndexingParams
 from index.reading.readers import read
-from index.types import Parsed
+from index.types import ParsedDocument
 from tests.index.conftest import Workspace, eventually, set_mtime
 
 _CAN_READ_ANYTHING = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -145,7 +145,7 @@ def test_a_file_that_the_system_refuses_to_read_is_read_at_the_next_scan(
 
 
 def test_an_error_in_a_reader_fails_one_file_only(workspace: Workspace) -> None:
-    def trip(path: str, content: bytes) -> Parsed:
+    def trip(path: str, content: bytes) -> ParsedDocument:
         if path == "a.md":
             raise KeyError("broken")
         return read(path, content)

@@ -7,7 +7,7 @@ import pytest
 
 from index.errors import UnreadableDocument
 from index.reading.readers import read
-from index.types import Location, Parsed
+from index.types import Location, ParsedDocument
 from tests.index.samples import (
     TRAVEL,
     Section,
@@ -28,16 +28,16 @@ from tests.index.samples import (
 _TABLE = ["| City | Hotel |\n|---|---|", "| Bern | 120 |", "| Wien | 90 |"]
 
 
-def describe_blocks(parsed: Parsed) -> list[tuple[tuple[str, ...], str | None, str]]:
+def describe_blocks(parsed: ParsedDocument) -> list[tuple[tuple[str, ...], str | None, str]]:
     """Return the heading, the place and the text of every block."""
     return [(b.heading, b.place and b.place.label, parsed.text[b.start : b.end]) for b in parsed.blocks]
 
 
-def block_texts(parsed: Parsed) -> list[str]:
+def block_texts(parsed: ParsedDocument) -> list[str]:
     return [text for _, _, text in describe_blocks(parsed)]
 
 
-def block_leads(parsed: Parsed) -> list[str | None]:
+def block_leads(parsed: ParsedDocument) -> list[str | None]:
     return [None if b.lead is None else parsed.text[slice(*b.lead)] for b in parsed.blocks]
 
 

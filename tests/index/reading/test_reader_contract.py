@@ -8,7 +8,7 @@ import pytest
 from index.errors import UnreadableDocument
 from index.reading.base import FileReader
 from index.reading.readers import FORMATS, format_of, is_readable, load_reader
-from index.types import Parsed
+from index.types import ParsedDocument
 from tests.index.samples import (
     TRAVEL,
     docx_of,
@@ -39,7 +39,7 @@ SAMPLES = {
 }
 
 
-def _read(module: str, content: bytes) -> Parsed:
+def _read(module: str, content: bytes) -> ParsedDocument:
     path, _ = SAMPLES[module]
     return load_reader(format_of(path)).read(content, Path(path).suffix)
 
@@ -88,4 +88,4 @@ def test_any_content_is_read_or_refused_with_a_reason(module: str, content: byte
         if format_of(SAMPLES[module][0]).is_plain:
             raise AssertionError("a reader without native code knows its own failures") from error
     else:
-        assert isinstance(parsed, Parsed)
+        assert isinstance(parsed, ParsedDocument)

@@ -18,7 +18,7 @@ from index.errors import UnreadableDocument
 from index.reading import readers
 from index.reading.confinement import ReadingLimits
 from index.reading.sandbox import ReaderSandbox, open_sandbox
-from index.types import Parsed
+from index.types import ParsedDocument
 from tests.index.conftest import Workspace, unhurried
 from tests.index.samples import TRAVEL, docx_of, epub_of, html_of, ipynb_of, pdf_of, pptx_of, xlsx_of, zipped
 
@@ -77,7 +77,7 @@ def test_damaged_files_are_read_or_refused_with_a_reason(
         assert error.reason
         assert "\n" not in error.reason
     else:
-        assert isinstance(parsed, Parsed)
+        assert isinstance(parsed, ParsedDocument)
 
 
 def _replace_text_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:

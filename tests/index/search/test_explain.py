@@ -6,7 +6,7 @@ import pytest
 from index.errors import UnreadableDocument
 from index.reading.readers import read
 from index.search.explanation import Explanation, Outcome
-from index.types import Collection, Filters, Parsed, Query
+from index.types import Collection, Filters, ParsedDocument, Query
 from tests.index.conftest import QueryHashEmbedder, Search, Workspace
 
 
@@ -25,7 +25,7 @@ def explain(
     return told
 
 
-def _read(path: str, content: bytes) -> Parsed:
+def _read(path: str, content: bytes) -> ParsedDocument:
     if "broken" in path:
         raise UnreadableDocument("it is torn")
     return read(path, content)

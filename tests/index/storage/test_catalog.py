@@ -2,14 +2,14 @@
 
 from index.storage.records import DocumentState
 from index.storage.sqlite.catalog import SqliteCatalog
-from index.types import Parsed
+from index.types import ParsedDocument
 from tests.index.conftest import Workspace
 
 
 def _workspace(workspace: Workspace) -> Workspace:
     reader = workspace.read
 
-    def read(path: str, content: bytes) -> Parsed:
+    def read(path: str, content: bytes) -> ParsedDocument:
         return [][0] if path == "c/bad.md" else reader(path, content)
 
     workspace.read = read

@@ -223,7 +223,7 @@ def test_vector_stores_are_searched_alone_or_beside_collections_that_are_named(t
         ["handbook"],
     ]
     chosen = (FileSubset(UPLOADS, frozenset({f"auto/{file['id']}/a.md"})),)
-    assert talk.index.chosen == [chosen, chosen, ()]
+    assert talk.index.subsets == [chosen, chosen, ()]
 
 
 def test_an_unknown_vector_store_is_named(talk: Talk) -> None:

@@ -365,7 +365,7 @@ def test_scores_say_whether_anything_is_relevant(
     assert (first["file_id"], first["filename"], first["attributes"]) == (file, "a.md", {"year": 2024})
     assert first["content"] == [{"type": "text", "text": "Barley."}]
     assert index.searches == [(["soup", "broth"], 5, [UPLOADS], None)]
-    assert index.chosen == [(FileSubset(UPLOADS, frozenset([path])),)]
+    assert index.subsets == [(FileSubset(UPLOADS, frozenset([path])),)]
     body["ranking_options"] = {"ranker": "auto", "score_threshold": 0.9}
     kept = http.post(f"/v1/vector_stores/{store}/search", json=body).json()["data"]
     assert len(kept) == (1 if least > 0.9 else 0)

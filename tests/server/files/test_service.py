@@ -226,7 +226,7 @@ def test_a_search_scope_has_the_attached_files_that_pass_the_filter(tmp_path: Pa
         async def paths(*store_ids: str, year: int | None = None) -> set[str]:
             filter = None if year is None else Compare(Comparison.EQ, "year", (year,))
             scope = await stores.search_scope(store_ids, filter)
-            (chosen,) = scope.chosen
+            (chosen,) = scope.subsets
             assert scope.collections == [chosen.collection] == [UPLOADS]
             return set(chosen.paths)
 
@@ -240,7 +240,7 @@ def test_a_search_scope_has_the_attached_files_that_pass_the_filter(tmp_path: Pa
         await stores.detach(one, new.id)
         assert await paths(one) == {f"auto/{old.id}/old.md"}
         notes = folder_store_id("notes")
-        assert (await stores.search_scope([notes], None)).chosen == ()
+        assert (await stores.search_scope([notes], None)).subsets == ()
         assert (await stores.search_scope([notes, two], None)).collections == [UPLOADS, "notes"]
 
     run(tmp_path, body)
@@ -412,10 +412,10 @@ def test_a_search_scope_follows_changes_made_while_it_is_cached(tmp_path: Path) 
             await stores.attach(store, [FileToAttach(file_id=file.id)])
 
         await asyncio.gather(*(step for file in added for step in (change(file), stores.search_scope([store]))))
-        (chosen,) = (await stores.search_scope([store])).chosen
+        (chosen,) = (await stores.search_scope([store])).subsets
         assert len(chosen.paths) == 10
         await files.remove_file(added[0].id)
-        (chosen,) = (await stores.search_scope([store])).chosen
+        (chosen,) = (await stores.search_scope([store])).subsets
         assert len(chosen.paths) == 9
 
     run(tmp_path, body)
