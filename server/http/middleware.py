@@ -9,7 +9,7 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPScope, Message, Receive, Scope, Send
 
 from server.access.principal import Principal
-from server.access.roles import changes, operation_of
+from server.access.roles import is_change, operation_of
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.observability.tracing import Request
@@ -69,7 +69,7 @@ class RequestMiddleware:
             request=id,
             ids=ids,
         )
-        self._audit.note(entry, is_change=isinstance(handler, BaseRouteHandler) and changes(handler))
+        self._audit.note(entry, is_change=isinstance(handler, BaseRouteHandler) and is_change(handler))
 
 
 def _operation(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 from litestar.response import Stream
 
+from server.access.keys import Role
 from server.api.anthropic.reply import AnthropicReply, error_body
 from server.api.anthropic.request import chat_messages, generation_request, parse_tool_config, template_options
 from server.api.anthropic.wire import (
@@ -47,6 +48,7 @@ class AnthropicController(Controller):
         "/v1/messages",
         status_code=200,
         operation_id="createMessage",
+        opt={"role": Role.READ},
         responses={
             200: ResponseSpec(AnthropicMessageReply, description="The answer, whole or as events"),
             400: _FAILED,
@@ -59,7 +61,13 @@ class AnthropicController(Controller):
         reply = AnthropicReply(data.model or GROUNDED, answers, str(request.base_url))
         return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 
-    @post("/v1/messages/count_tokens", status_code=200, operation_id="countTokens", responses={400: _FAILED})
+    @post(
+        "/v1/messages/count_tokens",
+        status_code=200,
+        operation_id="countTokens",
+        opt={"role": Role.READ},
+        responses={400: _FAILED},
+    )
     async def count(
         self, data: JSONBody[AnthropicCountRequest], services: NamedDependency[Services]
     ) -> AnthropicTokenCount:

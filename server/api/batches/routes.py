@@ -8,6 +8,7 @@ from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
+from server.access.keys import Role
 from server.api.batches.endpoints import ENDPOINTS
 from server.api.batches.reply import batch_reply
 from server.api.batches.wire import Batch, BatchPage, CreateBatch
@@ -27,7 +28,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=100)]
 class BatchController(Controller):
     path = "/v1/batches"
 
-    @post("/", status_code=200, operation_id="createBatch")
+    @post("/", status_code=200, operation_id="createBatch", opt={"role": Role.WRITE})
     async def create(
         self,
         request: Request[Any, Any, Any],
@@ -68,7 +69,7 @@ class BatchController(Controller):
     async def retrieve(self, batch_id: FromPath[str], services: NamedDependency[Services]) -> Batch:
         return batch_reply(await services.batches.get(batch_id))
 
-    @post("/{batch_id:str}/cancel", status_code=200, operation_id="cancelBatch")
+    @post("/{batch_id:str}/cancel", status_code=200, operation_id="cancelBatch", opt={"role": Role.WRITE})
     async def cancel(
         self,
         batch_id: FromPath[str],

@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 
+from server.access.keys import Role
 from server.api.chat.reply import ChatReply
 from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatCompletion, ChatRequest
@@ -21,6 +22,7 @@ class ChatController(Controller):
         ["/v1/chat/completions", "/chat/completions"],
         status_code=200,
         operation_id="createChatCompletion",
+        opt={"role": Role.READ},
         responses={200: ResponseSpec(ChatCompletion, description="The answer, whole or as a stream of its chunks")},
     )
     async def create(

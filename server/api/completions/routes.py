@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 
+from server.access.keys import Role
 from server.api.chat.reply import ChatReply
 from server.api.chat.wire import ChatCompletion, ChatRequest
 from server.api.completions.reply import CompletionReply
@@ -25,6 +26,7 @@ class CompletionController(Controller):
         ["/v1/completions", "/completions"],
         status_code=200,
         operation_id="createCompletion",
+        opt={"role": Role.READ},
         responses={200: ResponseSpec(TextCompletion, description=f"What comes behind the prompt, {_FORMS}")},
     )
     async def create(
@@ -38,6 +40,7 @@ class CompletionController(Controller):
         ["/v1/fim/completions", "/fim/completions"],
         status_code=200,
         operation_id="createFimCompletion",
+        opt={"role": Role.READ},
         responses={200: ResponseSpec(ChatCompletion, description=f"What belongs into the gap, {_FORMS}")},
     )
     async def fill(

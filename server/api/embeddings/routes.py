@@ -6,6 +6,7 @@ from litestar import Controller, Request, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from server.access.keys import Role
 from server.api.embeddings.reply import embed_request, embedding_list, llamacpp_embeddings
 from server.api.embeddings.wire import EmbeddingList, EmbeddingRequest, LlamaCppEmbedding
 from server.http.disconnect import unless_gone
@@ -13,7 +14,7 @@ from server.services import Services
 
 
 class EmbeddingController(Controller):
-    @post(["/v1/embeddings", "/embeddings"], status_code=200, operation_id="createEmbedding")
+    @post(["/v1/embeddings", "/embeddings"], status_code=200, operation_id="createEmbedding", opt={"role": Role.READ})
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
     ) -> EmbeddingList | list[LlamaCppEmbedding]:
@@ -23,7 +24,7 @@ class EmbeddingController(Controller):
             return llamacpp_embeddings(found)
         return embedding_list(found, services.embeddings.model.name, data.encoding_format)
 
-    @post("/embedding", status_code=200, operation_id="createNativeEmbedding")
+    @post("/embedding", status_code=200, operation_id="createNativeEmbedding", opt={"role": Role.READ})
     async def native(
         self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
     ) -> list[LlamaCppEmbedding]:

@@ -19,6 +19,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 from msgspec import UNSET
 
+from server.access.keys import Role
 from server.api.files.wire import FileDeleted, FileExpiry, FileObject, FilePage
 from server.errors import RequestError
 from server.http.form import Form, receive_form
@@ -52,7 +53,14 @@ class _UploadOperation(Operation):
 class FileController(Controller):
     path = "/v1/files"
 
-    @post("/", status_code=200, operation_id="uploadFile", operation_class=_UploadOperation, request_max_body_size=None)
+    @post(
+        "/",
+        status_code=200,
+        operation_id="uploadFile",
+        opt={"role": Role.WRITE},
+        operation_class=_UploadOperation,
+        request_max_body_size=None,
+    )
     async def upload(self, request: Request[Any, Any, Any], services: NamedDependency[Services]) -> FileObject:
         """Upload a file as a form with `file` and `purpose`; with `expires_after[anchor]` and `expires_after[seconds]`
         it expires. When this is answered, the file survives a power failure."""
@@ -90,7 +98,7 @@ class FileController(Controller):
     async def retrieve(self, file_id: FromPath[str], services: NamedDependency[Services]) -> FileObject:
         return _reply(await services.files.get_file(file_id))
 
-    @delete("/{file_id:str}", status_code=200, operation_id="deleteFile")
+    @delete("/{file_id:str}", status_code=200, operation_id="deleteFile", opt={"role": Role.WRITE})
     async def remove(self, file_id: FromPath[str], services: NamedDependency[Services]) -> FileDeleted:
         """Delete a file, also from all vector stores."""
         await services.files.remove_file(file_id)

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromQuery, JSONBody
 
+from server.access.keys import Role
 from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatRequest
 from server.api.llamacpp.reply import LlamaCppReply
@@ -48,13 +49,19 @@ _TOLD = {
 
 
 class LlamaCppController(Controller):
-    @post(["/completion", "/v1/completion"], status_code=200, operation_id="createNativeCompletion", responses=_TOLD)
+    @post(
+        ["/completion", "/v1/completion"],
+        status_code=200,
+        operation_id="createNativeCompletion",
+        opt={"role": Role.READ},
+        responses=_TOLD,
+    )
     async def complete(
         self, request: Request[Any, Any, Any], data: JSONBody[LlamaCppRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
         return await _reply(request, data, completion_request(data), services)
 
-    @post(["/infill", "/v1/infill"], status_code=200, operation_id="infill", responses=_TOLD)
+    @post(["/infill", "/v1/infill"], status_code=200, operation_id="infill", opt={"role": Role.READ}, responses=_TOLD)
     async def infill(
         self,
         request: Request[Any, Any, Any],
@@ -64,7 +71,7 @@ class LlamaCppController(Controller):
         """What belongs between two texts."""
         return await _reply(request, data, infill_request(data), services)
 
-    @post(["/tokenize", "/v1/tokenize"], status_code=200, operation_id="tokenize")
+    @post(["/tokenize", "/v1/tokenize"], status_code=200, operation_id="tokenize", opt={"role": Role.READ})
     async def tokenize(self, data: JSONBody[TokenizeRequest], services: NamedDependency[Services]) -> TokenizeReply:
         tokenizer = _model(data.model, services).completion_model.tokenizer
         parses_special = data.parse_special is not False
@@ -74,13 +81,18 @@ class LlamaCppController(Controller):
         pieces = zip(tokens, tokenizer.token_bytes(tokens), strict=True)
         return TokenizeReply([TokenPiece(token, _text(piece)) for token, piece in pieces])
 
-    @post(["/detokenize", "/v1/detokenize"], status_code=200, operation_id="detokenize")
+    @post(["/detokenize", "/v1/detokenize"], status_code=200, operation_id="detokenize", opt={"role": Role.READ})
     async def detokenize(
         self, data: JSONBody[DetokenizeRequest], services: NamedDependency[Services]
     ) -> DetokenizeReply:
         return DetokenizeReply(_model(data.model, services).completion_model.tokenizer.detokenize(data.tokens))
 
-    @post(["/apply-template", "/v1/apply-template"], status_code=200, operation_id="applyTemplate")
+    @post(
+        ["/apply-template", "/v1/apply-template"],
+        status_code=200,
+        operation_id="applyTemplate",
+        opt={"role": Role.READ},
+    )
     async def apply_template(self, data: JSONBody[ChatRequest], services: NamedDependency[Services]) -> TemplateReply:
         """A conversation as the model's chat template writes it."""
         ask: GenerationRequest = generation_request(data)

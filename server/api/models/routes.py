@@ -5,6 +5,7 @@ from litestar.di import NamedDependency
 from litestar.exceptions import PermissionDeniedException
 from litestar.params import FromPath
 
+from server.access.keys import Role
 from server.api.models.reply import list_model_cards, model_card
 from server.api.models.wire import ModelCard, ModelList
 from server.services import Services
@@ -21,7 +22,7 @@ class ModelController(Controller):
     async def retrieve(self, model_id: FromPath[str], services: NamedDependency[Services]) -> ModelCard:
         return model_card(model_id.removeprefix("/"), services)
 
-    @delete(_ONE, status_code=200, operation_id="deleteModel")
+    @delete(_ONE, status_code=200, operation_id="deleteModel", opt={"role": Role.ADMIN})
     async def delete(self, model_id: FromPath[str], services: NamedDependency[Services]) -> None:
         """Never done: which models there are is a matter of the settings."""
         name = model_card(model_id.removeprefix("/"), services).id

@@ -9,6 +9,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
 from models.errors import CannotInsert
+from server.access.keys import Role
 from server.api.ollama.embeddings import embed, embed_one
 from server.api.ollama.models import describe_model, list_running_models, list_tags
 from server.api.ollama.reply import (
@@ -105,7 +106,7 @@ class OllamaController(Controller):
     async def list_running(self, services: NamedDependency[Services]) -> OllamaRunningList:
         return list_running_models(services)
 
-    @post("/api/show", status_code=200, operation_id="ollamaShow", responses={400: _FAILED})
+    @post("/api/show", status_code=200, operation_id="ollamaShow", opt={"role": Role.READ}, responses={400: _FAILED})
     async def show(self, data: JSONBody[OllamaModelRequest], services: NamedDependency[Services]) -> OllamaModelInfo:
         return describe_model(data, services)
 
@@ -114,7 +115,7 @@ class OllamaController(Controller):
         status_code=200,
         operation_id="ollamaChat",
         responses={200: ResponseSpec(OllamaChatFrame, description="The answer, in lines or whole"), 400: _FAILED},
-        opt={STREAM_TYPE: MEDIA_TYPE},
+        opt={"role": Role.READ, STREAM_TYPE: MEDIA_TYPE},
     )
     async def chat(
         self, request: Request[Any, Any, Any], data: JSONBody[OllamaChatRequest], services: NamedDependency[Services]
@@ -128,7 +129,7 @@ class OllamaController(Controller):
         status_code=200,
         operation_id="ollamaGenerate",
         responses={200: ResponseSpec(OllamaGenerateFrame, description="The answer, in lines or whole"), 400: _FAILED},
-        opt={STREAM_TYPE: MEDIA_TYPE},
+        opt={"role": Role.READ, STREAM_TYPE: MEDIA_TYPE},
     )
     async def generate(
         self,
@@ -141,13 +142,19 @@ class OllamaController(Controller):
         asked = completion_request(data) if is_raw(data) else prompt_generation_request(data, request.headers)
         return await _answer(request, data, asked, generate_frame, services)
 
-    @post("/api/embed", status_code=200, operation_id="ollamaEmbed", responses={400: _FAILED})
+    @post("/api/embed", status_code=200, operation_id="ollamaEmbed", opt={"role": Role.READ}, responses={400: _FAILED})
     async def embed(
         self, request: Request[Any, Any, Any], data: JSONBody[OllamaEmbedRequest], services: NamedDependency[Services]
     ) -> OllamaEmbeddings:
         return await unless_gone(request, embed(data, services.embeddings))
 
-    @post("/api/embeddings", status_code=200, operation_id="ollamaEmbedOne", responses={400: _FAILED})
+    @post(
+        "/api/embeddings",
+        status_code=200,
+        operation_id="ollamaEmbedOne",
+        opt={"role": Role.READ},
+        responses={400: _FAILED},
+    )
     async def embed_one(
         self,
         request: Request[Any, Any, Any],
@@ -156,17 +163,22 @@ class OllamaController(Controller):
     ) -> OllamaLegacyEmbedding:
         return await unless_gone(request, embed_one(data, services.embeddings))
 
-    @post(["/api/pull", "/api/push", "/api/create", "/api/copy"], operation_id="ollamaChange", responses={403: _FAILED})
+    @post(
+        ["/api/pull", "/api/push", "/api/create", "/api/copy"],
+        operation_id="ollamaChange",
+        opt={"role": Role.ADMIN},
+        responses={403: _FAILED},
+    )
     async def change(self) -> None:
         """Never done."""
         raise _refusal()
 
-    @delete("/api/delete", operation_id="ollamaDelete", responses={403: _FAILED})
+    @delete("/api/delete", operation_id="ollamaDelete", opt={"role": Role.ADMIN}, responses={403: _FAILED})
     async def delete(self) -> None:
         """Never done."""
         raise _refusal()
 
-    @post("/api/blobs/{digest:path}", operation_id="ollamaUpload", responses={403: _FAILED})
+    @post("/api/blobs/{digest:path}", operation_id="ollamaUpload", opt={"role": Role.ADMIN}, responses={403: _FAILED})
     async def upload(self, digest: FromPath[str]) -> None:
         """Never done."""
         raise _refusal()

@@ -6,6 +6,7 @@ from litestar import Controller, Request, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from server.access.keys import Role
 from server.api.rerank.reply import document_texts, rerank_reply, tei_reply
 from server.api.rerank.wire import RerankReply, RerankRequest, TeiRank
 from server.http.disconnect import unless_gone
@@ -14,7 +15,10 @@ from server.services import Services
 
 class RerankController(Controller):
     @post(
-        ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking"], status_code=200, operation_id="rerank"
+        ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking"],
+        status_code=200,
+        operation_id="rerank",
+        opt={"role": Role.READ},
     )
     async def rerank(
         self, request: Request[Any, Any, Any], data: JSONBody[RerankRequest], services: NamedDependency[Services]

@@ -10,6 +10,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
+from server.access.keys import Role
 from server.api.responses.archive import ResponseArchive
 from server.api.responses.background import BackgroundResponses, response_job
 from server.api.responses.events import ResponseStreamEvent
@@ -41,6 +42,7 @@ class ResponseController(Controller):
         ["/v1/responses", "/responses"],
         status_code=200,
         operation_id="createResponse",
+        opt={"role": Role.READ},
         responses={200: ResponseSpec(ResponseObject, description="The response, whole or as a stream of its events")},
     )
     async def create(
@@ -63,7 +65,7 @@ class ResponseController(Controller):
         reply = await unless_gone(request, open_reply(prepared, services, base_url))
         return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 
-    @post("/v1/responses/input_tokens", status_code=200, operation_id="countInputTokens")
+    @post("/v1/responses/input_tokens", status_code=200, operation_id="countInputTokens", opt={"role": Role.READ})
     async def count(
         self, request: Request[Any, Any, Any], data: JSONBody[ResponseRequest], services: NamedDependency[Services]
     ) -> InputTokenCount:
@@ -92,7 +94,12 @@ class ResponseController(Controller):
         events = _follow(response, starting_after, services, background_work)
         return _stream(events, events.aclose)
 
-    @delete("/v1/responses/{response_id:str}", status_code=200, operation_id="deleteResponse")
+    @delete(
+        "/v1/responses/{response_id:str}",
+        status_code=200,
+        operation_id="deleteResponse",
+        opt={"role": Role.READ, "is_change": True},
+    )
     async def remove(
         self,
         response_id: FromPath[str],
@@ -106,7 +113,12 @@ class ResponseController(Controller):
         await background_work.notify_ended()
         return ResponseDeleted(response_id)
 
-    @post("/v1/responses/{response_id:str}/cancel", status_code=200, operation_id="cancelResponse")
+    @post(
+        "/v1/responses/{response_id:str}/cancel",
+        status_code=200,
+        operation_id="cancelResponse",
+        opt={"role": Role.READ, "is_change": True},
+    )
     async def cancel(
         self,
         response_id: FromPath[str],

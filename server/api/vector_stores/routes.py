@@ -12,6 +12,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET
 
 from index.types import Query
+from server.access.keys import Role
 from server.api.vector_stores.reply import batch_reply, file_reply, result_reply, score_hits, store_reply
 from server.api.vector_stores.request import file_to_attach, files_to_attach, parse_chunking, parse_filter
 from server.api.vector_stores.wire import (
@@ -49,7 +50,7 @@ StatusFilter = Literal["in_progress", "completed", "failed", "cancelled"]
 class VectorStoreController(Controller):
     path = "/v1/vector_stores"
 
-    @post("/", status_code=200, operation_id="createVectorStore")
+    @post("/", status_code=200, operation_id="createVectorStore", opt={"role": Role.WRITE})
     async def create(
         self, services: NamedDependency[Services], data: JSONBody[CreateStore | None] = None
     ) -> VectorStore:
@@ -88,7 +89,7 @@ class VectorStoreController(Controller):
         store = await services.vector_stores.get_store(store_id)
         return await _store_reply(services.vector_stores, store)
 
-    @post("/{store_id:str}", status_code=200, operation_id="modifyVectorStore")
+    @post("/{store_id:str}", status_code=200, operation_id="modifyVectorStore", opt={"role": Role.WRITE})
     async def modify(
         self, store_id: FromPath[str], services: NamedDependency[Services], data: JSONBody[ChangeStore | None] = None
     ) -> VectorStore:
@@ -105,13 +106,13 @@ class VectorStoreController(Controller):
         )
         return await _store_reply(services.vector_stores, await services.vector_stores.update_store(changed))
 
-    @delete("/{store_id:str}", status_code=200, operation_id="deleteVectorStore")
+    @delete("/{store_id:str}", status_code=200, operation_id="deleteVectorStore", opt={"role": Role.WRITE})
     async def remove(self, store_id: FromPath[str], services: NamedDependency[Services]) -> StoreDeleted:
         """Delete a vector store; its files stay."""
         await services.vector_stores.remove_store(store_id)
         return StoreDeleted(store_id)
 
-    @post("/{store_id:str}/search", status_code=200, operation_id="searchVectorStore")
+    @post("/{store_id:str}/search", status_code=200, operation_id="searchVectorStore", opt={"role": Role.READ})
     async def search(
         self,
         request: Request[Any, Any, Any],
@@ -134,7 +135,7 @@ class VectorStoreController(Controller):
 class VectorStoreFileController(Controller):
     path = "/v1/vector_stores/{store_id:str}/files"
 
-    @post("/", status_code=200, operation_id="createVectorStoreFile")
+    @post("/", status_code=200, operation_id="createVectorStoreFile", opt={"role": Role.WRITE})
     async def create(
         self, store_id: FromPath[str], data: JSONBody[AddFile], services: NamedDependency[Services]
     ) -> StoreFile:
@@ -161,7 +162,7 @@ class VectorStoreFileController(Controller):
     ) -> StoreFile:
         return await _file_reply(services.vector_stores, store_id, file_id)
 
-    @post("/{file_id:str}", status_code=200, operation_id="modifyVectorStoreFile")
+    @post("/{file_id:str}", status_code=200, operation_id="modifyVectorStoreFile", opt={"role": Role.WRITE})
     async def modify(
         self,
         store_id: FromPath[str],
@@ -174,7 +175,7 @@ class VectorStoreFileController(Controller):
             await services.vector_stores.set_attributes(store_id, file_id, dict(data.attributes))
         return await _file_reply(services.vector_stores, store_id, file_id)
 
-    @delete("/{file_id:str}", status_code=200, operation_id="deleteVectorStoreFile")
+    @delete("/{file_id:str}", status_code=200, operation_id="deleteVectorStoreFile", opt={"role": Role.WRITE})
     async def remove(
         self, store_id: FromPath[str], file_id: FromPath[str], services: NamedDependency[Services]
     ) -> StoreFileDeleted:
@@ -193,7 +194,7 @@ class VectorStoreFileController(Controller):
 class FileBatchController(Controller):
     path = "/v1/vector_stores/{store_id:str}/file_batches"
 
-    @post("/", status_code=200, operation_id="createVectorStoreFileBatch")
+    @post("/", status_code=200, operation_id="createVectorStoreFileBatch", opt={"role": Role.WRITE})
     async def create(
         self, store_id: FromPath[str], data: JSONBody[BatchRequest], services: NamedDependency[Services]
     ) -> FileBatch:
@@ -206,7 +207,9 @@ class FileBatchController(Controller):
     ) -> FileBatch:
         return await _batch_reply(services.vector_stores, store_id, batch_id)
 
-    @post("/{batch_id:str}/cancel", status_code=200, operation_id="cancelVectorStoreFileBatch")
+    @post(
+        "/{batch_id:str}/cancel", status_code=200, operation_id="cancelVectorStoreFileBatch", opt={"role": Role.WRITE}
+    )
     async def cancel(
         self, store_id: FromPath[str], batch_id: FromPath[str], services: NamedDependency[Services]
     ) -> FileBatch:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar import Litestar, delete, get, post
+from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
@@ -13,13 +15,95 @@ from index.types import Passage
 from server.access.boundary import PUBLIC, Access
 from server.access.hosts import Hosts
 from server.access.keys import Role
-from server.access.roles import ROLES, operation_of, role_for
+from server.access.roles import is_change, operation_of, role_for
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 
 PASSAGE = Passage(1, 1, "handbook", "a.md", (), "It takes ten days.", 1, 1, 0.9)
 QUESTION = {"messages": [{"role": "user", "content": "How long does it take?"}]}
+
+ROLES = {
+    "": Role.READ,  # OPTIONS and the OpenAPI document, which Litestar serves
+    "applyTemplate": Role.READ,
+    "cancelResponse": Role.READ,
+    "countInputTokens": Role.READ,
+    "countTokens": Role.READ,
+    "createChatCompletion": Role.READ,
+    "createCompletion": Role.READ,
+    "createEmbedding": Role.READ,
+    "createFimCompletion": Role.READ,
+    "createMessage": Role.READ,
+    "createNativeCompletion": Role.READ,
+    "createNativeEmbedding": Role.READ,
+    "createResponse": Role.READ,
+    "deleteResponse": Role.READ,
+    "detokenize": Role.READ,
+    "downloadFile": Role.READ,
+    "health": Role.READ,
+    "indexEvents": Role.READ,
+    "indexStatus": Role.READ,
+    "infill": Role.READ,
+    "isAlive": Role.READ,
+    "isReady": Role.READ,
+    "listBatches": Role.READ,
+    "listCollections": Role.READ,
+    "listDocuments": Role.READ,
+    "listFiles": Role.READ,
+    "listFilesInVectorStoreBatch": Role.READ,
+    "listInputItems": Role.READ,
+    "listModels": Role.READ,
+    "listVectorStoreFiles": Role.READ,
+    "listVectorStores": Role.READ,
+    "loraAdapters": Role.READ,
+    "metrics": Role.READ,
+    "ollamaChat": Role.READ,
+    "ollamaEmbed": Role.READ,
+    "ollamaEmbedOne": Role.READ,
+    "ollamaGenerate": Role.READ,
+    "ollamaRunning": Role.READ,
+    "ollamaShow": Role.READ,
+    "ollamaTags": Role.READ,
+    "ollamaVersion": Role.READ,
+    "props": Role.READ,
+    "rerank": Role.READ,
+    "retrieveBatch": Role.READ,
+    "retrieveFile": Role.READ,
+    "retrieveModel": Role.READ,
+    "retrieveResponse": Role.READ,
+    "retrieveVectorStore": Role.READ,
+    "retrieveVectorStoreFile": Role.READ,
+    "retrieveVectorStoreFileBatch": Role.READ,
+    "retrieveVectorStoreFileContent": Role.READ,
+    "search": Role.READ,
+    "searchVectorStore": Role.READ,
+    "showDocument": Role.READ,
+    "showPage": Role.READ,
+    "showWebFile": Role.READ,
+    "slots": Role.READ,
+    "speakMcp": Role.READ,
+    "tokenize": Role.READ,
+    "cancelBatch": Role.WRITE,
+    "cancelVectorStoreFileBatch": Role.WRITE,
+    "createBatch": Role.WRITE,
+    "createVectorStore": Role.WRITE,
+    "createVectorStoreFile": Role.WRITE,
+    "createVectorStoreFileBatch": Role.WRITE,
+    "deleteFile": Role.WRITE,
+    "deleteVectorStore": Role.WRITE,
+    "deleteVectorStoreFile": Role.WRITE,
+    "modifyVectorStore": Role.WRITE,
+    "modifyVectorStoreFile": Role.WRITE,
+    "pauseIndexing": Role.WRITE,
+    "rescan": Role.WRITE,
+    "resumeIndexing": Role.WRITE,
+    "uploadFile": Role.WRITE,
+    "deleteModel": Role.ADMIN,
+    "ollamaChange": Role.ADMIN,
+    "ollamaDelete": Role.ADMIN,
+    "ollamaUpload": Role.ADMIN,
+    "reloadCollections": Role.ADMIN,
+}
 
 
 class Locked:
@@ -59,18 +143,47 @@ def code(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
-def test_every_route_says_what_it_asks_of_a_key(locked: Locked) -> None:
-    """One that changes something is named in the table; none there is that is no route."""
-    handlers = [
-        handler
-        for route in locked.client.app.routes
-        if isinstance(route, HTTPRoute)
-        for handler in route.route_handlers
-    ]
-    changing = {operation_of(h) for h in handlers if not h.http_methods <= {"GET", "HEAD", "OPTIONS"}}
-    assert changing <= ROLES.keys()
-    assert ROLES.keys() <= {operation_of(handler) for handler in handlers}
-    assert {role_for(h) for h in handlers if h.http_methods == {"GET"}} <= {Role.READ, Role.ADMIN}
+def handlers_of(app: Any) -> list[HTTPRouteHandler]:
+    return [handler for route in app.routes if isinstance(route, HTTPRoute) for handler in route.route_handlers]
+
+
+def test_the_role_that_each_operation_requires(locked: Locked) -> None:
+    handlers = handlers_of(locked.client.app)
+    assert {operation_of(handler): role_for(handler) for handler in handlers} == ROLES
+
+
+def test_every_handler_that_changes_something_declares_its_role(locked: Locked) -> None:
+    unsafe = [handler for handler in handlers_of(locked.client.app) if not handler.http_methods <= {"GET", "OPTIONS"}]
+    assert [handler for handler in unsafe if "role" not in handler.opt] == []
+
+
+def test_changes_are_told_from_questions_for_the_audit_log(locked: Locked) -> None:
+    changes = {operation_of(handler) for handler in handlers_of(locked.client.app) if is_change(handler)}
+    assert changes == {name for name, role in ROLES.items() if role > Role.READ} | {"cancelResponse", "deleteResponse"}
+
+
+def test_an_undeclared_handler_needs_admin_unless_it_is_get() -> None:
+    @get("/show")
+    async def show() -> None: ...
+
+    @post("/change")
+    async def change() -> None: ...
+
+    @delete("/remove")
+    async def remove() -> None: ...
+
+    @post("/declared", opt={"role": Role.WRITE})
+    async def declared() -> None: ...
+
+    app = Litestar([show, change, remove, declared], openapi_config=None)
+    roles = {handler.fn.__name__: role_for(handler) for handler in handlers_of(app)}
+    assert roles | {"options_handler": Role.READ} == {
+        "show": Role.READ,
+        "change": Role.ADMIN,
+        "remove": Role.ADMIN,
+        "declared": Role.WRITE,
+        "options_handler": Role.READ,  # Litestar's own
+    }
 
 
 @pytest.mark.parametrize(("role", "is_let"), [(Role.READ, False), (Role.WRITE, True), (Role.ADMIN, True)])

@@ -5,6 +5,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from litestar.response import Stream
 
+from server.access.keys import Role
 from server.api.cloister.collections.routes import check_collection
 from server.api.cloister.index.status import index_status, status_changes
 from server.api.cloister.index.wire import IndexStatus, ReloadReply, RescanRequest
@@ -25,18 +26,18 @@ class IndexController(Controller):
         statuses = status_changes(services)
         return event_stream(statuses, statuses.aclose)
 
-    @post("/v1/index/pause", status_code=200, operation_id="pauseIndexing")
+    @post("/v1/index/pause", status_code=200, operation_id="pauseIndexing", opt={"role": Role.WRITE})
     async def pause(self, services: NamedDependency[Services]) -> IndexStatus:
         """Pause indexing, also after a restart of the server."""
         await services.indexer_control.pause()
         return await index_status(services)
 
-    @post("/v1/index/resume", status_code=200, operation_id="resumeIndexing")
+    @post("/v1/index/resume", status_code=200, operation_id="resumeIndexing", opt={"role": Role.WRITE})
     async def resume(self, services: NamedDependency[Services]) -> IndexStatus:
         await services.indexer_control.resume()
         return await index_status(services)
 
-    @post("/v1/index/rescan", status_code=202, operation_id="rescan")
+    @post("/v1/index/rescan", status_code=202, operation_id="rescan", opt={"role": Role.WRITE})
     async def rescan(
         self, services: NamedDependency[Services], data: JSONBody[RescanRequest | None] = None
     ) -> IndexStatus:
@@ -49,7 +50,7 @@ class IndexController(Controller):
         await services.indexer_control.rescan(rescan.collection, rescan.accept_deletions, rescan.path)
         return await index_status(services)
 
-    @post("/v1/index/reload", status_code=200, operation_id="reloadCollections")
+    @post("/v1/index/reload", status_code=200, operation_id="reloadCollections", opt={"role": Role.ADMIN})
     async def reload(self, reload_folders: NamedDependency[Reload]) -> ReloadReply:
         """Read the settings again, and index the folders that they name now."""
         return ReloadReply([collection.name for collection in await reload_folders()])

@@ -6,6 +6,7 @@ from litestar import Controller, Request, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from server.access.keys import Role
 from server.api.cloister.search.service import search
 from server.api.cloister.search.wire import SearchRequest, SearchResults
 from server.http.disconnect import unless_gone
@@ -13,7 +14,7 @@ from server.services import Services
 
 
 class SearchController(Controller):
-    @post("/v1/search", status_code=200, operation_id="search")
+    @post("/v1/search", status_code=200, operation_id="search", opt={"role": Role.READ})
     async def search(
         self, request: Request[Any, Any, Any], data: JSONBody[SearchRequest], services: NamedDependency[Services]
     ) -> SearchResults:
