@@ -1,4 +1,4 @@
-"""How the documents of an index are cut, and how to tell that they were cut otherwise."""
+"""The rule by which documents are cut, with a description that changes when the rule does."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Which documents may be deleted because their files are gone.
+"""Decide which documents are deleted because their files are gone.
 
 An unmounted disk looks like a folder whose files have all been deleted. So documents are held, that is kept although
 their files are missing, when at least half of a collection goes at once, or when an empty folder has taken the place

@@ -29,7 +29,7 @@ class Listing(NamedTuple):
 
 
 def is_wanted(path: str) -> bool:
-    """Whether a file of this relative path is indexed: readable by its suffix, not hidden, not a temporary file."""
+    """Return whether a path may be indexed by its name: readable, not hidden, and not a temporary file's."""
     return not is_hidden(path) and _is_wanted_name(path.rpartition("/")[2])
 
 
@@ -48,7 +48,7 @@ def _is_readable_suffix(suffix: str) -> bool:
 
 
 def is_nameable(path: str) -> bool:
-    """Whether a path is Unicode; another can be neither stored nor shown."""
+    """Return whether a path is Unicode; another can be neither stored nor shown."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -57,7 +57,7 @@ def is_nameable(path: str) -> bool:
 
 
 def is_empty(root: Path) -> bool:
-    """Whether the folder has no entry at all, like the mount point of an unmounted disk. Raises `RootUnavailable`."""
+    """Return whether the folder has no entry, like the mount point of an unmounted disk. Raises `RootUnavailable`."""
     try:
         with os.scandir(root) as entries:
             return next(entries, None) is None
@@ -152,7 +152,7 @@ def stat_file(root: Path, path: str) -> FileStat | None:
 
 
 def is_indexable(root: Path, path: str) -> bool:
-    """Whether a file of this path, if there is one, is indexed by its name and by the ignore files.
+    """Return whether a file of this path, if there is one, is indexed by its name and by the ignore files.
 
     Raises `OSError` while an ignore file cannot be read.
     """
@@ -166,7 +166,7 @@ def folder_identity(root: Path) -> str:
 
 
 def _passes_link(root: Path, path: str) -> bool:
-    """Whether a folder on the way to a path is a symbolic link. For `a/b/`, these are `a` and `b`."""
+    """Return whether a folder on the way to a path is a symbolic link. For `a/b/`, these are `a` and `b`."""
     place = root
     for part in path.split("/")[:-1]:
         place /= part

@@ -1,4 +1,4 @@
-"""The collections whose folders are followed, and which of them a path on disk belongs to."""
+"""The collections whose folders are followed, and the paths in them that a path on disk stands for."""
 
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ class CollectionPath(NamedTuple):
 
 
 class HintTargets(NamedTuple):
-    """What a path on disk stands for: paths of collections, and the collections whose events a link may hide."""
+    """The meaning of a path on disk: paths of collections, and the collections whose events a link may hide."""
 
     paths: list[CollectionPath]
     linked: list[FollowedCollection]

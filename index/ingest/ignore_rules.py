@@ -20,7 +20,7 @@ class IgnoreRules(NamedTuple):
     layers: tuple[tuple[str, GitIgnoreSpec], ...] = ()  # a folder, with a / at its end or "" for the root; its rules
 
     def match(self, path: str, *, is_folder: bool = False) -> bool:
-        """Whether an entry of the folder is ignored. `path` is relative to the root."""
+        """Return whether an entry of the folder is ignored. `path` is relative to the root."""
         for folder, rules in reversed(self.layers):
             include = rules.check_file(path[len(folder) :] + "/" * is_folder).include
             if include is not None:
@@ -43,7 +43,7 @@ class IgnoreRules(NamedTuple):
 
 
 def is_ignored(root: Path, path: str) -> bool:
-    """Whether a path, or a folder on the way to it, is ignored. Raises `OSError`."""
+    """Return whether a path, or a folder on the way to it, is ignored. Raises `OSError`."""
     rules, folder = IgnoreRules(), ""
     for part in path.split("/"):
         rules = rules.enter(root, folder)

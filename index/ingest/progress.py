@@ -14,14 +14,14 @@ _INTERVAL_S = 0.25  # between two reports
 
 
 class SpaceSwitch(msgspec.Struct, frozen=True):
-    """How far the switch to another embedder is: `done` of `total` chunks have its vector."""
+    """The progress of a switch to another embedder: `done` of `total` chunks have its vector."""
 
     done: int
     total: int
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """What the indexer is doing.
+    """A report of the indexer's work.
 
     `waiting`: it could not go on because of `error`, and tries again. `lag_s`: seconds since the index was last equal
     to the folders, as far as is known. `switch` is set while another embedder's space is being built.

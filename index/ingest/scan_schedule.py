@@ -1,4 +1,4 @@
-"""When each collection is scanned next."""
+"""The time of each collection's next scan."""
 
 import time
 from collections.abc import Callable, Iterable

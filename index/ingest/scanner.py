@@ -137,7 +137,7 @@ class Scanner:
             self._queue.add(CollectionPath(collection, file), front=True)
 
     def _is_same_root(self, collection: FollowedCollection) -> bool:
-        """Whether the root is the folder that the last full scan saw."""
+        """Return whether the root is the folder that the last full scan saw."""
         try:
             return folder_identity(collection.root) == self._store.identity(collection.id)
         except OSError:

@@ -47,7 +47,7 @@ class IndexUpkeep:
 
     @property
     def is_building_space(self) -> bool:
-        """Whether another embedder's vectors are being made, beside those that questions are answered from."""
+        """Return whether another embedder's vectors are being made, beside those that questions are answered from."""
         return self._space.is_building
 
     @property

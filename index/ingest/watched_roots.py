@@ -35,12 +35,12 @@ class WatchedRoots:
         return list(self._watched)
 
     def are_current(self) -> bool:
-        """Whether the watches are still right: no root came, went or was replaced, and no retry is due."""
+        """Return whether the watches are still right: no root came, went or was replaced, and no retry is due."""
         is_retry_due = self._retry_at is not None and self._retry_at <= time.monotonic()
         return not is_retry_due and _identities(self._chosen) == self._watched
 
     def are_among(self, paths: set[Path]) -> bool:
-        """Whether a watched root itself is among these paths: its watch may be gone even if its inode is reused."""
+        """Return whether one of these paths is a watched root, whose watch may be gone even if its inode is reused."""
         return not paths.isdisjoint(self._watched)
 
     def is_watched(self, root: Path) -> bool:

@@ -47,12 +47,12 @@ class Watcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still watches. Once it has failed, because a root vanished, say, open another and scan."""
+        """Return whether it still watches. Once it has failed, because a root vanished, say, open another and scan."""
         return self._thread.is_alive() or not self._roots
 
     @property
     def is_ready(self) -> bool:
-        """Whether every change from now on is reported: setting the watches takes a while on large folders."""
+        """Return whether every change from now on is reported: setting the watches takes a while on large folders."""
         return self._ready.is_set() or not self._roots
 
     def take(self, timeout_s: float) -> set[Path]:
@@ -88,7 +88,7 @@ class Watcher:
 
 
 def has_events(root: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
-    """Whether the file system reports every change; those that other machines write to do not."""
+    """Return whether the file system reports every change; those that other machines write to do not."""
     try:
         lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:  # not Linux

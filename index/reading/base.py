@@ -1,4 +1,4 @@
-"""What a reader of a file format provides, and how it is registered.
+"""The interface of a reader of a file format, and its registration.
 
 A new format is a module in `index/reading/readers` that provides `FileReader`, and a line in `FORMATS` there.
 """

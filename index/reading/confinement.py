@@ -41,7 +41,7 @@ _REFUSED = {
 
 
 class ReadingLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What reading one file may take."""
+    """Limits for reading one file."""
 
     memory_bytes: int = 1 << 30  # address space
     cpu_s: int = 60

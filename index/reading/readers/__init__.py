@@ -45,7 +45,7 @@ _CODECS = (
 
 
 def is_readable(path: str) -> bool:
-    """Whether there is a reader for files of this name."""
+    """Return whether there is a reader for files of this name."""
     return _suffix(path) in _BY_SUFFIX
 
 

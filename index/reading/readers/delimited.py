@@ -65,7 +65,7 @@ def _rows(text: str, delimiter: str) -> list[_Row]:
 
 
 def _is_header(cells: list[str]) -> bool:
-    """Whether these are names of columns: most cells are filled, and none is a number."""
+    """Return whether these are names of columns: most cells are filled, and none is a number."""
     filled = [cell.strip() for cell in cells if cell.strip()]
     return 2 * len(filled) >= len(cells) and not any(_is_number(cell) for cell in filled)
 

@@ -62,7 +62,7 @@ def _cell_text(value: Any) -> str:
 
 
 def _is_header(first: list[str], second: list[str]) -> bool:
-    """Whether the first row has names of columns: every cell is filled, none is a number, and none is missing."""
+    """Return whether the first row names columns: every cell is filled, none is a number, and none is missing."""
     return all(first) and len(first) >= len(second) and not any(_is_number(cell) for cell in first)
 
 

@@ -214,7 +214,7 @@ _MAKERS: dict[str, Callable[[list[Section]], bytes]] = {
 
 
 def _latin(section: Section) -> Section:
-    """What the PDF's own font can say."""
+    """Return a section without characters that the font of the PDF lacks."""
     plain = [text.encode("latin-1", "ignore").decode("latin-1") for text in section.paragraphs]
     return Section("Heading", [text for text in plain if text.strip()] or ["words"])
 

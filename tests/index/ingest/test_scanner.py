@@ -1,4 +1,4 @@
-"""What a scan finds in a folder: new, changed and deleted files, odd names, roots that cannot be read."""
+"""Scans of a folder: new, changed and deleted files, odd names, roots that cannot be read."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What is read, embedded and committed of a file, and what happens when it cannot be read."""
+"""The worker reads, embeds and commits files, and records those that cannot be read."""
 
 import errno
 import os

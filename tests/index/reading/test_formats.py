@@ -1,4 +1,4 @@
-"""What each reader makes of a file of its format: text, headings, places, tables, notes and reasons."""
+"""Each reader on a file of its format: text, headings, places, tables, notes and reasons."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every reader must do. A new format adds a line to `FORMATS` and a sample here."""
+"""The contract of every reader. A new format adds a line to `FORMATS` and a sample here."""
 
 import inspect
 from pathlib import Path
