@@ -31,7 +31,7 @@ from index.ingest.watcher import Watcher
 from index.ingest.work_queue import WorkQueue
 from index.ingest.worker import Worker
 from index.params import CHUNK_TOKENS, IndexingParams
-from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.base import DocumentStore
 from index.types import Collection, DocumentEmbedder, ParsedDocument
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Indexer:
     def __init__(
         self,
         collections: Sequence[Collection],
-        store: SqliteDocumentStore,
+        store: DocumentStore,
         embedder: DocumentEmbedder,
         params: IndexingParams,
         data: Path,

@@ -5,20 +5,19 @@ from pathlib import Path
 from index.dense.compaction import Compaction, is_stale
 from index.ingest.progress import ProgressReporter, SpaceSwitch
 from index.ingest.space import SpaceUpkeep
-from index.lexical.upkeep import LexicalUpkeep
-from index.storage.sqlite.document_store import SqliteDocumentStore
+from index.storage.base import DocumentStore
 from index.types import DocumentEmbedder
 
 
 class IndexUpkeep:
-    """Owns the upkeep of the lexical index and of the vector space, and the compaction.
+    """Owns the upkeep of the vector space and the compaction; drives the store's lexical index.
 
     Each method does a little and returns whether there is more to do at once, so that a fresh save does not wait.
     """
 
     def __init__(
         self,
-        store: SqliteDocumentStore,
+        store: DocumentStore,
         data: Path,
         embedder: DocumentEmbedder,
         progress: ProgressReporter,
@@ -34,7 +33,7 @@ class IndexUpkeep:
         self._fingerprint = embedder.fingerprint
         self._progress = progress
         self._chunking = chunking
-        self._lexical = LexicalUpkeep(store.connection, data)
+        self._lexical = store.lexical_index
         self._space = SpaceUpkeep(store, data, embedder, origin)
         if not self._space.is_building:
             store.invalidate_other_chunking(chunking)
@@ -42,7 +41,7 @@ class IndexUpkeep:
         self._has_snapshot = False  # of the space being built: readers need not make one themselves
 
     def close(self) -> None:
-        self._lexical.close()
+        """End the compaction's thread; the store stays open."""
         self._compaction.close()
 
     @property

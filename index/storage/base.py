@@ -157,6 +157,9 @@ class DocumentStore(Protocol):
     @property
     def vector_spaces(self) -> "VectorSpaces": ...
 
+    @property
+    def lexical_index(self) -> "LexicalIndex": ...
+
     def database_id(self) -> str:
         """Return the random id that was made with the store. Caches are marked with it."""
         ...
@@ -167,6 +170,21 @@ class DocumentStore(Protocol):
 
     def trim_changes(self, seq: int) -> None:
         """Forget the changes up to this number. A reader that is further behind starts again from all vectors."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LexicalIndex(Protocol):
+    """The index of words, which follows the store's changes in steps. Used on the store's thread."""
+
+    @property
+    def seq(self) -> int | None:
+        """Return the newest change that the index has taken in; None when it needs none of the recorded changes."""
+        ...
+
+    def advance(self) -> bool:
+        """Take in some of what was committed; return whether there is more to do at once."""
         ...
 
     def close(self) -> None: ...

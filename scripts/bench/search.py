@@ -113,7 +113,7 @@ def build(folder: Path, count: int) -> None:
     connection = open_writer(folder)
     connection.pragma("synchronous", "OFF")
     connection.pragma("cache_size", -500_000)
-    writer = SqliteDocumentStore(connection, Fts5Writer())
+    writer = SqliteDocumentStore(connection, Fts5Writer(), LexicalUpkeep(connection, folder))
     ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
     with transaction(connection):
         connection.executemany(
@@ -190,7 +190,8 @@ def write(folder: Path) -> None:
     """Commits a document of 8 chunks ten times a second, about what an import brings, until killed."""
     space, language = Space(20_000), Language()
     connection = open_writer(folder)
-    writer, upkeep = SqliteDocumentStore(connection, Fts5Writer()), LexicalUpkeep(connection, folder)
+    upkeep = LexicalUpkeep(connection, folder)
+    writer = SqliteDocumentStore(connection, Fts5Writer(), upkeep)
     ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
     number = 0
     while True:

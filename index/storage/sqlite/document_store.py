@@ -12,6 +12,7 @@ import apsw
 import msgspec
 
 from index.embedded_text import content_hash
+from index.storage.base import LexicalIndex
 from index.storage.records import FileStat, KnownDocument
 from index.storage.sqlite.database import execute, query, transaction
 from index.storage.sqlite.properties import (
@@ -41,11 +42,12 @@ class TransactionalIndex(Protocol):
 
 
 class SqliteDocumentStore:
-    """Owns the one writing connection, and keeps `words` equal to the chunks."""
+    """Owns the one writing connection and the lexical index, and keeps `words` equal to the chunks."""
 
-    def __init__(self, connection: apsw.Connection, words: TransactionalIndex) -> None:
+    def __init__(self, connection: apsw.Connection, words: TransactionalIndex, lexical_index: LexicalIndex) -> None:
         self._db = connection
         self._words = words
+        self._lexical_index = lexical_index
 
     @property
     def connection(self) -> apsw.Connection:
@@ -53,7 +55,12 @@ class SqliteDocumentStore:
         return self._db
 
     def close(self) -> None:
+        self._lexical_index.close()
         self._db.close()
+
+    @property
+    def lexical_index(self) -> LexicalIndex:
+        return self._lexical_index
 
     @property
     def vector_spaces(self) -> SqliteVectorSpaces:
