@@ -9,10 +9,10 @@ from models.llm.chat.events import Content, ToolCallArguments, ToolCallStart, Tu
 from models.llm.chat.logprobs import ScoredToken, TokenAlignment
 from models.llm.chat.messages import ChatMessage, ToolCall
 from server.rag.citations import Citation, MarkerFilter, citations_in_json
-from server.rag.evidence import with_quotes
 from server.rag.history import TurnRecord
 from server.rag.options import CitationStyle
 from server.rag.prompts import Source
+from server.rag.quotes import with_quotes
 from server.rag.report import RagReport
 
 
@@ -29,7 +29,7 @@ class Grounding(NamedTuple):
     record: TurnRecord | None = None
 
 
-class Cited(msgspec.Struct, frozen=True):
+class AnswerCitations(msgspec.Struct, frozen=True):
     """The citations of an answer whose text is complete. Comes before its `TurnEnd`, if there are any.
 
     `is_listed`: a list of the sources follows the text; `is_annotated`: the citations stand beside the text.
@@ -40,7 +40,7 @@ class Cited(msgspec.Struct, frozen=True):
     is_annotated: bool = True
 
 
-AnswerEvent = TurnEvent | Cited
+AnswerEvent = TurnEvent | AnswerCitations
 
 
 class Answer:
@@ -93,7 +93,7 @@ class Answer:
         scored = self._alignment.take(text, num_held)
         return [Content(text, scored)] if text else []
 
-    def _citations(self, grounding: Grounding) -> list[Cited]:
+    def _citations(self, grounding: Grounding) -> list[AnswerCitations]:
         text, style, markers = "".join(self._text), grounding.style, self._markers
         if style is CitationStyle.NONE:
             return []
@@ -104,7 +104,7 @@ class Answer:
         # A list is for people: not for JSON or code, beside tool calls, or where every token has its log probability.
         is_prose = markers is not None and not (markers.is_in_code or self._calls or self._has_logprobs)
         return [
-            Cited(
+            AnswerCitations(
                 with_quotes(citations, text, source_texts),
                 is_listed=is_prose and style in (CitationStyle.INLINE, CitationStyle.BOTH),
                 is_annotated=style in (CitationStyle.ANNOTATIONS, CitationStyle.BOTH),

@@ -12,7 +12,7 @@ from models.llm.params import Priority, SamplingParams
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.generate import sampling_of_answer
 from server.generation.stream import GenerationStream, Steps
-from server.generation.target import target_of
+from server.generation.target import resolve_target
 from server.services import Services
 
 _NEVER = -1e9  # bias on a token's logit: it is not sampled
@@ -62,7 +62,7 @@ async def complete_prompts(request: RawCompletionRequest, services: Services) ->
 
 def _model_name(request: RawCompletionRequest, services: Services) -> str:
     """Return the model's name. Editors name none to fill a gap: then it is the first model that can do it."""
-    name = target_of(request.model, services).model
+    name = resolve_target(request.model, services).model
     if request.model or request.suffix is None:
         return name
     return next((model.name for model in services.pool if model.chat_model.capabilities.infill), name)

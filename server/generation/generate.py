@@ -13,7 +13,7 @@ from models.llm.params import SamplingParams
 from server.generation.answer import Grounding
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
-from server.generation.target import Target, target_of
+from server.generation.target import Target, resolve_target
 from server.rag.auxiliary import is_auxiliary
 from server.rag.citations import without_source_list
 from server.rag.options import Mode
@@ -28,7 +28,7 @@ async def generate(request: GenerationRequest, services: Services) -> Generation
 
     The model stays in use until then. Raises whatever prevents an answer.
     """
-    target = target_of(request.model, services, request.rag.collections)
+    target = resolve_target(request.model, services, request.rag.collections)
     async with contextlib.AsyncExitStack() as resources:
         model = await resources.enter_async_context(services.pool.use(target.model))
         prepared = await _prepare(request, target, model, services)
@@ -56,7 +56,7 @@ async def generate(request: GenerationRequest, services: Services) -> Generation
 
 async def count_prompt_tokens(request: GenerationRequest, services: Services) -> int:
     """Return how many tokens the model would read. Raises whatever would prevent an answer."""
-    target = target_of(request.model, services, request.rag.collections)
+    target = resolve_target(request.model, services, request.rag.collections)
     async with services.pool.use(target.model) as model:
         return len((await _prepare(request, target, model, services)).prompt.tokens)
 

@@ -1,9 +1,9 @@
-"""What a model id asks for: a language model alone, or an answer from the documents.
+"""Resolves model ids: a chat model alone, or an answer from the documents.
 
 cloister                    an answer from all collections, by the default model
 cloister/handbook           from one collection
 cloister/handbook@qwen      from one collection, by another of the configured models; also cloister@qwen
-qwen                        that language model alone
+qwen                        that chat model alone
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from server.settings.settings import GROUNDED
 
 
 class Target(NamedTuple):
-    """`model` is the language model's name. `collections` None: all of them; only meaningful when grounded."""
+    """A chat model by its name, and the collections to answer from: None for all of them. Without grounding they mean
+    nothing."""
 
     model: str
     is_grounded: bool
@@ -24,7 +25,7 @@ class Target(NamedTuple):
 
 
 def model_ids(services: Services) -> list[str]:
-    """The ids clients are shown, the default first. To any grounded one a model may be added, with @."""
+    """Return the ids that clients are shown, the default first. A model can be added to any grounded id, with @."""
     grounded = [f"{GROUNDED}/{collection.name}" for collection in services.collections]
     names = [*(model.name for model in services.pool), *services.pool.missing]
     further = [f"{GROUNDED}@{name}" for name in names if name != services.pool.default.name]
@@ -32,19 +33,21 @@ def model_ids(services: Services) -> list[str]:
 
 
 def untagged(name: str) -> str:
-    """As the server calls it; the tag is Ollama's clients' own."""
+    """Return the model's name without the tag `:latest`, which only Ollama's clients add."""
     return name.removesuffix(":latest")
 
 
-def target_of(id: str | None, services: Services, collections: Sequence[str] | None = None) -> Target:
-    """No id, or an empty one, is the default's. `collections` take the place of the id's own; they mean nothing to a
-    language model alone. A tag `:latest` is Ollama's clients' own. Raises `UnknownModel`, `CollectionNotFound`."""
+def resolve_target(id: str | None, services: Services, collections: Sequence[str] | None = None) -> Target:
+    """Return what a model id stands for; no id, or an empty one, is the default.
+
+    `collections` override the id's own; a chat model alone ignores them. Raises `UnknownModel`, `CollectionNotFound`.
+    """
     if id and id not in services.pool:
         id = untagged(id)
     if id and id in services.pool:
         return Target(id, is_grounded=False)
-    asked, _, model = (id or GROUNDED).partition("@")
-    family, slash, collection = asked.partition("/")
+    grounded_id, _, model = (id or GROUNDED).partition("@")
+    family, slash, collection = grounded_id.partition("/")
     known = [each.name for each in services.collections]
     is_known = not slash or collection in known
     if family != GROUNDED or not is_known or (model and model not in services.pool):

@@ -1,7 +1,7 @@
-"""Requests that a client makes by itself: a title for the chat, tags, what to ask next, a summary of what was said.
+"""Recognizes auxiliary requests, which a client makes by itself: for a title, tags, follow-up questions or a summary.
 
-They come over the same route as a person's questions and are told apart by the words that the clients begin them with,
-or by the parts such prompts are made of. A person who asks about titles or summaries writes differently.
+They come by the same route as a person's questions, and are recognized by the words that clients begin them with, or
+by the parts of such prompts. A person who asks about titles or summaries writes differently.
 """
 
 import re
@@ -14,15 +14,17 @@ _SPACE = re.compile(r"\s+")
 
 
 class AuxiliaryPattern(NamedTuple):
-    """How one kind of request is written: all of `parts` are in the message, the first at its very beginning if it is
-    to lead. Lower case, single spaces."""
+    """The words of one kind of request, in lower case with single spaces.
+
+    All of `parts` are in the message; with `leads`, the message begins with the first.
+    """
 
     purpose: str
     parts: tuple[str, ...]
     leads: bool = True
 
 
-_ASKED = (  # in the last message
+_IN_LAST_MESSAGE = (
     AuxiliaryPattern(
         "Open WebUI: title, tags, follow-ups, queries, image prompt", ("### task:", "### chat history: <chat_history>")
     ),
@@ -56,7 +58,7 @@ _ASKED = (  # in the last message
     AuxiliaryPattern("NextChat: title", ("please generate a four to five word title",)),
     AuxiliaryPattern("NextChat: summary", ("in 200 words or less to use as a prompt for future context",), leads=False),
 )
-_INSTRUCTED = (  # in the system message
+_IN_SYSTEM_MESSAGE = (
     AuxiliaryPattern("Copilot: title", ("you are an expert in crafting pithy titles",)),
     AuxiliaryPattern("opencode: title", ("you are a title generator",)),
     AuxiliaryPattern(
@@ -68,7 +70,7 @@ _INSTRUCTED = (  # in the system message
     AuxiliaryPattern("Open WebUI: choice of tools", ("available tools:", '"tool_calls"')),
     AuxiliaryPattern("Roo: compaction", ("your task is to create a detailed summary of the conversation so",)),
 )
-# However it is worded: an order for a title of the very conversation, at the beginning of either message.
+# Any wording of an instruction to write a title of this conversation, at the beginning of either message.
 _TITLE = re.compile(
     r"(?:- )?(?:please |you will |your task is to )*"
     r"(?:generate|provide|write|create|suggest|give me|reply with|respond with|come up with)\b[^.?!]{0,60}"
@@ -79,18 +81,18 @@ _TITLE = re.compile(
 
 
 def is_auxiliary(messages: Sequence[ChatMessage]) -> bool:
-    """Whether it is the client that asks, not a person."""
+    """Return whether a client asks by itself, not a person."""
     if not messages or messages[-1].role != "user":
         return False
-    instructed = messages[0].text if messages[0].role == "system" else ""
-    return _is_one_of(_ASKED, messages[-1].text) or _is_one_of(_INSTRUCTED, instructed)
+    system = messages[0].text if messages[0].role == "system" else ""
+    return _matches_any(_IN_LAST_MESSAGE, messages[-1].text) or _matches_any(_IN_SYSTEM_MESSAGE, system)
 
 
-def _is_one_of(habits: Sequence[AuxiliaryPattern], text: str) -> bool:
+def _matches_any(patterns: Sequence[AuxiliaryPattern], text: str) -> bool:
     plain = _SPACE.sub(" ", text).strip().lower()
-    return any(_is_of(habit, plain) for habit in habits) or _TITLE.match(plain) is not None
+    return any(_matches(pattern, plain) for pattern in patterns) or _TITLE.match(plain) is not None
 
 
-def _is_of(habit: AuxiliaryPattern, text: str) -> bool:
-    is_led = not habit.leads or text.startswith(habit.parts[0])
-    return is_led and all(part in text for part in habit.parts)
+def _matches(pattern: AuxiliaryPattern, text: str) -> bool:
+    has_beginning = not pattern.leads or text.startswith(pattern.parts[0])
+    return has_beginning and all(part in text for part in pattern.parts)

@@ -1,22 +1,23 @@
-"""Markers in an answer: those that name no source are removed while the text streams; the others become citations.
+"""Citation markers in an answer. A marker that names no source is removed while the text streams; the others become
+citations.
 
 A marker is a number from 1 to 999 in brackets, or several: `[1]`, `[^1]`, `[1, 2]`, `[1-3]`, `【1】`, `【1†L2-L4】`.
-What leaves is always of the form `[1][2]`. No marker is what stands in code, `[1](…)`, which is a link, brackets with a
-zero among several numbers, such as `[0-9]`, and `list[0]`.
+The filtered text has them as `[1][2]`. Not a marker: anything in code, `[1](…)`, which is a link, brackets with a zero
+among several numbers, such as `[0-9]`, and `list[0]`.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from server.rag.code_spans import CodeReader
+from server.rag.code_spans import CodeDetector
 
 _NUMBER = r"\^?[0-9]{1,3}"
 _JOINT = r" ?[,;–—-] ?"
 _NOTE = r"†[^】\n]{0,24}"
-_LISTED = rf"{_NUMBER}(?:{_JOINT}{_NUMBER}){{0,7}}"
-_MARKER = re.compile(rf"([ \t]?)(?:\[({_LISTED})\]|【({_LISTED})(?:{_NOTE})?】)")
-# What may still become a marker, or is one.
+_NUMBERS = rf"{_NUMBER}(?:{_JOINT}{_NUMBER}){{0,7}}"
+_MARKER = re.compile(rf"([ \t]?)(?:\[({_NUMBERS})\]|【({_NUMBERS})(?:{_NOTE})?】)")
+# Text that is a marker or may still become one.
 _BEGINNING = re.compile(
     rf"[ \t]?(?:\[(?:{_NUMBER}{_JOINT}){{0,7}}(?:\^?|{_NUMBER}[ \]]?)"
     rf"|【(?:{_NUMBER}{_JOINT}){{0,7}}(?:\^?|{_NUMBER}[ 】]?|{_NUMBER}{_NOTE}】?))?"
@@ -32,7 +33,8 @@ _SPECIAL = re.compile(r"[\\\[\]]")
 
 
 class Citation(NamedTuple):
-    """A marker in the final text: `text[start:end]`, code points. `quote`: what of the source supports the sentence."""
+    """A marker in the final text, `text[start:end]` in code points. `quote` is the source's sentence that supports the
+    claim."""
 
     number: int
     start: int
@@ -41,62 +43,67 @@ class Citation(NamedTuple):
 
 
 class MarkerFilter:
-    """For one answer. Holds back only what could still be a marker, and a marker until the character after it."""
+    """Filters the markers of one answer that cites the sources `numbers`.
+
+    Holds back text that may still become a marker, and a marker until the character after it.
+    """
 
     def __init__(self, numbers: frozenset[int]) -> None:
         self._numbers = numbers
-        self._code = CodeReader()
+        self._code = CodeDetector()
         self._held = ""
-        self._before = ""  # the character before what is held
-        self._length = 0  # of the text given out
+        self._before = ""  # the character before the held text
+        self._length = 0  # of the text returned so far
         self.citations: list[Citation] = []
 
     @property
     def num_held(self) -> int:
-        """Characters that are held back."""
+        """The number of characters that are held back."""
         return len(self._held)
 
     @property
     def is_in_code(self) -> bool:
+        """Whether the text ends in code."""
         return self._code.is_code
 
     def feed(self, text: str, *, final: bool = False) -> str:
+        """Return the text that is certain now. `final`: there is no more."""
         out = [self._take(character) for character in text]
         if final:
-            out.append(self._settle(""))
+            out.append(self._release(""))
         return "".join(out)
 
     def _take(self, character: str) -> str:
         self._code.read(character)
-        given = ""
+        released = ""
         if self._held:
             if _BEGINNING.fullmatch(self._held + character):
                 self._held += character
                 return ""
-            given = self._settle(character)
+            released = self._release(character)
         if character in " \t[【" and not self._code.is_code:
             self._held = character
-            return given
+            return released
         self._before = character
         self._length += 1
-        return given + character
+        return released + character
 
-    def _settle(self, following: str) -> str:
-        """What is held, now that it is known what follows it."""
+    def _release(self, following: str) -> str:
+        """Return the held text, filtered, now that the character that follows it is known."""
         held, self._held = self._held, ""
-        found = _MARKER.fullmatch(held)
-        given = held if found is None else self._cited(found, following)
+        marker = _MARKER.fullmatch(held)
+        released = held if marker is None else self._cite(marker, following)
         self._before = held[-1:]
-        self._length += len(given)
-        return given
+        self._length += len(released)
+        return released
 
-    def _cited(self, marker: re.Match[str], following: str) -> str:
-        space, named = marker[1], _named(marker[2] or marker[3])
+    def _cite(self, marker: re.Match[str], following: str) -> str:
+        space, ranges = marker[1], _ranges(marker[2] or marker[3])
         is_link = following == "(" and marker[2] is not None
-        is_index = named == [(0, 0)] and not space and (self._before.isalnum() or self._before in tuple("_)]"))
-        if not named or is_link or is_index:
+        is_index = ranges == [(0, 0)] and not space and (self._before.isalnum() or self._before in tuple("_)]"))
+        if not ranges or is_link or is_index:
             return marker[0]
-        numbers = dict.fromkeys(n for first, last in named for n in sorted(self._numbers) if first <= n <= last)
+        numbers = dict.fromkeys(n for first, last in ranges for n in sorted(self._numbers) if first <= n <= last)
         text = ""
         for number in numbers:
             start = self._length + len(space) + len(text)
@@ -105,22 +112,22 @@ class MarkerFilter:
         return space + text if text else ""
 
 
-def _named(listed: str) -> list[tuple[int, int]]:
-    """Numbers first to last, both in; none where it is no list of sources."""
-    named = []
-    for part in re.split("[,;]", listed):
-        found = _RANGE.fullmatch(part.strip())
-        if found is None:
+def _ranges(numbers: str) -> list[tuple[int, int]]:
+    """Return the ranges of numbers in a marker, both ends included; none where it is no list of sources."""
+    ranges = []
+    for part in re.split("[,;]", numbers):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
             return []
-        first, last = found[1], found[2] or found[1]
-        if int(first) > int(last) or (listed != "0" and (first[0] == "0" or last[0] == "0")):
+        first, last = match[1], match[2] or match[1]
+        if int(first) > int(last) or (numbers != "0" and (first[0] == "0" or last[0] == "0")):
             return []
-        named.append((int(first), int(last)))
-    return named
+        ranges.append((int(first), int(last)))
+    return ranges
 
 
 def citations_in_json(text: str, numbers: frozenset[int]) -> list[Citation]:
-    """Markers of these sources in the strings of an answer that is JSON, which is left as it is."""
+    """Return the citations of these sources in the strings of a JSON answer, whose text is not filtered."""
     return [
         Citation(int(marker[1]), string.start() + marker.start(), string.start() + marker.end())
         for string in _STRING.finditer(text)
@@ -130,16 +137,19 @@ def citations_in_json(text: str, numbers: frozenset[int]) -> list[Citation]:
 
 
 def source_list(entries: Iterable[tuple[int, str, str]]) -> str:
-    """What is put behind an answer for clients that show nothing but its text. An entry: number, label, URL."""
+    """Return the list of sources that follows an answer, for clients that show nothing but its text.
+
+    An entry is a number, a label and a URL.
+    """
     lines = [f"[{number}] [{_escaped(label)}]({url})" for number, label, url in entries]
     return _LIST_BEGIN + "\n".join(lines)
 
 
 def without_source_list(text: str) -> str:
-    """An answer that a client sends back, without the list of sources that was put behind it."""
-    told, begin, entries = text.rpartition(_LIST_BEGIN)
+    """Return an answer that a client sends back, without the list of sources that follows it."""
+    answer, begin, entries = text.rpartition(_LIST_BEGIN)
     is_list = begin and all(_ENTRY.fullmatch(line) for line in entries.rstrip().split("\n"))
-    return told if is_list else text
+    return answer if is_list else text
 
 
 def _escaped(label: str) -> str:
@@ -147,5 +157,5 @@ def _escaped(label: str) -> str:
 
 
 def cited_numbers(citations: Sequence[Citation]) -> list[int]:
-    """Each once, ascending."""
+    """Return the numbers of the sources that are cited, each once, ascending."""
     return sorted({citation.number for citation in citations})

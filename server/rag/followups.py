@@ -1,8 +1,9 @@
-"""What is searched for a turn: its question, and where that leans on what was said before, both together.
+"""Search queries for the last question of a conversation, which may be a follow-up of what was said before.
 
-A question says by itself how much it leans on the conversation: it goes on with "and", it points back with "it", it has
-hardly a word of its own. One that stands on its own is searched alone, so that a new subject does not drag the old one
-along. No model is asked. Weights were chosen on the conversations in tests/eval (`scripts/eval/followups.py`).
+The words of a question tell how much it depends on the conversation: it goes on with "and", it points back with "it",
+or it has hardly a content word of its own. An independent question is searched alone, so that a new subject does not
+drag the old one along. No model is used. The weights were chosen on the conversations in tests/eval
+(`scripts/eval/followups.py`).
 """
 
 import re
@@ -18,12 +19,12 @@ from server.rag.sentences import truncate
 
 _MARKER = re.compile(r"\s?\[\d{1,4}\]")
 _WORD = re.compile(r"[^\W_][\w.\-]*")
-_LONGEST_ANSWER = 400  # characters of the last answer
-_FEW_WORDS = 2  # of a question's own; with so few it hardly says what it is about
-_SOME_WORDS = 3
-_MOST_BEFORE = 2  # questions before that are taken in when the nearest leans on its own predecessor
+_MAX_ANSWER_CHARS = 400  # of the last answer, in a query
+_FEW_WORDS = 2  # content words; with so few a question hardly says what it is about
+_SOME_WORDS = 3  # content words; with so few a question that points back depends on what came before
+_MAX_EARLIER_QUESTIONS = 2  # in a query, where the nearest one is itself a follow-up
 
-# By language: how a turn begins that goes on with the last one, and words that point back to it.
+# By language: words that begin a continuation of the last turn, and words that point back to it.
 _GOING_ON = {
     "english": "and or but also so then even with without what_about how_about",
     "german": "und oder aber auch dann sogar mit ohne",
@@ -46,7 +47,8 @@ _POINTING_LAST = re.compile(r"\b(?:that|one|ones)\W*\Z|\b(?:than|of|for|with|to|
 
 
 class FollowUpDependence(Enum):
-    """How much a question leans on the conversation: weights of the question alone, and of both together."""
+    """How much a question depends on the conversation: the weights of the query with the question alone, and of the
+    query with the conversation before it."""
 
     NONE = 1.0, 0.0
     SOME = 1.0, 1.0
@@ -54,30 +56,33 @@ class FollowUpDependence(Enum):
 
 
 def search_queries(messages: Sequence[ChatMessage]) -> list[Query]:
-    """For the last message, a user's: the question alone, and with what it leans on, the question before and its
-    answer."""
+    """Return the queries for the last message, which is a user's.
+
+    The first is the question alone; a follow-up has a second one, with the question before and its answer.
+    """
     question = messages[-1].text
     alone, together = follow_up_dependence(question).value
-    if not together or not (before := _before(messages[:-1])):
+    if not together or not (before := _text_before(messages[:-1])):
         return [Query(question)]
     return [Query(question, alone), Query(f"{before} {question}", together)]
 
 
 def follow_up_dependence(question: str) -> FollowUpDependence:
-    """Judged by its words alone."""
+    """Classify a question by its words alone."""
     words = [word.lower() for word in _WORD.findall(question)]
-    num_own = len(words) - sum(word in function_words(set(words)) for word in words)
+    num_content = len(words) - sum(word in function_words(set(words)) for word in words)
     language = guess_latin(set(words), least=1)
-    if _goes_on(words, is_english=language == DEFAULT):
+    if _continues(words, is_english=language == DEFAULT):
         return FollowUpDependence.MUCH
     points = not set(words).isdisjoint(_POINTING.get(language, "").split()) or bool(_POINTING_LAST.search(question))
-    if points and num_own <= _SOME_WORDS:
+    if points and num_content <= _SOME_WORDS:
         return FollowUpDependence.MUCH
-    return FollowUpDependence.SOME if points or num_own <= _FEW_WORDS else FollowUpDependence.NONE
+    return FollowUpDependence.SOME if points or num_content <= _FEW_WORDS else FollowUpDependence.NONE
 
 
-def _goes_on(words: Sequence[str], *, is_english: bool) -> bool:
-    """Of the other languages any: so few words often do not tell which."""
+def _continues(words: Sequence[str], *, is_english: bool) -> bool:
+    """Return whether a question begins like a continuation in English, else in any of the other languages: so few
+    words often do not tell which."""
     begins = {"_".join(words[:2]), *words[:1]}
     return any(
         not begins.isdisjoint(beginnings.split())
@@ -86,14 +91,17 @@ def _goes_on(words: Sequence[str], *, is_english: bool) -> bool:
     )
 
 
-def _before(messages: Sequence[ChatMessage]) -> str:
-    """The last question, with those before it that it leans on, and the beginning of its answer."""
-    asked: list[str] = []
+def _text_before(messages: Sequence[ChatMessage]) -> str:
+    """Return the last question, with the one before where it is a follow-up, and the beginning of the last answer."""
+    questions: list[str] = []
     for message in reversed(messages):
         if message.role == "user" and message.text.strip():
-            asked.insert(0, message.text)
-            if len(asked) == _MOST_BEFORE or follow_up_dependence(message.text) is not FollowUpDependence.MUCH:
+            questions.insert(0, message.text)
+            if (
+                len(questions) == _MAX_EARLIER_QUESTIONS
+                or follow_up_dependence(message.text) is not FollowUpDependence.MUCH
+            ):
                 break
     answer = next((m.text for m in reversed(messages) if m.role == "assistant" and m.text.strip()), "")
-    told = "" if NO_ANSWER in answer else truncate(_MARKER.sub("", answer), 0, _LONGEST_ANSWER)
-    return " ".join(filter(None, (*asked, told)))
+    beginning = "" if NO_ANSWER in answer else truncate(_MARKER.sub("", answer), 0, _MAX_ANSWER_CHARS)
+    return " ".join(filter(None, (*questions, beginning)))

@@ -1,4 +1,4 @@
-"""What grounding a turn came to: for the response's `rag` object, and for people who ask why."""
+"""The report of one grounding: for the response's `rag` object, and for explanations."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from server.rag.prompts import Source
 
 
 class DroppedSource(msgspec.Struct, frozen=True):
-    """A passage that was found and is not in the prompt, or not whole. `number` is that of a source that went."""
+    """A passage that was found and is not in the prompt, or not whole. `number` is the number of its source."""
 
     label: str
     reason: str  # for a person
@@ -16,8 +16,11 @@ class DroppedSource(msgspec.Struct, frozen=True):
 
 
 class RagReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`sources` are those of this turn, new in the prompt; `earlier` those of the turns before that are still in it.
-    `found_nothing`: nothing was relevant to this turn's question, old or new."""
+    """What a turn was grounded on.
+
+    `sources` are this turn's, new in the prompt; `earlier` are those of the turns before that are still in it.
+    `found_nothing`: nothing was relevant to this turn's question, old or new.
+    """
 
     queries: Sequence[str] = ()
     sources: Sequence[Source] = ()

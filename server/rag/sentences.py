@@ -1,4 +1,4 @@
-"""Sentences of a passage, and pieces of it that end where one does."""
+"""Splits passages into sentences, and cuts them where a sentence ends."""
 
 import re
 from itertools import pairwise
@@ -16,18 +16,18 @@ _PROSE = {".md", ".markdown", ".mdown", ".txt", ".text", ".rst", ".eml", ".mbox"
 
 
 def passage_text(passage: Passage) -> str:
-    """A passage's text as a model reads it: prose without the line breaks that an editor put in."""
+    """Return a passage's text as a model reads it: prose without the line breaks that an editor put in."""
     is_prose = PurePosixPath(passage.path).suffix.lower() in _PROSE and "```" not in passage.text
     return unwrap(passage.text_with_lead).text if is_prose else passage.text_with_lead
 
 
 def is_table_row(text: str, at: int) -> bool:
-    """Whether this stands in a row of a table, as Markdown has them."""
+    """Return whether the offset lies in a row of a Markdown table."""
     return text.startswith("|", text.rfind("\n", 0, at) + 1)
 
 
 def sentence_starts(text: str) -> list[int]:
-    """Offsets of the sentences of a text, in order; 0 is always one. A row of a table is one sentence."""
+    """Return the offsets of the sentences of a text, in order; 0 is always one. A row of a table is one sentence."""
     starts = [0]
     for boundary in _BOUNDARY.finditer(text):
         if "\n" not in boundary[0] and is_table_row(text, boundary.start()):
@@ -38,18 +38,19 @@ def sentence_starts(text: str) -> list[int]:
 
 
 def sentences(text: str) -> list[str]:
-    """Those with a word in them, without the space around them."""
+    """Return the sentences of a text that have a word, without the space around them."""
     return [text[start:end].strip() for start, end in sentence_spans(text)]
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Sentences that say something: a table's rule or a fence is none."""
+    """Return the ranges of the sentences that have a word: a table's rule or a code fence is none."""
     bounds = pairwise([*sentence_starts(text), len(text)])
     return [(start, end) for start, end in bounds if _WORD.search(text, start, end)]
 
 
 def truncate(text: str, start: int, limit: int) -> str:
-    """From `start`, at most `limit` characters, at a sentence's end if one lies within, else at a word's."""
+    """Return at most `limit` characters from `start` on, cut at the end of a sentence if one lies within, else of a
+    word."""
     rest = text[start:].strip()
     if len(rest) <= limit:
         return rest
@@ -58,12 +59,12 @@ def truncate(text: str, start: int, limit: int) -> str:
 
 
 def best_sentences(question: str, text: str, limit: int) -> str:
-    """At most `limit` characters of a text, from the sentence on that has most of the question's words."""
-    wanted = set(_WORDS.findall(question.lower()))
+    """Return at most `limit` characters of a text, from the sentence on that has most of the question's words."""
+    question_words = set(_WORDS.findall(question.lower()))
     text = unwrap(text).text
 
-    def num_wanted(span: tuple[int, int]) -> int:
-        return len(wanted & set(_WORDS.findall(text[slice(*span)].lower())))
+    def num_common(span: tuple[int, int]) -> int:
+        return len(question_words & set(_WORDS.findall(text[slice(*span)].lower())))
 
-    start, _ = max(sentence_spans(text), key=num_wanted, default=(0, 0))
+    start, _ = max(sentence_spans(text), key=num_common, default=(0, 0))
     return truncate(text, start, limit)

@@ -35,7 +35,7 @@ from server.api.anthropic.wire import (
 )
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
-from server.generation.answer import AnswerEvent, Cited
+from server.generation.answer import AnswerCitations, AnswerEvent
 from server.generation.stream import GenerationStream
 from server.http.links import passage_url
 from server.http.problems import problem_of
@@ -115,7 +115,7 @@ class AnthropicReply:
                 yield from self._in(ToolUseBlock(call_id, name))
             case ToolCallArguments(_, text):
                 yield self._delta(AnthropicInputDelta(text))
-            case Cited():
+            case AnswerCitations():
                 yield from self._cited(event)
             case TurnEnd():
                 yield from self._stop()
@@ -139,7 +139,7 @@ class AnthropicReply:
     def _delta(self, delta: AnthropicDelta) -> BlockDelta:
         return BlockDelta(self._num_blocks - 1, delta)
 
-    def _cited(self, event: Cited) -> Iterator[AnthropicEvent]:
+    def _cited(self, event: AnswerCitations) -> Iterator[AnthropicEvent]:
         grounding = self._answers.grounding
         assert grounding, "only what is grounded is cited"
         yield from self._in(TextBlock(""))

@@ -24,7 +24,7 @@ from server.api.anthropic.wire import (
 )
 from server.api.shared.respond import respond
 from server.generation.generate import generate
-from server.generation.target import target_of
+from server.generation.target import resolve_target
 from server.http.disconnect import unless_gone
 from server.http.problems import HANDLERS, headers_of, problem_of
 from server.http.sse import kept_stream
@@ -72,7 +72,7 @@ class AnthropicController(Controller):
         self, data: JSONBody[AnthropicCountRequest], services: NamedDependency[Services]
     ) -> AnthropicTokenCount:
         """Without passages of the documents, which are found only when the question is asked. No model is loaded."""
-        target = target_of(data.model, services)
+        target = resolve_target(data.model, services)
         chat_model = services.pool[target.model].chat_model
         tool_config = parse_tool_config(data)
         tools = tool_config.tools if tool_config else ()

@@ -29,7 +29,7 @@ from server.api.shared.logprobs import token_logprob
 from server.api.shared.passage import wire_passage
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
-from server.generation.answer import AnswerEvent, Cited
+from server.generation.answer import AnswerCitations, AnswerEvent
 from server.generation.stream import GenerationStream
 from server.rag.citations import Citation
 from server.rag.prompts import Source
@@ -75,7 +75,7 @@ class ChatReply:
         return ChatCompletionChunk(self._id, self._created, self._model, [choice], usage, rag)
 
     def _pieces(self, index: int, event: AnswerEvent) -> Iterator[ChatChunkChoice]:
-        if not isinstance(event, Cited):
+        if not isinstance(event, AnswerCitations):
             yield self._piece(index, event)
             return
         if event.is_listed:
@@ -108,7 +108,7 @@ class ChatReply:
         text = "".join(event.text for event in content)
         reasoning = "".join(event.text for event in events if isinstance(event, Reasoning))
         calls = _calls(events)
-        cited = next((event for event in events if isinstance(event, Cited)), Cited([]))
+        cited = next((event for event in events if isinstance(event, AnswerCitations)), AnswerCitations([]))
         text += self._source_list(cited.citations) if cited.is_listed else ""
         message = AssistantMessage(
             content=text or (None if calls else ""),

@@ -34,7 +34,7 @@ from server.api.shared.respond import respond
 from server.generation.completion import complete_prompts
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.request import GenerationRequest
-from server.generation.target import target_of
+from server.generation.target import resolve_target
 from server.http.disconnect import unless_gone
 from server.http.sse import event_stream
 from server.resources.pool import ManagedModel
@@ -145,7 +145,7 @@ _stream = partial(event_stream, last=b"")
 
 
 def _model(name: str | None, services: Services) -> ManagedModel:
-    return services.pool[target_of(name, services).model]
+    return services.pool[resolve_target(name, services).model]
 
 
 def _text(piece: bytes) -> str | list[int]:

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from models.errors import ModelUnavailable
 from server.api.models.wire import LoadStatus, ModelCard, ModelMeta, ModelModalities
 from server.errors import UnknownModel
-from server.generation.target import model_ids, target_of
+from server.generation.target import model_ids, resolve_target
 from server.resources.pool import ManagedModel
 from server.services import Services
 
@@ -35,7 +35,7 @@ def model_card(id: str, services: Services) -> ModelCard:
 
 def _chat_card(id: str, services: Services) -> ModelCard:
     """Raises `UnknownModel`."""
-    target = target_of(id, services)
+    target = resolve_target(id, services)
     created, status = services.started_at, _status(None, services)
     try:
         model = services.pool[target.model]

@@ -19,7 +19,7 @@ from server.api.ollama.wire import (
     OllamaTagList,
 )
 from server.errors import UnknownModel
-from server.generation.target import Target, model_ids, target_of, untagged
+from server.generation.target import Target, model_ids, resolve_target, untagged
 from server.resources.pool import ManagedModel
 from server.services import Services
 
@@ -138,7 +138,7 @@ def _found(id: str, services: Services) -> tuple[Target, ManagedModel]:
     """Raises `UnknownModel`, `ModelUnavailable`."""
     if not id:
         raise UnknownModel("", model_ids(services))
-    target = target_of(id, services)
+    target = resolve_target(id, services)
     return target, services.pool[target.model]
 
 

@@ -21,7 +21,7 @@ from server.api.ollama.wire import (
 from server.api.shared.logprobs import token_logprob
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
-from server.generation.answer import Cited
+from server.generation.answer import AnswerCitations
 from server.generation.stream import GenerationStream
 
 _Frame = TypeVar("_Frame", bound=OllamaFrame)
@@ -118,7 +118,7 @@ class OllamaReply(Generic[_Frame]):
                     yield OllamaPiece(thinking=text)
                 case ToolCallStart() | ToolCallArguments():
                     calls.feed(event)
-                case Cited() if event.is_listed and self._answers.grounding:
+                case AnswerCitations() if event.is_listed and self._answers.grounding:
                     yield OllamaPiece(format_source_list(self._answers.grounding, event.citations, self._base_url))
                 case TurnEnd():
                     yield OllamaPiece(end=event)

@@ -52,7 +52,7 @@ from server.generation.completion_request import RawCompletionRequest
 from server.generation.generate import generate
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
-from server.generation.target import target_of
+from server.generation.target import resolve_target
 from server.http.disconnect import unless_gone
 from server.http.ndjson import MEDIA_TYPE, line_stream
 from server.http.openapi import STREAM_TYPE
@@ -194,7 +194,7 @@ async def _load(
 ) -> Response[_Frame]:
     """Loads the model, or lets it go, as soon as nobody uses it."""
     seconds = parse_keep_alive(data.keep_alive)
-    name = target_of(data.model, services).model
+    name = resolve_target(data.model, services).model
     services.pool[name].keep_s = seconds
     if seconds != 0:
         await unless_gone(request, _loaded(name, services))
@@ -210,7 +210,7 @@ async def _loaded(name: str, services: Services) -> None:
 async def _started(
     ask: GenerationRequest | RawCompletionRequest, keep_s: float | None, clock: OllamaTimer, services: Services
 ) -> GenerationStream:
-    name = target_of(ask.model, services).model
+    name = resolve_target(ask.model, services).model
     async with services.pool.use(name) as model:
         model.keep_s = keep_s
         clock.loaded()

@@ -33,7 +33,7 @@ from server.api.responses.wire import (
 from server.api.shared.logprobs import TokenLogprob, token_logprob
 from server.api.shared.rag import format_source_list, rag_reply
 from server.files.vector_stores import FileHit, passage_file_id
-from server.generation.answer import AnswerEvent, Cited
+from server.generation.answer import AnswerCitations, AnswerEvent
 from server.generation.stream import GenerationStream
 from server.http.links import passage_url
 from server.http.problems import Problem
@@ -118,7 +118,7 @@ class ResponseReply:
                 yield from output.start_call(number, call_id, name, closes_message=is_bare)
             case ToolCallArguments(number, text):
                 yield from output.write_arguments(number, text)
-            case Cited():
+            case AnswerCitations():
                 yield from self._cite(event)
             case TurnEnd():
                 yield from output.finish("incomplete" if event.reason is EndReason.LENGTH else "completed")
@@ -127,7 +127,7 @@ class ResponseReply:
     def _logprobs(self, tokens: Sequence[ScoredToken]) -> list[TokenLogprob]:
         return [token_logprob(token) for token in tokens] if self._has_logprobs else []
 
-    def _cite(self, cited: Cited) -> Iterator[ResponseStreamEvent]:
+    def _cite(self, cited: AnswerCitations) -> Iterator[ResponseStreamEvent]:
         grounding = self._generation.grounding
         assert grounding is not None, "only a grounded reply has citations"
         if cited.is_listed:

@@ -23,7 +23,7 @@ from server.files.vector_stores import FileHit
 from server.generation.generate import count_prompt_tokens, generate
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
-from server.generation.target import target_of
+from server.generation.target import resolve_target
 from server.http.problems import problem_of
 from server.services import Services
 
@@ -81,7 +81,7 @@ async def prepare_request(
     items = await _resolve_references(parse_input_items(data), services)
     history = await _history(data.previous_response_id, services)
     generation, search = generation_request(data, items, history, headers), parse_file_search(data)
-    target_of(generation.model, services, generation.rag.collections)  # raises for a model that does not exist
+    resolve_target(generation.model, services, generation.rag.collections)  # raises for a model that does not exist
     if search is not None:
         scope = await services.vector_stores.search_scope(search.store_ids, search.filter)
         generation = msgspec.structs.replace(generation, scope=scope)

@@ -11,7 +11,7 @@ from models.errors import ProcessFailed
 from models.llm.chat.events import Content, EndReason, ToolCallArguments, ToolCallStart, TurnEnd, TurnEvent
 from models.llm.chat.logprobs import Candidate, ScoredToken
 from models.llm.chat.messages import ChatMessage
-from server.generation.answer import AnswerEvent, Cited, Grounding
+from server.generation.answer import AnswerCitations, AnswerEvent, Grounding
 from server.generation.stream import GenerationStream, Steps
 from server.rag.citations import Citation
 from server.rag.history import Turn, TurnRecord
@@ -92,8 +92,8 @@ def test_markers_are_filtered_and_cited_in_each_answer_on_its_own() -> None:
     second = [event for index, event in told if index == 1]
     assert "".join(event.text for event in first if isinstance(event, Content)) == "Yes [1]."
     assert "".join(t.text for event in first if isinstance(event, Content) for t in event.tokens) == "Yes [1]."
-    assert first[-2:] == [Cited([Citation(1, 4, 7, "Yes, it is so.")]), END]
-    assert second[-2:] == [Cited([Citation(1, 3, 6, "No, it is not.")]), END]
+    assert first[-2:] == [AnswerCitations([Citation(1, 4, 7, "Yes, it is so.")]), END]
+    assert second[-2:] == [AnswerCitations([Citation(1, 3, 6, "No, it is not.")]), END]
 
 
 def test_without_sources_a_marker_is_text() -> None:
@@ -101,13 +101,13 @@ def test_without_sources_a_marker_is_text() -> None:
     assert told == [(0, Content("x[9]")), (0, END)]
 
 
-def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> tuple[str, list[Cited]]:
+def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> tuple[str, list[AnswerCitations]]:
     """The text of an answer, and what is said of its citations."""
     grounding = GROUNDING._replace(style=style, is_json=is_json)
     _, indexed = asyncio.run(collect(Played(*events, END), grounding=grounding))
     told = [event for _, event in indexed]
     text = "".join(event.text for event in told if isinstance(event, Content))
-    return text, [event for event in told if isinstance(event, Cited)]
+    return text, [event for event in told if isinstance(event, AnswerCitations)]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from server.rag.citations import (
     source_list,
     without_source_list,
 )
-from server.rag.evidence import claim, find_quote, with_quotes
+from server.rag.quotes import claim, find_quote, with_quotes
 
 PIECES = st.sampled_from(
     [

@@ -1,4 +1,4 @@
-"""Which sentence of a source supports what an answer says: the one that has most of its words."""
+"""Quotes the sentence of a source that supports a claim of the answer: the one that shares most words with it."""
 
 import math
 import re
@@ -12,16 +12,19 @@ _MARKERS = re.compile(r"(?:\s?\[[0-9]{1,3}\])+")
 _BEHIND_SENTENCES = re.compile(rf"(?<=[.!?]){_MARKERS.pattern}")
 # Scripts without spaces between words are compared by their characters.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
-_MIN_WORDS = 2  # of a claim; less than that says nothing to look for
+_MIN_WORDS = 2  # of a claim; a shorter one says nothing to look for
 
 
 def with_quotes(citations: Sequence[Citation], text: str, sources: Mapping[int, str]) -> list[Citation]:
-    """Citations of a finished answer, each with the sentence of its source that supports the sentence it ends."""
-    return [each._replace(quote=find_quote(claim(text, each), sources[each.number])) for each in citations]
+    """Return the citations of a complete answer, each with its quote. `sources` are texts, by number."""
+    return [
+        citation._replace(quote=find_quote(claim(text, citation), sources[citation.number])) for citation in citations
+    ]
 
 
 def claim(text: str, citation: Citation) -> str:
-    """What a marker stands for: its sentence, from the marker before on; what follows, where nothing came before."""
+    """Return the claim that a marker supports: its sentence since the marker before, or the text behind the marker
+    where nothing stands before it."""
     before = _MARKERS.sub("\0", _BEHIND_SENTENCES.sub("", text[: citation.start])).rstrip(" \t\0")
     start = before.rfind("\n") + 1
     sentence = before[start + sentence_starts(before[start:])[-1] :]
@@ -36,14 +39,17 @@ def claim(text: str, citation: Citation) -> str:
 
 
 def find_quote(claimed: str, text: str) -> str | None:
-    """The sentence of `text` that shares most words with what is claimed, rare words first; None: no word at all."""
-    found = sentences(text)
-    words = [_words(sentence) for sentence in found]
+    """Return the sentence of `text` that shares most words with the claim; None if there is no common word.
+
+    A word counts by how rare it is in the text.
+    """
+    candidates = sentences(text)
+    words = [_words(sentence) for sentence in candidates]
     common = Counter(word for each in words for word in each)
     wanted = _words(claimed)
-    scores = [math.fsum(1 / common[word] for word in each & wanted) for each in words]  # in whatever order
+    scores = [math.fsum(1 / common[word] for word in each & wanted) for each in words]  # fsum: the order does not count
     best = max(scores, default=0)
-    return found[scores.index(best)] if best else None
+    return candidates[scores.index(best)] if best else None
 
 
 def _words(text: str) -> set[str]:
