@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: answers in the shape of the wire, whole or in chunks."""
+"""The reply of POST /v1/chat/completions, whole or as chunks."""
 
 import secrets
 import time
@@ -37,10 +37,12 @@ from server.settings.settings import GROUNDED
 
 
 class ChatReply:
-    def __init__(self, data: ChatRequest, answers: GenerationStream, base_url: str) -> None:
-        self._answers = answers
+    """A generation in the shape of OpenAI's chat API."""
+
+    def __init__(self, data: ChatRequest, generation: GenerationStream, base_url: str) -> None:
+        self._generation = generation
         self._base_url = base_url
-        self._is_legacy = bool(data.functions)
+        self._has_functions = bool(data.functions)
         self._has_logprobs = bool(data.logprobs)
         self._has_usage = bool(data.stream_options and data.stream_options.include_usage)
         self._model = data.model or GROUNDED
@@ -48,42 +50,44 @@ class ChatReply:
         self._created = int(time.time())
 
     async def whole(self) -> ChatCompletion:
-        told: list[list[AnswerEvent]] = [[] for _ in range(len(self._answers))]
-        async for index, event in self._answers.events():
-            told[index].append(event)
-        choices = [self._choice(index, events) for index, events in enumerate(told)]
+        events_by_answer: list[list[AnswerEvent]] = [[] for _ in range(len(self._generation))]
+        async for index, event in self._generation.events():
+            events_by_answer[index].append(event)
+        choices = [self._choice(index, events) for index, events in enumerate(events_by_answer)]
         return ChatCompletion(self._id, self._created, self._model, choices, self._usage(), self._rag())
 
     async def events(self) -> AsyncIterator[ChatCompletionChunk]:
-        for index in range(len(self._answers)):
+        for index in range(len(self._generation)):
             role = ChatChunkChoice(index, ChatDelta(role="assistant", content=""))
-            yield self._chunk(role, UNSET if index else self._rag())  # so that markers mean something when they come
+            yield self._chunk(
+                role, UNSET if index else self._rag()
+            )  # before the text, so that clients can resolve its citation markers
         num_ended = 0
-        async for index, event in self._answers.events():
+        async for index, event in self._generation.events():
             num_ended += isinstance(event, TurnEnd)
-            is_last = isinstance(event, TurnEnd) and num_ended == len(self._answers)
-            for choice in self._pieces(index, event):
+            is_last = isinstance(event, TurnEnd) and num_ended == len(self._generation)
+            for choice in self._chunk_choices(index, event):
                 yield self._chunk(choice, self._rag() if is_last else UNSET)
         if self._has_usage:
             yield ChatCompletionChunk(self._id, self._created, self._model, [], self._usage())
 
     async def aclose(self) -> None:
-        await self._answers.aclose()
+        await self._generation.aclose()
 
     def _chunk(self, choice: ChatChunkChoice, rag: RagReply | UnsetType = UNSET) -> ChatCompletionChunk:
         usage = None if self._has_usage else UNSET
         return ChatCompletionChunk(self._id, self._created, self._model, [choice], usage, rag)
 
-    def _pieces(self, index: int, event: AnswerEvent) -> Iterator[ChatChunkChoice]:
+    def _chunk_choices(self, index: int, event: AnswerEvent) -> Iterator[ChatChunkChoice]:
         if not isinstance(event, AnswerCitations):
-            yield self._piece(index, event)
+            yield self._chunk_choice(index, event)
             return
         if event.is_listed:
             yield ChatChunkChoice(index, ChatDelta(content=self._source_list(event.citations)))
         if event.is_annotated:
             yield ChatChunkChoice(index, ChatDelta(annotations=self._annotations(event.citations)))
 
-    def _piece(self, index: int, event: TurnEvent) -> ChatChunkChoice:
+    def _chunk_choice(self, index: int, event: TurnEvent) -> ChatChunkChoice:
         match event:
             case Content(text, tokens):
                 return ChatChunkChoice(
@@ -101,7 +105,7 @@ class ChatReply:
                 return ChatChunkChoice(index, ChatDelta(), self._finish_reason(event))
 
     def _call_delta(self, call: ChatReplyToolCall) -> ChatDelta:
-        return ChatDelta(function_call=call.function) if self._is_legacy else ChatDelta(tool_calls=[call])
+        return ChatDelta(function_call=call.function) if self._has_functions else ChatDelta(tool_calls=[call])
 
     def _choice(self, index: int, events: Sequence[AnswerEvent]) -> ChatChoice:
         content = [event for event in events if isinstance(event, Content)]
@@ -113,40 +117,40 @@ class ChatReply:
         message = AssistantMessage(
             content=text or (None if calls else ""),
             reasoning_content=reasoning or UNSET,
-            tool_calls=UNSET if self._is_legacy else calls or UNSET,
-            function_call=calls[0].function if self._is_legacy and calls else UNSET,
+            tool_calls=UNSET if self._has_functions else calls or UNSET,
+            function_call=calls[0].function if self._has_functions and calls else UNSET,
             annotations=self._annotations(cited.citations) if cited.is_annotated and cited.citations else UNSET,
         )
         logprobs = self._logprobs([token for event in content for token in event.tokens])
-        return ChatChoice(index, message, self._finish_reason(self._answers.ends[index]), logprobs)
+        return ChatChoice(index, message, self._finish_reason(self._generation.ends[index]), logprobs)
 
     def _finish_reason(self, end: TurnEnd) -> str:
-        return "function_call" if self._is_legacy and end.reason is EndReason.TOOL_CALLS else end.reason
+        return "function_call" if self._has_functions and end.reason is EndReason.TOOL_CALLS else end.reason
 
     def _logprobs(self, tokens: Sequence[ScoredToken]) -> ChatLogprobs | None:
         return ChatLogprobs([token_logprob(token) for token in tokens]) if self._has_logprobs else None
 
     def _usage(self) -> CompletionUsage:
-        answers = self._answers
+        generation = self._generation
         return CompletionUsage(
-            answers.num_prompt,
-            answers.num_generated,
-            answers.num_prompt + answers.num_generated,
-            PromptTokensDetails(answers.num_cached),
-            CompletionTokensDetails(answers.num_reasoning),
+            prompt_tokens=generation.num_prompt,
+            completion_tokens=generation.num_generated,
+            total_tokens=generation.num_prompt + generation.num_generated,
+            prompt_tokens_details=PromptTokensDetails(generation.num_cached),
+            completion_tokens_details=CompletionTokensDetails(generation.num_reasoning),
         )
 
     def _rag(self) -> RagReply | UnsetType:
-        grounding = self._answers.grounding
+        grounding = self._generation.grounding
         return rag_reply(grounding.report, self._base_url) if grounding else UNSET
 
     def _source(self, number: int) -> Source:
-        assert self._answers.grounding, "only what is grounded is cited"
-        return self._answers.grounding.sources[number]
+        assert self._generation.grounding, "only a grounded reply has citations"
+        return self._generation.grounding.sources[number]
 
     def _source_list(self, citations: Sequence[Citation]) -> str:
-        assert self._answers.grounding, "only what is grounded is cited"
-        return format_source_list(self._answers.grounding, citations, self._base_url)
+        assert self._generation.grounding, "only a grounded reply has citations"
+        return format_source_list(self._generation.grounding, citations, self._base_url)
 
     def _annotations(self, citations: Sequence[Citation]) -> list[ChatAnnotation]:
         return [ChatAnnotation(index, self._url_citation(citation)) for index, citation in enumerate(citations)]

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions."""
+"""The route of POST /v1/chat/completions."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class ChatController(Controller):
         status_code=200,
         operation_id="createChatCompletion",
         opt={"role": Role.READ},
-        responses={200: ResponseSpec(ChatCompletion, description="The answer, whole or as a stream of its chunks")},
+        responses={200: ResponseSpec(ChatCompletion, description="The reply, whole or as a stream of chunks")},
     )
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[ChatRequest], services: NamedDependency[Services]

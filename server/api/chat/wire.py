@@ -1,7 +1,7 @@
 """POST /v1/chat/completions on the wire, as OpenAI's clients send and read it.
 
-Unknown fields are ignored at every depth and null means absent: real clients send both. What would change the meaning
-of the answer and cannot be done is refused by `request.py`, not here.
+Unknown fields are ignored at every depth, and null means absent: real clients send both. A field that would change the
+meaning of the reply and is not supported is refused by `request.py`.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from server.api.shared.logprobs import TokenLogprob
 from server.api.shared.rag_wire import RagReply, RagRequest
 
-# The roles and types that are known, for the OpenAPI document; what else comes is refused in words of its own.
+# Roles and types for the OpenAPI document; `request.py` refuses others with a message of its own.
 _Role = Annotated[
     str, Meta(extra_json_schema={"enum": ["system", "developer", "user", "assistant", "tool", "function"]})
 ]
@@ -27,7 +27,7 @@ class ChatContentPart(msgspec.Struct, frozen=True):
 
 
 class ChatFunctionCall(msgspec.Struct, frozen=True):
-    """`arguments` are JSON text; some clients send back the object."""
+    """A call that an earlier reply had. `arguments` is JSON text; some clients send the object."""
 
     name: str
     arguments: str | dict[str, Any] | None = None
@@ -67,7 +67,7 @@ class ChatFunctionName(msgspec.Struct, frozen=True):
 
 class ChatNamedTool(msgspec.Struct, frozen=True):
     function: ChatFunctionName | None = None
-    name: str | None = None  # where Responses' form of it is sent
+    name: str | None = None  # where the Responses API has it
 
 
 class ChatAllowedTools(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ class ChatJsonSchema(msgspec.Struct, frozen=True):
 
 
 class ChatResponseFormat(msgspec.Struct, frozen=True):
-    """`schema` beside "json_object" is llama.cpp's and others' form of "json_schema"."""
+    """The form of the answer. `schema` beside "json_object" is llama.cpp's way to write "json_schema"."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: ChatJsonSchema | None = None
@@ -140,7 +140,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     rag: RagRequest | None = None
-    # What these ask for cannot be done; they are read so that asking is refused, not ignored.
+    # Not supported; read so that a request for them is refused instead of ignored.
     modalities: list[str] | None = None
     audio: Any = None
     web_search_options: Any = None
@@ -148,9 +148,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatUrlCitation(msgspec.Struct, frozen=True, kw_only=True):
-    """`start_index` and `end_index` are the marker's code points in the final text; `content` is the source's text,
-    `quote` the sentence of it that supports the answer's, if one does. `place` is the page, slide or rows, null where
-    `lines` say it: those are of the text that was read. `page` is the first one, as a number."""
+    """A citation. `start_index` and `end_index` enclose its marker in the final text, in code points.
+
+    `content` is the source's text, `quote` its sentence that supports the answer's, if one does. `place` is the page,
+    slide or rows, null where `lines` of the extracted text say it. `page` is the first page, as a number.
+    """
 
     url: str
     title: str
@@ -178,14 +180,15 @@ class ChatAnnotation(msgspec.Struct, frozen=True):
 
 
 class ChatReplyFunction(msgspec.Struct, frozen=True):
-    """`arguments` are JSON text; a stream's first piece of a call has the name, the others have not."""
+    """A call's function. `arguments` is JSON text. In a stream only the first piece of a call has the name."""
 
     arguments: str
     name: str | UnsetType = UNSET
 
 
 class ChatReplyToolCall(msgspec.Struct, frozen=True):
-    """`index` counts the calls of an answer, in streams only; there, the first piece has `id` and `type`."""
+    """A call by the model. In streams `index` counts the calls of an answer, and only the first piece has `id` and
+    `type`."""
 
     function: ChatReplyFunction
     index: int | UnsetType = UNSET
@@ -194,14 +197,14 @@ class ChatReplyToolCall(msgspec.Struct, frozen=True):
 
 
 class ChatLogprobs(msgspec.Struct, frozen=True):
-    """Of the content's tokens."""
+    """The log probabilities of the content's tokens."""
 
     content: list[TokenLogprob]
     refusal: None = None
 
 
 class AssistantMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """`content` is null beside calls with no text."""
+    """The model's message. `content` is null if it only has calls."""
 
     role: Literal["assistant"] = "assistant"
     content: str | None
@@ -220,7 +223,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
-    """`cached_tokens` were in memory from earlier requests and needed no computing."""
+    """`cached_tokens` are those in the KV cache from earlier requests."""
 
     cached_tokens: int
 
@@ -230,7 +233,7 @@ class CompletionTokensDetails(msgspec.Struct, frozen=True):
 
 
 class CompletionUsage(msgspec.Struct, frozen=True):
-    """The prompt counts once, whatever the number of choices."""
+    """Token counts. The prompt counts once, whatever the number of choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -240,7 +243,7 @@ class CompletionUsage(msgspec.Struct, frozen=True):
 
 
 class ChatCompletion(msgspec.Struct, frozen=True):
-    """`rag` where the answer is grounded."""
+    """A whole reply. `rag` is there if it is grounded."""
 
     id: str
     created: int
@@ -268,8 +271,11 @@ class ChatChunkChoice(msgspec.Struct, frozen=True):
 
 
 class ChatCompletionChunk(msgspec.Struct, frozen=True):
-    """`usage` is null on all but the last chunk, and absent, when the client has not asked for it. `rag` is on the
-    first chunk and the last with a choice, where the answer is grounded."""
+    """A chunk of a streamed reply.
+
+    `usage` is null on all but the last chunk, and absent if it was not requested. If the reply is grounded, `rag` is on
+    the first chunk and on the last one that has a choice.
+    """
 
     id: str
     created: int

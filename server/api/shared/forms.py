@@ -1,4 +1,4 @@
-"""What an answer is to be like, the same in every dialect: its form, and how much is reasoned before it."""
+"""The form of an answer and its reasoning effort, as every API requests them."""
 
 from typing import Any, Final
 
@@ -9,11 +9,12 @@ from models.llm.constraints.forms import JsonSchema
 from models.llm.constraints.grammar_source import check
 from server.errors import RequestError
 
-_EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # as templates know them
+_EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # OpenAI's efforts that chat templates do not know
 
 
 def parse_json_schema(schema: dict[str, Any], where: str) -> JsonSchema:
-    """Raises `RequestError` for what cannot be enforced, with its path below `where`."""
+    """Return the schema as an output constraint. Raises `RequestError`, with the path below `where`, if it cannot be
+    enforced."""
     constraint = JsonSchema(msgspec.json.encode(schema).decode())
     try:
         check(constraint)
@@ -24,7 +25,7 @@ def parse_json_schema(schema: dict[str, Any], where: str) -> JsonSchema:
 
 
 def reasoning_options(effort: str | None) -> dict[str, Any]:
-    """Variables of the chat template. Those it does not know are idle."""
+    """Return the variables of the chat template that set the effort. A template ignores those it does not know."""
     if not effort:
         return {}
     options: dict[str, Any] = {"reasoning_effort": _EFFORTS.get(effort, effort)}

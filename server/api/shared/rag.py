@@ -1,4 +1,4 @@
-"""Grounding to and from the wire, the same in every dialect."""
+"""RAG options from a request, and the RAG report for its reply, as all APIs have them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -26,74 +26,76 @@ T = TypeVar("T")
 
 
 def rag_options(
-    asked: RagRequest | None, headers: Mapping[str, str], citations: CitationStyle = CitationStyle.ANNOTATIONS
+    body: RagRequest | None, headers: Mapping[str, str], citations: CitationStyle = CitationStyle.ANNOTATIONS
 ) -> RagOptions:
-    """What the body says, else what headers say, for clients that can set no more. An empty header is none.
-    `citations`: the dialect's own style.
+    """Return the options of the body and, for those it leaves out, of the headers.
 
-    Raises `RequestError` with the header or the field at fault.
+    Headers are for clients that cannot extend the body; an empty one counts as absent. `citations` is the default style
+    of the API. Raises `RequestError` with the header or the field at fault.
     """
-    asked = asked or RagRequest()
-    told = RagOptions()
+    body = body or RagRequest()
+    defaults = RagOptions()
     return RagOptions(
-        collections=asked.collections or _names(headers.get(_COLLECTIONS, "")),
-        vector_stores=asked.vector_stores or (),
-        top_k=asked.top_k or _read(headers, _TOP_K, TopK, None),
-        mode=asked.mode or _read(headers, _MODE, Mode, told.mode),
-        filters=_filters(asked.filters),
-        citations=asked.citations or _read(headers, _CITATIONS, CitationStyle, citations),
+        collections=body.collections or _names(headers.get(_COLLECTIONS, "")),
+        vector_stores=body.vector_stores or (),
+        top_k=body.top_k or _parse_header(headers, _TOP_K, TopK, None),
+        mode=body.mode or _parse_header(headers, _MODE, Mode, defaults.mode),
+        filters=_parse_filters(body.filters),
+        citations=body.citations or _parse_header(headers, _CITATIONS, CitationStyle, citations),
     )
 
 
-def _filters(asked: RagFilters | None) -> Filters | None:
-    if asked is None:
+def _parse_filters(body: RagFilters | None) -> Filters | None:
+    if body is None:
         return None
     filters = Filters(
-        paths=tuple(asked.paths or ()),
-        kinds=tuple(asked.kinds or ()),
-        modified_after=asked.modified_after,
-        modified_before=asked.modified_before,
+        paths=tuple(body.paths or ()),
+        kinds=tuple(body.kinds or ()),
+        modified_after=body.modified_after,
+        modified_before=body.modified_before,
     )
     try:
         compile_filter(filters)
     except InvalidFilter as error:
-        raise RequestError(
-            f"The pattern {error.pattern!r} means nothing.", "rag.filters.paths", "invalid_value"
-        ) from None
+        message = f"The pattern {error.pattern!r} is not valid; write it as in .gitignore."
+        raise RequestError(message, "rag.filters.paths", "invalid_value") from None
     return None if filters == Filters() else filters
 
 
-def _names(format_source_list: str) -> list[str] | None:
-    return [name.strip() for name in format_source_list.split(",") if name.strip()] or None
+def _names(header: str) -> list[str] | None:
+    return [name.strip() for name in header.split(",") if name.strip()] or None
 
 
-def _read(headers: Mapping[str, str], name: str, type: Any, otherwise: T) -> T:
+def _parse_header(headers: Mapping[str, str], name: str, type: Any, default: T) -> T:
     text = headers.get(name, "").strip().lower()
     if not text:
-        return otherwise
+        return default
     try:
-        read: T = msgspec.convert(text, type, strict=False)
+        value: T = msgspec.convert(text, type, strict=False)
     except msgspec.ValidationError as error:
         raise RequestError(f"{error}.", name, "invalid_value") from None
-    return read
+    return value
 
 
 def rag_reply(report: RagReport, base_url: str) -> RagReply:
-    """Where nothing was relevant there are no passages, whatever an earlier turn has left in the prompt."""
+    """Return what the reply says of its sources. If nothing was relevant to the question it lists no passages, although
+    those of earlier turns are in the prompt."""
     sources = [] if report.found_nothing else [*report.earlier, *report.sources]
-    new = {source.number for source in report.sources}
+    new_numbers = {source.number for source in report.sources}
     return RagReply(
-        list(report.queries),
-        [
-            wire_passage(RagPassage, source.passage, base_url, number=source.number, is_new=source.number in new)
+        queries=list(report.queries),
+        passages=[
+            wire_passage(
+                RagPassage, source.passage, base_url, number=source.number, is_new=source.number in new_numbers
+            )
             for source in sources
         ],
-        [RagDropped(each.label, each.reason, each.number) for each in report.dropped],
-        report.num_tokens,
+        dropped=[RagDropped(each.label, each.reason, each.number) for each in report.dropped],
+        tokens=report.num_tokens,
     )
 
 
 def format_source_list(grounding: Grounding, citations: Sequence[Citation], base_url: str) -> str:
-    """The list of what is cited, to stand behind the text."""
+    """Return the list of cited sources that follows the text."""
     sources = [grounding.sources[number] for number in cited_numbers(citations)]
     return source_list((each.number, each.label, passage_url(base_url, each.passage)) for each in sources)

@@ -1,4 +1,4 @@
-"""Grounding on the wire: how a request wants it, and what came of it. Cloister's own beside every dialect's fields."""
+"""The field `rag` of requests and replies: Cloister's own, beside the fields of each API."""
 
 from typing import Annotated
 
@@ -15,8 +15,8 @@ _Patterns = Annotated[list[_Pattern], Meta(max_length=100)]
 
 
 class RagFilters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`paths` are patterns as in `.gitignore`, `kinds` endings of file names; times are Unix seconds. A field that is
-    not known is refused: without it more would be searched than is meant."""
+    """The files to search. `paths` are patterns as in `.gitignore`, `kinds` endings of file names; times are in Unix
+    seconds. Unknown fields are refused: ignoring a filter would search more than the client wants."""
 
     paths: _Patterns | None = None
     kinds: _Patterns | None = None
@@ -25,8 +25,8 @@ class RagFilters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RagRequest(msgspec.Struct, frozen=True):
-    """`collections` null: those of the model id. `vector_stores`: these, by their ids, and of collections those
-    that are named here alone."""
+    """How to ground the reply. `collections` null means those of the model id. With `vector_stores`, given by their
+    ids, only the `collections` named here are searched too."""
 
     collections: Annotated[list[str], Meta(min_length=1)] | None = None
     vector_stores: Annotated[list[str], Meta(min_length=1, max_length=32)] | None = None
@@ -37,8 +37,8 @@ class RagRequest(msgspec.Struct, frozen=True):
 
 
 class RagPassage(msgspec.Struct, frozen=True):
-    """A source in the prompt. `place` is the page, slide or rows, null where `lines` say it. `also_in`: other files
-    that say the same. `is_new`: brought by this turn, not by one before."""
+    """A source in the prompt. `place` is the page, slide or rows, null where `lines` say it. `also_in` are other files
+    with the same text. `is_new` is false for a source of an earlier turn."""
 
     number: int
     document_id: int
@@ -55,7 +55,7 @@ class RagPassage(msgspec.Struct, frozen=True):
 
 
 class RagDropped(msgspec.Struct, frozen=True):
-    """A passage that was found and is not in the prompt, or not whole. `number` is null for one that never had any."""
+    """A search result that is not in the prompt, or not whole. `number` is null if it never was a source."""
 
     label: str
     reason: str
@@ -63,7 +63,7 @@ class RagDropped(msgspec.Struct, frozen=True):
 
 
 class RagReply(msgspec.Struct, frozen=True):
-    """`tokens`: of this turn's passages in the prompt."""
+    """What grounded the reply. `tokens` counts those of this turn's passages in the prompt."""
 
     queries: list[str]
     passages: list[RagPassage]

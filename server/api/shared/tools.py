@@ -1,4 +1,4 @@
-"""Tools of a request to a toolbox, the same in every dialect. `where` is the path of the field that is refused."""
+"""The tools of a request as a `ToolConfig`. `where` is the path of the field that an error names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -8,7 +8,10 @@ from server.errors import RequestError
 
 
 def describe_tools(functions: Sequence[Mapping[str, Any]], where: str) -> tuple[dict[str, Any], ...]:
-    """As templates know them; `{}` in `where` is the place in the list. Raises `RequestError`."""
+    """Return the functions as chat templates expect them. Raises `RequestError` for a name that comes twice.
+
+    `{}` in `where` stands for the position in the list.
+    """
     names: set[str] = set()
     for i, function in enumerate(functions):
         name = function["name"]
@@ -21,7 +24,7 @@ def describe_tools(functions: Sequence[Mapping[str, Any]], where: str) -> tuple[
 def tool_config_for_mode(
     tools: tuple[dict[str, Any], ...], mode: str, is_parallel: bool, where: str
 ) -> ToolConfig | None:
-    """Raises `RequestError`."""
+    """Return the tools for a choice by mode; None if none may be called. Raises `RequestError`."""
     match mode:
         case "none":
             return None
@@ -31,7 +34,7 @@ def tool_config_for_mode(
             if not tools:
                 raise RequestError("There are no tools to choose from.", where, "invalid_value")
             return ToolConfig(tools, "required", None, is_parallel)
-    raise RequestError(f"{mode!r} is no choice; there are: none, auto, required.", where, "invalid_value")
+    raise RequestError(f"Unknown choice {mode!r}; use none, auto or required.", where, "invalid_value")
 
 
 def tool_config_for_names(
@@ -41,11 +44,9 @@ def tool_config_for_names(
     is_parallel: bool,
     where: str,
 ) -> ToolConfig:
-    """The tools of these names may be called. Raises `RequestError`."""
+    """Return the tools, of which only those with these names may be called. Raises `RequestError`."""
     known = {tool["function"]["name"] for tool in tools}
     if not names or not known.issuperset(names):
         unknown = next((name for name in names if name not in known), None)
-        raise RequestError(
-            f"There is no tool named {unknown!r}." if names else "It names no tool.", where, "invalid_value"
-        )
+        raise RequestError(f"There is no tool named {unknown!r}." if names else "Name a tool.", where, "invalid_value")
     return ToolConfig(tools, mode, frozenset(names), is_parallel)
