@@ -1,4 +1,4 @@
-"""POST /v1/messages: what it asks for."""
+"""A POST /v1/messages request as a generation request."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +22,17 @@ from server.errors import RequestError
 from server.generation.request import GenerationRequest
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-_WITHOUT_TEXT = frozenset({"redacted_thinking"})  # nobody but its maker can read it
+_IGNORED_BLOCKS = frozenset({"redacted_thinking"})  # encrypted for the server that made it
 
 
 def generation_request(data: AnthropicRequest, headers: Mapping[str, str] = _NO_HEADERS) -> GenerationRequest:
-    """Raises `RequestError` for what cannot be done, with the path of the field that asks for it."""
+    """Return the generation that the request wants.
+
+    Raises `RequestError`, with the path of the field, for what is not supported.
+    """
     refused = {
-        "container": data.container and "Nothing is run here; leave it out.",
-        "mcp_servers": data.mcp_servers and "No other server is asked from here; leave it out.",
+        "container": data.container and "Code execution is not available; leave this out.",
+        "mcp_servers": data.mcp_servers and "Remote MCP servers are not available; leave this out.",
     }
     for name, message in refused.items():
         if message:
@@ -43,27 +46,27 @@ def generation_request(data: AnthropicRequest, headers: Mapping[str, str] = _NO_
         max_tokens=data.max_tokens,
         stop=data.stop_sequences or (),
         tool_config=parse_tool_config(data),
-        form=_form(data),
+        form=_output_form(data),
         options=template_options(data),
         rag=rag_options(data.rag, headers),
     )
 
 
 def template_options(data: AnthropicCountRequest) -> dict[str, Any]:
-    """A model reasons where that is asked for."""
-    thinks = data.thinking is not None and data.thinking.type != "disabled"
+    """Return the variables of the chat template. The model reasons only if the request enables thinking."""
+    is_thinking = data.thinking is not None and data.thinking.type != "disabled"
     effort = data.output_config.effort if data.output_config else None
-    return {**reasoning_options("high" if effort == "max" else effort), "enable_thinking": thinks}
+    return {**reasoning_options("high" if effort == "max" else effort), "enable_thinking": is_thinking}
 
 
-def _form(data: AnthropicCountRequest) -> JsonSchema | None:
+def _output_form(data: AnthropicCountRequest) -> JsonSchema | None:
     where, form = "output_format", data.output_format
     if data.output_config and data.output_config.format:
         where, form = "output_config.format", data.output_config.format
     if form is None:
         return None
     if form.type != "json_schema" or form.schema is None:
-        raise RequestError("There is one format: json_schema, with a schema.", where)
+        raise RequestError("The format must be json_schema, with a schema.", where)
     return parse_json_schema(form.schema, f"{where}.schema")
 
 
@@ -71,30 +74,30 @@ def _form(data: AnthropicCountRequest) -> JsonSchema | None:
 
 
 def chat_messages(data: AnthropicCountRequest) -> list[ChatMessage]:
-    """Raises `RequestError`."""
-    told = []
+    """Return the conversation, with the system prompt first. Raises `RequestError`."""
+    messages = []
     if system := _text(data.system or "", "system"):
-        told.append(ChatMessage.of_text("system", system))
+        messages.append(ChatMessage.of_text("system", system))
     for at, message in enumerate(data.messages):
-        told += _messages(message, f"messages[{at}]")
-    if told[-1].role == "assistant":
-        raise RequestError("The last message is the user's; an answer cannot be begun for the model.", "messages")
-    return told
+        messages += _chat_messages(message, f"messages[{at}]")
+    if messages[-1].role == "assistant":
+        raise RequestError("The last message must be the user's; prefilled answers are not supported.", "messages")
+    return messages
 
 
-def _messages(message: AnthropicMessage, where: str) -> Iterator[ChatMessage]:
+def _chat_messages(message: AnthropicMessage, where: str) -> Iterator[ChatMessage]:
     match message.role:
         case "assistant":
-            yield _answer(message, where)
+            yield _assistant_message(message, where)
         case "user":
-            yield from _user(message, where)
+            yield from _user_messages(message, where)
         case "system":
             yield ChatMessage.of_text("system", _text(message.content, f"{where}.content"))
         case role:
-            raise RequestError(f"{role!r} is no role; there are: user, assistant, system.", f"{where}.role")
+            raise RequestError(f"Unknown role {role!r}; use user, assistant or system.", f"{where}.role")
 
 
-def _answer(message: AnthropicMessage, where: str) -> ChatMessage:
+def _assistant_message(message: AnthropicMessage, where: str) -> ChatMessage:
     if isinstance(message.content, str):
         return ChatMessage.of_text("assistant", message.content)
     texts, thoughts, calls = [], [], []
@@ -104,7 +107,9 @@ def _answer(message: AnthropicMessage, where: str) -> ChatMessage:
                 thoughts.append(block.thinking or "")
             case "tool_use":
                 if not block.name:
-                    raise RequestError("It names no tool.", f"{where}.content[{at}].name", "missing_required_parameter")
+                    raise RequestError(
+                        "A tool call needs a name.", f"{where}.content[{at}].name", "missing_required_parameter"
+                    )
                 arguments = json.dumps(block.input or {}, ensure_ascii=False)
                 calls.append(ToolCall(block.id or "", block.name, arguments))
             case _:
@@ -112,13 +117,13 @@ def _answer(message: AnthropicMessage, where: str) -> ChatMessage:
     return ChatMessage.of_text("assistant", "".join(texts), calls, reasoning="\n".join(filter(None, thoughts)) or None)
 
 
-def _user(message: AnthropicMessage, where: str) -> Iterator[ChatMessage]:
-    """What tools have told is a message of its own, where it stands."""
+def _user_messages(message: AnthropicMessage, where: str) -> Iterator[ChatMessage]:
+    """Yield the messages of a user turn: each tool result is a message of its own, in its place."""
     if isinstance(message.content, str):
         yield ChatMessage.of_text("user", message.content)
         return
     texts: list[str] = []
-    is_told = False
+    has_result = False
     for at, block in enumerate(message.content):
         path = f"{where}.content[{at}]"
         if block.type != "tool_result":
@@ -129,8 +134,8 @@ def _user(message: AnthropicMessage, where: str) -> Iterator[ChatMessage]:
             texts = []
         text = _text(block.content or "", f"{path}.content")
         yield ChatMessage.of_text("tool", f"Error: {text}" if block.is_error else text, tool_call_id=block.tool_use_id)
-        is_told = True
-    if texts or not is_told:
+        has_result = True
+    if texts or not has_result:
         yield ChatMessage.of_text("user", "\n".join(texts))
 
 
@@ -145,13 +150,13 @@ def _block_text(block: AnthropicBlock, where: str) -> str:
         case "text" if block.text is not None:
             return block.text
         case "search_result":
-            titled = filter(None, [block.title, block.source if isinstance(block.source, str) else None])
-            return "\n".join([*titled, _text(block.content or "", f"{where}.content")])
+            headings = filter(None, [block.title, block.source if isinstance(block.source, str) else None])
+            return "\n".join([*headings, _text(block.content or "", f"{where}.content")])
         case "document" if isinstance(block.source, AnthropicDocumentSource):
             return "\n".join(filter(None, [block.title, _document(block.source, f"{where}.source")]))
-        case kind if kind in _WITHOUT_TEXT:
+        case kind if kind in _IGNORED_BLOCKS:
             return ""
-    raise RequestError(f"This model reads text only; a block of type {block.type!r} cannot be used.", where)
+    raise RequestError(f"This model reads text only; send no block of type {block.type!r}.", where)
 
 
 def _document(source: AnthropicDocumentSource, where: str) -> str:
@@ -159,21 +164,21 @@ def _document(source: AnthropicDocumentSource, where: str) -> str:
         return source.data
     if source.type == "content" and source.content is not None:
         return _text(source.content, f"{where}.content")
-    raise RequestError(f"This model reads text only; a document of {source.type!r} cannot be used.", where)
+    raise RequestError(f"This model reads text only; send no document of type {source.type!r}.", where)
 
 
 # Tools
 
 
 def parse_tool_config(data: AnthropicCountRequest) -> ToolConfig | None:
-    """Raises `RequestError`."""
+    """Return the tools that the model may or must call; None if there are none. Raises `RequestError`."""
     functions = []
     for i, tool in enumerate(data.tools or ()):
         if tool.type not in (None, "custom"):
-            raise RequestError(f"A tool of type {tool.type!r} is not known; there is: custom.", f"tools[{i}].type")
-        told = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+            raise RequestError(f"Unknown tool type {tool.type!r}; use custom.", f"tools[{i}].type")
+        fields = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
         functions.append(
-            {name: value for name, value in told.items() if value is not None}
+            {name: value for name, value in fields.items() if value is not None}
             | ({"strict": True} if tool.strict else {})
         )
     known = tools.describe_tools(functions, "tools[{}].name")

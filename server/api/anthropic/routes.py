@@ -1,4 +1,4 @@
-"""Anthropic's API: POST /v1/messages and /v1/messages/count_tokens."""
+"""The routes of Anthropic's API: POST /v1/messages and /v1/messages/count_tokens."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -31,7 +31,7 @@ from server.http.sse import kept_stream
 from server.services import Services
 from server.settings.settings import GROUNDED
 
-_FAILED = ResponseSpec(AnthropicError, description="Why it could not be done")
+_FAILED = ResponseSpec(AnthropicError, description="The error")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,7 +50,7 @@ class AnthropicController(Controller):
         operation_id="createMessage",
         opt={"role": Role.READ},
         responses={
-            200: ResponseSpec(AnthropicMessageReply, description="The answer, whole or as events"),
+            200: ResponseSpec(AnthropicMessageReply, description="The reply, whole or as a stream of events"),
             400: _FAILED,
         },
     )
@@ -71,7 +71,7 @@ class AnthropicController(Controller):
     async def count(
         self, data: JSONBody[AnthropicCountRequest], services: NamedDependency[Services]
     ) -> AnthropicTokenCount:
-        """Without passages of the documents, which are found only when the question is asked. No model is loaded."""
+        """Count the tokens of a prompt, without passages of documents. No model is loaded for it."""
         target = resolve_target(data.model, services)
         chat_model = services.pool[target.model].chat_model
         tool_config = parse_tool_config(data)
@@ -85,7 +85,7 @@ def _stream(events: AsyncIterator[AnthropicEvent], on_end: Callable[[], Awaitabl
 
 
 async def _frames(events: AsyncIterator[AnthropicEvent]) -> AsyncGenerator[bytes, None]:
-    """An error after the first byte is an event, the last."""
+    """Yield the events as frames. An error becomes the last of them."""
     try:
         async for event in events:
             yield _frame(event)

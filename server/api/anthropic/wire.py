@@ -1,7 +1,7 @@
 """Anthropic's Messages API on the wire.
 
-Unknown fields are ignored at every depth and null means absent. What would change the meaning of the answer and cannot
-be done is refused by `request.py`, not here.
+Unknown fields are ignored at every depth, and null means absent. A field that would change the meaning of the reply and
+is not supported is refused by `request.py`.
 """
 
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from server.api.shared.rag_wire import RagReply, RagRequest
 
 
 class AnthropicDocumentSource(msgspec.Struct, frozen=True):
-    """Of a document: text, or blocks of it."""
+    """The content of a document: a text, or blocks."""
 
     type: str
     data: str | None = None
@@ -22,7 +22,8 @@ class AnthropicDocumentSource(msgspec.Struct, frozen=True):
 
 
 class AnthropicBlock(msgspec.Struct, frozen=True):
-    """`type` says which of the fields are there. `source` is a document's, or of a search result its name."""
+    """A content block of any type, which says what fields it has. `source` is a document's content, or the name of a
+    search result."""
 
     type: str
     text: str | None = None
@@ -74,7 +75,7 @@ _Stop = Annotated[str, Meta(max_length=1000)]
 
 
 class AnthropicCountRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a prompt is made of."""
+    """The fields that make up a prompt."""
 
     messages: Annotated[list[AnthropicMessage], Meta(min_length=1)]
     model: str | None = None
@@ -83,7 +84,7 @@ class AnthropicCountRequest(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: AnthropicToolChoice | None = None
     thinking: AnthropicThinking | None = None
     output_config: AnthropicOutputConfig | None = None
-    output_format: AnthropicOutputFormat | None = None  # as it was before `output_config`
+    output_format: AnthropicOutputFormat | None = None  # the older name of `output_config.format`
 
 
 class AnthropicRequest(AnthropicCountRequest, frozen=True, kw_only=True):
@@ -94,14 +95,14 @@ class AnthropicRequest(AnthropicCountRequest, frozen=True, kw_only=True):
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     rag: RagRequest | None = None
-    # What these ask for cannot be done; they are read so that asking is refused, not ignored.
+    # Not supported; read so that a request for them is refused instead of ignored.
     container: Any = None
     mcp_servers: list[Any] | None = None
 
 
 class AnthropicCitation(msgspec.Struct, frozen=True, kw_only=True):
-    """`search_result_index` counts the passages of the prompt; `cited_text` is the sentence that supports the answer's
-    or the passage."""
+    """A citation. `cited_text` is the sentence that supports the answer's, or the whole passage;
+    `search_result_index` counts the passages of the prompt from 0."""
 
     cited_text: str
     source: str
@@ -132,7 +133,7 @@ ReplyBlock = TextBlock | ThinkingBlock | ToolUseBlock
 
 
 class AnthropicUsage(msgspec.Struct, frozen=True):
-    """`input_tokens` without those that were in memory from earlier requests: `cache_read_input_tokens`."""
+    """Token counts. `cache_read_input_tokens` were in the KV cache; `input_tokens` are the others."""
 
     input_tokens: int
     output_tokens: int
@@ -141,7 +142,7 @@ class AnthropicUsage(msgspec.Struct, frozen=True):
 
 
 class AnthropicMessageReply(msgspec.Struct, frozen=True, kw_only=True):
-    """`rag` where the answer is grounded."""
+    """A whole reply. `rag` is there if it is grounded."""
 
     id: str
     model: str
@@ -168,7 +169,7 @@ class AnthropicError(msgspec.Struct, frozen=True):
     type: Literal["error"] = "error"
 
 
-# The events of a stream
+# Events of a stream
 
 
 class MessageStart(msgspec.Struct, frozen=True):

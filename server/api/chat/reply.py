@@ -59,9 +59,8 @@ class ChatReply:
     async def events(self) -> AsyncIterator[ChatCompletionChunk]:
         for index in range(len(self._generation)):
             role = ChatChunkChoice(index, ChatDelta(role="assistant", content=""))
-            yield self._chunk(
-                role, UNSET if index else self._rag()
-            )  # before the text, so that clients can resolve its citation markers
+            # The sources come before the text, so that clients can resolve its citation markers.
+            yield self._chunk(role, UNSET if index else self._rag())
         num_ended = 0
         async for index, event in self._generation.events():
             num_ended += isinstance(event, TurnEnd)

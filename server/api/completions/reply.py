@@ -1,4 +1,4 @@
-"""POST /v1/completions: answers in the shape of the wire, whole or in chunks."""
+"""The reply of POST /v1/completions, whole or as chunks."""
 
 import secrets
 import time
@@ -15,44 +15,50 @@ from server.settings.settings import GROUNDED
 
 
 class CompletionReply:
-    def __init__(self, data: CompletionRequest, made: RawCompletions) -> None:
-        self._made = made
-        self._answers = made.answers
-        self._num_told = data.n or 1  # of each prompt
-        self._num_made = len(made.answers) // len(made.prompts)
+    """Raw completions in the shape of OpenAI's API. With `best_of` more answers are generated than returned."""
+
+    def __init__(self, data: CompletionRequest, completions: RawCompletions) -> None:
+        self._completions = completions
+        self._answers = completions.answers
+        self._num_returned = data.n or 1  # answers to each prompt
+        self._num_per_prompt = len(completions.answers) // len(completions.prompts)
         self._has_logprobs = data.logprobs is not None and data.logprobs is not False
         self._has_usage = bool(data.stream_options and data.stream_options.include_usage)
-        self._echoes = [_text(data, made, at) if data.echo else "" for at in range(len(made.prompts))]
+        self._echoes = [
+            _prompt_text(data, completions, at) if data.echo else "" for at in range(len(completions.prompts))
+        ]
         self._model = data.model or GROUNDED
         self._id = f"cmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
     async def whole(self) -> TextCompletion:
-        told: list[list[Content]] = [[] for _ in range(len(self._answers))]
+        content: list[list[Content]] = [[] for _ in range(len(self._answers))]
         async for index, event in self._answers.events():
             if isinstance(event, Content):
-                told[index].append(event)
+                content[index].append(event)
         choices = []
-        for at in range(len(self._made.prompts)):
-            own = range(at * self._num_made, (at + 1) * self._num_made)
-            best = sorted(own, key=lambda index: -_likelihood(told[index])) if self._num_made > self._num_told else own
-            choices += [self._choice(at, index, told[index]) for index in best[: self._num_told]]
+        for at in range(len(self._completions.prompts)):
+            indexes = range(at * self._num_per_prompt, (at + 1) * self._num_per_prompt)
+            best: Sequence[int] = indexes
+            if self._num_per_prompt > self._num_returned:
+                best = sorted(indexes, key=lambda index: -_mean_logprob(content[index]))
+            choices += [self._choice(at, index, content[index]) for index in best[: self._num_returned]]
         numbered = [
             CompletionChoice(choice.text, number, choice.logprobs, choice.finish_reason)
             for number, choice in enumerate(choices)
         ]
         return self._reply(numbered, self._usage())
 
-    def _choice(self, at: int, index: int, told: Sequence[Content]) -> CompletionChoice:
-        text = "".join(event.text for event in told)
-        logprobs = self._logprobs([token for event in told for token in event.tokens], 0)
-        return CompletionChoice(self._echoes[at] + text, index, logprobs, _reason(self._answers.ends[index]))
+    def _choice(self, at: int, index: int, content: Sequence[Content]) -> CompletionChoice:
+        text = "".join(event.text for event in content)
+        logprobs = self._logprobs([token for event in content for token in event.tokens], 0)
+        return CompletionChoice(self._echoes[at] + text, index, logprobs, _finish_reason(self._answers.ends[index]))
 
     async def events(self) -> AsyncIterator[TextCompletion]:
         usage = None if self._has_usage else UNSET
         offsets = [0] * len(self._answers)
         for index in range(len(self._answers)):
-            if echo := self._echoes[index // self._num_made]:
+            if echo := self._echoes[index // self._num_per_prompt]:
                 yield self._reply([CompletionChoice(echo, index)], usage)
         async for index, event in self._answers.events():
             if isinstance(event, Content):
@@ -60,7 +66,7 @@ class CompletionReply:
                 offsets[index] += len(event.text)
                 yield self._reply([CompletionChoice(event.text, index, logprobs)], usage)
             elif isinstance(event, TurnEnd):
-                yield self._reply([CompletionChoice("", index, None, _reason(event))], usage)
+                yield self._reply([CompletionChoice("", index, None, _finish_reason(event))], usage)
         if self._has_usage:
             yield self._reply([], self._usage())
 
@@ -87,37 +93,36 @@ class CompletionReply:
     def _usage(self) -> CompletionUsage:
         num_prompt, num_generated = self._answers.num_prompt, self._answers.num_generated
         return CompletionUsage(
-            num_prompt,
-            num_generated,
-            num_prompt + num_generated,
-            PromptTokensDetails(self._num_cached),
-            CompletionTokensDetails(0),
+            prompt_tokens=num_prompt,
+            completion_tokens=num_generated,
+            total_tokens=num_prompt + num_generated,
+            prompt_tokens_details=PromptTokensDetails(self._num_cached),
+            completion_tokens_details=CompletionTokensDetails(0),
         )
 
     @property
     def _num_cached(self) -> int:
-        """Each prompt is computed once: what the first of its answers found in memory."""
+        """Prompt tokens in the KV cache. Each prompt is computed once, so the least of its answers counts."""
         ends = self._answers.ends
         return sum(
-            min(ends[index].num_cached for index in range(start, start + self._num_made))
-            for start in range(0, len(self._answers), self._num_made)
+            min(ends[index].num_cached for index in range(start, start + self._num_per_prompt))
+            for start in range(0, len(self._answers), self._num_per_prompt)
         )
 
 
-def _text(data: CompletionRequest, made: RawCompletions, at: int) -> str:
-    """The prompt, as it was told or as its tokens read."""
+def _prompt_text(data: CompletionRequest, completions: RawCompletions, at: int) -> str:
+    """Return the text of a prompt, which may have come as tokens."""
     prompt = data.prompt
     if prompt is None or isinstance(prompt, str):
         return prompt or ""
-    told = prompt[at] if len(made.prompts) > 1 or isinstance(prompt[0], str) else None
-    return told if isinstance(told, str) else made.model.tokenizer.detokenize(made.prompts[at])
+    part = prompt[at] if len(completions.prompts) > 1 or isinstance(prompt[0], str) else None
+    return part if isinstance(part, str) else completions.model.tokenizer.detokenize(completions.prompts[at])
 
 
-def _likelihood(told: Sequence[Content]) -> float:
-    """The mean of its tokens' log probabilities."""
-    scores = [token.chosen.logprob for event in told for token in event.tokens]
+def _mean_logprob(content: Sequence[Content]) -> float:
+    scores = [token.chosen.logprob for event in content for token in event.tokens]
     return sum(scores) / max(len(scores), 1)
 
 
-def _reason(end: TurnEnd) -> str:
+def _finish_reason(end: TurnEnd) -> str:
     return "length" if end.reason is EndReason.LENGTH else "stop"

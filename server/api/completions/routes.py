@@ -1,4 +1,4 @@
-"""POST /v1/completions and POST /v1/fim/completions."""
+"""The routes of POST /v1/completions and POST /v1/fim/completions."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from server.generation.completion import complete_prompts
 from server.http.disconnect import unless_gone
 from server.services import Services
 
-_FORMS = "whole or as a stream of its chunks"
+_FORMS = "whole or as a stream of chunks"
 
 
 class CompletionController(Controller):
@@ -27,13 +27,13 @@ class CompletionController(Controller):
         status_code=200,
         operation_id="createCompletion",
         opt={"role": Role.READ},
-        responses={200: ResponseSpec(TextCompletion, description=f"What comes behind the prompt, {_FORMS}")},
+        responses={200: ResponseSpec(TextCompletion, description=f"The text that continues the prompt, {_FORMS}")},
     )
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[CompletionRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        made = await unless_gone(request, complete_prompts(completion_request(data), services))
-        reply = CompletionReply(data, made)
+        completions = await unless_gone(request, complete_prompts(completion_request(data), services))
+        reply = CompletionReply(data, completions)
         return await respond(request, reply, is_streamed=bool(data.stream))
 
     @post(
@@ -41,12 +41,12 @@ class CompletionController(Controller):
         status_code=200,
         operation_id="createFimCompletion",
         opt={"role": Role.READ},
-        responses={200: ResponseSpec(ChatCompletion, description=f"What belongs into the gap, {_FORMS}")},
+        responses={200: ResponseSpec(ChatCompletion, description=f"The text that fills the gap, {_FORMS}")},
     )
     async def fill(
         self, request: Request[Any, Any, Any], data: JSONBody[FimRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        """Mistral's form, which replies as a chat does."""
-        answers = (await unless_gone(request, complete_prompts(fim_request(data), services))).answers
-        reply = ChatReply(ChatRequest(messages=[], model=data.model), answers, str(request.base_url))
+        """Fill the gap between two texts, in Mistral's form: the reply is like that of a chat."""
+        generation = (await unless_gone(request, complete_prompts(fim_request(data), services))).answers
+        reply = ChatReply(ChatRequest(messages=[], model=data.model), generation, str(request.base_url))
         return await respond(request, reply, is_streamed=bool(data.stream))

@@ -1,4 +1,4 @@
-"""POST /v1/completions on the wire, as OpenAI's clients send and read it; and Mistral's /v1/fim/completions."""
+"""POST /v1/completions on the wire, as OpenAI's clients send and read it, and Mistral's /v1/fim/completions."""
 
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ Stops = (
 
 
 class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
-    """How tokens are drawn: OpenAI's fields and llama.cpp's."""
+    """How tokens are sampled, with OpenAI's fields and llama.cpp's."""
 
     temperature: Annotated[float, Meta(ge=-1, le=100)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -34,12 +34,13 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Stops | None = None
     ignore_eos: bool | None = None
-    grammar: str | None = None  # read so that asking for it is refused, not ignored
+    grammar: str | None = None  # not supported; read so that it is refused instead of ignored
     json_schema: dict[str, Any] | None = None
 
 
 class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
-    """`prompt` null or absent is an empty one. A list of numbers is one prompt in tokens."""
+    """A request to continue prompts. `prompt` null or absent is the empty text; a list of numbers is one prompt in
+    tokens."""
 
     prompt: str | Annotated[list[str | int | Tokens], Meta(max_length=1_000_000)] | None = None
     suffix: str | None = None
@@ -56,7 +57,7 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
-    """A list entry for each token; `text_offset` is where its text begins, in characters."""
+    """Lists with an entry for each token. `text_offset` is where its text begins, in characters."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -72,7 +73,7 @@ class CompletionChoice(msgspec.Struct, frozen=True):
 
 
 class TextCompletion(msgspec.Struct, frozen=True):
-    """Whole, or a chunk of a stream: there `usage` is as in a chat's."""
+    """A whole reply, or a chunk of a stream, where `usage` is as in a chat's chunks."""
 
     id: str
     created: int
@@ -83,7 +84,7 @@ class TextCompletion(msgspec.Struct, frozen=True):
 
 
 class FimRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Mistral's."""
+    """Mistral's request to fill the gap between `prompt` and `suffix`."""
 
     prompt: str
     suffix: str | None = None

@@ -1,4 +1,4 @@
-"""llama.cpp's /completion and /infill: answers in the shape of the wire, whole or in chunks."""
+"""The reply of llama.cpp's /completion and /infill, whole or as chunks."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -21,46 +21,46 @@ from server.settings.settings import GROUNDED
 
 
 class LlamaCppReply:
-    """`asked_at`: when the request came, by `time.monotonic`."""
+    """Raw completions in llama.cpp's shape. `received_at` is when the request came, by `time.monotonic`."""
 
-    def __init__(self, data: LlamaCppRequest, made: RawCompletions, asked_at: float) -> None:
-        self._made = made
-        self._answers = made.answers
+    def __init__(self, data: LlamaCppRequest, completions: RawCompletions, received_at: float) -> None:
+        self._completions = completions
+        self._answers = completions.answers
         self._model = data.model or GROUNDED
         self._has_probabilities = bool(data.n_probs)
         self._fields = data.response_fields
-        self._asked_at = asked_at
+        self._received_at = received_at
         self._first_at: float | None = None
-        self._num_each = len(made.answers) // len(made.prompts)
+        self._num_per_prompt = len(completions.answers) // len(completions.prompts)
 
     async def whole(self) -> Any:
-        """One object, or a list where there are several answers. Only the fields that are wanted, if any are named."""
-        told: list[list[Content]] = [[] for _ in range(len(self._answers))]
+        """Return one object, or a list of several, each with the requested fields only."""
+        content: list[list[Content]] = [[] for _ in range(len(self._answers))]
         async for index, event in self._answers.events():
             self._first_at = self._first_at or time.monotonic()
             if isinstance(event, Content):
-                told[index].append(event)
-        replies = [self._wanted(self._completion(index, events)) for index, events in enumerate(told)]
+                content[index].append(event)
+        replies = [self._select_fields(self._completion(index, events)) for index, events in enumerate(content)]
         return replies[0] if len(replies) == 1 else replies
 
     async def events(self) -> AsyncIterator[LlamaCppChunk | LlamaCppCompletion]:
-        told: list[list[Content]] = [[] for _ in range(len(self._answers))]
+        content: list[list[Content]] = [[] for _ in range(len(self._answers))]
         async for index, event in self._answers.events():
             self._first_at = self._first_at or time.monotonic()
             if isinstance(event, Content):
-                told[index].append(event)
+                content[index].append(event)
                 yield LlamaCppChunk(event.text, index, completion_probabilities=self._probabilities([event]))
             elif isinstance(event, TurnEnd):
                 self._answers.ends[index] = event
-                yield msgspec.structs.replace(self._completion(index, told[index]), content="")
+                yield msgspec.structs.replace(self._completion(index, content[index]), content="")
 
     async def aclose(self) -> None:
         await self._answers.aclose()
 
-    def _completion(self, index: int, told: Sequence[Content]) -> LlamaCppCompletion:
+    def _completion(self, index: int, content: Sequence[Content]) -> LlamaCppCompletion:
         end = self._answers.ends[index]
-        text = "".join(event.text for event in told)
-        num_prompt = len(self._made.prompts[index // self._num_each])
+        text = "".join(event.text for event in content)
+        num_prompt = len(self._completions.prompts[index // self._num_per_prompt])
         return LlamaCppCompletion(
             content=text,
             index=index,
@@ -72,12 +72,12 @@ class LlamaCppReply:
             tokens_cached=num_prompt + end.num_generated,
             timings=self._timings(num_prompt, end),
             has_new_line="\n" in text,
-            completion_probabilities=self._probabilities(told),
+            completion_probabilities=self._probabilities(content),
         )
 
     def _timings(self, num_prompt: int, end: TurnEnd) -> LlamaCppTimings:
         now = time.monotonic()
-        prompt_s = max((self._first_at or now) - self._asked_at, 1e-6)
+        prompt_s = max((self._first_at or now) - self._received_at, 1e-6)
         predict_s = max(now - (self._first_at or now), 1e-6)
         num_read = num_prompt - end.num_cached
         return LlamaCppTimings(
@@ -90,25 +90,25 @@ class LlamaCppReply:
             predicted_per_second=end.num_generated / predict_s,
         )
 
-    def _probabilities(self, told: Sequence[Content]) -> list[TokenProbability] | UnsetType:
+    def _probabilities(self, content: Sequence[Content]) -> list[TokenProbability] | UnsetType:
         if not self._has_probabilities:
             return UNSET
-        return [_probability(token) for event in told for token in event.tokens]
+        return [_probability(token) for event in content for token in event.tokens]
 
-    def _wanted(self, completion: LlamaCppCompletion) -> Any:
+    def _select_fields(self, completion: LlamaCppCompletion) -> Any:
         if self._fields is None:
             return completion
-        told = msgspec.to_builtins(completion)
-        found = ((path, _at(told, path)) for path in self._fields)
-        return {path: value for path, value in found if value is not UNSET}
+        fields = msgspec.to_builtins(completion)
+        values = ((path, _value_at(fields, path)) for path in self._fields)
+        return {path: value for path, value in values if value is not UNSET}
 
 
-def _at(told: Any, path: str) -> Any:
+def _value_at(value: Any, path: str) -> Any:
     for name in path.split("/"):
-        if not isinstance(told, dict) or name not in told:
+        if not isinstance(value, dict) or name not in value:
             return UNSET
-        told = told[name]
-    return told
+        value = value[name]
+    return value
 
 
 def _stop_type(end: TurnEnd) -> Any:
@@ -118,8 +118,10 @@ def _stop_type(end: TurnEnd) -> Any:
 
 
 def _probability(token: ScoredToken) -> TokenProbability:
-    return TokenProbability(*_told(token.chosen), [TokenProbability(*_told(each)) for each in token.top])
+    return _candidate_probability(token.chosen, [_candidate_probability(each) for each in token.top])
 
 
-def _told(candidate: Candidate) -> tuple[str, float, list[int]]:
-    return candidate.text, candidate.logprob, list(candidate.piece)
+def _candidate_probability(candidate: Candidate, top: Sequence[TokenProbability] = ()) -> TokenProbability:
+    return TokenProbability(
+        token=candidate.text, logprob=candidate.logprob, bytes=list(candidate.piece), top_logprobs=list(top)
+    )

@@ -1,4 +1,4 @@
-"""llama.cpp's own routes: /completion, /infill, and what editors ask beside them."""
+"""The routes of llama.cpp's server: /completion, /infill, and what editors use beside them."""
 
 import time
 from functools import partial
@@ -40,10 +40,10 @@ from server.http.sse import event_stream
 from server.resources.pool import ManagedModel
 from server.services import Services
 
-_TOLD = {
+_COMPLETION_SPEC = {
     200: ResponseSpec(
         LlamaCppCompletion | list[LlamaCppCompletion],  # type: ignore[arg-type]
-        description="What comes next; a list where several answers are asked for; as a stream of chunks",
+        description="The continuation, or a list of several; as chunks in a stream",
     )
 }
 
@@ -54,21 +54,27 @@ class LlamaCppController(Controller):
         status_code=200,
         operation_id="createNativeCompletion",
         opt={"role": Role.READ},
-        responses=_TOLD,
+        responses=_COMPLETION_SPEC,
     )
     async def complete(
         self, request: Request[Any, Any, Any], data: JSONBody[LlamaCppRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
         return await _reply(request, data, completion_request(data), services)
 
-    @post(["/infill", "/v1/infill"], status_code=200, operation_id="infill", opt={"role": Role.READ}, responses=_TOLD)
+    @post(
+        ["/infill", "/v1/infill"],
+        status_code=200,
+        operation_id="infill",
+        opt={"role": Role.READ},
+        responses=_COMPLETION_SPEC,
+    )
     async def infill(
         self,
         request: Request[Any, Any, Any],
         data: JSONBody[LlamaCppInfillRequest],
         services: NamedDependency[Services],
     ) -> Response[Any]:
-        """What belongs between two texts."""
+        """Fill the gap between two texts."""
         return await _reply(request, data, infill_request(data), services)
 
     @post(["/tokenize", "/v1/tokenize"], status_code=200, operation_id="tokenize", opt={"role": Role.READ})
@@ -94,22 +100,22 @@ class LlamaCppController(Controller):
         opt={"role": Role.READ},
     )
     async def apply_template(self, data: JSONBody[ChatRequest], services: NamedDependency[Services]) -> TemplateReply:
-        """A conversation as the model's chat template writes it."""
+        """Return a conversation as the model's chat template renders it."""
         ask: GenerationRequest = generation_request(data)
         tokenizer = _model(ask.model, services).completion_model.tokenizer
         return TemplateReply(tokenizer.render(ask.messages, ask.tools, ask.options))
 
     @get(["/props", "/v1/props"], operation_id="props")
     async def props(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> LlamaCppProps:
-        """`autoload` is ignored: nothing is loaded for it."""
-        found = _model(model, services)
-        tokenizer = found.completion_model.tokenizer
-        settings = GenerationSettings(found.n_ctx, {"temperature": found.resolved.temperature})
+        """Return properties of the server and of a model, which need not be loaded."""
+        managed = _model(model, services)
+        tokenizer = managed.completion_model.tokenizer
+        settings = GenerationSettings(managed.n_ctx, {"temperature": managed.resolved.temperature})
         return LlamaCppProps(
             default_generation_settings=settings,
-            total_slots=found.params.n_slots,
-            model_path=found.resolved.path.name,
-            model_alias=found.name,
+            total_slots=managed.params.n_slots,
+            model_path=managed.resolved.path.name,
+            model_alias=managed.name,
             chat_template=tokenizer.chat_template,
             bos_token=tokenizer.bos,
             eos_token=tokenizer.eos,
@@ -120,24 +126,24 @@ class LlamaCppController(Controller):
     async def slots(
         self, services: NamedDependency[Services], model: FromQuery[str | None] = None
     ) -> list[LlamaCppSlot]:
-        """As many as are busy, the first of them: requests have no slot of their own."""
-        found = _model(model, services)
-        num_slots, num_pending = found.params.n_slots, found.num_pending
-        return [LlamaCppSlot(id, found.n_ctx, id < num_pending) for id in range(num_slots)]
+        """Return the engine's slots. Requests own no slot, so the first ones are shown as busy."""
+        managed = _model(model, services)
+        num_slots, num_pending = managed.params.n_slots, managed.num_pending
+        return [LlamaCppSlot(id, managed.n_ctx, id < num_pending) for id in range(num_slots)]
 
     @get("/lora-adapters", operation_id="loraAdapters")
     async def adapters(self, services: NamedDependency[Services]) -> list[LoraAdapter]:
-        """Of the default model, as the settings name them."""
+        """Return the LoRA adapters of the default model."""
         adapters = services.pool.default.resolved.adapters
         return [LoraAdapter(id, each.path.rsplit("/", 1)[-1], each.scale) for id, each in enumerate(adapters)]
 
 
 async def _reply(
-    request: Request[Any, Any, Any], data: LlamaCppRequest, asked: RawCompletionRequest, services: Services
+    request: Request[Any, Any, Any], data: LlamaCppRequest, completion: RawCompletionRequest, services: Services
 ) -> Response[Any]:
-    asked_at = time.monotonic()
-    made = await unless_gone(request, complete_prompts(asked, services))
-    reply = LlamaCppReply(data, made, asked_at)
+    received_at = time.monotonic()
+    completions = await unless_gone(request, complete_prompts(completion, services))
+    reply = LlamaCppReply(data, completions, received_at)
     return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 
 

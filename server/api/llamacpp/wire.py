@@ -1,4 +1,4 @@
-"""llama.cpp's own routes on the wire, as llama.vim, llama.vscode, Tabby, Continue and Zed use them."""
+"""The API of llama.cpp's server on the wire, as llama.vim, llama.vscode, Tabby, Continue and Zed use it."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -13,8 +13,8 @@ _Milliseconds = Annotated[float, Meta(ge=-1, le=3_600_000)]
 
 
 class LlamaCppRequest(CompletionRequest, frozen=True, kw_only=True):
-    """`response_fields`: the only fields of the reply that are wanted, with / between the levels. `n_cmpl`: several
-    answers, told as a list."""
+    """A request to continue prompts. `response_fields` are the only fields to return, with / between the levels; with
+    `n_cmpl` the reply is a list."""
 
     t_max_prompt_ms: _Milliseconds | None = None
     t_max_predict_ms: _Milliseconds | None = None
@@ -31,7 +31,7 @@ class InfillExtra(msgspec.Struct, frozen=True):
 
 
 class LlamaCppInfillRequest(LlamaCppRequest, frozen=True, kw_only=True):
-    """`prompt` is what stands before the cursor in its line, behind `input_prefix`."""
+    """A request to fill a gap. `prompt` is the text of the line before the cursor; `input_prefix` precedes it."""
 
     input_prefix: str | None = None
     input_suffix: str | None = None
@@ -39,7 +39,7 @@ class LlamaCppInfillRequest(LlamaCppRequest, frozen=True, kw_only=True):
 
 
 class LlamaCppTimings(msgspec.Struct, frozen=True):
-    """`cache_n`: tokens of the prompt that were in memory."""
+    """Token counts and durations. `cache_n` counts the prompt tokens in the KV cache."""
 
     cache_n: int
     prompt_n: int
@@ -58,8 +58,8 @@ class TokenProbability(msgspec.Struct, frozen=True):
 
 
 class LlamaCppCompletion(msgspec.Struct, frozen=True, kw_only=True):
-    """Whole, or the last of a stream, whose `content` is empty. Any field may be missing: those that
-    `response_fields` does not name."""
+    """A whole reply, or the last message of a stream, whose `content` is empty. Fields that `response_fields` does not
+    name are missing."""
 
     content: str | UnsetType = UNSET
     index: int | UnsetType = UNSET
@@ -94,7 +94,7 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenPiece(msgspec.Struct, frozen=True):
-    """A piece that is no text by itself is told in bytes."""
+    """A token with its text, or with its bytes if they are no whole characters."""
 
     id: int
     piece: str | list[int]
@@ -133,7 +133,7 @@ class Modalities(msgspec.Struct, frozen=True):
 
 
 class LlamaCppProps(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a chat model. `model_path` is the name of its file."""
+    """Properties of a chat model. `model_path` is the name of its file."""
 
     default_generation_settings: GenerationSettings
     total_slots: int

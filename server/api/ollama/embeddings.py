@@ -1,4 +1,4 @@
-"""POST /api/embed and /api/embeddings: texts to vectors, as Ollama tells them."""
+"""POST /api/embed and /api/embeddings, carried out by the embeddings API."""
 
 import time
 
@@ -10,18 +10,19 @@ from server.resources.embedding import Embeddings
 
 
 async def embed(data: OllamaEmbedRequest, embeddings: Embeddings) -> OllamaEmbeddings:
-    """No text at all has no vectors: so clients load a model. Raises what `embed_request` does."""
+    """Return the vectors of the texts; without text, with which clients load a model, none. Raises what
+    `embed_request` does."""
     started = time.perf_counter_ns()
     vectors: list[list[float]] = []
     num_tokens = 0
     name = untagged(data.model or embeddings.model.name)
     if data.input:
         texts: str | list[str | int | list[int]] = data.input if isinstance(data.input, str) else [*data.input]
-        asked = EmbeddingRequest(
+        request = EmbeddingRequest(
             input=texts, model=name, dimensions=data.dimensions, truncate=False if data.truncate is False else None
         )
-        found = await embed_request(asked, embeddings)
-        vectors, num_tokens = found.vectors.tolist(), sum(found.num_tokens)
+        result = await embed_request(request, embeddings)
+        vectors, num_tokens = result.vectors.tolist(), sum(result.num_tokens)
     else:
         embeddings.check(name)
     took = time.perf_counter_ns() - started
@@ -31,5 +32,5 @@ async def embed(data: OllamaEmbedRequest, embeddings: Embeddings) -> OllamaEmbed
 
 
 async def embed_one(data: OllamaLegacyEmbedRequest, embeddings: Embeddings) -> OllamaLegacyEmbedding:
-    found = await embed(OllamaEmbedRequest(model=data.model, input=data.prompt), embeddings)
-    return OllamaLegacyEmbedding(found.embeddings[0] if found.embeddings else [])
+    result = await embed(OllamaEmbedRequest(model=data.model, input=data.prompt), embeddings)
+    return OllamaLegacyEmbedding(result.embeddings[0] if result.embeddings else [])

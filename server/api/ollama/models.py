@@ -1,4 +1,4 @@
-"""The models there are, as Ollama's clients look for them. Names have a tag, without which some do not find them."""
+"""The models as Ollama's clients list them. Names have a tag, without which some clients do not find them."""
 
 import hashlib
 import math
@@ -25,19 +25,21 @@ from server.services import Services
 
 _TAG = ":latest"
 _EMBEDDER = OllamaModelDetails(format="onnx", family="bert", families=["bert"])
-_INSERTS = "{{- if .Suffix }}{{ .Prompt }}{{ .Suffix }}{{ end }}\n"  # as Ollama has it: Continue looks for it
-_FOREVER = datetime(2318, 1, 1, tzinfo=UTC)  # as Ollama says it, about
+_INSERTS = (
+    "{{- if .Suffix }}{{ .Prompt }}{{ .Suffix }}{{ end }}\n"  # Continue looks for this text of Ollama's templates
+)
+_FOREVER = datetime(2318, 1, 1, tzinfo=UTC)  # roughly what Ollama says
 
 
 def list_tags(services: Services) -> OllamaTagList:
-    """Those that cannot be used are left out: clients show no reason."""
+    """Return the models that can be used; clients have no place to show why another cannot."""
     return OllamaTagList(list(_tags(services)))
 
 
 def _tags(services: Services) -> Iterator[OllamaModelTag]:
     for id in model_ids(services):
         try:
-            target, model = _found(id, services)
+            target, model = _find(id, services)
         except ModelUnavailable:
             continue
         yield OllamaModelTag(
@@ -63,7 +65,7 @@ def _tags(services: Services) -> Iterator[OllamaModelTag]:
 
 
 def list_running_models(services: Services) -> OllamaRunningList:
-    """The language models that are in memory; a grounded answer uses one of them."""
+    """Return the chat models that are loaded."""
     return OllamaRunningList([_running(model, services) for model in services.pool if model.is_loaded])
 
 
@@ -82,12 +84,12 @@ def _running(model: ManagedModel, services: Services) -> OllamaRunningModel:
     )
 
 
-def describe_model(asked: OllamaModelRequest, services: Services) -> OllamaModelInfo:
-    """From the file's header alone: nothing is loaded. Raises `UnknownModel`, `ModelUnavailable`."""
-    id = asked.model or asked.name or ""
+def describe_model(data: OllamaModelRequest, services: Services) -> OllamaModelInfo:
+    """Return what a model's file header says; nothing is loaded. Raises `UnknownModel`, `ModelUnavailable`."""
+    id = data.model or data.name or ""
     if untagged(id) == services.embeddings.model.name and id not in services.pool:
-        return _embedder_shown(services)
-    target, model = _found(id, services)
+        return _describe_embedder(services)
+    target, model = _find(id, services)
     completion_model = model.completion_model
     capabilities = _capabilities(target, model)
     return OllamaModelInfo(
@@ -103,7 +105,7 @@ def describe_model(asked: OllamaModelRequest, services: Services) -> OllamaModel
 
 
 def _facts_of(model: ManagedModel) -> dict[str, Any]:
-    """`context_length` is what a conversation may have here, which may be less than the model was trained for."""
+    """Return the model's GGUF fields. `context_length` is the server's, which may be less than the model's own."""
     completion_model, info = model.completion_model, model.completion_model.info
     family = _family(model)
     return {
@@ -115,26 +117,26 @@ def _facts_of(model: ManagedModel) -> dict[str, Any]:
     }
 
 
-def _embedder_shown(services: Services) -> OllamaModelInfo:
-    """Its numbers once it is loaded."""
+def _describe_embedder(services: Services) -> OllamaModelInfo:
+    """Return the embedding model's description, with its sizes once it is loaded."""
     name, family = services.embeddings.model.name, _EMBEDDER.family
-    told: dict[str, Any] = {"general.architecture": family, "general.basename": name}
+    fields: dict[str, Any] = {"general.architecture": family, "general.basename": name}
     if services.encoder.is_ready:
-        told[f"{family}.context_length"] = services.embeddings.max_tokens
-        told[f"{family}.embedding_length"] = services.embeddings.dimension
+        fields[f"{family}.context_length"] = services.embeddings.max_tokens
+        fields[f"{family}.embedding_length"] = services.embeddings.dimension
     return OllamaModelInfo(
         modelfile=f"FROM {name}\n",
         parameters="",
         template="",
         details=_EMBEDDER,
-        model_info=told,
+        model_info=fields,
         capabilities=["embedding"],
         modified_at=_rfc3339(services.started_at),
         license="",
     )
 
 
-def _found(id: str, services: Services) -> tuple[Target, ManagedModel]:
+def _find(id: str, services: Services) -> tuple[Target, ManagedModel]:
     """Raises `UnknownModel`, `ModelUnavailable`."""
     if not id:
         raise UnknownModel("", model_ids(services))
@@ -147,10 +149,10 @@ def _tagged(id: str) -> str:
 
 
 def _digest(id: str, model: ManagedModel) -> str:
-    """Of the file where it is known, and of what tells it from others where it is not."""
+    """Return a digest of the file's hash, or, if that is unknown, of what tells the model from others."""
     info = model.completion_model.info
-    told = model.resolved.sha256 or f"{model.name} {info.size} {info.n_params}"
-    return hashlib.sha256(f"{id} {told}".encode()).hexdigest()
+    fields = model.resolved.sha256 or f"{model.name} {info.size} {info.n_params}"
+    return hashlib.sha256(f"{id} {fields}".encode()).hexdigest()
 
 
 def _details(model: ManagedModel) -> OllamaModelDetails:
@@ -158,7 +160,7 @@ def _details(model: ManagedModel) -> OllamaModelDetails:
     return OllamaModelDetails(
         family=family,
         families=[family],
-        parameter_size=_rounded(model.completion_model.info.n_params),
+        parameter_size=_format_count(model.completion_model.info.n_params),
         quantization_level=quantization_name(model.completion_model.metadata("general.file_type")),
     )
 
@@ -167,8 +169,8 @@ def _family(model: ManagedModel) -> str:
     return model.completion_model.metadata("general.architecture") or "unknown"
 
 
-def _rounded(count: int) -> str:
-    """Such as 1.5B or 22.5M."""
+def _format_count(count: int) -> str:
+    """Return a count such as 1.5B or 22.5M."""
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
         if count >= size:
             return f"{count / size:.1f}{letter}"
@@ -177,13 +179,13 @@ def _rounded(count: int) -> str:
 
 def _capabilities(target: Target, model: ManagedModel) -> list[str]:
     capabilities = model.chat_model.capabilities
-    found = {
+    available = {
         "completion": True,
         "tools": True,
         "insert": capabilities.infill and not target.is_grounded,
         "thinking": capabilities.reasoning,
     }
-    return [name for name, is_there in found.items() if is_there]
+    return [name for name, is_there in available.items() if is_there]
 
 
 def _rfc3339(seconds: int) -> str:

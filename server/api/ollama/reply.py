@@ -1,4 +1,4 @@
-"""Answers as Ollama tells them: in frames, or all of them in one."""
+"""The reply of POST /api/chat and /api/generate, in frames or in one."""
 
 import json
 import time
@@ -29,7 +29,7 @@ MakeFrame = Callable[["OllamaPiece", Mapping[str, Any]], _Frame]
 
 
 class OllamaPiece(NamedTuple):
-    """Of an answer; with the last piece, how it ended."""
+    """A part of an answer. The last part has the answer's end."""
 
     text: str = ""
     thinking: str = ""
@@ -39,17 +39,17 @@ class OllamaPiece(NamedTuple):
 
 
 class OllamaTimer:
-    """When what happened, in nanoseconds."""
+    """Measures a request's phases, in nanoseconds: loading the model, reading the prompt, generating."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter_ns()
         self._loaded = self._first = self._started
 
-    def loaded(self) -> None:
+    def mark_loaded(self) -> None:
         self._loaded = self._first = time.perf_counter_ns()
 
-    def began(self) -> None:
-        """The answer; before that, the prompt was read."""
+    def mark_first_token(self) -> None:
+        """End the phase in which the prompt is read."""
         self._first = time.perf_counter_ns()
 
     @property
@@ -64,15 +64,18 @@ class OllamaTimer:
 
 
 class OllamaReply(Generic[_Frame]):
-    """`frame` makes a frame of a piece and the fields that all frames have; `model` is what the client calls it."""
+    """A generation in the shape of Ollama's API.
+
+    `frame` makes a frame from a piece and the fields that all frames have; `model` is the name that the client used.
+    """
 
     def __init__(
-        self, frame: MakeFrame[_Frame], model: str, answers: GenerationStream, clock: OllamaTimer, base_url: str
+        self, frame: MakeFrame[_Frame], model: str, generation: GenerationStream, timer: OllamaTimer, base_url: str
     ) -> None:
         self._make = frame
         self._model = model
-        self._answers = answers
-        self._clock = clock
+        self._generation = generation
+        self._timer = timer
         self._base_url = base_url
 
     async def events(self) -> AsyncIterator[_Frame]:
@@ -91,26 +94,26 @@ class OllamaReply(Generic[_Frame]):
         return self._frame(joined)
 
     async def aclose(self) -> None:
-        await self._answers.aclose()
+        await self._generation.aclose()
 
     @property
-    def silent(self) -> _Frame:
-        """A frame that says nothing."""
+    def keep_alive(self) -> _Frame:
+        """An empty frame, which keeps the connection alive."""
         return self._frame(OllamaPiece())
 
     def _frame(self, piece: OllamaPiece) -> _Frame:
-        return self._make(piece, self._told(piece))
+        return self._make(piece, self._shared_fields(piece))
 
     async def _pieces(self) -> AsyncIterator[OllamaPiece]:
-        """A call in one piece. The citations of an answer are a list at its end, for there is nothing but the text."""
-        calls = _Calls()
+        """Yield the parts of the answer: each call whole, and the cited sources as a list at the end of the text."""
+        calls = _CallCollector()
         is_first = True
-        async for _, event in self._answers.events():
+        async for _, event in self._generation.events():
             if is_first:
-                self._clock.began()
+                self._timer.mark_first_token()
                 is_first = False
-            if not isinstance(event, ToolCallArguments) and (done := calls.take()):
-                yield OllamaPiece(calls=done)
+            if not isinstance(event, ToolCallArguments) and (call := calls.take()):
+                yield OllamaPiece(calls=call)
             match event:
                 case Content(text, tokens):
                     yield OllamaPiece(text, tokens=tokens)
@@ -118,35 +121,35 @@ class OllamaReply(Generic[_Frame]):
                     yield OllamaPiece(thinking=text)
                 case ToolCallStart() | ToolCallArguments():
                     calls.feed(event)
-                case AnswerCitations() if event.is_listed and self._answers.grounding:
-                    yield OllamaPiece(format_source_list(self._answers.grounding, event.citations, self._base_url))
+                case AnswerCitations() if event.is_listed and self._generation.grounding:
+                    yield OllamaPiece(format_source_list(self._generation.grounding, event.citations, self._base_url))
                 case TurnEnd():
                     yield OllamaPiece(end=event)
 
-    def _told(self, piece: OllamaPiece) -> dict[str, Any]:
-        """The fields that frames have in common."""
-        told: dict[str, Any] = {"model": self._model, "created_at": timestamp()}
+    def _shared_fields(self, piece: OllamaPiece) -> dict[str, Any]:
+        """Return the fields that frames of all kinds have."""
+        fields: dict[str, Any] = {"model": self._model, "created_at": timestamp()}
         if piece.tokens:
-            told["logprobs"] = [token_logprob(token) for token in piece.tokens]
+            fields["logprobs"] = [token_logprob(token) for token in piece.tokens]
         if piece.end is None:
-            return told
+            return fields
         return {
-            **told,
-            **self._clock.durations,
+            **fields,
+            **self._timer.durations,
             "done": True,
             "done_reason": "length" if piece.end.reason is EndReason.LENGTH else "stop",
-            "prompt_eval_count": self._answers.num_prompt,
+            "prompt_eval_count": self._generation.num_prompt,
             "eval_count": piece.end.num_generated,
             "rag": self._rag(),
         }
 
     def _rag(self) -> RagReply | UnsetType:
-        grounding = self._answers.grounding
+        grounding = self._generation.grounding
         return rag_reply(grounding.report, self._base_url) if grounding else UNSET
 
 
-class _Calls:
-    """Collects a call until it is whole."""
+class _CallCollector:
+    """Collects the pieces of one call."""
 
     def __init__(self) -> None:
         self._start: ToolCallStart | None = None
@@ -159,7 +162,7 @@ class _Calls:
             self._arguments += event.text
 
     def take(self) -> tuple[OllamaToolCall, ...]:
-        """The call that was collected, if there is one."""
+        """Return the call that was collected, if there is one, and forget it."""
         start, self._start = self._start, None
         if start is None:
             return ()
@@ -167,20 +170,20 @@ class _Calls:
         return (OllamaToolCall(function, start.id),)
 
 
-def chat_frame(piece: OllamaPiece, told: Mapping[str, Any]) -> OllamaChatFrame:
+def chat_frame(piece: OllamaPiece, fields: Mapping[str, Any]) -> OllamaChatFrame:
     calls = list(piece.calls)
     return OllamaChatFrame(
         message=OllamaReplyMessage(content=piece.text, thinking=piece.thinking or UNSET, tool_calls=calls or UNSET),
-        **told,
+        **fields,
     )
 
 
-def generate_frame(piece: OllamaPiece, told: Mapping[str, Any]) -> OllamaGenerateFrame:
-    return OllamaGenerateFrame(response=piece.text, thinking=piece.thinking or UNSET, **told)
+def generate_frame(piece: OllamaPiece, fields: Mapping[str, Any]) -> OllamaGenerateFrame:
+    return OllamaGenerateFrame(response=piece.text, thinking=piece.thinking or UNSET, **fields)
 
 
 def loaded_frame(kind: type[_Frame], model: str, reason: str) -> _Frame:
-    """The whole reply to who asks for nothing: the model was loaded, or will leave."""
+    """Return the reply to a request without prompt: the model was loaded, or will be unloaded."""
     return kind(model=model, created_at=timestamp(), done=True, done_reason=reason)
 
 

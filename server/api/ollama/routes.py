@@ -1,4 +1,4 @@
-"""Ollama's API: /api/chat, /api/generate, and what its clients look for first."""
+"""The routes of Ollama's API."""
 
 from functools import partial
 from typing import Any, TypeVar
@@ -60,21 +60,21 @@ from server.http.problems import HANDLERS, Problem, headers_of, problem_of
 from server.services import Services
 from server.settings.settings import GROUNDED
 
-_VERSION = "0.13.5"  # of Ollama, whose API this is: some clients use nothing older
-_FAILED = ResponseSpec(OllamaError, description="Why it could not be done")
+_VERSION = "0.13.5"  # of Ollama; some clients refuse older versions
+_FAILED = ResponseSpec(OllamaError, description="The error")
 
 _Frame = TypeVar("_Frame", bound=OllamaFrame)
 
 
-async def _take_any_body(request: Request[Any, Any, Any]) -> None:
-    """Of whatever type it is said to be: curl and others say "form", and send JSON. Pages of other sites are refused by
-    the boundary, where they come from. Raises `RequestError` for none where one is needed."""
+async def _accept_any_content_type(request: Request[Any, Any, Any]) -> None:
+    """Accept JSON under any content type, since curl and others label it a form. Raises `RequestError` for a missing
+    body. Pages of other sites are refused earlier, by `AccessMiddleware`."""
     if request.route_handler.parsed_data_field is not None and not await request.body():
-        raise RequestError("The body is missing.", None, "missing_required_parameter")
+        raise RequestError("The body is missing; send JSON.", None, "missing_required_parameter")
 
 
 def _error_text(error: Exception) -> OllamaError:
-    """In Ollama's own words where clients look for them."""
+    """Return the error; in Ollama's words where clients look for them."""
     if isinstance(error, CannotInsert):
         return OllamaError(f"{error.name} does not support insert")
     if isinstance(error, UnknownModel):
@@ -84,15 +84,15 @@ def _error_text(error: Exception) -> OllamaError:
     return OllamaError(where + problem.detail.message)
 
 
-def _respond(_: Request[Any, Any, Any], error: Exception) -> Response[OllamaError]:
+def _error_response(_: Request[Any, Any, Any], error: Exception) -> Response[OllamaError]:
     problem: Problem = problem_of(error)
     headers = headers_of(error, problem)
     return Response(_error_text(error), status_code=problem.status, media_type=MediaType.JSON, headers=headers)
 
 
 class OllamaController(Controller):
-    before_request = staticmethod(_take_any_body)
-    exception_handlers = dict.fromkeys(HANDLERS, _respond)
+    before_request = staticmethod(_accept_any_content_type)
+    exception_handlers = dict.fromkeys(HANDLERS, _error_response)
 
     @get("/api/version", operation_id="ollamaVersion")
     async def version(self) -> OllamaVersion:
@@ -114,22 +114,22 @@ class OllamaController(Controller):
         "/api/chat",
         status_code=200,
         operation_id="ollamaChat",
-        responses={200: ResponseSpec(OllamaChatFrame, description="The answer, in lines or whole"), 400: _FAILED},
         opt={"role": Role.READ, STREAM_TYPE: MEDIA_TYPE},
+        responses={200: ResponseSpec(OllamaChatFrame, description="The reply, in lines or whole"), 400: _FAILED},
     )
     async def chat(
         self, request: Request[Any, Any, Any], data: JSONBody[OllamaChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
         if not data.messages:
             return await _load(request, data, OllamaChatFrame, services)
-        return await _answer(request, data, chat_generation_request(data, request.headers), chat_frame, services)
+        return await _reply(request, data, chat_generation_request(data, request.headers), chat_frame, services)
 
     @post(
         "/api/generate",
         status_code=200,
         operation_id="ollamaGenerate",
-        responses={200: ResponseSpec(OllamaGenerateFrame, description="The answer, in lines or whole"), 400: _FAILED},
         opt={"role": Role.READ, STREAM_TYPE: MEDIA_TYPE},
+        responses={200: ResponseSpec(OllamaGenerateFrame, description="The reply, in lines or whole"), 400: _FAILED},
     )
     async def generate(
         self,
@@ -139,8 +139,8 @@ class OllamaController(Controller):
     ) -> Response[Any]:
         if not data.prompt and not data.suffix:
             return await _load(request, data, OllamaGenerateFrame, services)
-        asked = completion_request(data) if is_raw(data) else prompt_generation_request(data, request.headers)
-        return await _answer(request, data, asked, generate_frame, services)
+        wanted = completion_request(data) if is_raw(data) else prompt_generation_request(data, request.headers)
+        return await _reply(request, data, wanted, generate_frame, services)
 
     @post("/api/embed", status_code=200, operation_id="ollamaEmbed", opt={"role": Role.READ}, responses={400: _FAILED})
     async def embed(
@@ -170,65 +170,65 @@ class OllamaController(Controller):
         responses={403: _FAILED},
     )
     async def change(self) -> None:
-        """Never done."""
+        """Refused: models are managed in the server's settings."""
         raise _refusal()
 
     @delete("/api/delete", operation_id="ollamaDelete", opt={"role": Role.ADMIN}, responses={403: _FAILED})
     async def delete(self) -> None:
-        """Never done."""
+        """Refused: models are managed in the server's settings."""
         raise _refusal()
 
     @post("/api/blobs/{digest:path}", operation_id="ollamaUpload", opt={"role": Role.ADMIN}, responses={403: _FAILED})
     async def upload(self, digest: FromPath[str]) -> None:
-        """Never done."""
+        """Refused: models are managed in the server's settings."""
         raise _refusal()
 
 
 def _refusal() -> AccessDenied:
-    message = "Which models there are is a matter of the server's settings, and none is ever fetched; add it there."
+    message = "Models are managed in the server's settings and never fetched; add or remove them there."
     return AccessDenied(403, message, "read_only")
 
 
 async def _load(
     request: Request[Any, Any, Any], data: OllamaRequest, kind: type[_Frame], services: Services
 ) -> Response[_Frame]:
-    """Loads the model, or lets it go, as soon as nobody uses it."""
+    """Load the model, or unload it as soon as nobody uses it."""
     seconds = parse_keep_alive(data.keep_alive)
     name = resolve_target(data.model, services).model
     services.pool[name].keep_s = seconds
     if seconds != 0:
-        await unless_gone(request, _loaded(name, services))
+        await unless_gone(request, _load_model(name, services))
     frame = loaded_frame(kind, data.model or GROUNDED, "unload" if seconds == 0 else "load")
     return Response(frame, media_type=MediaType.JSON)
 
 
-async def _loaded(name: str, services: Services) -> None:
+async def _load_model(name: str, services: Services) -> None:
     async with services.pool.use(name):
         return
 
 
-async def _started(
-    ask: GenerationRequest | RawCompletionRequest, keep_s: float | None, clock: OllamaTimer, services: Services
+async def _start(
+    wanted: GenerationRequest | RawCompletionRequest, keep_s: float | None, timer: OllamaTimer, services: Services
 ) -> GenerationStream:
-    name = resolve_target(ask.model, services).model
+    name = resolve_target(wanted.model, services).model
     async with services.pool.use(name) as model:
         model.keep_s = keep_s
-        clock.loaded()
-        if isinstance(ask, RawCompletionRequest):
-            return (await complete_prompts(ask, services)).answers
-        return await generate(ask, services)
+        timer.mark_loaded()
+        if isinstance(wanted, RawCompletionRequest):
+            return (await complete_prompts(wanted, services)).answers
+        return await generate(wanted, services)
 
 
-async def _answer(
+async def _reply(
     request: Request[Any, Any, Any],
     data: OllamaRequest,
-    ask: GenerationRequest | RawCompletionRequest,
+    wanted: GenerationRequest | RawCompletionRequest,
     make: MakeFrame[_Frame],
     services: Services,
 ) -> Response[Any]:
-    """Streamed unless it is asked not to be."""
-    clock = OllamaTimer()
-    answers = await unless_gone(request, _started(ask, parse_keep_alive(data.keep_alive), clock, services))
-    reply = OllamaReply(make, data.model or GROUNDED, answers, clock, str(request.base_url))
-    stream = partial(line_stream, silent=reply.silent, error_of=_error_text)
+    """Return the reply, as a stream unless the request says otherwise."""
+    timer = OllamaTimer()
+    generation = await unless_gone(request, _start(wanted, parse_keep_alive(data.keep_alive), timer, services))
+    reply = OllamaReply(make, data.model or GROUNDED, generation, timer, str(request.base_url))
+    stream = partial(line_stream, silent=reply.keep_alive, error_of=_error_text)
     return await respond(request, reply, is_streamed=data.stream is not False, stream=stream)

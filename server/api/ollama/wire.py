@@ -1,7 +1,7 @@
 """Ollama's API on the wire: its fields, its frames, its errors.
 
-Unknown fields are ignored at every depth and null means absent. What would change the meaning of the answer and cannot
-be done is refused by `request.py`, not here.
+Unknown fields are ignored at every depth, and null means absent. A field that would change the meaning of the reply and
+is not supported is refused by `request.py`.
 """
 
 from typing import Annotated, Any, Literal
@@ -17,8 +17,8 @@ _Stop = Annotated[str, Meta(max_length=1000)]
 
 
 class OllamaOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit, and whatever else is counted, of less than 0 is none. What is about loading a model is ignored: that is
-    a matter of the settings."""
+    """Sampling options. A limit or seed below 0 counts as absent. Options of loading a model are ignored; the server's
+    settings have them."""
 
     num_predict: int | None = None
     temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
@@ -34,7 +34,7 @@ class OllamaOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OllamaFunctionCall(msgspec.Struct, frozen=True):
-    """`arguments` are an object; some clients send JSON text. `index` counts the calls of an answer."""
+    """A call. `arguments` is an object; some clients send JSON text. `index` counts the calls of an answer."""
 
     name: str
     arguments: dict[str, Any] | str | None = None
@@ -68,9 +68,9 @@ class OllamaTool(msgspec.Struct, frozen=True):
 
 
 class OllamaRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What chat and generate have in common. They are streamed unless `stream` is false.
+    """The fields that chat and generate share. The reply is streamed unless `stream` is false.
 
-    `format` is "json" or a schema; `keep_alive` seconds or a duration such as "5m", less than 0 for ever.
+    `format` is "json" or a schema. `keep_alive` is in seconds, or a duration such as "5m"; below 0 it is for ever.
     """
 
     model: str | None = None
@@ -85,19 +85,19 @@ class OllamaRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OllamaChatRequest(OllamaRequest, frozen=True, kw_only=True):
-    """No message: the model is loaded, or unloaded, by `keep_alive`."""
+    """A chat. Without messages the model is loaded, or by `keep_alive` 0 unloaded."""
 
     messages: list[OllamaMessage] | None = None
     tools: Annotated[list[OllamaTool], Meta(max_length=128)] | None = None
 
 
 class OllamaGenerateRequest(OllamaRequest, frozen=True, kw_only=True):
-    """No prompt: as without messages."""
+    """A prompt. Without one the model is loaded, or by `keep_alive` 0 unloaded."""
 
     prompt: str | None = None
     suffix: str | None = None
     system: str | None = None
-    # What these ask for cannot be done; they are read so that asking is refused, not ignored.
+    # Not supported, except `raw`; read so that a request for them is refused instead of ignored.
     template: str | None = None
     context: list[int] | None = None
     raw: bool | None = None
@@ -105,14 +105,14 @@ class OllamaGenerateRequest(OllamaRequest, frozen=True, kw_only=True):
 
 
 class OllamaModelRequest(msgspec.Struct, frozen=True):
-    """`name` is what older clients say."""
+    """The model to describe. Older clients send `name`."""
 
     model: str | None = None
     name: str | None = None
 
 
 class OllamaEmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`truncate` false: a text that is longer than the model reads is refused; else it is embedded in parts."""
+    """Texts to embed. A text longer than the model reads is embedded in parts, or refused if `truncate` is false."""
 
     model: str | None = None
     input: str | list[str] | None = None
@@ -126,7 +126,7 @@ class OllamaLegacyEmbedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OllamaEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
-    """A unit vector for each text; durations in nanoseconds."""
+    """A unit vector for each text. Durations are in nanoseconds."""
 
     model: str
     embeddings: list[list[float]]
@@ -147,8 +147,8 @@ class OllamaReplyMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OllamaFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of a stream, or the whole reply. All from `done_reason` on is on the last one, durations in nanoseconds.
-    `rag` where the answer is grounded."""
+    """A line of a stream, or the whole reply. The fields from `done_reason` on are on the last line; durations are in
+    nanoseconds. `rag` is there if the reply is grounded."""
 
     model: str
     created_at: str
@@ -174,7 +174,7 @@ class OllamaGenerateFrame(OllamaFrame, frozen=True, kw_only=True):
 
 
 class OllamaModelDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """`parameter_size` such as "1.5B"."""
+    """A model's details. `parameter_size` is a text such as "1.5B"."""
 
     parent_model: str = ""
     format: str = "gguf"
@@ -185,7 +185,7 @@ class OllamaModelDetails(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OllamaModelTag(msgspec.Struct, frozen=True, kw_only=True):
-    """`size` is in bytes; `digest` 64 hexadecimal digits that change with the model's files."""
+    """A model. `size` is in bytes; `digest` has 64 hexadecimal digits that change with the model's file."""
 
     name: str
     model: str
@@ -201,7 +201,7 @@ class OllamaTagList(msgspec.Struct, frozen=True):
 
 
 class OllamaRunningModel(msgspec.Struct, frozen=True, kw_only=True):
-    """Sizes are in bytes, estimated; `context_length` in tokens."""
+    """A loaded model. Sizes are estimates in bytes; `context_length` is in tokens."""
 
     name: str
     model: str
@@ -218,7 +218,7 @@ class OllamaRunningList(msgspec.Struct, frozen=True):
 
 
 class OllamaModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """`model_info` has the keys of the GGUF; `parameters` a line for each default."""
+    """A model's description. `model_info` has the keys of the GGUF file, `parameters` a line for each default."""
 
     modelfile: str
     parameters: str

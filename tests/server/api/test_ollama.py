@@ -162,7 +162,7 @@ def test_keep_alive_that_means_nothing_is_refused(told: str) -> None:
 @pytest.mark.parametrize(
     ("path", "fields", "told"),
     [
-        ("/api/chat", {"messages": [{"role": "judge", "content": ""}]}, "messages[0].role: 'judge' is no role"),
+        ("/api/chat", {"messages": [{"role": "judge", "content": ""}]}, "messages[0].role: Unknown role 'judge'"),
         ("/api/chat", {"messages": [{"role": "user", "images": ["aGk="]}]}, "messages[0].images: "),
         ("/api/chat", {"messages": [QUESTION], "tools": [{"type": "function"}]}, "tools[0].function: "),
         ("/api/chat", {"messages": [QUESTION], "tools": [NOW, NOW]}, "tools[1].function.name: "),
