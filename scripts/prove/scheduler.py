@@ -1,14 +1,13 @@
-"""The scheduler over a million random steps, beside a model of llama.cpp's memory.
+"""Prove the scheduler over a million random steps, with a simulation of llama.cpp's memory.
 
     .venv/bin/python scripts/prove/scheduler.py [--steps 1000000] [--seed 1]
 
-Worlds of random size, every other one with a recurrent model's memory, each some thousand steps: requests with shared
-beginnings come from several clients in three priorities, some constrained, are cancelled in the queue, while their
-prompt is read and while they are answered; batches fail; prefixes go to disk and come back; little memory makes them
-wait.
+Simulations of random size, every other one with a recurrent model's memory, run some thousand steps each. Requests with
+common prefixes come from several clients with three priorities, some with constraints; they are cancelled while they
+wait, in prefill and in decode; batches fail; prefixes are written to disk and restored; memory is short.
 After every step the integrity of scheduler, cache and memory is checked, and that each chunk was computed on exactly
-the tokens its sequence has; every answer is compared with what the model says alone; then the world is emptied, so that
-nobody waits for ever. Ends with status 1 at the first thing that does not hold, and says the seed.
+the tokens of its sequence. Every answer is compared with the one that the model gives alone. At the end all requests
+must finish. The exit status is 1 at the first check that does not hold; the seed is printed.
 """
 
 import argparse
@@ -23,22 +22,22 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.models.scheduling import live, random_world
+from tests.models.scheduler_simulation import random_simulation, run_randomly
 
-_STEPS_OF_A_WORLD = 2000
+_STEPS_PER_SIMULATION = 2000
 
 
 def prove(seed: int, num_steps: int, *, supports_partial_removal: bool) -> Counter[str] | None:
-    """What happened in one world; None when something did not hold, which is printed."""
+    """Run one simulation and return its counts; None when a check did not hold, which is printed."""
     random = Random(seed)
-    world = random_world(random, supports_partial_removal=supports_partial_removal)
+    simulation = random_simulation(random, supports_partial_removal=supports_partial_removal)
     try:
-        live(world, random, num_steps)
+        run_randomly(simulation, random, num_steps)
     except AssertionError:
         traceback.print_exc()
-        print(f"does not hold: seed {seed}, {num_steps} steps, {world.limits}")
+        print(f"does not hold: seed {seed}, {num_steps} steps, {simulation.limits}")
         return None
-    return world.counts
+    return simulation.counts
 
 
 def add(total: Counter[str], counts: Counter[str]) -> None:
@@ -57,11 +56,11 @@ def main() -> int:
     while (done := sum(total["steps"] for total in totals.values())) < options.steps:
         supports_partial_removal = seed % 2 == 0
         counts = prove(
-            seed, min(_STEPS_OF_A_WORLD, options.steps - done), supports_partial_removal=supports_partial_removal
+            seed, min(_STEPS_PER_SIMULATION, options.steps - done), supports_partial_removal=supports_partial_removal
         )
         if counts is None:
             return 1
-        add(totals[supports_partial_removal], counts + Counter(worlds=1))
+        add(totals[supports_partial_removal], counts + Counter(simulations=1))
         seed += 1
     for supports_partial_removal, total in totals.items():
         print(
@@ -69,7 +68,7 @@ def main() -> int:
             ", ".join(f"{n:,} {name}" for name, n in total.items()),
         )
     seconds = time.perf_counter() - started
-    print(f"all of it holds; {seconds:.0f} s, {done / seconds:,.0f} steps a second")
+    print(f"all checks hold; {seconds:.0f} s, {done / seconds:,.0f} steps a second")
     return 0
 
 

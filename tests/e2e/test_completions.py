@@ -14,7 +14,7 @@ import openai
 import pytest
 from running import Server, serving, wait_until, write_handbook
 
-from tests.models.made import write_filler
+from tests.models.gguf_files import write_filler
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from running import Server, children, run, serving, wait_until, write_handbook
 
-from tests.models.made import write_llama, write_lora, write_parts
+from tests.models.gguf_files import write_llama, write_lora, write_parts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from running import CACHE, Server, serving, wait_until
 
-from tests.models.tiny import make_embedder
+from tests.models.tiny_encoders import make_embedder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -11,7 +11,7 @@ import pytest
 from models.catalog import resolve_embedding
 from models.encoder.messages import ModelFiles
 from models.encoder.model_exports import ModelExports
-from tests.models.tiny import config, make_embedder, tokenizer
+from tests.models.tiny_encoders import config, make_embedder, tokenizer
 
 BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
 WIDTH, INNER, STATE, RANK, LAYERS = 64, 128, 16, 8, 2

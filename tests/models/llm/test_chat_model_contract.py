@@ -16,7 +16,7 @@ from models.llm.chat.messages import ChatMessage
 from models.llm.engine.client import open_engine
 from models.llm.local import LocalChatModel
 from models.llm.params import EngineParams, SamplingParams
-from tests.models.made import write_llama
+from tests.models.gguf_files import write_llama
 from tests.models.scripted import ScriptedChatModel
 
 T = TypeVar("T")

@@ -1,3 +1,5 @@
+"""The scheduler with a simulation of llama.cpp's memory, one case at a time and in random order."""
+
 import itertools
 from collections import Counter
 from random import Random
@@ -12,24 +14,24 @@ from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import FinishReason, Sequence
 from models.llm.engine.step import Limits, SequenceOutput, Step
 from models.llm.params import Priority, SamplingParams
-from tests.models.scheduling import (
+from tests.models.scheduler_simulation import (
     END,
     WORD,
     Answer,
-    Memory,
-    Next,
-    World,
+    NextToken,
+    SimulatedRunner,
+    Simulation,
     answer_alone,
     answer_of,
-    live,
-    never_ends,
-    random_world,
-    scrambled,
+    endless,
+    hashed,
+    random_simulation,
+    run_randomly,
 )
 
 
-class Run:
-    """A scheduler and the memory it fills, one step at a time. Without guesses unless asked for."""
+class SchedulerRun:
+    """A scheduler and its simulated runner, one step at a time. Prompt lookup is off unless a sequence wants it."""
 
     def __init__(
         self,
@@ -40,18 +42,18 @@ class Run:
         n_cells: int = 64,
         n_ctx: int = 32,
         supports_partial_removal: bool = True,
-        next_token: Next = never_ends,
+        next_token: NextToken = endless,
     ) -> None:
         self._limits = Limits(n_slots, n_cached, n_batch, n_cells, n_ctx, supports_partial_removal)
         self._next_token = next_token
-        self._fresh = itertools.count(100)
-        self._memory = Memory(self._limits, next_token)
+        self._unused_tokens = itertools.count(100)
+        self._runner = SimulatedRunner(self._limits, next_token)
         self.scheduler = Scheduler(self._limits, frozenset({END}))
-        self.progress: list[SequenceOutput] = []
+        self.outputs: list[SequenceOutput] = []
 
-    def fresh(self, num_tokens: int) -> list[int]:
-        """Tokens nobody has used yet."""
-        return list(itertools.islice(self._fresh, num_tokens))
+    def new_tokens(self, num_tokens: int) -> list[int]:
+        """Return tokens that no sequence has used yet."""
+        return list(itertools.islice(self._unused_tokens, num_tokens))
 
     def add(
         self,
@@ -65,7 +67,7 @@ class Run:
     ) -> Sequence:
         sequence = Sequence(
             0,
-            self.fresh(prompt) if isinstance(prompt, int) else prompt,
+            self.new_tokens(prompt) if isinstance(prompt, int) else prompt,
             max_tokens,
             SamplingParams(),
             constraint=Choices(choices, END) if choices else None,
@@ -77,21 +79,21 @@ class Run:
         return sequence
 
     def step(self) -> list[tuple[Sequence, int]]:
-        """Who was given how many tokens."""
+        """Compute a step; return each scheduled sequence with its number of tokens."""
         step = self.scheduler.schedule()
-        self.progress = self.scheduler.update(step, self._memory.compute(step))
+        self.outputs = self.scheduler.update(step, self._runner.compute(step))
         self.scheduler.check_integrity()
         return [(chunk.sequence, len(chunk.tokens)) for chunk in step.chunks]
 
     def finish(self) -> int:
-        """The number of steps it took."""
+        """Step until idle; return the number of steps."""
         for num_steps in itertools.count():
             if self.scheduler.is_idle:
                 return num_steps
             assert self.step()
         raise AssertionError
 
-    def alone(self, sequence: Sequence) -> Answer:
+    def answer_alone(self, sequence: Sequence) -> Answer:
         return answer_alone(sequence, self._limits.n_ctx, self._next_token)
 
 
@@ -99,34 +101,34 @@ class Run:
     ("num_tokens", "sizes"),
     [(1, [1, 1]), (3, [3, 1]), (4, [4, 1]), (5, [4, 1, 1]), (10, [4, 4, 2, 1]), (12, [4, 4, 4, 1])],
 )
-def test_a_prompt_is_read_in_batches_then_one_token_a_step(num_tokens: int, sizes: list[int]) -> None:
-    run = Run(n_batch=4)
+def test_prefill_takes_whole_batches_then_decode_one_token_a_step(num_tokens: int, sizes: list[int]) -> None:
+    run = SchedulerRun(n_batch=4)
     sequence = run.add(num_tokens)
     for size in sizes:
         assert run.step() == [(sequence, size)]
 
 
-def test_only_a_step_that_catches_up_brings_a_token() -> None:
-    run = Run(n_batch=4)
+def test_a_step_outputs_a_token_only_when_prefill_is_complete() -> None:
+    run = SchedulerRun(n_batch=4)
     sequence = run.add(10)
-    brought = [(run.step(), run.progress)[1] for _ in range(4)]
-    assert brought == [[], [], [SequenceOutput(sequence, [WORD], None)], [SequenceOutput(sequence, [WORD], None)]]
+    outputs = [(run.step(), run.outputs)[1] for _ in range(4)]
+    assert outputs == [[], [], [SequenceOutput(sequence, [WORD], None)], [SequenceOutput(sequence, [WORD], None)]]
 
 
-def test_a_long_prompt_is_read_beside_decoding() -> None:
-    run = Run(n_slots=3, n_batch=4)
-    talking = run.add(2)
+def test_prefill_is_chunked_beside_decoding() -> None:
+    run = SchedulerRun(n_slots=3, n_batch=4)
+    decoding = run.add(2)
     run.step()
-    reading = run.add(7)
-    assert run.step() == [(talking, 1), (reading, 3)]
-    assert run.step() == [(talking, 1), (reading, 3)]
-    assert run.step() == [(talking, 1), (reading, 1)]
-    assert run.step() == [(talking, 1), (reading, 1)]
-    assert reading.num_generated == 2
+    prefilling = run.add(7)
+    assert run.step() == [(decoding, 1), (prefilling, 3)]
+    assert run.step() == [(decoding, 1), (prefilling, 3)]
+    assert run.step() == [(decoding, 1), (prefilling, 1)]
+    assert run.step() == [(decoding, 1), (prefilling, 1)]
+    assert prefilling.num_generated == 2
 
 
-def test_short_prompts_share_a_step() -> None:
-    run = Run(n_slots=4, n_batch=8)
+def test_short_prompts_are_prefilled_in_one_step() -> None:
+    run = SchedulerRun(n_slots=4, n_batch=8)
     first, second, third = run.add(3), run.add(3), run.add(3)
     assert run.step() == [(first, 3), (second, 3), (third, 2)]
     assert run.step() == [(first, 1), (second, 1), (third, 1)]
@@ -138,21 +140,21 @@ def test_short_prompts_share_a_step() -> None:
         pytest.param(2, 64, 64, [4, 4, 4], 2, id="slots"),
         pytest.param(3, 8, 64, [4, 4, 4], 2, id="batch"),
         pytest.param(3, 64, 16, [6, 6, 6], 2, id="cells"),
-        pytest.param(3, 64, 16, [8, 7], 1, id="cells for those who run already"),
-        pytest.param(3, 64, 16, [10, 7, 1], 1, id="whoever is next"),
+        pytest.param(3, 64, 16, [8, 7], 1, id="cells that running sequences take next"),
+        pytest.param(3, 64, 16, [10, 7, 1], 1, id="the first in the queue"),
     ],
 )
-def test_admission_is_bounded_by(
+def test_admission_is_limited_by(
     n_slots: int, n_batch: int, n_cells: int, prompts: list[int], num_running: int
 ) -> None:
-    run = Run(n_slots=n_slots, n_batch=n_batch, n_cells=n_cells, n_ctx=16)
+    run = SchedulerRun(n_slots=n_slots, n_batch=n_batch, n_cells=n_cells, n_ctx=16)
     sequences = [run.add(num_tokens) for num_tokens in prompts]
     assert [sequence for sequence, _ in run.step()] == sequences[:num_running]
     assert (run.scheduler.num_running, run.scheduler.num_waiting) == (num_running, len(prompts) - num_running)
 
 
-def test_a_finished_sequence_makes_room_for_the_next() -> None:
-    run = Run()
+def test_a_finished_sequence_frees_its_slot_for_the_next() -> None:
+    run = SchedulerRun()
     first, second = run.add(3, max_tokens=1), run.add(4)
     assert run.step() == [(first, 3)]
     assert run.step() == [(second, 4)]
@@ -170,23 +172,23 @@ def test_a_finished_sequence_makes_room_for_the_next() -> None:
         pytest.param(9, 100, None, 1, FinishReason.LENGTH, id="prompt one short of n_ctx"),
     ],
 )
-@pytest.mark.parametrize("prompt_lookup", [False, True], ids=["", "guessing"])
-def test_finishing(
+@pytest.mark.parametrize("prompt_lookup", [False, True], ids=["", "prompt lookup"])
+def test_a_sequence_finishes_with_its_reason(
     num_tokens: int, max_tokens: int, end_at: int | None, num_generated: int, reason: FinishReason, prompt_lookup: bool
 ) -> None:
-    run = Run(n_cells=10, n_ctx=10, next_token=lambda tokens: END if len(tokens) == end_at else WORD)
+    run = SchedulerRun(n_cells=10, n_ctx=10, next_token=lambda tokens: END if len(tokens) == end_at else WORD)
     sequence = run.add(num_tokens, max_tokens, prompt_lookup=prompt_lookup)
-    shown: list[int] = []
+    generated: list[int] = []
     while not run.scheduler.is_idle:
         run.step()
-        shown += [token for progress in run.progress for token in progress.tokens]
-    assert run.progress[-1].finish_reason is reason
-    assert answer_of(sequence) == (shown, reason) == ([WORD] * num_generated, reason)
+        generated += [token for output in run.outputs for token in output.tokens]
+    assert run.outputs[-1].finish_reason is reason
+    assert answer_of(sequence) == (generated, reason) == ([WORD] * num_generated, reason)
 
 
-class TestWhenCellsRunOut:
-    def test_the_last_yields_and_the_first_keeps_going(self) -> None:
-        run = Run(n_slots=3, n_batch=16, n_cells=16, n_ctx=16)
+class TestPreemption:
+    def test_the_last_served_is_preempted_and_the_first_goes_on_without_cells(self) -> None:
+        run = SchedulerRun(n_slots=3, n_batch=16, n_cells=16, n_ctx=16)
         first, second, last = run.add(5), run.add(5), run.add(3)
         assert run.step() == [(first, 5), (second, 5), (last, 3)]
         assert run.step() == [(first, 1), (second, 1), (last, 1)]
@@ -197,99 +199,99 @@ class TestWhenCellsRunOut:
             run.step()
             assert first.num_generated == num_generated + 1
 
-    def test_who_yielded_resumes_with_all_tokens_and_ends_with_the_right_text(self) -> None:
-        run = Run(n_slots=2, n_batch=4, n_cells=14, n_ctx=12, next_token=scrambled)
+    def test_a_preempted_sequence_resumes_with_all_its_tokens_and_the_right_answer(self) -> None:
+        run = SchedulerRun(n_slots=2, n_batch=4, n_cells=14, n_ctx=12, next_token=hashed)
         first, last = run.add(5), run.add(5)
-        yielded_with = 0
+        num_at_preemption = 0
         while not run.scheduler.is_idle:
             run.step()
             if last.lease is None and last.finish_reason is None:
-                yielded_with = max(yielded_with, last.num_generated)
-        assert yielded_with > 0
-        assert answer_of(first) == run.alone(first)
-        assert answer_of(last) == run.alone(last)
+                num_at_preemption = max(num_at_preemption, last.num_generated)
+        assert num_at_preemption > 0
+        assert answer_of(first) == run.answer_alone(first)
+        assert answer_of(last) == run.answer_alone(last)
 
-    def test_who_yielded_comes_back_before_who_came_later(self) -> None:
-        run = Run(n_slots=2, n_batch=8, n_cells=12, n_ctx=12)
+    def test_a_preempted_sequence_is_admitted_before_later_ones(self) -> None:
+        run = SchedulerRun(n_slots=2, n_batch=8, n_cells=12, n_ctx=12)
         first, second, third = run.add(4), run.add(4), run.add(4)
         while second.finish_reason is None:
             run.step()
             assert third.lease is None or second.lease is not None
         assert first.finish_reason is not None
 
-    def test_a_cached_prefix_goes_before_anybody_yields(self) -> None:
-        run = Run(n_slots=2, n_batch=8, n_cells=12, n_ctx=12)
+    def test_cached_prefixes_are_evicted_before_a_sequence_is_preempted(self) -> None:
+        run = SchedulerRun(n_slots=2, n_batch=8, n_cells=12, n_ctx=12)
         run.add(5, max_tokens=1)
         run.finish()
         first, second = run.add(3, max_tokens=3), run.add(3, max_tokens=3)
         assert run.finish() == 3
         assert answer_of(first) == answer_of(second) == ([WORD] * 3, FinishReason.LENGTH)
 
-    def test_batch_work_yields_to_a_conversation_that_came_later(self) -> None:
-        run = Run(n_slots=2, n_batch=16, n_cells=12, n_ctx=12)
-        patient = run.add(4, priority=Priority.BATCH)
+    def test_batch_is_preempted_for_a_later_interactive_sequence(self) -> None:
+        run = SchedulerRun(n_slots=2, n_batch=16, n_cells=12, n_ctx=12)
+        batch = run.add(4, priority=Priority.BATCH)
         run.step()
-        urgent = run.add(4)
-        while urgent.finish_reason is None:
+        interactive = run.add(4)
+        while interactive.finish_reason is None:
             run.step()
-        assert patient.finish_reason is None
+        assert batch.finish_reason is None
         run.finish()
-        assert answer_of(patient) == run.alone(patient)
+        assert answer_of(batch) == run.answer_alone(batch)
 
     @pytest.mark.parametrize("supports_partial_removal", [True, False])
-    def test_a_keystroke_does_not_wait_for_a_slot(self, supports_partial_removal: bool) -> None:
-        run = Run(
+    def test_typing_preempts_interactive_for_a_slot(self, supports_partial_removal: bool) -> None:
+        run = SchedulerRun(
             n_slots=2,
             n_batch=16,
             n_cells=64,
             n_ctx=20,
             supports_partial_removal=supports_partial_removal,
-            next_token=scrambled,
+            next_token=hashed,
         )
         conversations = [run.add(4), run.add(4)]
         run.step()
-        typed = run.add(4, max_tokens=3, priority=Priority.TYPING)
-        assert typed in [sequence for sequence, _ in run.step()]
+        typing = run.add(4, max_tokens=3, priority=Priority.TYPING)
+        assert typing in [sequence for sequence, _ in run.step()]
         assert conversations[0].lease is not None
         assert conversations[1].lease is None
         run.finish()
-        for sequence in (*conversations, typed):
-            assert answer_of(sequence) == run.alone(sequence)
+        for sequence in (*conversations, typing):
+            assert answer_of(sequence) == run.answer_alone(sequence)
 
-    def test_a_keystroke_does_not_wait_for_cells(self) -> None:
-        run = Run(n_slots=3, n_batch=16, n_cells=20, n_ctx=20, next_token=scrambled)
+    def test_typing_preempts_interactive_for_cells(self) -> None:
+        run = SchedulerRun(n_slots=3, n_batch=16, n_cells=20, n_ctx=20, next_token=hashed)
         conversations = [run.add(8), run.add(8)]
         run.step()
-        typed = run.add(8, max_tokens=3, priority=Priority.TYPING)
-        assert typed in [sequence for sequence, _ in run.step()]
+        typing = run.add(8, max_tokens=3, priority=Priority.TYPING)
+        assert typing in [sequence for sequence, _ in run.step()]
         run.finish()
-        for sequence in (*conversations, typed):
-            assert answer_of(sequence) == run.alone(sequence)
+        for sequence in (*conversations, typing):
+            assert answer_of(sequence) == run.answer_alone(sequence)
 
-    def test_nobody_gives_way_to_their_equals(self) -> None:
-        run = Run(n_slots=1)
+    def test_equal_priority_preempts_nothing(self) -> None:
+        run = SchedulerRun(n_slots=1)
         first, second = run.add(2, max_tokens=4), run.add(2, max_tokens=4)
         assert [run.step()[0][0] for _ in range(5)] == [first] * 4 + [second]
 
-    def test_a_checkpoint_of_who_yields_takes_no_cell_that_the_step_has_promised(self) -> None:
-        run = Run(
-            n_slots=3, n_cached=2, n_batch=16, n_cells=20, n_ctx=9, supports_partial_removal=False, next_token=scrambled
+    def test_a_preempted_sequence_s_checkpoint_takes_no_cell_that_the_step_has_reserved(self) -> None:
+        run = SchedulerRun(
+            n_slots=3, n_cached=2, n_batch=16, n_cells=20, n_ctx=9, supports_partial_removal=False, next_token=hashed
         )
-        shared = run.fresh(3)
+        shared = run.new_tokens(3)
         sequences = [run.add(2, 7, priority=Priority.BATCH)]
-        sequences += [run.add([*shared[:1], *run.fresh(2)], 7, priority=Priority.BATCH)]
+        sequences += [run.add([*shared[:1], *run.new_tokens(2)], 7, priority=Priority.BATCH)]
         for _ in range(4):
             run.step()
-        sequences += [run.add([*shared[:1], *run.fresh(2)], 8, priority=Priority.BATCH)]
-        sequences += [run.add([*shared, *run.fresh(2)], 7)]
+        sequences += [run.add([*shared[:1], *run.new_tokens(2)], 8, priority=Priority.BATCH)]
+        sequences += [run.add([*shared, *run.new_tokens(2)], 7)]
         run.finish()
-        assert [answer_of(sequence) for sequence in sequences] == [run.alone(sequence) for sequence in sequences]
+        assert [answer_of(sequence) for sequence in sequences] == [run.answer_alone(sequence) for sequence in sequences]
 
 
-class TestCancelling:
-    @pytest.mark.parametrize("num_steps", [0, 1, 3], ids=["in the queue", "in prefill", "in decode"])
-    def test_frees_the_slot_and_the_cells(self, num_steps: int) -> None:
-        run = Run(n_batch=4, n_cells=16, n_ctx=16)
+class TestRemoving:
+    @pytest.mark.parametrize("num_steps", [0, 1, 3], ids=["waiting", "prefill", "decode"])
+    def test_removing_frees_the_slot_and_the_cells(self, num_steps: int) -> None:
+        run = SchedulerRun(n_batch=4, n_cells=16, n_ctx=16)
         cancelled = run.add(7)
         for _ in range(num_steps):
             run.step()
@@ -300,8 +302,8 @@ class TestCancelling:
         run.finish()
         assert answer_of(following) == ([WORD], FinishReason.LENGTH)
 
-    def test_of_who_has_yielded_leaves_nothing_behind(self) -> None:
-        run = Run(n_slots=2, n_batch=8, n_cells=8, n_ctx=8)
+    def test_removing_a_preempted_sequence_leaves_nothing_behind(self) -> None:
+        run = SchedulerRun(n_slots=2, n_batch=8, n_cells=8, n_ctx=8)
         first, last = run.add(3), run.add(3)
         while last.lease is not None or last.num_generated == 0:
             run.step()
@@ -310,8 +312,8 @@ class TestCancelling:
         assert first.finish_reason is FinishReason.LENGTH
         assert last.finish_reason is None
 
-    def test_twice_is_harmless(self) -> None:
-        run = Run(n_slots=2)
+    def test_removing_twice_is_harmless(self) -> None:
+        run = SchedulerRun(n_slots=2)
         cancelled, other = run.add(3), run.add(1)
         run.step()
         run.scheduler.remove(cancelled)
@@ -319,8 +321,8 @@ class TestCancelling:
         run.scheduler.check_integrity()
         assert run.step() == [(other, 1)]
 
-    def test_keeps_what_was_computed(self) -> None:
-        run = Run(n_batch=4)
+    def test_removing_keeps_what_was_computed_in_the_prefix_cache(self) -> None:
+        run = SchedulerRun(n_batch=4)
         cancelled = run.add(9)
         run.step()
         run.scheduler.remove(cancelled)
@@ -328,8 +330,8 @@ class TestCancelling:
         assert run.step() == [(again, 4)]
         assert again.num_cached == 4
 
-    def test_discarding_keeps_nothing_of_what_was_not_shared_yet(self) -> None:
-        run = Run(n_batch=4)
+    def test_discarding_keeps_nothing_that_was_not_shared_yet(self) -> None:
+        run = SchedulerRun(n_batch=4)
         discarded = run.add(9)
         run.step()
         run.scheduler.discard(discarded)
@@ -339,19 +341,19 @@ class TestCancelling:
         assert again.num_cached == 0
 
 
-class TestPrefixes:
-    def test_a_second_turn_computes_only_what_is_new(self) -> None:
-        run = Run(n_batch=16, next_token=scrambled)
+class TestPrefixCache:
+    def test_a_second_turn_computes_only_its_new_tokens(self) -> None:
+        run = SchedulerRun(n_batch=16, next_token=hashed)
         first = run.add(10, max_tokens=3)
         run.finish()
-        second = run.add([*first.tokens, *run.fresh(4)], max_tokens=2)
+        second = run.add([*first.tokens, *run.new_tokens(4)], max_tokens=2)
         assert run.step() == [(second, 5)]  # the last token of an answer is never computed
         assert second.num_cached == 12
         run.finish()
-        assert answer_of(second) == run.alone(second)
+        assert answer_of(second) == run.answer_alone(second)
 
-    def test_the_same_question_again_computes_its_last_token(self) -> None:
-        run = Run(n_batch=16, next_token=scrambled)
+    def test_the_same_prompt_again_computes_only_its_last_token(self) -> None:
+        run = SchedulerRun(n_batch=16, next_token=hashed)
         first = run.add(10, max_tokens=3)
         run.finish()
         again = run.add(first.tokens[:10], max_tokens=3)
@@ -359,18 +361,18 @@ class TestPrefixes:
         run.finish()
         assert answer_of(again) == answer_of(first)
 
-    def test_who_goes_on_from_one_that_still_runs_takes_nothing_from_it(self) -> None:
-        run = Run(n_slots=2, n_batch=16, next_token=scrambled)
+    def test_a_sequence_shares_the_prefix_of_one_that_still_runs(self) -> None:
+        run = SchedulerRun(n_slots=2, n_batch=16, next_token=hashed)
         first = run.add(10, max_tokens=8)
         run.step()
-        second = run.add([*first.tokens[:10], *run.fresh(4)], max_tokens=2)
+        second = run.add([*first.tokens[:10], *run.new_tokens(4)], max_tokens=2)
         assert run.step() == [(first, 1), (second, 4)]
         run.finish()
-        assert [answer_of(first), answer_of(second)] == [run.alone(first), run.alone(second)]
+        assert [answer_of(first), answer_of(second)] == [run.answer_alone(first), run.answer_alone(second)]
 
-    def test_a_long_prompt_waits_for_the_one_that_is_computing_its_beginning(self) -> None:
-        run = Run(n_slots=3, n_batch=32, n_cells=256, n_ctx=128)
-        manual = run.fresh(64)
+    def test_a_prompt_waits_for_a_running_sequence_that_computes_its_prefix(self) -> None:
+        run = SchedulerRun(n_slots=3, n_batch=32, n_cells=256, n_ctx=128)
+        manual = run.new_tokens(64)
         first, second, other = run.add([*manual, 1]), run.add([*manual, 2]), run.add(5)
         assert run.step() == [(first, 32)]
         assert run.step() == [(first, 32)]
@@ -378,67 +380,67 @@ class TestPrefixes:
         assert run.step() == [(first, 1), (other, 1), (second, 1)]
         assert second.num_cached == 64
 
-    def test_a_short_common_beginning_is_not_waited_for(self) -> None:
-        run = Run(n_slots=2, n_batch=64)
-        shared = run.fresh(10)
+    def test_a_prompt_does_not_wait_for_a_short_common_prefix(self) -> None:
+        run = SchedulerRun(n_slots=2, n_batch=64)
+        shared = run.new_tokens(10)
         first, second = run.add([*shared, 1]), run.add([*shared, 2])
         assert run.step() == [(first, 11), (second, 11)]
 
 
-class TestTheQueue:
-    def test_conversations_go_before_batch_work(self) -> None:
-        run = Run()
+class TestAdmissionOrder:
+    def test_interactive_is_admitted_before_batch(self) -> None:
+        run = SchedulerRun()
         run.add(2, max_tokens=1)
         run.step()
         batch, conversation = run.add(2, max_tokens=1, priority=Priority.BATCH), run.add(2, max_tokens=1)
         assert run.step() == [(conversation, 2)]
         assert run.step() == [(batch, 2)]
 
-    def test_clients_take_turns(self) -> None:
-        run = Run(n_slots=2)
+    def test_the_client_with_fewest_running_sequences_is_admitted_first(self) -> None:
+        run = SchedulerRun(n_slots=2)
         first, _, other = run.add(2, client="a"), run.add(2, client="a"), run.add(2, client="b")
         assert run.step() == [(first, 2), (other, 2)]
 
-    def test_within_a_client_the_first_to_come_is_served_first(self) -> None:
-        run = Run(n_batch=8)
+    def test_one_client_s_sequences_are_admitted_in_order_of_arrival(self) -> None:
+        run = SchedulerRun(n_batch=8)
         sequences = [run.add(2, max_tokens=1, client="a") for _ in range(4)]
         assert [run.step()[0][0] for _ in sequences] == sequences
 
 
-class TestGuesses:
-    def test_those_that_hold_bring_several_tokens_in_a_step(self) -> None:
+class TestDrafts:
+    def test_accepted_drafts_bring_several_tokens_in_a_step(self) -> None:
         prompt = [1, 2, 3, 4, 5, 6, 1, 2]
-        counting = Run(next_token=lambda tokens: tokens[-1] % 6 + 1)
+        counting = SchedulerRun(next_token=lambda tokens: tokens[-1] % 6 + 1)
         sequence = counting.add(prompt, max_tokens=16, prompt_lookup=True)
         assert counting.finish() < 8
-        assert answer_of(sequence) == counting.alone(sequence)
+        assert answer_of(sequence) == counting.answer_alone(sequence)
 
-    def test_those_that_do_not_hold_change_nothing(self) -> None:
-        run = Run(n_slots=2, next_token=scrambled)
+    def test_rejected_drafts_change_no_answer(self) -> None:
+        run = SchedulerRun(n_slots=2, next_token=hashed)
         sequences = [run.add([1, 2, 3, 1, 2, 3, 1, 2], max_tokens=16, prompt_lookup=True) for _ in range(2)]
         run.finish()
-        assert [answer_of(sequence) for sequence in sequences] == [run.alone(sequence) for sequence in sequences]
+        assert [answer_of(sequence) for sequence in sequences] == [run.answer_alone(sequence) for sequence in sequences]
 
-    def test_the_only_way_a_choice_can_go_on_takes_one_step(self) -> None:
-        run = Run()
+    def test_tokens_that_a_choice_forces_take_one_step(self) -> None:
+        run = SchedulerRun()
         sequence = run.add(3, choices=[[1, 2, 3, 4], [5, 6]])
         assert run.finish() == 2
-        assert answer_of(sequence) == run.alone(sequence)
+        assert answer_of(sequence) == run.answer_alone(sequence)
         assert sequence.finish_reason is FinishReason.STOP
 
-    def test_a_full_batch_leaves_no_room_for_them(self) -> None:
-        run = Run(n_slots=2, n_batch=2)
+    def test_a_full_batch_leaves_no_room_for_drafts(self) -> None:
+        run = SchedulerRun(n_slots=2, n_batch=2)
         sequences = [run.add([WORD] * 4, prompt_lookup=True) for _ in range(2)]
         for _ in range(8):
             assert sum(size for _, size in run.step()) <= 2
         assert all(set(sequence.tokens) == {WORD} for sequence in sequences)
 
 
-def test_an_idle_scheduler_gives_an_empty_step() -> None:
-    assert Run().scheduler.schedule() == Step([], [])
+def test_an_idle_scheduler_returns_an_empty_step() -> None:
+    assert SchedulerRun().scheduler.schedule() == Step([], [])
 
 
-def test_a_context_larger_than_memory_is_refused() -> None:
+def test_n_ctx_larger_than_n_cells_is_refused() -> None:
     with pytest.raises(ValueError, match="n_ctx"):
         Scheduler(Limits(n_slots=1, n_cached=0, n_batch=4, n_cells=15, n_ctx=16), frozenset())
 
@@ -450,14 +452,14 @@ def test_a_sequence_without_tokens_is_refused() -> None:
 
 @pytest.mark.parametrize("num_tokens", [32, 33])
 def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused(num_tokens: int) -> None:
-    run = Run(n_ctx=32)
+    run = SchedulerRun(n_ctx=32)
     with pytest.raises(ValueError, match="room"):
         run.add(num_tokens)
     assert run.scheduler.is_idle
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Any order of adding, cancelling and stepping: everyone ends, with the answer they would have had alone."""
+    """Any order of adding, cancelling and stepping: every request ends, with the answer that it gets alone."""
 
     supports_partial_removal = True
 
@@ -470,12 +472,12 @@ class SchedulerMachine(RuleBasedStateMachine):
     )
     def start(self, n_slots: int, n_cached: int, more_batch: int, n_ctx: int, more_cells: int) -> None:
         n_cells = (1 if self.supports_partial_removal else 2) * n_ctx + more_cells
-        self.world = World(
+        self.simulation = Simulation(
             Limits(n_slots, n_cached, n_slots + more_batch, n_cells, n_ctx, self.supports_partial_removal)
         )
 
     @rule(
-        beginning=st.integers(0, 20),
+        prefix=st.integers(0, 20),
         rest=st.lists(st.integers(1, 3), min_size=1, max_size=8),
         max_tokens=st.integers(1, 40),
         choices=st.none() | st.lists(st.lists(st.integers(1, 3), max_size=6), min_size=1, max_size=3),
@@ -484,69 +486,69 @@ class SchedulerMachine(RuleBasedStateMachine):
     )
     def add(
         self,
-        beginning: int,
+        prefix: int,
         rest: list[int],
         max_tokens: int,
         choices: list[list[int]] | None,
         client: str,
         priority: Priority,
     ) -> None:
-        sequence = self.world.sequence(beginning, rest, max_tokens, choices, client, priority)
-        if sequence.num_prompt >= self.world.limits.n_ctx:
+        sequence = self.simulation.sequence(prefix, rest, max_tokens, choices, client, priority)
+        if sequence.num_prompt >= self.simulation.limits.n_ctx:
             with pytest.raises(ValueError, match="room"):
-                self.world.scheduler.add(sequence)
+                self.simulation.scheduler.add(sequence)
         else:
-            self.world.add(sequence)
+            self.simulation.add(sequence)
 
-    @precondition(lambda self: self.world.live)
-    @rule(data=st.data(), is_trusted=st.booleans())
-    def cancel(self, data: st.DataObject, is_trusted: bool) -> None:
-        self.world.cancel(data.draw(st.sampled_from(self.world.live)), is_trusted=is_trusted)
+    @precondition(lambda self: self.simulation.unfinished)
+    @rule(data=st.data(), discard=st.booleans())
+    def cancel(self, data: st.DataObject, discard: bool) -> None:
+        self.simulation.cancel(data.draw(st.sampled_from(self.simulation.unfinished)), discard=discard)
 
-    @precondition(lambda self: self.world.live)
+    @precondition(lambda self: self.simulation.unfinished)
     @rule(max_prefill=st.none() | st.integers(1, 8))
     def step(self, max_prefill: int | None) -> None:
-        self.world.step(max_prefill)
+        self.simulation.step(max_prefill)
 
-    @precondition(lambda self: self.world.live)
+    @precondition(lambda self: self.simulation.unfinished)
     @rule()
     def fail(self) -> None:
-        self.world.fail()
+        self.simulation.fail()
 
     @rule(which=st.integers(0, 20))
-    def save(self, which: int) -> None:
-        self.world.save(which)
+    def store(self, which: int) -> None:
+        self.simulation.store(which)
 
-    @rule(which=st.integers(0, 20), num_kept=st.integers(0, 64))
-    def restore(self, which: int, num_kept: int) -> None:
-        self.world.restore(which, num_kept)
+    @rule(which=st.integers(0, 20), num_tokens=st.integers(0, 64))
+    def restore(self, which: int, num_tokens: int) -> None:
+        self.simulation.restore(which, num_tokens)
 
     def teardown(self) -> None:
-        if hasattr(self, "world"):
-            self.world.finish()
+        if hasattr(self, "simulation"):
+            self.simulation.finish()
 
 
-class IndivisibleMachine(SchedulerMachine):
-    """With the memory of a recurrent model, which is copied and emptied whole."""
+class RecurrentMachine(SchedulerMachine):
+    """With the memory of a recurrent model, which is copied and removed as a whole."""
 
     supports_partial_removal = False
 
 
 SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None)
-SchedulerMachine.TestCase.settings = IndivisibleMachine.TestCase.settings = SETTINGS
+SchedulerMachine.TestCase.settings = RecurrentMachine.TestCase.settings = SETTINGS
 TestAnyOrderOfAddingCancellingAndStepping = SchedulerMachine.TestCase
-TestAnyOrderWithIndivisibleMemory = IndivisibleMachine.TestCase
+TestAnyOrderWithRecurrentMemory = RecurrentMachine.TestCase
 
 
-@pytest.mark.parametrize("supports_partial_removal", [True, False], ids=["", "indivisible"])
-def test_thousands_of_steps_in_worlds_of_any_size(supports_partial_removal: bool) -> None:
-    """scripts/prove/scheduler.py goes on to a million."""
-    happened = Counter[str]()
+@pytest.mark.parametrize("supports_partial_removal", [True, False], ids=["attention", "recurrent"])
+def test_thousands_of_random_steps_in_simulations_of_any_size(supports_partial_removal: bool) -> None:
+    """scripts/prove/scheduler.py runs a million steps."""
+    counts = Counter[str]()
     for seed in range(10):
         random = Random(seed)
-        world = random_world(random, supports_partial_removal=supports_partial_removal)
-        live(world, random, 1000)
-        happened += world.counts
-    assert happened["ended"] > 1000
-    assert min(happened[name] for name in ("preempted", "drafted tokens", "saved", "restored", "failed batches")) > 0
-    assert supports_partial_removal == (happened["put back"] > happened["restored"])
+        simulation = random_simulation(random, supports_partial_removal=supports_partial_removal)
+        run_randomly(simulation, random, 1000)
+        counts += simulation.counts
+    assert counts["ended"] > 1000
+    assert min(counts[name] for name in ("preempted", "drafted tokens", "stored", "restored", "failed batches")) > 0
+    assert supports_partial_removal == (counts["loaded"] > counts["restored"])

@@ -14,7 +14,7 @@ from models.llm.gguf.estimate import Estimate, context_length, estimate
 from models.llm.gguf.header import numbers_by_layer
 from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
-from tests.models.made import Shape, write_llama
+from tests.models.gguf_files import Shape, write_llama
 
 BUILTIN = resolve_chat("reader-v1").path
 MOST_OVER = 1.25, 90e6  # of what is measured: a share, and bytes for what short tests do not fill

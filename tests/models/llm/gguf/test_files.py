@@ -15,7 +15,7 @@ from models.llm.gguf.files import model_name, model_parts
 from models.llm.llama.runner import LlamaRunner
 from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import Adapter, EngineParams, SamplingParams
-from tests.models.made import Shape, write_llama, write_lora, write_parts
+from tests.models.gguf_files import Shape, write_llama, write_lora, write_parts
 
 PARAMS = EngineParams(n_ctx=128, n_batch=64, n_threads=1)
 PROMPT = list(range(10, 40))
