@@ -1,4 +1,4 @@
-"""With real processes: the engine runs the model that ships with the project, the encoder the embedding model."""
+"""Clients with real processes: the engine with the built-in model, the encoder with the bundled embedding model."""
 
 import asyncio
 import contextlib
@@ -32,8 +32,8 @@ ENDLESS = SamplingParams(temperature=0, logit_bias={WORD: 1000.0})
 
 @functools.cache
 def question() -> list[int]:
-    asked = "Question: How long are backups kept?"
-    source = f"{asked}\n\n[1] leave.md\nBackups are kept for 30 days.\n\n{asked}"
+    text = "Question: How long are backups kept?"
+    source = f"{text}\n\n[1] leave.md\nBackups are kept for 30 days.\n\n{text}"
     with Vocabulary(BUILTIN) as vocabulary:
         return vocabulary.tokenize(f"<|user|>\n{source}<|end|>\n<|assistant|>\n", parse_special=True)
 
@@ -52,7 +52,7 @@ async def answer(
 
 
 async def begin(client: EngineClient, begun: asyncio.Event, max_tokens: int = 10_000) -> None:
-    """Generates until the context is full, and tells when the first token has come."""
+    """Generate until the context is full, and set `begun` when the first token has come."""
     async with contextlib.aclosing(client.generate([WORD], max_tokens, ENDLESS)) as deltas:
         async for _ in deltas:
             begun.set()
@@ -64,8 +64,8 @@ async def failure(client: EngineClient, begun: asyncio.Event) -> ModelError:
     return caught.value
 
 
-def maps_of(pid: int) -> str:
-    """The files a process has mapped into its memory, where the system tells (Linux)."""
+def mapped_files(pid: int) -> str:
+    """Return the files that a process has mapped into its memory (Linux; elsewhere "")."""
     maps = Path(f"/proc/{pid}/maps")
     return maps.read_text() if maps.exists() else ""
 
@@ -81,7 +81,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("n_batch", "n_slots", "n_cached"), [(8, 8, 32), (47, 8, 32), (48, 8, 32), (1, 1, 0), (64, 64, 128)]
 )
-def test_steps_may_be_smaller_than_the_number_of_sequences(n_batch: int, n_slots: int, n_cached: int) -> None:
+def test_n_batch_may_be_less_than_the_number_of_sequences(n_batch: int, n_slots: int, n_cached: int) -> None:
     small = msgspec.structs.replace(PARAMS, n_batch=n_batch, n_slots=n_slots, n_cached=n_cached)
 
     async def ask(params: EngineParams) -> list[int]:
@@ -104,8 +104,8 @@ def test_a_question_is_answered() -> None:
     assert reason is FinishReason.STOP
 
 
-class Counting:
-    """A meter that keeps what it is told."""
+class RecordingMeter:
+    """Keeps all measurements."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[int, int]] = []
@@ -123,8 +123,8 @@ class Counting:
         self.waits.append(wait_s)
 
 
-def test_prompts_and_tokens_are_counted_as_they_come() -> None:
-    meter = Counting()
+def test_the_meter_counts_prompts_cached_tokens_and_generated_tokens() -> None:
+    meter = RecordingMeter()
 
     async def run() -> int:
         async with open_engine(BUILTIN, PARAMS, meter=meter) as client:
@@ -139,7 +139,7 @@ def test_prompts_and_tokens_are_counted_as_they_come() -> None:
     assert min(meter.waits) >= 0
 
 
-def test_concurrent_answers_are_the_answer_alone() -> None:
+def test_concurrent_requests_get_the_answer_that_one_alone_gets() -> None:
     async def scenario() -> None:
         async with open_engine(BUILTIN, PARAMS) as client:
             alone = await answer(client)
@@ -150,7 +150,7 @@ def test_concurrent_answers_are_the_answer_alone() -> None:
     asyncio.run(scenario())
 
 
-def test_an_answer_by_choice_is_one_of_the_choices() -> None:
+def test_a_guided_choice_is_one_of_the_choices() -> None:
     async def scenario() -> None:
         choices = [[WORD, WORD], [WORD, WORD + 1]]
         async with (
@@ -162,7 +162,7 @@ def test_an_answer_by_choice_is_one_of_the_choices() -> None:
     asyncio.run(scenario())
 
 
-def test_closing_the_generator_cancels_and_the_next_request_is_served() -> None:
+def test_closing_the_generator_cancels_the_request() -> None:
     async def scenario() -> None:
         params = EngineParams(n_ctx=4096, n_slots=1, n_batch=64, n_threads=1)
         async with open_engine(BUILTIN, params) as client:
@@ -174,7 +174,7 @@ def test_closing_the_generator_cancels_and_the_next_request_is_served() -> None:
             assert client.num_pending == 0
             started = time.perf_counter()
             assert await answer(client, max_tokens=2) == ((await answer(client))[0][:2], FinishReason.LENGTH)
-            # Uncancelled, the first would have held the one slot for 4,000 tokens more, each slower than these.
+            # Without cancellation the first request would hold the only slot for 4,000 tokens more, and slower ones.
             assert time.perf_counter() - started < 40 * time_of_50
 
     asyncio.run(scenario())
@@ -195,7 +195,7 @@ def test_cancelling_the_waiting_task_cancels_the_request() -> None:
     asyncio.run(scenario())
 
 
-def test_a_prompt_as_long_as_the_context_is_refused_with_both_numbers() -> None:
+def test_a_prompt_as_long_as_n_ctx_raises_with_both_numbers() -> None:
     async def scenario() -> None:
         async with open_engine(BUILTIN, PARAMS) as client:
             for size in (256, 1000):
@@ -208,7 +208,7 @@ def test_a_prompt_as_long_as_the_context_is_refused_with_both_numbers() -> None:
     asyncio.run(scenario())
 
 
-def test_one_request_more_than_may_wait_is_refused() -> None:
+def test_one_request_above_max_queue_raises_queue_full() -> None:
     async def scenario() -> None:
         async with open_engine(BUILTIN, PARAMS) as client:
             begun = asyncio.Event()
@@ -227,7 +227,7 @@ def test_one_request_more_than_may_wait_is_refused() -> None:
     asyncio.run(scenario())
 
 
-def test_a_killed_process_fails_every_waiter_at_once_and_all_who_come_later() -> None:
+def test_a_killed_process_fails_waiting_and_later_requests_at_once() -> None:
     async def scenario() -> None:
         async with open_engine(BUILTIN, EngineParams(n_ctx=4096, n_slots=2, n_threads=1)) as client:
             begun = asyncio.Event()
@@ -244,7 +244,7 @@ def test_a_killed_process_fails_every_waiter_at_once_and_all_who_come_later() ->
     asyncio.run(scenario())
 
 
-def test_closing_ends_the_process_and_fails_who_still_waits() -> None:
+def test_closing_ends_the_process_and_fails_waiting_requests() -> None:
     async def scenario() -> None:
         begun = asyncio.Event()
         async with open_engine(BUILTIN, PARAMS) as client:
@@ -257,7 +257,7 @@ def test_closing_ends_the_process_and_fails_who_still_waits() -> None:
     asyncio.run(scenario())
 
 
-def test_a_refused_batch_fails_its_request_alone() -> None:
+def test_a_failed_batch_fails_its_own_request_only() -> None:
     async def scenario() -> None:
         async with open_engine(BUILTIN, PARAMS) as client:
             with pytest.raises(ProcessFailed, match="llama_decode"):
@@ -268,7 +268,7 @@ def test_a_refused_batch_fails_its_request_alone() -> None:
 
 
 @pytest.mark.parametrize("size", [None, 0, 3, 20_000, 1_000_000], ids=["missing", "empty", "3", "20000", "1000000"])
-def test_a_file_that_is_no_model_fails_with_one_line(tmp_path: Path, size: int | None) -> None:
+def test_a_damaged_model_file_fails_with_a_one_line_reason(tmp_path: Path, size: int | None) -> None:
     async def scenario() -> None:
         path = tmp_path / "damaged.gguf"
         if size is not None:
@@ -282,7 +282,7 @@ def test_a_file_that_is_no_model_fails_with_one_line(tmp_path: Path, size: int |
 
 
 @pytest.mark.timeout(120)
-def test_the_encoder_gives_unit_vectors_that_know_what_is_alike(minilm: ModelFiles) -> None:
+def test_the_encoder_returns_unit_vectors_that_are_near_for_similar_texts(minilm: ModelFiles) -> None:
     async def scenario() -> None:
         async with open_encoder(minilm, num_threads=2) as client:
             texts = [
@@ -300,7 +300,7 @@ def test_the_encoder_gives_unit_vectors_that_know_what_is_alike(minilm: ModelFil
             assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
             near, far = vectors[1:] @ query[0]
             assert near > far + 0.2
-            assert np.array_equal(again[0].vectors[0], vectors[2])  # whatever it was embedded with
+            assert np.array_equal(again[0].vectors[0], vectors[2])  # the vector does not depend on the batch
             assert [len(each.tokens) for each in parts] == [1, 1, 1]
             with pytest.raises(ProcessFailed, match="no reranker"):
                 await client.rerank(texts[0], texts[1:])
@@ -309,7 +309,7 @@ def test_the_encoder_gives_unit_vectors_that_know_what_is_alike(minilm: ModelFil
             assert max(long.tokens) <= client.ready.max_tokens
             assert long.vectors.shape == (len(long.tokens), client.ready.dimension)
             assert (short.tokens, short.vectors.shape) == ([3], (1, client.ready.dimension))
-            assert "torch" not in maps_of(client.pid)
+            assert "torch" not in mapped_files(client.pid)
             assert (await client.embed_queries([])).shape == (0, client.ready.dimension)
             begun = asyncio.create_task(client.embed_parts(["word " * 500] * 2000, "document"))
             while client.num_pending == 0:
@@ -323,7 +323,7 @@ def test_the_encoder_gives_unit_vectors_that_know_what_is_alike(minilm: ModelFil
 
 
 @pytest.mark.timeout(120)
-def test_the_encoder_puts_the_model_s_prompts_before_each_part(tiny_embedder: Path, tmp_path: Path) -> None:
+def test_the_encoder_puts_the_model_s_prompt_before_each_part(tiny_embedder: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         source, export = source_of(tiny_embedder, "embedding"), tmp_path / "export"
         await asyncio.to_thread(convert, tiny_embedder, source, export, "embedding")
@@ -332,7 +332,7 @@ def test_the_encoder_puts_the_model_s_prompts_before_each_part(tiny_embedder: Pa
             queries, documents = [await client.embed_parts(texts, kind) for kind in ("query", "document")]
             assert np.array_equal(queries[0].vectors, await client.embed_queries(texts[:1]))
             assert queries[0].vectors @ documents[0].vectors.T < 0.99
-            # "how long: " has three tokens, "rust, water: " four; the model reads 48, two of them its own marks.
+            # "how long: " has three tokens, "rust, water: " four; the model reads 48, with its start and end tokens.
             for parts, prompt in ((queries[1], 3), (documents[1], 4)):
                 assert sum(parts.tokens) == 120 + len(parts.tokens) * (2 + prompt)
                 assert max(parts.tokens) <= 48
@@ -341,7 +341,7 @@ def test_the_encoder_puts_the_model_s_prompts_before_each_part(tiny_embedder: Pa
 
 
 @pytest.mark.timeout(120)
-def test_a_folder_that_is_no_embedding_model_fails_with_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_embedding_model_fails_with_a_one_line_reason(tmp_path: Path) -> None:
     async def scenario() -> None:
         with pytest.raises(ProcessFailed, match=tmp_path.name) as caught:
             async with open_encoder(ModelFiles(str(tmp_path), "0", None)):

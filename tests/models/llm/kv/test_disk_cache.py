@@ -1,4 +1,4 @@
-"""With real models: what was read comes back after a restart, and the answer is the same."""
+"""With real models: prefixes are restored after a restart, and the answer is the same."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from models.llm.llama.runner import LlamaRunner
 from models.llm.params import EngineParams, SamplingParams
 
 BUILTIN = resolve_chat("reader-v1").path
-TALKS_ON = SamplingParams(temperature=0, logit_bias={1: -1e9, 2: -1e9, 3: -1e9})
+ENDLESS = SamplingParams(temperature=0, logit_bias={1: -1e9, 2: -1e9, 3: -1e9})
 PARAMS = EngineParams(n_ctx=2048, n_threads=1)
 RNG = np.random.default_rng(3)
 SYSTEM, FIRST, SECOND = (RNG.integers(500, 4000, size).tolist() for size in (200, 40, 40))
@@ -31,33 +31,33 @@ def model(request: pytest.FixtureRequest) -> Path:
 
 
 async def answer(engine: EngineClient, prompt: list[int]) -> tuple[list[int], int]:
-    """Ten tokens, and how many of the prompt's needed no computing."""
+    """Return ten tokens, and how many of the prompt's tokens needed no computing."""
     tokens, num_cached = [], 0
-    async with contextlib.aclosing(engine.generate(prompt, 10, TALKS_ON)) as deltas:
+    async with contextlib.aclosing(engine.generate(prompt, 10, ENDLESS)) as deltas:
         async for delta in deltas:
             tokens += delta.tokens
             num_cached = delta.num_cached
     return tokens, num_cached
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.05)
 
 
-def kept(folder: Path) -> list[Path]:
+def prefix_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.prefix"))
 
 
-def test_a_conversation_goes_on_after_a_restart_without_being_read_again(model: Path, tmp_path: Path) -> None:
+def test_a_conversation_goes_on_after_a_restart_without_prefill(model: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with open_engine(model, PARAMS, tmp_path) as engine:
-            begun = [*SYSTEM, *FIRST]
-            told, _ = await answer(engine, begun)
-            conversation = [*begun, *told, *SECOND]
+            first_turn = [*SYSTEM, *FIRST]
+            tokens, _ = await answer(engine, first_turn)
+            conversation = [*first_turn, *tokens, *SECOND]
             expected, in_memory = await answer(engine, conversation)
-        assert kept(tmp_path), "written when the engine ended"
+        assert prefix_files(tmp_path), "written when the engine ended"
         async with open_engine(model, PARAMS, tmp_path) as engine:
             assert await answer(engine, conversation) == (expected, pytest.approx(in_memory, abs=60))
             assert (await answer(engine, [7, *conversation]))[1] == 0
@@ -65,23 +65,23 @@ def test_a_conversation_goes_on_after_a_restart_without_being_read_again(model: 
     asyncio.run(scenario())
 
 
-def test_what_is_asked_for_again_is_kept_at_rest_and_outlives_a_kill(model: Path, tmp_path: Path) -> None:
+def test_a_reused_prefix_is_written_while_idle_and_survives_a_kill(model: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with open_engine(model, PARAMS, tmp_path) as engine:
             await answer(engine, [*SYSTEM, *FIRST])
-            told, _ = await answer(engine, [*SYSTEM, *FIRST])
-            await until(lambda: bool(kept(tmp_path)))
+            tokens, _ = await answer(engine, [*SYSTEM, *FIRST])
+            await wait_until(lambda: bool(prefix_files(tmp_path)))
             os.kill(engine.pid, signal.SIGKILL)
             await engine.wait_for_exit()
         async with open_engine(model, PARAMS, tmp_path) as engine:
             again, num_cached = await answer(engine, [*SYSTEM, *FIRST])
-            assert again == told
+            assert again == tokens
             assert num_cached > 200
 
     asyncio.run(scenario())
 
 
-def test_a_state_that_llama_cpp_refuses_costs_only_its_computing(tmp_path: Path) -> None:
+def test_a_state_that_llama_cpp_refuses_is_computed_again(tmp_path: Path) -> None:
     with LlamaRunner(BUILTIN, PARAMS) as runner:
         assert runner.identity != identity_of([BUILTIN])
         store = PrefixStore(tmp_path, runner.identity, 1 << 30)
@@ -96,13 +96,13 @@ def test_a_state_that_llama_cpp_refuses_costs_only_its_computing(tmp_path: Path)
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("place", ["a file", "no right"])
-def test_without_a_usable_folder_answers_go_on(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("obstacle", ["a file", "below a file"])
+def test_the_engine_works_without_a_usable_prefix_folder(tmp_path: Path, obstacle: str) -> None:
     folder = tmp_path / "prefixes"
     folder.write_text("in the way")
 
     async def scenario() -> None:
-        async with open_engine(BUILTIN, PARAMS, folder if place == "a file" else folder / "below") as engine:
+        async with open_engine(BUILTIN, PARAMS, folder if obstacle == "a file" else folder / "below") as engine:
             assert (await answer(engine, [*SYSTEM, *FIRST]))[1] == 0
 
     asyncio.run(scenario())

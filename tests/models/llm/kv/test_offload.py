@@ -1,4 +1,4 @@
-"""With a real model: what rests goes aside while others are answered, and comes back with the same answer."""
+"""With a real model: idle prefixes are offloaded while others run, and restored with the same answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ from models.llm.llama.runner import LlamaRunner
 from models.llm.params import EngineParams, SamplingParams
 
 BUILTIN = resolve_chat("reader-v1").path
-TALKS_ON = SamplingParams(temperature=0, logit_bias={1: -1e9, 2: -1e9, 3: -1e9})
+ENDLESS = SamplingParams(temperature=0, logit_bias={1: -1e9, 2: -1e9, 3: -1e9})
 RNG = np.random.default_rng(3)
 FIRST, SECOND, FOLLOW_UP = (RNG.integers(500, 4000, size).tolist() for size in (300, 300, 30))
 
 
-class Talk:
-    """An engine as its process runs it. `max_idle_cells`: cells of resting prefixes."""
+class OffloadingEngine:
+    """An engine with KV offload, as its process runs it."""
 
     def __init__(self, runner: LlamaRunner, max_offloaded: int) -> None:
         self.scheduler = Scheduler(runner.limits, runner.end_tokens)
@@ -30,9 +30,9 @@ class Talk:
         self._next_id = 0
 
     def answer(self, prompt: list[int]) -> tuple[list[int], int]:
-        """Twenty tokens, and how many of the prompt's needed no computing."""
+        """Return twenty tokens, and how many of the prompt's tokens needed no computing."""
         self._next_id += 1
-        assert not self._engine.add(Generate(self._next_id, prompt, 20, TALKS_ON))
+        assert not self._engine.add(Generate(self._next_id, prompt, 20, ENDLESS))
         tokens, num_cached = [], 0
         while not self._engine.is_idle:
             self.offload.before_step()
@@ -42,33 +42,33 @@ class Talk:
 
 
 @contextmanager
-def talk(max_offloaded: int) -> Iterator[Talk]:
+def open_engine(max_offloaded: int) -> Iterator[OffloadingEngine]:
     with LlamaRunner(BUILTIN, EngineParams(n_ctx=1024, n_threads=1)) as runner:
-        yield Talk(runner, max_offloaded)
+        yield OffloadingEngine(runner, max_offloaded)
 
 
-def test_a_conversation_that_rested_aside_goes_on_where_it_was() -> None:
-    with talk(max_offloaded=1000) as told, talk(max_offloaded=0) as kept_in_place:
-        for each in (told, kept_in_place):
+def test_an_offloaded_conversation_is_restored_with_the_same_answer() -> None:
+    with open_engine(max_offloaded=1000) as offloading, open_engine(max_offloaded=0) as resident:
+        for each in (offloading, resident):
             assert each.answer(FIRST)[1] == 0
             each.answer(SECOND)
-        assert told.scheduler.num_resident(FIRST) == 0
-        assert kept_in_place.scheduler.num_resident(FIRST) == len(FIRST)
-        again = told.answer(FIRST + FOLLOW_UP)
-        assert again == kept_in_place.answer(FIRST + FOLLOW_UP)
+        assert offloading.scheduler.num_resident(FIRST) == 0
+        assert resident.scheduler.num_resident(FIRST) == len(FIRST)
+        again = offloading.answer(FIRST + FOLLOW_UP)
+        assert again == resident.answer(FIRST + FOLLOW_UP)
         assert again[1] == len(FIRST)
 
 
-def test_what_is_set_aside_has_its_limit_and_the_oldest_goes() -> None:
-    with talk(max_offloaded=700) as told:
+def test_the_least_recently_used_offloaded_prefix_is_evicted_at_the_limit() -> None:
+    with open_engine(max_offloaded=700) as engine:
         for prompt in (FIRST, SECOND, SECOND[::-1], FOLLOW_UP):
-            told.answer(prompt)
-        assert told.offload.match([*FIRST, 1]) == 0
-        assert told.offload.match([*SECOND, 1]) == len(SECOND)
+            engine.answer(prompt)
+        assert engine.offload.match([*FIRST, 1]) == 0
+        assert engine.offload.match([*SECOND, 1]) == len(SECOND)
 
 
-def test_one_conversation_alone_is_never_moved() -> None:
-    with talk(max_offloaded=1000) as told:
-        told.answer(FIRST)
-        told.answer(FIRST + FOLLOW_UP)
-        assert not told.offload.prefixes(hot=False)
+def test_a_single_conversation_is_never_offloaded() -> None:
+    with open_engine(max_offloaded=1000) as engine:
+        engine.answer(FIRST)
+        engine.answer(FIRST + FOLLOW_UP)
+        assert not engine.offload.prefixes(hot=False)
