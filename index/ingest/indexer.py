@@ -1,12 +1,11 @@
 """Keeps the index equal to the followed folders. The only writer.
 
 1. The watcher names paths (hints). A path is examined once nothing has touched it for a moment (`SettleQueue`).
-2. Scans compare whole collections with their folders (`Scanner`): at the start, every so often (`ScanSchedule`), after
-   a burst of hints, where a folder seems to be gone, and often where the file system reports no events.
-3. Files that either finds changed are marked pending in the database, so that a crash loses no work, and queued
-   (`WorkQueue`). The `Worker` reads, chunks, embeds and commits them a few at a time; between two groups new hints are
-   taken, so that a fresh save never waits for a long import.
-4. In between, `IndexUpkeep` lets the lexical index and the vector space follow.
+2. The `Scanner` compares collections with their folders when the `ScanSchedule` says so, often where the file system
+   reports no events. What it finds changed is marked pending, so that a crash loses no work, and queued (`WorkQueue`).
+3. The `Worker` reads, chunks, embeds and commits a few files. New hints are taken before the next few, so that a fresh
+   save never waits for a long import.
+4. `IndexUpkeep` lets the lexical index, the vector space and its snapshots follow.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ from index.errors import StorageError, StorageFull, StorageUnavailable
 from index.ingest.chunker import Chunker
 from index.ingest.chunking_rule import chunking_rule
 from index.ingest.commands import Command, Follow, Pause, Rescan
-from index.ingest.followed_collections import FollowedCollection, FollowedCollections
+from index.ingest.followed_collections import FollowedCollections
 from index.ingest.progress import Progress, ProgressReporter
 from index.ingest.scan_schedule import ScanSchedule
 from index.ingest.scanner import Scanner
@@ -69,7 +68,7 @@ class Indexer:
         self._settling = SettleQueue(params.settle_s)
         self._queue = WorkQueue()
         self._scanner = Scanner(
-            store, data, self._collections, self._schedule, self._settling, self._queue,
+            store, data, self._collections, self._schedule, self._settling, self._queue, self._progress,
             settle_s=params.settle_s, hold_deletions_s=params.hold_deletions_s,
         )  # fmt: skip
         rule = chunking_rule(params.chunk_tokens or CHUNK_TOKENS, embedder)
@@ -95,7 +94,6 @@ class Indexer:
                         self._roots.postpone_events()
 
     def close(self) -> None:
-        """End the threads beside this one; the store stays open."""
         self.upkeep.close()
 
     def _run_watched(self, watcher: Watcher, stop: Event, receive_commands: Callable[[], Iterable[Command]]) -> None:
@@ -121,9 +119,9 @@ class Indexer:
                 self._wait_to_write(error, stop)
 
     def _step(self, watcher: Watcher) -> bool:
-        """Scan what is due, take hints, and work on one group. False when a watched root itself was touched."""
-        self._scan_due()
-        is_busy = self.index_words() or self.follow_embedder() or bool(self._queue)
+        """Scan what is due, take hints, and work on a few files. Return False when a watched root was touched."""
+        self._scanner.scan_due(self._roots)
+        is_busy = self.upkeep.index_words() or self.follow_embedder() or bool(self._queue)
         hints = watcher.take(0 if is_busy else self._poll_timeout_s())
         if self._roots.are_among(hints):
             return False
@@ -133,8 +131,7 @@ class Indexer:
         self._progress.note_backlog(self._has_backlog)
         if not self._queue:
             self._progress.report("embedding" if self.upkeep.is_building_space else "idle")
-        is_quiet = time.monotonic() - self._last_work_at > _QUIET_S
-        self.upkeep.compact(is_quiet=is_quiet, has_backlog=self._has_backlog)
+        self.upkeep.compact(is_quiet=time.monotonic() - self._last_work_at > _QUIET_S, has_backlog=self._has_backlog)
         return True
 
     def handle(self, command: Command) -> None:
@@ -146,17 +143,12 @@ class Indexer:
                 self._is_paused = is_paused
                 self._scan_all_soon()
             case Rescan(collections=names, accept_deletions=accept_deletions, path=path):
-                collections = self._collections.named(names)
-                for collection in collections:
-                    self._store.retry_failed(collection.id, path)
-                if accept_deletions:
-                    self._scanner.deletions.accept(collections)
-                self._schedule.scan_soon(*collections)
+                self._scanner.rescan(self._collections.named(names), path, accept_deletions=accept_deletions)
 
     def scan(self) -> None:
         """Compare every folder with what is known of it, now."""
         for collection in self._collections:
-            self._scan(collection, is_settling=False)
+            self._scanner.scan(collection)
 
     def work(self) -> int:
         """Read, embed and commit the next few pending files; return how many."""
@@ -165,10 +157,6 @@ class Indexer:
             self._scanner.examine(file)
         self._schedule.retry_soon(*result.retry)
         return result.num_files
-
-    def index_words(self) -> bool:
-        """Let the lexical index follow what was committed; return whether there is more to do at once."""
-        return self.upkeep.index_words()
 
     def follow_embedder(self) -> bool:
         """Let the vector space follow the embedder; return whether there is more to do at once."""
@@ -197,16 +185,6 @@ class Indexer:
     def _scan_all_soon(self) -> None:
         self._schedule.scan_soon(*self._collections)
 
-    def _scan_due(self) -> None:
-        for collection in self._schedule.due():
-            started = time.monotonic()
-            self._scan(collection, is_settling=True)
-            self._schedule.finish(collection, started, has_events=self._roots.is_watched(collection.root))
-
-    def _scan(self, collection: FollowedCollection, *, is_settling: bool) -> None:
-        self._progress.report("scanning", collection.name)
-        self._scanner.scan(collection, is_settling=is_settling)
-
     def _poll_timeout_s(self) -> float:
         """Return how long to wait for a hint: until a path has rested or a scan is due, and never long."""
         now = time.monotonic()
@@ -215,9 +193,8 @@ class Indexer:
 
     def _wait_to_write(self, error: StorageError, stop: Event) -> None:
         """Wait until the database may be writable again. What was being done is pending in it; a scan finds it."""
-        reason = f"the index cannot be written: {error}"
-        _log.warning("%s; trying again", reason)
-        self._progress.report("waiting", error=reason)
+        _log.warning("the index cannot be written: %s; trying again", error)
+        self._progress.report("waiting", error=f"the index cannot be written: {error}")
         self._queue.clear()
         stop.wait(_RETRY_WRITING_S)
         self._scan_all_soon()

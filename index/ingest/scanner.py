@@ -10,8 +10,10 @@ from index.ingest.deletions import HeldDeletions, without_file
 from index.ingest.files import Listing, folder_identity, is_hidden, is_indexable, is_nameable, list_files, stat_file
 from index.ingest.followed_collections import CollectionPath, FollowedCollection, FollowedCollections
 from index.ingest.ignore_rules import IGNORE_FILE
+from index.ingest.progress import ProgressReporter
 from index.ingest.scan_schedule import ScanSchedule
 from index.ingest.settle_queue import MAX_UNSETTLED_S, SettleQueue
+from index.ingest.watched_roots import WatchedRoots
 from index.ingest.work_queue import WorkQueue
 from index.storage.base import DocumentStore
 from index.storage.records import FileStat, KnownDocument
@@ -36,6 +38,7 @@ class Scanner:
         schedule: ScanSchedule,
         settling: SettleQueue,
         queue: WorkQueue,
+        progress: ProgressReporter,
         *,
         settle_s: float,
         hold_deletions_s: float,
@@ -47,8 +50,26 @@ class Scanner:
         self._schedule = schedule
         self._settling = settling
         self._queue = queue
+        self._progress = progress
         self._settle_s = settle_s
-        self.deletions = HeldDeletions(store, hold_deletions_s)
+        self._deletions = HeldDeletions(store, hold_deletions_s)
+
+    def scan_due(self, roots: WatchedRoots) -> None:
+        """Scan the collections that are due, and schedule the next scans by whether their roots are watched."""
+        for collection in self._schedule.due():
+            started = time.monotonic()
+            self.scan(collection, is_settling=True)
+            self._schedule.finish(collection, started, has_events=roots.is_watched(collection.root))
+
+    def rescan(
+        self, collections: list[FollowedCollection], path: str | None = None, *, accept_deletions: bool = False
+    ) -> None:
+        """Scan these collections soon, and read their failed files, or the one at `path`, again."""
+        for collection in collections:
+            self._store.retry_failed(collection.id, path)
+        if accept_deletions:
+            self._deletions.accept(collections)
+        self._schedule.scan_soon(*collections)
 
     def scan(self, collection: FollowedCollection, *, is_settling: bool = False) -> None:
         """Compare a collection with its folder.
@@ -56,12 +77,13 @@ class Scanner:
         With `is_settling`, files that were changed a moment ago are left to the settle queue. A root that is not
         there, or cannot be listed, deletes nothing; the reason becomes the collection's error.
         """
+        self._progress.report("scanning", collection.name)
         root = collection.root
         try:
             root_identity = folder_identity(root)
             listing = list_files(root, excluded=self._data)
             known = self._store.known_documents(collection.id)
-            gone = self.deletions.confirm(collection, listing, known, root_identity)
+            gone = self._deletions.confirm(collection, listing, known, root_identity)
         except RootUnavailable as error:
             _log.warning("%s", error)
             self._store.record_scan(collection.id, error.reason)
@@ -73,7 +95,7 @@ class Scanner:
             self._schedule.poll(*self._collections.affected_by_link(root / link))
         changed = self._apply(collection, listing, known, gone)
         self._queue_changed(collection, changed, is_settling=is_settling)
-        is_holding = self.deletions.is_holding(collection)
+        is_holding = self._deletions.is_holding(collection)
         self._store.record_scan(collection.id, None, None if is_holding else root_identity)
 
     def receive_hints(self, hints: set[Path]) -> None:
@@ -89,7 +111,7 @@ class Scanner:
                 if is_hidden(target.path) and not target.path.endswith(IGNORE_FILE):
                     continue
                 self._settling.touch(target, now)
-                if self.deletions.is_holding(target.collection):  # the files may be coming back
+                if self._deletions.is_holding(target.collection):  # the files may be coming back
                     self._schedule.scan_soon(target.collection, delay_s=self._settle_s)
 
     def examine_rested(self) -> int:

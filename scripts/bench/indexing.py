@@ -83,8 +83,8 @@ def index(folder: Path) -> dict[str, Any]:
         stages.time(indexer, "scan", "scan")
         indexer.scan()
         stages.time(indexer, "write_generation", "generation")
-        stages.time(indexer, "index_words", "words")
-        while indexer.index_words() or indexer.work():
+        stages.time(indexer.upkeep, "index_words", "words")
+        while indexer.upkeep.index_words() or indexer.work():
             pass
         indexer.write_generation()
         seconds = time.perf_counter() - started

@@ -138,7 +138,7 @@ def index_folder(root: Path, embedder: DocumentEmbedder, data: Path, chunk_token
     collections = [Collection("eval", root)]
     indexer = Indexer(collections, writer, embedder, IndexingParams(chunk_tokens=chunk_tokens), data, read)
     indexer.scan()
-    while indexer.index_words() or indexer.work():
+    while indexer.upkeep.index_words() or indexer.work():
         pass
     writer.close()
 

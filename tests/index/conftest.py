@@ -108,9 +108,9 @@ class Workspace:
         """Scan and work until nothing is left to do; return how many texts were embedded."""
         indexer, before = self.indexer, len(self.embedder.embedded)
         indexer.scan()
-        while indexer.index_words() or indexer.work():
+        while indexer.upkeep.index_words() or indexer.work():
             pass
-        while indexer.index_words():
+        while indexer.upkeep.index_words():
             pass
         return len(self.embedder.embedded) - before
 
