@@ -38,7 +38,7 @@ def document_attributes(document: DocumentRecord) -> Attributes:
     return {"path": document.path, "modified_at": document.mtime_ns // 1_000_000_000}
 
 
-class WatchedFolders:
+class VisibleFolders:
     """The watched folders that a principal may see, and their documents."""
 
     _principal = UNRESTRICTED
@@ -47,7 +47,7 @@ class WatchedFolders:
         self._collections = collections  # the owner changes the list when folders come and go
         self._catalog = catalog
 
-    def seen_by(self, principal: Principal) -> "WatchedFolders":
+    def seen_by(self, principal: Principal) -> "VisibleFolders":
         narrowed = copy.copy(self)
         narrowed._principal = principal
         narrowed._catalog = self._catalog.seen_by(principal.collections)

@@ -19,7 +19,7 @@ from index.uploads import UPLOADS, UploadPath
 from server.access.principal import Principal
 from server.errors import EmptyFile, ReadOnlyVectorStore, StoredFileNotFound
 from server.files.blobs import Blobs, IncomingFile
-from server.files.folders import WatchedFolders
+from server.files.folders import VisibleFolders
 from server.files.links import UploadLinks
 from server.settings.params import FilesParams
 from server.storage.base import FileRepository
@@ -39,7 +39,7 @@ class FileService:
     ) -> None:
         self.repository = repository
         self.catalog = catalog
-        self.folders = WatchedFolders(collections, catalog)
+        self.folders = VisibleFolders(collections, catalog)
         self.links = UploadLinks(repository, blobs)
         self._blobs = blobs
         self._params = params

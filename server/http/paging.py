@@ -1,12 +1,23 @@
 """Lists a page at a time, by the ids of the first and the last that the client has."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from server.errors import RequestError
 
 Order = Literal["asc", "desc"]
 T = TypeVar("T")
+Reply = TypeVar("Reply")
+
+
+class Identified(Protocol):
+    """An object of the wire that a client can name when it asks for the next page."""
+
+    @property
+    def id(self) -> str | None: ...
+
+
+WireObject = TypeVar("WireObject", bound=Identified)
 
 
 class Page(NamedTuple, Generic[T]):
@@ -39,3 +50,11 @@ def _place(ids: Sequence[str], id: str, param: str) -> int:
     if id not in ids:
         raise RequestError(f"There is no {id!r} in this list.", param, "invalid_value")
     return ids.index(id)
+
+
+def page_reply(
+    kind: Callable[[list[WireObject], str | None, str | None, bool], Reply], data: list[WireObject], *, has_more: bool
+) -> Reply:
+    """Return the wire's page of these objects, which has the ids of the first and the last of them."""
+    first_id, last_id = (data[0].id, data[-1].id) if data else (None, None)
+    return kind(data, first_id, last_id, has_more)

@@ -42,11 +42,11 @@ def client(own_server: Server) -> Iterator[OpenAI]:
 
 
 def _texts(client: OpenAI, store: str, query: str, **options: object) -> list[str]:
-    found = client.vector_stores.search(store, query=query, **options)  # type: ignore[arg-type]
-    return [part.text for result in found for part in result.content]
+    results = client.vector_stores.search(store, query=query, **options)  # type: ignore[arg-type]
+    return [part.text for result in results for part in result.content]
 
 
-def test_what_is_uploaded_is_searched_where_it_was_put(client: OpenAI, own_server: Server) -> None:
+def test_an_upload_is_searched_in_its_vector_store_only(client: OpenAI, own_server: Server) -> None:
     store = client.vector_stores.create(name="Lunch", metadata={"team": "facilities"})
     assert (store.status, store.file_counts.total, store.name) == ("completed", 0, "Lunch")
     assert client.vector_stores.search(store.id, query="soup").data == []
@@ -55,19 +55,19 @@ def test_what_is_uploaded_is_searched_where_it_was_put(client: OpenAI, own_serve
     other = client.vector_stores.create()
     client.vector_stores.files.upload_and_poll(vector_store_id=other.id, file=("parking.md", _PARKING))
 
-    (found,) = client.vector_stores.search(store.id, query="What does the canteen serve?")
-    assert found.content[0].text.endswith("The canteen serves barley soup on Thursdays.")
-    assert (found.file_id, found.filename, found.attributes) == (done.id, "lunch.md", {})
-    assert 0.5 < found.score <= 1
+    (result,) = client.vector_stores.search(store.id, query="What does the canteen serve?")
+    assert result.content[0].text.endswith("The canteen serves barley soup on Thursdays.")
+    assert (result.file_id, result.filename, result.attributes) == (done.id, "lunch.md", {})
+    assert 0.5 < result.score <= 1
     assert _texts(client, other.id, "What does the canteen serve?")[0].startswith("Bicycles")
-    nothing = client.vector_stores.search(
+    irrelevant = client.vector_stores.search(
         store.id, query="How do volcanoes erupt?", ranking_options={"score_threshold": 0.5}
     )
-    assert nothing.data == []
+    assert irrelevant.data == []
     answer = own_server.answer("What does the canteen serve on Thursdays?")
     assert "barley" not in answer, "an upload is no watched folder"
     assert client.vector_stores.retrieve(store.id).usage_bytes == len(_SOUP)
-    page = httpx.get(str(found.model_extra["url"]), trust_env=False)  # type: ignore[index]
+    page = httpx.get(str(result.model_extra["url"]), trust_env=False)  # type: ignore[index]
     assert page.status_code == 200 and "<title>lunch.md</title>" in page.text
 
     assert client.vector_stores.files.delete(done.id, vector_store_id=store.id).deleted
@@ -80,7 +80,7 @@ def test_what_is_uploaded_is_searched_where_it_was_put(client: OpenAI, own_serve
         assert client.vector_stores.delete(id).deleted
 
 
-def test_a_batch_of_files_is_searched_by_attributes(client: OpenAI) -> None:
+def test_a_search_is_filtered_by_attributes(client: OpenAI) -> None:
     store = client.vector_stores.create()
     years = {}
     for year in range(2020, 2026):
@@ -95,7 +95,7 @@ def test_a_batch_of_files_is_searched_by_attributes(client: OpenAI) -> None:
     )
     assert (batch.status, batch.file_counts.completed, batch.file_counts.total) == ("completed", 6, 6)
 
-    def found(filters: object) -> set[int]:
+    def search_years(filters: object) -> set[int]:
         results = client.vector_stores.search(
             store.id,
             query="colour chosen by the committee",
@@ -105,30 +105,30 @@ def test_a_batch_of_files_is_searched_by_attributes(client: OpenAI) -> None:
         assert all(result.attributes and result.attributes["year"] == years[result.file_id] for result in results)
         return {years[result.file_id] for result in results}
 
-    assert found(None) == set(range(2020, 2026))
-    assert found({"type": "eq", "key": "year", "value": 2021}) == {2021}
-    assert found({"type": "gte", "key": "year", "value": 2023.5}) == {2024, 2025}
-    assert found({"type": "in", "key": "year", "value": [2020, 2022]}) == {2020, 2022}
-    assert found({"type": "eq", "key": "missing", "value": 1}) == set()
+    assert search_years(None) == set(range(2020, 2026))
+    assert search_years({"type": "eq", "key": "year", "value": 2021}) == {2021}
+    assert search_years({"type": "gte", "key": "year", "value": 2023.5}) == {2024, 2025}
+    assert search_years({"type": "in", "key": "year", "value": [2020, 2022]}) == {2020, 2022}
+    assert search_years({"type": "eq", "key": "missing", "value": 1}) == set()
     both = [{"type": "lt", "key": "year", "value": 2022}, {"type": "eq", "key": "is_final", "value": False}]
-    assert found({"type": "or", "filters": both}) == {2020, 2021, 2025}
-    assert found({"type": "and", "filters": both}) == set()
+    assert search_years({"type": "or", "filters": both}) == {2020, 2021, 2025}
+    assert search_years({"type": "and", "filters": both}) == set()
 
     first = next(iter(years))
     changed = client.vector_stores.files.update(first, vector_store_id=store.id, attributes={"year": 1999})
     assert changed.attributes == {"year": 1999}
-    assert found_after(client, store.id, 1999) == [first]
+    assert files_of_year(client, store.id, 1999) == [first]
     listed = client.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id, limit=4)
     assert len(listed.data) == 4 and len(list(listed)) == 6
     client.vector_stores.delete(store.id)
 
 
-def found_after(client: OpenAI, store: str, year: int) -> list[str]:
+def files_of_year(client: OpenAI, store: str, year: int) -> list[str]:
     wanted = {"type": "eq", "key": "year", "value": year}
     return [result.file_id for result in client.vector_stores.search(store, query="colour", filters=wanted)]  # type: ignore[arg-type]
 
 
-def test_files_are_uploaded_and_put_in_together(client: OpenAI) -> None:
+def test_files_are_uploaded_and_attached_as_a_batch(client: OpenAI) -> None:
     store = client.vector_stores.create()
     files = [(f"{color}.txt", f"The {color} bus goes to the harbour.".encode()) for color in ("red", "green", "blue")]
     batch = client.vector_stores.file_batches.upload_and_poll(store.id, files=files)
@@ -138,7 +138,7 @@ def test_files_are_uploaded_and_put_in_together(client: OpenAI) -> None:
     client.vector_stores.delete(store.id)
 
 
-def test_the_chunking_is_as_it_was_asked_for(client: OpenAI) -> None:
+def test_a_file_is_chunked_as_requested(client: OpenAI) -> None:
     text = " ".join(f"Sentence {number} is about subject {number % 7}." for number in range(400)).encode()
     file = client.files.create(file=("long.txt", text), purpose="user_data")
     store = client.vector_stores.create()
@@ -158,7 +158,7 @@ def test_the_chunking_is_as_it_was_asked_for(client: OpenAI) -> None:
     client.vector_stores.delete(store.id)
 
 
-def test_files_that_cannot_be_searched_say_why(client: OpenAI) -> None:
+def test_files_that_cannot_be_searched_have_an_error(client: OpenAI) -> None:
     store = client.vector_stores.create()
     odd = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("a.bin", b"\x00\x01"))
     assert (odd.status, odd.last_error and odd.last_error.code) == ("failed", "unsupported_file")
@@ -172,7 +172,7 @@ def test_files_that_cannot_be_searched_say_why(client: OpenAI) -> None:
     client.vector_stores.delete(store.id)
 
 
-def test_a_watched_folder_is_a_store_that_is_only_read(client: OpenAI, own_server: Server) -> None:
+def test_a_watched_folder_is_a_read_only_vector_store(client: OpenAI, own_server: Server) -> None:
     id = folder_store_id("handbook")
     wait_until(lambda: client.vector_stores.retrieve(id).status == "completed", what="an indexed folder")
     store = client.vector_stores.retrieve(id)
@@ -202,20 +202,20 @@ def test_a_watched_folder_is_a_store_that_is_only_read(client: OpenAI, own_serve
             refused()
 
 
-def test_a_large_upload_is_refused_without_being_kept(client: OpenAI, own_server: Server) -> None:
+def test_an_upload_over_the_limit_is_refused_and_not_kept(client: OpenAI, own_server: Server) -> None:
     before = {file.id for file in client.files.list()}
     with pytest.raises(openai.APIStatusError) as refused:
         client.files.create(file=("large.txt", b"x" * 3_000_001), purpose="assistants")
     assert (refused.value.status_code, refused.value.code) == (413, "file_too_large")
     assert {file.id for file in client.files.list()} == before
-    kept = client.files.create(file=("large.txt", b"x" * 3_000_000), purpose="batch")
-    assert client.files.content(kept.id).read() == b"x" * 3_000_000
-    assert [file.id for file in client.files.list(purpose="batch")] == [kept.id]
-    client.files.delete(kept.id)
+    stored = client.files.create(file=("large.txt", b"x" * 3_000_000), purpose="batch")
+    assert client.files.content(stored.id).read() == b"x" * 3_000_000
+    assert [file.id for file in client.files.list(purpose="batch")] == [stored.id]
+    client.files.delete(stored.id)
     assert not any((own_server.log.parent / "data" / "files" / ".incoming").iterdir())
 
 
-def test_a_cancelled_batch_leaves_out_what_was_not_done(client: OpenAI, own_server: Server) -> None:
+def test_a_cancelled_file_batch_leaves_out_files_that_are_not_indexed(client: OpenAI, own_server: Server) -> None:
     with own_server.client() as http:
         http.post("/v1/index/pause")
         try:
@@ -233,7 +233,7 @@ def test_a_cancelled_batch_leaves_out_what_was_not_done(client: OpenAI, own_serv
 
 
 def test_a_killed_server_has_every_acknowledged_file_once(tmp_path: Path) -> None:
-    """A hundred files are uploaded and put into a store by four clients; the server dies in the middle."""
+    """A hundred files are uploaded and attached to a store by four clients; the server is killed in the middle."""
     acknowledged: dict[str, bytes] = {}
     attached: list[str] = []
     docs = write_handbook(tmp_path / "handbook")
@@ -271,13 +271,15 @@ def test_a_killed_server_has_every_acknowledged_file_once(tmp_path: Path) -> Non
         assert all(client.files.content(id).read() == content for id, content in acknowledged.items())
         on_disk = {path.name for path in (data / "files").iterdir()}
         assert on_disk == {*listed, ".incoming"} and not any((data / "files" / ".incoming").iterdir())
-        members = [file.id for file in client.vector_stores.files.list(store.id, limit=100)]
-        assert len(members) == len(set(members)) and set(attached) <= set(members)
+        attached_ids = [file.id for file in client.vector_stores.files.list(store.id, limit=100)]
+        assert len(attached_ids) == len(set(attached_ids)) and set(attached) <= set(attached_ids)
         wait_until(
-            lambda: client.vector_stores.retrieve(store.id).file_counts.completed == len(members), 60, "all indexed"
+            lambda: client.vector_stores.retrieve(store.id).file_counts.completed == len(attached_ids),
+            60,
+            "all indexed",
         )
-        found = client.vector_stores.search(store.id, query="the secret word", max_num_results=50).data
-        assert {result.file_id for result in found} <= set(members)
+        results = client.vector_stores.search(store.id, query="the secret word", max_num_results=50).data
+        assert {result.file_id for result in results} <= set(attached_ids)
         name = int(client.files.retrieve(attached[7]).filename.removesuffix(".txt"))
         best = client.vector_stores.search(store.id, query=f"Item {name}: the secret word", max_num_results=50)
         assert attached[7] in [result.file_id for result in best]

@@ -1,5 +1,5 @@
-"""What others leave in the data folder: file systems, editors, crashes, backups. Nothing of it keeps the server from
-starting, or is lost (R26)."""
+"""Foreign files in the data folder, left by file systems, editors, crashes and backups. The server starts all the same,
+and deletes none of them (R26)."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ LITTER = {
 }
 
 
-def test_a_data_folder_with_litter_in_it(tmp_path: Path) -> None:
+def test_the_server_starts_with_foreign_files_in_its_data_folder(tmp_path: Path) -> None:
     docs, data = write_handbook(tmp_path / "handbook"), tmp_path / "data"
     with serving(tmp_path, docs) as server:
         before = server.answer(QUESTION)

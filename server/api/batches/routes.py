@@ -14,7 +14,7 @@ from server.api.batches.reply import batch_reply
 from server.api.batches.wire import Batch, BatchPage, CreateBatch
 from server.api.batches.worker import files_job, start_job
 from server.errors import RequestError
-from server.http.paging import page
+from server.http.paging import page, page_reply
 from server.jobs.runner import JobRunner
 from server.services import Services
 from server.storage.file_records import new_id
@@ -63,7 +63,7 @@ class BatchController(Controller):
         """List batches, the newest first."""
         batches = page(await services.batches.list_batches(), lambda batch: batch.id, limit, "desc", after)
         data = [batch_reply(batch) for batch in batches.items]
-        return BatchPage(data, data[0].id if data else None, data[-1].id if data else None, batches.has_more)
+        return page_reply(BatchPage, data, has_more=batches.has_more)
 
     @get("/{batch_id:str}", operation_id="retrieveBatch")
     async def retrieve(self, batch_id: FromPath[str], services: NamedDependency[Services]) -> Batch:

@@ -23,7 +23,7 @@ from server.access.keys import Role
 from server.api.files.wire import FileDeleted, FileExpiry, FileObject, FilePage
 from server.errors import RequestError
 from server.http.form import Form, receive_form
-from server.http.paging import Order, page
+from server.http.paging import Order, page, page_reply
 from server.services import Services
 from server.storage.file_records import StoredFile
 
@@ -92,7 +92,7 @@ class FileController(Controller):
         files = await services.files.list_files(purpose)
         files_page = page(files, lambda file: file.id, limit, order, after)
         data = [_reply(file) for file in files_page.items]
-        return FilePage(data, data[0].id if data else None, data[-1].id if data else None, files_page.has_more)
+        return page_reply(FilePage, data, has_more=files_page.has_more)
 
     @get("/{file_id:str}", operation_id="retrieveFile")
     async def retrieve(self, file_id: FromPath[str], services: NamedDependency[Services]) -> FileObject:

@@ -26,7 +26,7 @@ from server.api.responses.wire import (
 )
 from server.api.shared.respond import respond
 from server.http.disconnect import unless_gone
-from server.http.paging import Order, page
+from server.http.paging import Order, page, page_reply
 from server.http.sse import kept_stream
 from server.jobs.runner import JobRunner
 from server.services import Services
@@ -145,7 +145,7 @@ class ResponseController(Controller):
         items = (await ResponseArchive(services.responses).get(response_id)).items
         found = page(items, lambda item: item.id or "", limit, order, after)
         data = list(found.items)
-        return InputItemPage(data, data[0].id if data else None, data[-1].id if data else None, found.has_more)
+        return page_reply(InputItemPage, data, has_more=found.has_more)
 
 
 async def _follow(

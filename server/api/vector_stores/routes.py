@@ -36,7 +36,7 @@ from server.api.vector_stores.wire import (
 from server.files.vector_store_files import VectorStoreFile, count_files
 from server.files.vector_stores import VectorStoreService
 from server.http.disconnect import unless_gone
-from server.http.paging import Order, page
+from server.http.paging import Order, page, page_reply
 from server.services import Services
 from server.storage.file_records import FileToAttach, VectorStoreRecord, new_id
 
@@ -82,7 +82,7 @@ class VectorStoreController(Controller):
         stores = await services.vector_stores.list_stores()
         stores_page = page(stores, lambda store: store.id, limit, order, after, before)
         data = await asyncio.gather(*(_store_reply(services.vector_stores, store) for store in stores_page.items))
-        return StorePage(data, data[0].id if data else None, data[-1].id if data else None, stores_page.has_more)
+        return page_reply(StorePage, data, has_more=stores_page.has_more)
 
     @get("/{store_id:str}", operation_id="retrieveVectorStore", response_headers=_POLL)
     async def retrieve(self, store_id: FromPath[str], services: NamedDependency[Services]) -> VectorStore:
@@ -258,4 +258,4 @@ def _files_page(
     with_status = [file for file in files if status in (None, file.status)]
     files_page = page(with_status, lambda file: file.file_id, limit, order, after, before)
     data = [file_reply(file, stores.default_chunking) for file in files_page.items]
-    return StoreFilePage(data, data[0].id if data else None, data[-1].id if data else None, files_page.has_more)
+    return page_reply(StoreFilePage, data, has_more=files_page.has_more)

@@ -1,4 +1,4 @@
-"""Files and vector stores over HTTP, without an index: what is told, what is refused, what reaches the search."""
+"""Files and vector stores over HTTP, with a fake index: replies, refusals, and what reaches the search."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from server.files.folders import folder_file_id, folder_store_id
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 
-_UNKNOWN = "file-" + "a" * 24
+UNKNOWN_FILE = "file-" + "a" * 24
 
 
 @pytest.fixture
@@ -28,28 +28,28 @@ def http(tmp_path: Path, index: FakeIndex) -> Iterator[TestClient[Any]]:
         yield client
 
 
-def _upload(http: TestClient[Any], name: str = "a.md", content: bytes = b"some text", **fields: str) -> dict[str, Any]:
+def upload(http: TestClient[Any], name: str = "a.md", content: bytes = b"some text", **fields: str) -> dict[str, Any]:
     response = http.post("/v1/files", files={"file": (name, content)}, data={"purpose": "assistants", **fields})
     assert response.status_code == 200, response.text
-    told: dict[str, Any] = response.json()
-    return told
+    body: dict[str, Any] = response.json()
+    return body
 
 
-def _store(http: TestClient[Any], **fields: Any) -> dict[str, Any]:
+def create_store(http: TestClient[Any], **fields: Any) -> dict[str, Any]:
     response = http.post("/v1/vector_stores", json=fields)
     assert response.status_code == 200, response.text
-    told: dict[str, Any] = response.json()
-    return told
+    body: dict[str, Any] = response.json()
+    return body
 
 
-def _form(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> bytes:
+def form(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> bytes:
     return (
         b"".join(b"--x\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (h.encode(), c) for h, c in parts) + end
     )
 
 
-def test_a_file_is_told_as_clients_expect_it(http: TestClient[Any]) -> None:
-    file = _upload(http, "Größe.md", **{"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"})
+def test_a_file_has_the_fields_that_clients_expect(http: TestClient[Any]) -> None:
+    file = upload(http, "Größe.md", **{"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"})
     assert file == {
         "id": file["id"],
         "object": "file",
@@ -77,7 +77,7 @@ def test_a_file_is_told_as_clients_expect_it(http: TestClient[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "told, kept",
+    "filename, stored",
     [
         ("../../etc/passwd.txt", "passwd.txt"),
         ("C:\\\\Users\\\\me\\\\a.md", "a.md"),
@@ -87,44 +87,44 @@ def test_a_file_is_told_as_clients_expect_it(http: TestClient[Any]) -> None:
         ("x" * 400 + ".md", "x" * 252 + ".md"),
     ],
 )
-def test_a_path_in_a_name_is_left_out(http: TestClient[Any], tmp_path: Path, told: str, kept: str) -> None:
-    body = _form((f'name="file"; filename="{told}"', b"text"), ('name="purpose"', b"x"))
+def test_folders_in_a_filename_are_dropped(http: TestClient[Any], tmp_path: Path, filename: str, stored: str) -> None:
+    body = form((f'name="file"; filename="{filename}"', b"text"), ('name="purpose"', b"x"))
     response = http.post("/v1/files", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
-    assert response.json()["filename"] == kept
-    _store(http, file_ids=[response.json()["id"]])
+    assert response.json()["filename"] == stored
+    create_store(http, file_ids=[response.json()["id"]])
     databases = {f"{name}.sqlite3" for name in ("batches", "jobs", "library", "responses")}
     outside = {path.name.removesuffix("-wal").removesuffix("-shm") for path in tmp_path.iterdir()}
     assert outside <= {"files", "uploads", *databases}
 
 
-_FILE, _PURPOSE = ('name="file"; filename="a.md"', b"text"), ('name="purpose"', b"assistants")
+FILE, PURPOSE = ('name="file"; filename="a.md"', b"text"), ('name="purpose"', b"assistants")
 
 
 @pytest.mark.parametrize(
     "body, content_type, status, param",
     [
-        (_form(_FILE), None, 400, "purpose"),
-        (_form(_PURPOSE), None, 400, "file"),
-        (_form(_FILE, _FILE, _PURPOSE), None, 400, "file"),
-        (_form(('name="file"; filename="a.md"', b""), _PURPOSE), None, 400, "file"),
-        (_form(('name="file"; filename="a.md"', b"x" * 10_001), _PURPOSE), None, 413, "file"),
-        (_form(('name="purpose"', b"x" * 100_000), _FILE), None, 400, "purpose"),
-        (_form(_FILE, ('name="purpose"', b"\xff")), None, 400, None),
-        (_form(_FILE, _PURPOSE, ('name="expires_after[seconds]"', b"1")), None, 400, "expires_after"),
-        (_form(_FILE, _PURPOSE, ('name="expires_after[anchor]"', b"now")), None, 400, "expires_after"),
-        (_form(*[_PURPOSE] * 100, _FILE), None, 400, None),
-        (_form(_FILE, _PURPOSE, end=b""), None, 400, None),
-        (_form(_FILE, _PURPOSE)[:40], None, 400, None),
+        (form(FILE), None, 400, "purpose"),
+        (form(PURPOSE), None, 400, "file"),
+        (form(FILE, FILE, PURPOSE), None, 400, "file"),
+        (form(('name="file"; filename="a.md"', b""), PURPOSE), None, 400, "file"),
+        (form(('name="file"; filename="a.md"', b"x" * 10_001), PURPOSE), None, 413, "file"),
+        (form(('name="purpose"', b"x" * 100_000), FILE), None, 400, "purpose"),
+        (form(FILE, ('name="purpose"', b"\xff")), None, 400, None),
+        (form(FILE, PURPOSE, ('name="expires_after[seconds]"', b"1")), None, 400, "expires_after"),
+        (form(FILE, PURPOSE, ('name="expires_after[anchor]"', b"now")), None, 400, "expires_after"),
+        (form(*[PURPOSE] * 100, FILE), None, 400, None),
+        (form(FILE, PURPOSE, end=b""), None, 400, None),
+        (form(FILE, PURPOSE)[:40], None, 400, None),
         (b"", None, 400, None),
         (b"rubbish", None, 400, None),
-        (_form(_FILE, _PURPOSE), "multipart/form-data", 400, None),
-        (_form(_FILE, _PURPOSE), "multipart/form-data; boundary=y", 400, None),
+        (form(FILE, PURPOSE), "multipart/form-data", 400, None),
+        (form(FILE, PURPOSE), "multipart/form-data; boundary=y", 400, None),
         (b"{}", "application/json", 415, None),
         (b"file=a", "application/x-www-form-urlencoded", 415, None),
         (b"", "", 415, None),
     ],
 )
-def test_what_is_no_form_with_a_file_is_refused(
+def test_a_body_without_a_form_with_a_file_is_refused(
     http: TestClient[Any], tmp_path: Path, body: bytes, content_type: str | None, status: int, param: str | None
 ) -> None:
     headers = {"Content-Type": content_type if content_type is not None else "multipart/form-data; boundary=x"}
@@ -134,14 +134,14 @@ def test_what_is_no_form_with_a_file_is_refused(
     assert not any((tmp_path / "files" / ".incoming").iterdir())
 
 
-def test_two_gigabytes_are_refused_before_they_come(http: TestClient[Any]) -> None:
+def test_two_gigabytes_are_refused_before_they_arrive(http: TestClient[Any]) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(2 << 30)}
     response = http.post("/v1/files", content=b"--x\r\n", headers=headers)
     assert (response.status_code, response.json()["error"]["code"]) == (413, "file_too_large")
 
 
-def test_lists_are_told_page_by_page(http: TestClient[Any]) -> None:
-    ids = [_upload(http, f"{number}.md")["id"] for number in range(5)]
+def test_lists_are_paginated(http: TestClient[Any]) -> None:
+    ids = [upload(http, f"{number}.md")["id"] for number in range(5)]
     page = http.get("/v1/files", params={"limit": 2}).json()
     assert [file["id"] for file in page["data"]] == [ids[4], ids[3]]
     assert (page["first_id"], page["last_id"], page["has_more"]) == (ids[4], ids[3], True)
@@ -149,16 +149,16 @@ def test_lists_are_told_page_by_page(http: TestClient[Any]) -> None:
     assert ([file["id"] for file in page["data"]], page["has_more"]) == ([ids[2], ids[1], ids[0]], False)
     page = http.get("/v1/files", params={"order": "asc", "after": ids[4]}).json()
     assert (page["data"], page["has_more"]) == ([], False)
-    store = _store(http, file_ids=ids)["id"]
+    store = create_store(http, file_ids=ids)["id"]
     page = http.get(f"/v1/vector_stores/{store}/files", params={"order": "asc", "before": ids[3], "limit": 2}).json()
     assert ([file["id"] for file in page["data"]], page["has_more"]) == ([ids[1], ids[2]], True)
     page = http.get(f"/v1/vector_stores/{store}/files", params={"filter": "completed"}).json()
     assert page["data"] == []
 
 
-def test_a_store_is_told_as_clients_expect_it(http: TestClient[Any]) -> None:
-    file = _upload(http)["id"]
-    store = _store(
+def test_a_vector_store_has_the_fields_that_clients_expect(http: TestClient[Any]) -> None:
+    file = upload(http)["id"]
+    store = create_store(
         http,
         name="Mine",
         description="of me",
@@ -182,18 +182,18 @@ def test_a_store_is_told_as_clients_expect_it(http: TestClient[Any]) -> None:
         "last_active_at": store["last_active_at"],
         "metadata": {"a": "b"},
     }
-    told = http.get(f"/v1/vector_stores/{store['id']}")
-    assert told.json() == store and 0 < int(told.headers["openai-poll-after-ms"]) <= 250
+    response = http.get(f"/v1/vector_stores/{store['id']}")
+    assert response.json() == store and 0 < int(response.headers["openai-poll-after-ms"]) <= 250
     changed = http.post(f"/v1/vector_stores/{store['id']}", json={"name": "Ours", "metadata": None}).json()
     assert (changed["name"], changed["metadata"], changed["expires_at"]) == ("Ours", {"a": "b"}, store["expires_at"])
     changed = http.post(f"/v1/vector_stores/{store['id']}", json={"expires_after": None}).json()
     assert (changed["expires_after"], changed["expires_at"]) == (None, None)
-    member = http.get(f"/v1/vector_stores/{store['id']}/files/{file}").json()
-    assert member == {
+    store_file = http.get(f"/v1/vector_stores/{store['id']}/files/{file}").json()
+    assert store_file == {
         "id": file,
         "object": "vector_store.file",
         "usage_bytes": 9,
-        "created_at": member["created_at"],
+        "created_at": store_file["created_at"],
         "vector_store_id": store["id"],
         "status": "in_progress",
         "last_error": None,
@@ -222,7 +222,7 @@ def test_a_store_is_told_as_clients_expect_it(http: TestClient[Any]) -> None:
     assert batch["id"].startswith("vsfb_")
 
 
-_STATIC = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}
+STATIC = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}
 
 
 @pytest.mark.parametrize(
@@ -241,22 +241,22 @@ _STATIC = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}
         ("", {"chunking_strategy": {"type": "static"}}, "chunking_strategy.type"),
         (
             "",
-            {"chunking_strategy": {"type": "static", "static": {**_STATIC, "max_chunk_size_tokens": 99}}},
+            {"chunking_strategy": {"type": "static", "static": {**STATIC, "max_chunk_size_tokens": 99}}},
             "chunking_strategy.static.max_chunk_size_tokens",
         ),
         (
             "",
-            {"chunking_strategy": {"type": "static", "static": {**_STATIC, "max_chunk_size_tokens": 4097}}},
+            {"chunking_strategy": {"type": "static", "static": {**STATIC, "max_chunk_size_tokens": 4097}}},
             "chunking_strategy.static.max_chunk_size_tokens",
         ),
         (
             "",
-            {"chunking_strategy": {"type": "static", "static": {**_STATIC, "chunk_overlap_tokens": 51}}},
+            {"chunking_strategy": {"type": "static", "static": {**STATIC, "chunk_overlap_tokens": 51}}},
             "chunking_strategy.static.chunk_overlap_tokens",
         ),
         ("/{store}/files", {"attributes": {}}, "file_id"),
-        ("/{store}/files", {"file_id": _UNKNOWN, "attributes": {"a": None}}, "attributes[...]"),
-        ("/{store}/files", {"file_id": _UNKNOWN, "attributes": {"a": "x" * 513}}, "attributes[...]"),
+        ("/{store}/files", {"file_id": UNKNOWN_FILE, "attributes": {"a": None}}, "attributes[...]"),
+        ("/{store}/files", {"file_id": UNKNOWN_FILE, "attributes": {"a": "x" * 513}}, "attributes[...]"),
         ("/{store}/file_batches", {}, "file_ids"),
         ("/{store}/file_batches", {"file_ids": []}, "file_ids"),
         ("/{store}/file_batches", {"file_ids": ["a"], "files": [{"file_id": "a"}]}, "file_ids"),
@@ -279,10 +279,10 @@ _STATIC = {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}
         ("/{store}/search", {"query": "a", "filters": [1]}, "filters"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_its_field(
+def test_an_invalid_field_is_refused_and_named(
     http: TestClient[Any], path: str, body: dict[str, Any], param: str
 ) -> None:
-    store = _store(http)["id"]
+    store = create_store(http)["id"]
     response = http.post(f"/v1/vector_stores{path.format(store=store)}", json=body)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param), response.text
 
@@ -312,9 +312,11 @@ def test_what_cannot_be_done_is_refused_with_its_field(
     ],
 )
 def test_unknown_ids_are_not_found(http: TestClient[Any], method: str, path: str) -> None:
-    store = _store(http)["id"]
-    body = {"query": "a", "file_id": _UNKNOWN, "file_ids": [_UNKNOWN], "attributes": {"a": 1}}
-    response = http.request(method, path.format(store=store, file=_UNKNOWN), json=body if method == "POST" else None)
+    store = create_store(http)["id"]
+    body = {"query": "a", "file_id": UNKNOWN_FILE, "file_ids": [UNKNOWN_FILE], "attributes": {"a": 1}}
+    response = http.request(
+        method, path.format(store=store, file=UNKNOWN_FILE), json=body if method == "POST" else None
+    )
     assert response.status_code == 404, response.text
     assert response.json()["error"]["type"] == "invalid_request_error"
 
@@ -334,47 +336,47 @@ def test_unknown_ids_are_not_found(http: TestClient[Any], method: str, path: str
         "/v1/vector_stores/{store}/files?filter=done",
     ],
 )
-def test_foreign_cursors_and_odd_pages_are_refused(http: TestClient[Any], path: str) -> None:
-    response = http.get(path.format(store=_store(http)["id"]))
+def test_unknown_cursors_and_limits_are_refused(http: TestClient[Any], path: str) -> None:
+    response = http.get(path.format(store=create_store(http)["id"]))
     assert response.status_code == 400, response.text
 
 
-def _passage(path: str, collection: str, score: float, z_score: float) -> Passage:
+def passage(path: str, collection: str, score: float, z_score: float) -> Passage:
     evidence = (Evidence(z_score, 1.0),)
     return Passage(7, 9, collection, path, ("Soup",), "Barley.", 3, 4, score, evidence=evidence)
 
 
 @pytest.mark.parametrize("z_score, least, most", [(12.0, 0.95, 1.0), (3.5, 0.5, 0.5), (0.0, 0.0, 0.2)])
-def test_scores_say_whether_anything_is_relevant(
+def test_scores_are_calibrated_by_relevance(
     http: TestClient[Any], index: FakeIndex, z_score: float, least: float, most: float
 ) -> None:
-    file = _upload(http)["id"]
-    store = _store(http)["id"]
+    file = upload(http)["id"]
+    store = create_store(http)["id"]
     http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file, "attributes": {"year": 2024}})
     path = f"auto/{file}/a.md"
-    index.passages = [_passage(path, UPLOADS, 1.0, z_score), _passage(path, UPLOADS, 0.5, -3.0)]
+    index.passages = [passage(path, UPLOADS, 1.0, z_score), passage(path, UPLOADS, 0.5, -3.0)]
     body = {"query": ["soup", "broth"], "filters": {"type": "gt", "key": "year", "value": 2000}, "max_num_results": 5}
-    told = http.post(f"/v1/vector_stores/{store}/search", json=body).json()
-    assert (told["object"], told["search_query"], told["has_more"]) == (
+    results = http.post(f"/v1/vector_stores/{store}/search", json=body).json()
+    assert (results["object"], results["search_query"], results["has_more"]) == (
         "vector_store.search_results.page",
         ["soup", "broth"],
         False,
     )
-    first, second = told["data"]
+    first, second = results["data"]
     assert least <= first["score"] <= most and second["score"] == pytest.approx(first["score"] / 2, abs=1e-3)
     assert (first["file_id"], first["filename"], first["attributes"]) == (file, "a.md", {"year": 2024})
     assert first["content"] == [{"type": "text", "text": "Barley."}]
     assert index.searches == [(["soup", "broth"], 5, [UPLOADS], None)]
     assert index.subsets == [(FileSubset(UPLOADS, frozenset([path])),)]
     body["ranking_options"] = {"ranker": "auto", "score_threshold": 0.9}
-    kept = http.post(f"/v1/vector_stores/{store}/search", json=body).json()["data"]
-    assert len(kept) == (1 if least > 0.9 else 0)
+    relevant = http.post(f"/v1/vector_stores/{store}/search", json=body).json()["data"]
+    assert len(relevant) == (1 if least > 0.9 else 0)
 
 
 def test_watched_folders_are_listed_and_refuse_changes(http: TestClient[Any]) -> None:
     stores = {store["name"]: store["id"] for store in http.get("/v1/vector_stores").json()["data"]}
     assert stores == {name: folder_store_id(name) for name in ("handbook", "policies")}
-    file = _upload(http)["id"]
+    file = upload(http)["id"]
     for method, path, body in (
         ("POST", "", {"name": "mine"}),
         ("DELETE", "", None),

@@ -1,4 +1,4 @@
-"""Filters of files by their attributes."""
+"""Filters of a vector store's files by their attributes."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from server.api.vector_stores.wire import FilterRequest
 from server.errors import RequestError
 from server.files.filters import AllOf, AnyOf, Compare, Comparison, passes
 
-_FILE: dict[str, Any] = {"year": 2024, "share": 0.5, "kind": "minutes", "is_final": True}
+ATTRIBUTES: dict[str, Any] = {"year": 2024, "share": 0.5, "kind": "minutes", "is_final": True}
 
 
 @pytest.mark.parametrize(
-    "how, key, value, expected",
+    "operator, key, value, expected",
     [
         ("eq", "year", 2024, True),
         ("eq", "year", 2024.0, True),
@@ -44,15 +44,15 @@ _FILE: dict[str, Any] = {"year": 2024, "share": 0.5, "kind": "minutes", "is_fina
         ("nin", "missing", [1], True),
     ],
 )
-def test_a_comparison(how: str, key: str, value: Any, expected: bool) -> None:
-    asked = parse_filter(FilterRequest(type=how, key=key, value=value))
-    assert asked is not None and passes(_FILE, asked) is expected
+def test_a_comparison_passes_values_of_its_kind(operator: str, key: str, value: Any, expected: bool) -> None:
+    filter = parse_filter(FilterRequest(type=operator, key=key, value=value))
+    assert filter is not None and passes(ATTRIBUTES, filter) is expected
 
 
 def test_comparisons_are_joined_at_any_depth() -> None:
     new, old = Compare(Comparison.GT, "year", (2023,)), Compare(Comparison.LT, "year", (2000,))
-    assert passes(_FILE, AnyOf((old, AllOf((new, AnyOf((new, old)))))))
-    assert not passes(_FILE, AllOf((new, AnyOf((old, AllOf((old, new)))))))
+    assert passes(ATTRIBUTES, AnyOf((old, AllOf((new, AnyOf((new, old)))))))
+    assert not passes(ATTRIBUTES, AllOf((new, AnyOf((old, AllOf((old, new)))))))
 
 
 def test_filters_of_another_kind_are_not_equal() -> None:
@@ -61,7 +61,7 @@ def test_filters_of_another_kind_are_not_equal() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked, param",
+    "filter_request, param",
     [
         (FilterRequest("like", "a", 1), "filters.type"),
         (FilterRequest("eq", None, 1), "filters.key"),
@@ -75,15 +75,15 @@ def test_filters_of_another_kind_are_not_equal() -> None:
         (FilterRequest("or", filters=[FilterRequest("eq", "a", 1), FilterRequest("eq")]), "filters.filters[1].key"),
     ],
 )
-def test_what_means_nothing_is_refused_with_its_place(asked: FilterRequest, param: str) -> None:
-    with pytest.raises(RequestError) as refused:
-        parse_filter(asked)
-    assert refused.value.param == param
+def test_an_invalid_filter_is_refused_with_the_path_of_its_field(filter_request: FilterRequest, param: str) -> None:
+    with pytest.raises(RequestError) as error:
+        parse_filter(filter_request)
+    assert error.value.param == param
 
 
-def test_filters_are_not_nested_without_end() -> None:
-    asked = FilterRequest("eq", "a", 1)
+def test_the_depth_of_filters_is_limited() -> None:
+    nested = FilterRequest("eq", "a", 1)
     for _ in range(50):
-        asked = FilterRequest("and", filters=[asked])
+        nested = FilterRequest("and", filters=[nested])
     with pytest.raises(RequestError, match="deep"):
-        parse_filter(asked)
+        parse_filter(nested)
