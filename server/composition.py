@@ -30,13 +30,13 @@ from server.observability.metrics import Metrics
 from server.rag.memory import TurnMemory
 from server.rag.pipeline import RagPipeline
 from server.resources.chat_models import ChatModels, resolve_chat_models
-from server.resources.embedding import Embeddings
+from server.resources.embedding import EmbeddingService
 from server.resources.indexer_control import IndexerControl
 from server.resources.live_retriever import LiveRetriever
 from server.resources.local_model import LocalModelSource, OpenEngine
 from server.resources.pool import ManagedModel, ModelPool
 from server.resources.readiness import Readiness
-from server.resources.reranking import CurrentReranker, Reranking
+from server.resources.reranking import CurrentReranker, RerankingService
 from server.resources.search import SearchService
 from server.resources.supervisor import Supervisor
 from server.resources.watching import WatchedFolders
@@ -132,7 +132,7 @@ def _services(
         metrics.searched,
         indexer.check_started,
     )
-    embeddings = Embeddings(models.embedding, encoder.current, settings.encoder.min_dimension)
+    embeddings = EmbeddingService(models.embedding, encoder.current, settings.encoder.min_dimension)
     search = SearchService(live_retriever.current, live_retriever.embedder)
 
     def can_answer() -> bool:
@@ -152,7 +152,7 @@ def _services(
         search=search,
         rag=RagPipeline(search, stores.turns, settings.rag.top_k),
         embeddings=embeddings,
-        reranking=Reranking(models.reranker, embeddings, encoder.current),
+        reranking=RerankingService(models.reranker, embeddings, encoder.current),
         files=stores.files,
         vector_stores=stores.vector_stores,
         responses=stores.responses,

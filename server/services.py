@@ -13,13 +13,13 @@ from server.files.service import FileService
 from server.files.vector_stores import VectorStoreService
 from server.observability.metrics import Metrics
 from server.rag.pipeline import RagPipeline
-from server.resources.embedding import Embeddings
+from server.resources.embedding import EmbeddingService
 from server.resources.indexer import IndexerClient
 from server.resources.indexer_control import IndexerControl
 from server.resources.live_retriever import LiveRetriever
 from server.resources.pool import ModelPool
 from server.resources.readiness import Readiness
-from server.resources.reranking import Reranking
+from server.resources.reranking import RerankingService
 from server.resources.search import SearchService
 from server.resources.supervisor import Supervisor
 from server.settings.settings import Settings
@@ -44,8 +44,8 @@ class Services:
         live_retriever: LiveRetriever,
         search: SearchService,
         rag: RagPipeline,
-        embeddings: Embeddings,
-        reranking: Reranking,
+        embeddings: EmbeddingService,
+        reranking: RerankingService,
         files: FileService,
         vector_stores: VectorStoreService,
         responses: ResponseStore,

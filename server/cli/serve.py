@@ -26,7 +26,7 @@ from server.http.transport import MAX_CONNECTIONS, Connection
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.observability.tracing import open_tracing
-from server.resources.reloading import Reloading
+from server.resources.reloading import FolderReloader
 from server.services import Services
 from server.settings.settings import MANUAL, Settings
 from server.storage.local.audit import AuditFolder
@@ -118,10 +118,10 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         metrics = Metrics(stack.enter_context(open_tracing(settings.tracing)))
         services, folders = await stack.enter_async_context(open_server(settings, metrics, _say_conversion))
-        reloading = Reloading(reread, folders.follow, _say)
-        await stack.enter_async_context(reloading.on_hangup())
+        reloading = FolderReloader(reread, folders.follow, _say)
+        await stack.enter_async_context(reloading.reload_on_hangup())
         config = uvicorn.Config(
-            create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics, audit, reloading.now),
+            create_app(lambda: contextlib.nullcontext(services), access_of(settings), metrics, audit, reloading.reload),
             http=Connection,
             limit_concurrency=MAX_CONNECTIONS,
             log_config=None,

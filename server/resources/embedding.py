@@ -1,4 +1,4 @@
-"""Texts to vectors for clients: any number of texts, of any length, behind the questions that are asked meanwhile."""
+"""Embeds the texts of clients: any number of texts, of any length, without delaying the questions of others."""
 
 import asyncio
 import itertools
@@ -14,22 +14,22 @@ from models.encoder.messages import TextKind
 from models.encoder.parts import split_into_parts
 from server.errors import UnknownModel
 
-_CHARACTERS = 16  # a token has fewer, as a rule: so much at least the encoder is given at once
-_SLICE = 16  # texts that are embedded before others have their turn, and before a client's going is noticed
-_FEW = 4  # texts that may be as urgent as a question
+_MAX_CHARS_PER_TOKEN = 16  # as a rule; the encoder gets segments that fill its window even then
+_SLICE = 16  # texts that are embedded before other requests have their turn, and before a disconnect is noticed
+_MAX_URGENT = 4  # texts that may be as urgent as a question
 
 
-class Embedded(NamedTuple):
-    """Unit vectors, one a row, and the tokens of each text as the model read them."""
+class TextEmbeddings(NamedTuple):
+    """Unit vectors, one a row, and the number of tokens that the model read of each text."""
 
     vectors: NDArray[np.float32]
     num_tokens: list[int]
 
 
-class Embeddings:
-    """The embedding model. `encoder` gives the process that runs now, or raises `ProcessUnavailable`.
+class EmbeddingService:
+    """The embedding model. `encoder` returns the process that runs now, or raises `ProcessUnavailable`.
 
-    `min_dimension`: the fewest numbers to which its vectors may be cut; 0: they may not.
+    `min_dimension` is the smallest dimension to which its vectors may be cut; 0: they may not be cut.
     """
 
     def __init__(
@@ -46,42 +46,43 @@ class Embeddings:
 
     @property
     def max_tokens(self) -> int:
-        """Of a text that the model reads as one. Raises `ProcessUnavailable`."""
+        """The length of the model's window. Raises `ProcessUnavailable`."""
         return self._encoder().ready.max_tokens
 
     def check(self, name: str | None) -> None:
-        """No name, or an empty one, means this model. Raises `UnknownModel`."""
+        """Raise `UnknownModel` for the name of another model. No name, or an empty one, means this model."""
         if name and name != self.model.name:
             raise UnknownModel(name, [self.model.name])
 
-    async def embed(self, texts: Sequence[str], kind: TextKind = "document") -> Embedded:
-        """A text that is longer than the model reads has the mean of its parts, each weighted by its tokens.
+    async def embed(self, texts: Sequence[str], kind: TextKind = "document") -> TextEmbeddings:
+        """Return the vectors of the texts. A text beyond the model's window has the mean of its parts, weighted by
+        their tokens.
 
         Raises `ProcessUnavailable`, `ProcessFailed`.
         """
-        found = await self.parts(texts, kind)
-        vectors = [_mean(parts) for parts in found]
+        parts_of_texts = await self.embed_parts(texts, kind)
+        vectors = [_mean(parts) for parts in parts_of_texts]
         stacked = np.stack(vectors) if vectors else np.empty((0, self.dimension), np.float32)
-        return Embedded(stacked, [sum(parts.tokens) for parts in found])
+        return TextEmbeddings(stacked, [sum(parts.tokens) for parts in parts_of_texts])
 
-    async def parts(self, texts: Sequence[str], kind: TextKind = "document") -> list[PartEmbeddings]:
-        """The vectors of each text's parts. Raises `ProcessUnavailable`, `ProcessFailed`."""
+    async def embed_parts(self, texts: Sequence[str], kind: TextKind = "document") -> list[PartEmbeddings]:
+        """Return for each text the vectors of its parts. Raises `ProcessUnavailable`, `ProcessFailed`."""
         encoder = self._encoder()
-        size = _CHARACTERS * encoder.ready.max_tokens
+        size = _MAX_CHARS_PER_TOKEN * encoder.ready.max_tokens
         segments = await asyncio.to_thread(
             lambda: [[p.text for p in split_into_parts(text, len, size)] for text in texts]
         )
         flat = [segment for each in segments for segment in each]
-        is_low_priority = len(flat) > _FEW or sum(map(len, flat)) > size
-        found: list[PartEmbeddings] = []
+        is_low_priority = len(flat) > _MAX_URGENT or sum(map(len, flat)) > size
+        embedded: list[PartEmbeddings] = []
         for start in range(0, len(flat), _SLICE):
-            found += await encoder.embed_parts(flat[start : start + _SLICE], kind, is_low_priority=is_low_priority)
-        return list(_joined(found, [len(each) for each in segments]))
+            embedded += await encoder.embed_parts(flat[start : start + _SLICE], kind, is_low_priority=is_low_priority)
+        return list(_join(embedded, [len(each) for each in segments]))
 
 
-def _joined(found: Sequence[PartEmbeddings], counts: Sequence[int]) -> Iterator[PartEmbeddings]:
-    """The parts of so many segments each as those of one text."""
-    segments = iter(found)
+def _join(embedded: Sequence[PartEmbeddings], counts: Sequence[int]) -> Iterator[PartEmbeddings]:
+    """Yield the parts of each text, which come from as many segments as `counts` says."""
+    segments = iter(embedded)
     for count in counts:
         own = list(itertools.islice(segments, count))
         yield PartEmbeddings(
@@ -90,13 +91,13 @@ def _joined(found: Sequence[PartEmbeddings], counts: Sequence[int]) -> Iterator[
 
 
 def _mean(parts: PartEmbeddings) -> NDArray[np.float32]:
-    """The only part's own vector, bit by bit."""
+    """Return the vector of a text. The vector of an only part stays as it is, bit by bit."""
     if len(parts.tokens) == 1:
         return parts.vectors.reshape(-1)
     return unit(np.asarray(parts.tokens, np.float32) @ parts.vectors)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each of length 1; one of zeros stays."""
+    """Return the vectors scaled to length 1; a zero vector stays."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)

@@ -1,7 +1,7 @@
-"""Where questions are searched: the vector space that is complete, with its own embedder; and when that is another.
+"""The retriever of the vector space that is complete now, which changes when the embedding model does.
 
-The indexer says which space it is, in the database. While it makes another, the encoder also holds the former embedder.
-If that cannot be loaded any more, passages are found by their words alone until the new space is complete.
+The indexer writes into the database which space is complete. While it builds another, the encoder also holds the
+previous embedding model. If that cannot be loaded any more, search uses words alone until the new space is complete.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ _log = logging.getLogger(__name__)
 
 _WORDS_ALONE = "none"  # a space without vectors
 _FOLLOW_S = 0.5  # between two looks at the database while nobody searches
-_RETIRED_S = 60.0  # searches that began in the former space are over by then
+_RETIRED_S = 60.0  # searches that began in the previous space have ended by then
 
 
-class SearchSpace(NamedTuple):
-    """A vector space to search in."""
+class QuestionSpace(NamedTuple):
+    """The vector space that questions are embedded into and searched in."""
 
     fingerprint: str
     dimension: int
@@ -46,18 +46,21 @@ class QuestionEmbedder:
         self._fingerprint = fingerprint
 
     async def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, one a row. Raises `ProcessFailed`."""
+        """Return unit vectors, one a row. Raises `ProcessFailed`."""
         ready = self._encoder.ready
         if self._fingerprint in (ready.fingerprint, _WORDS_ALONE):
             return await self._encoder.embed_queries(texts)
         if ready.previous is not None and ready.previous.fingerprint == self._fingerprint:
             return await self._encoder.embed_queries_with_previous(texts)
-        raise ProcessFailed("encoder", "it was started again without the former embedding model")
+        raise ProcessFailed("encoder", "it was started again without the previous embedding model")
 
 
 class LiveRetriever:
-    """Owns the retriever. `encoder` returns the running process, or raises `ProcessUnavailable`; so does
-    `check_database` until the indexer has made the database."""
+    """Owns the retriever, and replaces it when another vector space is complete.
+
+    `encoder` returns the running process, or raises `ProcessUnavailable`; so does `check_database` until the indexer
+    has created the database. `note` is called with the name and the seconds of each stage of a search.
+    """
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class LiveRetriever:
         self._dense_weight = dense_weight
         self._note = note
         self._check_database = check_database
-        self._place: SearchSpace | None = None
+        self._space: QuestionSpace | None = None
         self._retriever: Retriever | None = None
         self._retired: list[tuple[float, Retriever]] = []  # when they may be closed
 
@@ -83,42 +86,43 @@ class LiveRetriever:
         self._check_database()
         if self._retriever is None:
             ready = self._encoder().ready
-            self._place = _place(self._data, ready)
-            self._retriever = self._open(self._place, ready)
+            self._space = _choose_space(self._data, ready)
+            self._retriever = self._open(self._space, ready)
         return self._retriever
 
     def embedder(self) -> QuestionEmbedder:
-        """For the same space. Raises `ProcessUnavailable`."""
+        """Return the embedder of the space that `current` searches. Raises `ProcessUnavailable`."""
         encoder = self._encoder()
-        return QuestionEmbedder(encoder, self._place.fingerprint if self._place else encoder.ready.fingerprint)
+        return QuestionEmbedder(encoder, self._space.fingerprint if self._space else encoder.ready.fingerprint)
 
     @property
     def is_in_previous_space(self) -> bool:
-        """While the space of the embedder that is set is being made."""
+        """Whether the space of the configured embedding model is still being built."""
         try:
-            return self._place is not None and self._place.fingerprint != self._encoder().ready.fingerprint
+            return self._space is not None and self._space.fingerprint != self._encoder().ready.fingerprint
         except ProcessUnavailable:
             return False
 
     @property
     def is_by_words_alone(self) -> bool:
-        return self._place is not None and self._place.fingerprint == _WORDS_ALONE
+        """Whether no embedding model for the complete space can be loaded."""
+        return self._space is not None and self._space.fingerprint == _WORDS_ALONE
 
     async def follow(self) -> None:
-        """Takes in what is new, and another space once it is the complete one: opened aside, then exchanged."""
+        """Take in new documents, or another space once it is complete: its retriever is opened, then exchanged."""
         encoder = self._encoder()
-        place = await asyncio.to_thread(_place, self._data, encoder.ready)
+        space = await asyncio.to_thread(_choose_space, self._data, encoder.ready)
         retriever = self.current()
-        if place == self._place:
+        if space == self._space:
             await retriever.catch_up()
         else:
-            other = self._open(place, encoder.ready)
+            other = self._open(space, encoder.ready)
             try:
                 await other.catch_up()
             except BaseException:
                 await asyncio.to_thread(other.close)
                 raise
-            self._place, self._retriever = place, other
+            self._space, self._retriever = space, other
             self._retired.append((time.monotonic() + _RETIRED_S, retriever))
         await self._close_retired(encoder)
 
@@ -144,22 +148,22 @@ class LiveRetriever:
         while self._retired and self._retired[0][0] <= time.monotonic():
             _, retriever = self._retired.pop(0)
             await asyncio.to_thread(retriever.close)
-            if self._place == SearchSpace(encoder.ready.fingerprint, encoder.ready.dimension):
+            if self._space == QuestionSpace(encoder.ready.fingerprint, encoder.ready.dimension):
                 await encoder.unload_previous()
 
-    def _open(self, place: SearchSpace, ready: EncoderReady) -> Retriever:
-        if place.fingerprint == _WORDS_ALONE:
-            reason = ready.previous_error or "the former embedding model is not there"
-            _log.warning("until all is embedded anew, passages are found by their words alone: %s", reason)
+    def _open(self, space: QuestionSpace, ready: EncoderReady) -> Retriever:
+        if space.fingerprint == _WORDS_ALONE:
+            reason = ready.previous_error or "the previous embedding model is not there"
+            _log.warning("passages are found by their words alone until all documents are embedded again: %s", reason)
         reranker = self._reranker if ready.has_reranker else None
-        return Retriever(self._data, *place, reranker, self._dense_weight, self._note)
+        return Retriever(self._data, space.fingerprint, space.dimension, reranker, self._dense_weight, self._note)
 
 
-def _place(data: Path, ready: EncoderReady) -> SearchSpace:
-    """Where to search, with the embedders that there are."""
+def _choose_space(data: Path, ready: EncoderReady) -> QuestionSpace:
+    """Return the space to search in with the embedding models that are loaded."""
     space = SqliteCatalog(data).vector_space()
     if space is None or space.fingerprint == ready.fingerprint:
-        return SearchSpace(ready.fingerprint, ready.dimension)
+        return QuestionSpace(ready.fingerprint, ready.dimension)
     if ready.previous is not None and ready.previous.fingerprint == space.fingerprint:
-        return SearchSpace(space.fingerprint, ready.previous.dimension)
-    return SearchSpace(_WORDS_ALONE, ready.dimension)
+        return QuestionSpace(space.fingerprint, ready.previous.dimension)
+    return QuestionSpace(_WORDS_ALONE, ready.dimension)

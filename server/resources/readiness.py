@@ -1,4 +1,4 @@
-"""Whether questions can be answered, found out by asking one, and not by what processes say of themselves."""
+"""Checks whether questions can be answered, by a search instead of the states of the processes."""
 
 import asyncio
 import logging
@@ -10,13 +10,13 @@ from models.errors import ModelError
 
 _log = logging.getLogger(__name__)
 
-_LIMIT_S = 2.0
-_KEPT_S = 5.0  # so that whoever looks often costs nothing
+_TIMEOUT_S = 2.0
+_CACHED_S = 5.0  # so that frequent checks cost nothing
 FAILURES = (ModelError, IndexingError, OSError, TimeoutError)
 
 
 class Readiness:
-    """`search` is a whole search, embedding included; `can_answer`, whether the processes that answer are there."""
+    """`search` makes a whole search, embedding included. `can_answer` says whether the processes run that answer."""
 
     def __init__(
         self,
@@ -27,28 +27,28 @@ class Readiness:
         self._can_answer = can_answer
         self._search = search
         self._clock = clock
-        self._looking = asyncio.Lock()
+        self._checking = asyncio.Lock()
         self._was_ready = False
-        self._looked_at = -_KEPT_S
+        self._checked_at = -_CACHED_S
 
     @property
     def can_answer(self) -> bool:
-        """Whether the processes that answer questions are there."""
+        """Whether the processes run that answer questions."""
         return self._can_answer()
 
-    async def look(self) -> bool:
-        """However many ask, one search every few seconds."""
+    async def check(self) -> bool:
+        """Return whether questions can be answered. Searches once in a few seconds, however often this is called."""
         if not self._can_answer():
             return False
-        async with self._looking:
-            if self._clock() - self._looked_at >= _KEPT_S:
-                self._was_ready = await self._found()
-                self._looked_at = self._clock()
+        async with self._checking:
+            if self._clock() - self._checked_at >= _CACHED_S:
+                self._was_ready = await self._can_search()
+                self._checked_at = self._clock()
         return self._was_ready
 
-    async def _found(self) -> bool:
+    async def _can_search(self) -> bool:
         try:
-            async with asyncio.timeout(_LIMIT_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 await self._search()
         except FAILURES as error:
             _log.warning("not ready, a search failed: %s", str(error) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""Taking up folders that were added or removed in the settings, while the server runs."""
+"""Reloads the folders that the settings name, while the server runs."""
 
 import asyncio
 import contextlib
@@ -16,9 +16,11 @@ _log = logging.getLogger(__name__)
 Reload = Callable[[], Awaitable[list[Collection]]]
 
 
-class Reloading:
-    """`reread` gives the settings as they are now; `follow` watches other folders from then on. Other settings stay as
-    they were at the start."""
+class FolderReloader:
+    """Follows the folders of the settings. Other settings stay as they were at the start.
+
+    `reread` returns the settings as they are now; `follow` watches these folders from then on; `say` prints a line.
+    """
 
     def __init__(
         self,
@@ -27,32 +29,32 @@ class Reloading:
         say: Callable[[str], None],
     ) -> None:
         self._reread, self._follow, self._say = reread, follow, say
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def now(self) -> list[Collection]:
-        """Raises `SettingsError`, `ModelError`; then the folders stay as they are."""
-        async with self._one_at_a_time:
+    async def reload(self) -> list[Collection]:
+        """Reload and return the folders. Raises `SettingsError`, `ModelError`; then the folders stay as they are."""
+        async with self._lock:
             collections = (await asyncio.to_thread(self._reread)).collections()
             await self._follow(collections)
         self._say("Indexing " + (", ".join(f"{c.name} ({c.root})" for c in collections) or "no folder"))
         return collections
 
     @contextlib.asynccontextmanager
-    async def on_hangup(self) -> AsyncIterator[None]:
-        """Each SIGHUP, as long as this is open."""
-        loop, is_wanted = asyncio.get_running_loop(), asyncio.Event()
+    async def reload_on_hangup(self) -> AsyncIterator[None]:
+        """Reload at each SIGHUP for the duration of the body."""
+        loop, is_requested = asyncio.get_running_loop(), asyncio.Event()
 
-        async def reload() -> None:
+        async def reload_at_each() -> None:
             while True:
-                await is_wanted.wait()
-                is_wanted.clear()
+                await is_requested.wait()
+                is_requested.clear()
                 try:
-                    await self.now()
+                    await self.reload()
                 except (SettingsError, ModelError) as error:
                     _log.error("the folders stay as they are: %s", error)
 
-        loop.add_signal_handler(signal.SIGHUP, is_wanted.set)
-        reloading = asyncio.create_task(reload(), name="reload")
+        loop.add_signal_handler(signal.SIGHUP, is_requested.set)
+        reloading = asyncio.create_task(reload_at_each(), name="reload")
         try:
             yield
         finally:

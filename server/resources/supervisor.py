@@ -1,4 +1,4 @@
-"""Keeps one child process running: starts it, notices its end, starts it again, later each time it fails soon."""
+"""Keeps one child process running: starts it, and restarts it when it ends, with a growing delay while it fails."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ C = TypeVar("C", bound=Client)
 
 
 class Supervisor(Generic[C]):
-    """`open` starts the process and yields what callers hold of it. `run` is one task for the server's lifetime."""
+    """Supervises one process. `open` starts it and yields its client; `run` is one task for as long as it shall run."""
 
     def __init__(self, name: str, open: Callable[[], AbstractAsyncContextManager[C]]) -> None:
         self.name = name
@@ -38,7 +38,7 @@ class Supervisor(Generic[C]):
         self.num_restarts = 0
 
     def current(self) -> C:
-        """The running process; `ProcessUnavailable`, with a guess in whole seconds, while there is none."""
+        """Return the client of the running process. Raises `ProcessUnavailable`, with an estimate in whole seconds."""
         if self._client is None:
             wait_s = max(self._restart_at - time.monotonic(), 0) + 1
             raise ProcessUnavailable(self.name, self._reason, retry_after=min(30, round(wait_s + 0.5)))
@@ -50,7 +50,7 @@ class Supervisor(Generic[C]):
 
     @property
     def has_started(self) -> bool:
-        """Whether it has been ready once."""
+        """Whether the process has been ready once."""
         return self._first.done() and self._first.exception() is None
 
     def check_started(self) -> None:
@@ -63,15 +63,15 @@ class Supervisor(Generic[C]):
         return "ready" if self.is_ready else self._reason
 
     async def first(self) -> C:
-        """Waits for the first start; raises what prevented it (then there is no second)."""
+        """Wait for the first start, and return its client. Raises what prevented it; then there is no second."""
         return await asyncio.shield(self._first)
 
     def give_up(self, error: ModelError | OSError) -> None:
-        """There will be no first start: whoever waits for it, or will, is told the error. Idempotent."""
+        """Raise this error to whoever waits for the first start, now or later. Idempotent."""
         if not self._first.done():
             self._reason = str(error)
             self._first.set_exception(error)
-            self._first.exception()  # it is no loss if nobody waits for it
+            self._first.exception()  # marks it as retrieved: asyncio does not log it if nobody waits
 
     async def run(self) -> None:
         while True:

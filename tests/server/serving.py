@@ -32,10 +32,10 @@ from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.rag.memory import TurnMemory
 from server.rag.pipeline import RagPipeline
-from server.resources.embedding import Embeddings
+from server.resources.embedding import EmbeddingService
 from server.resources.indexer_control import IndexerControl
 from server.resources.readiness import Readiness
-from server.resources.reranking import Reranking
+from server.resources.reranking import RerankingService
 from server.resources.search import SearchService
 from server.services import Services
 from server.settings.params import AuditLevel, FilesParams
@@ -188,8 +188,8 @@ class FakeServices(Services):
         self.indexer_control = IndexerControl(self.indexer)
         self.live_retriever = cast(Any, SimpleNamespace(is_in_previous_space=False))
         self.metrics = metrics
-        self.embeddings = Embeddings(ResolvedEmbeddingModel("fake-embedder", folder, None, 128), current)
-        self.reranking = Reranking(None, self.embeddings, current)
+        self.embeddings = EmbeddingService(ResolvedEmbeddingModel("fake-embedder", folder, None, 128), current)
+        self.reranking = RerankingService(None, self.embeddings, current)
         self.search = SearchService(cast(Any, lambda: index), cast(Any, lambda: None))
         self.rag = RagPipeline(self.search, memory, 4)
         self.readiness = Readiness(lambda: True, partial(self.search.search, [Query("ready?")], 1))

@@ -18,7 +18,7 @@ from server.api.embeddings.wire import (
     LlamaCppEmbedding,
 )
 from server.errors import RequestError
-from server.resources.embedding import Embedded, Embeddings, unit
+from server.resources.embedding import EmbeddingService, TextEmbeddings, unit
 
 _KINDS: dict[str, TextKind] = {
     "query": "query",
@@ -85,7 +85,7 @@ def _kind_of(input_type: str | None) -> TextKind:
     return kind
 
 
-async def embed_request(asked: EmbeddingRequest, embeddings: Embeddings) -> Embedded:
+async def embed_request(asked: EmbeddingRequest, embeddings: EmbeddingService) -> TextEmbeddings:
     """Raises `RequestError`, `UnknownModel`, `ProcessUnavailable`, `ProcessFailed`."""
     told = embedding_input(asked)
     embeddings.check(asked.model)
@@ -98,7 +98,7 @@ async def embed_request(asked: EmbeddingRequest, embeddings: Embeddings) -> Embe
     return found
 
 
-def _dimension(wanted: int | None, embeddings: Embeddings) -> int:
+def _dimension(wanted: int | None, embeddings: EmbeddingService) -> int:
     own, least = embeddings.dimension, embeddings.min_dimension
     if wanted is None or wanted == own or (least and least <= wanted < own):
         return wanted or own
@@ -117,7 +117,7 @@ def _refuse_long(told: EmbeddingInput, num_tokens: Sequence[int], most: int) -> 
             )
 
 
-def embedding_list(found: Embedded, model: str, encoding: str | None) -> EmbeddingList:
+def embedding_list(found: TextEmbeddings, model: str, encoding: str | None) -> EmbeddingList:
     total = sum(found.num_tokens)
     return EmbeddingList(
         [EmbeddingObject(index, encode_vector(vector, encoding)) for index, vector in enumerate(found.vectors)],
@@ -133,5 +133,5 @@ def encode_vector(vector: NDArray[np.float32], encoding: str | None) -> list[flo
     return numbers
 
 
-def llamacpp_embeddings(found: Embedded) -> list[LlamaCppEmbedding]:
+def llamacpp_embeddings(found: TextEmbeddings) -> list[LlamaCppEmbedding]:
     return [LlamaCppEmbedding(index, [vector.tolist()]) for index, vector in enumerate(found.vectors)]

@@ -6,10 +6,10 @@ from server.api.embeddings.reply import embed_request
 from server.api.embeddings.wire import EmbeddingRequest
 from server.api.ollama.wire import OllamaEmbeddings, OllamaEmbedRequest, OllamaLegacyEmbedding, OllamaLegacyEmbedRequest
 from server.generation.target import untagged
-from server.resources.embedding import Embeddings
+from server.resources.embedding import EmbeddingService
 
 
-async def embed(data: OllamaEmbedRequest, embeddings: Embeddings) -> OllamaEmbeddings:
+async def embed(data: OllamaEmbedRequest, embeddings: EmbeddingService) -> OllamaEmbeddings:
     """Return the vectors of the texts; without text, with which clients load a model, none. Raises what
     `embed_request` does."""
     started = time.perf_counter_ns()
@@ -31,6 +31,6 @@ async def embed(data: OllamaEmbedRequest, embeddings: Embeddings) -> OllamaEmbed
     )
 
 
-async def embed_one(data: OllamaLegacyEmbedRequest, embeddings: Embeddings) -> OllamaLegacyEmbedding:
+async def embed_one(data: OllamaLegacyEmbedRequest, embeddings: EmbeddingService) -> OllamaLegacyEmbedding:
     result = await embed(OllamaEmbedRequest(model=data.model, input=data.prompt), embeddings)
     return OllamaLegacyEmbedding(result.embeddings[0] if result.embeddings else [])

@@ -17,7 +17,7 @@ from server.api.rerank.wire import (
     TeiRank,
 )
 from server.errors import RequestError
-from server.resources.reranking import Scores
+from server.resources.reranking import RerankingScores
 
 
 def document_texts(asked: RerankRequest) -> list[str]:
@@ -38,7 +38,7 @@ def _text_of(document: str | DocumentText, path: str) -> str:
     return text
 
 
-def rerank_reply(asked: RerankRequest, texts: list[str], found: Scores) -> RerankReply:
+def rerank_reply(asked: RerankRequest, texts: list[str], found: RerankingScores) -> RerankReply:
     with_documents = asked.return_documents is not False
     most = min(asked.top_n or asked.top_k or len(texts), len(texts))
     results = [
@@ -56,14 +56,14 @@ def rerank_reply(asked: RerankRequest, texts: list[str], found: Scores) -> Reran
     )
 
 
-def tei_reply(asked: RerankRequest, texts: list[str], found: Scores) -> list[TeiRank]:
+def tei_reply(asked: RerankRequest, texts: list[str], found: RerankingScores) -> list[TeiRank]:
     return [
         TeiRank(index, float(found.scores[index]), texts[index] if asked.return_text else UNSET)
         for index in _best_first(found)
     ]
 
 
-def _best_first(found: Scores) -> list[int]:
+def _best_first(found: RerankingScores) -> list[int]:
     """Of equal ones, the first first."""
     order: list[int] = np.argsort(-found.scores, kind="stable").tolist()
     return order

@@ -9,7 +9,7 @@ from litestar.testing import TestClient
 
 from models.catalog import ResolvedModel
 from models.errors import ModelNotFound
-from server.resources.reranking import Reranking
+from server.resources.reranking import RerankingService
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
 
@@ -58,7 +58,7 @@ def test_nothing_is_inserted_from_documents(client: TestClient[Any]) -> None:
 
 def test_models_that_do_not_talk_say_so(client: TestClient[Any], tmp_path: Path) -> None:
     services = client.app.state.services
-    services.reranking = Reranking(
+    services.reranking = RerankingService(
         ResolvedModel("reader", tmp_path, None), services.embeddings, services.encoder.current
     )
     embedder, reranker = cards(client)["fake-embedder"], cards(client)["reader"]

@@ -11,7 +11,7 @@ import pytest
 from litestar.testing import TestClient
 
 from models.catalog import ResolvedModel
-from server.resources.reranking import Reranking
+from server.resources.reranking import RerankingService
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeEncoder, FakeIndex, serving, vector_of
 
@@ -30,7 +30,7 @@ def cross(client: TestClient[Any], tmp_path: Path) -> TestClient[Any]:
     """With a cross-encoder."""
     services = client.app.state.services
     reader = ResolvedModel("reader", tmp_path, None)
-    services.reranking = Reranking(reader, services.embeddings, lambda: services.fake_encoder)
+    services.reranking = RerankingService(reader, services.embeddings, lambda: services.fake_encoder)
     return client
 
 

@@ -138,7 +138,7 @@ def test_an_encoder_that_comes_back_without_the_former_model(changed: Workspace)
     async def run() -> None:
         assert _cosine(await _find(searching)) is not None
         encoders.append(FakeEncoder(has_previous=False))
-        with pytest.raises(ProcessFailed, match="without the former"):
+        with pytest.raises(ProcessFailed, match="without the previous"):
             await _find(searching)
         await searching.follow()
         assert _cosine(await _find(searching)) is None

@@ -46,7 +46,7 @@ def looks(search: Search, times: list[float], can_answer: bool = True) -> list[b
         ready = Readiness(lambda: can_answer, search, clock)
         found = []
         for told in now:  # noqa: B007 - which the clock tells
-            found.append(await ready.look())
+            found.append(await ready.check())
         return found
 
     return asyncio.run(run())
@@ -65,7 +65,7 @@ def test_without_processes_none_is_tried() -> None:
 
 
 def test_a_search_that_fails_or_takes_long_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "_LIMIT_S", 0.05)
+    monkeypatch.setattr(readiness, "_TIMEOUT_S", 0.05)
     failing, slow = Search(), Search()
     failing.error, slow.takes_s = ProcessFailed("encoder", "it was killed"), 5
     assert looks(failing, [0]) == looks(slow, [0]) == [False]
@@ -77,7 +77,7 @@ def test_many_at_once_share_a_search() -> None:
 
     async def run() -> list[bool]:
         ready = Readiness(lambda: True, search)
-        return await asyncio.gather(*(ready.look() for _ in range(50)))
+        return await asyncio.gather(*(ready.check() for _ in range(50)))
 
     assert asyncio.run(run()) == [True] * 50
     assert search.num_searches == 1

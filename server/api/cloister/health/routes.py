@@ -45,7 +45,7 @@ class HealthController(Controller):
     )
     async def ready(self, services: NamedDependency[Services]) -> Response[ReadinessReply]:
         """Check with a search, at most once in five seconds, whether questions can be answered."""
-        if await services.readiness.look():
+        if await services.readiness.check():
             return Response(ReadinessReply("ready"), media_type=MediaType.JSON)
         return Response(ReadinessReply("unready"), status_code=503, media_type=MediaType.JSON, headers=_RETRY_HEADERS)
 
