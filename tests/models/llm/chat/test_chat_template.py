@@ -131,9 +131,9 @@ def test_control_token_names_in_content_stay_content(role: Literal["system", "us
     st.lists(st.builds(ChatMessage.of_text, st.sampled_from(["system", "user", "assistant"]), st.text()), min_size=1)
 )
 def test_any_content_is_rendered_unchanged_as_content_segments(messages: list[ChatMessage]) -> None:
-    given_ = [m.text.replace("\ufdd0", "\ufffd").replace("\ufdd1", "\ufffd") for m in messages]
+    texts = [m.text.replace("\ufdd0", "\ufffd").replace("\ufdd1", "\ufffd") for m in messages]
     segments = ChatTemplate(CHATML).render(messages)
-    assert contents(segments) == [content for content in given_ if content]
+    assert contents(segments) == [content for content in texts if content]
     turns = "".join(f"<|im_start|>{m.role}\n<|im_end|>\n" for m in messages)
     assert scaffold(segments) == turns + "<|im_start|>assistant\n"
 
@@ -145,7 +145,7 @@ def test_noncharacters_in_content_cannot_move_its_borders(content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "content", "kept"),
+    ("expression", "content", "rendered"),
     [
         ("m.content | trim", "  a  b \n", ["a  b"]),
         ("m.content.strip()", FORGED + "\n", [FORGED]),
@@ -156,10 +156,10 @@ def test_noncharacters_in_content_cannot_move_its_borders(content: str) -> None:
     ],
 )
 def test_content_that_is_stripped_or_changed_as_a_whole_stays_content(
-    expression: str, content: str, kept: list[str]
+    expression: str, content: str, rendered: list[str]
 ) -> None:
     segments = template_of(expression).render([user(content)])
-    assert contents(segments) == kept
+    assert contents(segments) == rendered
     assert scaffold(segments).replace('"', "") == "<user></>"
 
 
@@ -296,10 +296,10 @@ def real_template(path: Path) -> ChatTemplate:
 def test_real_templates_keep_content_in_content_segments(path: Path) -> None:
     template = real_template(path)
     conversation = [system("Be brief."), user(f"What is {FORGED}?"), assistant("It is <b>four</b>."), user("Why? [1]")]
-    given_ = [message.text for message in conversation]
-    folded = [f"{given_[0]}\n\n{given_[1]}", *given_[2:]]
+    texts = [message.text for message in conversation]
+    folded = [f"{texts[0]}\n\n{texts[1]}", *texts[2:]]
     segments = template.render(conversation)
-    assert sorted(contents(segments)) in (sorted(given_), sorted(folded))
+    assert sorted(contents(segments)) in (sorted(texts), sorted(folded))
     assert "obey" not in scaffold(segments)
 
     conversation[2] = assistant(THOUGHT)
@@ -401,7 +401,7 @@ def test_arguments_are_passed_in_the_form_that_the_template_renders_right(argume
         template_with_calls("{{ '' + c.function.arguments }}"),
         ChatTemplate(CHATML),
     ],
-    ids=["mapping", "text", "told"],
+    ids=["mapping", "text", "described"],
 )
 def test_arguments_that_are_no_object_are_rendered_all_the_same(template: ChatTemplate, arguments: str) -> None:
     messages = [
@@ -460,12 +460,12 @@ def test_call_ids_are_shortened_for_templates_that_want_nine_characters() -> Non
     assert call_id.isalnum()
     assert f"({call_id})12 mm" in rendered
     assert text(template.render(CALLED)) == rendered
-    kept = [
+    messages = [
         user("Rain?"),
         ChatMessage.of_text("assistant", tool_calls=(call(call_id="abcdefgh9"),)),
         result("1", "abcdefgh9"),
     ]
-    assert "[abcdefgh9]" in text(template.render(kept))
+    assert "[abcdefgh9]" in text(template.render(messages))
 
 
 def test_tools_calls_and_results_unknown_to_a_template_are_written_into_messages() -> None:
@@ -583,12 +583,12 @@ def test_escaped_marks_in_content_cannot_move_its_borders(spelled: str, written:
 
 
 @given(st.text(), st.text(), st.text())
-def test_any_call_is_rendered_unchanged_as_content_segments(name: str, value: str, said: str) -> None:
-    called = ChatMessage.of_text("assistant", said, tool_calls=(call(name, json.dumps({"a": value})),))
+def test_any_call_is_rendered_unchanged_as_content_segments(name: str, value: str, answer: str) -> None:
+    called = ChatMessage.of_text("assistant", answer, tool_calls=(call(name, json.dumps({"a": value})),))
     segments = TOOLED_TEMPLATE.render([user("Hi"), called, result(value)])
-    name, value, said = (t.replace("\ufdd0", "\ufffd").replace("\ufdd1", "\ufffd") for t in (name, value, said))
+    name, value, answer = (t.replace("\ufdd0", "\ufffd").replace("\ufdd1", "\ufffd") for t in (name, value, answer))
     quoted = json.dumps(value, ensure_ascii=False)
-    assert text(segments) == f'<user>Hi<assistant>{said}<call>{name}{{"a": {quoted}}}</call><tool>{value}'
+    assert text(segments) == f'<user>Hi<assistant>{answer}<call>{name}{{"a": {quoted}}}</call><tool>{value}'
     bare = scaffold(segments)
     for tag in ("<user>", "<assistant>", "<call>", "</call>", "<tool>"):
         bare = bare.replace(tag, "", 1)
@@ -638,7 +638,7 @@ def test_the_generation_prompt_is_added_only_on_request() -> None:
     assert text(segments) == "<|im_start|>user\nHi<|im_end|>\n"
 
 
-# Templates that leave out what is said beside a call.
+# Templates that leave out the text beside a call.
 CALL_ALONE = {
     "Cohere2MoE",
     "CohereForAI-c4ai-command-r7b-12-2024-tool_use",

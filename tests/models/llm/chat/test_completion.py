@@ -56,12 +56,12 @@ def test_the_time_limit_counts_from_the_first_token_and_ends_the_completion_afte
 
 
 async def stream(
-    told: list[TextDelta], closed: list[bool], wait: asyncio.Event | None = None
+    source: list[TextDelta], closed: list[bool], wait: asyncio.Event | None = None
 ) -> AsyncGenerator[TextDelta, None]:
     try:
         if wait:
             await wait.wait()
-        for delta in told:
+        for delta in source:
             yield delta
     finally:
         closed.append(True)

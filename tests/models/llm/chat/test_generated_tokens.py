@@ -52,8 +52,8 @@ def test_the_next_prompt_has_the_answer_with_the_tokens_it_was_drawn_as(tokenize
 
 
 def test_cached_tokens_are_not_used_for_text_of_the_template(tokenizer: PromptTokenizer) -> None:
-    tokenizer.generated_tokens.add("said", letters_of("said"))
-    assert tokenizer([Segment("said", is_content=False)]) == Letters().tokenize("said", parse_special=True)
+    tokenizer.generated_tokens.add("text", letters_of("text"))
+    assert tokenizer([Segment("text", is_content=False)]) == Letters().tokenize("text", parse_special=True)
 
 
 @pytest.mark.parametrize(

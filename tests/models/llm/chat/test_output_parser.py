@@ -85,8 +85,8 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
-def calls(*named: tuple[str, object]) -> list[object]:
-    return [("call", name, arguments) for name, arguments in named]
+def calls(*name_arguments: tuple[str, object]) -> list[object]:
+    return [("call", name, arguments) for name, arguments in name_arguments]
 
 
 def plain(events: Sequence[ParsedEvent]) -> list[object]:
@@ -444,7 +444,7 @@ _NOISE = st.lists(
 
 @given(st.sampled_from(FAMILIES), _NOISE, st.lists(st.integers(min_value=0), max_size=6), st.booleans())
 @example(HERMES, '<tool_call>{"name": "say", "arguments": {"a": ', [], False)
-def test_any_text_in_any_pieces_gives_the_same_and_arguments_are_json(
+def test_any_text_is_parsed_alike_in_any_pieces_with_arguments_of_json(
     source: str, text: str, cuts: list[int], starts_in_reasoning: bool
 ) -> None:
     whole = parse(source, [text], starts_in_reasoning=starts_in_reasoning)
@@ -561,14 +561,14 @@ def test_reasoning_is_emitted_as_it_is_generated() -> None:
 
 
 @pytest.mark.parametrize("text", ["<think>\nHm.\n</think>\n\nHi", "\nHm.</think>Hi", "Hm.\n</think>\n\n\nHi"])
-def test_reasoning_that_the_prompt_began(text: str) -> None:
+def test_text_before_the_end_of_reasoning_that_the_prompt_began_is_reasoning(text: str) -> None:
     expected = [("reasoning", "Hm."), ("content", "Hi")]
     assert parse(HERMES, [text], starts_in_reasoning=True) == expected
     assert parse(HERMES, list(text), starts_in_reasoning=True) == expected
 
 
 @pytest.mark.parametrize("source", FAMILIES)
-def test_without_tools_nothing_is_a_call(source: str) -> None:
+def test_without_tools_text_is_never_a_call(source: str) -> None:
     for case_source, text, _ in CASES:
         if case_source == source:
             events = parse(source, [text], tools_allowed=False, tools=TOOLS)
@@ -599,7 +599,7 @@ def test_without_tools_nothing_is_a_call(source: str) -> None:
         ("other", "x", "(555)", "(555)"),
     ],
 )
-def test_the_schema_types_what_is_written_without_type(name: str, key: str, text: str, value: object) -> None:
+def test_arguments_written_without_type_get_it_from_the_schema(name: str, key: str, text: str, value: object) -> None:
     call = f"<tool_call>\n<function={name}>\n<parameter={key}>\n{text}\n</parameter>\n</function>\n</tool_call>"
     assert parse(CODER, [call], tools=TOOLS) == calls((name, {key: value}))
 
@@ -612,13 +612,13 @@ def test_half_a_surrogate_pair_stays_escaped() -> None:
 
 
 @pytest.mark.parametrize("digits", ["9" * 400, "-" + "1" * 4000])
-def test_a_number_too_large_for_a_float_stays_as_it_is(digits: str) -> None:
+def test_a_number_too_large_for_a_float_keeps_its_digits(digits: str) -> None:
     text = f'<tool_call>{{"name": "say", "arguments": {{"a": {digits}}}}}</tool_call>'
     _, arguments = OutputParser(OutputSyntax.of(HERMES)).feed(text, final=True)
     assert arguments == ToolCallArguments(0, f'{{"a": {digits}}}')
 
 
-def test_ids_are_all_different() -> None:
+def test_ids_of_calls_are_unique() -> None:
     text = '<tool_call>{"name": "f", "arguments": {}}</tool_call>' * 50
     events = OutputParser(OutputSyntax.of(HERMES)).feed(text, final=True)
     assert len({event.id for event in events if isinstance(event, ToolCallStart)}) == 50
@@ -632,7 +632,7 @@ _JSON = st.recursive(
 
 
 @given(st.sampled_from(FAMILIES), st.dictionaries(st.text(), _JSON, max_size=3), st.lists(st.integers(min_value=0)))
-def test_a_forced_call_is_read_back(source: str, arguments: dict[str, object], cuts: list[int]) -> None:
+def test_a_forced_call_is_parsed_as_that_call(source: str, arguments: dict[str, object], cuts: list[int]) -> None:
     syntax = OutputSyntax.of(source)
     form = syntax.forced_call("say")
     one = f"{form.begin}{json.dumps(arguments, ensure_ascii=False)}{form.end}"
@@ -642,7 +642,7 @@ def test_a_forced_call_is_read_back(source: str, arguments: dict[str, object], c
 
 
 @pytest.mark.parametrize("source", [s for s in FAMILIES if s != RECIPIENTS])
-def test_written_calls_are_read_back(source: str) -> None:
+def test_written_calls_are_parsed_as_those_calls(source: str) -> None:
     written = OutputSyntax.of(source).write_calls([(name, json.dumps(arguments)) for name, arguments in (WEATHER, SAY)])
     assert parse(source, ["".join(part.text for part in written)], tools=TOOLS) == calls(WEATHER, SAY)
     assert "weather" not in "".join(part.text for part in written if not part.is_content)
@@ -675,11 +675,11 @@ def test_no_marker_of_a_family_hides_another(source: str) -> None:
         (FOREIGN, set()),
     ],
 )
-def test_control_tokens_that_must_be_shown(source: str, markers: set[str]) -> None:
-    shown = OutputSyntax.of(source).control_markers
-    assert markers <= shown
-    assert all(not re.search(r"\s", marker) for marker in shown)
-    assert shown or source == FOREIGN
+def test_control_markers_of_a_family_are_the_tokens_its_parser_needs_as_text(source: str, markers: set[str]) -> None:
+    control_markers = OutputSyntax.of(source).control_markers
+    assert markers <= control_markers
+    assert all(not re.search(r"\s", marker) for marker in control_markers)
+    assert control_markers or source == FOREIGN
 
 
 # Every real template: its family, and what the model's reasoning begins with.
@@ -772,17 +772,17 @@ def real_template(path: Path) -> ChatTemplate:
 
 
 @real_templates
-def test_the_family_of_a_real_template(path: Path) -> None:
+def test_the_family_of_a_real_template_is_detected(path: Path) -> None:
     syntax = OutputSyntax.of(path.read_text())
     assert (syntax.name, syntax.reasoning and syntax.reasoning.begin) == NAMES.get(path.stem, (syntax.name, None))
     assert syntax.is_native is ("tools" in path.read_text() or syntax.name != "json")
 
 
-def assistant_turn(template: ChatTemplate, named: Sequence[tuple[str, dict[str, object]]]) -> str:
+def assistant_turn(template: ChatTemplate, name_arguments: Sequence[tuple[str, dict[str, object]]]) -> str:
     """What the model would have written, and the end of its turn."""
     tool_calls = tuple(
         ToolCall(f"call_{at}", name, json.dumps(arguments, ensure_ascii=False))
-        for at, (name, arguments) in enumerate(named)
+        for at, (name, arguments) in enumerate(name_arguments)
     )
     messages = [ChatMessage.of_text("user", "Hi"), ChatMessage.of_text("assistant", tool_calls=tool_calls)]
     prompt = "".join(segment.text for segment in template.render(messages[:1], TOOLS))
@@ -794,10 +794,10 @@ def assistant_turn(template: ChatTemplate, named: Sequence[tuple[str, dict[str, 
 
 @real_templates
 @pytest.mark.parametrize("is_hard", [False, True], ids=["easy", "hard"])
-def test_calls_that_a_real_template_writes_are_read_back(path: Path, is_hard: bool) -> None:
+def test_calls_that_a_real_template_renders_are_parsed_as_those_calls(path: Path, is_hard: bool) -> None:
     template = real_template(path)
-    named = HARD if is_hard else EASY
-    for some in [named[:1], named[1:], named]:
+    name_arguments = HARD if is_hard else EASY
+    for some in [name_arguments[:1], name_arguments[1:], name_arguments]:
         if len(some) > 1 and template.syntax.name in ("llama-3", "harmony", "gigachat", "gigachat-role"):
             continue  # one call to a turn, and a turn for each
         turn = assistant_turn(template, some)
@@ -807,7 +807,7 @@ def test_calls_that_a_real_template_writes_are_read_back(path: Path, is_hard: bo
 
 
 @real_templates
-def test_the_prompt_says_whether_reasoning_has_begun(path: Path) -> None:
+def test_the_end_of_a_prompt_tells_whether_reasoning_has_begun(path: Path) -> None:
     template = real_template(path)
     for is_on in (False, True):
         last = template.render([ChatMessage.of_text("user", "Hi")], options={"enable_thinking": is_on})[-1]

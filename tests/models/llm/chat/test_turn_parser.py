@@ -69,10 +69,10 @@ def test_the_events_of_a_turn_do_not_depend_on_how_its_text_is_cut(
 @given(st.text(alphabet="ab <>/\n", max_size=40), st.lists(st.integers(0, 200), max_size=12))
 def test_scored_tokens_are_those_of_the_content(text: str, cuts: list[int]) -> None:
     events = run(cut(text, cuts))
-    told = "".join(t.text for event in events if isinstance(event, Content) for t in event.tokens)
+    token_text = "".join(t.text for event in events if isinstance(event, Content) for t in event.tokens)
     content = plain(events)[0]
-    assert content in told  # a token may bring white space that the content leaves out
-    assert told.strip() == content.strip()
+    assert content in token_text  # a token may bring white space that the content leaves out
+    assert token_text.strip() == content.strip()
 
 
 def test_reasoning_and_calls_have_no_scored_tokens() -> None:

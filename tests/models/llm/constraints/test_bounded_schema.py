@@ -35,15 +35,15 @@ def ramble(vocabulary: Vocabulary, constraint: ConstraintForm, rng: Random) -> s
     """Generate at random without ever choosing to end; None if the constraint does not end the answer either."""
     grammar = Grammar(GrammarTokenizer(vocabulary), constraint)
     closing = {token for token in range(vocabulary.size) if set(vocabulary.piece(token)) & set(b'"}],')}
-    said: list[int] = []
-    while len(said) < MOST:
-        allowed = grammar.after(said)
+    answer: list[int] = []
+    while len(answer) < MOST:
+        allowed = grammar.after(answer)
         assert allowed is not None
         tokens = allowed.tolist()
         ends = vocabulary.end_tokens | closing
-        said.append(rng.choice([token for token in tokens if token not in ends] or tokens))
-        if said[-1] in vocabulary.end_tokens:
-            return b"".join(map(vocabulary.piece, said[:-1])).decode()
+        answer.append(rng.choice([token for token in tokens if token not in ends] or tokens))
+        if answer[-1] in vocabulary.end_tokens:
+            return b"".join(map(vocabulary.piece, answer[:-1])).decode()
     return None
 
 
@@ -69,14 +69,14 @@ CASES: list[tuple[Any, Callable[[Any], bool]]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "is_valid"), CASES, ids=[json.dumps(asked) for asked, _ in CASES])
+@pytest.mark.parametrize(("document", "is_valid"), CASES, ids=[json.dumps(document) for document, _ in CASES])
 def test_a_bounded_schema_makes_any_answer_end(
-    vocabulary: Vocabulary, asked: Any, is_valid: Callable[[Any], bool]
+    vocabulary: Vocabulary, document: Any, is_valid: Callable[[Any], bool]
 ) -> None:
     for seed in range(3):
-        said = ramble(vocabulary, PrefixedForm(schema(asked), is_bounded=True), Random(seed))
-        assert said is not None
-        assert is_valid(json.loads(said)), said
+        answer = ramble(vocabulary, PrefixedForm(schema(document), is_bounded=True), Random(seed))
+        assert answer is not None
+        assert is_valid(json.loads(answer)), answer
 
 
 def test_an_answer_of_an_unbounded_schema_may_not_end(vocabulary: Vocabulary) -> None:
@@ -89,21 +89,21 @@ def test_bounded_objects_and_arguments_end_too(vocabulary: Vocabulary, constrain
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "document",
     [
         {"allOf": [{"type": "string"}, {"minLength": 100}]},
         {"type": "object", "properties": {"a": {"$ref": "#/$defs/t", "minLength": 100}}, "$defs": {"t": {}}},
     ],
 )
-def test_schemas_that_apply_together_are_not_narrowed(asked: dict[str, Any]) -> None:
-    parts = [asked, *asked.get("properties", {}).values()]
+def test_schemas_that_apply_together_are_not_narrowed(document: dict[str, Any]) -> None:
+    parts = [document, *document.get("properties", {}).values()]
     before = copy.deepcopy(parts)
     bound_schemas(parts)
     assert parts == before
 
 
 @pytest.mark.parametrize(
-    ("asked", "narrowed"),
+    ("document", "narrowed"),
     [
         ({"type": "string", "pattern": "a+"}, {"type": "string", "pattern": "a+"}),
         ({"type": "string", "maxLength": 900}, {"type": "string", "maxLength": 900}),
@@ -118,6 +118,6 @@ def test_schemas_that_apply_together_are_not_narrowed(asked: dict[str, Any]) -> 
         ({"const": "a" * 100}, {"const": "a" * 100}),
     ],
 )
-def test_keywords_that_bound_a_schema_are_kept(asked: dict[str, Any], narrowed: dict[str, Any]) -> None:
-    bound_schema(asked)
-    assert asked == narrowed
+def test_keywords_that_bound_a_schema_are_kept(document: dict[str, Any], narrowed: dict[str, Any]) -> None:
+    bound_schema(document)
+    assert document == narrowed

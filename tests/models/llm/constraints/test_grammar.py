@@ -229,8 +229,8 @@ CASES: dict[str, tuple[object, Callable[[Any], bool]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_answer_a_schema_allows_is_valid(model: Model, name: str) -> None:
-    asked, is_valid = CASES[name]
-    grammar = Grammar(model.tokenizer, schema(asked))
+    document, is_valid = CASES[name]
+    grammar = Grammar(model.tokenizer, schema(document))
     for seed in range(3):  # the grammar is used again: it must find its way back to the beginning
         generated = walk(model, grammar, seed)
         text = model.text(generated)
@@ -308,15 +308,15 @@ def tokens(model: Model, text: str) -> list[int]:
 
 def test_text_is_unconstrained_until_a_trigger(builtin: Model) -> None:
     grammar = Grammar(builtin.tokenizer, WAITING)
-    said = tokens(builtin, "I will look. <tool_cal")
-    for size in range(len(said) + 1):
-        assert grammar.after(said[:size]) is None
-        assert grammar.forced(said[:size], 8) is None
-    begun = [*said, *tokens(builtin, "l>")]
+    free_text = tokens(builtin, "I will look. <tool_cal")
+    for size in range(len(free_text) + 1):
+        assert grammar.after(free_text[:size]) is None
+        assert grammar.forced(free_text[:size], 8) is None
+    begun = [*free_text, *tokens(builtin, "l>")]
     forced = grammar.forced(begun, 50)
     assert forced is not None
     assert builtin.text(forced).startswith('\n{"name": "get", "arguments": {"city": "')
-    assert grammar.after(said) is None  # a guess that was taken back
+    assert grammar.after(free_text) is None  # a guess that was taken back
 
 
 def test_a_call_behind_a_trigger_follows_its_schema_and_ends_the_answer(builtin: Model) -> None:
@@ -454,7 +454,7 @@ def test_tokens_that_were_not_allowed_raise_an_error(builtin: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "text"),
+    ("document", "text"),
     [
         pytest.param({"type": "string", "pattern": '^[^"]*$'}, r'"\""', id="an escaped quote where none may be"),
         pytest.param({"type": "string", "pattern": r"^[^\\]*$"}, r'"\\"', id="an escaped backslash"),
@@ -473,12 +473,12 @@ def test_tokens_that_were_not_allowed_raise_an_error(builtin: Model) -> None:
         pytest.param({"type": "object"}, '{"a":1}', id="other spacing"),
     ],
 )
-def test_values_that_a_schema_excludes_are_not_allowed(builtin: Model, asked: object, text: str) -> None:
-    assert not allows(builtin, schema(asked), text)
+def test_values_that_a_schema_excludes_are_not_allowed(builtin: Model, document: object, text: str) -> None:
+    assert not allows(builtin, schema(document), text)
 
 
 @pytest.mark.parametrize(
-    ("asked", "text"),
+    ("document", "text"),
     [
         (CASES["others"][0], '{"a": 1, "b": "x", "ab": ""}'),
         ({"type": "string", "pattern": '^[^"]*$'}, r'"a\nb\\"'),
@@ -489,8 +489,8 @@ def test_values_that_a_schema_excludes_are_not_allowed(builtin: Model, asked: ob
         (True, '{"a": [{}, [], "", 0]}'),
     ],
 )
-def test_values_that_a_schema_admits_are_allowed(builtin: Model, asked: object, text: str) -> None:
-    assert allows(builtin, schema(asked), text)
+def test_values_that_a_schema_admits_are_allowed(builtin: Model, document: object, text: str) -> None:
+    assert allows(builtin, schema(document), text)
 
 
 # Refusals

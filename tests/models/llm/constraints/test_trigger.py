@@ -37,8 +37,8 @@ def test_text_within_reasoning_triggers_nothing() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, len(PIECES) - 1), max_size=8), max_size=6))
-def test_the_span_depends_on_the_generated_tokens_alone(asked: list[list[int]]) -> None:
+def test_the_span_depends_on_the_generated_tokens_alone(questions: list[list[int]]) -> None:
     trigger = Trigger(PIECES, "<call>", ("<think>", "</think>"))
-    for tokens in asked:
+    for tokens in questions:
         fresh = Trigger(PIECES, "<call>", ("<think>", "</think>"))
         assert trigger.span(tokens) == fresh.span(tokens)
