@@ -58,12 +58,12 @@ def _around(before: list[int], after: list[int], room: int) -> tuple[list[int], 
 
 def _latest(chunks: Sequence[list[int]], room: int) -> list[int]:
     """Return as many of the last chunks as there is room for, each whole."""
-    kept: list[int] = []
+    latest: list[int] = []
     for chunk in reversed(chunks):
-        if len(kept) + len(chunk) > room:
+        if len(latest) + len(chunk) > room:
             break
-        kept = chunk + kept
-    return kept
+        latest = chunk + latest
+    return latest
 
 
 def _extra_tokens(extra: Extra, tokens: FimTokens, tokenize: Tokenize) -> list[int]:

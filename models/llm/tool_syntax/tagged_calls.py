@@ -136,30 +136,30 @@ class TaggedCalls:
         start = search = cursor.at
         end = parameter.end.replace("{key}", key)
         while True:
-            found = cursor.text.find(end, search)
-            if found >= 0:
-                cursor.at = found + len(end)
+            end_at = cursor.text.find(end, search)
+            if end_at >= 0:
+                cursor.at = end_at + len(end)
                 if (yield from self._ends_here(cursor, parameter)):
-                    return _strip_padding(cursor.text[start:found], parameter)
-                search = found + len(end)
+                    return _strip_padding(cursor.text[start:end_at], parameter)
+                search = end_at + len(end)
             else:
                 search = max(search, len(cursor.text) - len(end) + 1)
                 if not (yield from cursor.more()):
                     raise Malformed
 
     def _ends_here(self, cursor: TextCursor, parameter: ParameterTags) -> Generator[None, None, bool]:
-        behind = cursor.at
+        start = cursor.at
         yield from cursor.skip_space()
         is_end = yield from cursor.peek(parameter.begin, self.ends[0], *filter(None, [self.section_end]))
-        cursor.at = behind
+        cursor.at = start
         return bool(is_end)
 
     def _is_followed(self, cursor: TextCursor) -> Generator[None, None, bool]:
-        behind = cursor.at
+        start = cursor.at
         yield from cursor.skip_space()
-        found = yield from cursor.peek(self.begin[0])
-        cursor.at = behind
-        return bool(found)
+        begin = yield from cursor.peek(self.begin[0])
+        cursor.at = start
+        return bool(begin)
 
 
 def _strip_padding(text: str, parameter: ParameterTags) -> str:
