@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.llm.constraints.constraint import Choices
+from models.llm.constraints.choices import Choices
 from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import FinishReason, Sequence
 from models.llm.engine.step import Limits, ScheduledChunk, Step

@@ -1,4 +1,4 @@
-"""What the engine needs of a constraint."""
+"""The protocol of constraints, as the engine applies them to a sequence."""
 
 from collections.abc import Collection
 from typing import Protocol

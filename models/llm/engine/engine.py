@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from models.llm.constraints.constraint import Choices, FailClosed
+from models.llm.constraints.choices import Choices
+from models.llm.constraints.fail_closed import FailClosed
 from models.llm.constraints.grammar import Grammar
 from models.llm.engine.messages import Delta, Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from models.llm.constraints.constraint import Choices
+from models.llm.constraints.choices import Choices
 from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import FinishReason, Sequence
 from models.llm.engine.step import Limits, SequenceOutput, Step

@@ -1,9 +1,6 @@
-"""Constraints that the engine applies to a sequence: guided choice, and grammars that end their answer on failure."""
+"""Guided choice: an answer that is one of several texts."""
 
-from collections.abc import Collection, Sequence
-
-from models.errors import GrammarError
-from models.llm.constraints.base import Constraint
+from collections.abc import Sequence
 
 
 class Choices:
@@ -33,28 +30,3 @@ class Choices:
 
     def _open(self, generated: list[int]) -> list[list[int]]:
         return [choice for choice in self._choices if choice[: len(generated)] == generated]
-
-
-class FailClosed:
-    """A grammar that ends its answer when it fails, so that other sequences of the batch go on. `error` says why."""
-
-    def __init__(self, grammar: Constraint, end_token: int) -> None:
-        self._grammar = grammar
-        self._end_token = end_token
-        self.error: str | None = None
-
-    def after(self, generated: list[int]) -> Collection[int] | None:
-        if self.error is None:
-            try:
-                return self._grammar.after(generated)
-            except GrammarError as error:
-                self.error = str(error)
-        return [self._end_token]
-
-    def forced(self, generated: list[int], limit: int) -> list[int] | None:
-        if self.error is None:
-            try:
-                return self._grammar.forced(generated, limit)
-            except GrammarError as error:
-                self.error = str(error)
-        return []

@@ -1,6 +1,6 @@
 import pytest
 
-from models.llm.constraints.constraint import Choices
+from models.llm.constraints.choices import Choices
 from models.llm.engine.sequence import Sequence
 from models.llm.params import SamplingParams
 
