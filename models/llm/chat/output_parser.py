@@ -49,7 +49,7 @@ class OutputParser:
         self._has_content = False
         self._is_after_block = False  # after reasoning or a call, with no content since
         self._num_calls = 0
-        self._flow = self._run(starts_in_reasoning)
+        self._flow = self._parse(starts_in_reasoning)
 
     @property
     def num_held(self) -> int:
@@ -70,34 +70,34 @@ class OutputParser:
             events.append(event)
         return [_join(list(group)) for _, group in itertools.groupby(events, _kind)]
 
-    def _run(self, starts_in_reasoning: bool) -> Flow:
+    def _parse(self, starts_in_reasoning: bool) -> Flow:
         if starts_in_reasoning and self._reasoning_markers:
-            yield from self._reasoning(self._reasoning_markers)
+            yield from self._parse_reasoning(self._reasoning_markers)
         while True:
             if not self._has_content and not self._num_calls:
-                yield from self._start()
-            marker = yield from self._text(Content, self._markers())
+                yield from self._parse_start()
+            marker = yield from self._parse_text(Content, self._markers())
             if not marker:
                 break
-            if self._reasoning_markers and marker == self._reasoning_markers.begin and self._may_think:
-                yield from self._reasoning(self._reasoning_markers)
+            if self._reasoning_markers and marker == self._reasoning_markers.begin and self._may_reason:
+                yield from self._parse_reasoning(self._reasoning_markers)
             elif marker in self._family.skipped:
-                self._cut(len(marker))
-            elif not (yield from self._calls([form for form in self._formats if marker in form.begins])):
-                yield from self._emit(Content, self._cut(len(marker)))
+                self._consume(len(marker))
+            elif not (yield from self._parse_calls([form for form in self._formats if marker in form.begins])):
+                yield from self._emit(Content, self._consume(len(marker)))
         space, self._space = self._space, ""
         if space and not self._is_after_block:
             yield Content(space)
 
     @property
-    def _may_think(self) -> bool:
+    def _may_reason(self) -> bool:
         return self._reasoning_markers is not None and (self._reasoning_markers.is_anywhere or not self._has_content)
 
     def _markers(self) -> list[str]:
         markers = [begin for form in self._formats for begin in form.begins] + list(self._family.skipped)
-        return [*markers, self._reasoning_markers.begin] if self._reasoning_markers and self._may_think else markers
+        return [*markers, self._reasoning_markers.begin] if self._reasoning_markers and self._may_reason else markers
 
-    def _start(self) -> Flow:
+    def _parse_start(self) -> Flow:
         """Parse what counts as scaffold or as a call only at the start of an answer."""
         # If a prompt may end with either marker of reasoning, models begin with the closing one.
         leads = [lead for lead in (self._family.lead, self._reasoning_markers and self._reasoning_markers.end) if lead]
@@ -105,15 +105,15 @@ class OutputParser:
         if not leads and not starts:
             return
         yield from self._cursor.skip_space()
-        yield from self._emit(Content, self._cut(self._cursor.at))
+        yield from self._emit(Content, self._consume(self._cursor.at))
         if lead := (yield from self._cursor.take(*leads)):
             self._cursor.commit()
             self._is_after_block = lead != self._family.lead
         elif starts:
             start = yield from self._cursor.peek(*starts)
-            yield from self._calls([form for form in self._formats if start in form.starts])
+            yield from self._parse_calls([form for form in self._formats if start in form.starts])
 
-    def _reasoning(self, reasoning_markers: ReasoningMarkers) -> Flow:
+    def _parse_reasoning(self, reasoning_markers: ReasoningMarkers) -> Flow:
         space, self._space = self._space * self._has_content, ""
         self.is_reasoning = True
         yield from self._cursor.skip_space()
@@ -122,13 +122,13 @@ class OutputParser:
         self._cursor.commit()
         # Control tokens are never words: a call begins even if the model forgot to end its reasoning.
         begins = [b for form in self._formats for b in form.begins if b.startswith(("<|", "<｜"))]
-        if (yield from self._text(Reasoning, [reasoning_markers.end, *begins])) == reasoning_markers.end:
-            self._cut(len(reasoning_markers.end))
+        if (yield from self._parse_text(Reasoning, [reasoning_markers.end, *begins])) == reasoning_markers.end:
+            self._consume(len(reasoning_markers.end))
         self._space = space
         self._is_after_block = True
         self.is_reasoning = False
 
-    def _calls(self, formats: Sequence[CallFormat]) -> Generator[ParsedEvent | None, None, bool]:
+    def _parse_calls(self, formats: Sequence[CallFormat]) -> Generator[ParsedEvent | None, None, bool]:
         """Return whether the text begins with a call in one of these formats, and emit its events."""
         self._cursor.is_exhausted = False
         for form in formats:
@@ -139,13 +139,13 @@ class OutputParser:
                     if call is None:
                         yield None
                     else:
-                        yield from self._call(call)
+                        yield from self._emit_call(call)
                 self._cursor.commit()
                 return True
             except Malformed:
                 self._cursor.at = 0
                 if self._is_unfinished(form):
-                    self._cut(len(self._cursor.text))
+                    self._consume(len(self._cursor.text))
                     self._space = ""
                     return True
                 if self._num_calls > num_before:
@@ -155,7 +155,7 @@ class OutputParser:
     def _is_unfinished(self, form: CallFormat) -> bool:
         return self._is_cut and self._cursor.is_exhausted and (bool(form.begins) or self._must_call)
 
-    def _call(self, call: ParsedCall) -> Flow:
+    def _emit_call(self, call: ParsedCall) -> Flow:
         self._cursor.commit()
         self._space = ""
         self._is_after_block = True
@@ -163,18 +163,18 @@ class OutputParser:
         yield ToolCallStart(index, f"call_{uuid4().hex[:24]}", call.name)
         yield ToolCallArguments(index, call.arguments)
 
-    def _text(
+    def _parse_text(
         self, kind: type[Content | Reasoning], markers: Sequence[str]
     ) -> Generator[ParsedEvent | None, None, str]:
         """Emit text up to the first of these markers and return the marker, which stays; "" at the end of all text."""
         while True:
-            marker, at = self._find(markers)
-            yield from self._emit(kind, self._cut(at))
+            marker, at = self._find_marker(markers)
+            yield from self._emit(kind, self._consume(at))
             if marker or self._cursor.is_final:
                 return marker
             yield None
 
-    def _find(self, markers: Sequence[str]) -> tuple[str, int]:
+    def _find_marker(self, markers: Sequence[str]) -> tuple[str, int]:
         """Return the first marker, of several the longest, and its position; or "" and where a marker might begin."""
         text = self._cursor.text
         first = min(((at, -len(m), m) for m in markers if (at := text.find(m)) >= 0), default=(len(text), 0, ""))
@@ -197,7 +197,7 @@ class OutputParser:
         if body:
             yield kind(body)
 
-    def _cut(self, size: int) -> str:
+    def _consume(self, size: int) -> str:
         text = self._cursor.text[:size]
         self._cursor.at = size
         self._cursor.commit()
