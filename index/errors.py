@@ -1,16 +1,16 @@
-"""What can go wrong with the index.
+"""The exceptions of the index.
 
 IndexingError
 ├── DataFolderError          the data folder cannot be used: not writable, in use, of a newer version
 ├── CollectionNotFound
-├── InvalidFilter            a pattern of a filter means nothing
+├── InvalidFilter            a pattern of a filter is invalid
 ├── LexicalIndexError        tantivy's index folder cannot be used; it is built again from the database
-├── RootUnavailable          a watched folder is not there or cannot be read
+├── RootUnavailable          a followed folder is missing or cannot be read
 ├── StorageError             a database failed
 │   ├── StorageDamaged       its file is damaged, or is no database
 │   ├── StorageFull          the disk or the quota is full; nothing of the transaction was kept
 │   └── StorageUnavailable   the disk fails, is read-only, or the database is locked: trying again may help
-└── UnreadableDocument       one file cannot be read; the reason goes into its row
+└── UnreadableDocument       a file cannot be read; the reason is stored with its document
 """
 
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""Giving way: a process that must never slow another down."""
+"""Lowers the scheduling priority of a process."""
 
 import contextlib
 import os
 
 
 def yield_to_others() -> None:
-    """Runs this process, and the threads it starts from now on, only when nobody else wants the processor.
+    """Run this process and the threads it starts from now on only when no other process wants the processor.
 
     Linux: SCHED_IDLE. Elsewhere, or where that is not allowed: the lowest nice value. There is no way back without
     privileges.

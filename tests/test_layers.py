@@ -23,7 +23,7 @@ ONLY_IN = {
     "onnxruntime": "models/encoder/",
     "tokenizers": "models/encoder/",
     "faiss": "index/dense/",
-    "tantivy": "index/lexical/inverted.py",
+    "tantivy": "index/lexical/",
 }
 
 

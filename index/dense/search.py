@@ -6,7 +6,8 @@ from index.dense.base_index import build_base
 from index.dense.compaction import is_stale, vectors_folder
 from index.dense.generations import newest_header, read_newest
 from index.dense.vector_index import VectorIndex
-from index.storage.sqlite.reader import ChangeBounds, IndexReader
+from index.storage.sqlite.changes import ChangeBounds
+from index.storage.sqlite.reader import IndexReader
 from index.types import Hits, Ids, Vectors
 
 _REPLAY = 10_000  # changes taken in at once

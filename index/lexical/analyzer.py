@@ -1,8 +1,9 @@
-"""Text to terms: the one analysis both lexical engines are given.
+"""Analyzes text into terms, in the same way for both lexical engines.
 
-A term consists of letters, digits, combining marks and `._-` only, so that engines that split at white space store
+A term consists of letters, digits, combining marks and `._-` only, so that an engine that splits at white space stores
 it as it is. Words are folded (Unicode compatibility, case, diacritics) and stemmed by Snowball. Identifiers, paths,
-version numbers and error codes stand whole and in parts. Scripts written without spaces become pairs of characters.
+version numbers and error codes give terms for the whole and for the parts. Scripts without spaces between words give
+pairs of characters.
 """
 
 import re
@@ -16,11 +17,11 @@ import Stemmer
 
 from index.lexical.languages import DEFAULT, LATIN, STOP_WORDS, guess_latin, language_of_word
 
-VERSION = 1  # of the terms; another one means that everything is analyzed anew
-_LONGEST = 64  # characters of a term; more is neither a word nor an identifier
-_MOST_CACHED = 200_000  # words
+VERSION = 1  # of the terms; an index of another version is filled again
+_MAX_TERM = 64  # characters; what is longer is neither a word nor an identifier
+_MAX_CACHED = 200_000  # words
 
-# Marks that belong to letters, which \w leaves out: without them words of most Indian scripts would fall apart.
+# Combining marks, which \w does not match: without them most words of Indian scripts would be split.
 _MARKS = (
     "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670"
     "\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u0900-\u0963\u0981-\u0df3\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
@@ -46,65 +47,67 @@ class Analysis(NamedTuple):
 
 
 class Analyzer:
-    """Keeps what it made of each word. Not to be shared between threads."""
+    """Caches the terms of each word. For one thread at a time."""
 
     def __init__(self) -> None:
         self._words = {language: _Words(language, is_question=False) for language in LATIN}
-        self._asked = {language: _Words(language, is_question=True) for language in LATIN}
+        self._question_words = {language: _Words(language, is_question=True) for language in LATIN}
 
     def document(self, text: str) -> Analysis:
-        """The terms of a text to be found."""
+        """Return the terms of a text for the index."""
         compounds = _COMPOUND.findall(_normal(text))
         distinct = set(compounds)
         language = guess_latin(distinct, least=3)
         words = self._words[language]
         terms = " ".join(filter(None, map(words.__getitem__, compounds)))
-        # Once each, and only where no word says it already: names that code repeats must not outweigh the prose.
-        if named := set().union(*filter(None, map(words.names.__getitem__, distinct))):
-            terms = " ".join((terms, *sorted(named.difference(terms.split()))))
+        # Each name counts once, and not where a word is the same term: code repeats names, and must not outweigh prose.
+        if names := set().union(*filter(None, map(words.names.__getitem__, distinct))):
+            terms = " ".join((terms, *sorted(names.difference(terms.split()))))
         return Analysis(terms.strip(), language)
 
     def question(self, text: str, languages: Collection[str] = (DEFAULT,)) -> Counter[str]:
-        """The terms to look for, each with how often it was asked for, in a corpus with these Latin languages.
+        """Return the terms of a question with their counts, for a corpus in these Latin languages.
 
         Function words are left out unless there is nothing else.
         """
         compounds = _COMPOUND.findall(_normal(text))
-        return self._count(_telling(compounds), languages) or self._count(compounds, languages)
+        return self._count(_content_words(compounds), languages) or self._count(compounds, languages)
 
     def coverage(self, question: str, text: str) -> float:
-        """The share of the question's words, each counted once, that stand in the text in some form; 0 without any.
-        Function words count only if there is nothing else."""
+        """Return the share of the question's words that the text has in some form, in 0..1.
+
+        Each word counts once. Function words count only if there is nothing else.
+        """
         compounds = _COMPOUND.findall(_normal(question))
         document = self.document(text)
-        terms, asked = set(document.terms.split()), self._asked[document.language]
-        forms = [{*asked[word].split(), *asked.names[word]} for word in set(_telling(compounds) or compounds)]
+        terms, words = set(document.terms.split()), self._question_words[document.language]
+        forms = [{*words[word].split(), *words.names[word]} for word in set(_content_words(compounds) or compounds)]
         forms = [each for each in forms if each]
         return sum(not each.isdisjoint(terms) for each in forms) / len(forms) if forms else 0.0
 
     def _count(self, compounds: Iterable[str], languages: Collection[str]) -> Counter[str]:
-        asked: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for compound in compounds:
-            asked.update({term for language in languages for term in self._asked[language][compound].split()})
-            asked.update({term for language in languages for term in self._asked[language].names[compound]})
-        return asked
+            counts.update({term for language in languages for term in self._question_words[language][compound].split()})
+            counts.update({term for language in languages for term in self._question_words[language].names[compound]})
+        return counts
 
 
 class _Words(dict[str, str]):
-    """Compounds as they stand in a text, to the terms of their words, separated by a space."""
+    """Maps compounds, as they stand in a text, to the terms of their words, separated by spaces."""
 
     def __init__(self, language: str, *, is_question: bool) -> None:
         super().__init__()
         self.names = _Names(self._whole_and_humps)
         self.is_question = is_question
         self._stem = _stemmer(language)
-        self._folds_first = language == DEFAULT  # the other stemmers look at diacritics
+        self._folds_first = language == DEFAULT  # the stemmers of other languages look at diacritics
         self._of_script: dict[str, Stemmer.Stemmer] = {}
 
     def __missing__(self, compound: str) -> str:
         terms = " ".join(self._terms(compound))
-        if len(compound) <= _LONGEST:
-            if len(self) >= _MOST_CACHED:
+        if len(compound) <= _MAX_TERM:
+            if len(self) >= _MAX_CACHED:
                 self.clear()
             self[compound] = terms
         return terms
@@ -127,37 +130,37 @@ class _Words(dict[str, str]):
             stemmer = self._of_script.get(of_script) or self._of_script.setdefault(of_script, _stemmer(of_script))
         elif self._folds_first:
             folded = _fold(folded)
-        term = _fold(stemmer.stemWord(folded))[:_LONGEST]
+        term = _fold(stemmer.stemWord(folded))[:_MAX_TERM]
         if term:
             yield term
         if self.is_question and (plain := _fold(folded)) != folded:
-            other = _fold(stemmer.stemWord(plain))[:_LONGEST]
+            other = _fold(stemmer.stemWord(plain))[:_MAX_TERM]
             if other not in ("", term):
                 yield other
 
     def _pairs(self, run: str) -> Iterator[str]:
-        """Pairs of neighbours; in documents single characters too, for questions that are one character."""
+        """Yield pairs of neighbours; in documents also single characters, for questions of one character."""
         if len(run) == 1 or not self.is_question:
             yield from run
         yield from map("".join, pairwise(run))
 
     def _whole_and_humps(self, compound: str) -> Iterator[str]:
-        """What an identifier, a path, a version or an error code adds to its words."""
+        """Yield the terms that an identifier, a path, a version or an error code adds to its words."""
         if _SPACELESS_RUN.search(compound):
             return
         parts = _PART.findall(compound)
-        if len(parts) > 1 and len(compound) <= _LONGEST and _is_name(compound):
+        if len(parts) > 1 and len(compound) <= _MAX_TERM and _is_name(compound):
             yield _fold(compound.casefold()).strip("._-")
         for part in parts:
             humps = _HUMP.split(part)
-            # A word of two humps that begins with a capital is a proper name: TypeScript is not about scripts.
+            # A capitalized word of two humps is a proper name: TypeScript is not about scripts.
             if len(humps) > (1 if part[0].islower() else 2):
                 for hump in humps:
                     yield from self._stemmed(hump)
 
 
 class _Names(dict[str, frozenset[str]]):
-    """Compounds to what they add as names; nothing, for most."""
+    """Maps compounds to the terms that they add as names: none, for most."""
 
     def __init__(self, terms: Callable[[str], Iterable[str]]) -> None:
         super().__init__()
@@ -167,16 +170,16 @@ class _Names(dict[str, frozenset[str]]):
         if compound.islower() and compound.isalpha():
             return frozenset()
         terms = frozenset(filter(None, self._terms(compound)))
-        if len(compound) <= _LONGEST:
-            if len(self) >= _MOST_CACHED:
+        if len(compound) <= _MAX_TERM:
+            if len(self) >= _MAX_CACHED:
                 self.clear()
             self[compound] = terms
         return terms
 
 
 def _stemmer(language: str) -> Stemmer.Stemmer:
-    """Porter's first stemmer for English: at or above his second one on the sets measured."""
-    return Stemmer.Stemmer("porter" if language == "english" else language, 0)  # 0: `_Words` is the cache
+    """Return the stemmer of a language; for English Porter's first, which measured no worse than his second."""
+    return Stemmer.Stemmer("porter" if language == "english" else language, 0)  # no cache: `_Words` is one
 
 
 def _normal(text: str) -> str:
@@ -184,26 +187,26 @@ def _normal(text: str) -> str:
 
 
 def _fold(word: str) -> str:
-    """Without diacritics. Marks that are vowels in their script stay."""
+    """Return the word without diacritics. Marks that are vowels in their script stay."""
     if word.isascii():
         return word
     return unicodedata.normalize("NFC", _DIACRITIC.sub("", unicodedata.normalize("NFD", word)))
 
 
 def _is_name(compound: str) -> bool:
-    """Whether a compound is looked for as a whole too: not where hyphens join ordinary words."""
+    """Return whether a compound is a term as a whole, which hyphenated ordinary words are not."""
     return "_" in compound or "." in compound or any(character.isdigit() for character in compound)
 
 
-def _telling(compounds: list[str]) -> list[str]:
-    """Those that are no function words."""
+def _content_words(compounds: list[str]) -> list[str]:
+    """Return the compounds that are no function words."""
     lower = [compound.lower() for compound in compounds]
     functional = function_words(set(lower))
     return [compound for compound, low in zip(compounds, lower, strict=True) if low not in functional]
 
 
 def function_words(lower: set[str]) -> frozenset[str]:
-    """Those of the language a question seems to be in; of other scripts, all."""
+    """Return the function words of the Latin language that these words seem to be in, and those of other scripts."""
     words = STOP_WORDS[guess_latin(lower, least=1)]
     others = {language for word in lower if (language := language_of_word(word)) is not None}
     return words.union(*(STOP_WORDS[language] for language in others))

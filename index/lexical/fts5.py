@@ -1,6 +1,6 @@
 """The engine of a small corpus: SQLite's FTS5, in the transactions of the documents.
 
-A row is there for every chunk, or the table is empty and `Filling` absent: then tantivy has the chunks.
+The table has a row for every chunk, or it is empty and has no `FillProgress`, while tantivy has the chunks.
 """
 
 from collections import Counter
@@ -10,43 +10,44 @@ import apsw
 import msgspec
 
 from index.lexical.analyzer import VERSION, Analyzer
-from index.lexical.filling import Filling
+from index.lexical.fill_progress import FillProgress
 from index.lexical.languages import LATIN
 from index.lexical.rows import Row, collection_term, language_term, make_row
-from index.storage.sqlite.database import execute, query
-from index.types import Chunk, Ids
+from index.storage.sqlite.database import execute, query, storage_errors
+from index.storage.sqlite.properties import delete_property, read_property, write_property
+from index.types import Chunk, Hits, Ids
 
 _FILLING = "lexical_fts5"  # a property: JSON
 
 
-def filling(db: apsw.Connection) -> Filling | None:
-    """None when the rows are not kept."""
-    rows = query(db, "SELECT value FROM properties WHERE name = ?", (_FILLING,))
-    return msgspec.json.decode(rows[0][0], type=Filling) if rows else None
+def fill_progress(db: apsw.Connection) -> FillProgress | None:
+    """Return how far the rows are filled; None while none are kept."""
+    encoded = read_property(db, _FILLING)
+    return None if encoded is None else msgspec.json.decode(encoded, type=FillProgress)
 
 
-def start(db: apsw.Connection) -> Filling:
-    """Keeps rows from here on; those of the chunks there are must be filled in. In a transaction."""
+def write_fill_progress(db: apsw.Connection, progress: FillProgress) -> None:
+    write_property(db, _FILLING, msgspec.json.encode(progress).decode())
+
+
+def start(db: apsw.Connection) -> FillProgress:
+    """Keep rows from now on; those of the present chunks must be filled in. The caller holds a transaction."""
     drop(db)
     ((last,),) = query(db, "SELECT coalesce(max(id), 0) FROM chunks")
-    started = Filling(VERSION, 1, last)
-    note(db, started)
-    return started
-
-
-def note(db: apsw.Connection, reached: Filling) -> None:
-    encoded = msgspec.json.encode(reached).decode()
-    db.execute("INSERT OR REPLACE INTO properties VALUES (?, ?)", (_FILLING, encoded))
+    progress = FillProgress(VERSION, 1, last)
+    write_fill_progress(db, progress)
+    return progress
 
 
 def drop(db: apsw.Connection) -> None:
-    """Removes all rows, and keeps none. In a transaction."""
-    db.execute("DELETE FROM properties WHERE name = ?", (_FILLING,))
-    db.execute("INSERT INTO words (words) VALUES ('delete-all')")
+    """Remove all rows and keep none. The caller holds a transaction."""
+    delete_property(db, _FILLING)
+    execute(db, "INSERT INTO words (words) VALUES ('delete-all')")
 
 
-def add(db: apsw.Connection, rows: Iterable[Row]) -> None:
-    db.executemany("INSERT INTO words (rowid, terms, scope) VALUES (?, ?, ?)", rows)
+def insert_rows(db: apsw.Connection, rows: Iterable[Row]) -> None:
+    with storage_errors():
+        db.executemany("INSERT INTO words (rowid, terms, scope) VALUES (?, ?, ?)", rows)
 
 
 class Fts5Writer:
@@ -56,8 +57,8 @@ class Fts5Writer:
         self._analyzer = Analyzer()
 
     def add(self, db: apsw.Connection, collection_id: int, path: str, chunks: Mapping[int, Chunk]) -> None:
-        if filling(db) is not None:
-            add(db, (self._row(id, collection_id, path, chunk) for id, chunk in chunks.items()))
+        if fill_progress(db) is not None:
+            insert_rows(db, (self._row(id, collection_id, path, chunk) for id, chunk in chunks.items()))
 
     def remove_document(self, db: apsw.Connection, document_id: int) -> None:
         execute(db, "DELETE FROM words WHERE rowid IN (SELECT id FROM chunks WHERE document_id = ?)", (document_id,))
@@ -67,36 +68,36 @@ class Fts5Writer:
 
 
 def languages(db: apsw.Connection) -> list[str]:
-    """The Latin languages that chunks are in."""
+    """Return the Latin languages of the chunks."""
     sql = "SELECT 1 FROM words WHERE words MATCH ? LIMIT 1"
     return [language for language in LATIN if query(db, sql, (f'scope : "{language_term(language)}"',))]
 
 
 def search(
     db: apsw.Connection, terms: Counter[str], k: int, collection_ids: Sequence[int] | None, only: Ids | None = None
-) -> list[tuple[int, float]]:
-    """The `k` best chunks, of these collections or of all, and among the ids in `only` when given, as (id, BM25), best
-    first; larger is better."""
+) -> Hits:
+    """Return the `k` best chunks with their BM25, best first; of these collections (None: all), and among the ids in
+    `only` where given."""
     expression = match_expression(terms, collection_ids)
     if expression is None:
         return []
-    # The + keeps FTS5 from looking for one row after the other.
-    wanted = "" if only is None else " AND +rowid IN (SELECT value FROM json_each(?))"
-    chosen = [] if only is None else [msgspec.json.encode(only.tolist()).decode()]
+    # The + keeps SQLite from looking up one row id after the other.
+    condition = "" if only is None else " AND +rowid IN (SELECT value FROM json_each(?))"
+    among = [] if only is None else [msgspec.json.encode(only.tolist()).decode()]
     rows = query(
         db,
-        f"SELECT rowid, -bm25(words, 1.0, 0.0) AS score FROM words WHERE words MATCH ?{wanted}"
+        f"SELECT rowid, -bm25(words, 1.0, 0.0) AS score FROM words WHERE words MATCH ?{condition}"
         " ORDER BY score DESC LIMIT ?",
-        (expression, *chosen, k),
+        (expression, *among, k),
     )
     return [(int(id), float(score)) for id, score in rows]
 
 
 def match_expression(terms: Counter[str], collection_ids: Sequence[int] | None) -> str | None:
-    """FTS5's MATCH argument; None when nothing can match. Terms have no quotes, so that each is one string."""
+    """Return the argument of MATCH; None when nothing can match. A term is one string: terms have no quotes."""
     if not terms or (collection_ids is not None and not collection_ids):
         return None
-    wanted = "terms : (" + " OR ".join(f'"{term}"' for term in terms.elements()) + ")"
+    words = "terms : (" + " OR ".join(f'"{term}"' for term in terms.elements()) + ")"
     if collection_ids is None:
-        return wanted
-    return f"{wanted} AND scope : (" + " OR ".join(f'"{collection_term(id)}"' for id in collection_ids) + ")"
+        return words
+    return f"{words} AND scope : (" + " OR ".join(f'"{collection_term(id)}"' for id in collection_ids) + ")"

@@ -1,11 +1,11 @@
-"""Which language words are in, cheaply: by their script, and in the Latin one by the function words among them."""
+"""Guesses the language of words: by their script, and in the Latin script by their function words."""
 
 import functools
 from collections import Counter
 from collections.abc import Set as AbstractSet
 
-# Function words of each language that Snowball stems, written as in lower-case text. They tell the language, and they
-# are what a question loses. English also has the words questions are asked with.
+# Function words of each language that Snowball stems, in lower case. The language is guessed by them, and questions are
+# searched without them. English also has the words that questions begin with.
 STOP_WORDS: dict[str, frozenset[str]] = {
     language: frozenset(words.split())
     for language, words in {
@@ -111,7 +111,7 @@ STOP_WORDS: dict[str, frozenset[str]] = {
     }.items()
 }
 DEFAULT = "english"  # of Latin text with no function words: tables, code, names
-_BY_SCRIPT = (  # first and last character of a script, and the language it is taken for
+_BY_SCRIPT = (  # first and last character of a script, and its language
     ("\u0370", "\u03ff", "greek"),
     ("\u0400", "\u052f", "russian"),
     ("\u0530", "\u058f", "armenian"),
@@ -123,7 +123,7 @@ LATIN = tuple(language for language in STOP_WORDS if language not in {of_script 
 
 
 def language_of_word(word: str) -> str | None:
-    """That of its script; None where many languages share it."""
+    """Return the language of the word's script; None for a script that many languages share."""
     for first, last, language in _BY_SCRIPT:
         if first <= word[0] <= last:
             return language
@@ -131,7 +131,7 @@ def language_of_word(word: str) -> str | None:
 
 
 def guess_latin(words: AbstractSet[str], least: int) -> str:
-    """The Latin language most of whose function words, and at least `least` of them, are among these, lower-case."""
+    """Return the Latin language with the most function words among these lower-case words, `DEFAULT` below `least`."""
     by_word = _languages_by_word()
     votes = Counter(language for word in by_word.keys() & words for language in by_word[word])
     if not votes:

@@ -1,4 +1,4 @@
-"""What either engine is given of a chunk."""
+"""The terms of a chunk, as both engines index them."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -12,20 +12,20 @@ from index.storage.sqlite.database import query
 from index.types import with_lead
 from index.uploads import display_path
 
-# A heading counts so many times as often as text. Repeated in one field, not weighted in two: engines then agree.
+# A heading counts this many times. It is repeated in one field, and not weighted in two, so that the engines agree.
 _HEADING_WEIGHT = 3
 
 
 class Row(NamedTuple):
     chunk_id: int
     terms: str  # separated by a space
-    scope: str  # terms, too: the collection, and the language the words were stemmed in
+    scope: str  # terms as well: the collection, and the language by which the words were stemmed
 
 
 def make_row(
     analyzer: Analyzer, chunk_id: int, collection_id: int, path: str, heading: Sequence[str], text: str
 ) -> Row:
-    """A document's name and headings are searched with each of its chunks."""
+    """Return the row of a chunk: its text, its headings and the name of its file."""
     name = str(PurePosixPath(display_path(path)).with_suffix(""))
     headings, body = analyzer.document(" ".join((name, *heading))).terms, analyzer.document(text)
     terms = " ".join(filter(None, (*(headings,) * _HEADING_WEIGHT, body.terms)))
@@ -48,14 +48,14 @@ _SELECT = (
 
 
 def rows_between(db: apsw.Connection, analyzer: Analyzer, first: int, last: int, limit: int) -> list[Row]:
-    """Of the chunks with these ids, both ends in, by id; `limit` of them at most."""
+    """Return the rows of the chunks with these ids, both ends included, by id; at most `limit`."""
     return list(_rows(db, analyzer, f"{_SELECT} BETWEEN ? AND ? ORDER BY chunks.id LIMIT ?", (first, last, limit)))
 
 
 def rows_of(db: apsw.Connection, analyzer: Analyzer, chunk_ids: Sequence[int]) -> list[Row]:
-    """Of those of these chunks that exist."""
-    wanted = msgspec.json.encode(list(chunk_ids)).decode()
-    return list(_rows(db, analyzer, f"{_SELECT} IN (SELECT value FROM json_each(?))", (wanted,)))
+    """Return the rows of those of these chunks that exist."""
+    ids = msgspec.json.encode(list(chunk_ids)).decode()
+    return list(_rows(db, analyzer, f"{_SELECT} IN (SELECT value FROM json_each(?))", (ids,)))
 
 
 def _rows(db: apsw.Connection, analyzer: Analyzer, sql: str, bindings: Sequence[object]) -> Iterator[Row]:

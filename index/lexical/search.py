@@ -1,6 +1,6 @@
-"""Lexical search as the server does it: the engine that the indexer chose, and never a failure.
+"""Lexical search as the server does it: with the engine that the indexer chose.
 
-A question's words are terms of the analyzer, never an engine's syntax. Dropping function words and keeping repeats
+A question becomes terms of the analyzer, never an engine's query syntax. Dropping function words and keeping repeats
 brought FTS5 level with dedicated BM25 libraries (docs/architecture.md, Index).
 """
 
@@ -15,42 +15,53 @@ import apsw
 from index.errors import LexicalIndexError
 from index.lexical import fts5
 from index.lexical.analyzer import Analyzer
-from index.lexical.inverted import InvertedIndex, newest_folder
+from index.lexical.inverted import InvertedIndex
 from index.lexical.languages import DEFAULT
-from index.storage.sqlite.database import query, snapshot
-from index.types import Ids, Passage
+from index.lexical.tantivy_files import newest_folder
+from index.storage.sqlite.changes import change_bounds
+from index.storage.sqlite.database import snapshot
+from index.storage.sqlite.properties import database_id, delete_property, read_property, write_property
+from index.types import Hits, Ids, Passage
 
 _log = logging.getLogger(__name__)
 
 FTS5, TANTIVY = "fts5", "tantivy"
-_RETRY_S = 2.0
+_RETRY_S = 2.0  # after an index could not be read
+_ENGINE = "lexical_engine"  # a property
 
 
 def lexical_folder(data: Path) -> Path:
-    """Where tantivy's index folders lie."""
+    """Return the folder of tantivy's index folders."""
     return data / "lexical"
 
 
-def engine(db: apsw.Connection) -> str:
-    """The engine that has all chunks."""
-    rows = query(db, "SELECT value FROM properties WHERE name = 'lexical_engine'")
-    return str(rows[0][0]) if rows else FTS5
+def active_engine(db: apsw.Connection) -> str:
+    """Return the engine that has all chunks and is searched."""
+    return read_property(db, _ENGINE) or FTS5
+
+
+def set_active_engine(db: apsw.Connection, engine: str) -> None:
+    if engine == FTS5:
+        delete_property(db, _ENGINE)
+    else:
+        write_property(db, _ENGINE, engine)
 
 
 class LexicalSearch:
-    """Reads either engine. Not to be shared between threads."""
+    """Reads either engine. For one thread at a time."""
 
     def __init__(self, data: Path) -> None:
         self._folder = lexical_folder(data)
         self._analyzer = Analyzer()
         self._inverted: InvertedIndex | None = None
-        self._retry_at = 0.0  # after an index could not be read
-        self._fts5_languages: tuple[int, list[str]] = -1, []  # and the change they are of
+        self._retry_at = 0.0
+        self._fts5_languages: list[str] = []
+        self._fts5_languages_seq = -1  # the newest change when they were read
 
     def open(self, db: apsw.Connection) -> None:
-        """Reads and verifies now what the first question would wait for."""
-        if engine(db) == TANTIVY:
-            self._opened(db)
+        """Open and verify what the first search would wait for."""
+        if active_engine(db) == TANTIVY:
+            self._open_newest(db)
 
     def search(
         self,
@@ -59,16 +70,17 @@ class LexicalSearch:
         k: int,
         collection_ids: Sequence[int] | None,
         only: Ids | None = None,
-    ) -> list[tuple[int, float]]:
-        """The `k` best chunks of these collections (None: of all), and among the ids in `only` when given, as
-        (id, BM25), best first; larger is better.
+    ) -> Hits:
+        """Return the `k` best chunks with their BM25, best first; of these collections (None: all), and among the ids
+        in `only` where given.
 
-        Empty while tantivy's index cannot be read: the indexer builds it again. A hit may be of a chunk removed since.
+        A hit may be of a chunk that was removed since. There are no hits while tantivy's index cannot be read; the
+        indexer builds it again.
         """
-        with snapshot(db):  # the rows go in the transaction that changes the engine
-            if engine(db) == FTS5:
+        with snapshot(db):  # FTS5's rows are dropped in the transaction that changes the engine
+            if active_engine(db) == FTS5:
                 return fts5.search(db, self._terms(question, self._languages(db)), k, collection_ids, only)
-        index = self._opened(db)
+        index = self._open_newest(db)
         if index is None:
             return []
         try:
@@ -78,7 +90,7 @@ class LexicalSearch:
             return []
 
     def coverage(self, question: str, passage: Passage) -> float:
-        """The share of the question's words that a passage, its headings or its file's name have."""
+        """Return the share of the question's words that are in a passage, its headings or its file's name."""
         name = str(PurePosixPath(passage.display_path).with_suffix(""))
         return self._analyzer.coverage(question, " ".join((name, *passage.heading, passage.text_with_lead)))
 
@@ -86,20 +98,19 @@ class LexicalSearch:
         return self._analyzer.question(question, languages or (DEFAULT,))
 
     def _languages(self, db: apsw.Connection) -> list[str]:
-        ((seq,),) = query(db, "SELECT coalesce(max(seq), 0) FROM changes")
-        if self._fts5_languages[0] != seq:
-            self._fts5_languages = seq, fts5.languages(db)
-        return self._fts5_languages[1]
+        seq = change_bounds(db).newest
+        if self._fts5_languages_seq != seq:
+            self._fts5_languages, self._fts5_languages_seq = fts5.languages(db), seq
+        return self._fts5_languages
 
-    def _opened(self, db: apsw.Connection) -> InvertedIndex | None:
-        """The newest index as of its last commit; None while there is none that can be read."""
+    def _open_newest(self, db: apsw.Connection) -> InvertedIndex | None:
+        """Return the newest index as of its last commit; None while none can be read."""
         newest = newest_folder(self._folder)
         if newest is None or time.monotonic() < self._retry_at:
             return None
         try:
             if self._inverted is None or self._inverted.folder != newest:
-                ((database,),) = query(db, "SELECT value FROM properties WHERE name = 'id'")
-                self._inverted = InvertedIndex(newest, database)
+                self._inverted = InvertedIndex(newest, database_id(db))
             else:
                 self._inverted.refresh()
         except LexicalIndexError as error:
@@ -107,6 +118,6 @@ class LexicalSearch:
         return self._inverted
 
     def _give_up(self, error: LexicalIndexError) -> None:
-        _log.warning("words are not searched until the index is built again: %s", error)
+        _log.warning("lexical search finds nothing until the indexer has built its index again: %s", error)
         self._inverted = None
         self._retry_at = time.monotonic() + _RETRY_S

@@ -9,32 +9,11 @@ import msgspec
 import numpy as np
 
 from index.storage.sqlite.catalog import decode_place
+from index.storage.sqlite.changes import ChangeBounds, Changes, change_bounds, read_changes
 from index.storage.sqlite.database import IS_WATCHED, open_reader, query, snapshot
 from index.storage.sqlite.properties import database_id
 from index.storage.sqlite.vectors import VectorReader
 from index.types import Ids, Passage
-
-# Two look-ups by index; `SELECT min(seq), max(seq)` would read the whole table.
-_CHANGE_BOUNDS = "SELECT coalesce((SELECT min(seq) FROM changes), 0), coalesce((SELECT max(seq) FROM changes), 0)"
-
-
-class ChangeBounds(NamedTuple):
-    """The numbers of the oldest and the newest change that the log still has; 0 while it is empty."""
-
-    oldest: int
-    newest: int
-
-    def can_follow(self, seq: int) -> bool:
-        """Return whether the log has every change after `seq`."""
-        return max(self.oldest - 1, 0) <= seq <= self.newest
-
-
-class Changes(NamedTuple):
-    """A run of the change log: ids of the chunks that it removes, of those it adds and keeps, and its last number."""
-
-    removed: set[int]
-    added: list[int]
-    seq: int
 
 
 class FileRecord(NamedTuple):
@@ -78,19 +57,11 @@ class IndexReader:
     # The change log
 
     def change_bounds(self) -> ChangeBounds:
-        ((oldest, newest),) = self._query(_CHANGE_BOUNDS)
-        return ChangeBounds(oldest=oldest, newest=newest)
+        return change_bounds(self.connection)
 
     def changes(self, after: int, limit: int) -> Changes | None:
         """Return the next changes after the number `after`, at most `limit`; None when there are none."""
-        rows = self._query(
-            "SELECT seq, chunk_id, is_removal FROM changes WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
-        )
-        if not rows:
-            return None
-        removed = {chunk_id for _, chunk_id, is_removal in rows if is_removal}
-        added = [chunk_id for _, chunk_id, is_removal in rows if not is_removal and chunk_id not in removed]
-        return Changes(removed=removed, added=added, seq=rows[-1][0])
+        return read_changes(self.connection, after, limit)
 
     # Collections
 

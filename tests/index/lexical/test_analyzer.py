@@ -51,7 +51,7 @@ def test_a_document_is_found_by_its_own_words(text: str) -> None:
 @unhurried
 @given(text=TEXTS)
 def test_what_was_analyzed_before_changes_nothing(text: str) -> None:
-    assert _analyzer.document(text) == Analyzer().read_document(text)
+    assert _analyzer.document(text) == Analyzer().document(text)
 
 
 @pytest.mark.parametrize(

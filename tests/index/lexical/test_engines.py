@@ -11,8 +11,8 @@ from hypothesis import given
 
 from index.lexical import fts5
 from index.lexical.analyzer import VERSION, Analyzer
-from index.lexical.filling import Filling
-from index.lexical.inverted import InvertedWriter
+from index.lexical.fill_progress import FillProgress
+from index.lexical.inverted_writer import InvertedWriter
 from index.lexical.rows import make_row
 from index.storage.sqlite.database import open_writer
 from index.types import Ids
@@ -30,9 +30,9 @@ class Engines:
         self.analyzer = Analyzer()
         rows = [make_row(self.analyzer, id, id % 3 + 1, "a.md", (), text) for id, text in enumerate(texts, start=1)]
         self.db = open_writer(folder)
-        fts5.add(self.db, rows)
-        self.inverted = InvertedWriter.create(folder / "lexical", "x", Filling(VERSION, 1, 0), 0)
-        self.inverted.commit(rows, (), Filling(VERSION, 1, 0), 0)
+        fts5.insert_rows(self.db, rows)
+        self.inverted = InvertedWriter.create(folder / "lexical", "x", FillProgress(VERSION, 1, 0), 0)
+        self.inverted.commit(rows, (), FillProgress(VERSION, 1, 0), 0)
 
     def search(
         self, question: str, k: int, scope: list[int] | None, only: Ids | None = None
@@ -83,7 +83,7 @@ def test_only_the_asked_collections_are_searched(engines: Engines, scope: list[i
 def test_only_the_chosen_chunks_are_found(
     engines: Engines, ids: Sequence[int], few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.lexical.inverted._FEW", few)
+    monkeypatch.setattr("index.lexical.inverted._MAX_QUERY_IDS", few)
     only = np.array(ids, np.int64)
     everywhere = [dict(hits) for hits in engines.search("word1 word20", 3000, [1, 3])]
     for hits, found in zip(engines.search("word1 word20", 40, [1, 3], only), everywhere, strict=True):

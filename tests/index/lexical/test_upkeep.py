@@ -16,8 +16,9 @@ import pytest
 from index.errors import LexicalIndexError
 from index.ingest.store import open_document_store
 from index.lexical import analyzer, fts5, upkeep
-from index.lexical.inverted import InvertedIndex, newest_folder
-from index.lexical.search import FTS5, TANTIVY, LexicalSearch, engine, lexical_folder
+from index.lexical.inverted import InvertedIndex
+from index.lexical.search import FTS5, TANTIVY, LexicalSearch, active_engine, lexical_folder
+from index.lexical.tantivy_files import newest_folder
 from index.lexical.upkeep import LexicalUpkeep
 from index.storage.records import FileStat
 from index.storage.sqlite.database import FILE, open_reader, query, transaction
@@ -78,7 +79,7 @@ class Corpus:
 
     @property
     def engine(self) -> str:
-        return engine(self.writer.connection)
+        return active_engine(self.writer.connection)
 
     @property
     def num_rows(self) -> int:
@@ -330,7 +331,7 @@ def test_a_failing_disk_is_said_and_tried_again(
 
     large.put("new.md", "beta")
     with monkeypatch.context() as broken:
-        broken.setattr("index.lexical.inverted.InvertedWriter.commit", fail)
+        broken.setattr("index.lexical.inverted_writer.InvertedWriter.commit", fail)
         assert not large.upkeep.advance()
     assert "no space left" in caplog.text
     assert large.upkeep.seq is not None
