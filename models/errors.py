@@ -126,7 +126,7 @@ class ModelDoesNotFit(ModelError):
         taken = f", and {state}: {', '.join(loaded)}" if loaded else ""
         super().__init__(
             f"{name} needs about {format_bytes(size)} of memory; {format_bytes(budget)} are for chat models{taken}."
-            " Lower engine.n_ctx, take a smaller model, or raise memory_budget"
+            " Lower engine.n_ctx, take a smaller model, or raise memory_budget_bytes"
         )
         self.name = name
         self.size = size

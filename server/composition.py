@@ -169,7 +169,7 @@ async def _open_stores(
     """Open the databases until `stack` is left."""
     data = settings.data_folder
     catalog = SqliteCatalog(data)
-    turns = stack.enter_context(SqliteTurnStore(data / TURNS_FILE, settings.rag.memory))
+    turns = stack.enter_context(SqliteTurnStore(data / TURNS_FILE, settings.rag.history_bytes))
     repository = stack.enter_context(SqliteFileRepository(data))
     files = FileService(repository, LocalBlobs(data), catalog, collections, settings.files)
     await files.reconcile()
@@ -211,7 +211,7 @@ async def _open_pool(settings: Settings, chat: ChatModels, metrics: Metrics) -> 
 
     with contextlib.ExitStack() as stack:
         models, missing = _open_models(chat, open_model, stack)
-        budget = settings.memory_budget or default_memory_budget()
+        budget = settings.memory_budget_bytes or default_memory_budget()
         pool = ModelPool(models, budget, settings.unload_after_s, missing)
         async with pool.running():
             yield pool

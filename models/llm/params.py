@@ -14,9 +14,11 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int,
         Meta(ge=0, le=4_194_304, description="longest conversation, in tokens; 0: the model's own, up to 8192"),
     ] = 0
-    n_slots: Annotated[int, Meta(ge=1, le=64, description="requests generated at the same time")] = 8
-    n_cached: Annotated[int, Meta(ge=0, le=128, description="further prefixes kept in memory for reuse")] = 32
-    n_parked: Annotated[
+    num_slots: Annotated[int, Meta(ge=1, le=64, description="requests generated at the same time")] = 8
+    num_cached_prefixes: Annotated[int, Meta(ge=0, le=128, description="further prefixes kept in memory for reuse")] = (
+        32
+    )
+    offload_tokens: Annotated[
         int,
         Meta(
             ge=-1,
@@ -24,13 +26,13 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             " 0: none, -1: as many as the longest conversation has",
         ),
     ] = -1
-    prefix_disk: Annotated[
+    prefix_disk_bytes: Annotated[
         int, Meta(ge=0, description="bytes of disk for prefixes that are kept over restarts; 0: none")
     ] = 2_000_000_000
     n_batch: Annotated[
         int, Meta(ge=1, le=8192, description="tokens in one step; small keeps cancelling and sharing quick")
     ] = 256
-    n_threads: Annotated[int, Meta(ge=0, le=1024, description="threads of llama.cpp; 0: physical cores")] = 0
+    num_threads: Annotated[int, Meta(ge=0, le=1024, description="threads of llama.cpp; 0: physical cores")] = 0
     n_gpu_layers: Annotated[
         int, Meta(ge=-1, le=10_000, description="layers on the GPU when the build has one; -1: all")
     ] = -1
@@ -42,8 +44,8 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 64
 
     def __post_init__(self) -> None:
-        if self.n_slots > self.n_batch:
-            raise ValueError("n_slots must not exceed n_batch: every slot needs a place in each step")
+        if self.num_slots > self.n_batch:
+            raise ValueError("num_slots must not exceed n_batch: every slot needs a place in each step")
 
 
 class Adapter(msgspec.Struct, frozen=True):

@@ -200,7 +200,7 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     threads = options.threads or num_physical_cores()
     with Vocabulary(options.model) as vocabulary:
         bench, banned = Bench(vocabulary.size, seed=1), sorted(vocabulary.end_tokens)
-    params = EngineParams(n_ctx=8192, n_slots=16, n_threads=threads, prompt_lookup=False)
+    params = EngineParams(n_ctx=8192, num_slots=16, num_threads=threads, prompt_lookup=False)
     results: dict[str, dict[str, float]] = {}
 
     def report(name: str, figures: dict[str, float]) -> None:

@@ -180,7 +180,7 @@ def main() -> None:
     if os.environ.get("GOMP_SPINCOUNT") != "1000":
         parser.error("set GOMP_SPINCOUNT=1000, as the server does for its engine")
     print(f"{platform.machine()}, {num_physical_cores()} cores, load {os.getloadavg()[0]:.1f}")
-    params = EngineParams(n_ctx=8192, n_slots=8)
+    params = EngineParams(n_ctx=8192, num_slots=8)
     with Vocabulary(options.model) as vocabulary, Dictated(options.model, params) as runner:
         for streams in (1, 8):
             share, each = python_share(runner, vocabulary, streams)

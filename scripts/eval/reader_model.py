@@ -163,7 +163,7 @@ class Reader:
 
     def __init__(self, model: ResolvedChatModel, threads: int) -> None:
         file, self.question_first, self.n_ctx = model.path, model.question_first, 2048
-        params = EngineParams(n_ctx=self.n_ctx, n_slots=1, n_threads=threads)
+        params = EngineParams(n_ctx=self.n_ctx, num_slots=1, num_threads=threads)
         self.vocabulary = Vocabulary(file)
         self._runner = LlamaRunner(file, params)
         self._template = ChatTemplate(self.vocabulary.chat_template or "", eos="")

@@ -61,7 +61,7 @@ class Model(NamedTuple):
 
     @contextmanager
     def engine(self, *, threads: int = 0, guesses: bool = True) -> Iterator["Told"]:
-        params = EngineParams(n_ctx=2048, n_threads=threads or self.threads)
+        params = EngineParams(n_ctx=2048, num_threads=threads or self.threads)
         with LlamaRunner(self.path, params) as runner:
             scheduler = Scheduler(runner.limits, runner.end_tokens)
             guesses = guesses and runner.limits.supports_partial_removal

@@ -38,7 +38,7 @@ async def complete_prompts(request: RawCompletionRequest, services: Services) ->
         prompts = await asyncio.to_thread(_prompts, request, completion_model)
         default = {"temperature": model.resolved.temperature}
         sampling = SamplingParams(**{**default, **_sampling(request, completion_model)})
-        slots = asyncio.Semaphore(model.params.n_slots)
+        slots = asyncio.Semaphore(model.params.num_slots)
         turns = [
             _when_free(
                 completion_model.complete(

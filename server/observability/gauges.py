@@ -33,7 +33,7 @@ def model_gauges(models: Sequence[ManagedModel]) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("cloister_requests_waiting", "Queued requests.", labels=["model"])
     slots = GaugeMetricFamily("cloister_slots", "Most requests that can be active at once.", labels=["model"])
     for model in models:
-        num_pending, num_slots = model.num_pending, model.params.n_slots
+        num_pending, num_slots = model.num_pending, model.params.num_slots
         loaded.add_metric([model.name], model.is_loaded)
         size.add_metric([model.name], model.size_bytes)
         running.add_metric([model.name], min(num_pending, num_slots))

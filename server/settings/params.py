@@ -17,7 +17,7 @@ class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dense_weight: Annotated[
         float, Meta(ge=0, le=1, description="share of meaning in a passage's score; the rest is its words'")
     ] = DENSE_WEIGHT
-    memory: Annotated[
+    history_bytes: Annotated[
         int, Meta(ge=0, description="bytes of disk for the passages that conversations were answered from")
     ] = 64_000_000
     max_passage_chars: Annotated[

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from server.errors import SettingsError
+from server.settings.renamed import check_names
 from server.settings.settings import Settings
 
 PREFIX = "CLOISTER_"
@@ -26,6 +27,7 @@ def read_settings(config: Path | None, environ: Mapping[str, str], flags: Mappin
     layers = [_from_file(config), _from_environment(environ), _drop_none(flags)]
     merged: dict[str, Any] = {}
     for layer in layers:
+        check_names(layer)
         merged = _merge(merged, layer)
     try:
         return msgspec.convert(merged, Settings, strict=False)

@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     models: Annotated[
         dict[str, ChatModelSettings], Meta(description="further chat models by name, loaded when they are asked for")
     ] = {}
-    memory_budget: Annotated[
+    memory_budget_bytes: Annotated[
         int, Meta(ge=0, description="bytes for all chat models together; 0: four fifths of the machine's memory")
     ] = 0
     unload_after_s: Annotated[

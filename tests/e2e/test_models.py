@@ -125,7 +125,7 @@ def test_an_unknown_model_behind_the_at_sign_is_named(server: Server) -> None:
 def test_no_room_while_another_is_used_is_a_503_with_the_numbers(tmp_path: Path) -> None:
     parts = write_parts(tmp_path, "random", 2)
     first, second = (f'[models.{name}]\npath = "{parts[0]}"\n' for name in ("first", "second"))
-    (tmp_path / "cloister.toml").write_text(f"memory_budget = 400_000_000\n{first}{second}")
+    (tmp_path / "cloister.toml").write_text(f"memory_budget_bytes = 400_000_000\n{first}{second}")
     endless = {"model": "first", "stream": True, "max_tokens": 1900, "logit_bias": {"1": -100}}
     with serving(tmp_path, write_handbook(tmp_path / "handbook")) as server, server.client() as http:
         body = {"messages": [{"role": "user", "content": "hello"}], **endless}
@@ -144,14 +144,14 @@ def test_no_room_while_another_is_used_is_a_503_with_the_numbers(tmp_path: Path)
 
 
 def test_a_budget_too_small_for_the_default_stops_the_start_with_the_numbers(tmp_path: Path) -> None:
-    done = refused_start(tmp_path, "memory_budget = 50_000_000")
+    done = refused_start(tmp_path, "memory_budget_bytes = 50_000_000")
     assert "reader-v1 needs about" in done.stderr
     assert "50 MB are for chat models" in done.stderr
 
 
 def test_a_model_that_never_fits_beside_the_default_stops_the_start(tmp_path: Path) -> None:
     path = write_llama(tmp_path / "random.gguf")
-    done = refused_start(tmp_path, f'memory_budget = 200_000_000\n[models.more]\npath = "{path}"')
+    done = refused_start(tmp_path, f'memory_budget_bytes = 200_000_000\n[models.more]\npath = "{path}"')
     assert "more needs about" in done.stderr
     assert "always stays in memory: reader-v1" in done.stderr
 

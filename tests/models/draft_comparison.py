@@ -28,7 +28,7 @@ FALSE_ALARM = 1e-6  # the probability that equal distributions are called differ
 NUM_TOKENS = 4  # of an answer
 
 _BUILTIN = resolve_chat("reader-v1").path
-_PARAMS = EngineParams(n_ctx=256, n_slots=8, n_batch=64, n_threads=1)
+_PARAMS = EngineParams(n_ctx=256, num_slots=8, n_batch=64, num_threads=1)
 _PROMPT = "<|user|>\n[1] a.md\n{0} {0} {0}\n\nQuestion: {0}<|end|>\n<|assistant|>\n{0} {1}"
 _MIN_COUNT = 20  # answers that are rarer are counted together
 

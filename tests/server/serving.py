@@ -103,7 +103,7 @@ class FakeShelf:
             completion_model=model,
             resolved=resolved,
             n_ctx=model.context_length,
-            params=SimpleNamespace(n_slots=4),
+            params=SimpleNamespace(num_slots=4),
             size_bytes=3_000_000,
             state="ready",
             is_loaded=True,

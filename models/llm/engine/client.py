@@ -40,8 +40,8 @@ class EngineClient(ProcessClient[EngineReady, Delta]):
         """
         if len(prompt) >= self.ready.n_ctx:
             raise ContextLengthExceeded(len(prompt), self.ready.n_ctx)
-        if self.num_pending >= self.params.n_slots + self.params.max_queue:
-            raise QueueFull(self.num_pending - self.params.n_slots, retry_after=2)
+        if self.num_pending >= self.params.num_slots + self.params.max_queue:
+            raise QueueFull(self.num_pending - self.params.num_slots, retry_after=2)
         replies = self.exchange(
             lambda id: Generate(id, prompt, max_tokens, sampling, choices, constraint, client, priority), Cancel
         )

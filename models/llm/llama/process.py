@@ -119,7 +119,7 @@ def _serve(inbox: Inbox[ToEngine | PreparedRequest]) -> None:
             prompt_lookup=load.params.prompt_lookup and runner.limits.supports_partial_removal,
         )
         store = _open_store(load, runner.identity)
-        max_offloaded = runner.limits.n_ctx if load.params.n_parked < 0 else load.params.n_parked
+        max_offloaded = runner.limits.n_ctx if load.params.offload_tokens < 0 else load.params.offload_tokens
         offload = KVOffload(scheduler, runner, max_offloaded)
         disk_cache = stack.enter_context(DiskKVCache(store, scheduler, runner, offload)) if store is not None else None
         preparer = stack.enter_context(RequestPreparer(_GrammarFactory(path), store, inbox.post))
@@ -129,10 +129,10 @@ def _serve(inbox: Inbox[ToEngine | PreparedRequest]) -> None:
 
 def _open_store(load: LoadEngine, model: bytes) -> PrefixStore | None:
     """Open the folder of stored prefixes; None when none is wanted or the folder cannot be used."""
-    if load.prefix_folder is None or not load.params.prefix_disk:
+    if load.prefix_folder is None or not load.params.prefix_disk_bytes:
         return None
     try:
-        return PrefixStore(Path(load.prefix_folder), model, load.params.prefix_disk)
+        return PrefixStore(Path(load.prefix_folder), model, load.params.prefix_disk_bytes)
     except OSError:
         return None
 

@@ -68,8 +68,8 @@ class LlamaRunner:
         n_ctx = context_length(C.llama_model_n_ctx_train(self._model), params)
         if C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model):
             return Limits(
-                n_slots=min(params.n_slots, MAX_RECURRENT),
-                n_cached=min(params.n_cached, MAX_RECURRENT),
+                n_slots=min(params.num_slots, MAX_RECURRENT),
+                n_cached=min(params.num_cached_prefixes, MAX_RECURRENT),
                 n_batch=params.n_batch,
                 n_cells=4 * n_ctx,
                 n_ctx=n_ctx,
@@ -77,8 +77,8 @@ class LlamaRunner:
             )
         uses_gpu = C.llama_supports_gpu_offload() and params.n_gpu_layers != 0
         return Limits(
-            n_slots=params.n_slots,
-            n_cached=params.n_cached,
+            n_slots=params.num_slots,
+            n_cached=params.num_cached_prefixes,
             n_batch=params.n_batch,
             n_cells=2 * n_ctx,
             n_ctx=n_ctx,
@@ -94,7 +94,7 @@ class LlamaRunner:
         fields.n_ubatch = params.n_batch
         fields.n_seq_max = self.limits.num_sequences
         fields.kv_unified = True
-        fields.n_threads = fields.n_threads_batch = params.n_threads or num_physical_cores()
+        fields.n_threads = fields.n_threads_batch = params.num_threads or num_physical_cores()
         context = C.llama_init_from_model(self._model, fields)
         if not context:
             reason = error_log().first("not enough memory?")

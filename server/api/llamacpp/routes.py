@@ -113,7 +113,7 @@ class LlamaCppController(Controller):
         settings = GenerationSettings(managed.n_ctx, {"temperature": managed.resolved.temperature})
         return LlamaCppProps(
             default_generation_settings=settings,
-            total_slots=managed.params.n_slots,
+            total_slots=managed.params.num_slots,
             model_path=managed.resolved.path.name,
             model_alias=managed.name,
             chat_template=tokenizer.chat_template,
@@ -128,7 +128,7 @@ class LlamaCppController(Controller):
     ) -> list[LlamaCppSlot]:
         """Return the engine's slots. Requests own no slot, so the first ones are shown as busy."""
         managed = _model(model, services)
-        num_slots, num_pending = managed.params.n_slots, managed.num_pending
+        num_slots, num_pending = managed.params.num_slots, managed.num_pending
         return [LlamaCppSlot(id, managed.n_ctx, id < num_pending) for id in range(num_slots)]
 
     @get("/lora-adapters", operation_id="loraAdapters")

@@ -27,7 +27,7 @@ QUESTION = [ChatMessage.of_text("user", "How long is leave?")]
 @contextlib.asynccontextmanager
 async def open_local(folder: Path) -> AsyncIterator[CompletionModel]:
     path = write_llama(folder / "tiny.gguf")
-    params = EngineParams(n_ctx=256, n_slots=2, n_batch=64, n_threads=1)
+    params = EngineParams(n_ctx=256, num_slots=2, n_batch=64, num_threads=1)
     async with open_engine(path, params) as engine:
         with LocalChatModel("tiny", path, lambda: engine) as model:
             yield model

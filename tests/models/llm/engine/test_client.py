@@ -24,7 +24,7 @@ from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 
 BUILTIN = resolve_chat("reader-v1").path
-PARAMS = EngineParams(n_ctx=256, n_slots=2, n_batch=64, n_threads=1, max_queue=6)
+PARAMS = EngineParams(n_ctx=256, num_slots=2, n_batch=64, num_threads=1, max_queue=6)
 GREEDY = SamplingParams(temperature=0)
 WORD = 500
 ENDLESS = SamplingParams(temperature=0, logit_bias={WORD: 1000.0})
@@ -82,7 +82,7 @@ def is_running(pid: int) -> bool:
     ("n_batch", "n_slots", "n_cached"), [(8, 8, 32), (47, 8, 32), (48, 8, 32), (1, 1, 0), (64, 64, 128)]
 )
 def test_n_batch_may_be_less_than_the_number_of_sequences(n_batch: int, n_slots: int, n_cached: int) -> None:
-    small = msgspec.structs.replace(PARAMS, n_batch=n_batch, n_slots=n_slots, n_cached=n_cached)
+    small = msgspec.structs.replace(PARAMS, n_batch=n_batch, num_slots=n_slots, num_cached_prefixes=n_cached)
 
     async def ask(params: EngineParams) -> list[int]:
         async with open_engine(BUILTIN, params) as client:
@@ -164,7 +164,7 @@ def test_a_guided_choice_is_one_of_the_choices() -> None:
 
 def test_closing_the_generator_cancels_the_request() -> None:
     async def scenario() -> None:
-        params = EngineParams(n_ctx=4096, n_slots=1, n_batch=64, n_threads=1)
+        params = EngineParams(n_ctx=4096, num_slots=1, n_batch=64, num_threads=1)
         async with open_engine(BUILTIN, params) as client:
             started = time.perf_counter()
             async with contextlib.aclosing(client.generate([WORD], 10_000, ENDLESS)) as deltas:
@@ -212,7 +212,7 @@ def test_one_request_above_max_queue_raises_queue_full() -> None:
     async def scenario() -> None:
         async with open_engine(BUILTIN, PARAMS) as client:
             begun = asyncio.Event()
-            tasks = [asyncio.create_task(begin(client, begun)) for _ in range(PARAMS.n_slots + PARAMS.max_queue)]
+            tasks = [asyncio.create_task(begin(client, begun)) for _ in range(PARAMS.num_slots + PARAMS.max_queue)]
             await begun.wait()
             with pytest.raises(QueueFull) as caught:
                 await answer(client)
@@ -229,7 +229,7 @@ def test_one_request_above_max_queue_raises_queue_full() -> None:
 
 def test_a_killed_process_fails_waiting_and_later_requests_at_once() -> None:
     async def scenario() -> None:
-        async with open_engine(BUILTIN, EngineParams(n_ctx=4096, n_slots=2, n_threads=1)) as client:
+        async with open_engine(BUILTIN, EngineParams(n_ctx=4096, num_slots=2, num_threads=1)) as client:
             begun = asyncio.Event()
             waiting = [asyncio.create_task(failure(client, begun)) for _ in range(6)]
             await begun.wait()

@@ -17,7 +17,7 @@ from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import Adapter, EngineParams, SamplingParams
 from tests.models.gguf_files import Shape, write_llama, write_lora, write_parts
 
-PARAMS = EngineParams(n_ctx=128, n_batch=64, n_threads=1)
+PARAMS = EngineParams(n_ctx=128, n_batch=64, num_threads=1)
 PROMPT = list(range(10, 40))
 
 

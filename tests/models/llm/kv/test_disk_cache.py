@@ -19,7 +19,7 @@ from models.llm.params import EngineParams, SamplingParams
 
 BUILTIN = resolve_chat("reader-v1").path
 ENDLESS = SamplingParams(temperature=0, logit_bias={1: -1e9, 2: -1e9, 3: -1e9})
-PARAMS = EngineParams(n_ctx=2048, n_threads=1)
+PARAMS = EngineParams(n_ctx=2048, num_threads=1)
 RNG = np.random.default_rng(3)
 SYSTEM, FIRST, SECOND = (RNG.integers(500, 4000, size).tolist() for size in (200, 40, 40))
 

@@ -43,7 +43,7 @@ class OffloadingEngine:
 
 @contextmanager
 def open_engine(max_offloaded: int) -> Iterator[OffloadingEngine]:
-    with LlamaRunner(BUILTIN, EngineParams(n_ctx=1024, n_threads=1)) as runner:
+    with LlamaRunner(BUILTIN, EngineParams(n_ctx=1024, num_threads=1)) as runner:
         yield OffloadingEngine(runner, max_offloaded)
 
 

@@ -24,7 +24,7 @@ from models.llm.params import EngineParams, SamplingParams
 BUILTIN = resolve_chat("reader-v1").path
 OTHER_VOCABULARIES = sorted((Path(__file__).parents[5] / "shared" / "vocab").glob("*.gguf"))
 N_CTX = 128
-PARAMS = EngineParams(n_ctx=N_CTX, n_slots=8, n_batch=64, n_threads=1)
+PARAMS = EngineParams(n_ctx=N_CTX, num_slots=8, n_batch=64, num_threads=1)
 GREEDY = SamplingParams(temperature=0)
 DRAWN = SamplingParams(temperature=1.5, seed=7)
 QUESTION = "<|user|>\nQuestion: {1}\n\n[1] leave.md\n{0}\n\nQuestion: {1}<|end|>\n<|assistant|>\n"
