@@ -27,7 +27,11 @@ from server.storage.file_records import StoredFile, new_id
 
 
 class FileService:
-    """`collections` are the watched folders, as they are now. `catalog` has the uploads too. Raises `FilesError`."""
+    """The rules of files: who sees which, their limits and expiry, and that watched files are only read.
+
+    `collections` is the list of watched folders, which its owner keeps up to date. `catalog` is not narrowed: it has
+    uploaded files too. Methods raise a `FilesError`, or a `StorageError`.
+    """
 
     def __init__(
         self,

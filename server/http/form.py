@@ -3,14 +3,13 @@
 import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from litestar import Request
 from litestar.exceptions import HTTPException
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from server.errors import ClientDisconnected, RequestError
-from server.files.blobs import IncomingFile
 
 _FORM = "multipart/form-data"
 _LARGEST_FIELD = 64 << 10  # bytes
@@ -20,6 +19,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_NAME = 255  # characters
 
 
+class UploadSink(Protocol):
+    """Where the file of a form goes."""
+
+    def check_size(self, num_bytes: int) -> None:
+        """Raise the error that fits for a file of at least so many bytes, before any of them is written."""
+        ...
+
+    async def write(self, piece: bytes | bytearray) -> None: ...
+
+
 class Form(NamedTuple):
     """`filename`: of the file received, None when there was none. `fields`: the others, by name."""
 
@@ -27,10 +36,10 @@ class Form(NamedTuple):
     fields: Mapping[str, str]
 
 
-async def receive_form(request: Request[Any, Any, Any], incoming: IncomingFile) -> Form:
+async def receive_form(request: Request[Any, Any, Any], incoming: UploadSink) -> Form:
     """Write the part named `file` to `incoming`; return the other fields.
 
-    Raises `RequestError` for a body that is no such form, `ClientDisconnected`, and the errors of `IncomingFile.write`.
+    Raises `RequestError` for a body that is no such form, `ClientDisconnected`, and the errors of `UploadSink.write`.
     """
     kind, options = request.content_type
     if kind.lower() != _FORM:
@@ -63,7 +72,7 @@ async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
 class _Receiver:
     """Takes the parser's events."""
 
-    def __init__(self, incoming: IncomingFile) -> None:
+    def __init__(self, incoming: UploadSink) -> None:
         self._incoming = incoming
         self._part: MultipartSegment | None = None
         self._text = bytearray()

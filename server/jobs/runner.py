@@ -26,8 +26,8 @@ T = TypeVar("T")
 class JobRunner:
     """Leases jobs and hands each to the handler of its kind. Kinds are leased in the order of `handlers`.
 
-    A context manager. Jobs that run when it is left are given back, and begin anew another time. A handler that raises
-    is called again later; it must bear being begun again.
+    A context manager. Jobs that run when it is left are released, to begin anew another time. A handler that raises is
+    called again later, so it must be safe to run twice.
     """
 
     def __init__(self, store: JobStore, handlers: Mapping[str, JobHandler]) -> None:

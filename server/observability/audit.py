@@ -1,7 +1,7 @@
 """The audit log: who did what and when, and who was refused.
 
 It has the name of the key, the address, the operation and its status, and the ids of what was changed, which the server
-made. It has nothing of what was asked, answered or read.
+made. No text of questions, answers or documents is in it.
 """
 
 import logging

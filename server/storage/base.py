@@ -135,8 +135,9 @@ class BatchStore(Protocol):
 class FileRepository(Protocol):
     """Records of uploaded files and vector stores, and of which file is attached to which store.
 
-    A principal that sees some collections only sees its own files and stores; all others see everybody's. What is asked
-    about a store or a file that was found is not narrowed further.
+    A principal that sees some collections only sees its own files and stores; all others see everybody's. The methods
+    about what is in a store, or where a file is, are not narrowed: call them with ids that `get_store` or `get_file`
+    returned.
     """
 
     def seen_by(self, principal: Principal) -> "FileRepository": ...

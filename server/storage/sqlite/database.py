@@ -22,7 +22,7 @@ class Database:
 
     `migrations[n]` brings the schema from version n to n + 1. With `synchronous` FULL, what is committed survives a
     power failure; with NORMAL, the file stays sound but may lose the last commits. `replace_if_damaged`: a file that
-    is no sound database of this version is deleted and made anew, for stores that are caches. A context manager;
+    is no sound database of this version is replaced by an empty one, for stores that are caches. A context manager;
     entering it raises `DataFolderError` when the file cannot be opened.
     """
 

@@ -23,7 +23,7 @@ _MIGRATIONS = (
     CREATE INDEX turns_used_at ON turns (used_at);
     """,
 )
-_IS_ASKED_FOR = "key IN (SELECT unhex(value) FROM json_each(?))"
+_HAS_KEY = "key IN (SELECT unhex(value) FROM json_each(?))"
 
 
 class SqliteTurnStore:
@@ -51,7 +51,7 @@ class SqliteTurnStore:
 
     def _remember(self, db: apsw.Connection, key: bytes, turn: bytes) -> None:
         """Run on the database's thread."""
-        num_bytes, self._num_bytes = self._num_bytes, None  # not known after an error
+        num_bytes, self._num_bytes = self._num_bytes, None  # unknown after an error
         with transaction(db):
             if num_bytes is None:
                 ((num_bytes,),) = query(db, "SELECT coalesce(sum(length(turn)), 0) FROM turns")
@@ -63,10 +63,10 @@ class SqliteTurnStore:
 
 
 def _recall(db: apsw.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-    asked = msgspec.json.encode([key.hex() for key in keys]).decode()
+    json_keys = msgspec.json.encode([key.hex() for key in keys]).decode()
     with transaction(db):
-        rows = query(db, f"SELECT key, turn FROM turns WHERE {_IS_ASKED_FOR}", (asked,))
-        db.execute(f"UPDATE turns SET used_at = ? WHERE {_IS_ASKED_FOR}", (time.time(), asked))
+        rows = query(db, f"SELECT key, turn FROM turns WHERE {_HAS_KEY}", (json_keys,))
+        db.execute(f"UPDATE turns SET used_at = ? WHERE {_HAS_KEY}", (time.time(), json_keys))
     return dict(rows)
 
 

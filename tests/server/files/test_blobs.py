@@ -41,8 +41,8 @@ def memory(_: Path) -> Backend:
 
 @pytest.fixture(params=[local, memory])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    made: Backend = request.param(tmp_path)
-    return made
+    backend: Backend = request.param(tmp_path)
+    return backend
 
 
 async def put(blobs: Blobs, id: str, *pieces: bytes, max_bytes: int = 10_000_000) -> None:

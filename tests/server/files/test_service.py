@@ -124,25 +124,25 @@ def test_ids_of_watched_files_are_no_ids_of_uploads() -> None:
 
 
 def test_a_file_survives_a_restart(tmp_path: Path) -> None:
-    kept = run(tmp_path, lambda files, _: add_file(files, "a.md", b"one", b"two" * 1_000_000, purpose="batch"))
-    assert (kept.size, kept.filename, kept.purpose) == (3_000_003, "a.md", "batch")
+    stored = run(tmp_path, lambda files, _: add_file(files, "a.md", b"one", b"two" * 1_000_000, purpose="batch"))
+    assert (stored.size, stored.filename, stored.purpose) == (3_000_003, "a.md", "batch")
 
     async def read(files: FileService, stores: VectorStoreService) -> bytes:
-        assert await files.list_files() == [kept] == await files.list_files("batch")
+        assert await files.list_files() == [stored] == await files.list_files("batch")
         assert await files.list_files("other") == []
-        with await files.open_file(kept.id) as content:
+        with await files.open_file(stored.id) as content:
             return content.read()
 
     assert run(tmp_path, read) == b"one" + b"two" * 1_000_000
-    assert (tmp_path / "files" / kept.id).stat().st_mode & 0o077 == 0
+    assert (tmp_path / "files" / stored.id).stat().st_mode & 0o077 == 0
     assert (tmp_path / "library.sqlite3").stat().st_mode & 0o077 == 0
 
 
 def test_files_over_a_limit_are_refused_and_leave_nothing_behind(tmp_path: Path) -> None:
     async def body(files: FileService, stores: VectorStoreService) -> None:
         first = await add_file(files, "a.md", b"x" * 60)
-        for content, refusal in ((b"x" * 101, FileTooLarge), (b"x" * 50, FileQuotaExceeded), (b"", EmptyFile)):
-            with pytest.raises(refusal):
+        for content, error in ((b"x" * 101, FileTooLarge), (b"x" * 50, FileQuotaExceeded), (b"", EmptyFile)):
+            with pytest.raises(error):
                 await add_file(files, "a.md", content)
         with pytest.raises(RuntimeError, match="gone"):
             async with files.receive() as incoming:
@@ -186,23 +186,25 @@ def test_attached_files_are_linked_once_for_each_chunking(tmp_path: Path) -> Non
 
 def test_reconcile_makes_the_disk_agree_with_the_repository(tmp_path: Path) -> None:
     async def before(files: FileService, stores: VectorStoreService) -> tuple[StoredFile, StoredFile]:
-        kept, lost = await add_file(files), await add_file(files, "b.md")
-        await add_store(stores, FileToAttach(file_id=kept.id), FileToAttach(file_id=lost.id))
-        return kept, lost
+        present, lost = await add_file(files), await add_file(files, "b.md")
+        await add_store(stores, FileToAttach(file_id=present.id), FileToAttach(file_id=lost.id))
+        return present, lost
 
-    kept, lost = run(tmp_path, before)
-    seen = tmp_path / "uploads" / "auto"
-    (seen / kept.id / "a.md").unlink()
-    (seen / kept.id).rmdir()
+    present, lost = run(tmp_path, before)
+    links = tmp_path / "uploads" / "auto"
+    (links / present.id / "a.md").unlink()
+    (links / present.id).rmdir()
     (tmp_path / "files" / lost.id).unlink()
-    for stray in (f"100-0/{kept.id}/a.md", "auto/file-0/x.md", f"auto/{lost.id}/c.md"):
+    for stray in (f"100-0/{present.id}/a.md", "auto/file-0/x.md", f"auto/{lost.id}/c.md"):
         (tmp_path / "uploads" / stray).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "uploads" / stray).write_text("stray")
     (tmp_path / "files" / "file-unknown").write_text("not acknowledged")
     (tmp_path / "files" / ".incoming" / "torn").write_text("half")
 
     async def after(files: FileService, stores: VectorStoreService) -> None:
-        assert f"auto/{kept.id}/a.md" in linked_paths(tmp_path) <= {f"auto/{kept.id}/a.md", f"auto/{lost.id}/b.md"}
+        assert (
+            f"auto/{present.id}/a.md" in linked_paths(tmp_path) <= {f"auto/{present.id}/a.md", f"auto/{lost.id}/b.md"}
+        )
         assert not has_incoming(tmp_path)
         with pytest.raises(StoredFileNotFound):
             await files.open_file(lost.id)
@@ -270,20 +272,20 @@ def test_a_file_batch_can_be_cancelled(tmp_path: Path) -> None:
 
 def test_expired_files_and_stores_are_removed(tmp_path: Path) -> None:
     async def before(files: FileService, stores: VectorStoreService) -> tuple[str, str, str]:
-        file, kept = (
+        file, permanent = (
             await add_file(files, "a.md", b"x", purpose="batch", expires_at=LONG_AGO),
             await add_file(files, "b.md"),
         )
-        store = await add_store(stores, FileToAttach(file_id=kept.id), used_at=LONG_AGO, days=1)
-        return file.id, kept.id, store
+        store = await add_store(stores, FileToAttach(file_id=permanent.id), used_at=LONG_AGO, days=1)
+        return file.id, permanent.id, store
 
-    expired, kept, store = run(tmp_path, before)
+    expired, permanent, store = run(tmp_path, before)
 
     async def after(files: FileService, stores: VectorStoreService) -> None:
-        assert [file.id for file in await files.list_files()] == [kept]
+        assert [file.id for file in await files.list_files()] == [permanent]
         assert linked_paths(tmp_path) == set()
         assert await stores.list_files(store) == []
-        for use in (stores.search_scope([store]), stores.attach(store, [FileToAttach(file_id=kept)])):
+        for use in (stores.search_scope([store]), stores.attach(store, [FileToAttach(file_id=permanent)])):
             with pytest.raises(VectorStoreExpired):
                 await use
         await stores.remove_store(store)
@@ -316,8 +318,7 @@ def test_a_watched_folder_refuses_changes(tmp_path: Path) -> None:
         ):
             with pytest.raises(ReadOnlyVectorStore):
                 await write
-        seen = store.created_at
-        assert (await stores.get_store(store.id)).created_at == seen
+        assert (await stores.get_store(store.id)).created_at == store.created_at
 
     run(tmp_path, body)
 

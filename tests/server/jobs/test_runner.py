@@ -152,11 +152,11 @@ def test_a_request_is_tried_again_until_there_is_room(monkeypatch: pytest.Monkey
     monkeypatch.setattr(asyncio, "sleep", sleep)
 
     def run(*errors: Exception) -> str:
-        left = list(errors)
+        remaining = list(errors)
 
         async def attempt() -> str:
-            if left:
-                raise left.pop(0)
+            if remaining:
+                raise remaining.pop(0)
             return "done"
 
         return asyncio.run(retry_when_available(attempt))

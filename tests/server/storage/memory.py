@@ -81,8 +81,8 @@ class MemoryResponseStore(_Store):
         self._order: list[str] = []
 
     async def add(self, record: ResponseRecord) -> None:
-        for id, (_, each) in list(self._records.items()):
-            if sum(_size(kept) for _, kept in self._records.values()) > self._max_bytes and each.is_over:
+        for id, (_, oldest) in list(self._records.items()):
+            if sum(_size(record) for _, record in self._records.values()) > self._max_bytes and oldest.is_over:
                 del self._records[id]
         self._records[record.id] = (self._principal.owner, record)
         self._order.append(record.id)

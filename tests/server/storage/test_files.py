@@ -105,9 +105,9 @@ def test_a_store_is_stored_with_all_its_fields_and_updated(run: Run) -> None:
 def test_the_use_of_a_store_is_noted_to_the_minute(run: Run) -> None:
     async def check(repository: FileRepository) -> None:
         await repository.add_store(store("s", last_active_at=1000))
-        for now, noted in ((1030, 1000), (1061, 1061), (1100, 1061)):
+        for now, last_active_at in ((1030, 1000), (1061, 1061), (1100, 1061)):
             await repository.touch_stores(["s"], now)
-            assert (await repository.get_store("s")).last_active_at == noted
+            assert (await repository.get_store("s")).last_active_at == last_active_at
 
     run(check)
 
@@ -206,13 +206,13 @@ def test_a_limited_principal_sees_its_own_files_and_stores_only(run: Run) -> Non
         assert (await ann.add_file(file("anns"), ROOM)).owner == "ann"
         assert (await ann.add_store(store("ann_store"), [FileToAttach(file_id="anns")])).owner == "ann"
         await admin.add_file(file("ours"), ROOM)
-        for seen, files, stores in (
+        for narrowed, files, stores in (
             (ann, ["anns"], ["ann_store"]),
             (bob, [], []),
             (admin, ["anns", "ours"], ["ann_store"]),
         ):
-            assert [each.id for each in await seen.list_files()] == files
-            assert [each.id for each in await seen.list_stores()] == stores
+            assert [each.id for each in await narrowed.list_files()] == files
+            assert [each.id for each in await narrowed.list_stores()] == stores
         for hidden in (bob.get_file("anns"), ann.get_file("ours"), bob.remove_file("anns")):
             with pytest.raises(StoredFileNotFound):
                 await hidden

@@ -27,8 +27,8 @@ STORES: list[Callable[[Path], KeyStore]] = [KeyFile, lambda _: MemoryKeyStore()]
 
 @pytest.fixture(params=STORES, ids=["file", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> KeyStore:
-    made: KeyStore = request.param(tmp_path)
-    return made
+    store: KeyStore = request.param(tmp_path)
+    return store
 
 
 def test_a_key_is_found_by_its_text_until_it_is_revoked(store: KeyStore) -> None:

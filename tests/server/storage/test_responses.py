@@ -50,9 +50,9 @@ def test_a_response_is_found_by_its_id_and_its_output(run: Run) -> None:
         first, second = record("one"), record("two", "one")
         await store.add(first)
         await store.add(second)
-        found = await store.get("two")
-        assert (found.response, found.input_items, found.previous_id) == (b"xx", b"[]", "one")
-        assert found.is_over
+        record_two = await store.get("two")
+        assert (record_two.response, record_two.input_items, record_two.previous_id) == (b"xx", b"[]", "one")
+        assert record_two.is_over
         assert [each.id for each in await store.find_by_output(["msg_two", "msg_x"])] == ["two"]
 
     run(check)
