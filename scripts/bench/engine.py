@@ -1,12 +1,12 @@
-"""The engine against llama-server: same file, same threads, runs interleaved, medians.
+"""Compare the engine with llama-server: same file, same threads, runs interleaved, medians.
 
     .venv/bin/python scripts/bench/engine.py --model FILE.gguf --vs PATH_TO_LLAMA_SERVER [--out results.json]
 
 llama-server is built from the source distribution of the pinned llama-cpp-python (vendor/llama.cpp):
     cmake -B build -DLLAMA_BUILD_UI=OFF -DLLAMA_OPENSSL=OFF -DGGML_NATIVE=ON
     cmake --build build --target llama-server
-Both run at the same time and take turns, so that a neighbour on a shared machine disturbs both alike. Ours is measured
-at the engine's client (no HTTP); llama-server at its native /completion with token ids, greedy, streamed.
+Both processes run at the same time and take turns, so that other work on a shared machine disturbs both alike. The
+engine is measured at its client (no HTTP), llama-server at its native /completion with token ids, greedy, streamed.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 
 class Gaps(NamedTuple):
-    """Between tokens of running answers, seconds, and until a prompt that came meanwhile had its first token."""
+    """Seconds between tokens of running answers, and until a prompt that came meanwhile had its first token."""
 
     p95_s: float
     longest_s: float
@@ -59,12 +59,14 @@ class Gaps(NamedTuple):
 
 
 class Contender(Protocol):
+    """One of the servers compared."""
+
     name: str
 
     async def generate(self, prompt: list[int], num_tokens: int) -> Run: ...
 
 
-class Ours:
+class CloisterEngine:
     name = "cloister"
 
     def __init__(self, engine: EngineClient, banned: Sequence[int]) -> None:
@@ -84,8 +86,8 @@ class LlamaServer:
     name = "llama-server"
 
     def __init__(self, url: str, banned: Sequence[int]) -> None:
-        fresh = httpx.Limits(max_keepalive_connections=0)  # the server closes idle connections between turns
-        self._http = httpx.AsyncClient(base_url=url, timeout=600, trust_env=False, limits=fresh)
+        limits = httpx.Limits(max_keepalive_connections=0)  # the server closes idle connections between turns
+        self._http = httpx.AsyncClient(base_url=url, timeout=600, trust_env=False, limits=limits)
         self._bias = [[token, False] for token in banned]
 
     async def generate(self, prompt: list[int], num_tokens: int) -> Run:
@@ -115,7 +117,7 @@ def _start(command: list[object]) -> "subprocess.Popen[bytes]":
 
 @contextlib.asynccontextmanager
 async def llama_server(binary: Path, model: Path, threads: int, n_ctx: int, slots: int) -> AsyncIterator[str]:
-    """Started on a free loopback port with its defaults but these; ended by its process id."""
+    """Run llama-server on a free loopback port, with its defaults for all other settings."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     arguments = ["-m", model, "-t", threads, "-tb", threads, "-c", n_ctx, "-np", slots, "--port", port, "--kv-unified"]
@@ -130,7 +132,7 @@ async def llama_server(binary: Path, model: Path, threads: int, n_ctx: int, slot
                 await asyncio.sleep(0.2)
         yield url
     finally:
-        process.kill()  # a polite signal would wait for open connections
+        process.kill()  # SIGTERM would wait for open connections
         process.wait()
 
 
@@ -138,8 +140,8 @@ T = TypeVar("T")
 Measure = Callable[[Contender], Awaitable[float]]
 
 
-class Bench:
-    """Every figure is one number per run; larger is better for rates, smaller for seconds."""
+class Benchmark:
+    """The measurements. Each gives one number per run; larger is better for rates, smaller for seconds."""
 
     def __init__(self, vocab_size: int, seed: int) -> None:
         self._rng = random.Random(seed)
@@ -159,7 +161,7 @@ class Bench:
         }
 
     def mixed_measures(self) -> dict[str, Callable[[Contender], Awaitable[Gaps]]]:
-        """While prompts come without a pause; and three of them, with pauses."""
+        """Return measurements of answers while prompts come without pauses, and while three come with pauses."""
         return {
             "prompts of 500 without pause": lambda c: self.mixed(c, pause_s=0, num_prompts=3),
             "3 prompts of 500": lambda c: self.mixed(c, pause_s=0.3, num_prompts=3),
@@ -170,7 +172,7 @@ class Bench:
         return 512 / run.first_s
 
     async def decode(self, contender: Contender, streams: int) -> float:
-        """From the moment all streams have their first token."""
+        """Return tokens per second from the moment all streams have their first token."""
         runs = await asyncio.gather(*(contender.generate(self.prompt(16), 64) for _ in range(streams)))
         begin = max(run.first_s for run in runs)
         tokens = [at for run in runs for at in run.times if at > begin]
@@ -182,24 +184,24 @@ class Bench:
         return (await contender.generate([*prefix, *self.prompt(20)], 2)).first_s
 
     async def mixed(self, contender: Contender, *, pause_s: float, num_prompts: int) -> Gaps:
-        """Four answers go on while prompts of 500 tokens come, one after the other."""
-        talking = [asyncio.create_task(contender.generate(self.prompt(16), 96)) for _ in range(4)]
+        """Measure four running answers while prompts of 500 tokens come, one after the other."""
+        answering = [asyncio.create_task(contender.generate(self.prompt(16), 96)) for _ in range(4)]
         started, first = time.perf_counter(), []
         for _ in range(num_prompts):
             await asyncio.sleep(pause_s)
             first.append((await contender.generate(self.prompt(500), 1)).first_s)
         elapsed = time.perf_counter() - started
-        runs = await asyncio.gather(*talking)
+        runs = await asyncio.gather(*answering)
         arrivals = [[at for at in run.times if at <= elapsed] for run in runs]
         gaps = sorted(b - a for times in arrivals for a, b in itertools.pairwise(times))
         return Gaps(gaps[int(len(gaps) * 0.95)], gaps[-1], statistics.median(first))
 
 
 async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Prints a row as soon as it is measured."""
+    """Measure everything and return the medians; each row is printed as soon as it is measured."""
     threads = options.threads or num_physical_cores()
     with Vocabulary(options.model) as vocabulary:
-        bench, banned = Bench(vocabulary.size, seed=1), sorted(vocabulary.end_tokens)
+        bench, banned = Benchmark(vocabulary.size, seed=1), sorted(vocabulary.end_tokens)
     params = EngineParams(n_ctx=8192, num_slots=16, num_threads=threads, prompt_lookup=False)
     results: dict[str, dict[str, float]] = {}
 
@@ -210,7 +212,7 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     async with contextlib.AsyncExitStack() as stack:
         contenders: list[Contender] = [
-            Ours(await stack.enter_async_context(open_engine(options.model, params)), banned)
+            CloisterEngine(await stack.enter_async_context(open_engine(options.model, params)), banned)
         ]
         if options.vs:
             url = await stack.enter_async_context(llama_server(options.vs, options.model, threads, 16384, 16))
@@ -227,10 +229,12 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             if options.only not in name:
                 continue
             gaps = await interleaved(measure_gaps, contenders, options.rounds)
-            for field, what in enumerate(("p95 between tokens", "longest between tokens", "prompt's first token")):
-                report(f"{name}: {what}, s", {n: statistics.median(g[field] for g in each) for n, each in gaps.items()})
+            for field, title in enumerate(("p95 between tokens", "longest between tokens", "prompt's first token")):
+                report(
+                    f"{name}: {title}, s", {n: statistics.median(g[field] for g in each) for n, each in gaps.items()}
+                )
         if options.only in (name := "decode 1 stream beside a busy process, tokens/s"):
-            with busy_neighbour():
+            with busy_process():
                 runs = await interleaved(functools.partial(bench.decode, streams=1), contenders, options.rounds)
             report(name, {each: statistics.median(values) for each, values in runs.items()})
     for name, seconds in (await disk_cache(options.model, params, banned, bench)).items():
@@ -239,8 +243,8 @@ async def compare(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 @contextlib.contextmanager
-def busy_neighbour() -> Iterator[None]:
-    """A process that keeps one core busy."""
+def busy_process() -> Iterator[None]:
+    """Run a process that keeps one core busy."""
     process = _start([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -249,17 +253,17 @@ def busy_neighbour() -> Iterator[None]:
         process.wait()
 
 
-async def disk_cache(model: Path, params: EngineParams, banned: Sequence[int], bench: "Bench") -> dict[str, float]:
-    """Seconds to the first token of the same 1000 tokens: never seen, in memory, and on disk after a restart."""
+async def disk_cache(model: Path, params: EngineParams, banned: Sequence[int], bench: "Benchmark") -> dict[str, float]:
+    """Return seconds to the first token of the same 1000 tokens: new, in memory, and on disk after a restart."""
     prompt = bench.prompt(1000)
     with tempfile.TemporaryDirectory() as folder:
         async with open_engine(model, params, Path(folder)) as engine:
-            await Ours(engine, banned).generate(bench.prompt(32), 2)
-            cold = (await Ours(engine, banned).generate(prompt, 2)).first_s
-            warm = (await Ours(engine, banned).generate(prompt, 2)).first_s
+            await CloisterEngine(engine, banned).generate(bench.prompt(32), 2)
+            cold = (await CloisterEngine(engine, banned).generate(prompt, 2)).first_s
+            warm = (await CloisterEngine(engine, banned).generate(prompt, 2)).first_s
         async with open_engine(model, params, Path(folder)) as engine:
-            await Ours(engine, banned).generate(bench.prompt(32), 2)
-            disk = (await Ours(engine, banned).generate(prompt, 2)).first_s
+            await CloisterEngine(engine, banned).generate(bench.prompt(32), 2)
+            disk = (await CloisterEngine(engine, banned).generate(prompt, 2)).first_s
     return {
         "prompt of 1000 never seen, s to first token": cold,
         "the same again, in memory": warm,
@@ -270,12 +274,12 @@ async def disk_cache(model: Path, params: EngineParams, banned: Sequence[int], b
 async def interleaved(
     measure: Callable[[Contender], Awaitable[T]], contenders: list[Contender], rounds: int
 ) -> dict[str, list[T]]:
-    """Figures by contender; who goes first alternates."""
-    figures: dict[str, list[T]] = {contender.name: [] for contender in contenders}
+    """Return the measurements by contender's name; the contenders take turns in going first."""
+    values: dict[str, list[T]] = {contender.name: [] for contender in contenders}
     for turn in range(rounds):
         for contender in contenders[:: 1 if turn % 2 else -1]:
-            figures[contender.name].append(await measure(contender))
-    return figures
+            values[contender.name].append(await measure(contender))
+    return values
 
 
 def main() -> None:
@@ -284,7 +288,7 @@ def main() -> None:
     parser.add_argument("--vs", type=Path, help="path of a llama-server")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="measures with this in their name")
+    parser.add_argument("--only", default="", help="only measurements with this text in their name")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")

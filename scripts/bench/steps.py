@@ -1,11 +1,11 @@
-"""What a step of the engine costs beside llama.cpp's own work, and what guessing tokens brings.
+"""Measure what a step of the engine costs beside llama.cpp's own work, and what prompt lookup brings.
 
     GOMP_SPINCOUNT=1000 .venv/bin/python scripts/bench/steps.py --model FILE.gguf [--rounds 5]
 
-Weights may be random: every forward pass is real, and the tokens drawn are those of a given answer, so that one can
-measure an answer that copies its prompt and one that does not, with any model. The texts are this project's manual:
-the prompt is a few of its sections; the copying answer quotes sentences of them in another order; the other answer is
-a section that is not in the prompt.
+Weights may be random: every forward pass is real, but the sampled tokens are replaced by those of a given answer. So an
+answer that copies its prompt and one that does not can be measured with any model. The texts are this project's manual:
+the prompt is a few of its sections; the copying answer quotes their sentences in another order; the other answer is a
+section that is not in the prompt.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from models.llm.params import EngineParams, SamplingParams
 from models.threads import num_physical_cores
 
 MANUAL = Path(__file__).parents[2] / "docs"
-FORM = JsonSchema('{"type": "array", "items": {"type": "string", "maxLength": 400}, "minItems": 50}')  # goes on
+FORM = JsonSchema('{"type": "array", "items": {"type": "string", "maxLength": 400}, "minItems": 50}')  # a long answer
 GREEDY = SamplingParams(temperature=0)
 
 
-class Dictated(LlamaRunner):
-    """Computes everything and draws what it is told: `answers` by sequence id."""
+class ScriptedAnswerRunner(LlamaRunner):
+    """Computes everything, and samples the tokens of given answers. `answers`: by sequence id."""
 
     answers: dict[int, list[int]]
 
@@ -49,8 +49,8 @@ class Dictated(LlamaRunner):
         return token if answer is None else answer[(sequence.num_generated + len(accepted)) % len(answer)]
 
 
-class Timed:
-    """llama.cpp's functions, and the seconds spent in them."""
+class TimedLibrary:
+    """llama.cpp's functions; `seconds`: the time spent in them."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
@@ -72,20 +72,22 @@ class Timed:
 
 
 def texts(vocabulary: Vocabulary) -> tuple[list[int], list[int], list[int]]:
-    """The prompt, the answer that copies it, and the one that does not, as tokens."""
-    read = {name: (MANUAL / f"{name}.md").read_text() for name in ("folders", "offline", "trouble", "architecture")}
-    prompt = unwrap("\n\n".join((read["folders"], read["offline"], read["trouble"]))).text[:6000]
+    """Return the prompt, the answer that copies it, and the one that does not, as tokens."""
+    pages = {name: (MANUAL / f"{name}.md").read_text() for name in ("folders", "offline", "trouble", "architecture")}
+    prompt = unwrap("\n\n".join((pages["folders"], pages["offline"], pages["trouble"]))).text[:6000]
     sentences = re.findall(r"[A-Z][^.|#\n]{40,200}\.", prompt)
-    copied = "The sources say: " + " ".join(f"{sentence} [{i % 3 + 1}]" for i, sentence in enumerate(sentences[::-3]))
+    copying = "The sources say: " + " ".join(f"{sentence} [{i % 3 + 1}]" for i, sentence in enumerate(sentences[::-3]))
 
     def tokens(text: str) -> list[int]:
         return vocabulary.tokenize(text, parse_special=False)
 
-    return tokens(prompt), tokens(copied), tokens(unwrap(read["architecture"][3000:]).text)
+    return tokens(prompt), tokens(copying), tokens(unwrap(pages["architecture"][3000:]).text)
 
 
-def run(runner: Dictated, requests: list[tuple[list[int], list[int]]], num_tokens: int, *, lookup: bool) -> float:
-    """Tokens a second of all requests together, from the moment all prompts are read."""
+def tokens_per_second(
+    runner: ScriptedAnswerRunner, requests: list[tuple[list[int], list[int]]], num_tokens: int, *, lookup: bool
+) -> float:
+    """Return the tokens per second of all requests together, after the prefill of all prompts."""
     engine = Engine(
         Scheduler(runner.limits, frozenset()),
         runner,
@@ -96,19 +98,19 @@ def run(runner: Dictated, requests: list[tuple[list[int], list[int]]], num_token
     runner.answers = {id: answer for id, (_, answer) in enumerate(requests)}
     for id, (prompt, _) in enumerate(requests):
         engine.add(Generate(id, prompt, num_tokens, GREEDY))
-    unread = set(runner.answers)
-    while unread and not engine.is_idle:
-        unread -= {delta.id for delta in engine.step()}
-    started, counted = time.perf_counter(), 0
+    prefilling = set(runner.answers)
+    while prefilling and not engine.is_idle:
+        prefilling -= {delta.id for delta in engine.step()}
+    started, num_generated = time.perf_counter(), 0
     while not engine.is_idle:
-        counted += sum(len(delta.tokens) for delta in engine.step())
+        num_generated += sum(len(delta.tokens) for delta in engine.step())
     elapsed = time.perf_counter() - started
     for slot in range(runner.limits.num_sequences):
         llama.C.llama_memory_seq_rm(runner._memory, slot, 0, -1)
-    return counted / elapsed
+    return num_generated / elapsed
 
 
-def lookup_rows(runner: Dictated, vocabulary: Vocabulary, rounds: int, num_tokens: int) -> Iterator[str]:
+def lookup_rows(runner: ScriptedAnswerRunner, vocabulary: Vocabulary, rounds: int, num_tokens: int) -> Iterator[str]:
     prompt, copying, other = texts(vocabulary)
     for streams in (1, 4):
         for name, answer in (("copies", copying), ("does not copy", other)):
@@ -116,15 +118,15 @@ def lookup_rows(runner: Dictated, vocabulary: Vocabulary, rounds: int, num_token
             for turn in range(rounds):
                 for lookup in (True, False) if turn % 2 else (False, True):
                     requests = [(prompt, answer[offset * 40 :]) for offset in range(streams)]
-                    figures[lookup].append(run(runner, requests, num_tokens, lookup=lookup))
+                    figures[lookup].append(tokens_per_second(runner, requests, num_tokens, lookup=lookup))
             on, off = (statistics.median(figures[lookup]) for lookup in (True, False))
             yield f"| answer that {name}, {streams} streams | {on:.1f} | {off:.1f} | {on / off:.2f} |"
 
 
-def python_share(runner: Dictated, vocabulary: Vocabulary, streams: int) -> tuple[float, float]:
-    """Of the steps' time, the share outside llama.cpp; and milliseconds of it a step."""
+def python_share(runner: ScriptedAnswerRunner, vocabulary: Vocabulary, streams: int) -> tuple[float, float]:
+    """Return the share of the steps' time that is spent outside llama.cpp, and its milliseconds per step."""
     prompt, _, other = texts(vocabulary)
-    timed = Timed(llama.C)
+    timed_library = TimedLibrary(llama.C)
     engine = Engine(
         Scheduler(runner.limits, frozenset()), runner, 0, prefill_budget=PrefillBudget(runner.limits.n_batch)
     )
@@ -133,7 +135,7 @@ def python_share(runner: Dictated, vocabulary: Vocabulary, streams: int) -> tupl
         engine.add(Generate(id, prompt[:200], 150, GREEDY))
     while len(engine.step()) < streams:
         pass
-    llama.C, plain = timed, llama.C
+    llama.C, library = timed_library, llama.C
     try:
         started = time.perf_counter()
         steps = 0
@@ -142,14 +144,16 @@ def python_share(runner: Dictated, vocabulary: Vocabulary, streams: int) -> tupl
             steps += 1
         elapsed = time.perf_counter() - started
     finally:
-        llama.C = plain
+        llama.C = library
     for slot in range(runner.limits.num_sequences):
         llama.C.llama_memory_seq_rm(runner._memory, slot, 0, -1)
-    return 1 - timed.seconds / elapsed, 1000 * (elapsed - timed.seconds) / steps
+    return 1 - timed_library.seconds / elapsed, 1000 * (elapsed - timed_library.seconds) / steps
 
 
-def constrained(runner: Dictated, vocabulary: Vocabulary, streams: int, num_tokens: int) -> tuple[float, float]:
-    """Tokens a second of answers held to a schema, and of the same number of answers that are free."""
+def constrained_rates(
+    runner: ScriptedAnswerRunner, vocabulary: Vocabulary, streams: int, num_tokens: int
+) -> tuple[float, float]:
+    """Return the tokens per second of answers constrained to a schema, and of as many unconstrained answers."""
     tokenizer = GrammarTokenizer(vocabulary)
     prompt, _, other = texts(vocabulary)
     rates = []
@@ -162,10 +166,10 @@ def constrained(runner: Dictated, vocabulary: Vocabulary, streams: int, num_toke
             engine.add(Generate(id, prompt[id : id + 64], num_tokens, GREEDY), form and Grammar(tokenizer, form))
         while not engine.step():
             pass
-        started, counted = time.perf_counter(), 0
+        started, num_generated = time.perf_counter(), 0
         while not engine.is_idle:
-            counted += sum(len(delta.tokens) for delta in engine.step())
-        rates.append(counted / (time.perf_counter() - started))
+            num_generated += sum(len(delta.tokens) for delta in engine.step())
+        rates.append(num_generated / (time.perf_counter() - started))
         for slot in range(runner.limits.num_sequences):
             llama.C.llama_memory_seq_rm(runner._memory, slot, 0, -1)
     return rates[0], rates[1]
@@ -181,13 +185,16 @@ def main() -> None:
         parser.error("set GOMP_SPINCOUNT=1000, as the server does for its engine")
     print(f"{platform.machine()}, {num_physical_cores()} cores, load {os.getloadavg()[0]:.1f}")
     params = EngineParams(n_ctx=8192, num_slots=8)
-    with Vocabulary(options.model) as vocabulary, Dictated(options.model, params) as runner:
+    with Vocabulary(options.model) as vocabulary, ScriptedAnswerRunner(options.model, params) as runner:
         for streams in (1, 8):
-            share, each = python_share(runner, vocabulary, streams)
-            print(f"Python's share of a step, {streams} streams: {share:.2%} ({each:.2f} ms)", flush=True)
+            share, step_ms = python_share(runner, vocabulary, streams)
+            print(f"Python's share of a step, {streams} streams: {share:.2%} ({step_ms:.2f} ms)", flush=True)
         for streams in (1, 8):
-            held, free = constrained(runner, vocabulary, streams, options.tokens)
-            print(f"Held to a schema, {streams} streams: {held:.1f} tokens/s, free {free:.1f}", flush=True)
+            constrained, free = constrained_rates(runner, vocabulary, streams, options.tokens)
+            print(
+                f"Constrained to a schema, {streams} streams: {constrained:.1f} tokens/s, unconstrained {free:.1f}",
+                flush=True,
+            )
         print("| tokens/s | with prompt lookup | without | ratio |\n| --- | --- | --- | --- |")
         for row in lookup_rows(runner, vocabulary, options.rounds, options.tokens):
             print(row, flush=True)

@@ -1,17 +1,18 @@
-"""How far the same seed gives the same answer: alone, among others, over a warm cache.
+"""Measure how far the same seed gives the same answer: alone, among other requests, with a warm cache.
 
     .venv/bin/python scripts/prove/seeds.py [--model FILE.gguf] [--prompts 8] [--seeds 4] [--tokens 40] [--threads 1]
 
-A draw depends on the seed and on the model's probabilities, and these on llama.cpp's sums, whose order follows from the
-shape of a batch and from where in memory the tokens before it are. So each request is first answered alone by an engine
-that has just started, and then again in other circumstances. Told of each: how many answers are the same to the last
-token, how many with the same log probabilities to the last bit, by how much one of these differs at most as far as the
-tokens are the same, and how long that is where they are not. Greedy answers are compared too.
+A sampled token depends on the seed and on the model's probabilities, and these depend on llama.cpp's sums, whose order
+follows from the shape of a batch and from the positions of the cells before it. So each request is first answered alone
+by an engine that has just started, and then again under other conditions. For each condition the script prints how many
+answers have the same tokens, how many also have the same log-probabilities to the last bit, the largest difference of a
+log-probability while the tokens are the same, and the number of common tokens where the answers differ. Greedy answers
+are compared too.
 
-A quantized model rounds what it has computed to 8 bits before every product, so that the last digit of a sum becomes
-tenths of a log probability: as much as another word in the prompt. That nothing but rounding is at work is therefore
-shown with the same weights in F32, where circumstances must change far less than one changed token of the prompt does.
-Ends with status 1 when they do not, or when the same circumstances do not give the same answer to the last bit.
+A quantized model rounds its activations to 8 bits before every product, so the last digit of a sum becomes tenths of a
+log-probability: as much as another word in the prompt changes. That rounding is the only cause is therefore shown with
+the same weights in F32, where conditions must change far less than one changed token of the prompt does. The exit
+status is 1 when they do not, or when the same condition does not give the same answer to the last bit.
 """
 
 import argparse
@@ -44,8 +45,10 @@ from models.llm.llama.runner import LlamaRunner
 from models.llm.local import LocalChatModel
 from models.llm.params import EngineParams, SamplingParams
 
-_COMPANY = 7
-_ROUNDING = 0.2  # of a log probability, weights in F32: four times what was seen, an eighth of what another token does
+_NUM_OTHERS = 7
+_ROUNDING = (
+    0.2  # of a log-probability, weights in F32: four times the largest seen, an eighth of another token's effect
+)
 
 
 class Answer(NamedTuple):
@@ -57,23 +60,23 @@ class Model(NamedTuple):
     path: Path
     threads: int
     num_tokens: int  # of an answer
-    company: list[list[int]]  # what others ask
+    other_prompts: list[list[int]]  # of requests at the same time
 
     @contextmanager
-    def engine(self, *, threads: int = 0, guesses: bool = True) -> Iterator["Told"]:
+    def engine(self, *, threads: int = 0, prompt_lookup: bool = True) -> Iterator["AnsweringEngine"]:
         params = EngineParams(n_ctx=2048, num_threads=threads or self.threads)
         with LlamaRunner(self.path, params) as runner:
             scheduler = Scheduler(runner.limits, runner.end_tokens)
-            guesses = guesses and runner.limits.supports_partial_removal
+            prompt_lookup = prompt_lookup and runner.limits.supports_partial_removal
             prefill_budget = PrefillBudget(runner.limits.n_batch)
             engine = Engine(
-                scheduler, runner, min(runner.end_tokens), prefill_budget=prefill_budget, prompt_lookup=guesses
+                scheduler, runner, min(runner.end_tokens), prefill_budget=prefill_budget, prompt_lookup=prompt_lookup
             )
-            yield Told(engine, dict.fromkeys(runner.end_tokens, -1000.0), self.num_tokens)
+            yield AnsweringEngine(engine, dict.fromkeys(runner.end_tokens, -1000.0), self.num_tokens)
 
 
-class Told:
-    """An engine, and what it has said."""
+class AnsweringEngine:
+    """An engine and the answers that it has given."""
 
     def __init__(self, engine: Engine, banned: dict[int, float], num_tokens: int) -> None:
         self._engine = engine
@@ -81,7 +84,7 @@ class Told:
         self._num_tokens = num_tokens
         self._answers: dict[int, Answer] = {}
 
-    def ask(self, prompt: list[int], seed: int, temperature: float) -> int:
+    def add(self, prompt: list[int], seed: int, temperature: float) -> int:
         id = len(self._answers)
         self._answers[id] = Answer([], [])
         sampling = SamplingParams(temperature=temperature, seed=seed, logit_bias=self._banned, num_logprobs=0)
@@ -92,7 +95,7 @@ class Told:
         for delta in self._engine.step():
             assert delta.error is None, delta.error
             self._answers[delta.id].tokens.extend(delta.tokens)
-            self._answers[delta.id].logprobs.extend(told.logprob for told in delta.logprobs)
+            self._answers[delta.id].logprobs.extend(each.logprob for each in delta.logprobs)
 
     def answer(self, id: int) -> Answer:
         while not self._engine.is_idle:
@@ -100,94 +103,96 @@ class Told:
         return self._answers[id]
 
 
-class Asked(NamedTuple):
+class AnswerRequest(NamedTuple):
     prompt: list[int]
     seed: int
     temperature: float
 
 
 def questions(model: Path, random: Random, count: int) -> list[list[int]]:
-    """Prompts of 50 to some 900 tokens: parts of this project's documentation, and a question."""
+    """Return prompts of 50 to some 900 tokens: parts of this project's documentation, and a question."""
     texts = [path.read_text() for path in sorted((Path(__file__).parents[2] / "docs").glob("*.md"))]
 
-    def unknown() -> EngineClient:
-        raise AssertionError("only its vocabulary is used")
+    def no_engine() -> EngineClient:
+        raise AssertionError("only the vocabulary is used")
 
-    with LocalChatModel("", model, unknown) as chat_model:
-        found = []
+    with LocalChatModel("", model, no_engine) as chat_model:
+        prompts = []
         for _ in range(count):
             text, size = random.choice(texts), random.choice([150, 600, 2400])
             start = random.randrange(max(len(text) - size, 1))
             content = f"[1] manual.md\n{text[start : start + size]}\n\nQuestion: what does the manual say here?"
-            found.append(chat_model.prompt([ChatMessage.of_text("user", content)]).tokens)
-        return found
+            prompts.append(chat_model.prompt([ChatMessage.of_text("user", content)]).tokens)
+        return prompts
 
 
-def alone(model: Model, asked: Asked) -> Answer:
-    with model.engine() as told:
-        return told.answer(told.ask(*asked))
+def alone(model: Model, request: AnswerRequest) -> Answer:
+    with model.engine() as engine:
+        return engine.answer(engine.add(*request))
 
 
-def another_thread(model: Model, asked: Asked) -> Answer:
-    with model.engine(threads=model.threads + 1) as told:
-        return told.answer(told.ask(*asked))
+def one_more_thread(model: Model, request: AnswerRequest) -> Answer:
+    with model.engine(threads=model.threads + 1) as engine:
+        return engine.answer(engine.add(*request))
 
 
-def no_guesses(model: Model, asked: Asked) -> Answer:
-    with model.engine(guesses=False) as told:
-        return told.answer(told.ask(*asked))
+def without_drafts(model: Model, request: AnswerRequest) -> Answer:
+    with model.engine(prompt_lookup=False) as engine:
+        return engine.answer(engine.add(*request))
 
 
-def warm(model: Model, asked: Asked) -> Answer:
-    """All of the prompt but its last token is in memory."""
-    with model.engine() as told:
-        told.answer(told.ask(*asked))
-        return told.answer(told.ask(*asked))
+def warm_cache(model: Model, request: AnswerRequest) -> Answer:
+    """Answer with all of the prompt but its last token in memory."""
+    with model.engine() as engine:
+        engine.answer(engine.add(*request))
+        return engine.answer(engine.add(*request))
 
 
-def half_warm(model: Model, asked: Asked) -> Answer:
-    with model.engine() as told:
-        told.answer(told.ask(asked.prompt[: len(asked.prompt) // 2], asked.seed, asked.temperature))
-        return told.answer(told.ask(*asked))
+def half_warm_cache(model: Model, request: AnswerRequest) -> Answer:
+    with model.engine() as engine:
+        engine.answer(engine.add(request.prompt[: len(request.prompt) // 2], request.seed, request.temperature))
+        return engine.answer(engine.add(*request))
 
 
-def among_others(model: Model, asked: Asked) -> Answer:
-    """Others are being answered already, and others come later."""
-    others = [Asked(prompt, number, 1.0) for number, prompt in enumerate(model.company)]
-    with model.engine() as told:
+def among_others(model: Model, request: AnswerRequest) -> Answer:
+    """Answer while other requests run, and more of them come."""
+    others = [AnswerRequest(prompt, number, 1.0) for number, prompt in enumerate(model.other_prompts)]
+    with model.engine() as engine:
         for other in others[:4]:
-            told.ask(*other)
+            engine.add(*other)
         for _ in range(6):
-            told.step()
-        id = told.ask(*asked)
-        told.step()
+            engine.step()
+        id = engine.add(*request)
+        engine.step()
         for other in others[4:]:
-            told.ask(*other)
-        return told.answer(id)
+            engine.add(*other)
+        return engine.answer(id)
 
 
-def mistaken(model: Model, asked: Asked) -> Answer:
-    """To a prompt with another token in its middle: what a mix-up would look like at least."""
-    at = len(asked.prompt) // 2
-    return alone(model, asked._replace(prompt=[*asked.prompt[:at], asked.prompt[at] ^ 1, *asked.prompt[at + 1 :]]))
+def changed_prompt(model: Model, request: AnswerRequest) -> Answer:
+    """Answer a prompt with another token in its middle: the least effect that a mix-up of tokens would have."""
+    at = len(request.prompt) // 2
+    return alone(
+        model, request._replace(prompt=[*request.prompt[:at], request.prompt[at] ^ 1, *request.prompt[at + 1 :]])
+    )
 
 
-CIRCUMSTANCES: dict[str, Callable[[Model, Asked], Answer]] = {
+CONDITIONS: dict[str, Callable[[Model, AnswerRequest], Answer]] = {
     "alone, once more": alone,
-    "with a thread more": another_thread,
-    "without guesses": no_guesses,
-    "prompt in memory": warm,
-    "half the prompt in memory": half_warm,
-    f"among {_COMPANY} others": among_others,
+    "with one more thread": one_more_thread,
+    "without drafts": without_drafts,
+    "prompt in memory": warm_cache,
+    "half the prompt in memory": half_warm_cache,
+    f"among {_NUM_OTHERS} others": among_others,
 }
 
 
 class Comparison(NamedTuple):
-    """Of one answer with the same one alone."""
+    """An answer compared with the one that the request gets alone."""
 
     is_same: bool
     num_common: int  # tokens
-    difference: float  # largest, of a log probability, over the common tokens and the one after them
+    difference: float  # largest difference of a log-probability over the common tokens
 
     @classmethod
     def of(cls, one: Answer, other: Answer) -> "Comparison":
@@ -197,44 +202,47 @@ class Comparison(NamedTuple):
         return cls(num_common == len(pairs), num_common, max((abs(a - b) for a, b in logprobs), default=0.0))
 
 
-def report(name: str, found: list[Comparison]) -> None:
-    num_same = sum(each.is_same for each in found)
-    num_exact = sum(each.is_same and each.difference == 0 for each in found)
-    others = [each.num_common for each in found if not each.is_same]
+def report(name: str, comparisons: list[Comparison]) -> None:
+    num_same = sum(each.is_same for each in comparisons)
+    num_exact = sum(each.is_same and each.difference == 0 for each in comparisons)
+    others = [each.num_common for each in comparisons if not each.is_same]
     common = f"{sum(others) / len(others):.0f} tokens" if others else "-"
     print(
-        f"{name:28}{num_same:6}/{len(found)}{num_exact:10}/{len(found)}{largest(found):22.2g}{common:>24}", flush=True
+        f"{name:28}{num_same:6}/{len(comparisons)}{num_exact:10}/{len(comparisons)}{largest_difference(comparisons):22.2g}{common:>24}",
+        flush=True,
     )
 
 
-def largest(found: list[Comparison]) -> float:
-    return max(each.difference for each in found)
+def largest_difference(comparisons: list[Comparison]) -> float:
+    return max(each.difference for each in comparisons)
 
 
-def compare(model: Model, requests: list[Asked], rounding: float | None) -> list[str]:
-    """Prints a table; what does not hold. `rounding`: most that circumstances may change; None: this is not known."""
+def compare(model: Model, requests: list[AnswerRequest], rounding: float | None) -> list[str]:
+    """Print a table and return what does not hold. `rounding`: most that conditions may change; None: not known."""
     print(f"{'':28}{'same':>10}{'bit for bit':>14}{'largest difference':>22}{'common of the others':>24}")
-    first = [alone(model, asked) for asked in requests]
+    first = [alone(model, request) for request in requests]
 
-    def compared(answer: Callable[[Model, Asked], Answer]) -> list[Comparison]:
-        return [Comparison.of(one, answer(model, asked)) for one, asked in zip(first, requests, strict=True)]
+    def compare_all(answer: Callable[[Model, AnswerRequest], Answer]) -> list[Comparison]:
+        return [Comparison.of(one, answer(model, request)) for one, request in zip(first, requests, strict=True)]
 
     problems = []
-    for name, answer in CIRCUMSTANCES.items():
-        report(name, found := compared(answer))
-        if answer is alone and not all(each.is_same and each.difference == 0 for each in found):
-            problems.append(f"the same circumstances gave another answer: {name}")
-        if rounding is not None and largest(found) > rounding:
-            problems.append(f"{name}, a log probability differs by {largest(found):.2g}: that is no rounding")
+    for name, answer in CONDITIONS.items():
+        report(name, comparisons := compare_all(answer))
+        if answer is alone and not all(each.is_same and each.difference == 0 for each in comparisons):
+            problems.append(f"the same condition gave another answer: {name}")
+        if rounding is not None and largest_difference(comparisons) > rounding:
+            problems.append(
+                f"{name}, a log-probability differs by {largest_difference(comparisons):.2g}: more than rounding"
+            )
     if rounding is not None:
-        report("another token in the prompt", found := compared(mistaken))
-        if largest(found) <= rounding:
-            problems.append("another token in the prompt goes unnoticed: this would see no mistake")
+        report("another token in the prompt", comparisons := compare_all(changed_prompt))
+        if largest_difference(comparisons) <= rounding:
+            problems.append("another token in the prompt goes unnoticed: the check cannot see a mistake")
     return problems
 
 
 def to_f32(model: Path, copy: Path) -> None:
-    """Writes the model with all its weights in F32."""
+    """Write the model with all its weights in F32."""
     reader: Any = gguf.GGUFReader(model)
     writer = gguf.GGUFWriter(copy, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
@@ -259,11 +267,11 @@ def main() -> int:
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {options.model.name}")
     random, started = Random(1), time.perf_counter()
     prompts = questions(options.model, random, options.prompts)
-    model = Model(options.model, options.threads, options.tokens, questions(options.model, random, _COMPANY))
-    drawn = [Asked(prompt, seed, 1.0) for prompt in prompts for seed in range(options.seeds)]
-    greedy = [Asked(prompt, 0, 0.0) for prompt in prompts]
+    model = Model(options.model, options.threads, options.tokens, questions(options.model, random, _NUM_OTHERS))
+    sampled = [AnswerRequest(prompt, seed, 1.0) for prompt in prompts for seed in range(options.seeds)]
+    greedy = [AnswerRequest(prompt, 0, 0.0) for prompt in prompts]
     problems = []
-    for title, requests in (("temperature 1", drawn), ("greedy", greedy)):
+    for title, requests in (("temperature 1", sampled), ("greedy", greedy)):
         print(f"\n{title}")
         problems += compare(model, requests, None)
     with tempfile.TemporaryDirectory() as folder:
@@ -271,7 +279,7 @@ def main() -> int:
         to_f32(options.model, copy)
         print("\ngreedy, weights in F32")
         problems += compare(model._replace(path=copy), greedy, _ROUNDING)
-    print("\n" + ("\n".join(problems) or "all of it holds") + f"; {time.perf_counter() - started:.0f} s")
+    print("\n" + ("\n".join(problems) or "all checks hold") + f"; {time.perf_counter() - started:.0f} s")
     return 1 if problems else 0
 
 

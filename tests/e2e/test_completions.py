@@ -14,7 +14,7 @@ import openai
 import pytest
 from running import Server, serving, wait_until, write_handbook
 
-from tests.models.gguf_files import write_filler
+from tests.models.gguf_files import write_fim_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -24,7 +24,7 @@ CODE = "".join(f"def function_{i}(a, b):\n    return a + {i} * b\n\n\n" for i in
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("completions")
-    model = write_filler(folder / "filler.gguf")
+    model = write_fim_model(folder / "fim.gguf")
     (folder / "cloister.toml").write_text(f'[models.filler]\npath = "{model}"\n')
     with serving(folder, write_handbook(folder / "handbook")) as running:
         yield running
@@ -212,7 +212,7 @@ def test_what_editors_ask_beside(server: Server) -> None:
     with server.client() as http:
         props = http.get("/props", params={"model": "filler", "autoload": "false"}).json()
         assert props["default_generation_settings"]["n_ctx"] == 2048
-        assert props["model_path"] == Path(props["model_path"]).name == "filler.gguf"
+        assert props["model_path"] == Path(props["model_path"]).name == "fim.gguf"
         assert http.get("/lora-adapters").json() == []
         assert len(http.get("/slots").json()) == props["total_slots"]
         assert http.get("/props", params={"model": "nobody"}).status_code == 404

@@ -1,4 +1,4 @@
-"""Models made for tests; the embedding model, converted once for all test runs."""
+"""Small models for tests, and the bundled embedding model, converted once for all test runs."""
 
 import asyncio
 from pathlib import Path
@@ -36,7 +36,7 @@ def mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, field in vocabulary.fields.items():
         if name.startswith("tokenizer."):
             writer.add_key_value(name, field.contents(), field.types[0], [*field.types, None][1])
-    for name, tensor in tensors(len(vocabulary.fields["tokenizer.ggml.tokens"].data)).items():
+    for name, tensor in mamba_tensors(len(vocabulary.fields["tokenizer.ggml.tokens"].data)).items():
         writer.add_tensor(name, tensor.astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -45,7 +45,7 @@ def mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def tensors(num_tokens: int) -> dict[str, np.ndarray]:
+def mamba_tensors(num_tokens: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
 
     def matrix(*shape: int) -> np.ndarray:

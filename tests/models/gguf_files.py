@@ -1,4 +1,4 @@
-"""Small GGUFs with random weights: whole, in parts, and LoRA adapters."""
+"""Write small GGUFs with random weights: single files, split models and LoRA adapters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
 
 
 class Shape(NamedTuple):
-    """Of a llama. `n_vocab` 0: the built-in vocabulary; more: it and tokens without use."""
+    """Sizes of a llama model. `n_vocab` 0: the built-in vocabulary; more: with unused tokens after it."""
 
     layers: int = 2
     width: int = 64
@@ -26,33 +26,33 @@ Tensors = dict[str, np.ndarray]
 
 
 def write_llama(
-    path: Path, shape: Shape = SMALL, *, seed: int = 0, notes: Mapping[str, Sequence[int]] | None = None
+    path: Path, shape: Shape = SMALL, *, seed: int = 0, arrays: Mapping[str, Sequence[int]] | None = None
 ) -> Path:
-    """`notes`: further arrays in the header."""
-    writer = _writer(path, shape, notes or {})
+    """Write a llama model. `arrays`: further arrays in the header."""
+    writer = _writer(path, shape, arrays or {})
     _finish(writer, llama_tensors(shape, seed))
     return path
 
 
-def write_filler(path: Path, *, seed: int = 0) -> Path:
-    """A model with fill-in-the-middle tokens: prefix, suffix, middle, repository, file, from `num_tokens()` on."""
+def write_fim_model(path: Path, *, seed: int = 0) -> Path:
+    """Write a model with the tokens prefix, suffix, middle, repository and file, with ids from `num_tokens()` on."""
     shape = SMALL._replace(n_vocab=num_tokens() + 5)
     writer = _writer(path, shape, {})
     for number, name in enumerate(("pre", "suf", "mid", "rep", "sep")):
         writer.add_uint32(f"tokenizer.ggml.fim_{name}_token_id", num_tokens() + number)
     tensors = llama_tensors(shape, seed)
-    tensors["token_embd.weight"][-5:] *= 0.1  # or it would say again what it was told last, which has no text
+    tensors["token_embd.weight"][-5:] *= 0.1  # otherwise the model repeats these tokens, which have no text
     _finish(writer, tensors)
     return path
 
 
 def num_tokens() -> int:
-    """Of the built-in vocabulary."""
+    """Return the size of the built-in vocabulary."""
     return len(_vocabulary().fields["tokenizer.ggml.tokens"].data)
 
 
 def write_parts(folder: Path, name: str, count: int, *, seed: int = 0) -> list[Path]:
-    """The same model in parts, as llama.cpp's `gguf-split` writes them: the header in the first."""
+    """Write a split model as llama.cpp's `gguf-split` does: the header is in the first part."""
     shape = SMALL
     items = list(llama_tensors(shape, seed).items())
     paths = [folder / f"{name}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
@@ -66,7 +66,7 @@ def write_parts(folder: Path, name: str, count: int, *, seed: int = 0) -> list[P
 
 
 def write_lora(path: Path, shape: Shape = SMALL, *, rank: int = 4, family: str = "llama") -> Path:
-    """An adapter of all layers' queries."""
+    """Write an adapter of all layers' query weights."""
     rng = np.random.default_rng(7)
     writer = gguf.GGUFWriter(path, family)
     writer.add_string("general.type", "adapter")
@@ -109,7 +109,7 @@ def _vocabulary() -> Any:
     return gguf.GGUFReader(BUILTIN)
 
 
-def _writer(path: Path, shape: Shape, notes: Mapping[str, Sequence[int]]) -> Any:
+def _writer(path: Path, shape: Shape, arrays: Mapping[str, Sequence[int]]) -> Any:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(2048)
     writer.add_embedding_length(shape.width)
@@ -119,7 +119,7 @@ def _writer(path: Path, shape: Shape, notes: Mapping[str, Sequence[int]]) -> Any
     writer.add_head_count_kv(shape.kv_heads)
     writer.add_rope_dimension_count(shape.width // shape.heads)
     writer.add_layer_norm_rms_eps(1e-5)
-    for key, values in notes.items():
+    for key, values in arrays.items():
         writer.add_array(key, list(values))
     unused = {"tokenizer.ggml.tokens": "<unused{}>", "tokenizer.ggml.token_type": 5, "tokenizer.ggml.scores": -1e4}
     for name, field in _vocabulary().fields.items():
@@ -127,9 +127,9 @@ def _writer(path: Path, shape: Shape, notes: Mapping[str, Sequence[int]]) -> Any
             continue
         value = field.contents()
         if name in unused and shape.n_vocab:
-            filler = unused[name]
-            more = range(len(value), shape.n_vocab)
-            value = [*value, *(filler.format(i) if isinstance(filler, str) else filler for i in more)]
+            default = unused[name]
+            ids = range(len(value), shape.n_vocab)
+            value = [*value, *(default.format(i) if isinstance(default, str) else default for i in ids)]
         writer.add_key_value(name, value, field.types[0], [*field.types, None][1])
     return writer
 

@@ -1,3 +1,5 @@
+"""The catalog of models, and resolving names and paths."""
+
 import hashlib
 from pathlib import Path
 
@@ -29,17 +31,17 @@ file = "builtin/gone.gguf"
 sha256 = "{sha256}"
 
 [embedding.absent]
-package = "a_package_nobody_has"
+package = "a_package_that_is_not_installed"
 folder = "model"
 
-[embedding.homeless]
+[embedding.without-package]
 folder = "model"
 """
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A models package with a catalog and one file of its own."""
+    """A package folder with a catalog and one model file, in place of the models package."""
     package = tmp_path / "package"
     (package / "builtin").mkdir(parents=True)
     (package / "builtin" / "small.gguf").write_bytes(WEIGHTS)
@@ -49,32 +51,32 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 MANUAL = Path(__file__).parents[2] / "docs" / "models.md"
-SHIPPED = [name for name, entry in read_catalog().chat.items() if entry.source is None]
+BUNDLED = [name for name, entry in read_catalog().chat.items() if entry.source is None]
 RECOMMENDED = {name: entry for name, entry in read_catalog().chat.items() if entry.source}
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_chat_model_that_ships_is_the_one_the_catalog_means(name: str) -> None:
+@pytest.mark.parametrize("name", BUNDLED)
+def test_every_bundled_chat_model_has_the_catalog_s_hash(name: str) -> None:
     resolved = resolve_chat(name)
     assert resolved.sha256 == sha256_of(resolved.path)
     assert resolved.path.read_bytes()[:4] == b"GGUF"
 
 
 @pytest.mark.parametrize("name", read_catalog().embedding)
-def test_every_embedding_model_that_ships_is_the_one_the_catalog_means(name: str) -> None:
+def test_every_bundled_embedding_model_has_the_catalog_s_hash(name: str) -> None:
     resolved = resolve_embedding(name)
     assert resolved.sha256 == sha256_of(resolved.path / "model.safetensors")
 
 
-def test_everything_that_ships_has_a_hash_and_a_licence() -> None:
-    shipped = read_catalog()
-    models: list[ChatModelEntry | EmbeddingModelEntry] = [shipped.chat[name] for name in SHIPPED]
-    models += shipped.embedding.values()
+def test_every_bundled_model_has_a_hash_and_a_licence() -> None:
+    entries = read_catalog()
+    models: list[ChatModelEntry | EmbeddingModelEntry] = [entries.chat[name] for name in BUNDLED]
+    models += entries.embedding.values()
     assert all(model.sha256 and model.licence for model in models)
 
 
 @pytest.mark.parametrize("name", RECOMMENDED)
-def test_of_every_recommended_model_people_are_told_what_to_choose_by(name: str) -> None:
+def test_every_recommended_model_has_the_figures_to_choose_by(name: str) -> None:
     entry = RECOMMENDED[name]
     assert entry.licence
     assert entry.purpose
@@ -83,13 +85,13 @@ def test_of_every_recommended_model_people_are_told_what_to_choose_by(name: str)
     assert entry.bytes
     assert entry.memory
     assert entry.memory > entry.bytes
-    assert 0.4 < entry.bytes / entry.parameters < 0.8, "of four to five bits a parameter"
+    assert 0.4 < entry.bytes / entry.parameters < 0.8, "four to five bits for each parameter"
     assert Path(entry.file).name == entry.file
     assert entry.file.endswith(".gguf")
 
 
 @pytest.mark.parametrize("name", RECOMMENDED)
-def test_the_manual_says_the_same_of_it(name: str) -> None:
+def test_the_manual_lists_every_recommended_model_with_the_catalog_s_figures(name: str) -> None:
     entry = RECOMMENDED[name]
     row = (
         f"| `{name}` | `{entry.file}` | {entry.source} | {entry.licence} | {(entry.bytes or 0) / 1e9:.1f} GB"
@@ -98,12 +100,12 @@ def test_the_manual_says_the_same_of_it(name: str) -> None:
     assert row in MANUAL.read_text().splitlines()
 
 
-def test_recommended_models_are_listed_by_the_memory_they_need() -> None:
-    needs = [entry.memory or 0 for entry in RECOMMENDED.values()]
-    assert needs == sorted(needs)
+def test_recommended_models_are_sorted_by_memory() -> None:
+    memory_bytes = [entry.memory or 0 for entry in RECOMMENDED.values()]
+    assert memory_bytes == sorted(memory_bytes)
 
 
-def test_a_recommended_model_that_is_not_here_is_an_error_that_says_what_to_put_where(tmp_path: Path) -> None:
+def test_a_missing_recommended_model_raises_an_error_that_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ModelNotInstalled) as caught:
         resolve_chat("qwen3-4b", tmp_path)
     for part in ("qwen3-4b", "Qwen3-4B-Q4_K_M.gguf", "unsloth/Qwen3-4B-GGUF", "models pull qwen3-4b", "models import"):
@@ -117,18 +119,20 @@ def test_a_recommended_model_is_found_in_the_models_folder(tmp_path: Path) -> No
     assert (resolved.name, resolved.path, resolved.sha256) == ("qwen3-4b", path, None)
 
 
-def test_any_file_in_the_models_folder_may_be_named_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_the_models_folder_is_resolved_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.gguf").write_bytes(b"GGUF")
     assert resolve_chat("mine.gguf", tmp_path).path == tmp_path / "mine.gguf"
-    nearer = tmp_path / "nearer"
-    nearer.mkdir()
-    (nearer / "mine.gguf").write_bytes(b"GGUF")
-    monkeypatch.chdir(nearer)
-    assert resolve_chat("mine.gguf", tmp_path).path == nearer / "mine.gguf"
+    working_folder = tmp_path / "working_folder"
+    working_folder.mkdir()
+    (working_folder / "mine.gguf").write_bytes(b"GGUF")
+    monkeypatch.chdir(working_folder)
+    assert resolve_chat("mine.gguf", tmp_path).path == working_folder / "mine.gguf"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../models/mine.gguf", "other.gguf"])
-def test_nothing_else_is_found_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_models_folder_resolves_only_names_of_its_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine.gguf").write_bytes(b"GGUF")
     folder = tmp_path / "models"
     folder.mkdir()
@@ -137,65 +141,65 @@ def test_nothing_else_is_found_there(name: str, tmp_path: Path, monkeypatch: pyt
         resolve_chat(name, folder)
 
 
-def test_a_folder_is_no_chat_model(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_chat_model(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="this is a folder") as caught:
         resolve_chat(str(tmp_path))
     assert caught.value.path == tmp_path
 
 
-def test_a_name_comes_with_what_the_catalog_says(package: Path) -> None:
+def test_a_catalog_name_is_resolved_with_its_settings(package: Path) -> None:
     resolved = resolve_chat("small")
     assert (resolved.name, resolved.path) == ("small", package / "builtin" / "small.gguf")
     assert (resolved.temperature, resolved.max_passage_chars) == (0.1, 99)
 
 
-def test_a_path_to_a_gguf_is_a_model_named_after_it(tmp_path: Path) -> None:
+def test_a_path_to_a_gguf_is_resolved_with_the_file_s_name(tmp_path: Path) -> None:
     path = tmp_path / "my-model.Q4_K_M.gguf"
     path.write_bytes(b"")
     resolved = resolve_chat(str(path))
     assert (resolved.name, resolved.path, resolved.sha256) == ("my-model.Q4_K_M", path, None)
 
 
-def test_a_relative_path_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.gguf").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     assert resolve_chat("m.gguf").path == tmp_path / "m.gguf"
 
 
-def test_the_home_folder_may_be_written_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.gguf").write_bytes(b"")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert resolve_chat("~/m.gguf").path == tmp_path / "m.gguf"
 
 
-def test_a_catalog_name_wins_over_a_file_of_that_name(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalog_name_goes_before_a_file_of_that_name(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (package / "small").write_bytes(b"")
     monkeypatch.chdir(package)
     assert resolve_chat("small").path == package / "builtin" / "small.gguf"
 
 
-def test_a_path_to_a_folder_is_an_embedding_model(tmp_path: Path) -> None:
+def test_a_path_to_a_folder_is_resolved_as_an_embedding_model(tmp_path: Path) -> None:
     resolved = resolve_embedding(str(tmp_path))
     assert (resolved.name, resolved.path, resolved.sha256) == (tmp_path.name, tmp_path, None)
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "/no/such/file.gguf", ""])
-def test_an_unknown_chat_model_is_not_found(name: str) -> None:
+def test_an_unknown_chat_model_raises_model_not_found(name: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         resolve_chat(name)
     assert caught.value.name == name
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "/no/such/folder", __file__])
-def test_an_unknown_embedding_model_is_not_found(name: str) -> None:
+def test_an_unknown_embedding_model_raises_model_not_found(name: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         resolve_embedding(name)
     assert caught.value.name == name
 
 
-@pytest.mark.parametrize("name", ["absent", "homeless"])
+@pytest.mark.parametrize("name", ["absent", "without-package"])
 @pytest.mark.usefixtures("package")
-def test_an_embedding_model_whose_package_is_not_installed_is_not_found(name: str) -> None:
+def test_an_embedding_model_without_installed_package_raises_model_not_found(name: str) -> None:
     with pytest.raises(ModelNotFound):
         resolve_embedding(name)
 
@@ -209,13 +213,13 @@ def test_an_altered_file_is_refused(package: Path, content: bytes) -> None:
     assert caught.value.path == path
 
 
-def test_a_file_that_is_not_there_is_refused(package: Path) -> None:
+def test_a_missing_file_is_refused(package: Path) -> None:
     with pytest.raises(ModelFileError, match="No such file") as caught:
         resolve_chat("gone")
     assert caught.value.path == package / "builtin" / "gone.gguf"
 
 
-def test_without_a_known_hash_a_file_is_not_read(tmp_path: Path) -> None:
+def test_check_sha256_without_a_hash_reads_nothing(tmp_path: Path) -> None:
     check_sha256(tmp_path / "not-there", None)
 
 
@@ -224,7 +228,7 @@ def test_without_a_known_hash_a_file_is_not_read(tmp_path: Path) -> None:
     ["temprature = 0.1", "temperature = -1.0", "max_passage_chars = -1", 'file = "x"'],
     ids=lambda line: line.split()[0],
 )
-def test_a_catalog_with_a_slip_in_it_is_refused(package: Path, line: str) -> None:
+def test_a_catalog_with_an_unknown_field_or_bad_value_is_refused(package: Path, line: str) -> None:
     (package / "catalog.toml").write_text(f'[chat.small]\nfile = "x"\n{line}\n[embedding]\n')
     with pytest.raises((msgspec.ValidationError, ValueError)):
         read_catalog()

@@ -1,3 +1,5 @@
+"""Frames between a parent and its child processes."""
+
 import asyncio
 import os
 import signal
@@ -14,7 +16,7 @@ import pytest
 from models.errors import ProcessFailed
 from models.ipc import Child, ChildFailure, Inbox, finish_despite_cancellation, open_child
 
-SIZES = [0, 1, 100, 65_535, 65_536, 65_537, 1 << 20, (16 << 20) + 1]
+FRAME_SIZES = [0, 1, 100, 65_535, 65_536, 65_537, 1 << 20, (16 << 20) + 1]
 
 CHILD = """
 import os, signal, threading
@@ -57,7 +59,7 @@ class Note(msgspec.Struct, tag=True):
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """In which `echo_child` can be started: it sends back what it gets, or does what it is told."""
+    """The environment for `echo_child`, which sends each note back or carries out its command."""
     (tmp_path / "echo_child.py").write_text(CHILD)
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))}
 
@@ -67,20 +69,20 @@ async def exchange(child: Child[Any], body: bytes) -> Any:
     return await child.receive()
 
 
-def test_frames_of_every_size_go_both_ways(env: dict[str, str]) -> None:
+def test_frames_of_any_size_go_both_ways(env: dict[str, str]) -> None:
     async def scenario() -> None:
         async with open_child("echo", "echo_child", Note, env) as child:
-            for size in SIZES:
+            for size in FRAME_SIZES:
                 note = Note(os.urandom(size))
                 assert await exchange(child, note.body) == note
-            for size in SIZES[:4]:
+            for size in FRAME_SIZES[:4]:
                 await child.send(Note(b"x" * size))
-            assert [len((await child.receive()).body) for _ in SIZES[:4]] == SIZES[:4]
+            assert [len((await child.receive()).body) for _ in FRAME_SIZES[:4]] == FRAME_SIZES[:4]
 
     asyncio.run(scenario())
 
 
-def test_after_leaving_the_process_has_ended(env: dict[str, str]) -> None:
+def test_the_process_has_ended_when_open_child_is_left(env: dict[str, str]) -> None:
     async def scenario() -> int:
         async with open_child("echo", "echo_child", Note, env) as child:
             await exchange(child, b"hello")
@@ -90,7 +92,7 @@ def test_after_leaving_the_process_has_ended(env: dict[str, str]) -> None:
         os.kill(asyncio.run(scenario()), 0)
 
 
-def test_a_child_that_does_not_come_back_is_killed(env: dict[str, str]) -> None:
+def test_a_child_that_does_not_end_is_killed(env: dict[str, str]) -> None:
     async def scenario() -> str:
         async with open_child("echo", "echo_child", Note, env) as child:
             await child.send(Note(b"sleep"))
@@ -100,19 +102,19 @@ def test_a_child_that_does_not_come_back_is_killed(env: dict[str, str]) -> None:
     assert asyncio.run(scenario()) == "the process was ended by SIGKILL"
 
 
-def test_a_child_outlives_no_killed_parent(env: dict[str, str]) -> None:
+def test_a_child_ends_when_its_parent_is_killed(env: dict[str, str]) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], env={**os.environ, **env}, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         assert int(parent.stdout.readline()) > 0
         parent.kill()
-        # The child has inherited this pipe: it ends when both are gone, and else the test's time does.
+        # The child has inherited this pipe: reading it ends only when both processes have ended.
         assert parent.stdout.read() == b""
 
 
-def test_ctrl_c_is_the_parents(env: dict[str, str]) -> None:
+def test_a_child_ignores_ctrl_c(env: dict[str, str]) -> None:
     async def scenario() -> None:
         async with open_child("echo", "echo_child", Note, env) as child:
-            await exchange(child, b"is listening")
+            await exchange(child, b"ready")
             os.kill(child.pid, signal.SIGINT)
             assert await exchange(child, b"still there") == Note(b"still there")
 
@@ -120,35 +122,35 @@ def test_ctrl_c_is_the_parents(env: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("order", "reason"),
+    ("command", "reason"),
     [(b"raise", "no such thing"), (b"raise nothing", "ValueError")],
 )
-def test_what_the_child_raises_is_its_last_frame(env: dict[str, str], order: bytes, reason: str) -> None:
+def test_an_exception_in_the_child_is_its_last_frame(env: dict[str, str], command: bytes, reason: str) -> None:
     async def scenario() -> None:
         async with open_child("echo", "echo_child", Note | ChildFailure, env) as child:
-            refused = await exchange(child, order)
-            assert isinstance(refused, ChildFailure)
-            assert refused.reason.rstrip(": ") == reason
+            failure = await exchange(child, command)
+            assert isinstance(failure, ChildFailure)
+            assert failure.reason.rstrip(": ") == reason
             assert await child.exit_reason() == "the process ended with status 1"
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
-    ("order", "reason"),
+    ("command", "reason"),
     [(b"exit", "the process ended with status 3"), (b"die", "the process was ended by SIGKILL")],
 )
-def test_waiting_for_a_child_that_ends_fails_with_how_it_ended(env: dict[str, str], order: bytes, reason: str) -> None:
+def test_receive_raises_how_the_child_ended(env: dict[str, str], command: bytes, reason: str) -> None:
     async def scenario() -> None:
         async with open_child("echo", "echo_child", Note, env) as child:
             with pytest.raises(ProcessFailed) as caught:
-                await exchange(child, order)
+                await exchange(child, command)
             assert (caught.value.name, caught.value.reason) == ("echo", reason)
 
     asyncio.run(scenario())
 
 
-def test_a_module_that_is_not_there_is_a_failed_process() -> None:
+def test_a_missing_module_is_a_failed_process() -> None:
     async def scenario() -> None:
         async with open_child("echo", "no_such_module_at_all", Note, {}) as child:
             with pytest.raises(ProcessFailed, match="status 1"):
@@ -158,15 +160,15 @@ def test_a_module_that_is_not_there_is_a_failed_process() -> None:
 
 
 class TestInbox:
-    """The child's end, here in the same process."""
+    """The child's end, here in the same process as the parent's."""
 
     @pytest.fixture
     def ends(self) -> Iterator[tuple[socket.socket, Inbox[Note]]]:
-        ours, theirs = socket.socketpair()
-        inbox: Inbox[Note] = Inbox(theirs, Note)
-        with theirs, ours:
-            yield ours, inbox
-            ours.close()
+        parent_socket, child_socket = socket.socketpair()
+        inbox: Inbox[Note] = Inbox(child_socket, Note)
+        with child_socket, parent_socket:
+            yield parent_socket, inbox
+            parent_socket.close()
             inbox.closed.wait()
 
     @staticmethod
@@ -174,12 +176,10 @@ class TestInbox:
         encoded = msgspec.msgpack.encode(Note(body))
         return len(encoded).to_bytes(4) + encoded
 
-    def test_is_empty_before_anything_comes(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
+    def test_take_returns_nothing_before_a_frame_comes(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
         assert ends[1].take() == []
 
-    def test_gives_what_came_before_the_end_and_then_none_for_ever(
-        self, ends: tuple[socket.socket, Inbox[Note]]
-    ) -> None:
+    def test_take_returns_frames_before_the_end_and_then_none(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
         parent, inbox = ends
         parent.sendall(self.frame(b"1") + self.frame(b"2"))
         parent.close()
@@ -187,12 +187,12 @@ class TestInbox:
         assert inbox.take() == [Note(b"1"), Note(b"2")]
         assert [inbox.take(), inbox.take(timeout=None)] == [None, None]
 
-    def test_waits_for_the_first_frame(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
+    def test_take_waits_for_the_first_frame(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
         parent, inbox = ends
         parent.sendall(self.frame(b"1"))
         assert inbox.take(timeout=None) == [Note(b"1")]
 
-    def test_puts_a_frame_together_from_its_pieces(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
+    def test_a_frame_may_come_in_pieces(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
         parent, inbox = ends
         for byte in self.frame(b"in pieces"):
             parent.sendall(bytes([byte]))
@@ -203,22 +203,22 @@ class TestInbox:
         [b"", b"\0\0\0\x09\x82", b"\0\0\0\x01\xc1", b"\0\0\0\x01\x80"],
         ids=["nothing", "half a frame", "no msgpack", "another message"],
     )
-    def test_is_closed_by_what_it_cannot_read(self, ends: tuple[socket.socket, Inbox[Note]], data: bytes) -> None:
+    def test_an_unreadable_frame_closes_the_inbox(self, ends: tuple[socket.socket, Inbox[Note]], data: bytes) -> None:
         parent, inbox = ends
         parent.sendall(data)
         parent.shutdown(socket.SHUT_WR)
         assert inbox.take(timeout=None) is None
         assert inbox.closed.is_set()
 
-    def test_sending_to_a_parent_that_is_gone_is_no_error(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
+    def test_sending_to_an_ended_parent_does_nothing(self, ends: tuple[socket.socket, Inbox[Note]]) -> None:
         parent, inbox = ends
         parent.close()
-        inbox.send(Note(b"anyone there?"))
-        inbox.send(Note(b"anyone?"))
+        inbox.send(Note(b"first"))
+        inbox.send(Note(b"second"))
         assert inbox.take(timeout=None) is None
 
 
-def test_what_must_end_ends_however_often_it_is_cancelled() -> None:
+def test_finish_despite_cancellation_awaits_the_work_and_then_raises() -> None:
     async def scenario() -> None:
         end, is_done = asyncio.Event(), asyncio.Event()
 
@@ -226,15 +226,15 @@ def test_what_must_end_ends_however_often_it_is_cancelled() -> None:
             await end.wait()
             is_done.set()
 
-        waiting = asyncio.create_task(finish_despite_cancellation(work()))
+        task = asyncio.create_task(finish_despite_cancellation(work()))
         for _ in range(3):
             await asyncio.sleep(0)
-            waiting.cancel()
+            task.cancel()
         await asyncio.sleep(0)
-        assert not waiting.done()
+        assert not task.done()
         end.set()
         with pytest.raises(asyncio.CancelledError):
-            await waiting
+            await task
         assert is_done.is_set()
 
     asyncio.run(scenario())

@@ -30,7 +30,7 @@ def config(**changes: object) -> object:
 
 
 def make_embedder(folder: Path, base: Path) -> Path:
-    """CLS pooling, a dense layer, a prompt for queries and another for passages. `base` is for what it is made of."""
+    """Save an embedder with CLS pooling, a dense layer and two prompts to `folder`; its BERT goes to `base`."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer

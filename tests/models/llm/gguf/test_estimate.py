@@ -1,4 +1,4 @@
-"""What is estimated before a model is loaded, against what its process then takes."""
+"""The memory estimate before a model is loaded, against what its process takes."""
 
 import asyncio
 import contextlib
@@ -17,9 +17,9 @@ from models.llm.params import EngineParams, SamplingParams
 from tests.models.gguf_files import Shape, write_llama
 
 BUILTIN = resolve_chat("reader-v1").path
-MOST_OVER = 1.25, 90e6  # of what is measured: a share, and bytes for what short tests do not fill
+MAX_OVERESTIMATE = 1.25, 90e6  # a factor of the measured memory, and bytes that short tests do not fill
 
-# As their configurations say: layers, width, heads, heads of keys and values, head width, feed forward, vocabulary.
+# From their configurations: layers, width, heads, KV heads, head width, feed forward, vocabulary.
 DENSE = {
     "qwen3-0.6b": (28, 1024, 16, 8, 128, 3072, 151_936),
     "qwen3-1.7b": (28, 2048, 16, 8, 128, 6144, 151_936),
@@ -47,18 +47,20 @@ BY_LAYER = {
 }
 
 
-def estimated(facts: Mapping[str, int], by_layer: Mapping[str, Sequence[float]], size: int, n_vocab: int) -> Estimate:
-    texts = {"general.architecture": "x", **{f"x.{key}": str(value) for key, value in facts.items()}}
-    named = {f"x.{key}": values for key, values in by_layer.items()}
-    return estimate(texts.get, named, size, n_vocab, EngineParams())
+def estimate_from(
+    values: Mapping[str, int], by_layer: Mapping[str, Sequence[float]], size: int, n_vocab: int
+) -> Estimate:
+    texts = {"general.architecture": "x", **{f"x.{key}": str(value) for key, value in values.items()}}
+    keyed = {f"x.{key}": values for key, values in by_layer.items()}
+    return estimate(texts.get, keyed, size, n_vocab, EngineParams())
 
 
-def of_catalog(name: str) -> Estimate:
+def catalog_estimate(name: str) -> Estimate:
     layers, width, heads, kv_heads, head, inner, n_vocab = DENSE[name]
     entry = read_catalog().chat[name]
     assert entry.bytes is not None
     assert entry.context is not None
-    facts = {
+    values = {
         "context_length": entry.context,
         "block_count": layers,
         "embedding_length": width,
@@ -71,41 +73,43 @@ def of_catalog(name: str) -> Estimate:
         **HYBRID.get(name, {}),
     }
     by_layer = {"attention.head_count_kv": BY_LAYER[name]} if name in BY_LAYER else {}
-    return estimated(facts, by_layer, entry.bytes, n_vocab)
+    return estimate_from(values, by_layer, entry.bytes, n_vocab)
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_the_catalog_says_what_is_estimated(name: str) -> None:
-    assert read_catalog().chat[name].memory == round(of_catalog(name).total, -8)
+def test_the_catalog_s_memory_is_the_estimate(name: str) -> None:
+    assert read_catalog().chat[name].memory == round(catalog_estimate(name).total, -8)
 
 
-def test_every_recommended_model_has_an_estimate() -> None:
+def test_every_recommended_model_is_estimated_here() -> None:
     assert set(DENSE) == {name for name, entry in read_catalog().chat.items() if entry.source}
 
 
 def test_only_layers_with_attention_have_keys_and_values() -> None:
-    facts = {"block_count": 8, "attention.head_count": 4, "embedding_length": 64, "ssm.inner_size": 1}
-    whole = estimated(facts, {}, 0, 10).memory
-    quarter = estimated({**facts, "full_attention_interval": 4}, {}, 0, 10).memory
+    values = {"block_count": 8, "attention.head_count": 4, "embedding_length": 64, "ssm.inner_size": 1}
+    whole = estimate_from(values, {}, 0, 10).memory
+    quarter = estimate_from({**values, "full_attention_interval": 4}, {}, 0, 10).memory
     assert quarter == pytest.approx(whole / 4, rel=0.01)
-    assert estimated(facts, {"attention.head_count_kv": [0, 0, 0, 4] * 2}, 0, 10).memory == quarter
+    assert estimate_from(values, {"attention.head_count_kv": [0, 0, 0, 4] * 2}, 0, 10).memory == quarter
 
 
-def test_what_a_file_leaves_out_counts_as_the_largest_there_is() -> None:
-    facts = {"block_count": 8, "attention.head_count": 32, "embedding_length": 4096, "context_length": 4096}
-    assert estimated(facts, {}, 0, 10).memory == 8 * 2 * (3 * 4096) * (4096 + 4096)
-    assert estimated({**facts, "attention.head_count_kv": 8}, {}, 0, 10).memory == 8 * 2 * (3 * 4096) * 2048
+def test_a_missing_number_is_assumed_to_be_the_largest() -> None:
+    values = {"block_count": 8, "attention.head_count": 32, "embedding_length": 4096, "context_length": 4096}
+    assert estimate_from(values, {}, 0, 10).memory == 8 * 2 * (3 * 4096) * (4096 + 4096)
+    assert estimate_from({**values, "attention.head_count_kv": 8}, {}, 0, 10).memory == 8 * 2 * (3 * 4096) * 2048
 
 
 @pytest.mark.parametrize(
-    ("trained", "asked", "expected"),
+    ("trained", "setting", "expected"),
     [(2048, 0, 2048), (131_072, 0, 8192), (131_072, 16_384, 16_384), (512, 1024, 1024)],
 )
-def test_the_context_is_as_set_else_the_models_own_within_reason(trained: int, asked: int, expected: int) -> None:
-    assert context_length(trained, EngineParams(n_ctx=asked)) == expected
+def test_context_length_is_the_setting_or_the_trained_length_up_to_8192(
+    trained: int, setting: int, expected: int
+) -> None:
+    assert context_length(trained, EngineParams(n_ctx=setting)) == expected
 
 
-def test_nothing_is_known_of_an_unreadable_header(tmp_path: Path) -> None:
+def test_numbers_by_layer_is_empty_for_an_unreadable_header(tmp_path: Path) -> None:
     whole = BUILTIN.read_bytes()
     for content in (b"", b"GGUF", whole[:40], b"GGUF" + bytes(range(256)), b"text" * 100):
         path = tmp_path / "cut.gguf"
@@ -113,19 +117,19 @@ def test_nothing_is_known_of_an_unreadable_header(tmp_path: Path) -> None:
         assert numbers_by_layer(path) == {}
 
 
-def test_numbers_by_layer_are_read_beside_texts_and_single_numbers(tmp_path: Path) -> None:
-    path = write_llama(tmp_path / "m.gguf", Shape(), notes={"llama.attention.sliding_window_pattern": [1, 0, 1]})
+def test_numbers_by_layer_reads_arrays_among_other_values(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "m.gguf", Shape(), arrays={"llama.attention.sliding_window_pattern": [1, 0, 1]})
     assert numbers_by_layer(path)["llama.attention.sliding_window_pattern"] == [1, 0, 1]
 
 
-def resident(pid: int) -> int:
-    """Bytes of a process's memory at their most."""
+def peak_memory(pid: int) -> int:
+    """Return the peak resident memory of a process in bytes."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) * 1024
 
 
-async def measured(path: Path, params: EngineParams) -> int:
-    """After different prompts that together fill the memory for what has been read."""
+async def measure_memory(path: Path, params: EngineParams) -> int:
+    """Return an engine's peak memory after prompts that together fill its KV cache."""
     with Vocabulary(path) as vocabulary:
         size = vocabulary.size
     async with open_engine(path, params) as engine:
@@ -135,12 +139,12 @@ async def measured(path: Path, params: EngineParams) -> int:
             async with contextlib.aclosing(deltas):
                 async for _ in deltas:
                     pass
-        return resident(engine.pid)
+        return peak_memory(engine.pid)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize("kind", ["built-in", "half a billion's vocabulary", "recurrent"])
-def test_the_estimate_is_enough_and_not_far_more(kind: str, tmp_path: Path, mamba: Path) -> None:
+@pytest.mark.parametrize("kind", ["built-in", "large vocabulary", "recurrent"])
+def test_the_estimate_covers_the_measured_memory_and_not_far_more(kind: str, tmp_path: Path, mamba: Path) -> None:
     path, params = BUILTIN, EngineParams(n_ctx=4096)
     if kind == "recurrent":
         path, params = mamba, EngineParams()
@@ -149,6 +153,8 @@ def test_the_estimate_is_enough_and_not_far_more(kind: str, tmp_path: Path, mamb
         path, params = write_llama(tmp_path / "m.gguf", shape), EngineParams(n_ctx=2048)
     with Vocabulary(path) as vocabulary:
         expected = vocabulary.estimate(params).total
-    taken = asyncio.run(measured(path, params))
-    share, constant = MOST_OVER
-    assert taken <= expected <= share * taken + constant, f"{taken / 1e6:.0f} MB taken, {expected / 1e6:.0f} estimated"
+    measured = asyncio.run(measure_memory(path, params))
+    factor, constant = MAX_OVERESTIMATE
+    assert measured <= expected <= factor * measured + constant, (
+        f"{measured / 1e6:.0f} MB measured, {expected / 1e6:.0f} estimated"
+    )

@@ -1,4 +1,4 @@
-"""With the model that ships with the project, and, where they are at hand, the vocabularies of others."""
+"""With the built-in model, and with vocabularies of other models where these are installed."""
 
 import contextlib
 import math
@@ -26,7 +26,7 @@ OTHER_VOCABULARIES = sorted((Path(__file__).parents[5] / "shared" / "vocab").glo
 N_CTX = 128
 PARAMS = EngineParams(n_ctx=N_CTX, num_slots=8, n_batch=64, num_threads=1)
 GREEDY = SamplingParams(temperature=0)
-DRAWN = SamplingParams(temperature=1.5, seed=7)
+SAMPLED = SamplingParams(temperature=1.5, seed=7)
 QUESTION = "<|user|>\nQuestion: {1}\n\n[1] leave.md\n{0}\n\nQuestion: {1}<|end|>\n<|assistant|>\n"
 FACTS = [
     ("Backups are kept for 30 days.", "How long are backups kept?"),
@@ -61,7 +61,7 @@ def open_engine(n_cells: int = 2 * N_CTX, *, prompt_lookup: bool = True) -> Iter
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """One for all tests: what an earlier request left behind must not show."""
+    """One engine for all tests: what an earlier request has left must not change an answer."""
     with open_engine() as engine:
         yield engine
 
@@ -77,9 +77,9 @@ def controls(vocabulary: Vocabulary) -> dict[int, str]:
 
 
 def control_tokens(vocabulary: Vocabulary) -> dict[int, str]:
-    """Tokens with a name and no text."""
-    named = ((token, vocabulary.piece(token, special=True)) for token in range(vocabulary.size))
-    return {token: name.decode() for token, name in named if name and not vocabulary.piece(token)}
+    """Return the control tokens by id: those with a name and no text."""
+    names = ((token, vocabulary.piece(token, special=True)) for token in range(vocabulary.size))
+    return {token: name.decode() for token, name in names if name and not vocabulary.piece(token)}
 
 
 class Answers:
@@ -103,7 +103,7 @@ def answer(
     max_tokens: int = 24,
     choices: list[list[int]] | None = None,
 ) -> Answers:
-    """Answers by the prompts' numbers. All prompts are asked together."""
+    """Return answers by the prompts' indexes. All prompts are requested together."""
     for id, prompt in enumerate(prompts):
         engine.add(Generate(id, prompt, max_tokens, sampling, choices))
     deltas: list[Delta] = []
@@ -112,7 +112,7 @@ def answer(
     return Answers(deltas)
 
 
-def test_what_the_vocabulary_says_of_itself(vocabulary: Vocabulary) -> None:
+def test_the_vocabulary_has_size_end_tokens_and_metadata(vocabulary: Vocabulary) -> None:
     assert vocabulary.size == 8192
     assert vocabulary.eos in vocabulary.end_tokens
     assert vocabulary.metadata("general.architecture") == "llama"
@@ -122,29 +122,29 @@ def test_what_the_vocabulary_says_of_itself(vocabulary: Vocabulary) -> None:
 
 
 @given(text=st.text())
-def test_text_comes_back_from_its_tokens(vocabulary: Vocabulary, text: str) -> None:
+def test_pieces_of_a_text_s_tokens_are_the_text(vocabulary: Vocabulary, text: str) -> None:
     tokens = vocabulary.tokenize(text, parse_special=False)
     assert b"".join(map(vocabulary.piece, tokens)).decode() == text
 
 
 @pytest.mark.parametrize("text", ["", "\0", "a\0b", "naïve café", "🦊🏳️‍🌈", "日本語", "a" * 20_000, "\n\n\t  \r\n"])
-def test_unusual_text_comes_back_too(vocabulary: Vocabulary, text: str) -> None:
+def test_pieces_of_unusual_text_are_the_text(vocabulary: Vocabulary, text: str) -> None:
     tokens = vocabulary.tokenize(text, parse_special=False)
     assert b"".join(map(vocabulary.piece, tokens)).decode() == text
 
 
-def test_half_a_character_is_replaced_not_refused(vocabulary: Vocabulary) -> None:
+def test_an_unpaired_surrogate_is_replaced(vocabulary: Vocabulary) -> None:
     assert vocabulary.tokenize("a\ud800b", parse_special=False) == vocabulary.tokenize("a?b", parse_special=False)
 
 
-def test_control_tokens_are_read_by_name_when_asked(vocabulary: Vocabulary, controls: dict[int, str]) -> None:
+def test_parse_special_reads_control_tokens_by_name(vocabulary: Vocabulary, controls: dict[int, str]) -> None:
     assert {"<|system|>", "<|user|>", "<|assistant|>", "<|end|>"} <= set(controls.values())
     for token, name in controls.items():
         assert vocabulary.tokenize(name, parse_special=True) == [token]
 
 
 @given(parts=st.lists(st.text(max_size=8) | st.integers(0, 4), max_size=8))
-def test_content_never_makes_a_control_token(
+def test_content_never_becomes_a_control_token(
     vocabulary: Vocabulary, controls: dict[int, str], parts: list[str | int]
 ) -> None:
     names = list(controls.values())
@@ -155,7 +155,7 @@ def test_content_never_makes_a_control_token(
 
 
 @pytest.mark.parametrize("path", OTHER_VOCABULARIES, ids=lambda path: path.stem)
-def test_content_makes_no_control_token_of_another_model_either(path: Path) -> None:
+def test_content_never_becomes_a_control_token_of_another_model(path: Path) -> None:
     with Vocabulary(path) as vocabulary:
         controls = control_tokens(vocabulary)
         assert controls
@@ -164,31 +164,31 @@ def test_content_makes_no_control_token_of_another_model_either(path: Path) -> N
                 assert not set(vocabulary.tokenize(text, parse_special=False)) & set(controls)
 
 
-def test_closing_a_vocabulary_twice_is_harmless() -> None:
+def test_closing_a_vocabulary_twice_does_nothing() -> None:
     with Vocabulary(BUILTIN) as vocabulary:
         vocabulary.close()
 
 
 @pytest.mark.parametrize("load", [Vocabulary, lambda path: LlamaRunner(path, PARAMS)], ids=["vocabulary", "runner"])
-class TestFilesThatAreNoModel:
-    def test_a_missing_file(self, load: type[Vocabulary], tmp_path: Path) -> None:
+class TestDamagedFiles:
+    def test_a_missing_file_is_refused(self, load: type[Vocabulary], tmp_path: Path) -> None:
         with pytest.raises(ModelFileError, match="no such file"):
             load(tmp_path / "missing.gguf")
 
     @pytest.mark.parametrize("content", [b"", b"GGU", b"PK\x03\x04" + bytes(100), b"\0" * 4096])
-    def test_another_kind_of_file(self, load: type[Vocabulary], tmp_path: Path, content: bytes) -> None:
+    def test_another_kind_of_file_is_refused(self, load: type[Vocabulary], tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "other.gguf"
         path.write_bytes(content)
         with pytest.raises(ModelFileError, match="not a GGUF"):
             load(path)
 
-    def test_a_file_cut_short_anywhere(self, load: type[Vocabulary], tmp_path: Path) -> None:
+    def test_a_file_truncated_anywhere_is_refused(self, load: type[Vocabulary], tmp_path: Path) -> None:
         whole = BUILTIN.read_bytes()
         path = tmp_path / "cut.gguf"
-        chosen = random.Random(1)
+        rng = random.Random(1)
         sizes = [4, 5, 8, 16, 23, 24, 32, 100, len(whole) // 2, len(whole) - 1]
-        sizes += [chosen.randrange(4, 200_000) for _ in range(15)]  # the header and the vocabulary end at about 140,000
-        sizes += [chosen.randrange(200_000, len(whole)) for _ in range(5)]
+        sizes += [rng.randrange(4, 200_000) for _ in range(15)]  # the header and the vocabulary end at about 140,000
+        sizes += [rng.randrange(200_000, len(whole)) for _ in range(5)]
         for size in sizes:
             path.write_bytes(whole[:size])
             with pytest.raises(ModelFileError, match="cut short") as caught:
@@ -204,7 +204,7 @@ def test_a_question_is_answered_with_its_source(
     assert answers.ends[0] is FinishReason.STOP
 
 
-def test_company_does_not_change_a_greedy_answer(engine: Engine, prompts: list[list[int]]) -> None:
+def test_concurrent_requests_do_not_change_a_greedy_answer(engine: Engine, prompts: list[list[int]]) -> None:
     together = answer(engine, prompts)
     for id, prompt in enumerate(prompts):
         alone = answer(engine, [prompt])
@@ -213,8 +213,8 @@ def test_company_does_not_change_a_greedy_answer(engine: Engine, prompts: list[l
 
 
 def test_preemption_does_not_change_a_greedy_answer(engine: Engine, prompts: list[list[int]]) -> None:
-    with open_engine(n_cells=N_CTX) as crowded:
-        assert answer(crowded, prompts).tokens == answer(engine, prompts).tokens
+    with open_engine(n_cells=N_CTX) as small_engine:
+        assert answer(small_engine, prompts).tokens == answer(engine, prompts).tokens
 
 
 def test_a_warm_cache_does_not_change_a_greedy_answer(engine: Engine, prompts: list[list[int]]) -> None:
@@ -227,24 +227,24 @@ def test_a_warm_cache_does_not_change_a_greedy_answer(engine: Engine, prompts: l
     assert all(warm.num_cached[id] >= len(prompts[id]) > cold.num_cached[id] for id in range(2))
 
 
-def test_guessing_does_not_change_a_greedy_answer(engine: Engine, prompts: list[list[int]]) -> None:
-    with open_engine(prompt_lookup=False) as plain:
-        assert answer(engine, prompts).tokens == answer(plain, prompts).tokens
+def test_prompt_lookup_does_not_change_a_greedy_answer(engine: Engine, prompts: list[list[int]]) -> None:
+    with open_engine(prompt_lookup=False) as engine_without_lookup:
+        assert answer(engine, prompts).tokens == answer(engine_without_lookup, prompts).tokens
 
 
-def drawn_afresh(prompts: list[list[int]], seed: int | None) -> dict[int, list[int]]:
-    """By an engine of its own: with a warm prefix cache batches have other shapes, and sums other last digits."""
+def sample_with_new_engine(prompts: list[list[int]], seed: int | None) -> dict[int, list[int]]:
+    """Sample answers with a new engine: with a warm prefix cache batches have other shapes, and so other rounding."""
     with open_engine() as engine:
         return answer(engine, prompts, SamplingParams(temperature=1.5, seed=seed)).tokens
 
 
-def test_the_same_seed_draws_the_same_tokens(prompts: list[list[int]]) -> None:
-    assert drawn_afresh(prompts, 7) == drawn_afresh(prompts, 7)
+def test_the_same_seed_samples_the_same_tokens(prompts: list[list[int]]) -> None:
+    assert sample_with_new_engine(prompts, 7) == sample_with_new_engine(prompts, 7)
 
 
 @pytest.mark.parametrize("seed", [8, None])
-def test_another_seed_or_none_draws_others(prompts: list[list[int]], seed: int | None) -> None:
-    assert drawn_afresh(prompts, 7) != drawn_afresh(prompts, seed)
+def test_another_seed_or_none_samples_other_tokens(prompts: list[list[int]], seed: int | None) -> None:
+    assert sample_with_new_engine(prompts, 7) != sample_with_new_engine(prompts, seed)
 
 
 @pytest.mark.parametrize(
@@ -256,26 +256,26 @@ def test_another_seed_or_none_draws_others(prompts: list[list[int]], seed: int |
         SamplingParams(temperature=0.001, seed=3),
         SamplingParams(temperature=1e-45, min_p=1e-300, seed=3),
     ],
-    ids=["top_k", "top_p", "min_p", "temperature", "next to nothing"],
+    ids=["top_k", "top_p", "min_p", "temperature", "tiny temperature"],
 )
-def test_sampling_narrowed_to_one_token_is_greedy(
+def test_sampling_from_one_remaining_token_is_greedy(
     engine: Engine, prompts: list[list[int]], sampling: SamplingParams
 ) -> None:
     assert answer(engine, prompts[:2], sampling).tokens == answer(engine, prompts[:2]).tokens
 
 
-def test_a_bias_decides_the_next_token(engine: Engine, prompts: list[list[int]]) -> None:
+def test_a_large_logit_bias_decides_the_next_token(engine: Engine, prompts: list[list[int]]) -> None:
     answers = answer(engine, prompts[:1], SamplingParams(temperature=0, logit_bias={500: 1000.0}), max_tokens=3)
     assert answers.tokens[0] == [500, 500, 500]
     assert answers.ends[0] is FinishReason.LENGTH
 
 
-def test_a_bias_for_a_token_that_is_not_there_is_ignored(engine: Engine, prompts: list[list[int]]) -> None:
-    odd = SamplingParams(temperature=0, logit_bias={-1: 100.0, 8192: 100.0, 2**40: 100.0})
-    assert answer(engine, prompts[:1], odd).tokens == answer(engine, prompts[:1]).tokens
+def test_a_logit_bias_for_an_unknown_token_is_ignored(engine: Engine, prompts: list[list[int]]) -> None:
+    unknown = SamplingParams(temperature=0, logit_bias={-1: 100.0, 8192: 100.0, 2**40: 100.0})
+    assert answer(engine, prompts[:1], unknown).tokens == answer(engine, prompts[:1]).tokens
 
 
-def test_a_presence_penalty_keeps_a_token_from_coming_again(engine: Engine, prompts: list[list[int]]) -> None:
+def test_a_presence_penalty_prevents_repeated_tokens(engine: Engine, prompts: list[list[int]]) -> None:
     biased = dict.fromkeys(range(3000, 3003), 1000.0)
     once = SamplingParams(temperature=0, logit_bias=biased, presence_penalty=100.0)
     assert len(set(answer(engine, prompts[:1], once, max_tokens=3).tokens[0])) == 3
@@ -284,8 +284,8 @@ def test_a_presence_penalty_keeps_a_token_from_coming_again(engine: Engine, prom
 OVERFLOWING = SamplingParams(temperature=1, repeat_penalty=0.01, logit_bias=dict.fromkeys(range(4000), 1e308))
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, DRAWN, OVERFLOWING], ids=["greedy", "drawn", "overflowing"])
-def test_an_answer_by_choice_is_one_of_the_choices(
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED, OVERFLOWING], ids=["greedy", "sampled", "overflowing"])
+def test_a_guided_choice_is_one_of_the_choices(
     engine: Engine, vocabulary: Vocabulary, prompts: list[list[int]], sampling: SamplingParams
 ) -> None:
     choices = [vocabulary.tokenize(text, parse_special=False) for text in ("Yes", "Yes, but late", "No", "It depends")]
@@ -294,19 +294,21 @@ def test_an_answer_by_choice_is_one_of_the_choices(
     assert set(answers.ends.values()) == {FinishReason.STOP}
 
 
-def test_log_probabilities_are_of_the_tokens_and_best_first(engine: Engine, prompts: list[list[int]]) -> None:
+def test_logprobs_belong_to_the_tokens_and_are_sorted(engine: Engine, prompts: list[list[int]]) -> None:
     answers = answer(engine, prompts[:2], SamplingParams(temperature=0, num_logprobs=3))
     for id, tokens in answers.tokens.items():
-        assert [told.token for told in answers.logprobs[id]] == tokens
-        for told in answers.logprobs[id]:
-            assert told.top[0] == (told.token, told.logprob)
-            assert 0 >= told.top[0][1] >= told.top[1][1] >= told.top[2][1]
-            assert sum(math.exp(logprob) for _, logprob in told.top) <= 1 + 1e-6
+        assert [each.token for each in answers.logprobs[id]] == tokens
+        for each in answers.logprobs[id]:
+            assert each.top[0] == (each.token, each.logprob)
+            assert 0 >= each.top[0][1] >= each.top[1][1] >= each.top[2][1]
+            assert sum(math.exp(logprob) for _, logprob in each.top) <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("token", [8192, -1])
-def test_a_refused_batch_is_an_error_and_the_next_is_not(engine: Engine, prompts: list[list[int]], token: int) -> None:
-    refused = answer(engine, [[5, token]])
-    assert refused.tokens[0] == []
-    assert "llama_decode" in str(refused.ends[0])
+def test_a_batch_with_an_unknown_token_fails_and_the_next_succeeds(
+    engine: Engine, prompts: list[list[int]], token: int
+) -> None:
+    failed = answer(engine, [[5, token]])
+    assert failed.tokens[0] == []
+    assert "llama_decode" in str(failed.ends[0])
     assert answer(engine, prompts[:1]).ends[0] is FinishReason.STOP
