@@ -1,7 +1,8 @@
-"""Token ids of OpenAI's cl100k_base to text.
+"""Text of cl100k_base token ids.
 
-LangChain's `OpenAIEmbeddings` and what is made after it send ids instead of text, whatever the model is. The table
-`cl100k.xz` has the lengths of all tokens, a byte each, and then their bytes; it is MIT-licensed (`cl100k.LICENSE`).
+LangChain's `OpenAIEmbeddings` and its imitations send token ids of OpenAI's encoding instead of text, for any model.
+The table `cl100k.xz` holds the lengths of all tokens, a byte each, then their bytes; it is MIT-licensed
+(`cl100k.LICENSE`).
 """
 
 import functools
@@ -29,14 +30,15 @@ class UnknownRank(Exception):
 
 @functools.cache
 def tokens() -> tuple[bytes, ...]:
-    """All but the special ones, in the order of their ids."""
+    """Return all tokens but the special ones, in the order of their ids."""
     table = lzma.decompress(_TABLE.read_bytes())
     ends = itertools.accumulate(table[:_SIZE], initial=_SIZE)
     return tuple(table[start:end] for start, end in itertools.pairwise(ends))
 
 
 def decode_tokens(ranks: Sequence[int]) -> str:
-    """What is not UTF-8, for a text was cut within a character, becomes U+FFFD. Raises `UnknownRank`."""
+    """Return the text of token ids. Bytes that are not UTF-8, as where a text was cut within a character, become
+    U+FFFD. Raises `UnknownRank`."""
     return b"".join(map(_token, ranks)).decode(errors="replace")
 
 

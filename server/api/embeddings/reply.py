@@ -1,4 +1,4 @@
-"""Embedding requests to texts, and vectors to replies."""
+"""Embedding requests as texts, and vectors as replies."""
 
 import base64
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ _KINDS: dict[str, TextKind] = {
     "passage": "document",
     "search_document": "document",
 }
-_WHOLE = (False, "NONE", "none")  # what `truncate` says where a text must not be too long
+_NO_TRUNCATION = (False, "NONE", "none")  # values of `truncate` that refuse texts that are too long
 
 
 class EmbeddingInput(NamedTuple):
-    """What is to be embedded. `field` is where it stands in the request; `is_list` unless it stood alone."""
+    """The texts to embed. `field` is where they stand in the request; `is_list` is false for a single text."""
 
     texts: list[str]
     kind: TextKind
@@ -42,28 +42,28 @@ class EmbeddingInput(NamedTuple):
         return f"{self.field}[{index}]" if self.is_list else self.field
 
 
-def embedding_input(asked: EmbeddingRequest) -> EmbeddingInput:
-    """Raises `RequestError`."""
-    field = "content" if asked.input is None and asked.content is not None else "input"
-    given: Any = asked.content if field == "content" else asked.input
-    if given is None:
-        raise RequestError("There is no input; it is a text or a list of texts.", field, "missing_required_parameter")
-    is_list = isinstance(given, list) and not (given and all(isinstance(each, int) for each in given))
-    items = given if is_list else [given]
+def embedding_input(data: EmbeddingRequest) -> EmbeddingInput:
+    """Return the texts of the request. Raises `RequestError`."""
+    field = "content" if data.input is None and data.content is not None else "input"
+    value: Any = data.content if field == "content" else data.input
+    if value is None:
+        raise RequestError("The input is missing; send a text or a list of texts.", field, "missing_required_parameter")
+    is_list = isinstance(value, list) and not (value and all(isinstance(each, int) for each in value))
+    items = value if is_list else [value]
     if not items:
-        raise RequestError("The input is empty; there is nothing to embed.", field, "invalid_value")
+        raise RequestError("The input is empty; send at least one text.", field, "invalid_value")
     if len(items) > MAX_TEXTS:
-        raise RequestError(f"These are {len(items)} texts; at most {MAX_TEXTS} go at once.", field, "invalid_value")
-    told = EmbeddingInput([], _kind_of(asked.input_type), field, is_list)
-    told.texts.extend(_text_of(item, told.path(index)) for index, item in enumerate(items))
-    return told
+        raise RequestError(f"These are {len(items)} texts; send at most {MAX_TEXTS}.", field, "invalid_value")
+    inputs = EmbeddingInput([], _kind_of(data.input_type), field, is_list)
+    inputs.texts.extend(_text_of(item, inputs.path(index)) for index, item in enumerate(items))
+    return inputs
 
 
 def _text_of(item: str | int | list[int], path: str) -> str:
     if isinstance(item, int):
-        raise RequestError("A list is of texts, of lists of tokens, or of tokens alone.", path, "invalid_value")
+        raise RequestError("Send a list of texts, of lists of tokens, or of tokens.", path, "invalid_value")
     if not item:
-        raise RequestError("This text is empty; there is nothing to embed.", path, "invalid_value")
+        raise RequestError("This text is empty; send a text with content.", path, "invalid_value")
     if isinstance(item, str):
         return item
     try:
@@ -81,46 +81,49 @@ def _kind_of(input_type: str | None) -> TextKind:
     if not input_type:
         return "document"
     if (kind := _KINDS.get(input_type.lower())) is None:
-        raise RequestError(f"The input_type is one of {', '.join(_KINDS)}.", "input_type", "invalid_value")
+        raise RequestError(f"Unknown input_type; use one of: {', '.join(_KINDS)}.", "input_type", "invalid_value")
     return kind
 
 
-async def embed_request(asked: EmbeddingRequest, embeddings: EmbeddingService) -> TextEmbeddings:
-    """Raises `RequestError`, `UnknownModel`, `ProcessUnavailable`, `ProcessFailed`."""
-    told = embedding_input(asked)
-    embeddings.check(asked.model)
-    dimension = _dimension(asked.dimensions, embeddings)
-    found = await embeddings.embed(told.texts, told.kind)
-    if asked.truncate in _WHOLE:
-        _refuse_long(told, found.num_tokens, embeddings.max_tokens)
-    if dimension < found.vectors.shape[1]:
-        found = found._replace(vectors=unit(found.vectors[:, :dimension]))
-    return found
+async def embed_request(data: EmbeddingRequest, embeddings: EmbeddingService) -> TextEmbeddings:
+    """Return the vectors of the request's texts, cut to the requested dimension.
+
+    Raises `RequestError`, `UnknownModel`, `ProcessUnavailable`, `ProcessFailed`.
+    """
+    inputs = embedding_input(data)
+    embeddings.check(data.model)
+    dimension = _dimension(data.dimensions, embeddings)
+    result = await embeddings.embed(inputs.texts, inputs.kind)
+    if data.truncate in _NO_TRUNCATION:
+        _refuse_long(inputs, result.num_tokens, embeddings.max_tokens)
+    if dimension < result.vectors.shape[1]:
+        result = result._replace(vectors=unit(result.vectors[:, :dimension]))
+    return result
 
 
-def _dimension(wanted: int | None, embeddings: EmbeddingService) -> int:
+def _dimension(requested: int | None, embeddings: EmbeddingService) -> int:
     own, least = embeddings.dimension, embeddings.min_dimension
-    if wanted is None or wanted == own or (least and least <= wanted < own):
-        return wanted or own
+    if requested is None or requested == own or (least and least <= requested < own):
+        return requested or own
     reason = f"{least} to {own}" if least else f"{own}, and cannot be cut"
     raise RequestError(f"The dimensions of {embeddings.model.name} are {reason}.", "dimensions")
 
 
-def _refuse_long(told: EmbeddingInput, num_tokens: Sequence[int], most: int) -> None:
+def _refuse_long(inputs: EmbeddingInput, num_tokens: Sequence[int], max_tokens: int) -> None:
     for index, count in enumerate(num_tokens):
-        if count > most:
+        if count > max_tokens:
             raise RequestError(
-                f"This model's maximum context length is {most} tokens. However, this text resulted in {count} tokens."
-                " Without truncate it is embedded in parts. (context_length_exceeded)",
-                told.path(index),
+                f"This model's maximum context length is {max_tokens} tokens. However, this text resulted in {count}"
+                " tokens. Without truncate it is embedded in parts. (context_length_exceeded)",
+                inputs.path(index),
                 "context_length_exceeded",
             )
 
 
-def embedding_list(found: TextEmbeddings, model: str, encoding: str | None) -> EmbeddingList:
-    total = sum(found.num_tokens)
+def embedding_list(result: TextEmbeddings, model: str, encoding: str | None) -> EmbeddingList:
+    total = sum(result.num_tokens)
     return EmbeddingList(
-        [EmbeddingObject(index, encode_vector(vector, encoding)) for index, vector in enumerate(found.vectors)],
+        [EmbeddingObject(index, encode_vector(vector, encoding)) for index, vector in enumerate(result.vectors)],
         model,
         EmbeddingUsage(total, total),
     )
@@ -133,5 +136,5 @@ def encode_vector(vector: NDArray[np.float32], encoding: str | None) -> list[flo
     return numbers
 
 
-def llamacpp_embeddings(found: TextEmbeddings) -> list[LlamaCppEmbedding]:
-    return [LlamaCppEmbedding(index, [vector.tolist()]) for index, vector in enumerate(found.vectors)]
+def llamacpp_embeddings(result: TextEmbeddings) -> list[LlamaCppEmbedding]:
+    return [LlamaCppEmbedding(index, [vector.tolist()]) for index, vector in enumerate(result.vectors)]

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings, and llama.cpp's /embedding."""
+"""The routes of POST /v1/embeddings and llama.cpp's /embedding."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ class EmbeddingController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
     ) -> EmbeddingList | list[LlamaCppEmbedding]:
-        """In llama.cpp's form when it is asked in llama.cpp's."""
-        found = await unless_gone(request, embed_request(data, services.embeddings))
+        """Embed texts. A request in llama.cpp's form gets a reply in that form."""
+        result = await unless_gone(request, embed_request(data, services.embeddings))
         if data.input is None:
-            return llamacpp_embeddings(found)
-        return embedding_list(found, services.embeddings.model.name, data.encoding_format)
+            return llamacpp_embeddings(result)
+        return embedding_list(result, services.embeddings.model.name, data.encoding_format)
 
     @post("/embedding", status_code=200, operation_id="createNativeEmbedding", opt={"role": Role.READ})
     async def native(

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings on the wire: OpenAI's, and llama.cpp's own form of it."""
+"""POST /v1/embeddings on the wire, in OpenAI's form and in llama.cpp's."""
 
 from typing import Annotated, Literal
 
@@ -7,11 +7,12 @@ from msgspec import Meta
 
 MAX_TEXTS = 2048  # of one request
 
-_Texts = str | Annotated[list[str | int | list[int]], Meta(max_length=1_000_000)]  # a text may be as long, in tokens
+_Texts = str | Annotated[list[str | int | list[int]], Meta(max_length=1_000_000)]  # also the tokens of a single text
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`content` is llama.cpp's name of `input`. `truncate`: false or "NONE" refuses texts that are too long."""
+    """Texts to embed. `content` is llama.cpp's name of `input`. `truncate` false or "NONE" refuses texts that are too
+    long."""
 
     input: _Texts | None = None
     content: _Texts | None = None
@@ -23,7 +24,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingObject(msgspec.Struct, frozen=True):
-    """`embedding` is a list of numbers, or base64 of little-endian float32."""
+    """A vector. `embedding` is a list of numbers, or base64 of little-endian float32."""
 
     index: int
     embedding: list[float] | str
@@ -43,7 +44,7 @@ class EmbeddingList(msgspec.Struct, frozen=True):
 
 
 class LlamaCppEmbedding(msgspec.Struct, frozen=True):
-    """As llama.cpp tells it: one vector for all of a text."""
+    """A vector in llama.cpp's form: a list of the one vector of the text."""
 
     index: int
     embedding: list[list[float]]

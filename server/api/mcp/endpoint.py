@@ -1,4 +1,4 @@
-"""The Model Context Protocol over HTTP, without sessions: each request stands for itself."""
+"""The Model Context Protocol over HTTP, stateless: no request depends on another."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ _SERVICES = "cloister.services"
 
 
 class McpEndpoint:
-    """Starts with the first request. Its one task ends with it."""
+    """Runs the SDK's session manager in a task of its own, from the first request on. A context manager."""
 
     def __init__(self) -> None:
         self._starting = asyncio.Lock()
@@ -26,17 +26,17 @@ class McpEndpoint:
         self._running: asyncio.Task[None] | None = None
 
     def app(self, services: Services) -> ASGIApp:
-        """What answers one request, from what whoever asks may see."""
+        """Return the ASGI app that answers one request with these services."""
 
-        async def answer(scope: Any, receive: Any, send: Any) -> None:
-            await (await self._started()).handle_request({**scope, _SERVICES: services}, receive, send)
+        async def handle(scope: Any, receive: Any, send: Any) -> None:
+            await (await self._start()).handle_request({**scope, _SERVICES: services}, receive, send)
 
-        return answer
+        return handle
 
-    async def _started(self) -> "StreamableHTTPSessionManager":
+    async def _start(self) -> "StreamableHTTPSessionManager":
         async with self._starting:
             if self._manager is None:
-                manager = await asyncio.to_thread(_manager)
+                manager = await asyncio.to_thread(_create_manager)
                 is_running = asyncio.Event()
                 self._running = asyncio.create_task(_run(manager, is_running), name="mcp")
                 await is_running.wait()
@@ -54,22 +54,22 @@ class McpEndpoint:
 
 
 async def _run(manager: "StreamableHTTPSessionManager", is_running: asyncio.Event) -> None:
-    """The SDK's tasks are of this one, whoever asks."""
+    """Run the manager in this task, so that its task group does not belong to a request."""
     async with manager.run():
         is_running.set()
         await asyncio.Event().wait()
 
 
-def _manager() -> "StreamableHTTPSessionManager":
+def _create_manager() -> "StreamableHTTPSessionManager":
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
     from mcp_types import CallToolResult
 
-    from server.api.mcp.session import failure, result_of, tool_server
+    from server.api.mcp.session import failure, tool_result, tool_server
 
     async def call(name: str, arguments: Mapping[str, Any], request: Any) -> CallToolResult:
         try:
-            return result_of(await tools.call(name, arguments, request.scope[_SERVICES], str(request.base_url)))
-        except Exception as error:  # the last place where the model that called can be told
+            return tool_result(await tools.call(name, arguments, request.scope[_SERVICES], str(request.base_url)))
+        except Exception as error:  # the calling model reads it as the result
             return failure(problem_of(error).detail.message)
 
     return StreamableHTTPSessionManager(tool_server(call), json_response=True, stateless=True)

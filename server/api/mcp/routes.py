@@ -1,4 +1,4 @@
-"""POST /mcp: the Model Context Protocol. Its bodies are the SDK's own affair."""
+"""The route of the Model Context Protocol. The SDK reads and writes its bodies."""
 
 from litestar import Controller, post
 from litestar.di import NamedDependency

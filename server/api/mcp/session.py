@@ -1,6 +1,6 @@
-"""The tools as a server of the official SDK, which speaks the protocol in all its versions.
+"""The tools as a server of the official SDK, which implements all versions of the protocol.
 
-Imported when somebody speaks it, for the SDK takes half a second and 38 MB.
+Import this module only when it is needed: the SDK takes half a second and 38 MB.
 """
 
 import logging
@@ -24,19 +24,18 @@ _INSTRUCTIONS = (
 
 
 def tool_server(call: Call) -> Server[Any]:
-    """`call` takes a tool's name, which is known, its arguments, and the HTTP request, if it is one."""
-    logging.getLogger("mcp").setLevel(logging.ERROR)  # it warns of what clients do, with what they sent
-    listed = mcp_types.ListToolsResult(tools=[_told(tool) for tool in TOOLS])
+    """Return a server that hands each call to `call`: the name of a tool that exists, its arguments, and the HTTP
+    request if there is one."""
+    logging.getLogger("mcp").setLevel(logging.ERROR)  # its warnings contain what clients sent
+    tool_list = mcp_types.ListToolsResult(tools=[_mcp_tool(tool) for tool in TOOLS])
 
     async def list_tools(*_: object) -> mcp_types.ListToolsResult:
-        return listed
+        return tool_list
 
-    async def call_tool(context: Any, asked: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
-        if asked.name not in BY_NAME:
-            raise MCPError(
-                mcp_types.INVALID_PARAMS, f"There is no tool {asked.name!r}; there are: {', '.join(BY_NAME)}."
-            )
-        return await call(asked.name, asked.arguments or {}, context.request)
+    async def call_tool(context: Any, params: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
+        if params.name not in BY_NAME:
+            raise MCPError(mcp_types.INVALID_PARAMS, f"Unknown tool {params.name!r}; use one of: {', '.join(BY_NAME)}.")
+        return await call(params.name, params.arguments or {}, context.request)
 
     return Server(
         "cloister",
@@ -48,7 +47,7 @@ def tool_server(call: Call) -> Server[Any]:
     )
 
 
-def _told(tool: McpTool) -> mcp_types.Tool:
+def _mcp_tool(tool: McpTool) -> mcp_types.Tool:
     return mcp_types.Tool(
         name=tool.name,
         title=tool.title,
@@ -60,17 +59,17 @@ def _told(tool: McpTool) -> mcp_types.Tool:
 
 
 def _schema(type: type[msgspec.Struct]) -> dict[str, Any]:
-    """With an object at its root, as the protocol wants it."""
+    """Return the JSON schema with an object at its root, as the protocol requires."""
     _, components = msgspec.json.schema_components([type], ref_template="#/$defs/{name}")
     root = components.pop(type.__name__)
     return {**root, "$defs": components} if components else root
 
 
-def result_of(told: msgspec.Struct) -> mcp_types.CallToolResult:
-    text = mcp_types.TextContent(text=msgspec.json.encode(told).decode())
-    return mcp_types.CallToolResult(content=[text], structured_content=msgspec.to_builtins(told))
+def tool_result(result: msgspec.Struct) -> mcp_types.CallToolResult:
+    text = mcp_types.TextContent(text=msgspec.json.encode(result).decode())
+    return mcp_types.CallToolResult(content=[text], structured_content=msgspec.to_builtins(result))
 
 
 def failure(message: str) -> mcp_types.CallToolResult:
-    """What the model that called is told."""
+    """Return an error that the calling model can read."""
     return mcp_types.CallToolResult(content=[mcp_types.TextContent(text=message)], is_error=True)

@@ -1,7 +1,4 @@
-"""The Model Context Protocol over standard input and output.
-
-The tools are those of the server that runs, which is asked over HTTP.
-"""
+"""The Model Context Protocol over standard input and output, forwarded to a running server over HTTP."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +16,7 @@ _TIMEOUT_S = 60.0
 
 
 async def serve(address: str, key: str | None = None) -> None:
-    """Until the input ends. `address` is the running server's, such as `http://127.0.0.1:8000`."""
+    """Serve until the input ends. `address` is the running server's, such as `http://127.0.0.1:8000`."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     async def call(name: str, arguments: Mapping[str, Any], _: object) -> CallToolResult:
@@ -32,8 +29,8 @@ async def serve(address: str, key: str | None = None) -> None:
                 return await client.call_tool(name, dict(arguments))
         except* (httpx2.TransportError, OSError):
             problem = f"Cloister does not answer at {address}. Start it: cloister serve"
-        except* (httpx2.HTTPError, MCPError) as refused:
-            problem = f"Cloister at {address} refuses: {_reason(refused)}. Where it wants a key: --key-file"
+        except* (httpx2.HTTPError, MCPError) as refusal:
+            problem = f"Cloister at {address} refuses: {_reason(refusal)}. Where it wants a key: --key-file"
         return failure(problem)
 
     server = tool_server(call)

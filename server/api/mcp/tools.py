@@ -1,4 +1,4 @@
-"""The tools of the Model Context Protocol, without the protocol: search, fetch, list_collections."""
+"""The MCP tools search, fetch and list_collections, independent of the protocol."""
 
 import asyncio
 import re
@@ -65,26 +65,31 @@ BY_NAME = {tool.name: tool for tool in TOOLS}
 
 
 async def call(name: str, arguments: Mapping[str, Any], services: Services, base_url: str) -> msgspec.Struct:
-    """`name` is one of `BY_NAME`. Raises `RequestError`, `NotFound`, and what a search does."""
+    """Return the result of the tool `name`, one of `BY_NAME`.
+
+    Raises `RequestError`, `NotFound`, and what a search raises.
+    """
     try:
-        asked = msgspec.convert(arguments, BY_NAME[name].arguments)
+        parsed = msgspec.convert(arguments, BY_NAME[name].arguments)
     except msgspec.ValidationError as error:
         raise RequestError(f"{error}.", None, "invalid_value") from None
-    match asked:
+    match parsed:
         case SearchArguments():
-            return await _search(asked, services, base_url)
+            return await _search(parsed, services, base_url)
         case FetchArguments():
-            return await _fetch(asked.id, services, base_url)
+            return await _fetch(parsed.id, services, base_url)
         case _:
-            return await _list(services)
+            return await _list_collections(services)
 
 
-async def _search(asked: SearchArguments, services: Services, base_url: str) -> McpSearchResults:
-    passages = await services.search.search([Query(asked.query)], asked.limit, SearchScope(asked.collections))
-    return McpSearchResults([_found(passage, base_url) for passage in passages])
+async def _search(arguments: SearchArguments, services: Services, base_url: str) -> McpSearchResults:
+    passages = await services.search.search(
+        [Query(arguments.query)], arguments.limit, SearchScope(arguments.collections)
+    )
+    return McpSearchResults([_mcp_passage(passage, base_url) for passage in passages])
 
 
-def _found(passage: Passage, base_url: str) -> McpPassage:
+def _mcp_passage(passage: Passage, base_url: str) -> McpPassage:
     return wire_passage(
         McpPassage,
         passage,
@@ -95,15 +100,15 @@ def _found(passage: Passage, base_url: str) -> McpPassage:
 
 
 async def _fetch(id: str, services: Services, base_url: str) -> McpDocument:
-    parts = _ID.fullmatch(id)
-    if parts is None:
-        raise RequestError(f"{id!r} is no id; search returns ids.", "id", "invalid_value")
-    document_id = int(parts[1])
-    chunk_id, start = (None if part is None else int(part) for part in parts.groups()[1:])
+    match = _ID.fullmatch(id)
+    if match is None:
+        raise RequestError(f"{id!r} is not a valid id; use one that search returned.", "id", "invalid_value")
+    document_id = int(match[1])
+    chunk_id, start = (None if part is None else int(part) for part in match.groups()[1:])
     range = ExcerptRange(chunks=None if chunk_id is None else (chunk_id, chunk_id), start=start)
     document = await asyncio.to_thread(services.catalog.read_document, document_id, range)
     if document is None:
-        raise NotFound(f"There is no document {document_id}; it may have been changed, so search again.")
+        raise NotFound(f"There is no document {document_id}; it may have changed, so search again.")
     if not document.has_range:
         raise NotFound(f"There is no such passage in {document.collection}/{document.path} any more; search again.")
     if start is not None:  # an excerpt at the end of the document begins before that
@@ -115,30 +120,30 @@ async def _fetch(id: str, services: Services, base_url: str) -> McpDocument:
         text=_text(document),
         url=document_url(base_url, document_id),
         metadata=McpDocumentMetadata(
-            document.collection,
-            document.path,
-            f"{document.start + 1}–{end} of {document.num_chunks}" if document.chunks else "none",
-            f"{document_id}@{end}" if end < document.num_chunks else None,
-            document.note,
+            collection=document.collection,
+            path=document.path,
+            passages=f"{document.start + 1}–{end} of {document.num_chunks}" if document.chunks else "none",
+            next=f"{document_id}@{end}" if end < document.num_chunks else None,
+            note=document.note,
         ),
     )
 
 
 def _text(document: DocumentExcerpt) -> str:
-    """The passages, under their headings and places as these change."""
+    """Return the chunks as text, with headings and locations where these change."""
     parts: list[str] = []
-    before: StoredChunk | None = None
+    previous: StoredChunk | None = None
     for chunk in document.chunks:
-        if chunk.heading and (before is None or chunk.heading != before.heading):
+        if chunk.heading and (previous is None or chunk.heading != previous.heading):
             parts.append(f"# {' › '.join(chunk.heading)}")
-        if chunk.place and (before is None or chunk.place != before.place):
+        if chunk.place and (previous is None or chunk.place != previous.place):
             parts.append(f"[{chunk.place.label}]")
-        is_new_table = before is None or chunk.lead != before.lead
+        is_new_table = previous is None or chunk.lead != previous.lead
         parts.append(with_lead(chunk.lead if is_new_table else "", chunk.text))
-        before = chunk
+        previous = chunk
     return "\n\n".join(parts)
 
 
-async def _list(services: Services) -> McpCollections:
+async def _list_collections(services: Services) -> McpCollections:
     statuses = await asyncio.to_thread(services.catalog.status)
     return McpCollections([McpCollection(each.name, each.documents, each.chunks) for each in statuses])

@@ -1,4 +1,4 @@
-"""What the tools of `/mcp` take and tell. Field descriptions are read by language models."""
+"""Arguments and results of the MCP tools. Language models read the field descriptions."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ class NoArguments(msgspec.Struct, frozen=True):
 
 
 class McpPassage(msgspec.Struct, frozen=True):
-    """`place` is the page, slide or rows, null where `lines` say it; `relevance` is null when nothing is known."""
+    """A passage. `place` is the page, slide or rows, null where `lines` say it. `relevance` is null when unknown."""
 
     id: str
     title: str
@@ -40,14 +40,14 @@ class McpPassage(msgspec.Struct, frozen=True):
 
 
 class McpSearchResults(msgspec.Struct, frozen=True):
-    """Best first."""
+    """The passages, best first."""
 
     results: list[McpPassage]
 
 
 class McpDocumentMetadata(msgspec.Struct, frozen=True):
-    """`passages` are those in the text, of all; `next` is the id that goes on behind them, null at the end. `note` says
-    what of the file could not be read."""
+    """Which `passages` of all the text has, such as "1–20 of 60". `next` is the id of the text behind them, null at the
+    end. `note` says what part of the file could not be read."""
 
     collection: str
     path: str

@@ -1,4 +1,4 @@
-"""The models there are, and what clients want to know of each."""
+"""The models and their properties."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,18 +12,18 @@ from server.generation.target import model_ids, resolve_target
 from server.resources.pool import ManagedModel
 from server.services import Services
 
-_TALKS = ModelModalities(("text",), ("text",))
-_EMBEDS = ModelModalities(("text",), ("embeddings",))
-_SCORES = ModelModalities(("text",), ("scores",))
+_CHAT_MODALITIES = ModelModalities(("text",), ("text",))
+_EMBEDDING_MODALITIES = ModelModalities(("text",), ("embeddings",))
+_RERANKING_MODALITIES = ModelModalities(("text",), ("scores",))
 
 
 def list_model_cards(services: Services) -> list[ModelCard]:
-    """The default first; models that do not talk last."""
+    """Return the models, the default first, embedding and reranking models last."""
     return [*(_chat_card(id, services) for id in model_ids(services)), *_encoder_cards(services)]
 
 
 def model_card(id: str, services: Services) -> ModelCard:
-    """Raises `UnknownModel`."""
+    """Return one model. Raises `UnknownModel`."""
     try:
         return _chat_card(id, services)
     except UnknownModel:
@@ -41,14 +41,16 @@ def _chat_card(id: str, services: Services) -> ModelCard:
         model = services.pool[target.model]
     except ModelUnavailable as error:
         state = f"not available: {error.reason}"
-        return ModelCard(id=id, created=created, state=state, capabilities=(), architecture=_TALKS, status=status)
+        return ModelCard(
+            id=id, created=created, state=state, capabilities=(), architecture=_CHAT_MODALITIES, status=status
+        )
     info = model.completion_model.info
     return ModelCard(
         id=id,
         created=created,
         state=model.state,
-        capabilities=_abilities(model, is_grounded=target.is_grounded),
-        architecture=_TALKS,
+        capabilities=_capabilities(model, is_grounded=target.is_grounded),
+        architecture=_CHAT_MODALITIES,
         context_length=model.n_ctx,
         context_window=model.n_ctx,
         max_model_len=model.n_ctx,
@@ -67,19 +69,20 @@ def _chat_card(id: str, services: Services) -> ModelCard:
     )
 
 
-def _abilities(model: ManagedModel, *, is_grounded: bool) -> tuple[str, ...]:
-    """In Ollama's words."""
-    found = {
+def _capabilities(model: ManagedModel, *, is_grounded: bool) -> tuple[str, ...]:
+    """Return the capabilities in Ollama's words."""
+    available = {
         "completion": True,
         "tools": True,
         "insert": model.chat_model.capabilities.infill and not is_grounded,
         "thinking": model.chat_model.capabilities.reasoning,
     }
-    return tuple(name for name, is_there in found.items() if is_there)
+    return tuple(name for name, is_available in available.items() if is_available)
 
 
 def _status(model: ManagedModel | None, services: Services) -> LoadStatus | UnsetType:
-    """There only with several chat models: clients then ask for each one's properties by its name."""
+    """Return whether the model is loaded; UNSET with a single chat model. Clients that see it request properties by
+    model name."""
     if len(list(services.pool)) + len(services.pool.missing) < 2:
         return UNSET
     if model is None or not model.is_loaded:
@@ -91,19 +94,19 @@ def _encoder_cards(services: Services) -> Iterator[ModelCard]:
     encoder = services.encoder
     ready = encoder.current().ready if encoder.is_ready else None
     length, dimensions = (ready.max_tokens, ready.dimension) if ready else (0, UNSET)
-    told: dict[str, Any] = {"created": services.started_at, "state": encoder.state}
+    shared: dict[str, Any] = {"created": services.started_at, "state": encoder.state}
     name = services.embeddings.model.name
     if name not in services.pool:
         yield ModelCard(
             id=name,
             capabilities=("embedding", "rerank"),
-            architecture=_EMBEDS,
+            architecture=_EMBEDDING_MODALITIES,
             context_length=length,
             context_window=length,
             max_model_len=length,
             dimensions=dimensions,
-            **told,
+            **shared,
         )
     reranker = services.reranking.reranker
     if reranker is not None and reranker.name not in services.pool:
-        yield ModelCard(id=reranker.name, capabilities=("rerank",), architecture=_SCORES, **told)
+        yield ModelCard(id=reranker.name, capabilities=("rerank",), architecture=_RERANKING_MODALITIES, **shared)

@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{id}."""
+"""The routes of /v1/models."""
 
 from litestar import Controller, delete, get
 from litestar.di import NamedDependency
@@ -24,6 +24,6 @@ class ModelController(Controller):
 
     @delete(_ONE, status_code=200, operation_id="deleteModel", opt={"role": Role.ADMIN})
     async def delete(self, model_id: FromPath[str], services: NamedDependency[Services]) -> None:
-        """Never done: which models there are is a matter of the settings."""
+        """Refused: models are managed in the server's settings."""
         name = model_card(model_id.removeprefix("/"), services).id
-        raise PermissionDeniedException(f"The model {name!r} is in the settings; it is removed there.")
+        raise PermissionDeniedException(f"The model {name!r} is managed in the server's settings; remove it there.")

@@ -1,4 +1,4 @@
-"""GET /v1/models on the wire: OpenAI's four fields, and under every name the numbers that clients look for."""
+"""GET /v1/models on the wire: OpenAI's four fields, and sizes under every name that clients look for."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 
 class ModelMeta(msgspec.Struct, frozen=True):
-    """As llama-server tells it. `size` is in bytes; `vocab_type` is llama.cpp's number."""
+    """Model metadata as llama-server returns it. `size` is in bytes; `vocab_type` is llama.cpp's number."""
 
     n_ctx: int
     n_ctx_train: int
@@ -28,10 +28,11 @@ class LoadStatus(msgspec.Struct, frozen=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """`state` is "ready", "not loaded", or why it is not ready; `memory` is in bytes, estimated, when it is loaded.
+    """A model.
 
-    Lengths are in tokens, of a conversation with its answer, or of a text to embed. Of a model whose files cannot be
-    read, and of an embedding model that is not loaded yet, they are 0. `status` is there when there are several chat
+    `state` is "ready", "not loaded", or the reason why it is not ready. `memory` is the estimated size in bytes once
+    loaded. Lengths are in tokens, of a conversation with its answer or of a text to embed; they are 0 for a model whose
+    files cannot be read and for an embedding model that is not loaded yet. `status` is there if there are several chat
     models.
     """
 

@@ -1,4 +1,4 @@
-"""POST /v1/rerank, under every name that clients have for it."""
+"""The route of POST /v1/rerank, under every name that clients use."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class RerankController(Controller):
     async def rerank(
         self, request: Request[Any, Any, Any], data: JSONBody[RerankRequest], services: NamedDependency[Services]
     ) -> RerankReply | list[TeiRank]:
-        """In TEI's form when it is asked in TEI's."""
+        """Rank documents by a query. A request in TEI's form gets a reply in that form."""
         texts = document_texts(data)
-        found = await unless_gone(request, services.reranking.score(data.query, texts, data.model))
-        return tei_reply(data, texts, found) if data.documents is None else rerank_reply(data, texts, found)
+        scores = await unless_gone(request, services.reranking.score(data.query, texts, data.model))
+        return tei_reply(data, texts, scores) if data.documents is None else rerank_reply(data, texts, scores)

@@ -1,4 +1,4 @@
-"""POST /v1/rerank on the wire: what Cohere, Jina, vLLM, Voyage and TEI have in common, and each of its own."""
+"""POST /v1/rerank on the wire: the fields that Cohere, Jina, vLLM, Voyage and TEI share, and their own."""
 
 from typing import Annotated, Literal
 
@@ -19,7 +19,7 @@ _Count = Annotated[int, Meta(ge=1)]
 
 
 class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`texts` is TEI's name of `documents`, and asks for TEI's reply; `top_k` is Voyage's name of `top_n`."""
+    """Documents to rank. `texts` is TEI's name of `documents`, and selects TEI's reply; `top_k` is Voyage's `top_n`."""
 
     query: Annotated[str, Meta(min_length=1)]
     documents: _Documents | None = None
@@ -32,7 +32,7 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RankedDocument(msgspec.Struct, frozen=True):
-    """`index` counts the documents of the request from 0."""
+    """A result. `index` counts the documents of the request from 0."""
 
     index: int
     relevance_score: float
@@ -63,8 +63,8 @@ class RerankUsage(msgspec.Struct, frozen=True):
 
 
 class RerankReply(msgspec.Struct, frozen=True):
-    """Best first. `data` are the `results` once more, where Voyage's clients look for them. `scorer`: whether `model`
-    reads query and document together, or compares their vectors."""
+    """The results, best first. `data` repeats them for Voyage's clients. `scorer` says whether `model` reads query and
+    document together or compares their vectors."""
 
     id: str
     model: str

@@ -73,7 +73,7 @@ def test_an_unknown_tool_is_an_error_of_the_protocol(client: TestClient[Any]) ->
     error = call(client, "remove")["error"]
     assert (error["code"], error["message"]) == (
         -32602,
-        "There is no tool 'remove'; there are: search, fetch, list_collections.",
+        "Unknown tool 'remove'; use one of: search, fetch, list_collections.",
     )
 
 
