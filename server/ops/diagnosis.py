@@ -20,7 +20,7 @@ import msgspec
 from index.errors import IndexingError
 from index.ingest.watcher import has_events
 from index.storage.sqlite.catalog import SqliteCatalog
-from index.storage.sqlite.database import FILE, exists, verdict
+from index.storage.sqlite.database import FILE, check_integrity, exists
 from models.catalog import resolve_embedding, resolve_reranker
 from models.errors import ModelError
 from models.llm.llama.probe import probe
@@ -208,7 +208,7 @@ def _index(settings: Settings) -> Iterator[Finding]:
         return
     anew = "stop the server, move the data folder away and start again: the index is made anew from your files"
     try:
-        if (said := verdict(folder)) != "ok":
+        if (said := check_integrity(folder)) != "ok":
             yield Finding("failure", "index", f"damaged: {said}", f"ls -l {folder}", anew)
             return
         states = SqliteCatalog(folder).status()

@@ -21,7 +21,15 @@ from index.storage.records import (
     StoredChunk,
     VectorSpace,
 )
-from index.storage.sqlite.database import IS_WATCHED, exists, is_made, open_as_it_is, open_reader, query, snapshot
+from index.storage.sqlite.database import (
+    IS_WATCHED,
+    exists,
+    has_current_tables,
+    open_any_version,
+    open_reader,
+    query,
+    snapshot,
+)
 from index.storage.sqlite.properties import read_vector_space
 from index.types import Location
 
@@ -54,7 +62,7 @@ class SqliteCatalog:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[apsw.Connection | None]:
         """Open a snapshot of the database; None where the indexer has not made it yet."""
-        if not is_made(self._data):
+        if not has_current_tables(self._data):
             yield None
             return
         with contextlib.closing(open_reader(self._data)) as connection, snapshot(connection):
@@ -143,7 +151,7 @@ class SqliteCatalog:
     def vector_space(self) -> VectorSpace | None:
         if not exists(self._data):
             return None
-        with contextlib.closing(open_as_it_is(self._data)) as connection:
+        with contextlib.closing(open_any_version(self._data)) as connection:
             has_tables = query(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'properties'") != []
             return read_vector_space(connection) if has_tables else None
 

@@ -1,7 +1,7 @@
-"""SQLite, the truth about everything indexed. One process writes (the indexer); others only read.
+"""Opens the index's SQLite file, runs statements on it, and raises its errors as `StorageError`.
 
-WAL, so that readers never wait for the writer nor see half of a document. `synchronous=FULL`: what was committed is
-there after the power went.
+The file is the truth about everything indexed. The indexer's process writes it, others only read. WAL mode lets readers
+neither wait for the writer nor see half of a document; with `synchronous=FULL` a commit outlasts a power failure.
 """
 
 import contextlib
@@ -17,55 +17,57 @@ from index.storage.sqlite.migrations import MIGRATIONS
 
 FILE = "index.sqlite3"
 IS_WATCHED = "is_active AND name NOT LIKE '.%'"  # SQL: collections that are searched without being named
-_BUSY_MS = 5000
+_BUSY_TIMEOUT_MS = 5000
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FAILING = frozenset({errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE})
-_FIRST_SAFE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL when two processes reset it (sqlite.org/wal.html)
+_MIN_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL when two processes reset it (sqlite.org/wal.html)
 
 
 def open_writer(folder: Path) -> apsw.Connection:
-    """Opens, makes or migrates the database in `folder`. Raises `DataFolderError`."""
-    try:
+    """Open, make or migrate the database in `folder`; the caller closes it. Raises `DataFolderError`."""
+    with _data_folder_errors(folder), contextlib.ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         connection = _connect(folder / FILE, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        stack.callback(connection.close)
         mode = connection.pragma("journal_mode", "wal")
         if mode != "wal":
             raise DataFolderError(folder, "SQLite cannot use WAL there (a network file system?); choose a local --data")
         connection.pragma("synchronous", "FULL")
         _migrate(connection, folder)
         connection.execute("INSERT OR IGNORE INTO properties VALUES ('id', lower(hex(randomblob(16))))")
-    except (OSError, apsw.Error) as error:
-        raise DataFolderError(folder, str(error)) from error
+        stack.pop_all()
     return connection
 
 
 def open_reader(folder: Path) -> apsw.Connection:
-    """Opens an existing database for reading, with the tables of this version. Raises `DataFolderError`, also where
-    the indexer has not made them yet."""
-    connection = open_as_it_is(folder)
-    if not _is_made(connection):
+    """Open an existing database for reading; the caller closes it.
+
+    Raises `DataFolderError`, also while the indexer has not made the tables of this version yet.
+    """
+    connection = open_any_version(folder)
+    if not _has_current_tables(connection):
         connection.close()
         raise DataFolderError(folder, "the indexer has not made its tables yet")
     return connection
 
 
-def open_as_it_is(folder: Path) -> apsw.Connection:
-    """For reading; the tables may be those of an older version, or not there. Raises `DataFolderError`."""
-    try:
+def open_any_version(folder: Path) -> apsw.Connection:
+    """Open an existing database for reading, whatever tables it has; the caller closes it. Raises `DataFolderError`."""
+    with _data_folder_errors(folder), contextlib.ExitStack() as stack:
         connection = _connect(folder / FILE, apsw.SQLITE_OPEN_READONLY)
-        connection.pragma("user_version")  # reads the file: is it a database?
-        return connection
-    except apsw.Error as error:
-        raise DataFolderError(folder, str(error)) from error
+        stack.callback(connection.close)
+        connection.pragma("user_version")  # reads the file, and raises unless it is a database
+        stack.pop_all()
+    return connection
 
 
-def verdict(folder: Path) -> str:
-    """SQLite's own, "ok" for a sound database. Raises `DataFolderError`."""
+def check_integrity(folder: Path) -> str:
+    """Return what SQLite's quick check finds, "ok" for a sound database. Raises `DataFolderError`."""
     try:
-        with contextlib.closing(open_as_it_is(folder)) as connection:
-            ((said, *_), *_) = query(connection, "PRAGMA quick_check(1)")
-            return str(said)
-    except apsw.Error as error:
+        with contextlib.closing(open_any_version(folder)) as connection:
+            ((finding, *_), *_) = query(connection, "PRAGMA quick_check(1)")
+            return str(finding)
+    except StorageError as error:
         raise DataFolderError(folder, f"the database is damaged: {error}") from error
 
 
@@ -73,25 +75,24 @@ def exists(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
-def is_made(folder: Path) -> bool:
-    """Whether the tables of this version are there: not before the indexer's first start, nor for its first moments.
-    Raises `DataFolderError`."""
+def has_current_tables(folder: Path) -> bool:
+    """Return whether the indexer has made the tables of this version. Raises `DataFolderError`."""
     if not exists(folder):
         return False
-    with contextlib.closing(open_as_it_is(folder)) as connection:
-        return _is_made(connection)
+    with contextlib.closing(open_any_version(folder)) as connection:
+        return _has_current_tables(connection)
 
 
-def _is_made(connection: apsw.Connection) -> bool:
+def _has_current_tables(connection: apsw.Connection) -> bool:
     return bool(connection.pragma("user_version") >= len(MIGRATIONS))
 
 
 def _connect(path: Path, flags: int) -> apsw.Connection:
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
-    if version < _FIRST_SAFE:
+    if version < _MIN_SQLITE:
         raise DataFolderError(path, f"SQLite {apsw.sqlite_lib_version()} can corrupt a WAL; 3.51.3 or newer is needed")
     connection = apsw.Connection(str(path), flags=flags)
-    connection.set_busy_timeout(_BUSY_MS)
+    connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
     connection.pragma("foreign_keys", True)
     return connection
 
@@ -104,6 +105,15 @@ def _migrate(connection: apsw.Connection, folder: Path) -> None:
         with transaction(connection):
             connection.execute(script)
             connection.pragma("user_version", number)
+
+
+@contextlib.contextmanager
+def _data_folder_errors(folder: Path) -> Iterator[None]:
+    try:
+        with storage_errors():
+            yield
+    except (OSError, StorageError) as error:
+        raise DataFolderError(folder, str(error)) from error
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The schema, as the list of steps that made it. A step that was released is never edited; a new one is appended."""
+"""The schema, as a list of migrations. A released migration is never edited; a new one is appended."""
 
 MIGRATIONS = [
     """

@@ -40,7 +40,7 @@ def test_a_generation_is_stale_by_share(num_changes: int, num_chunks: int, quiet
     assert is_stale(num_changes, num_chunks) == quiet
 
 
-def test_what_is_written_is_the_whole_index(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_writes_the_whole_index(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.storage.sqlite.vectors._BLOCK", 7)
     compaction = _compaction(filled)
     assert (compaction.seq, compaction.finished()) == (0, None)
@@ -62,7 +62,7 @@ def test_what_is_written_is_the_whole_index(filled: Workspace, monkeypatch: pyte
     index.close()
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
+def test_a_compaction_that_cannot_be_written_is_logged_and_tried_again(
     filled: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocker = Path(filled.data / "vectors")
@@ -77,7 +77,9 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
     compaction.close()
 
 
-def test_closing_gives_up_what_is_being_written(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_abandons_the_generation_that_is_being_written(
+    filled: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compaction = _compaction(filled)
     blocks = VectorReader.blocks
 

@@ -22,7 +22,7 @@ def _newest(folder: Path) -> Generation | None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With two generations."""
+    """Return a folder with two generations."""
     folder = tmp_path / "vectors"
     write_generation(folder, _OLD.header, [bytes(_OLD.payload)])
     write_generation(folder, _NEW.header, [b"", bytes(_NEW.payload[:7]), bytes(_NEW.payload[7:])])
@@ -33,12 +33,12 @@ def test_the_newest_generation_is_read_as_it_was_written(folder: Path) -> None:
     assert _newest(folder) == _NEW
 
 
-def test_without_a_generation_there_is_none(tmp_path: Path) -> None:
+def test_reading_an_empty_folder_returns_none(tmp_path: Path) -> None:
     assert _newest(tmp_path / "missing") is None
     assert _newest(tmp_path) is None
 
 
-def test_an_empty_payload_is_a_payload(tmp_path: Path) -> None:
+def test_an_empty_payload_is_read_back(tmp_path: Path) -> None:
     write_generation(tmp_path, _HEADER, [b""])
     assert _newest(tmp_path) == Generation(_HEADER, memoryview(b""), None)
 
@@ -51,7 +51,7 @@ def test_two_generations_are_kept(folder: Path) -> None:
     assert _newest(folder) == Generation(Header("db", "space", 8, 3, 19), memoryview(b"x"), None)
 
 
-def test_every_flipped_bit_is_noticed(folder: Path) -> None:
+def test_a_generation_with_any_bit_flipped_is_not_used(folder: Path) -> None:
     newest = max(folder.iterdir())
     content = newest.read_bytes()
     for at in range(len(content)):
@@ -61,7 +61,7 @@ def test_every_flipped_bit_is_noticed(folder: Path) -> None:
     assert _newest(folder) == _NEW
 
 
-def test_every_truncation_and_any_appendix_is_noticed(folder: Path) -> None:
+def test_a_truncated_or_extended_generation_is_not_used(folder: Path) -> None:
     newest = max(folder.iterdir())
     content = newest.read_bytes()
     for size in range(len(content)):
@@ -71,13 +71,13 @@ def test_every_truncation_and_any_appendix_is_noticed(folder: Path) -> None:
     assert _newest(folder) == _OLD
 
 
-def test_when_none_is_intact_there_is_none(folder: Path) -> None:
+def test_without_an_intact_generation_none_is_read(folder: Path) -> None:
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes()[:-1])
     assert _newest(folder) is None
 
 
-def test_other_vector_spaces_are_passed_over(folder: Path) -> None:
+def test_generations_of_other_vector_spaces_are_ignored(folder: Path) -> None:
     write_generation(folder, Header("db", "other", 8, 1, 20), [b"x"])
     assert _newest(folder) == _NEW
     write_generation(folder, Header("db", "space", 16, 1, 30), [b"y"])
@@ -87,12 +87,12 @@ def test_other_vector_spaces_are_passed_over(folder: Path) -> None:
     )
 
 
-def test_generations_of_another_database_are_passed_over(folder: Path) -> None:
+def test_generations_of_another_database_are_ignored(folder: Path) -> None:
     write_generation(folder, Header("another", "space", 8, 1, 20), [b"x"])
     assert _newest(folder) == _NEW
 
 
-def test_what_else_lies_in_the_folder_is_left_alone(folder: Path) -> None:
+def test_other_files_in_the_folder_are_left_alone(folder: Path) -> None:
     litter = [
         "00000009.tmp",
         "notes.txt",
@@ -120,7 +120,7 @@ def test_a_leftover_of_a_crash_does_not_stop_the_next_generation(folder: Path) -
     assert not list(folder.glob("*.tmp"))
 
 
-def test_a_full_disk_leaves_the_newest_generation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_newest_generation_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -132,8 +132,8 @@ def test_a_full_disk_leaves_the_newest_generation(folder: Path, monkeypatch: pyt
     assert _newest(folder) == _NEW
 
 
-def test_what_does_not_read_back_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a disk claims to have written what it has not."""
+def test_a_generation_that_does_not_read_back_is_not_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate a disk that reports success without having written."""
     sync = os.fsync
 
     def lose(descriptor: int) -> None:
@@ -181,7 +181,7 @@ def test_damage_anywhere_in_an_index_never_reaches_faiss(tmp_path: Path, kind: K
             assert not stored.fetch(np.array([199]), 32).any(), "what was cut while it was open is zeros, not a crash"
 
 
-def test_what_a_generation_says_of_itself(folder: Path) -> None:
+def test_the_header_of_the_newest_generation_is_read(folder: Path) -> None:
     assert newest_header(folder, "db", "space", 8) == _NEW.header
     assert newest_header(folder, "db", "other", 8) is None
     max(folder.iterdir()).write_bytes(b"CLOISTER-VECTORS-3\n\0\0\0\x04nope")

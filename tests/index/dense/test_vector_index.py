@@ -21,7 +21,7 @@ def _vectors(random: np.random.Generator, count: int) -> Vectors:
 
 
 def _stored(ids: Ids, vectors: Vectors) -> ChunkVectors:
-    """A chunk's collection follows from its id."""
+    """Return chunks whose collection follows from their id."""
     return ChunkVectors(ids, ids % _COLLECTIONS, vectors)
 
 
@@ -43,7 +43,7 @@ def _all(known: dict[int, Vectors]) -> ChunkVectors:
 
 
 def _nearest(known: dict[int, Vectors], query: Vectors, k: int, scope: list[int] | None) -> list[tuple[int, float]]:
-    """The oracle: every cosine computed, the best taken."""
+    """Compute every cosine and return the best: the oracle."""
     hits = [(id, float(v @ query)) for id, v in known.items() if scope is None or id % _COLLECTIONS in scope]
     return sorted(hits, key=lambda hit: -hit[1])[:k]
 
@@ -112,13 +112,13 @@ def test_shards_together_are_one_index(kind: Kind, monkeypatch: pytest.MonkeyPat
     index.close()
 
 
-def test_the_kind_follows_from_the_size() -> None:
+def test_the_encoding_follows_from_the_number_of_vectors() -> None:
     sizes = [0, 50_000, 50_001, 100_000, 100_001, 10**7]
     assert [kind_for(size) for size in sizes] == ["exact", "exact", "scalar", "scalar", "binary", "binary"]
 
 
 @pytest.mark.parametrize("told", [0, 3, 64, 500])
-def test_a_count_that_was_told_wrong_does_no_harm(told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_count_gives_a_correct_index(told: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.dense.base_index._SHARD", 50)
     known = dict(enumerate(_vectors(np.random.default_rng(2), 100)))
     builder = BaseBuilder(_DIMENSION, told, np.empty((0, _DIMENSION), np.float32), "exact")
@@ -129,7 +129,7 @@ def test_a_count_that_was_told_wrong_does_no_harm(told: int, monkeypatch: pytest
     index.close()
 
 
-def test_an_id_that_is_there_keeps_its_vector() -> None:
+def test_an_id_that_is_present_keeps_its_vector() -> None:
     first, second = np.eye(_DIMENSION, dtype=np.float32)[:2]
     for index in (VectorIndex(_DIMENSION), _index(_stored(_ids(7), first[None]), "exact")):
         index.add(_stored(_ids(7, 7), np.array([first, second])))

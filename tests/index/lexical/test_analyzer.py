@@ -50,7 +50,7 @@ def test_a_document_is_found_by_its_own_words(text: str) -> None:
 
 @unhurried
 @given(text=TEXTS)
-def test_what_was_analyzed_before_changes_nothing(text: str) -> None:
+def test_the_cache_of_an_analyzer_does_not_change_its_terms(text: str) -> None:
     assert _analyzer.document(text) == Analyzer().document(text)
 
 
@@ -83,7 +83,7 @@ def test_what_was_analyzed_before_changes_nothing(text: str) -> None:
         ("", ""),
     ],
 )
-def test_text_to_terms(text: str, expected: str) -> None:
+def test_a_text_is_analyzed_to_these_terms(text: str, expected: str) -> None:
     assert _analyzer.document(text).terms == expected
 
 
@@ -108,12 +108,12 @@ def test_words_are_stemmed_in_the_language_of_the_text(language: str, text: str,
 
 
 @pytest.mark.parametrize("text", ["x = f(y)", "4711 0815", "Kubernetes", "", "de la Cruz"])
-def test_without_enough_function_words_a_text_is_taken_for_english(text: str) -> None:
+def test_a_text_with_few_function_words_is_analyzed_as_english(text: str) -> None:
     assert _analyzer.document(text).language == "english"
 
 
 @pytest.mark.parametrize("language", LATIN)
-def test_a_language_is_told_by_its_own_function_words(language: str) -> None:
+def test_a_language_is_guessed_by_its_function_words(language: str) -> None:
     assert guess_latin(STOP_WORDS[language], least=3) == language
 
 
@@ -140,12 +140,12 @@ def test_questions_keep_repeats_and_lose_function_words_unless_there_are_no_othe
     assert _analyzer.question(question) == expected
 
 
-def test_a_question_has_the_stems_of_every_language_there_is() -> None:
+def test_a_question_has_the_stems_of_every_language_of_the_corpus() -> None:
     assert _analyzer.question("Häuser", ["english"]).keys() == {"hauser"}
     assert _analyzer.question("Häuser", ["english", "german"]).keys() == {"hauser", "haus"}
 
 
-def test_function_words_go_in_the_question_s_own_language() -> None:
+def test_function_words_are_those_of_the_question_s_language() -> None:
     assert _analyzer.question("Wie lange ist der Urlaub?").keys() == {"lang", "urlaub"}
     assert "die" in _analyzer.question("Who shall die?")
 
@@ -162,5 +162,5 @@ def test_function_words_go_in_the_question_s_own_language() -> None:
         ("kestrel", "", 0.0),
     ],
 )
-def test_coverage_is_the_share_of_the_words_that_are_there(question: str, text: str, share: float) -> None:
+def test_coverage_is_the_share_of_the_question_s_words_in_the_text(question: str, text: str, share: float) -> None:
     assert Analyzer().coverage(question, text) == pytest.approx(share)

@@ -1,4 +1,4 @@
-"""Both engines, on the same rows."""
+"""FTS5 and tantivy over the same rows."""
 
 import random
 from collections import Counter
@@ -24,7 +24,7 @@ _NUM_CHUNKS = 3000
 
 
 class Engines:
-    """FTS5 and tantivy with the same chunks; a chunk's id says its collection: 1, 2 or 3."""
+    """FTS5 and tantivy with the same chunks; a chunk's collection, 1, 2 or 3, follows from its id."""
 
     def __init__(self, folder: Path, texts: list[str]) -> None:
         self.analyzer = Analyzer()
@@ -72,7 +72,7 @@ def test_both_engines_score_alike(engines: Engines, scope: list[int] | None) -> 
 
 
 @pytest.mark.parametrize("scope", [[1], [2, 3], [], [99]])
-def test_only_the_asked_collections_are_searched(engines: Engines, scope: list[int]) -> None:
+def test_only_the_requested_collections_are_searched(engines: Engines, scope: list[int]) -> None:
     for hits in engines.search("word1 word20", 50, scope):
         assert len(hits) == (50 if {1, 2, 3} & set(scope) else 0)
         assert {id % 3 + 1 for id, _ in hits} <= set(scope)
@@ -80,7 +80,7 @@ def test_only_the_asked_collections_are_searched(engines: Engines, scope: list[i
 
 @pytest.mark.parametrize("few", [0, 10_000], ids=["from longer lists", "named"])
 @pytest.mark.parametrize("ids", [[], [7, 99_999], range(1, 3000, 97), range(1, 3000, 2)], ids=len)
-def test_only_the_chosen_chunks_are_found(
+def test_only_chunks_among_the_given_ids_are_found(
     engines: Engines, ids: Sequence[int], few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index.lexical.inverted._MAX_QUERY_IDS", few)
@@ -92,7 +92,7 @@ def test_only_the_chosen_chunks_are_found(
         assert all(found[id] == pytest.approx(score) for id, score in hits)
 
 
-def test_a_filter_leaves_scores_as_they_are(engines: Engines) -> None:
+def test_a_filter_does_not_change_scores(engines: Engines) -> None:
     for everywhere, scoped in zip(
         engines.search("word20 word30", 20, None), engines.search("word20 word30", 20, [1, 2, 3]), strict=True
     ):
@@ -101,25 +101,25 @@ def test_a_filter_leaves_scores_as_they_are(engines: Engines) -> None:
 
 @unhurried
 @given(question=TEXTS)
-def test_no_question_is_a_syntax_error_and_a_telling_word_is_found_in_it(engines: Engines, question: str) -> None:
+def test_no_question_is_a_syntax_error_and_its_content_word_is_searched(engines: Engines, question: str) -> None:
     for asked in (f"{question} Kestrel", f"kestrels? {question}"):
         for hits in engines.search(asked, 3000, None):
             assert _NUM_CHUNKS in {id for id, _ in hits}
 
 
-def test_a_question_of_ten_thousand_words_is_no_error(engines: Engines) -> None:
+def test_a_question_of_ten_thousand_words_is_searched(engines: Engines) -> None:
     question = " ".join([*(f"other{number}" for number in range(10_000)), "kestrel"])
     for hits in engines.search(question, 5, None):
         assert [id for id, _ in hits] == [_NUM_CHUNKS]
 
 
-def test_a_repeated_word_counts_as_often(engines: Engines) -> None:
+def test_a_repeated_word_counts_each_time(engines: Engines) -> None:
     once, often = (engines.search(question, 1, None) for question in ("kestrel", "kestrel kestrel kestrel"))
     for (one,), (three,) in zip(once, often, strict=True):
         assert three == (one[0], pytest.approx(3 * one[1], rel=1e-4))
 
 
-def test_no_terms_find_nothing(engines: Engines) -> None:
+def test_without_terms_nothing_is_found(engines: Engines) -> None:
     assert fts5.search(engines.db, Counter(), 5, None) == engines.inverted.index.search(Counter(), 5, None) == []
 
 
@@ -135,7 +135,7 @@ def test_terms_are_stored_as_they_are(tmp_path: Path, text: str) -> None:
         engines.close()
 
 
-def test_terms_cannot_leave_their_column(tmp_path: Path) -> None:
+def test_terms_are_matched_in_their_column_alone(tmp_path: Path) -> None:
     engines = Engines(tmp_path, ["kestrel"])
     try:
         assert engines.search("c2 lenglish", 5, None) == ([], [])

@@ -1,4 +1,4 @@
-"""The life of the lexical index: filled, followed, switched, damaged, killed."""
+"""The upkeep of the lexical index: filling, following, switching engines, damage and crashes."""
 
 import os
 import random
@@ -30,7 +30,7 @@ _UP, _DOWN = 20, 10
 
 
 class Corpus:
-    """Documents of one chunk each, their upkeep, and a search as the server's."""
+    """Documents of one chunk each, the upkeep of their lexical index, and a search as the server does it."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -59,7 +59,7 @@ class Corpus:
             pass
 
     def found(self, question: str) -> list[str]:
-        """Paths of what is found and exists."""
+        """Return the paths of the hits that still exist."""
         if self._reader is None:
             self._reader = open_reader(self.data)
             self._search = LexicalSearch(self.data)
@@ -72,7 +72,7 @@ class Corpus:
         return found
 
     def check(self) -> None:
-        """Everything is found, and nothing else."""
+        """Assert that exactly the stored documents are found."""
         for question in ("alpha", "beta"):
             expected = {path for path, text in self.texts.items() if question in text}
             assert set(self.found(question)) == expected
@@ -92,7 +92,7 @@ class Corpus:
         return found
 
     def crash(self) -> "Corpus":
-        """The data folder as it is on disk now, with nothing closed, under new processes."""
+        """Return a corpus over a copy of the data folder as it is on disk now, with nothing closed."""
         after = self.data.with_name(f"{self.data.name}+")
         shutil.copytree(self.data, after)
         self.close()
@@ -109,7 +109,7 @@ class Corpus:
 
 @pytest.fixture
 def corpora(tmp_path: Path) -> Iterator[list[Corpus]]:
-    """Closed at the end; the first is new."""
+    """Yield a list of corpora, the first of them new, and close them at the end."""
     opened = [Corpus(tmp_path / "data")]
     opened[0].settle()
     yield opened
@@ -129,7 +129,7 @@ def large(corpus: Corpus) -> Corpus:
     return corpus
 
 
-def test_a_small_corpus_is_fts5_s_alone(corpus: Corpus) -> None:
+def test_a_small_corpus_has_an_fts5_index_alone(corpus: Corpus) -> None:
     corpus.put_many(range(5))
     corpus.settle()
     corpus.check()
@@ -137,7 +137,7 @@ def test_a_small_corpus_is_fts5_s_alone(corpus: Corpus) -> None:
     assert newest_folder(lexical_folder(corpus.data)) is None
 
 
-def test_the_engine_follows_the_size_with_some_slack(corpus: Corpus) -> None:
+def test_the_engine_follows_the_size_of_the_corpus_with_a_gap(corpus: Corpus) -> None:
     seen = []
     for size in (_UP, _UP + 1, _UP, _DOWN, _DOWN - 1, _DOWN, _UP, _UP + 1):
         numbers = {int(path.removesuffix(".md")) for path in corpus.texts}
@@ -150,7 +150,7 @@ def test_the_engine_follows_the_size_with_some_slack(corpus: Corpus) -> None:
     assert seen == [FTS5, TANTIVY, TANTIVY, TANTIVY, FTS5, FTS5, FTS5, TANTIVY]
 
 
-def test_tantivy_follows_what_is_saved_changed_and_removed(large: Corpus) -> None:
+def test_tantivy_follows_saves_changes_and_removals(large: Corpus) -> None:
     large.put("new.md", "beta")
     large.put("3.md", "beta instead")
     large.remove("4.md", "5.md")
@@ -160,7 +160,7 @@ def test_tantivy_follows_what_is_saved_changed_and_removed(large: Corpus) -> Non
     assert large.found("unique3") == []
 
 
-def test_what_came_and_went_between_two_commits_is_not_in(large: Corpus) -> None:
+def test_a_chunk_added_and_removed_between_two_commits_is_not_indexed(large: Corpus) -> None:
     large.put("brief.md", "beta")
     large.remove("brief.md")
     large.put("brief.md", "beta again")
@@ -168,7 +168,7 @@ def test_what_came_and_went_between_two_commits_is_not_in(large: Corpus) -> None
     large.check()
 
 
-def test_filling_goes_in_blocks_and_new_documents_are_found_meanwhile(
+def test_an_index_is_filled_in_blocks_and_new_documents_are_found_meanwhile(
     corpora: list[Corpus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (corpus,) = corpora
@@ -189,7 +189,9 @@ def test_filling_goes_in_blocks_and_new_documents_are_found_meanwhile(
     assert corpus.engine == TANTIVY
 
 
-def test_growing_again_while_fts5_is_filled_keeps_tantivy(large: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corpus_that_grows_again_while_fts5_is_filled_keeps_tantivy(
+    large: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upkeep, "_BLOCK", 2)
     large.remove(*(f"{number}.md" for number in range(5, 30)))
     assert large.upkeep.advance()
@@ -224,7 +226,7 @@ def _remove(_: random.Random, path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_flip, _truncate, _remove])
-def test_damage_is_found_by_both_sides_and_mended(
+def test_damage_is_detected_by_reader_and_writer_and_repaired(
     large: Corpus, corpora: list[Corpus], damage: Callable[[random.Random, Path], None]
 ) -> None:
     rng = random.Random(damage.__name__)
@@ -234,7 +236,7 @@ def test_damage_is_found_by_both_sides_and_mended(
         name = rng.choice(names)
         before = (large.folder / name).read_bytes()
         damage(rng, large.folder / name)
-        if name != "meta.json" or damage is not _flip or not _means_the_same(before, large.folder / name):
+        if name != "meta.json" or damage is not _flip or not _is_equivalent(before, large.folder / name):
             with pytest.raises(LexicalIndexError):
                 InvertedIndex(large.folder, large.writer.database_id())
         (large.folder / name).write_bytes(before)
@@ -247,12 +249,12 @@ def test_damage_is_found_by_both_sides_and_mended(
 
 
 def _read_files(corpus: Corpus) -> list[Path]:
-    """What tantivy reads and something can happen to."""
+    """Return the files that tantivy reads and that can be damaged."""
     files = (path for path in corpus.folder.iterdir() if not path.name.startswith(".") and path.name != "sums.json")
     return sorted(path for path in files if path.stat().st_size)
 
 
-def test_a_whole_file_in_the_place_of_another_is_noticed(large: Corpus) -> None:
+def test_an_intact_file_in_the_place_of_another_is_detected(large: Corpus) -> None:
     large.put_many(range(100, 130))
     large.settle()
     large.upkeep.close()
@@ -263,15 +265,15 @@ def test_a_whole_file_in_the_place_of_another_is_noticed(large: Corpus) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"[]", b"{}"])
-def test_without_noted_sums_files_are_believed_by_their_footers(large: Corpus, content: bytes | None) -> None:
+def test_without_written_checksums_files_are_verified_by_their_footers(large: Corpus, content: bytes | None) -> None:
     large.upkeep.close()
     sums = large.folder / "sums.json"
     sums.unlink() if content is None else sums.write_bytes(content)
     large.check()
 
 
-def _means_the_same(before: bytes, meta: Path) -> bool:
-    """White space may differ, and so may the number from which tantivy counts its operations."""
+def _is_equivalent(before: bytes, meta: Path) -> bool:
+    """Return whether meta.json means what it did: white space and the first operation's number may differ."""
     try:
         old, new = msgspec.json.decode(before), msgspec.json.decode(meta.read_bytes())
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -306,7 +308,7 @@ def test_an_index_too_far_behind_is_built_again(large: Corpus, corpora: list[Cor
 
 
 @pytest.mark.parametrize("size", [8, 30])
-def test_another_analyzer_means_new_terms_and_no_lost_documents(
+def test_another_version_of_the_analyzer_fills_the_index_again_without_losing_documents(
     corpora: list[Corpus], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     corpora[0].put_many(range(size))
@@ -323,7 +325,7 @@ def test_another_analyzer_means_new_terms_and_no_lost_documents(
     assert len(after.found("new")) == size
 
 
-def test_a_failing_disk_is_said_and_tried_again(
+def test_a_failing_disk_is_logged_and_tried_again(
     large: Corpus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -356,7 +358,7 @@ for number in range(100, 100_000):
 """
 
 
-def test_killed_at_any_moment_nothing_is_lost(large: Corpus) -> None:
+def test_a_kill_at_any_moment_loses_no_document(large: Corpus) -> None:
     large.close()
     rng = random.Random(6)
     for _ in range(4):

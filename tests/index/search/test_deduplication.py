@@ -18,42 +18,42 @@ def _vectors(passages: Sequence[Passage], repeats: Mapping[int, int]) -> dict[in
     return {p.chunk_id: axes[repeats.get(p.chunk_id, p.chunk_id)] for p in passages}
 
 
-def _thinned(passages: list[Passage], k: int, repeats: dict[int, int] | None = None) -> list[int]:
-    """Ids that stay. Passages are unlike each other but for those that `repeats` says repeat another."""
+def _kept_ids(passages: list[Passage], k: int, repeats: dict[int, int] | None = None) -> list[int]:
+    """Return the ids that are kept. `repeats` maps a passage to the one that it nearly repeats; others are unlike."""
     vectors = _vectors(passages, repeats or {})
     return [p.chunk_id for p in deduplicate(passages, k, vectors).kept]
 
 
-def test_equal_texts_come_once() -> None:
+def test_of_equal_texts_one_is_kept() -> None:
     passages = [_passage(1, 1, "same"), _passage(2, 2, "same"), _passage(3, 3)]
-    assert _thinned(passages, 3) == [1, 3]
+    assert _kept_ids(passages, 3) == [1, 3]
 
 
-def test_equal_texts_under_other_headings_both_come() -> None:
+def test_equal_texts_under_different_headings_are_both_kept() -> None:
     passages = [_passage(1, 1, "same"), msgspec.structs.replace(_passage(2, 2, "same"), heading=("B",))]
-    assert _thinned(passages, 2) == [1, 2]
+    assert _kept_ids(passages, 2) == [1, 2]
 
 
-def test_what_nearly_repeats_another_waits_for_room() -> None:
+def test_a_near_duplicate_is_kept_only_where_there_is_room() -> None:
     passages = [_passage(id, id) for id in range(1, 5)]
-    assert _thinned(passages, 3, {2: 1}) == [1, 3, 4]
-    assert _thinned(passages, 4, {2: 1}) == [1, 2, 3, 4]
+    assert _kept_ids(passages, 3, {2: 1}) == [1, 3, 4]
+    assert _kept_ids(passages, 4, {2: 1}) == [1, 2, 3, 4]
 
 
-def test_one_document_takes_at_most_half_unless_nothing_else_is_there() -> None:
+def test_one_document_has_at_most_half_of_the_passages_unless_there_are_no_others() -> None:
     passages = [_passage(id, 1) for id in range(1, 7)] + [_passage(7, 2), _passage(8, 3)]
-    assert _thinned(passages, 4) == [1, 2, 7, 8]
-    assert _thinned(passages, 6) == [1, 2, 3, 4, 7, 8]
-    assert _thinned(passages[:6], 4) == [1, 2, 3, 4]
-    assert _thinned(passages, 1) == [1]
-    assert _thinned(passages, 0) == []
+    assert _kept_ids(passages, 4) == [1, 2, 7, 8]
+    assert _kept_ids(passages, 6) == [1, 2, 3, 4, 7, 8]
+    assert _kept_ids(passages[:6], 4) == [1, 2, 3, 4]
+    assert _kept_ids(passages, 1) == [1]
+    assert _kept_ids(passages, 0) == []
 
 
-def test_passages_without_a_vector_are_told_apart_by_their_text() -> None:
+def test_passages_without_a_vector_are_compared_by_their_text() -> None:
     assert len(deduplicate([_passage(1, 1), _passage(2, 2)], 2, {}).kept) == 2
 
 
-def test_what_is_left_out_has_its_reason_and_what_stays_names_its_files() -> None:
+def test_dropped_passages_have_a_reason_and_kept_ones_name_their_files() -> None:
     passages = [
         _passage(1, 1, "same"),
         _passage(2, 1),
@@ -81,7 +81,7 @@ def test_what_is_left_out_has_its_reason_and_what_stays_names_its_files() -> Non
     ]
 
 
-def test_a_text_that_came_after_a_repetition_of_it_is_noted_at_what_stays() -> None:
+def test_a_duplicate_of_a_dropped_near_duplicate_is_named_at_the_kept_passage() -> None:
     passages = [_passage(1, 1), _passage(2, 2, "twice"), _passage(3, 3, "twice"), _passage(4, 4)]
     kept, _ = deduplicate(passages, 2, _vectors(passages, {2: 1}))
     assert [(p.chunk_id, p.also_in) for p in kept] == [(1, ("notes/2.md", "notes/3.md")), (4, ())]
@@ -91,7 +91,9 @@ def test_a_text_that_came_after_a_repetition_of_it_is_noted_at_what_stays() -> N
     st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3), st.integers(0, 3)), max_size=12),
     st.integers(0, 8),
 )
-def test_as_many_stay_as_there_are_texts_and_nothing_is_lost(rows: list[tuple[int, int, int]], k: int) -> None:
+def test_every_passage_is_kept_or_dropped_and_k_are_kept_if_there_are_k_texts(
+    rows: list[tuple[int, int, int]], k: int
+) -> None:
     passages = [_passage(id, document, f"text {text}") for id, (document, text, _) in enumerate(rows)]
     kept, left_out = deduplicate(passages, k, _vectors(passages, {id: like for id, (_, _, like) in enumerate(rows)}))
     assert len(kept) == min(k, len({p.text for p in passages}))

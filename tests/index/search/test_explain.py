@@ -48,7 +48,7 @@ def birds(workspace: Workspace, tmp_path: Path) -> Workspace:
     return workspace
 
 
-def test_a_file_that_is_found_has_its_ranks(birds: Workspace) -> None:
+def test_a_found_file_has_its_ranks(birds: Workspace) -> None:
     with birds.retrieving() as search:
         found = search("kestrel hovers", 3)
         told = explain(search, birds, found[0].path, "notes")
@@ -69,7 +69,7 @@ def test_a_file_that_is_found_has_its_ranks(birds: Workspace) -> None:
         ("blank.md", Outcome.NO_TEXT, "it has no text"),
     ],
 )
-def test_a_file_that_is_not_indexed_has_its_reason(birds: Workspace, path: str, outcome: Outcome, reason: str) -> None:
+def test_a_file_that_is_not_indexed_has_a_reason(birds: Workspace, path: str, outcome: Outcome, reason: str) -> None:
     with birds.retrieving() as search:
         told = explain(search, birds, path)
     assert told.outcome == outcome
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_indexed_has_its_reason(birds: Workspace, path: str, 
     assert told.ranks == (None, None, None)
 
 
-def test_a_file_that_waits_is_pending(birds: Workspace) -> None:
+def test_a_file_that_waits_to_be_read_is_explained_as_pending(birds: Workspace) -> None:
     birds.write("later.md", "kestrel")
     birds.indexer.scan()
     with birds.retrieving() as search:
@@ -86,7 +86,7 @@ def test_a_file_that_waits_is_pending(birds: Workspace) -> None:
     assert (told.outcome, told.reason) == (Outcome.NOT_INDEXED, "there is no collection 'nobody'")
 
 
-def test_what_is_outranked_names_what_is_better(birds: Workspace) -> None:
+def test_an_outranked_file_names_the_better_passages(birds: Workspace) -> None:
     with birds.retrieving() as search:
         told = explain(search, birds, "far.md")
         found = search("kestrel hovers", 3)
@@ -96,7 +96,7 @@ def test_what_is_outranked_names_what_is_better(birds: Workspace) -> None:
     assert f"by words rank {told.ranks.words}" in told.reason
 
 
-def test_what_is_thinned_away_names_what_says_the_same(birds: Workspace) -> None:
+def test_a_dropped_duplicate_names_the_passage_that_is_kept(birds: Workspace) -> None:
     with birds.retrieving() as search:
         told = next(t for t in (explain(search, birds, path) for path in ("best.md", "copy.md")) if t.instead)
     assert told.outcome == Outcome.DROPPED
@@ -104,7 +104,7 @@ def test_what_is_thinned_away_names_what_says_the_same(birds: Workspace) -> None
     assert [told.path in (file.split("/")[1] for file in p.also_in) for p in told.instead] == [True]
 
 
-def test_what_is_filtered_out_says_so(birds: Workspace) -> None:
+def test_a_file_that_the_filters_exclude_is_explained_as_filtered(birds: Workspace) -> None:
     with birds.retrieving() as search:
         assert explain(search, birds, "best.md", paths=("copy.md",)).outcome == Outcome.FILTERED
         assert explain(search, birds, "copy.md", paths=("copy.md",)).outcome == Outcome.FOUND

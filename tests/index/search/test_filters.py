@@ -26,13 +26,13 @@ _FILES = {"a.md": 1, "notes/a.md": 2, "notes/draft/b.PDF": 3, "notes/draft/c.md.
         (Filters(kinds=("md",), paths=("notes/",), modified_after=2e-9), [2]),
     ],
 )
-def test_a_file_passes_all_limits(filters: Filters, passing: list[int]) -> None:
+def test_a_file_passes_if_it_meets_all_conditions(filters: Filters, passing: list[int]) -> None:
     passes = compile_filter(filters)
     assert [number for path, number in _FILES.items() if passes(path, number)] == passing
 
 
 @pytest.mark.parametrize("pattern", ["\\", "!\\"])
-def test_a_pattern_that_means_nothing_is_named(pattern: str) -> None:
+def test_an_invalid_pattern_is_named(pattern: str) -> None:
     with pytest.raises(InvalidFilter) as raised:
         compile_filter(Filters(paths=("*.md", pattern)))
     assert raised.value.pattern == pattern.removeprefix("!")

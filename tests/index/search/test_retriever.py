@@ -54,7 +54,7 @@ def _paths(search: Search, question: str, k: int = 50) -> list[str]:
 
 
 def _results(search: Search) -> list[list[tuple[int, float, float]]]:
-    """Of every question: ids, scores and cosines. Digits that depend on the order of additions are cut off."""
+    """Return ids, scores and cosines for every question, without the digits that depend on the order of additions."""
     return [
         [
             (passage.chunk_id, round(passage.score, 5), round(passage.similarity or 0, 5))
@@ -70,7 +70,7 @@ def _fill(workspace: Workspace, start: int, stop: int) -> None:
     workspace.sync()
 
 
-def test_a_passage_carries_what_a_citation_needs(workspace: Workspace) -> None:
+def test_a_passage_has_all_that_a_citation_needs(workspace: Workspace) -> None:
     workspace.write("birds/kestrel.md", "# Birds\n\n## Kestrel\n\nA kestrel hovers.\nIt hunts voles.")
     workspace.write("fish.md", "Pike live in lakes.")
     workspace.sync()
@@ -83,7 +83,7 @@ def test_a_passage_carries_what_a_citation_needs(workspace: Workspace) -> None:
     assert 0 < best.similarity < 1
 
 
-def test_what_was_committed_is_found_at_once_and_what_went_is_forgotten(workspace: Workspace) -> None:
+def test_committed_changes_and_removals_are_searched_at_once(workspace: Workspace) -> None:
     workspace.write("a.md", "a kestrel")
     workspace.sync()
     with workspace.retrieving() as search:
@@ -112,7 +112,7 @@ def test_an_empty_index_finds_nothing(workspace: Workspace) -> None:
         assert _paths(search, "kestrel") == ["a.md"]
 
 
-def test_a_database_that_comes_later_is_found(workspace: Workspace) -> None:
+def test_a_database_that_is_created_later_is_searched(workspace: Workspace) -> None:
     with workspace.retrieving() as search:
         with pytest.raises(DataFolderError):
             search("kestrel")
@@ -121,7 +121,7 @@ def test_a_database_that_comes_later_is_found(workspace: Workspace) -> None:
         assert _paths(search, "kestrel") == ["a.md"]
 
 
-def test_at_most_k_passages_come_back_best_first(workspace: Workspace) -> None:
+def test_at_most_k_passages_are_returned_best_first(workspace: Workspace) -> None:
     _fill(workspace, 0, 30)
     with workspace.retrieving() as search:
         for k in (0, 1, 7, 30, 1000):
@@ -131,14 +131,14 @@ def test_at_most_k_passages_come_back_best_first(workspace: Workspace) -> None:
         assert search("item7 word7", 1)[0].path == "7.md"
 
 
-def test_a_question_without_words_is_searched_by_meaning_alone(workspace: Workspace) -> None:
+def test_a_question_without_words_is_searched_by_its_vector_alone(workspace: Workspace) -> None:
     workspace.write("a.md", "kestrel")
     workspace.sync()
     with workspace.retrieving() as search:
         assert _paths(search, "?!") == ["a.md"]
 
 
-def test_only_the_asked_collections_are_searched(workspace: Workspace) -> None:
+def test_only_the_requested_collections_are_searched(workspace: Workspace) -> None:
     other = Collection("other", workspace.root.with_name("other"))
     for number in range(120):  # more than the candidates of one search, and all of them nearer
         workspace.write(f"{number}.md", f"kestrel kestrel kestrel {number}")
@@ -157,7 +157,7 @@ def test_only_the_asked_collections_are_searched(workspace: Workspace) -> None:
         assert {passage.path for passage in search("kestrel", 20, ["other"])} == {"far.md", "new.md"}
 
 
-def test_an_unknown_or_inactive_collection_is_an_error_that_names_the_known(workspace: Workspace) -> None:
+def test_an_unknown_or_inactive_collection_raises_with_the_names_of_the_others(workspace: Workspace) -> None:
     workspace.start(Collection("old", workspace.root))
     workspace.start(Collection("b", workspace.root), Collection("a", workspace.root))
     with workspace.retrieving() as search:
@@ -168,7 +168,7 @@ def test_an_unknown_or_inactive_collection_is_an_error_that_names_the_known(work
 
 
 def test_every_start_gives_the_same_results_as_brute_force(workspace: Workspace) -> None:
-    """From a generation and the changes since, from the vectors alone, and from having followed all along."""
+    """Search after a start from a generation and later changes, from vectors alone, and after following all changes."""
     with workspace.retrieving() as followed:
         workspace.write("kestrel.md", "a kestrel")
         _fill(workspace, 0, 25)
@@ -190,7 +190,7 @@ def test_every_start_gives_the_same_results_as_brute_force(workspace: Workspace)
 
 
 def _cosines(workspace: Workspace, question: str) -> dict[int, float]:
-    """Of every chunk, computed from its text."""
+    """Return the cosine of every chunk, computed from its text."""
     rows = workspace.rows("SELECT id, text FROM chunks")
     (query,) = workspace.embedder.vectors([question])
     stored = workspace.embedder.vectors([str(text) for _, text in rows]).astype(np.float16).astype(np.float32)
@@ -216,7 +216,7 @@ def test_a_start_uses_the_generation(workspace: Workspace, monkeypatch: pytest.M
     assert asked[0] == [11, 12]
 
 
-def test_a_damaged_generation_is_not_noticed_by_who_searches(workspace: Workspace) -> None:
+def test_a_damaged_generation_does_not_change_the_results(workspace: Workspace) -> None:
     _fill(workspace, 0, 20)
     workspace.indexer.write_generation()
     with workspace.retrieving() as search:
@@ -228,7 +228,7 @@ def test_a_damaged_generation_is_not_noticed_by_who_searches(workspace: Workspac
         assert _results(search) == expected
 
 
-def test_a_reader_behind_the_trimmed_changes_starts_over(workspace: Workspace) -> None:
+def test_a_reader_behind_the_trimmed_change_log_loads_anew(workspace: Workspace) -> None:
     _fill(workspace, 0, 10)
     with workspace.retrieving() as behind:
         _results(behind)
@@ -292,7 +292,9 @@ def test_a_generation_from_before_the_trimmed_changes_or_of_a_later_database_is_
         assert (best.path, best.similarity) == ("only.md", pytest.approx(1, abs=1e-3))
 
 
-def test_more_changes_than_are_taken_in_at_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_changes_than_one_replay_takes_in_are_searched(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("index.dense.search._REPLAY", 7)
     with workspace.retrieving() as search:
         _fill(workspace, 0, 1)
@@ -326,7 +328,7 @@ def test_vectors_of_another_space_are_not_found(workspace: Workspace) -> None:
         assert search("?!") == []
 
 
-def test_a_passage_is_json(workspace: Workspace) -> None:
+def test_a_passage_can_be_encoded_as_json(workspace: Workspace) -> None:
     workspace.write("a.md", "# A\n\nkestrel")
     workspace.sync()
     with workspace.retrieving() as search:
@@ -349,7 +351,7 @@ def test_each_stage_of_a_search_is_timed(workspace: Workspace) -> None:
     assert 0 < max(stages["embed"], stages["dense"], stages["words"]) <= stages["all"]
 
 
-def test_a_closed_retriever_refuses(workspace: Workspace) -> None:
+def test_a_closed_retriever_raises(workspace: Workspace) -> None:
     workspace.start()
     with workspace.retrieving() as search:
         search("kestrel")
@@ -360,7 +362,7 @@ def test_a_closed_retriever_refuses(workspace: Workspace) -> None:
 
 
 class LongestFirst:
-    """A reranker that likes long texts."""
+    """A reranker whose scores are the lengths of the texts."""
 
     def __init__(self) -> None:
         self.read: list[Sequence[str]] = []
@@ -386,34 +388,34 @@ def test_a_reranker_orders_the_best_thirty(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("kind", ["scalar", "binary"])
-def test_kinds_that_are_not_exact_give_the_same_results(
+def test_approximate_encodings_give_the_same_results(
     workspace: Workspace, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _fill(workspace, 0, 60)
     with workspace.retrieving() as search:
-        expected = _cosines_found(search)
+        expected = _similarities(search)
     monkeypatch.setattr("index.dense.base_index.kind_for", lambda count: kind)
     with workspace.retrieving() as rebuilt:
-        assert _cosines_found(rebuilt) == pytest.approx(expected, abs=1e-6)
+        assert _similarities(rebuilt) == pytest.approx(expected, abs=1e-6)
     workspace.indexer.write_generation()
     for number in range(0, 60, 7):
         (workspace.root / f"{number}.md").unlink()
     _fill(workspace, 60, 70)
     with workspace.retrieving() as replayed:
-        found = _cosines_found(replayed)
+        found = _similarities(replayed)
     assert len(found) == 61
     for generation in vectors_folder(workspace.data, workspace.embedder.fingerprint).iterdir():
         generation.unlink()
     with workspace.retrieving() as rebuilt:
-        assert _cosines_found(rebuilt) == pytest.approx(found, abs=1e-6)
+        assert _similarities(rebuilt) == pytest.approx(found, abs=1e-6)
     assert found == pytest.approx(_cosines(workspace, "item7 word2"), abs=1e-5)
 
 
-def _cosines_found(search: Search) -> dict[int, float | None]:
+def _similarities(search: Search) -> dict[int, float | None]:
     return {passage.chunk_id: passage.similarity for passage in search("item7 word2", 500)}
 
 
-def test_a_reader_with_much_beside_its_base_takes_a_newer_generation(
+def test_a_reader_with_a_large_delta_loads_a_newer_generation(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index.dense.compaction._FEW", 5)
@@ -446,32 +448,32 @@ _ASKED = st.lists(st.tuples(st.floats(0.01, 10), _HITS, _HITS), min_size=1, max_
 _Asked = list[tuple[float, list[tuple[int, float]], list[tuple[int, float]]]]
 
 
-def _fused(asked: _Asked) -> list[tuple[int, float]]:
+def _fuse(asked: _Asked) -> list[tuple[int, float]]:
     return fuse([Query("", weight) for weight, _, _ in asked], [d for _, d, _ in asked], [w for _, _, w in asked])
 
 
 @given(_ASKED, st.randoms(use_true_random=False))
-def test_the_order_of_the_queries_means_nothing(asked: _Asked, random: Random) -> None:
+def test_fusion_does_not_depend_on_the_order_of_the_queries(asked: _Asked, random: Random) -> None:
     shuffled = random.sample(asked, len(asked))
-    assert [(id, pytest.approx(score)) for id, score in _fused(asked)] == _fused(shuffled)
+    assert [(id, pytest.approx(score)) for id, score in _fuse(asked)] == _fuse(shuffled)
 
 
 @given(_ASKED)
-def test_the_same_query_twice_is_that_query(asked: _Asked) -> None:
-    one = _fused(asked[:1])
-    assert dict(_fused([asked[0], asked[0]])) == pytest.approx(dict(one))
-    assert _fused([(7.0, *asked[0][1:])]) == _fused([(1.0, *asked[0][1:])])
+def test_the_same_query_twice_is_fused_like_that_query(asked: _Asked) -> None:
+    one = _fuse(asked[:1])
+    assert dict(_fuse([asked[0], asked[0]])) == pytest.approx(dict(one))
+    assert _fuse([(7.0, *asked[0][1:])]) == _fuse([(1.0, *asked[0][1:])])
 
 
 @given(_ASKED)
-def test_fused_scores_lie_between_nothing_and_one(asked: _Asked) -> None:
-    fused = _fused(asked)
+def test_fused_scores_lie_between_zero_and_one(asked: _Asked) -> None:
+    fused = _fuse(asked)
     assert {id for id, _ in fused} == {id for _, *arms in asked for arm in arms for id, _ in arm}
     assert all(0 <= score <= 1 + 1e-9 for _, score in fused)
     assert [score for _, score in fused] == sorted((score for _, score in fused), reverse=True)
 
 
-def test_queries_are_one_ranking_by_their_weights(workspace: Workspace) -> None:
+def test_several_queries_give_one_ranking_by_their_weights(workspace: Workspace) -> None:
     workspace.write("kestrel.md", "the kestrel hovers over fields")
     workspace.write("pike.md", "the pike waits under water")
     for number in range(5):
@@ -498,7 +500,7 @@ class CountingEmbedder(QueryHashEmbedder):
         return await super().embed_queries(texts)
 
 
-def test_filters_find_as_many_as_there_are_however_deep(workspace: Workspace, tmp_path: Path) -> None:
+def test_filters_find_k_passages_however_far_down_they_rank(workspace: Workspace, tmp_path: Path) -> None:
     other = tmp_path / "other"
     workspace.start(Collection("notes", workspace.root), Collection("other", other))
     for number in range(150):
@@ -526,7 +528,7 @@ def test_filters_find_as_many_as_there_are_however_deep(workspace: Workspace, tm
             found(paths=("\\",))
 
 
-def test_evidence_tells_what_speaks_for_a_passage(workspace: Workspace) -> None:
+def test_evidence_has_a_z_score_and_the_coverage_of_each_query(workspace: Workspace) -> None:
     workspace.write("falcons/kestrel.md", "# Birds\n\nIt hovers over fields.")
     for number in range(5):
         workspace.write(f"{number}.md", f"item{number} of the list")
@@ -544,7 +546,7 @@ def test_evidence_tells_what_speaks_for_a_passage(workspace: Workspace) -> None:
 
 
 @given(st.floats(0.1, 5), st.floats(-0.5, 0.5))
-def test_likeness_is_the_same_in_a_space_where_everything_is_nearer(scale: float, shift: float) -> None:
+def test_a_z_score_does_not_depend_on_the_scale_and_shift_of_cosines(scale: float, shift: float) -> None:
     cosines = np.array([0.0, 0.1, 0.3, -0.1], np.float32)
     here, there = (
         NullDistribution.of(each[:, None], np.ones((1, 1), np.float32)) for each in (cosines, cosines * scale + shift)

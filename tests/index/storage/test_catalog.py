@@ -1,4 +1,4 @@
-"""The documents of a collection as a list."""
+"""Pages of a collection's documents, as an indexer made them."""
 
 from index.storage.records import DocumentState
 from index.storage.sqlite.catalog import SqliteCatalog
@@ -25,7 +25,7 @@ def _paths(
     return " ".join(each.path for each in workspace.catalog.list_documents_by_path("notes", limit, after, state, part))
 
 
-def test_documents_come_by_path_with_what_became_of_each(workspace: Workspace) -> None:
+def test_a_page_has_documents_by_path_with_state_and_error(workspace: Workspace) -> None:
     found = _workspace(workspace).catalog.list_documents_by_path("notes", 9)
     assert [(each.path, each.state, each.num_chunks) for each in found] == [
         ("a.md", "indexed", 1),
@@ -38,7 +38,7 @@ def test_documents_come_by_path_with_what_became_of_each(workspace: Workspace) -
     assert found[0].mtime_ns == (workspace.root / "a.md").stat().st_mtime_ns
 
 
-def test_a_list_goes_on_behind_a_path_also_of_a_file_that_is_gone(workspace: Workspace) -> None:
+def test_a_page_begins_behind_a_path_even_if_its_file_is_gone(workspace: Workspace) -> None:
     _workspace(workspace)
     assert _paths(workspace, limit=2) == "a.md b.md"
     assert _paths(workspace, limit=2, after="b.md") == "c/bad.md c/Ä%_.md"
@@ -46,7 +46,7 @@ def test_a_list_goes_on_behind_a_path_also_of_a_file_that_is_gone(workspace: Wor
     assert _paths(workspace, after="c/Ä%_.md") == ""
 
 
-def test_a_list_has_what_is_asked_for(workspace: Workspace) -> None:
+def test_a_page_is_filtered_by_state_and_by_a_part_of_the_path(workspace: Workspace) -> None:
     _workspace(workspace)
     assert _paths(workspace, state="failed") == "c/bad.md"
     assert _paths(workspace, part="C/") == "c/bad.md c/Ä%_.md"

@@ -66,7 +66,7 @@ def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path)
     assert _rows(tmp_path, "PRAGMA user_version") == [(version + 1,)]
 
 
-def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / database.FILE
     file.write_bytes(b"not a database at all" * 100)
     with pytest.raises(DataFolderError, match="not a database"):
@@ -74,7 +74,7 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert file.read_bytes() == b"not a database at all" * 100
 
 
-def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataFolderError):
         open_writer(tmp_path / "file" / "data")
@@ -135,7 +135,9 @@ def test_an_id_is_never_used_twice(tmp_path: Path, writer: SqliteDocumentStore, 
         assert not _rows(tmp_path, "SELECT 1 FROM chunks")
 
 
-def test_changes_tell_what_came_and_what_went(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
+def test_the_change_log_has_additions_and_removals_of_chunks(
+    tmp_path: Path, writer: SqliteDocumentStore, notes: int
+) -> None:
     _put(writer, notes, "a.md", _chunk("one"), _chunk("two"))
     _put(writer, notes, "a.md", _chunk("three"))
     writer.fail(notes, "a.md", _STAT, "broken")
@@ -154,7 +156,9 @@ def test_trimming_keeps_the_newest_change(tmp_path: Path, writer: SqliteDocument
     assert _rows(tmp_path, "SELECT seq FROM changes") == [(5,)]
 
 
-def test_known_below_a_path_is_that_path_and_its_inside(writer: SqliteDocumentStore, notes: int) -> None:
+def test_known_documents_below_a_path_are_that_path_and_its_descendants(
+    writer: SqliteDocumentStore, notes: int
+) -> None:
     inside = {"a/b", "a/b/c.md", "a/b/d/e.md", "a/b/\U0010ffff.md"}
     for path in inside | {"a/b.md", "a/b-c/d.md", "a/b0", "a", "b/a/b/c.md", "a/B/c.md"}:
         _put(writer, notes, path)
@@ -163,7 +167,7 @@ def test_known_below_a_path_is_that_path_and_its_inside(writer: SqliteDocumentSt
     assert len(writer.known_documents(notes)) == 10
 
 
-def test_known_and_removed_are_of_one_collection(writer: SqliteDocumentStore) -> None:
+def test_documents_are_known_and_removed_in_one_collection_alone(writer: SqliteDocumentStore) -> None:
     ids = writer.configure([Collection("notes", Path("/notes")), Collection("other", Path("/other"))])
     for id in ids.values():
         _put(writer, id, "a.md")
@@ -171,7 +175,7 @@ def test_known_and_removed_are_of_one_collection(writer: SqliteDocumentStore) ->
     assert [writer.known_documents(id).keys() for id in ids.values()] == [set(), {"a.md"}]
 
 
-def test_pending_keeps_what_is_indexed(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
+def test_a_pending_document_keeps_its_chunks(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
     _put(writer, notes, "a.md", _chunk("one"))
     writer.mark_pending(notes, [("a.md", FileStat(9, 9)), ("b.md", FileStat(1, 1))])
     known = writer.known_documents(notes)
@@ -233,7 +237,7 @@ def test_headings_are_stored_as_json(tmp_path: Path, writer: SqliteDocumentStore
     assert json.loads(str(heading)) == ['A "quoted" part', "Über", "1 > 2"]
 
 
-def test_an_index_of_the_first_release_is_taken_over(tmp_path: Path) -> None:
+def test_a_database_of_the_first_schema_is_migrated(tmp_path: Path) -> None:
     old = apsw.Connection(str(tmp_path / FILE))
     old.execute(MIGRATIONS[0])
     old.execute("INSERT INTO collections VALUES (1, 'notes', '/notes', 1, NULL, NULL, NULL)")
@@ -248,13 +252,13 @@ def test_an_index_of_the_first_release_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", range(len(MIGRATIONS)))
-def test_a_database_whose_tables_are_being_made_has_nothing_to_read(tmp_path: Path, version: int) -> None:
+def test_a_database_that_is_not_fully_migrated_has_nothing_to_read(tmp_path: Path, version: int) -> None:
     half_made = apsw.Connection(str(tmp_path / FILE))
     half_made.pragma("journal_mode", "wal")
     for script in MIGRATIONS[:version]:
         half_made.execute(script)
     half_made.pragma("user_version", version)
-    assert not database.is_made(tmp_path)
+    assert not database.has_current_tables(tmp_path)
     catalog = SqliteCatalog(tmp_path)
     assert (catalog.status(), catalog.topic(), catalog.read_document(1)) == ([], None, None)
     assert (catalog.find_document(1), catalog.vector_space()) == (None, None)
@@ -262,18 +266,23 @@ def test_a_database_whose_tables_are_being_made_has_nothing_to_read(tmp_path: Pa
         open_reader(tmp_path)
     half_made.close()
     open_writer(tmp_path).close()
-    assert database.is_made(tmp_path)
+    assert database.has_current_tables(tmp_path)
     open_reader(tmp_path).close()
 
 
-def test_an_empty_file_is_a_database_being_made(tmp_path: Path) -> None:
+def test_an_empty_file_is_a_database_without_tables(tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
     assert SqliteCatalog(tmp_path).status() == []
 
 
-def test_what_is_no_database_is_not_read(tmp_path: Path) -> None:
+def test_reading_a_file_that_is_no_database_raises(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database at all" * 100)
     catalog = SqliteCatalog(tmp_path)
-    for read in (catalog.status, catalog.topic, lambda: database.verdict(tmp_path), lambda: open_reader(tmp_path)):
+    for read in (
+        catalog.status,
+        catalog.topic,
+        lambda: database.check_integrity(tmp_path),
+        lambda: open_reader(tmp_path),
+    ):
         with pytest.raises(DataFolderError, match="not a database"):
             read()

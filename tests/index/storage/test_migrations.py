@@ -1,4 +1,4 @@
-"""A data folder of any version before this one is taken over as it is (R29)."""
+"""Migrations of data folders of every earlier version (R29)."""
 
 import contextlib
 from pathlib import Path
@@ -12,8 +12,8 @@ from index.storage.sqlite.migrations import MIGRATIONS
 _SCHEMA = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
 
 
-def written_by(version: int, folder: Path) -> None:
-    """As the first `version` steps left it, with a document in it."""
+def make_folder_of_version(version: int, folder: Path) -> None:
+    """Make a data folder with the first `version` migrations and a document in it."""
     folder.mkdir()
     with contextlib.closing(apsw.Connection(str(folder / FILE))) as connection:
         for step in MIGRATIONS[:version]:
@@ -31,8 +31,8 @@ def written_by(version: int, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
-def test_a_folder_of_an_earlier_version_becomes_one_of_this(tmp_path: Path, version: int) -> None:
-    written_by(version, tmp_path / "old")
+def test_a_data_folder_of_an_earlier_version_is_migrated(tmp_path: Path, version: int) -> None:
+    make_folder_of_version(version, tmp_path / "old")
     with (
         contextlib.closing(open_writer(tmp_path / "new")) as new,
         contextlib.closing(open_writer(tmp_path / "old")) as old,
