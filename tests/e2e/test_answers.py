@@ -137,7 +137,7 @@ def test_models_lists_the_grounded_ids_first(server: Server) -> None:
         assert client.models.retrieve("cloister/handbook").id == "cloister/handbook"
 
 
-def test_a_plain_model_id_is_not_grounded(server: Server) -> None:
+def test_the_id_of_a_chat_model_alone_is_not_grounded(server: Server) -> None:
     reply = server.ask(PARENTAL, model="reader-v1").json()
     assert "annotations" not in reply["choices"][0]["message"]
     assert SENTENCE not in reply["choices"][0]["message"]["content"]
@@ -160,7 +160,7 @@ def _explained(server: Server, query: str, expect: Any, **fields: Any) -> dict[s
     return told
 
 
-def test_a_miss_is_explained(server: Server) -> None:
+def test_search_explains_why_a_file_is_missing(server: Server) -> None:
     found = _explained(server, "where is the spare key?", {"collection": "handbook", "path": "office/keys.txt"})
     assert (found["outcome"], found["rank"], found["dense_rank"]) == ("found", 1, 1)
     assert found["passage"]["relevance"] > 6.5
@@ -171,7 +171,7 @@ def test_a_miss_is_explained(server: Server) -> None:
     assert _explained(server, "key", "office/lock.txt")["outcome"] == "not_indexed"
 
 
-def test_a_search_is_explained_only_when_asked(server: Server) -> None:
+def test_a_search_is_explained_only_on_request(server: Server) -> None:
     with server.client() as http:
         plain = http.post("/v1/search", json={"query": "spare key", "expect": "leave.md"}).json()
         bare = http.post("/v1/search", json={"query": "spare key", "explain": True}).json()
@@ -191,12 +191,12 @@ def test_a_search_is_limited_by_filters(server: Server) -> None:
         assert paths(modified_before=1) == []
 
 
-def test_nothing_is_cited_for_what_the_documents_do_not_know(server: Server) -> None:
+def test_a_question_beyond_the_documents_has_no_citation(server: Server) -> None:
     message = server.ask("Who painted the ceiling of the Sistine Chapel?").json()["choices"][0]["message"]
     assert not message.get("annotations")
 
 
-def test_a_second_question_computes_only_what_is_new(server: Server) -> None:
+def test_a_second_question_computes_only_its_new_tokens(server: Server) -> None:
     cold = server.ask("How long is the parental leave that is paid?").json()["usage"]
     warm = server.ask("How long is the parental leave that is paid?").json()["usage"]
     assert warm["prompt_tokens_details"]["cached_tokens"] == warm["prompt_tokens"] - 1
@@ -244,7 +244,7 @@ def test_a_saved_edited_renamed_and_deleted_file_shows_in_the_next_answer(server
     wait_until(lambda: server.status()["documents"] == len(HANDBOOK), what="as many documents as before")
 
 
-def test_a_broken_document_is_a_row_with_its_reason(server: Server) -> None:
+def test_a_broken_document_is_listed_with_its_reason(server: Server) -> None:
     broken = server.docs / "broken.md"
     broken.write_bytes(b"\x00\x01\x02 not text")
     (failed,) = wait_until(lambda: server.status()["failed"], what="the failed row")
@@ -268,7 +268,7 @@ def test_a_broken_document_is_a_row_with_its_reason(server: Server) -> None:
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, 400, "messages", "context_length_exceeded"),
     ],
 )
-def test_bad_input_is_told_with_its_field(
+def test_bad_input_is_refused_with_its_field(
     server: Server, body: dict[str, Any], status: int, param: str, said: str
 ) -> None:
     with server.client() as http:
@@ -328,7 +328,7 @@ SCHEMA = {
 
 
 @pytest.mark.parametrize("model", ["cloister", "reader-v1"])
-def test_an_answer_of_a_schema_is_of_that_schema(server: Server, model: str) -> None:
+def test_an_answer_constrained_by_a_schema_conforms_to_it(server: Server, model: str) -> None:
     """With a model that only quotes, its values mean nothing; its form does."""
     with openai_client(server) as client:
         completion = client.chat.completions.create(
@@ -342,7 +342,7 @@ def test_an_answer_of_a_schema_is_of_that_schema(server: Server, model: str) -> 
     assert isinstance(answer["paid"], bool)
 
 
-def test_a_schema_that_cannot_be_enforced_is_told_with_its_path(server: Server) -> None:
+def test_a_schema_that_cannot_be_enforced_is_refused_with_its_path(server: Server) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "not": {"const": 3}}}}
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     error = server.ask(PARENTAL, response_format=form).json()["error"]

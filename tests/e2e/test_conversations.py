@@ -45,7 +45,7 @@ def cached(reply: dict[str, Any]) -> int:
     return tokens
 
 
-def test_ten_turns_are_each_read_once_and_numbers_stay(tmp_path: Path) -> None:
+def test_ten_turns_are_each_computed_once_and_keep_their_source_numbers(tmp_path: Path) -> None:
     with serving(tmp_path, write_rules(tmp_path / "docs")) as server:
         talk = Talk(server)
         known = 0  # tokens of the last prompt
@@ -100,7 +100,7 @@ class OpenAITalk:
         return choice, rag
 
 
-def test_ten_turns_with_all_of_the_contract_in_them_keep_their_sources(server: Server) -> None:
+def test_ten_turns_with_tools_and_formats_keep_their_sources(server: Server) -> None:
     with openai.OpenAI(
         base_url=f"{server.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True
     ) as client:

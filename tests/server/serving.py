@@ -87,7 +87,7 @@ class FakeIndex:
         ]
 
 
-class FakeShelf:
+class FakePool:
     """One model, `played`, and those that are `missing`."""
 
     missing: Mapping[str, Exception] = {}
@@ -177,7 +177,7 @@ class FakeServices(Services):
         self, folder: Path, model: ScriptedChatModel, index: FakeIndex, memory: TurnMemory, metrics: Metrics
     ) -> None:
         self.settings = Settings(data=str(folder))
-        self.pool = cast(Any, FakeShelf(model))
+        self.pool = cast(Any, FakePool(model))
         self.collections = [Collection("handbook", folder), Collection("policies", folder)]
         self.catalog = SqliteCatalog(folder)
         self.started_at = 1_700_000_000

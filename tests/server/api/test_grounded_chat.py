@@ -60,7 +60,7 @@ def message(reply: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def test_an_annotation_says_all_there_is_to_say_of_a_source(talk: Talk) -> None:
+def test_an_annotation_has_every_field_of_its_source(talk: Talk) -> None:
     talk.model.says = "Naïve 🙂: it is sixteen weeks [1, 9] or by train [^2]."
     told = message(talk.ask())
     assert told["content"] == "Naïve 🙂: it is sixteen weeks [1] or by train [2]."
@@ -93,7 +93,7 @@ def test_an_annotation_says_all_there_is_to_say_of_a_source(talk: Talk) -> None:
     assert second["url_citation"]["quote"] is None, "it shares no word"
 
 
-def test_a_stream_has_one_frame_of_annotations_and_the_report_at_its_beginning_and_end(talk: Talk) -> None:
+def test_a_stream_has_one_chunk_of_annotations_and_the_report_in_its_first_and_last_chunk(talk: Talk) -> None:
     talk.model.says = "Sixteen weeks [1][9], by train [2]."
     whole = talk.ask()
     told = talk.stream(stream_options={"include_usage": True})
@@ -106,7 +106,7 @@ def test_a_stream_has_one_frame_of_annotations_and_the_report_at_its_beginning_a
     assert told[-1]["choices"] == []
 
 
-def test_the_report_names_queries_and_passages(talk: Talk) -> None:
+def test_the_report_has_queries_and_passages(talk: Talk) -> None:
     rag = talk.ask()["rag"]
     assert rag["queries"] == ["How long is leave?"]
     assert rag["dropped"] == []
@@ -128,13 +128,13 @@ def test_the_report_names_queries_and_passages(talk: Talk) -> None:
     assert [(p["number"], p["place"]) for p in rag["passages"]] == [(1, None), (2, "p. 3")]
 
 
-def test_of_several_answers_the_first_to_begin_and_the_last_to_end_have_the_report(talk: Talk) -> None:
+def test_with_several_answers_the_first_and_the_last_chunk_have_the_report(talk: Talk) -> None:
     told = talk.stream(n=3)
     assert [at for at, frame in enumerate(told) if "rag" in frame] == [0, len(told) - 1]
     assert len(talk.ask(n=2)["choices"]) == 2
 
 
-def test_a_second_turn_tells_old_passages_from_new_ones(talk: Talk) -> None:
+def test_the_report_of_a_second_turn_marks_new_passages(talk: Talk) -> None:
     talk.index.passages = [LEAVE]
     answer = {"role": "assistant", "content": message(talk.ask())["content"]}
     talk.index.passages = [LEAVE, TRAVEL]
@@ -142,7 +142,7 @@ def test_a_second_turn_tells_old_passages_from_new_ones(talk: Talk) -> None:
     assert [(p["number"], p["is_new"]) for p in rag["passages"]] == [(1, False), (2, True)]
 
 
-def test_where_nothing_is_found_there_are_no_passages(talk: Talk) -> None:
+def test_the_report_has_no_passages_where_nothing_was_found(talk: Talk) -> None:
     talk.index.passages = []
     talk.model.says = "The sources do not answer this. [1]"
     reply = talk.ask()
@@ -151,7 +151,7 @@ def test_where_nothing_is_found_there_are_no_passages(talk: Talk) -> None:
     assert "annotations" not in message(reply)
 
 
-def test_a_plain_model_is_never_grounded_whatever_is_asked(talk: Talk) -> None:
+def test_a_chat_model_alone_is_never_grounded(talk: Talk) -> None:
     reply = talk.ask(model="played", rag={"mode": "always", "citations": "both", "collections": ["nowhere"]})
     assert "rag" not in reply
     assert message(reply)["content"] == "Yes [1]."
@@ -160,7 +160,7 @@ def test_a_plain_model_is_never_grounded_whatever_is_asked(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize(("mode", "is_searched"), [("auto", False), ("always", True), ("never", False), (None, False)])
-def test_what_a_client_asks_by_itself_is_grounded_only_where_told(
+def test_an_auxiliary_request_is_searched_for_in_mode_always_alone(
     talk: Talk, mode: str | None, is_searched: bool
 ) -> None:
     reply = talk.ask(TITLE, rag={"mode": mode})
@@ -168,7 +168,7 @@ def test_what_a_client_asks_by_itself_is_grounded_only_where_told(
     assert (LEAVE.text in talk.model.prompts[0]) is is_searched
 
 
-def test_a_clients_own_request_keeps_what_the_conversation_was_grounded_on(talk: Talk) -> None:
+def test_an_auxiliary_request_keeps_the_sources_of_its_conversation(talk: Talk) -> None:
     """So that the model has read all of it before; nothing is told of sources."""
     answer = {"role": "assistant", "content": message(talk.ask())["content"]}
     talk.model.says = '{"tags": [1, 7]}'
@@ -181,7 +181,7 @@ def test_a_clients_own_request_keeps_what_the_conversation_was_grounded_on(talk:
 
 
 @pytest.mark.parametrize(("mode", "is_told"), [("auto", True), ("always", True), ("never", False)])
-def test_a_tools_result_is_not_searched_for_and_its_question_keeps_its_sources(
+def test_a_tool_result_is_not_searched_for_and_its_question_keeps_its_sources(
     talk: Talk, mode: str, is_told: bool
 ) -> None:
     talk.model.says, talk.model.events = "", (ToolCallStart(0, "c1", "now"), ToolCallArguments(0, "{}"))
@@ -196,7 +196,7 @@ def test_a_tools_result_is_not_searched_for_and_its_question_keeps_its_sources(
         assert [p["is_new"] for p in reply["rag"]["passages"]] == [False, False]
 
 
-def test_a_tools_result_without_a_known_question_is_not_grounded(talk: Talk) -> None:
+def test_a_tool_result_of_an_unknown_conversation_is_not_grounded(talk: Talk) -> None:
     called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     reply = talk.ask(QUESTION, called, {"role": "tool", "tool_call_id": "c1", "content": "noon"})
     assert "rag" not in reply
@@ -204,14 +204,14 @@ def test_a_tools_result_without_a_known_question_is_not_grounded(talk: Talk) -> 
 
 
 @pytest.mark.parametrize("way", ["body", "headers"])
-def test_a_search_is_as_asked_for(talk: Talk, way: str) -> None:
+def test_collections_and_top_k_come_from_the_body_or_from_headers(talk: Talk, way: str) -> None:
     headers = {"x-cloister-collections": "policies, handbook", "x-cloister-top-k": "2"}
     rag = {"collections": ["policies", "handbook"], "top_k": 2}
     talk.ask(model="cloister/handbook", **({"rag": rag} if way == "body" else {"headers": headers}))
     assert talk.index.searches == [(["How long is leave?"], 2, ["policies", "handbook"], None)]
 
 
-def test_vector_stores_are_searched_alone_or_beside_collections_that_are_named(talk: Talk) -> None:
+def test_vector_stores_are_searched_alone_or_beside_named_collections(talk: Talk) -> None:
     file = talk.client.post("/v1/files", files={"file": ("a.md", b"text")}, data={"purpose": "assistants"}).json()
     store = talk.client.post("/v1/vector_stores", json={"file_ids": [file["id"]]}).json()["id"]
     talk.ask(rag={"vector_stores": [store]})
@@ -226,12 +226,12 @@ def test_vector_stores_are_searched_alone_or_beside_collections_that_are_named(t
     assert talk.index.subsets == [chosen, chosen, ()]
 
 
-def test_an_unknown_vector_store_is_named(talk: Talk) -> None:
+def test_an_unknown_vector_store_is_a_404_that_names_it(talk: Talk) -> None:
     response = talk.post(rag={"vector_stores": ["vs_x"]}, stream=True)
     assert (response.status_code, "vs_x" in response.json()["error"]["message"]) == (404, True)
 
 
-def test_filters_are_those_of_the_index(talk: Talk) -> None:
+def test_filters_reach_the_index(talk: Talk) -> None:
     talk.ask(rag={"filters": {"paths": ["people/**", "!old"], "kinds": ["md"], "modified_after": 5}})
     talk.ask(rag={"filters": {"paths": None, "kinds": [], "modified_before": None}})
     filters = Filters(paths=("people/**", "!old"), kinds=("md",), modified_after=5.0)
@@ -256,14 +256,14 @@ def test_filters_are_those_of_the_index(talk: Talk) -> None:
         ({"filters": {"path": ["a"]}}, "rag.filters"),
     ],
 )
-def test_what_means_nothing_is_named(talk: Talk, rag: object, param: str) -> None:
+def test_an_invalid_rag_field_is_named_by_its_path(talk: Talk, rag: object, param: str) -> None:
     response = talk.post(rag=rag)
     assert response.status_code == 400, response.text
     error = response.json()["error"]
     assert (error["param"], error["code"]) == (param, "invalid_value"), error
 
 
-def test_an_unknown_collection_is_named(talk: Talk) -> None:
+def test_an_unknown_collection_is_a_404(talk: Talk) -> None:
     for asked in ({"rag": {"collections": ["handbook", "x"]}}, {"headers": {"X-Cloister-Collections": "x"}}):
         response = talk.post(**asked)
         assert (response.status_code, response.json()["error"]["code"]) == (404, "collection_not_found")
@@ -286,7 +286,7 @@ LIST = (
         ("none", "So and.", 0),
     ],
 )
-def test_styles(talk: Talk, style: str, content: str, num_annotations: int) -> None:
+def test_citation_styles_over_http(talk: Talk, style: str, content: str, num_annotations: int) -> None:
     talk.model.says = "So [2] and [1-2]."
     reply = talk.ask(rag={"citations": style})
     assert message(reply)["content"] == content
@@ -297,7 +297,7 @@ def test_styles(talk: Talk, style: str, content: str, num_annotations: int) -> N
     assert sum(len(delta.get("annotations", [])) for delta in deltas) == num_annotations
 
 
-def test_a_list_that_a_client_sends_back_is_not_read_again(talk: Talk) -> None:
+def test_a_source_list_that_a_client_sends_back_is_not_in_the_prompt(talk: Talk) -> None:
     first = message(talk.ask(rag={"citations": "inline"}))["content"]
     assert first != without_source_list(first) == "Yes [1]."
     talk.ask(QUESTION, {"role": "assistant", "content": first}, {"role": "user", "content": "And then?"})
@@ -306,7 +306,7 @@ def test_a_list_that_a_client_sends_back_is_not_read_again(talk: Talk) -> None:
     assert "<assistant>Yes [1].</assistant>" in again
 
 
-def test_a_form_keeps_grounding_and_is_left_as_it_is(talk: Talk) -> None:
+def test_a_response_format_keeps_grounding_and_its_text(talk: Talk) -> None:
     talk.model.says = '{"weeks": [16, 9], "why": "as written [1], not [9]"}'
     schema = {"type": "object", "properties": {"weeks": {"type": "array"}, "why": {"type": "string"}}}
     form = {"type": "json_schema", "json_schema": {"name": "leave", "schema": schema}}
@@ -317,7 +317,7 @@ def test_a_form_keeps_grounding_and_is_left_as_it_is(talk: Talk) -> None:
     assert len(talk.index.searches) == 1
 
 
-def test_everything_else_that_is_asked_for_reaches_the_model(talk: Talk) -> None:
+def test_system_message_tools_stops_and_logprobs_reach_the_model(talk: Talk) -> None:
     system = {"role": "system", "content": "Speak like a pirate."}
     talk.ask(system, QUESTION, tools=[NOW], tool_choice="required", stop=["\n"], logprobs=True, top_logprobs=2, n=2)
     assert "Speak like a pirate." in talk.model.prompts[0]

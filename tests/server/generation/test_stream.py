@@ -27,7 +27,7 @@ GROUNDING = Grounding(SOURCES, RagReport(), record=RECORD)
 CALL = (ToolCallStart(0, "call_1", "leave"), ToolCallArguments(0, "{}"))
 
 
-class Played:
+class ScriptedTurn:
     """Gives these events, one a step; then fails or, if told to, waits for ever."""
 
     def __init__(self, *events: TurnEvent, error: Exception | None = None, is_endless: bool = False) -> None:
@@ -69,15 +69,15 @@ async def start(*turns: Steps, grounding: Grounding | None = None, memory: Memor
 
 
 async def collect(
-    *played: Played, grounding: Grounding | None = None
+    *played: ScriptedTurn, grounding: Grounding | None = None
 ) -> tuple[GenerationStream, list[tuple[int, AnswerEvent]]]:
     """Return the stream of these turns when it has ended, and its events."""
     async with await start(*(each.steps() for each in played), grounding=grounding) as stream:
         return stream, [event async for event in stream.events()]
 
 
-def test_answers_come_interleaved_and_their_cost_is_summed() -> None:
-    played = [Played(Content(f"{i}a"), Content(f"{i}b"), END) for i in range(3)]
+def test_answers_are_interleaved_and_their_tokens_summed() -> None:
+    played = [ScriptedTurn(Content(f"{i}a"), Content(f"{i}b"), END) for i in range(3)]
     answers, told = asyncio.run(collect(*played))
     for i in range(3):
         assert [event for index, event in told if index == i] == [Content(f"{i}a"), Content(f"{i}b"), END]
@@ -85,9 +85,9 @@ def test_answers_come_interleaved_and_their_cost_is_summed() -> None:
     assert (answers.num_generated, answers.num_reasoning, answers.num_cached) == (9, 3, 4)
 
 
-def test_markers_are_filtered_and_cited_in_each_answer_on_its_own() -> None:
+def test_each_answer_has_its_own_markers_and_citations() -> None:
     pieces = [scored("Yes"), scored(" ["), scored("9"), scored("]"), scored(" [1"), scored("].")]
-    _, told = asyncio.run(collect(Played(*pieces, END), Played(scored("No [1]"), END), grounding=GROUNDING))
+    _, told = asyncio.run(collect(ScriptedTurn(*pieces, END), ScriptedTurn(scored("No [1]"), END), grounding=GROUNDING))
     first = [event for index, event in told if index == 0]
     second = [event for index, event in told if index == 1]
     assert "".join(event.text for event in first if isinstance(event, Content)) == "Yes [1]."
@@ -96,15 +96,15 @@ def test_markers_are_filtered_and_cited_in_each_answer_on_its_own() -> None:
     assert second[-2:] == [AnswerCitations([Citation(1, 3, 6, "No, it is not.")]), END]
 
 
-def test_without_sources_a_marker_is_text() -> None:
-    _, told = asyncio.run(collect(Played(Content("x[9]"), END)))
+def test_without_grounding_a_marker_is_text() -> None:
+    _, told = asyncio.run(collect(ScriptedTurn(Content("x[9]"), END)))
     assert told == [(0, Content("x[9]")), (0, END)]
 
 
 def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> tuple[str, list[AnswerCitations]]:
     """The text of an answer, and what is said of its citations."""
     grounding = GROUNDING._replace(style=style, is_json=is_json)
-    _, indexed = asyncio.run(collect(Played(*events, END), grounding=grounding))
+    _, indexed = asyncio.run(collect(ScriptedTurn(*events, END), grounding=grounding))
     told = [event for _, event in indexed]
     text = "".join(event.text for event in told if isinstance(event, Content))
     return text, [event for event in told if isinstance(event, AnswerCitations)]
@@ -114,25 +114,27 @@ def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) ->
     ("style", "is_listed", "is_annotated"),
     [("annotations", False, True), ("inline", True, False), ("both", True, True)],
 )
-def test_a_style_is_a_list_or_annotations_or_both(style: str, is_listed: bool, is_annotated: bool) -> None:
+def test_the_citation_style_decides_between_list_and_annotations(
+    style: str, is_listed: bool, is_annotated: bool
+) -> None:
     text, (cited,) = answered(Content("Yes [1, 9]."), style=CitationStyle(style))
     assert text == "Yes [1]."
     assert (cited.is_listed, cited.is_annotated) == (is_listed, is_annotated)
 
 
-def test_without_citations_no_marker_is_told() -> None:
+def test_the_citation_style_none_removes_every_marker() -> None:
     assert answered(Content("Yes [1], no [9]."), style=CitationStyle.NONE) == ("Yes, no.", [])
 
 
 @pytest.mark.parametrize(
     "events", [(Content("Yes [1]."), *CALL), (scored("Yes [1]."),), (Content("Yes [1].\n```\ncode"),)]
 )
-def test_no_list_follows_calls_scored_tokens_or_open_code(events: tuple[TurnEvent, ...]) -> None:
+def test_no_source_list_follows_tool_calls_log_probabilities_or_open_code(events: tuple[TurnEvent, ...]) -> None:
     _, (cited,) = answered(*events, style=CitationStyle.BOTH)
     assert (cited.is_listed, cited.is_annotated) == (False, True)
 
 
-def test_json_is_left_as_it_is_and_its_strings_are_cited() -> None:
+def test_a_json_answer_keeps_its_text_and_has_its_strings_cited() -> None:
     json = '{"a": [1, 9], "b": [9], "c": "yes [1] [9]"}'
     text, (cited,) = answered(Content(json[:20]), Content(json[20:]), style=CitationStyle.BOTH, is_json=True)
     assert text == json
@@ -141,9 +143,12 @@ def test_json_is_left_as_it_is_and_its_strings_are_cited() -> None:
     assert answered(Content(json), style=CitationStyle.NONE, is_json=True) == (json, [])
 
 
-def test_a_complete_reply_is_remembered_as_the_client_has_it() -> None:
+def test_a_complete_reply_is_remembered_as_the_client_will_send_it_back() -> None:
     memory = Memory()
-    played = [Played(Content("So [1, 2] it is [9]."), *CALL, END), Played(Content("cut off"), is_endless=True)]
+    played = [
+        ScriptedTurn(Content("So [1, 2] it is [9]."), *CALL, END),
+        ScriptedTurn(Content("cut off"), is_endless=True),
+    ]
 
     async def leave() -> None:
         async with await start(*(each.steps() for each in played), grounding=GROUNDING, memory=memory) as answers:
@@ -157,16 +162,16 @@ def test_a_complete_reply_is_remembered_as_the_client_has_it() -> None:
     assert [(call.name, call.arguments) for call in reply.tool_calls] == [("leave", "{}")]
 
 
-def test_what_fails_first_fails_before_the_first_byte_and_ends_the_others() -> None:
-    failing = Played(error=ProcessFailed("engine", "gone"))
-    waiting = Played(is_endless=True)
+def test_a_failure_before_the_first_event_is_raised_by_start_and_cancels_the_other_answers() -> None:
+    failing = ScriptedTurn(error=ProcessFailed("engine", "gone"))
+    waiting = ScriptedTurn(is_endless=True)
     with pytest.raises(ProcessFailed):
         asyncio.run(collect(waiting, failing))
     assert waiting.is_closed
 
 
-def test_closing_ends_all() -> None:
-    played = [Played(Content("a"), is_endless=True) for _ in range(3)]
+def test_closing_the_stream_cancels_every_answer() -> None:
+    played = [ScriptedTurn(Content("a"), is_endless=True) for _ in range(3)]
 
     async def leave() -> None:
         answers = await start(*(each.steps() for each in played))

@@ -87,7 +87,7 @@ BY_PEOPLE = [
 
 
 @pytest.mark.parametrize("prompt", BY_CLIENTS)
-def test_what_clients_ask_by_themselves_is_known(prompt: str) -> None:
+def test_auxiliary_requests_of_clients_are_recognized(prompt: str) -> None:
     earlier = [ChatMessage.of_text("user", "how long is leave?"), ChatMessage.of_text("assistant", "16 weeks [1]")]
     asked = ChatMessage.of_text("user", prompt)
     assert is_auxiliary([asked])
@@ -95,7 +95,7 @@ def test_what_clients_ask_by_themselves_is_known(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(("system", "prompt"), BY_INSTRUCTION)
-def test_some_are_told_by_their_system_message(system: str, prompt: str) -> None:
+def test_some_auxiliary_requests_are_recognized_by_their_system_message(system: str, prompt: str) -> None:
     asked = ChatMessage.of_text("user", prompt)
     assert is_auxiliary([ChatMessage.of_text("system", system), asked])
     assert not is_auxiliary([asked])
@@ -103,13 +103,13 @@ def test_some_are_told_by_their_system_message(system: str, prompt: str) -> None
 
 
 @pytest.mark.parametrize("question", BY_PEOPLE)
-def test_what_people_ask_is_a_question(question: str) -> None:
+def test_questions_of_people_are_not_auxiliary(question: str) -> None:
     asked = ChatMessage.of_text("user", question)
     assert not is_auxiliary([asked])
     assert not is_auxiliary([ChatMessage.of_text("system", "You title documents and tag conversations."), asked])
 
 
-def test_an_answer_or_a_result_is_no_request_of_a_clients() -> None:
+def test_a_conversation_that_ends_with_a_reply_or_a_tool_result_is_not_auxiliary() -> None:
     asked = ChatMessage.of_text("user", BY_CLIENTS[0])
     assert not is_auxiliary([])
     assert not is_auxiliary([asked, ChatMessage.of_text("assistant", "Leave")])

@@ -91,14 +91,14 @@ def filtered(text: str, numbers: set[int], sizes: Sequence[int] = ()) -> tuple[s
         ("```\n[9] never closed", "```\n[9] never closed"),
     ],
 )
-def test_markers_without_a_source_are_removed_and_code_is_left_alone(text: str, kept: str) -> None:
+def test_markers_without_a_source_are_removed_and_code_stays(text: str, kept: str) -> None:
     whole, citations = filtered(text, {1, 2})
     assert whole == kept
     assert [whole[c.start : c.end] for c in citations] == [f"[{c.number}]" for c in citations]
     assert filtered(text, {1, 2}, [1] * len(text)) == (whole, citations)
 
 
-def test_only_what_names_a_source_is_cited() -> None:
+def test_only_markers_that_name_a_source_become_citations() -> None:
     text = "So `a[1]` is [1], [2](x) is a link, and so on [1, 2]."
     whole, citations = filtered(text, {1, 2})
     assert whole == "So `a[1]` is [1], [2](x) is a link, and so on [1][2]."
@@ -106,7 +106,7 @@ def test_only_what_names_a_source_is_cited() -> None:
 
 
 @given(ANSWERS, st.lists(st.integers(1, 5), max_size=30))
-def test_streaming_changes_nothing_and_spans_are_the_markers(text: str, sizes: list[int]) -> None:
+def test_filtering_in_pieces_gives_the_same_text_and_citations(text: str, sizes: list[int]) -> None:
     whole, citations = filtered(text, {1, 12})
     assert filtered(text, {1, 12}, sizes) == (whole, citations)
     assert all(whole[c.start : c.end] == f"[{c.number}]" for c in citations)
@@ -114,12 +114,12 @@ def test_streaming_changes_nothing_and_spans_are_the_markers(text: str, sizes: l
 
 
 @given(st.text(alphabet="ab .,\n[]9", max_size=60))
-def test_without_markers_and_code_only_brackets_with_numbers_go(text: str) -> None:
+def test_filtering_without_sources_removes_only_brackets_with_numbers(text: str) -> None:
     assert filtered(text, set())[0] == re.sub(r" ?\[(?:9{1,3})(?: ?, ?9{1,3}){0,7}\](?!\()", "", text)
 
 
 @given(ANSWERS)
-def test_no_more_is_held_back_than_may_be_a_marker(text: str) -> None:
+def test_the_filter_holds_back_only_text_that_may_become_a_marker(text: str) -> None:
     markers = MarkerFilter(frozenset({1}))
     given_out = ""
     for character in text:
@@ -130,7 +130,7 @@ def test_no_more_is_held_back_than_may_be_a_marker(text: str) -> None:
 
 
 @given(st.lists(st.integers(1, 999), min_size=1, max_size=8), st.sampled_from([",", ", ", ";", " , "]), st.booleans())
-def test_every_beginning_of_a_marker_is_held_back(numbers: list[int], joint: str, is_wide: bool) -> None:
+def test_the_filter_holds_back_every_beginning_of_a_marker(numbers: list[int], joint: str, is_wide: bool) -> None:
     listed = joint.join(map(str, numbers))
     markers = MarkerFilter(frozenset(numbers))
     marker = f" 【{listed}】" if is_wide else f" [{listed}]"
@@ -138,7 +138,7 @@ def test_every_beginning_of_a_marker_is_held_back(numbers: list[int], joint: str
     assert markers.feed("", final=True) == " " + "".join(f"[{n}]" for n in dict.fromkeys(numbers))
 
 
-def test_in_json_markers_count_in_strings_alone_and_nothing_is_removed() -> None:
+def test_json_is_cited_by_markers_in_its_strings_alone() -> None:
     text = '{"weeks": [1], "why": "so [1], and [9] \\"[2]\\" in [2]"}'
     cited = citations_in_json(text, frozenset({1, 2}))
     assert [text[c.start : c.end] for c in cited] == ["[1]", "[2]", "[2]"]
@@ -157,7 +157,7 @@ ENTRIES = st.lists(
 
 
 @given(st.text(max_size=60), ENTRIES, st.sampled_from(["", "\n", "  "]))
-def test_the_list_of_sources_comes_off_again_whatever_it_was_put_behind(
+def test_the_source_list_is_removed_from_any_answer(
     text: str, entries: list[tuple[int, str, str]], trailing: str
 ) -> None:
     listed = source_list(entries)
@@ -177,11 +177,11 @@ def test_the_list_of_sources_comes_off_again_whatever_it_was_put_behind(
         "Yes.\n\nSources:\n- the handbook",
     ],
 )
-def test_what_a_model_says_of_its_sources_stays(text: str) -> None:
+def test_text_that_only_resembles_a_source_list_stays(text: str) -> None:
     assert without_source_list(text) == text
 
 
-def test_a_list_of_sources_is_a_link_each_and_hostile_labels_stay_labels() -> None:
+def test_the_source_list_has_a_link_for_each_source_and_escapes_labels() -> None:
     url = "http://127.0.0.1:8000/documents/3?chunk=7#chunk-7"
     assert source_list([(1, "a/b.md › p. 3", url), (2, "a/](http://evil) [x\n\n\\ y", url)]) == (
         f"\n\nSources:\n[1] [a/b.md › p. 3]({url})\n[2] [a/\\](http://evil) \\[x \\\\ y]({url})"
@@ -202,12 +202,12 @@ def test_a_list_of_sources_is_a_link_each_and_hostile_labels_stay_labels() -> No
         ("[#][1] Leave is sixteen weeks. Trains.", " Leave is sixteen weeks."),
     ],
 )
-def test_a_marker_stands_for_its_sentence(text: str, claimed: str) -> None:
+def test_the_claim_of_a_marker_is_its_sentence(text: str, claimed: str) -> None:
     start = text.index("[#]")
     assert claim(text.replace("#", "5"), Citation(5, start, start + 3)) == claimed
 
 
-def test_a_quote_is_the_sentence_that_shares_most_words_and_rare_ones_first() -> None:
+def test_the_quote_is_the_sentence_that_shares_most_words_and_rare_ones_first() -> None:
     text = "The leave of the parents is paid. The leave of the sick is paid by the fund. Dogs are welcome."
     assert find_quote("Is the leave of sick people paid?", text) == "The leave of the sick is paid by the fund."
     assert find_quote("welcome", text) == "Dogs are welcome."
@@ -217,7 +217,7 @@ def test_a_quote_is_the_sentence_that_shares_most_words_and_rare_ones_first() ->
 
 
 @given(ANSWERS, st.text(alphabet="abc. \nABC12", max_size=80))
-def test_a_quote_is_of_its_source_whatever_the_answer(text: str, source: str) -> None:
+def test_every_quote_is_part_of_its_source(text: str, source: str) -> None:
     whole, citations = filtered(text, {1, 2})
     for citation in with_quotes(citations, whole, {1: source, 2: "ab 12."}):
         assert citation.quote is None or citation.quote in (source, "ab 12.")[citation.number - 1]

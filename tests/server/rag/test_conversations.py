@@ -18,7 +18,7 @@ ASKED, TOLD, AGAIN = (
 )
 
 
-def test_every_turn_stays_in_the_prompt_as_it_was(tmp_path: Path) -> None:
+def test_earlier_turns_stay_in_the_prompt_token_by_token(tmp_path: Path) -> None:
     """scripts/prove/conversations.py goes on to ten thousand."""
     counts = run(tmp_path, seed=1, num_conversations=100)
     assert counts["turns"] > 400
@@ -39,7 +39,7 @@ def test_every_turn_stays_in_the_prompt_as_it_was(tmp_path: Path) -> None:
         ([ASKED, ChatMessage.of_text("assistant", "Ten days.", (ToolCall("1", "f", "{}"),)), AGAIN], False),
     ],
 )
-def test_a_conversation_is_known_as_far_as_it_is_the_same(messages: list[ChatMessage], is_known: bool) -> None:
+def test_a_conversation_is_recognized_as_far_as_it_is_the_same(messages: list[ChatMessage], is_known: bool) -> None:
     known = {turn_hashes([ASKED, TOLD], "*")[1]: Turn(found_nothing=True)}
     turns = known_turns(messages, turn_hashes(messages, "*"), known)
     assert turns == ({messages.index(ASKED): Turn(found_nothing=True)} if is_known else {})
@@ -62,17 +62,17 @@ def test_hashes_of_a_conversation_are_those_that_turn_files_on_disk_hold() -> No
     ]
 
 
-def test_in_another_scope_nothing_is_known() -> None:
+def test_hashes_differ_between_scopes() -> None:
     assert set(turn_hashes([ASKED, TOLD], "a")).isdisjoint(turn_hashes([ASKED, TOLD], "b"))
 
 
-def test_the_reply_tells_apart_what_the_question_does_not() -> None:
+def test_a_turn_is_recognized_by_its_reply_before_its_question() -> None:
     keys = turn_hashes([ASKED, TOLD, AGAIN], "*")
     assert list(conversation_hashes([ASKED, TOLD, AGAIN], keys)) == [(0, (keys[1], keys[0]))]
     assert list(conversation_hashes([ASKED, AGAIN], turn_hashes([ASKED, AGAIN], "*"))) == [(0, (keys[0],))]
 
 
-def test_a_turn_of_another_version_is_not_known(tmp_path: Path) -> None:
+def test_a_turn_of_another_version_is_forgotten(tmp_path: Path) -> None:
     async def check() -> None:
         with SqliteTurnStore(tmp_path / "turns.sqlite3", 1000) as turns:
             memory = TurnMemory(turns)

@@ -35,12 +35,12 @@ def conversation(*turns: str) -> list[ChatMessage]:
         ("日本語の文書をどうやって索引に入れますか 設定 方法", FollowUpDependence.NONE),
     ],
 )
-def test_a_question_says_how_much_it_leans(question: str, expected: FollowUpDependence) -> None:
+def test_follow_up_dependence_of_a_question(question: str, expected: FollowUpDependence) -> None:
     assert follow_up_dependence(question) is expected
 
 
 @given(st.text())
-def test_a_question_without_history_is_searched_alone(question: str) -> None:
+def test_a_first_question_has_one_query(question: str) -> None:
     for messages in (
         conversation(question),
         [ChatMessage.of_text("system", "Be brief."), ChatMessage.of_text("user", question)],
@@ -48,7 +48,7 @@ def test_a_question_without_history_is_searched_alone(question: str) -> None:
         assert search_queries(messages) == [Query(question)]
 
 
-def test_a_question_that_leans_is_searched_with_what_it_leans_on() -> None:
+def test_a_follow_up_is_searched_with_the_question_and_the_answer_before() -> None:
     messages = conversation("Where is the index on Linux?", "In the data folder. [1]", "And on macOS?")
     assert search_queries(messages) == [
         Query("And on macOS?", 0.3),
@@ -57,19 +57,19 @@ def test_a_question_that_leans_is_searched_with_what_it_leans_on() -> None:
     assert search_queries(conversation("Where is it?", "There. [1][2]", "Several?"))[0].weight == 1.0
 
 
-def test_a_question_that_stands_on_its_own_drags_nothing_along() -> None:
+def test_an_independent_question_has_one_query() -> None:
     question = "How do I install a C++ compiler?"
     assert search_queries(conversation("Where is the index?", "In the data folder.", question)) == [Query(question)]
 
 
-def test_a_chain_of_questions_goes_back_to_one_that_stands_alone() -> None:
+def test_a_follow_up_of_a_follow_up_is_searched_with_both_questions_before() -> None:
     messages = conversation(
         "What fits a GPU?", "Old.", "Where is the index?", "Here.", "And on macOS?", "There.", "Why?"
     )
     assert search_queries(messages)[1].text == "Where is the index? And on macOS? There. Why?"
 
 
-def test_long_answers_are_cut_and_refusals_left_out() -> None:
+def test_queries_cut_long_answers_and_leave_refusals_out() -> None:
     text = search_queries(conversation("A question here?", "Long sentence number one. " * 100, "Why?"))[1].text
     assert len(text) < 500
     assert text.endswith("number one. Why?")
@@ -77,7 +77,7 @@ def test_long_answers_are_cut_and_refusals_left_out() -> None:
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=9).filter(lambda turns: len(turns) % 2 == 1))
-def test_the_question_always_comes_first_and_counts(turns: list[str]) -> None:
+def test_the_first_query_is_always_the_question_with_a_weight(turns: list[str]) -> None:
     first, *others = search_queries(conversation(*turns))
     assert first.text == turns[-1]
     assert first.weight > 0

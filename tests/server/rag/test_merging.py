@@ -13,7 +13,7 @@ def passage(chunk_id: int, lines: tuple[int, int], score: float = 0.5, document_
     return Passage(chunk_id, document_id, "docs", "a.md", ("A",), f"text {chunk_id}", *lines, score, lead=lead)
 
 
-def test_the_best_part_names_what_is_merged_and_the_span_is_of_all() -> None:
+def test_a_merged_passage_has_the_id_of_its_best_part_and_the_span_of_all() -> None:
     (found,) = merge_adjacent([passage(8, (5, 6), 0.9), passage(7, (1, 3), 0.4), passage(9, (7, 7), 0.2)])
     assert (found.chunk_id, found.score, found.span) == (8, 0.9, (7, 9))
     assert (found.line_from, found.line_to) == (1, 7)
@@ -30,7 +30,7 @@ def test_the_best_part_names_what_is_merged_and_the_span_is_of_all() -> None:
     ],
     ids=["farther", "another document", "a table", "another section"],
 )
-def test_what_does_not_go_on_is_left_alone(other: Passage) -> None:
+def test_passages_that_are_not_adjacent_stay_apart(other: Passage) -> None:
     first = passage(1, (1, 2))
     assert merge_adjacent([other, first]) == [other, first]
 
@@ -40,7 +40,7 @@ def test_what_does_not_go_on_is_left_alone(other: Passage) -> None:
         lambda found: [passage(document * 100 + line, (line, line), document_id=document) for document, line in found]
     )
 )
-def test_every_part_is_in_one_whole_in_the_order_of_the_best(parts: list[Passage]) -> None:
+def test_every_passage_is_in_one_merged_passage_in_the_order_of_the_best(parts: list[Passage]) -> None:
     wholes = merge_adjacent(parts)
     texts = [line for whole in wholes for line in whole.text.split("\n") if line]
     assert sorted(texts) == sorted(part.text for part in parts)

@@ -32,21 +32,21 @@ def test_sentences_end_where_a_reader_would_end_them() -> None:
     ]
 
 
-def test_rules_and_fences_are_no_sentences() -> None:
+def test_table_rules_and_code_fences_are_not_sentences() -> None:
     assert sentences("| name | size |\n| --- | --- |\n| disk | large |\n```\n") == [
         "| name | size |",
         "| disk | large |",
     ]
 
 
-def test_a_row_of_a_table_is_one_sentence() -> None:
+def test_a_table_row_is_one_sentence() -> None:
     rows = ["| `leave` | Ten weeks. Paid. |", "| soup | Thursday. Warm! Or not |"]
     text = "\n".join(["These are known:", "", *rows, "That is all there is. Nothing is missing."])
     assert sentences(text) == ["These are known:", *rows, "That is all there is.", "Nothing is missing."]
 
 
 @given(st.text(alphabet="aB. !?\n-|\"'", max_size=120))
-def test_sentence_starts_are_in_order_and_inside(text: str) -> None:
+def test_sentence_starts_are_ascending_offsets_of_the_text(text: str) -> None:
     starts = sentence_starts(text)
     assert starts[0] == 0
     assert all(a < b < len(text) for a, b in pairwise(starts))
@@ -62,7 +62,7 @@ def test_sentence_starts_are_in_order_and_inside(text: str) -> None:
         (0, 3, "Fir"),
     ],
 )
-def test_a_cut_ends_at_a_sentence_else_at_a_word(start: int, limit: int, kept: str) -> None:
+def test_truncated_text_ends_at_a_sentence_else_at_a_word(start: int, limit: int, kept: str) -> None:
     assert truncate("First sentence here. Second sentence here.", start, limit) == kept
 
 
@@ -73,7 +73,7 @@ async def embed_words(texts: Sequence[str]) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_a_brief_begins_at_the_sentence_that_answers_best() -> None:
+def test_a_snippet_begins_at_the_sentence_that_answers_best() -> None:
     texts = ["Trains come first. Leave is sixteen weeks. Soup is on Thursday.", "Soup is warm today.", "| --- |"]
     shaped = asyncio.run(SnippetSelector().select("how long is leave", texts, 30, embed_words))
     assert [brief.text for brief in shaped] == ["Leave is sixteen weeks.", "Soup is warm today.", ""]
@@ -81,27 +81,27 @@ def test_a_brief_begins_at_the_sentence_that_answers_best() -> None:
     assert shaped[0].answer_score > 1 > shaped[1].answer_score > shaped[2].answer_score == -1
 
 
-def test_a_brief_that_begins_with_a_row_is_the_row() -> None:
+def test_a_snippet_of_a_table_is_one_row() -> None:
     rows = ["| train | Monday. Early. |", "| leave | Sixteen weeks. Paid. |", "| soup | Thursday |"]
     table = "\n".join(["| what | when |", "| --- | --- |", *rows])
     (shaped,) = asyncio.run(SnippetSelector().select("how long is leave", [table], 300, embed_words))
     assert shaped.text == rows[1]
 
 
-def test_words_decide_where_meanings_are_alike() -> None:
+def test_common_words_decide_between_sentences_of_like_meaning() -> None:
     texts = ["Leave is granted by the board. Leave of fathers ends after ten weeks. Leave is a right."]
     (shaped,) = asyncio.run(SnippetSelector().select("When does the leave of a father end?", texts, 30, embed_words))
     assert shaped.text == "Leave of fathers ends after ten weeks."
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(30, 38), (20, 38), (14, 28), (60, 53)])
-def test_the_first_sentence_of_a_brief_is_whole_where_it_can_be(limit: int, kept: int) -> None:
+def test_the_first_sentence_of_a_snippet_is_whole_up_to_twice_the_limit(limit: int, kept: int) -> None:
     text = "Leave of fathers ends after ten weeks. So it is said."
     (shaped,) = asyncio.run(SnippetSelector().select("leave of fathers", [text], limit, embed_words))
     assert len(shaped.text) <= kept and len(shaped.text) > kept - 6 and text.startswith(shaped.text)
 
 
-def test_a_share_of_words_counts_what_is_rare_and_in_any_form() -> None:
+def test_word_shares_count_rare_words_more_and_every_form_of_a_word() -> None:
     said = ["The pump is cleaned.", "The pump is old.", "Filters of the pump are cleaned monthly.", "Who knows?"]
     word_shares = SnippetSelector().word_shares("How often do I clean the filter of the pump?", said)
     assert word_shares[2] > word_shares[0] > word_shares[1] > word_shares[3] == 0
@@ -110,12 +110,12 @@ def test_a_share_of_words_counts_what_is_rare_and_in_any_form() -> None:
     assert SnippetSelector().word_shares("anything", []) == []
 
 
-def test_quotes_are_every_sentence_with_its_marker() -> None:
+def test_extractive_answers_are_all_sentences_with_their_markers() -> None:
     allowed = extractive_answers([source(1, "One thing is so. Another is not."), source(2, "A third.")])
     assert allowed == ["One thing is so. [1]", "Another is not. [1]", "A third. [2]"]
 
 
-def test_sources_stand_before_the_question_in_layout_one() -> None:
+def test_sources_stand_before_the_question() -> None:
     turn = format_user_turn("how long?", [source(1, "Ten days."), source(2, "Two weeks.")])
     assert turn == (
         "[1] handbook/leave.md › Leave › Sick leave\nTen days.\n\n"
@@ -127,7 +127,7 @@ def test_sources_stand_before_the_question_in_layout_one() -> None:
 
 
 @pytest.mark.parametrize("found_nothing", [False, True])
-def test_a_question_without_sources_is_asked_once(found_nothing: bool) -> None:
+def test_a_question_without_sources_is_in_the_prompt_once(found_nothing: bool) -> None:
     turns = [
         format_user_turn("how long?", [], found_nothing=found_nothing, question_first=first) for first in (False, True)
     ]
@@ -145,14 +145,14 @@ def test_a_question_without_sources_is_asked_once(found_nothing: bool) -> None:
         (Location("cell", 1, 2), (), "handbook/leave.md › cells 1–2"),
     ],
 )
-def test_a_source_is_told_by_its_place_and_headings(
+def test_the_label_of_a_source_has_its_place_and_headings(
     place: Location | None, heading: tuple[str, ...], label: str
 ) -> None:
     passage = Passage(7, 3, "handbook", "leave.md", heading, "text", 1, 2, score=0.5, place=place)
     assert Source(1, passage, "text").label == label
 
 
-def test_a_source_names_some_of_the_files_that_say_the_same() -> None:
+def test_the_label_of_a_source_names_some_duplicates() -> None:
     def label(*others: str) -> str:
         return Source(1, Passage(1, 1, "notes", "a.md", (), "", 1, 1, 1.0, also_in=others), "").label
 

@@ -30,32 +30,34 @@ def passage(*evidence: Evidence, id: int = 1) -> Passage:
         *("with the conversation", "another subject", "the question alone"),
     ],
 )
-def test_what_speaks_for_a_passage_decides(evidence: list[Evidence], is_relevant: bool) -> None:
+def test_similarity_and_word_coverage_decide_whether_a_passage_is_relevant(
+    evidence: list[Evidence], is_relevant: bool
+) -> None:
     each = passage(*evidence)
     assert filter_relevant([each]) == ([each] if is_relevant else [])
 
 
-def test_what_nothing_is_known_of_stays() -> None:
+def test_passages_without_evidence_stay() -> None:
     assert relevance(passage()) is None
     assert filter_relevant([passage()]) == [passage()]
     assert filter_relevant([]) == []
 
 
 @given(st.lists(st.tuples(st.floats(-3, 20), st.floats(0, 1)), max_size=8))
-def test_the_order_stays_and_the_floor_divides(evidence: list[tuple[float, float]]) -> None:
+def test_filtering_by_relevance_keeps_the_order(evidence: list[tuple[float, float]]) -> None:
     passages = [passage(Evidence(*each), id=id) for id, each in enumerate(evidence)]
     kept = filter_relevant(passages)
     assert [p.chunk_id for p in kept] == sorted(p.chunk_id for p in kept)
     assert all(((relevance(p) or 0) >= FLOOR) == (p in kept) for p in passages)
 
 
-def test_more_of_anything_speaks_no_less_for_a_passage() -> None:
+def test_relevance_grows_with_similarity_and_with_coverage() -> None:
     base = relevance(passage(Evidence(4.0, 0.4)))
     assert base is not None
     for better in (Evidence(4.1, 0.4), Evidence(4.0, 0.5)):
         assert (relevance(passage(better)) or 0) > base
 
 
-def test_evidence_is_kept_with_a_passage() -> None:
+def test_a_passage_keeps_its_evidence() -> None:
     told = passage(Evidence(None, 0.5), Evidence(1.0, 0.0))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Passage) == told

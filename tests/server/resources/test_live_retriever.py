@@ -73,7 +73,7 @@ def _cosine(passages: list[Passage]) -> float | None:
     return passages[0].similarity
 
 
-def test_the_former_space_is_searched_until_the_new_one_is_complete(
+def test_the_previous_space_is_searched_until_the_new_one_is_complete(
     changed: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = FakeEncoder(has_previous=True)
@@ -110,7 +110,7 @@ def test_the_former_space_is_searched_until_the_new_one_is_complete(
         searching.close()
 
 
-def test_without_the_former_model_words_alone_are_searched(
+def test_without_the_previous_model_search_uses_words_alone(
     changed: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     searching = _searching(changed, FakeEncoder(has_previous=False))
@@ -131,7 +131,7 @@ def test_without_the_former_model_words_alone_are_searched(
     assert "by their words alone" in caplog.text
 
 
-def test_an_encoder_that_comes_back_without_the_former_model(changed: Workspace) -> None:
+def test_search_fails_then_recovers_when_the_encoder_restarts_without_the_previous_model(changed: Workspace) -> None:
     encoders = [FakeEncoder(has_previous=True)]
     searching = LiveRetriever(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
 

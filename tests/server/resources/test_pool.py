@@ -186,7 +186,7 @@ def play(
     return asyncio.run(run())
 
 
-def test_the_default_is_loaded_at_the_start_and_the_others_when_asked_for(models: Models) -> None:
+def test_the_default_is_loaded_at_the_start_and_others_on_demand(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         assert scene.loaded == {"default"}
         assert [model.state for model in scene.pool] == ["ready", "not loaded", "not loaded", "not loaded"]
@@ -197,7 +197,7 @@ def test_the_default_is_loaded_at_the_start_and_the_others_when_asked_for(models
     play(models, scenario)
 
 
-def test_all_who_wait_for_a_model_wait_for_one_start(models: Models) -> None:
+def test_concurrent_requests_for_a_model_share_one_load(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         waiting = [asyncio.create_task(scene.touch("a")) for _ in range(20)]
@@ -211,7 +211,7 @@ def test_all_who_wait_for_a_model_wait_for_one_start(models: Models) -> None:
     play(models, scenario)
 
 
-def test_a_failing_start_is_told_to_all_who_wait_and_the_next_request_tries_again(models: Models) -> None:
+def test_a_failed_load_is_raised_to_every_waiter_and_tried_again_by_the_next_request(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         scene.engines.failures["a"] = 1
         told = await asyncio.gather(*(scene.touch("a") for _ in range(5)), return_exceptions=True)
@@ -224,7 +224,7 @@ def test_a_failing_start_is_told_to_all_who_wait_and_the_next_request_tries_agai
     play(models, scenario)
 
 
-def test_a_client_that_leaves_does_not_end_the_start_for_others(models: Models) -> None:
+def test_a_cancelled_request_does_not_cancel_the_load_for_others(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         first, second = (asyncio.create_task(scene.touch("a")) for _ in range(2))
@@ -238,7 +238,7 @@ def test_a_client_that_leaves_does_not_end_the_start_for_others(models: Models) 
     play(models, scenario)
 
 
-def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other(models: Models) -> None:
+def test_a_model_whose_waiters_were_cancelled_is_loaded_and_unloaded_as_usual(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         only = asyncio.create_task(scene.touch("a"))
@@ -250,7 +250,7 @@ def test_a_model_nobody_waits_for_any_more_is_loaded_and_unloaded_like_any_other
     play(models, scenario, unload_after_s=0)
 
 
-def test_the_least_recently_used_makes_room(models: Models) -> None:
+def test_the_least_recently_used_model_is_unloaded_for_another(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         for name in ("a", "b", "a", "c"):
             await scene.touch(name)
@@ -261,7 +261,7 @@ def test_the_least_recently_used_makes_room(models: Models) -> None:
     play(models, scenario)
 
 
-def test_as_many_leave_as_must_and_no_more(models: Models) -> None:
+def test_no_more_models_are_unloaded_than_needed(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         for name in ("a", "b"):
             await scene.touch(name)
@@ -271,7 +271,7 @@ def test_as_many_leave_as_must_and_no_more(models: Models) -> None:
     play(models, scenario, sizes=(10, 10, 5, 15), budget=30)
 
 
-def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(models: Models) -> None:
+def test_a_model_in_use_stays_and_the_error_has_the_sizes(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         async with scene.using("a"), scene.using("b"):
             with pytest.raises(ModelDoesNotFit) as refused:
@@ -286,7 +286,7 @@ def test_a_model_in_use_stays_and_who_wants_its_memory_is_told_the_numbers(model
     play(models, scenario, sizes=(10_000_000,) * 4, budget=30_000_000)
 
 
-def test_nobody_leaves_where_that_would_not_be_enough(models: Models) -> None:
+def test_no_model_is_unloaded_where_that_would_not_be_enough(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.touch("a")
         async with scene.using("b"):
@@ -297,7 +297,7 @@ def test_nobody_leaves_where_that_would_not_be_enough(models: Models) -> None:
     play(models, scenario, sizes=(10, 5, 10, 15), budget=30)
 
 
-def test_the_default_is_not_kept_waiting_by_other_loads(models: Models) -> None:
+def test_the_default_does_not_wait_for_other_loads(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         waiting = asyncio.create_task(scene.touch("a"))
@@ -310,7 +310,7 @@ def test_the_default_is_not_kept_waiting_by_other_loads(models: Models) -> None:
     play(models, scenario)
 
 
-def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: Models) -> None:
+def test_a_loaded_model_does_not_wait_while_another_is_unloaded(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
@@ -325,7 +325,7 @@ def test_a_loaded_model_is_not_kept_waiting_while_another_leaves(models: Models)
     play(models, scenario)
 
 
-def test_unused_models_leave_and_come_back_when_asked_for(models: Models) -> None:
+def test_unused_models_are_unloaded_and_loaded_again_on_demand(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         async with scene.using("a"):
             await settle()
@@ -338,7 +338,7 @@ def test_unused_models_leave_and_come_back_when_asked_for(models: Models) -> Non
     assert engines.opened == ["default", "a", "a"]
 
 
-def test_a_model_stays_as_long_as_was_asked_for(models: Models) -> None:
+def test_a_model_stays_loaded_for_its_own_keep_time(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         pool = scene.pool
         for name, keep_s in (("a", 0.0), ("b", None)):
@@ -353,7 +353,7 @@ def test_a_model_stays_as_long_as_was_asked_for(models: Models) -> None:
     play(models, scenario)
 
 
-def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: Models) -> None:
+def test_a_model_that_is_being_unloaded_is_loaded_again_for_a_request(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
@@ -367,7 +367,7 @@ def test_who_asks_for_a_model_that_is_leaving_gets_it_again(models: Models) -> N
     play(models, scenario, unload_after_s=0)
 
 
-def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves(models: Models) -> None:
+def test_memory_counts_until_the_process_has_ended_even_if_the_request_is_cancelled(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         end = scene.engines.ends["a"] = asyncio.Event()
         await scene.touch("a")
@@ -387,7 +387,7 @@ def test_memory_is_taken_until_the_process_has_ended_whoever_asked_for_it_leaves
     play(models, scenario)
 
 
-def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: Models) -> None:
+def test_a_crashed_engine_is_restarted_and_others_are_not_affected(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.touch("b")
         async with scene.using("a") as model:
@@ -401,7 +401,7 @@ def test_a_crash_of_one_model_is_mended_and_touches_no_other(models: Models) -> 
     play(models, scenario)
 
 
-def test_a_start_that_fails_in_no_known_way_is_told_too(models: Models) -> None:
+def test_an_unexpected_error_of_a_load_is_raised_to_the_waiter(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         scene.engines.ticks = lambda: 1 // 0
         with pytest.raises(ProcessUnavailable, match="ZeroDivisionError"):
@@ -421,7 +421,7 @@ def test_a_model_that_is_not_loaded_has_no_engine(models: Models) -> None:
     play(models, scenario)
 
 
-def test_closing_ends_all_and_tells_who_still_waits(models: Models) -> None:
+def test_closing_the_pool_unloads_every_model_and_answers_every_waiter(models: Models) -> None:
     waiting: list[asyncio.Task[None]] = []
 
     async def scenario(scene: Scene) -> None:
@@ -457,7 +457,7 @@ def test_closing_ends_all_and_tells_who_still_waits(models: Models) -> None:
         ((10_000_000, 1, 25_000_000, 1), 30_000_000, "b", "this one always stays in memory: default (10 MB)"),
     ],
 )
-def test_what_never_fits_is_refused_at_once(
+def test_a_model_that_never_fits_is_refused_when_the_pool_is_made(
     models: Models, sizes: tuple[int, ...], budget: int, name: str, said: str
 ) -> None:
     with pytest.raises(ModelDoesNotFit) as refused:
@@ -466,7 +466,7 @@ def test_what_never_fits_is_refused_at_once(
     assert said in str(refused.value)
 
 
-def test_adapters_count_and_must_be_there(tmp_path: Any) -> None:
+def test_adapters_must_exist_and_count_in_the_size(tmp_path: Any) -> None:
     resolved = resolve_chat("reader-v1")
     path, engines = tmp_path / "lora.gguf", Engines(0)
     changed = msgspec.structs.replace(resolved, adapters=(Adapter(str(path)),))
@@ -483,7 +483,7 @@ def test_adapters_count_and_must_be_there(tmp_path: Any) -> None:
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32))
 @example(seed=2004)
-def test_whatever_happens_the_budget_holds_and_everybody_is_answered(models: Models, seed: int) -> None:
+def test_the_budget_holds_and_every_request_is_answered_in_random_runs(models: Models, seed: int) -> None:
     """The fakes assert the invariants; here clients come, hold, fail, leave and are cancelled at any moment."""
     rng = random.Random(seed)
     sizes = tuple(rng.randint(1, 10) for _ in NAMES)

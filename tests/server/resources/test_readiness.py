@@ -52,26 +52,26 @@ def looks(search: Search, times: list[float], can_answer: bool = True) -> list[b
     return asyncio.run(run())
 
 
-def test_a_search_is_tried_every_five_seconds_at_most() -> None:
+def test_readiness_searches_once_in_five_seconds_at_most() -> None:
     search = Search()
     assert looks(search, [0, 1, 4.9, 5, 6, 20]) == [True] * 6
     assert search.num_searches == 3
 
 
-def test_without_processes_none_is_tried() -> None:
+def test_readiness_does_not_search_without_the_processes() -> None:
     search = Search()
     assert looks(search, [0, 9], can_answer=False) == [False, False]
     assert search.num_searches == 0
 
 
-def test_a_search_that_fails_or_takes_long_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_fails_or_takes_too_long_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "_TIMEOUT_S", 0.05)
     failing, slow = Search(), Search()
     failing.error, slow.takes_s = ProcessFailed("encoder", "it was killed"), 5
     assert looks(failing, [0]) == looks(slow, [0]) == [False]
 
 
-def test_many_at_once_share_a_search() -> None:
+def test_concurrent_readiness_checks_share_one_search() -> None:
     search = Search()
     search.takes_s = 0.01
 
@@ -93,7 +93,7 @@ def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
         yield client
 
 
-def test_strangers_are_told_no_reasons(client: TestClient[Any]) -> None:
+def test_readiness_gives_no_reasons_without_a_key(client: TestClient[Any]) -> None:
     key = {"Authorization": f"Bearer {client.headers['x-test-key']}"}
     assert client.get("/livez").json() == {"status": "alive"}
     assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (200, {"status": "ready"})

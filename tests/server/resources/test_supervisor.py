@@ -68,7 +68,7 @@ async def until_pid(supervised: Supervisor[FakeProcess], pid: int) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_a_process_that_ends_is_started_again() -> None:
+def test_a_process_that_ends_is_restarted() -> None:
     async def scenario() -> None:
         starter = Starter(failures={2, 3})
         async with running(starter) as supervised:
@@ -82,7 +82,7 @@ def test_a_process_that_ends_is_started_again() -> None:
     asyncio.run(scenario())
 
 
-def test_meanwhile_callers_are_told_when_to_come_back() -> None:
+def test_between_restarts_the_error_says_when_to_retry() -> None:
     async def scenario() -> None:
         async with running(Starter()) as supervised:
             with pytest.raises(ProcessUnavailable) as starting:
@@ -99,7 +99,7 @@ def test_meanwhile_callers_are_told_when_to_come_back() -> None:
     asyncio.run(scenario())
 
 
-def test_a_process_that_cannot_start_at_all_is_an_error_and_not_a_loop() -> None:
+def test_a_process_that_never_started_is_not_restarted() -> None:
     async def scenario() -> None:
         starter = Starter(failures={1})
         async with running(starter) as supervised:
