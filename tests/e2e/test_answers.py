@@ -1,4 +1,4 @@
-"""The path a user walks: a folder, a question, an answer that says where it is from."""
+"""A folder, questions, and answers that cite their sources, with a real server."""
 
 import json
 import re
@@ -109,7 +109,7 @@ def test_the_openai_client_says_how_an_answer_is_grounded_and_reads_what_came_of
 
 @pytest.mark.parametrize("style", ["annotations", "both"])
 def test_the_stream_helper_takes_every_style_with_calls_and_a_schema(server: Server, style: str) -> None:
-    """What is beyond OpenAI's contract must not disturb what is within it."""
+    """Fields beyond OpenAI's contract must not disturb OpenAI's client."""
     unit = {"type": "object", "properties": {"unit": {"enum": ["C", "F"]}}, "required": ["unit"]}
     weather = {
         "type": "function",
@@ -329,7 +329,7 @@ SCHEMA = {
 
 @pytest.mark.parametrize("model", ["cloister", "reader-v1"])
 def test_an_answer_constrained_by_a_schema_conforms_to_it(server: Server, model: str) -> None:
-    """With a model that only quotes, its values mean nothing; its form does."""
+    """An extractive model fills a schema with values that mean nothing; the reply still conforms."""
     with openai_client(server) as client:
         completion = client.chat.completions.create(
             model=model,

@@ -1,4 +1,4 @@
-"""Several turns with a real server: what was read is not read again, numbers stay, a restart forgets nothing."""
+"""Several turns with a real server: prefixes stay cached, source numbers stay, a restart forgets nothing."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_rules(docs: Path) -> Path:
 
 
 class Talk:
-    """One conversation, as a client keeps it."""
+    """One conversation as a client keeps it."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -74,14 +74,14 @@ PARENTAL = "How long is parental leave?"
 
 
 class OpenAITalk:
-    """A conversation through OpenAI's own client, which validates what it reads."""
+    """A conversation through OpenAI's client, which validates the replies."""
 
     def __init__(self, client: openai.OpenAI) -> None:
         self._client = client
         self.messages: list[Any] = []
 
     def ask(self, message: str | dict[str, Any], **fields: Any) -> tuple[Any, dict[str, Any]]:
-        """The choice, and the report on its sources."""
+        """Ask, and return the choice and the report on its sources."""
         self.messages.append({"role": "user", "content": message} if isinstance(message, str) else message)
         asked: Any = {"model": "cloister", "messages": self.messages, "max_tokens": 60, "temperature": 0, **fields}
         rag: Any = {}
@@ -139,8 +139,8 @@ def test_ten_turns_with_tools_and_formats_keep_their_sources(server: Server) -> 
         assert not choice.message.annotations
 
         again, rag = talk.ask(PARENTAL, extra_headers={"X-Cloister-Citations": "inline"})
-        told, _, listed = again.message.content.partition("\n\nSources:\n")
-        assert told == first.message.content, "the same passage under the same number"
-        assert listed.startswith("[1] [handbook/leave.md")
+        answer, _, source_list = again.message.content.partition("\n\nSources:\n")
+        assert answer == first.message.content, "the same passage under the same number"
+        assert source_list.startswith("[1] [handbook/leave.md")
         assert again.message.annotations is None
         assert next(p for p in rag["passages"] if p["number"] == number)["chunk_id"] == key["chunk_id"]

@@ -1,4 +1,4 @@
-"""Conversations with a made-up index and model: what tests and scripts/prove/conversations.py drive."""
+"""Random conversations with a scripted index and model, for tests and scripts/prove/conversations.py."""
 
 import asyncio
 from collections import Counter
@@ -29,8 +29,8 @@ def passage(number: int, size: int) -> Passage:
     return Passage(number, number // 3, "notes", f"{number // 3}.md", (), text.strip(), 10 * number, 10 * number, 0.5)
 
 
-class Index:
-    """Finds passages by a number in the question; nothing for others. Stands for the retriever."""
+class NumberIndex:
+    """Stands for the retriever: finds passages by the numbers in a question."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
@@ -41,7 +41,7 @@ class Index:
 
 
 class Conversation:
-    """One client's, and what has to hold of every prompt."""
+    """The conversation of one client, with checks of every prompt."""
 
     def __init__(
         self, rag: RagPipeline, random: Random, n_ctx: int, counts: Counter[str], *, is_forgotten: bool
@@ -57,7 +57,7 @@ class Conversation:
         self._before: tuple[list[ChatMessage], GroundedPrompt] | None = None  # the last request
 
     async def ask(self, question: str) -> None:
-        """Asks, checks, and takes in a reply; a conversation too long for any prompt begins anew."""
+        """Ask, check the prompt, and take in a reply. A conversation too long for any prompt begins again."""
         self.messages.append(ChatMessage.of_text("user", question))
         try:
             request = GroundingRequest(self.messages, self._model, self._layout, max_tokens=20)
@@ -91,7 +91,7 @@ class Conversation:
         self._compare(grounded)
 
     def _compare(self, grounded: GroundedPrompt) -> None:
-        """With the request before, if this one goes on from it."""
+        """Compare with the request before, if this one continues it."""
         if self._before is None or self.messages[: len(self._before[0])] != self._before[0]:
             return
         before = self._before[1]
@@ -104,7 +104,9 @@ class Conversation:
             if grounded.prompt.tokens[: len(shared)] == shared:
                 self._counts["continued"] += 1
                 return
-            assert _unnoted(grounded).startswith(_unnoted(before)[:-1]), "what was said stays as it was"
+            assert _text_without_notes(grounded).startswith(_text_without_notes(before)[:-1]), (
+                "what was said stays as it was"
+            )
             with_notes = len(grounded.prompt.tokens) + len(_NOTE) * len(self.messages)
             assert with_notes >= self._model.context_length, "token by token, but for notes that had no room"
             self._counts["notes gave way"] += 1
@@ -112,7 +114,7 @@ class Conversation:
             self._counts["earlier passages gave way"] += 1
 
     def change(self) -> None:
-        """The client edits a message, or goes back to one."""
+        """Edit a message, or go back to one."""
         if self.messages:
             at = self._random.randrange(0, len(self.messages), 2)
             self.messages = self.messages[:at]
@@ -122,13 +124,13 @@ class Conversation:
 async def converse(folder: Path, random: Random, num_conversations: int) -> Counter[str]:
     counts = Counter[str]()
     for number in range(num_conversations):
-        index = Index([random.randint(1, 60) for _ in range(40)])
+        index = NumberIndex([random.randint(1, 60) for _ in range(40)])
         is_forgotten = random.random() < 0.2
         memory_bytes = 2000 if is_forgotten else 1_000_000
         with SqliteTurnStore(folder / f"{number}.sqlite3", memory_bytes) as turns:
             memory = TurnMemory(turns)
 
-            def rag(memory: TurnMemory = memory, index: Index = index) -> RagPipeline:
+            def rag(memory: TurnMemory = memory, index: NumberIndex = index) -> RagPipeline:
                 search = SearchService(lambda: cast(Retriever, index), lambda: cast(EncoderClient, None))
                 return RagPipeline(search, memory, 4)
 
@@ -141,7 +143,7 @@ async def converse(folder: Path, random: Random, num_conversations: int) -> Coun
     return counts
 
 
-def _unnoted(grounded: GroundedPrompt) -> str:
+def _text_without_notes(grounded: GroundedPrompt) -> str:
     return "".join(map(chr, grounded.prompt.tokens)).replace(_NOTE, "")
 
 

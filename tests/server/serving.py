@@ -1,4 +1,4 @@
-"""The routes over HTTP, with a made-up model and index behind them."""
+"""A server over HTTP with a scripted model and index."""
 
 import contextlib
 import json
@@ -56,7 +56,7 @@ async def no_folders() -> list[Collection]:
 
 
 class FakeIndex:
-    """Finds these passages, whatever is asked, and keeps what it was asked. Stands for the retriever."""
+    """Stands for the retriever: finds these passages in every search, and keeps the searches."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages
@@ -79,7 +79,7 @@ class FakeIndex:
     async def explain(
         self, queries: object, embedder: object, k: int, expected: tuple[str | None, str], *_: object
     ) -> list[Explanation]:
-        """Finds whatever it finds in a search."""
+        """Explain every passage as found."""
         return [
             Explanation(collection=p.collection, path=p.path, outcome=Outcome.FOUND, reason="", rank=rank, passage=p)
             for rank, p in enumerate(self.passages, 1)
@@ -88,7 +88,7 @@ class FakeIndex:
 
 
 class FakePool:
-    """One model, `played`, and those that are `missing`."""
+    """A pool of one model, `played`, and the `missing` ones."""
 
     missing: Mapping[str, Exception] = {}
 
@@ -134,7 +134,8 @@ class FakePool:
 
 
 class FakeEncoder:
-    """Reads six words at once. A text's vector depends on its words alone; a pair's score is what they share."""
+    """An encoder with a window of six words. A text's vector depends on its words; the score of a pair is the number of
+    words that they share."""
 
     ready = EncoderReady(dimension=16, fingerprint="fake", max_tokens=8, has_reranker=True)
 
@@ -160,15 +161,15 @@ class FakeEncoder:
 
 
 def vector_of(words: Sequence[str]) -> NDArray[np.float32]:
-    """A unit vector; near others with the same words."""
+    """Return a unit vector that is near those of texts with the same words."""
     total = sum(np.random.default_rng(zlib.crc32(word.encode())).standard_normal(16) for word in words)
     return np.asarray(total / np.linalg.norm(total), np.float32)
 
 
-def _process(name: str, **told: Any) -> Any:
-    """Stands for a supervisor."""
+def _process(name: str, **fields: Any) -> Any:
+    """Return a fake supervisor."""
     return SimpleNamespace(
-        **{"name": name, "is_ready": True, "has_started": True, "state": "ready", "num_restarts": 0, **told}
+        **{"name": name, "is_ready": True, "has_started": True, "state": "ready", "num_restarts": 0, **fields}
     )
 
 
@@ -236,7 +237,7 @@ def serving(
 
 
 def frames(text: str) -> list[Mapping[str, Any]]:
-    """The messages of a stream but the last, which is `[DONE]`."""
+    """Return the messages of a stream without the last, which is `[DONE]`."""
     lines = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
     assert lines[-1] == "[DONE]"
     return [json.loads(line) for line in lines[:-1]]

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions on the grounded route, over HTTP: what is asked for, and what is told."""
+"""Grounded requests to POST /v1/chat/completions: their fields, and their replies."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +169,7 @@ def test_an_auxiliary_request_is_searched_for_in_mode_always_alone(
 
 
 def test_an_auxiliary_request_keeps_the_sources_of_its_conversation(talk: Talk) -> None:
-    """So that the model has read all of it before; nothing is told of sources."""
+    """The prompt begins as before, so that its prefix is cached; the reply has no citations."""
     answer = {"role": "assistant", "content": message(talk.ask())["content"]}
     talk.model.says = '{"tags": [1, 7]}'
     reply = talk.ask(QUESTION, answer, TITLE)

@@ -1,4 +1,4 @@
-"""Several answers at the same time: in order each, told apart, and ended together."""
+"""Several answers in one stream: each in order, and all cancelled together."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ CALL = (ToolCallStart(0, "call_1", "leave"), ToolCallArguments(0, "{}"))
 
 
 class ScriptedTurn:
-    """Gives these events, one a step; then fails or, if told to, waits for ever."""
+    """Yields these events, one a step; then fails with `error`, or waits for ever if it is endless."""
 
     def __init__(self, *events: TurnEvent, error: Exception | None = None, is_endless: bool = False) -> None:
         self._events = events
@@ -50,7 +50,7 @@ class ScriptedTurn:
 
 
 class Memory:
-    """Keeps the replies that it is to remember."""
+    """Keeps the replies that it should remember."""
 
     def __init__(self) -> None:
         self.replies: list[ChatMessage] = []
@@ -60,7 +60,7 @@ class Memory:
         self.replies.append(reply)
 
 
-def scored(text: str) -> Content:
+def with_logprob(text: str) -> Content:
     return Content(text, (ScoredToken(text, Candidate(text.encode(), -1.0)),))
 
 
@@ -69,27 +69,36 @@ async def start(*turns: Steps, grounding: Grounding | None = None, memory: Memor
 
 
 async def collect(
-    *played: ScriptedTurn, grounding: Grounding | None = None
+    *turns: ScriptedTurn, grounding: Grounding | None = None
 ) -> tuple[GenerationStream, list[tuple[int, AnswerEvent]]]:
     """Return the stream of these turns when it has ended, and its events."""
-    async with await start(*(each.steps() for each in played), grounding=grounding) as stream:
+    async with await start(*(each.steps() for each in turns), grounding=grounding) as stream:
         return stream, [event async for event in stream.events()]
 
 
 def test_answers_are_interleaved_and_their_tokens_summed() -> None:
-    played = [ScriptedTurn(Content(f"{i}a"), Content(f"{i}b"), END) for i in range(3)]
-    answers, told = asyncio.run(collect(*played))
+    turns = [ScriptedTurn(Content(f"{i}a"), Content(f"{i}b"), END) for i in range(3)]
+    answers, events_by_answer = asyncio.run(collect(*turns))
     for i in range(3):
-        assert [event for index, event in told if index == i] == [Content(f"{i}a"), Content(f"{i}b"), END]
-    assert [index for index, _ in told] != sorted(index for index, _ in told)
+        assert [event for index, event in events_by_answer if index == i] == [Content(f"{i}a"), Content(f"{i}b"), END]
+    assert [index for index, _ in events_by_answer] != sorted(index for index, _ in events_by_answer)
     assert (answers.num_generated, answers.num_reasoning, answers.num_cached) == (9, 3, 4)
 
 
 def test_each_answer_has_its_own_markers_and_citations() -> None:
-    pieces = [scored("Yes"), scored(" ["), scored("9"), scored("]"), scored(" [1"), scored("].")]
-    _, told = asyncio.run(collect(ScriptedTurn(*pieces, END), ScriptedTurn(scored("No [1]"), END), grounding=GROUNDING))
-    first = [event for index, event in told if index == 0]
-    second = [event for index, event in told if index == 1]
+    pieces = [
+        with_logprob("Yes"),
+        with_logprob(" ["),
+        with_logprob("9"),
+        with_logprob("]"),
+        with_logprob(" [1"),
+        with_logprob("]."),
+    ]
+    _, events_by_answer = asyncio.run(
+        collect(ScriptedTurn(*pieces, END), ScriptedTurn(with_logprob("No [1]"), END), grounding=GROUNDING)
+    )
+    first = [event for index, event in events_by_answer if index == 0]
+    second = [event for index, event in events_by_answer if index == 1]
     assert "".join(event.text for event in first if isinstance(event, Content)) == "Yes [1]."
     assert "".join(t.text for event in first if isinstance(event, Content) for t in event.tokens) == "Yes [1]."
     assert first[-2:] == [AnswerCitations([Citation(1, 4, 7, "Yes, it is so.")]), END]
@@ -97,17 +106,17 @@ def test_each_answer_has_its_own_markers_and_citations() -> None:
 
 
 def test_without_grounding_a_marker_is_text() -> None:
-    _, told = asyncio.run(collect(ScriptedTurn(Content("x[9]"), END)))
-    assert told == [(0, Content("x[9]")), (0, END)]
+    _, events_by_answer = asyncio.run(collect(ScriptedTurn(Content("x[9]"), END)))
+    assert events_by_answer == [(0, Content("x[9]")), (0, END)]
 
 
-def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> tuple[str, list[AnswerCitations]]:
-    """The text of an answer, and what is said of its citations."""
+def answer(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> tuple[str, list[AnswerCitations]]:
+    """Return the text of an answer, and the events of its citations."""
     grounding = GROUNDING._replace(style=style, is_json=is_json)
     _, indexed = asyncio.run(collect(ScriptedTurn(*events, END), grounding=grounding))
-    told = [event for _, event in indexed]
-    text = "".join(event.text for event in told if isinstance(event, Content))
-    return text, [event for event in told if isinstance(event, AnswerCitations)]
+    events_by_answer = [event for _, event in indexed]
+    text = "".join(event.text for event in events_by_answer if isinstance(event, Content))
+    return text, [event for event in events_by_answer if isinstance(event, AnswerCitations)]
 
 
 @pytest.mark.parametrize(
@@ -117,41 +126,41 @@ def answered(*events: TurnEvent, style: CitationStyle, is_json: bool = False) ->
 def test_the_citation_style_decides_between_list_and_annotations(
     style: str, is_listed: bool, is_annotated: bool
 ) -> None:
-    text, (cited,) = answered(Content("Yes [1, 9]."), style=CitationStyle(style))
+    text, (cited,) = answer(Content("Yes [1, 9]."), style=CitationStyle(style))
     assert text == "Yes [1]."
     assert (cited.is_listed, cited.is_annotated) == (is_listed, is_annotated)
 
 
 def test_the_citation_style_none_removes_every_marker() -> None:
-    assert answered(Content("Yes [1], no [9]."), style=CitationStyle.NONE) == ("Yes, no.", [])
+    assert answer(Content("Yes [1], no [9]."), style=CitationStyle.NONE) == ("Yes, no.", [])
 
 
 @pytest.mark.parametrize(
-    "events", [(Content("Yes [1]."), *CALL), (scored("Yes [1]."),), (Content("Yes [1].\n```\ncode"),)]
+    "events", [(Content("Yes [1]."), *CALL), (with_logprob("Yes [1]."),), (Content("Yes [1].\n```\ncode"),)]
 )
 def test_no_source_list_follows_tool_calls_log_probabilities_or_open_code(events: tuple[TurnEvent, ...]) -> None:
-    _, (cited,) = answered(*events, style=CitationStyle.BOTH)
+    _, (cited,) = answer(*events, style=CitationStyle.BOTH)
     assert (cited.is_listed, cited.is_annotated) == (False, True)
 
 
 def test_a_json_answer_keeps_its_text_and_has_its_strings_cited() -> None:
     json = '{"a": [1, 9], "b": [9], "c": "yes [1] [9]"}'
-    text, (cited,) = answered(Content(json[:20]), Content(json[20:]), style=CitationStyle.BOTH, is_json=True)
+    text, (cited,) = answer(Content(json[:20]), Content(json[20:]), style=CitationStyle.BOTH, is_json=True)
     assert text == json
     assert [json[c.start : c.end] for c in cited.citations] == ["[1]"]
     assert not cited.is_listed
-    assert answered(Content(json), style=CitationStyle.NONE, is_json=True) == (json, [])
+    assert answer(Content(json), style=CitationStyle.NONE, is_json=True) == (json, [])
 
 
 def test_a_complete_reply_is_remembered_as_the_client_will_send_it_back() -> None:
     memory = Memory()
-    played = [
+    turns = [
         ScriptedTurn(Content("So [1, 2] it is [9]."), *CALL, END),
         ScriptedTurn(Content("cut off"), is_endless=True),
     ]
 
     async def leave() -> None:
-        async with await start(*(each.steps() for each in played), grounding=GROUNDING, memory=memory) as answers:
+        async with await start(*(each.steps() for each in turns), grounding=GROUNDING, memory=memory) as answers:
             async for _, event in answers.events():
                 if isinstance(event, TurnEnd):
                     break
@@ -171,12 +180,12 @@ def test_a_failure_before_the_first_event_is_raised_by_start_and_cancels_the_oth
 
 
 def test_closing_the_stream_cancels_every_answer() -> None:
-    played = [ScriptedTurn(Content("a"), is_endless=True) for _ in range(3)]
+    turns = [ScriptedTurn(Content("a"), is_endless=True) for _ in range(3)]
 
     async def leave() -> None:
-        answers = await start(*(each.steps() for each in played))
+        answers = await start(*(each.steps() for each in turns))
         await answers.aclose()
         await answers.aclose()
 
     asyncio.run(leave())
-    assert [each.is_closed for each in played] == [True] * 3
+    assert [each.is_closed for each in turns] == [True] * 3

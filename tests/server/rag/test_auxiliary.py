@@ -1,4 +1,4 @@
-"""Requests that clients make by themselves, as they write them (abridged), and questions that only sound like them."""
+"""Auxiliary requests as clients write them (abridged), and questions of people that sound like them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Markers in a streamed answer, code that only looks like them, quotes, and the list of sources behind an answer."""
+"""Citation markers in a streamed answer, code that resembles them, quotes, and the list of sources."""
 
 import re
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ ANSWERS = st.lists(PIECES, max_size=40).map("".join)
 
 
 def filtered(text: str, numbers: set[int], sizes: Sequence[int] = ()) -> tuple[str, list[Citation]]:
-    """Fed in pieces of these sizes, the rest at once."""
+    """Feed the text in pieces of these sizes, and the rest at once."""
     markers = MarkerFilter(frozenset(numbers))
     out, at = "", 0
     for size in sizes:

@@ -1,4 +1,4 @@
-"""What turns were grounded on is known again: fuzzed with made-up conversations, and by table."""
+"""Conversations are recognized, and keep their sources: in random conversations, and by table."""
 
 import asyncio
 from pathlib import Path
@@ -19,7 +19,7 @@ ASKED, TOLD, AGAIN = (
 
 
 def test_earlier_turns_stay_in_the_prompt_token_by_token(tmp_path: Path) -> None:
-    """scripts/prove/conversations.py goes on to ten thousand."""
+    """scripts/prove/conversations.py runs ten thousand."""
     counts = run(tmp_path, seed=1, num_conversations=100)
     assert counts["turns"] > 400
     assert (

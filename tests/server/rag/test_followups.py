@@ -9,7 +9,7 @@ from server.rag.prompts import NO_ANSWER
 
 
 def conversation(*turns: str) -> list[ChatMessage]:
-    """A user's and an assistant's, in turn."""
+    """Return messages of a user and an assistant, in turn."""
     return [ChatMessage.of_text("assistant" if at % 2 else "user", text) for at, text in enumerate(turns)]
 
 

@@ -1,4 +1,4 @@
-"""Passages side by side are told as one; nothing is lost, and nothing else is joined."""
+"""Adjacent passages become one; no text is lost, and no others are merged."""
 
 import msgspec
 import pytest

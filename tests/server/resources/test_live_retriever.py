@@ -1,4 +1,4 @@
-"""In which space questions are searched while the embedding model changes, with made-up models."""
+"""The space that is searched while the embedding model changes, with scripted models."""
 
 import asyncio
 import time
@@ -59,8 +59,8 @@ def _searching(workspace: Workspace, encoder: FakeEncoder) -> LiveRetriever:
     return LiveRetriever(workspace.data, lambda: cast(EncoderClient, encoder), cast(Any, None))
 
 
-async def _find(searching: LiveRetriever) -> list[Passage]:
-    return await searching.current().search([Query("item7")], searching.embedder(), 20)
+async def _find(live: LiveRetriever) -> list[Passage]:
+    return await live.current().search([Query("item7")], live.embedder(), 20)
 
 
 def _expected(embedder: HashEmbedder) -> float:
@@ -77,21 +77,21 @@ def test_the_previous_space_is_searched_until_the_new_one_is_complete(
     changed: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = FakeEncoder(has_previous=True)
-    searching = _searching(changed, encoder)
+    live = _searching(changed, encoder)
 
     async def run() -> None:
-        before = await _find(searching)
-        assert searching.is_in_previous_space
-        assert not searching.is_by_words_alone
+        before = await _find(live)
+        assert live.is_in_previous_space
+        assert not live.is_by_words_alone
         assert _cosine(before) == pytest.approx(_expected(OLD), abs=1e-3)
-        await searching.follow()
-        began = searching.current(), searching.embedder()
+        await live.follow()
+        began = live.current(), live.embedder()
         _complete(changed)
-        assert _cosine(await _find(searching)) == _cosine(before), "as long as nobody has looked"
-        await searching.follow()
-        assert not searching.is_in_previous_space
-        assert searching.current() is not began[0]
-        after = await _find(searching)
+        assert _cosine(await _find(live)) == _cosine(before), "as long as nobody has looked"
+        await live.follow()
+        assert not live.is_in_previous_space
+        assert live.current() is not began[0]
+        after = await _find(live)
         assert _cosine(after) == pytest.approx(_expected(NEW), abs=1e-3)
         assert _cosine(await began[0].search([Query("item7")], began[1], 20)) == _cosine(before), (
             "what had begun goes on"
@@ -99,51 +99,51 @@ def test_the_previous_space_is_searched_until_the_new_one_is_complete(
         assert not encoder.has_forgotten
         in_a_minute = time.monotonic() + 61
         monkeypatch.setattr("server.resources.live_retriever.time.monotonic", lambda: in_a_minute)
-        await searching.follow()
+        await live.follow()
         assert encoder.has_forgotten
         with pytest.raises(RuntimeError):
-            await began[0].search([Query("item7")], searching.embedder(), 20)
+            await began[0].search([Query("item7")], live.embedder(), 20)
 
     try:
         asyncio.run(run())
     finally:
-        searching.close()
+        live.close()
 
 
 def test_without_the_previous_model_search_uses_words_alone(
     changed: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    searching = _searching(changed, FakeEncoder(has_previous=False))
+    live = _searching(changed, FakeEncoder(has_previous=False))
 
     async def run() -> None:
-        assert [(p.path, p.similarity) for p in await _find(searching)] == [("7.md", None)]
-        assert (searching.is_in_previous_space, searching.is_by_words_alone) == (True, True)
+        assert [(p.path, p.similarity) for p in await _find(live)] == [("7.md", None)]
+        assert (live.is_in_previous_space, live.is_by_words_alone) == (True, True)
         _complete(changed)
-        await searching.follow()
-        assert _cosine(await _find(searching)) is not None
-        assert len(await _find(searching)) == 10
-        assert (searching.is_in_previous_space, searching.is_by_words_alone) == (False, False)
+        await live.follow()
+        assert _cosine(await _find(live)) is not None
+        assert len(await _find(live)) == 10
+        assert (live.is_in_previous_space, live.is_by_words_alone) == (False, False)
 
     try:
         asyncio.run(run())
     finally:
-        searching.close()
+        live.close()
     assert "by their words alone" in caplog.text
 
 
 def test_search_fails_then_recovers_when_the_encoder_restarts_without_the_previous_model(changed: Workspace) -> None:
     encoders = [FakeEncoder(has_previous=True)]
-    searching = LiveRetriever(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
+    live = LiveRetriever(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
 
     async def run() -> None:
-        assert _cosine(await _find(searching)) is not None
+        assert _cosine(await _find(live)) is not None
         encoders.append(FakeEncoder(has_previous=False))
         with pytest.raises(ProcessFailed, match="without the previous"):
-            await _find(searching)
-        await searching.follow()
-        assert _cosine(await _find(searching)) is None
+            await _find(live)
+        await live.follow()
+        assert _cosine(await _find(live)) is None
 
     try:
         asyncio.run(run())
     finally:
-        searching.close()
+        live.close()

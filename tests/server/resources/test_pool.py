@@ -1,4 +1,4 @@
-"""Which models are in memory, with engines that only pretend: budget, users, waiters, failures, endings."""
+"""The pool of chat models with fake engines: memory budget, users, waiters, failures and shutdown."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ class FakeEngine:
 
 
 class Engines:
-    """Opens fakes, and watches what the pool does: `active` are those in whose hands a model is."""
+    """Opens fake engines, and checks what the pool does. `active` counts the users of each model."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -155,7 +155,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def settle() -> None:
-    """Lets everything happen that can."""
+    """Let every task run until it waits."""
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -168,7 +168,7 @@ def play(
     budget: int = 30,
     unload_after_s: float = NEVER,
 ) -> Engines:
-    """Runs a scenario; afterwards nothing is left in memory."""
+    """Run a scenario, and check that every model is unloaded afterwards."""
 
     async def run() -> Engines:
         engines = Engines(budget)
@@ -484,7 +484,7 @@ def test_adapters_must_exist_and_count_in_the_size(tmp_path: Any) -> None:
 @given(seed=st.integers(0, 2**32))
 @example(seed=2004)
 def test_the_budget_holds_and_every_request_is_answered_in_random_runs(models: Models, seed: int) -> None:
-    """The fakes assert the invariants; here clients come, hold, fail, leave and are cancelled at any moment."""
+    """The fake engines assert the invariants while clients come, hold a model, fail, leave and are cancelled."""
     rng = random.Random(seed)
     sizes = tuple(rng.randint(1, 10) for _ in NAMES)
     budget = sizes[0] + rng.randint(10, 20)

@@ -1,4 +1,4 @@
-"""Ready is who has just answered; whoever asks often gets the same answer for a while."""
+"""Readiness is the result of a recent search, cached for a while."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.server.serving import FakeIndex, serving
 
 
 class Search:
-    """Fails as it is told, and counts."""
+    """Counts its calls, and fails with the next of its errors."""
 
     def __init__(self) -> None:
         self.num_searches = 0

@@ -1,4 +1,4 @@
-"""A process that ends is started again; one that never starts is an error for whoever waits."""
+"""A process that ends is restarted; one that never starts is an error for whoever waits."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from server.resources.supervisor import Supervisor
 
 
 class FakeProcess:
-    """Ends when told to. `history` counts the processes that were opened and closed."""
+    """Ends on demand. `history` counts the processes that were opened and closed."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
