@@ -1,4 +1,4 @@
-"""What can go wrong with a model. Errors carry values; `server/http/problems.py` turns them into words for users.
+"""The errors of models and their processes. They carry values; `server/http/problems.py` makes words of them.
 
 ModelError
 ├── ModelNotFound            no such name in the catalog and no such file

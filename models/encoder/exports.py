@@ -30,7 +30,7 @@ _OTHER_FORMATS = {"onnx", "openvino"}  # folders with the same weights in other 
 
 
 class ExportManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What was converted, and what the graph does not say itself.
+    """The manifest of a conversion: the model it is of, and what the graph itself does not hold.
 
     `source`: from `source_of`. `refusal`: why there is no graph; the model then runs on sentence-transformers.
     """

@@ -23,7 +23,7 @@ from models.encoder.messages import (
     UnloadPrevious,
 )
 from models.encoder.parts import split_into_parts
-from models.encoder.reranker import Reranker, open_reranker
+from models.encoder.reranker import CrossEncoder, open_reranker
 from models.ipc import Inbox, child_main
 from models.threads import lower_thread_priority
 
@@ -64,7 +64,7 @@ def _embed_parts(embedder: Embedder, request: EmbedParts) -> EncoderReply:
     return _reply(request.id, compute, tokens)
 
 
-def _rerank(reranker: Reranker | None, request: Rerank) -> EncoderReply:
+def _rerank(reranker: CrossEncoder | None, request: Rerank) -> EncoderReply:
     if reranker is None:
         return EncoderReply(request.id, error='no reranker is loaded; name one: reranker = "FOLDER"')
     tokens: list[list[int]] = []

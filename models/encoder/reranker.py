@@ -13,7 +13,7 @@ from models.errors import ModelFileError
 from models.offline import stay_offline
 
 
-class Reranker(Protocol):
+class CrossEncoder(Protocol):
     """A loaded cross-encoder. Scores are on the model's own scale, 0..1 or logits; higher is better."""
 
     @property
@@ -25,7 +25,7 @@ class Reranker(Protocol):
         """Return one score for each text, shape (len(texts),)."""
 
 
-def open_reranker(files: ModelFiles, num_threads: int = 0) -> Reranker:
+def open_reranker(files: ModelFiles, num_threads: int = 0) -> CrossEncoder:
     """Load a reranker. `num_threads` 0: the runtime chooses. Raises `ModelFileError`."""
     if files.export is None:
         from models.encoder.torch_models import TorchReranker

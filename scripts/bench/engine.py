@@ -36,7 +36,7 @@ from models.llm.params import EngineParams, SamplingParams
 from models.threads import num_physical_cores
 
 
-class Run(NamedTuple):
+class TimedRun(NamedTuple):
     """Arrival times of tokens, seconds since the request."""
 
     times: list[float]
@@ -63,7 +63,7 @@ class Contender(Protocol):
 
     name: str
 
-    async def generate(self, prompt: list[int], num_tokens: int) -> Run: ...
+    async def generate(self, prompt: list[int], num_tokens: int) -> TimedRun: ...
 
 
 class CloisterEngine:
@@ -73,13 +73,13 @@ class CloisterEngine:
         self._engine = engine
         self._sampling = SamplingParams(temperature=0, logit_bias=dict.fromkeys(banned, -1e9))
 
-    async def generate(self, prompt: list[int], num_tokens: int) -> Run:
+    async def generate(self, prompt: list[int], num_tokens: int) -> TimedRun:
         started, times = time.perf_counter(), []
         deltas = self._engine.generate(prompt, num_tokens, self._sampling)
         async with contextlib.aclosing(deltas):
             async for delta in deltas:
                 times += [time.perf_counter() - started] * len(delta.tokens)
-        return Run(times)
+        return TimedRun(times)
 
 
 class LlamaServer:
@@ -90,7 +90,7 @@ class LlamaServer:
         self._http = httpx.AsyncClient(base_url=url, timeout=600, trust_env=False, limits=limits)
         self._bias = [[token, False] for token in banned]
 
-    async def generate(self, prompt: list[int], num_tokens: int) -> Run:
+    async def generate(self, prompt: list[int], num_tokens: int) -> TimedRun:
         body = {
             "prompt": prompt,
             "n_predict": num_tokens,
@@ -107,7 +107,7 @@ class LlamaServer:
             async for line in response.aiter_lines():
                 if line.startswith("data: ") and (tokens := json.loads(line[6:]).get("tokens")):
                     times += [time.perf_counter() - started] * len(tokens)
-        return Run(times)
+        return TimedRun(times)
 
 
 def _start(command: list[object]) -> "subprocess.Popen[bytes]":

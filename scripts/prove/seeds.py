@@ -51,12 +51,12 @@ _ROUNDING = (
 )
 
 
-class Answer(NamedTuple):
+class SeededAnswer(NamedTuple):
     tokens: list[int]
     logprobs: list[float]
 
 
-class Model(NamedTuple):
+class ModelUnderTest(NamedTuple):
     path: Path
     threads: int
     num_tokens: int  # of an answer
@@ -82,11 +82,11 @@ class AnsweringEngine:
         self._engine = engine
         self._banned = banned
         self._num_tokens = num_tokens
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, SeededAnswer] = {}
 
     def add(self, prompt: list[int], seed: int, temperature: float) -> int:
         id = len(self._answers)
-        self._answers[id] = Answer([], [])
+        self._answers[id] = SeededAnswer([], [])
         sampling = SamplingParams(temperature=temperature, seed=seed, logit_bias=self._banned, num_logprobs=0)
         assert not self._engine.add(Generate(id, prompt, self._num_tokens, sampling))
         return id
@@ -97,7 +97,7 @@ class AnsweringEngine:
             self._answers[delta.id].tokens.extend(delta.tokens)
             self._answers[delta.id].logprobs.extend(each.logprob for each in delta.logprobs)
 
-    def answer(self, id: int) -> Answer:
+    def answer(self, id: int) -> SeededAnswer:
         while not self._engine.is_idle:
             self.step()
         return self._answers[id]
@@ -126,35 +126,35 @@ def questions(model: Path, random: Random, count: int) -> list[list[int]]:
         return prompts
 
 
-def alone(model: Model, request: AnswerRequest) -> Answer:
+def alone(model: ModelUnderTest, request: AnswerRequest) -> SeededAnswer:
     with model.engine() as engine:
         return engine.answer(engine.add(*request))
 
 
-def one_more_thread(model: Model, request: AnswerRequest) -> Answer:
+def one_more_thread(model: ModelUnderTest, request: AnswerRequest) -> SeededAnswer:
     with model.engine(threads=model.threads + 1) as engine:
         return engine.answer(engine.add(*request))
 
 
-def without_drafts(model: Model, request: AnswerRequest) -> Answer:
+def without_drafts(model: ModelUnderTest, request: AnswerRequest) -> SeededAnswer:
     with model.engine(prompt_lookup=False) as engine:
         return engine.answer(engine.add(*request))
 
 
-def warm_cache(model: Model, request: AnswerRequest) -> Answer:
+def warm_cache(model: ModelUnderTest, request: AnswerRequest) -> SeededAnswer:
     """Answer with all of the prompt but its last token in memory."""
     with model.engine() as engine:
         engine.answer(engine.add(*request))
         return engine.answer(engine.add(*request))
 
 
-def half_warm_cache(model: Model, request: AnswerRequest) -> Answer:
+def half_warm_cache(model: ModelUnderTest, request: AnswerRequest) -> SeededAnswer:
     with model.engine() as engine:
         engine.answer(engine.add(request.prompt[: len(request.prompt) // 2], request.seed, request.temperature))
         return engine.answer(engine.add(*request))
 
 
-def among_others(model: Model, request: AnswerRequest) -> Answer:
+def among_others(model: ModelUnderTest, request: AnswerRequest) -> SeededAnswer:
     """Answer while other requests run, and more of them come."""
     others = [AnswerRequest(prompt, number, 1.0) for number, prompt in enumerate(model.other_prompts)]
     with model.engine() as engine:
@@ -169,7 +169,7 @@ def among_others(model: Model, request: AnswerRequest) -> Answer:
         return engine.answer(id)
 
 
-def changed_prompt(model: Model, request: AnswerRequest) -> Answer:
+def changed_prompt(model: ModelUnderTest, request: AnswerRequest) -> SeededAnswer:
     """Answer a prompt with another token in its middle: the least effect that a mix-up of tokens would have."""
     at = len(request.prompt) // 2
     return alone(
@@ -177,7 +177,7 @@ def changed_prompt(model: Model, request: AnswerRequest) -> Answer:
     )
 
 
-CONDITIONS: dict[str, Callable[[Model, AnswerRequest], Answer]] = {
+CONDITIONS: dict[str, Callable[[ModelUnderTest, AnswerRequest], SeededAnswer]] = {
     "alone, once more": alone,
     "with one more thread": one_more_thread,
     "without drafts": without_drafts,
@@ -187,7 +187,7 @@ CONDITIONS: dict[str, Callable[[Model, AnswerRequest], Answer]] = {
 }
 
 
-class Comparison(NamedTuple):
+class AnswerComparison(NamedTuple):
     """An answer compared with the one that the request gets alone."""
 
     is_same: bool
@@ -195,14 +195,14 @@ class Comparison(NamedTuple):
     difference: float  # largest difference of a log-probability over the common tokens
 
     @classmethod
-    def of(cls, one: Answer, other: Answer) -> "Comparison":
+    def of(cls, one: SeededAnswer, other: SeededAnswer) -> "AnswerComparison":
         pairs = list(zip(one.tokens, other.tokens, strict=True))
         num_common = next((i for i, (a, b) in enumerate(pairs) if a != b), len(pairs))
         logprobs = zip(one.logprobs[:num_common], other.logprobs[:num_common], strict=True)
         return cls(num_common == len(pairs), num_common, max((abs(a - b) for a, b in logprobs), default=0.0))
 
 
-def report(name: str, comparisons: list[Comparison]) -> None:
+def report(name: str, comparisons: list[AnswerComparison]) -> None:
     num_same = sum(each.is_same for each in comparisons)
     num_exact = sum(each.is_same and each.difference == 0 for each in comparisons)
     others = [each.num_common for each in comparisons if not each.is_same]
@@ -213,17 +213,17 @@ def report(name: str, comparisons: list[Comparison]) -> None:
     )
 
 
-def largest_difference(comparisons: list[Comparison]) -> float:
+def largest_difference(comparisons: list[AnswerComparison]) -> float:
     return max(each.difference for each in comparisons)
 
 
-def compare(model: Model, requests: list[AnswerRequest], rounding: float | None) -> list[str]:
+def compare(model: ModelUnderTest, requests: list[AnswerRequest], rounding: float | None) -> list[str]:
     """Print a table and return what does not hold. `rounding`: most that conditions may change; None: not known."""
     print(f"{'':28}{'same':>10}{'bit for bit':>14}{'largest difference':>22}{'common of the others':>24}")
     first = [alone(model, request) for request in requests]
 
-    def compare_all(answer: Callable[[Model, AnswerRequest], Answer]) -> list[Comparison]:
-        return [Comparison.of(one, answer(model, request)) for one, request in zip(first, requests, strict=True)]
+    def compare_all(answer: Callable[[ModelUnderTest, AnswerRequest], SeededAnswer]) -> list[AnswerComparison]:
+        return [AnswerComparison.of(one, answer(model, request)) for one, request in zip(first, requests, strict=True)]
 
     problems = []
     for name, answer in CONDITIONS.items():
@@ -267,7 +267,9 @@ def main() -> int:
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {options.model.name}")
     random, started = Random(1), time.perf_counter()
     prompts = questions(options.model, random, options.prompts)
-    model = Model(options.model, options.threads, options.tokens, questions(options.model, random, _NUM_OTHERS))
+    model = ModelUnderTest(
+        options.model, options.threads, options.tokens, questions(options.model, random, _NUM_OTHERS)
+    )
     sampled = [AnswerRequest(prompt, seed, 1.0) for prompt in prompts for seed in range(options.seeds)]
     greedy = [AnswerRequest(prompt, 0, 0.0) for prompt in prompts]
     problems = []

@@ -10,7 +10,7 @@ import numpy as np
 BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
 
 
-class Shape(NamedTuple):
+class LlamaShape(NamedTuple):
     """Sizes of a llama model. `n_vocab` 0: the built-in vocabulary; more: with unused tokens after it."""
 
     layers: int = 2
@@ -21,12 +21,12 @@ class Shape(NamedTuple):
     n_vocab: int = 0
 
 
-SMALL = Shape()
+SMALL = LlamaShape()
 Tensors = dict[str, np.ndarray]
 
 
 def write_llama(
-    path: Path, shape: Shape = SMALL, *, seed: int = 0, arrays: Mapping[str, Sequence[int]] | None = None
+    path: Path, shape: LlamaShape = SMALL, *, seed: int = 0, arrays: Mapping[str, Sequence[int]] | None = None
 ) -> Path:
     """Write a llama model. `arrays`: further arrays in the header."""
     writer = _writer(path, shape, arrays or {})
@@ -65,7 +65,7 @@ def write_parts(folder: Path, name: str, count: int, *, seed: int = 0) -> list[P
     return paths
 
 
-def write_lora(path: Path, shape: Shape = SMALL, *, rank: int = 4, family: str = "llama") -> Path:
+def write_lora(path: Path, shape: LlamaShape = SMALL, *, rank: int = 4, family: str = "llama") -> Path:
     """Write an adapter of all layers' query weights."""
     rng = np.random.default_rng(7)
     writer = gguf.GGUFWriter(path, family)
@@ -79,7 +79,7 @@ def write_lora(path: Path, shape: Shape = SMALL, *, rank: int = 4, family: str =
     return path
 
 
-def llama_tensors(shape: Shape, seed: int) -> Tensors:
+def llama_tensors(shape: LlamaShape, seed: int) -> Tensors:
     rng = np.random.default_rng(seed)
     kv = shape.width // shape.heads * shape.kv_heads
 
@@ -109,7 +109,7 @@ def _vocabulary() -> Any:
     return gguf.GGUFReader(BUILTIN)
 
 
-def _writer(path: Path, shape: Shape, arrays: Mapping[str, Sequence[int]]) -> Any:
+def _writer(path: Path, shape: LlamaShape, arrays: Mapping[str, Sequence[int]]) -> Any:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(2048)
     writer.add_embedding_length(shape.width)

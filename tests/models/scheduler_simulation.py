@@ -53,7 +53,7 @@ class Cell:
 
 
 class SimulatedRunner:
-    """In place of llama.cpp: the next token depends on the cells that a slot owns, not on those that it should own."""
+    """Stands in for llama.cpp. The next token depends on the cells that a slot does own, not on those it should."""
 
     def __init__(self, limits: Limits, next_token: NextToken) -> None:
         self._limits = limits
@@ -76,7 +76,7 @@ class SimulatedRunner:
         return sampled
 
     def check_capacity(self) -> None:
-        assert len({cell for slot in self.slots.values() for cell in slot.values()}) <= self._limits.n_cells
+        assert len({cell for slot in self.slots.values() for cell in slot.values()}) <= self._limits.num_cells
 
     def read(self, slot: int) -> list[int]:
         """Return the tokens that a slot has in memory."""
@@ -121,26 +121,26 @@ class SimulatedRunner:
         return sampled
 
 
-class Answer(NamedTuple):
+class SimulatedAnswer(NamedTuple):
     tokens: list[int]
     finish_reason: FinishReason | None
 
 
-def answer_alone(sequence: Sequence, n_ctx: int, next_token: NextToken) -> Answer:
+def answer_alone(sequence: Sequence, n_ctx: int, next_token: NextToken) -> SimulatedAnswer:
     """Return the answer that the model gives without other requests, one token at a time."""
     tokens, answer = sequence.tokens[: sequence.num_prompt], list[int]()
     while True:
         allowed = sequence.constraint.after(answer) if sequence.constraint else None
         token = sample(next_token, tokens + answer, allowed)
         if token == END:
-            return Answer(answer, FinishReason.STOP)
+            return SimulatedAnswer(answer, FinishReason.STOP)
         answer.append(token)
         if len(answer) == sequence.max_tokens or len(tokens + answer) == n_ctx:
-            return Answer(answer, FinishReason.LENGTH)
+            return SimulatedAnswer(answer, FinishReason.LENGTH)
 
 
-def answer_of(sequence: Sequence) -> Answer:
-    return Answer(sequence.tokens[sequence.num_prompt :], sequence.finish_reason)
+def answer_of(sequence: Sequence) -> SimulatedAnswer:
+    return SimulatedAnswer(sequence.tokens[sequence.num_prompt :], sequence.finish_reason)
 
 
 class Simulation:
@@ -311,11 +311,11 @@ class Simulation:
 
 def random_simulation(random: Random, *, supports_partial_removal: bool) -> Simulation:
     """Return a simulation of random size, often with hardly more memory than one sequence takes."""
-    n_slots, n_ctx = random.randint(1, 6), random.choice([random.randint(2, 12), random.randint(40, 64)])
-    n_cells = (1 if supports_partial_removal else 2) * n_ctx + random.randint(0, random.choice([8, 96]))
+    num_slots, n_ctx = random.randint(1, 6), random.choice([random.randint(2, 12), random.randint(40, 64)])
+    num_cells = (1 if supports_partial_removal else 2) * n_ctx + random.randint(0, random.choice([8, 96]))
     max_offloaded, max_idle_cells = random.choice([0, 40, 400]), random.choice([0, 16])
     limits = Limits(
-        n_slots, random.randint(0, 6), n_slots + random.randint(0, 16), n_cells, n_ctx, supports_partial_removal
+        num_slots, random.randint(0, 6), num_slots + random.randint(0, 16), num_cells, n_ctx, supports_partial_removal
     )
     return Simulation(limits, max_offloaded=max_offloaded, max_idle_cells=max_idle_cells)
 

@@ -53,7 +53,7 @@ class TokenLogprobs(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Delta(msgspec.Struct, array_like=True, frozen=True):
-    """What a step brought one request; a request's last delta has a `finish_reason` or an `error`.
+    """The part of an answer that one step brought; the last delta has a `finish_reason` or an `error`.
 
     `num_cached`: tokens of the prompt that were in memory already.
     """

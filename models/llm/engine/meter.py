@@ -1,4 +1,4 @@
-"""What is measured of an engine, on the server's side of the connection: as a client would see it."""
+"""Measurements of an engine, taken on the server's side of the connection: as a client would see them."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ class Meter(Protocol):
         """The next tokens of an answer came `wait_s` after those before them."""
 
     def observe_tokens(self, num_tokens: int) -> None:
-        """This many tokens were generated."""
+        """Tokens were generated."""
 
 
 class NoMeter:

@@ -14,7 +14,7 @@ from models.llm.kv.prefix_store import PrefixStore, StoredPrefix
 _NUM_THREADS = 2  # so that a large grammar does not delay everybody's prefixes
 
 
-class PreparedRequest(NamedTuple):
+class PreparedGeneration(NamedTuple):
     """A request that can be queued now. `error`: its constraint cannot be enforced, and the client is told why."""
 
     request: Generate
@@ -31,7 +31,7 @@ class RequestPreparer:
         self,
         compile: Callable[[ConstraintForm], Grammar],
         store: PrefixStore | None,
-        done: Callable[[PreparedRequest], None],
+        done: Callable[[PreparedGeneration], None],
     ) -> None:
         self._compile = compile
         self._store = store
@@ -52,7 +52,7 @@ class RequestPreparer:
         """Let `claim` refuse this request. Idempotent."""
         self._pending.discard(id)
 
-    def claim(self, prepared: PreparedRequest) -> bool:
+    def claim(self, prepared: PreparedGeneration) -> bool:
         """Take a result; called once for each. False when the request was cancelled meanwhile."""
         with contextlib.suppress(KeyError):
             self._pending.remove(prepared.request.id)
@@ -63,11 +63,11 @@ class RequestPreparer:
         try:
             grammar = self._compile(request.constraint) if request.constraint is not None else None
             state = self._store.read(prefix) if self._store is not None and prefix is not None else None
-            self._done(PreparedRequest(request, grammar, prefix, state))
+            self._done(PreparedGeneration(request, grammar, prefix, state))
         except GrammarError as error:
-            self._done(PreparedRequest(request, error=str(error)))
+            self._done(PreparedGeneration(request, error=str(error)))
         except Exception as error:  # the end of a thread: whatever it was, the client that waits is told
-            self._done(PreparedRequest(request, error=f"{type(error).__name__}: {error}"))
+            self._done(PreparedGeneration(request, error=f"{type(error).__name__}: {error}"))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

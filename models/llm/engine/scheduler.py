@@ -26,8 +26,8 @@ class Scheduler:
     """Owns every sequence from `add` to its end, and the prefix cache."""
 
     def __init__(self, limits: Limits, end_tokens: frozenset[int]) -> None:
-        if limits.n_ctx * (1 if limits.supports_partial_removal else 2) > limits.n_cells:
-            raise ValueError("n_ctx cannot exceed n_cells: one sequence must always fit, with its checkpoint")
+        if limits.n_ctx * (1 if limits.supports_partial_removal else 2) > limits.num_cells:
+            raise ValueError("n_ctx cannot exceed num_cells: one sequence must always fit, with its checkpoint")
         self._limits = limits
         self._end_tokens = end_tokens
         self._waiting: list[Sequence] = []  # in order of arrival; preempted ones in front
@@ -51,7 +51,7 @@ class Scheduler:
     @property
     def num_free_cells(self) -> int:
         own = sum(self._cache.num_own(each.lease, each.num_computed) for each in self._running if each.lease)
-        return self._limits.n_cells - self._cache.num_cells - own
+        return self._limits.num_cells - self._cache.num_cells - own
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence. Raises `ValueError` when its prompt is not shorter than `n_ctx`."""
@@ -128,7 +128,7 @@ class Scheduler:
 
     def _admit(self, num_planned: int) -> Sequence | None:
         """Start the next waiting sequence that fits, beside `num_planned` cells of the step; None when none does."""
-        if len(self._running) >= self._limits.n_slots:
+        if len(self._running) >= self._limits.num_slots:
             return None
         for sequence in self._admission_order():
             num_matched = self._num_matched(sequence)
@@ -176,7 +176,7 @@ class Scheduler:
 
     def _fits(self, sequence: Sequence, num_matched: int, num_planned: int = 0) -> bool:
         """Whether there are a slot and cells for the sequence, beside `num_planned` cells of the step."""
-        if len(self._running) >= self._limits.n_slots:
+        if len(self._running) >= self._limits.num_slots:
             return False
         # Every running sequence takes a cell in each step, so those cells are not free for a new one.
         num_evictable = max(self._cache.num_evictable - num_matched, 0)
@@ -287,7 +287,7 @@ class Scheduler:
         """The tokens of waiting sequences that would be admitted now, in that order, as far as memory allows."""
         num_cells = self.num_free_cells + self._cache.num_evictable
         prompts = []
-        for sequence in self._admission_order()[: self._limits.n_slots - len(self._running)]:
+        for sequence in self._admission_order()[: self._limits.num_slots - len(self._running)]:
             num_cells -= len(sequence.tokens)
             if num_cells < 0:
                 break
@@ -343,9 +343,9 @@ class Scheduler:
         leases = [sequence.lease for sequence in self._running]
         assert None not in leases
         self._cache.check_integrity([lease for lease in leases if lease])
-        assert len(self._running) <= self._limits.n_slots
+        assert len(self._running) <= self._limits.num_slots
         assert all(sequence.lease is None and sequence.num_computed == 0 for sequence in self._waiting)
-        assert 0 <= self.num_free_cells <= self._limits.n_cells
+        assert 0 <= self.num_free_cells <= self._limits.num_cells
         for sequence in (*self._running, *self._waiting):
             assert 0 <= sequence.num_computed < len(sequence.tokens) < self._limits.n_ctx
             assert sequence.finish_reason is None

@@ -1,4 +1,4 @@
-"""One forward pass: its limits, the plan that the scheduler makes of it, and what it brings each sequence."""
+"""One forward pass: its limits, the scheduler's plan of it, and its result for each sequence."""
 
 from typing import NamedTuple
 
@@ -10,18 +10,18 @@ from models.llm.kv.prefix_cache import MemoryOperation
 class Limits(NamedTuple):
     """Sizes of one engine. A cell holds the keys and values of one token."""
 
-    n_slots: int  # sequences running at once
-    n_cached: int  # further prefixes kept in memory
+    num_slots: int  # sequences running at once
+    num_cached_prefixes: int  # further prefixes kept in memory
     n_batch: int  # tokens in one step
-    n_cells: int  # cells of all sequences and cached prefixes together
-    n_ctx: int  # tokens of one sequence, prompt and answer; at most n_cells, or half of it without partial removal
+    num_cells: int  # cells of all sequences and cached prefixes together
+    n_ctx: int  # tokens of one sequence, prompt and answer; at most num_cells, or half of it without partial removal
     supports_partial_removal: bool = True  # whether a slot's memory can be cut at any token
     step_cost: StepCost = CPU_COST
 
     @property
     def num_sequences(self) -> int:
         """llama.cpp sequences needed: each running one may also keep the holder of its prefix from being evicted."""
-        return 2 * self.n_slots + self.n_cached
+        return 2 * self.num_slots + self.num_cached_prefixes
 
 
 class ScheduledChunk(NamedTuple):
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 class SequenceOutput(NamedTuple):
-    """What a step brought one sequence: tokens of its answer and, once, why the answer ended."""
+    """The result of a step for one sequence: tokens of its answer and, once, why the answer ended."""
 
     sequence: Sequence
     tokens: list[int]

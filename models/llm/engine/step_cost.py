@@ -1,4 +1,4 @@
-"""What a forward pass costs by its number of tokens, and how long a draft that makes worth its places.
+"""The cost of a forward pass by its number of tokens, and the length of draft that this cost makes worthwhile.
 
 llama.cpp multiplies quantized weights on a CPU by four tokens at a time, and the rest one by one, so a second token
 costs as much as the first and a fourth hardly anything (docs/benchmarks.md). The costs are constants and not measured

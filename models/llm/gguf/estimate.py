@@ -61,11 +61,11 @@ def estimate(
     window = max(number("ssm.conv_kernel") - 1, 0) * (inner + 2 * groups * depth)
     state = inner * depth + window + max(number("shortconv.l_cache") - 1, 0) * width
     num_states = sum(not each for each in kv_heads) or num_layers  # in hybrid models, only layers without attention
-    n_cells, n_sequences = (4 * n_ctx, 3 * MAX_RECURRENT) if state else (2 * n_ctx, 0)
+    num_cells, num_sequences = (4 * n_ctx, 3 * MAX_RECURRENT) if state else (2 * n_ctx, 0)
     offloaded = 0 if state else n_ctx if params.offload_tokens < 0 else params.offload_tokens
     memory = (
-        _CELL_BYTES * (n_cells + offloaded) * cell * int(sum(kv_heads))
-        + _STATE_BYTES * n_sequences * state * num_states
+        _CELL_BYTES * (num_cells + offloaded) * cell * int(sum(kv_heads))
+        + _STATE_BYTES * num_sequences * state * num_states
     )
     activations = 4 * params.n_batch * (n_vocab + 8 * width + 3 * number("feed_forward_length", 4 * width))
     return Estimate(file_bytes, memory, activations + _PROCESS_BYTES, n_ctx)

@@ -1,4 +1,4 @@
-"""What a GGUF says of the model in it."""
+"""Figures and special tokens of a model, as read from its GGUF."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the tiers of the KV cache need of the engine: its scheduler, which owns slots, and its runner."""
+"""The Protocols through which the tiers of the KV cache use the engine's scheduler and runner."""
 
 from typing import Protocol
 

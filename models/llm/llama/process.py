@@ -11,7 +11,7 @@ from models.llm.constraints.grammar_tokenizer import GrammarTokenizer
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Cancel, Delta, Deltas, EngineReady, Generate, LoadEngine, ToEngine
 from models.llm.engine.prefill_budget import PrefillBudget
-from models.llm.engine.request_preparer import PreparedRequest, RequestPreparer
+from models.llm.engine.request_preparer import PreparedGeneration, RequestPreparer
 from models.llm.engine.scheduler import Scheduler
 from models.llm.kv.disk_cache import DiskKVCache
 from models.llm.kv.offload import KVOffload
@@ -43,7 +43,7 @@ class _EngineLoop:
 
     def __init__(
         self,
-        inbox: Inbox[ToEngine | PreparedRequest],
+        inbox: Inbox[ToEngine | PreparedGeneration],
         engine: Engine,
         preparer: RequestPreparer,
         offload: KVOffload,
@@ -78,21 +78,21 @@ class _EngineLoop:
             return 0
         return None if self._has_written_all else _IDLE_S
 
-    def _handle(self, message: ToEngine | PreparedRequest) -> list[Delta]:
+    def _handle(self, message: ToEngine | PreparedGeneration) -> list[Delta]:
         match message:
             case Generate():
                 prefix = self._disk_cache.find(message.prompt) if self._disk_cache else None
                 if message.constraint is None and prefix is None:
                     return self._engine.add(message)
                 self._preparer.submit(message, prefix)
-            case PreparedRequest() if self._preparer.claim(message):
+            case PreparedGeneration() if self._preparer.claim(message):
                 return self._add(message)
             case Cancel(id):
                 self._preparer.cancel(id)
                 self._engine.cancel(id)
         return []
 
-    def _add(self, prepared: PreparedRequest) -> list[Delta]:
+    def _add(self, prepared: PreparedGeneration) -> list[Delta]:
         request = prepared.request
         if prepared.error is not None:
             return [Delta(request.id, [], error=prepared.error)]
@@ -101,7 +101,7 @@ class _EngineLoop:
         return self._engine.add(request, prepared.grammar)
 
 
-def _serve(inbox: Inbox[ToEngine | PreparedRequest]) -> None:
+def _serve(inbox: Inbox[ToEngine | PreparedGeneration]) -> None:
     from models.llm.llama.runner import LlamaRunner  # loads llama.cpp: only here, after the socket is being read
 
     load = next(iter(inbox), None)

@@ -68,26 +68,26 @@ class LlamaRunner:
         n_ctx = context_length(C.llama_model_n_ctx_train(self._model), params)
         if C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model):
             return Limits(
-                n_slots=min(params.num_slots, MAX_RECURRENT),
-                n_cached=min(params.num_cached_prefixes, MAX_RECURRENT),
+                num_slots=min(params.num_slots, MAX_RECURRENT),
+                num_cached_prefixes=min(params.num_cached_prefixes, MAX_RECURRENT),
                 n_batch=params.n_batch,
-                n_cells=4 * n_ctx,
+                num_cells=4 * n_ctx,
                 n_ctx=n_ctx,
                 supports_partial_removal=False,
             )
         uses_gpu = C.llama_supports_gpu_offload() and params.n_gpu_layers != 0
         return Limits(
-            n_slots=params.num_slots,
-            n_cached=params.num_cached_prefixes,
+            num_slots=params.num_slots,
+            num_cached_prefixes=params.num_cached_prefixes,
             n_batch=params.n_batch,
-            n_cells=2 * n_ctx,
+            num_cells=2 * n_ctx,
             n_ctx=n_ctx,
             step_cost=GPU_COST if uses_gpu else CPU_COST,
         )
 
     def _open_context(self, path: Path, params: EngineParams) -> Any:
         fields = C.llama_context_default_params()
-        fields.n_ctx = self.limits.n_cells
+        fields.n_ctx = self.limits.num_cells
         fields.n_batch = max(
             params.n_batch, self.limits.num_sequences
         )  # llama.cpp aborts the process when it is less than n_seq_max
@@ -98,7 +98,9 @@ class LlamaRunner:
         context = C.llama_init_from_model(self._model, fields)
         if not context:
             reason = error_log().first("not enough memory?")
-            raise ModelFileError(path, f"no context of {self.limits.n_cells} tokens could be created for it: {reason}")
+            raise ModelFileError(
+                path, f"no context of {self.limits.num_cells} tokens could be created for it: {reason}"
+            )
         return context
 
     def _apply_adapters(self, adapters: Sequences[Adapter]) -> None:

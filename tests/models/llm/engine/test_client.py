@@ -79,10 +79,14 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("n_batch", "n_slots", "n_cached"), [(8, 8, 32), (47, 8, 32), (48, 8, 32), (1, 1, 0), (64, 64, 128)]
+    ("n_batch", "num_slots", "num_cached_prefixes"), [(8, 8, 32), (47, 8, 32), (48, 8, 32), (1, 1, 0), (64, 64, 128)]
 )
-def test_n_batch_may_be_less_than_the_number_of_sequences(n_batch: int, n_slots: int, n_cached: int) -> None:
-    small = msgspec.structs.replace(PARAMS, n_batch=n_batch, num_slots=n_slots, num_cached_prefixes=n_cached)
+def test_n_batch_may_be_less_than_the_number_of_sequences(
+    n_batch: int, num_slots: int, num_cached_prefixes: int
+) -> None:
+    small = msgspec.structs.replace(
+        PARAMS, n_batch=n_batch, num_slots=num_slots, num_cached_prefixes=num_cached_prefixes
+    )
 
     async def ask(params: EngineParams) -> list[int]:
         async with open_engine(BUILTIN, params) as client:

@@ -38,9 +38,9 @@ class ScriptedRunner:
         self.num_forgotten[sequence.id] += 1
 
 
-def make_engine(runner: ScriptedRunner, *, n_slots: int = 2, n_batch: int = 8, n_cells: int = 64) -> Engine:
+def make_engine(runner: ScriptedRunner, *, num_slots: int = 2, n_batch: int = 8, num_cells: int = 64) -> Engine:
     return Engine(
-        Scheduler(Limits(n_slots, 4, n_batch, n_cells, n_ctx=16), frozenset({END})),
+        Scheduler(Limits(num_slots, 4, n_batch, num_cells, n_ctx=16), frozenset({END})),
         runner,
         END,
         prefill_budget=PrefillBudget(n_batch),
@@ -100,7 +100,7 @@ def test_a_step_of_prefill_alone_brings_no_delta() -> None:
 
 def test_a_failed_batch_ends_its_own_requests_only() -> None:
     runner = ScriptedRunner(failing_steps=frozenset({2}))
-    engine = make_engine(runner, n_slots=2)
+    engine = make_engine(runner, num_slots=2)
     for id in (1, 2, 3):
         engine.add(request(id, 5, max_tokens=2))
     assert engine.step() == [Delta(1, [6]), Delta(2, [6])]
@@ -111,7 +111,7 @@ def test_a_failed_batch_ends_its_own_requests_only() -> None:
 
 def test_a_preempted_request_goes_on_after_a_failed_batch() -> None:
     runner = ScriptedRunner(failing_steps=frozenset({3}))
-    engine = make_engine(runner, n_cells=16, n_batch=16)
+    engine = make_engine(runner, num_cells=16, n_batch=16)
     engine.add(request(1, *[1] * 9))
     engine.add(request(2, *[5] * 5, max_tokens=3))
     assert engine.step() == [Delta(1, [2]), Delta(2, [6])]
@@ -174,7 +174,7 @@ def test_every_request_ends_once_and_is_forgotten_once(
     prompts: list[list[int]], num_steps_before_cancel: dict[int, int], failing_steps: frozenset[int]
 ) -> None:
     runner = ScriptedRunner(failing_steps)
-    engine = make_engine(runner, n_batch=4, n_cells=20)
+    engine = make_engine(runner, n_batch=4, num_cells=20)
     for id, prompt in enumerate(prompts):
         engine.add(request(id, *prompt))
     deltas: list[Delta] = []
@@ -194,13 +194,13 @@ def test_every_request_ends_once_and_is_forgotten_once(
         assert tokens == list(range(prompt[-1] + 1, 10))[: len(tokens)]
 
 
-@pytest.mark.parametrize("n_slots", [1, 2])
-def test_many_long_requests_of_one_client_do_not_starve_another(n_slots: int) -> None:
-    engine = make_engine(ScriptedRunner(), n_slots=n_slots)
+@pytest.mark.parametrize("num_slots", [1, 2])
+def test_many_long_requests_of_one_client_do_not_starve_another(num_slots: int) -> None:
+    engine = make_engine(ScriptedRunner(), num_slots=num_slots)
     for id in range(8):
         engine.add(request(id, 1, client="a"))
     before = engine.step()
     engine.add(request(8, 1, client="b"))
     order = [delta.id for delta in [*before, *finish(engine)] if delta.finish_reason is not None]
-    assert order.index(8) == n_slots, "a's requests hold every slot; the next free slot is b's"
+    assert order.index(8) == num_slots, "a's requests hold every slot; the next free slot is b's"
     assert [id for id in order if id != 8] == list(range(8))

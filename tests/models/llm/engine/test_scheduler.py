@@ -17,8 +17,8 @@ from models.llm.params import Priority, SamplingParams
 from tests.models.scheduler_simulation import (
     END,
     WORD,
-    Answer,
     NextToken,
+    SimulatedAnswer,
     SimulatedRunner,
     Simulation,
     answer_alone,
@@ -36,15 +36,15 @@ class SchedulerRun:
     def __init__(
         self,
         *,
-        n_slots: int = 1,
-        n_cached: int = 8,
+        num_slots: int = 1,
+        num_cached_prefixes: int = 8,
         n_batch: int = 8,
-        n_cells: int = 64,
+        num_cells: int = 64,
         n_ctx: int = 32,
         supports_partial_removal: bool = True,
         next_token: NextToken = endless,
     ) -> None:
-        self._limits = Limits(n_slots, n_cached, n_batch, n_cells, n_ctx, supports_partial_removal)
+        self._limits = Limits(num_slots, num_cached_prefixes, n_batch, num_cells, n_ctx, supports_partial_removal)
         self._next_token = next_token
         self._unused_tokens = itertools.count(100)
         self._runner = SimulatedRunner(self._limits, next_token)
@@ -93,7 +93,7 @@ class SchedulerRun:
             assert self.step()
         raise AssertionError
 
-    def answer_alone(self, sequence: Sequence) -> Answer:
+    def answer_alone(self, sequence: Sequence) -> SimulatedAnswer:
         return answer_alone(sequence, self._limits.n_ctx, self._next_token)
 
 
@@ -116,7 +116,7 @@ def test_a_step_outputs_a_token_only_when_prefill_is_complete() -> None:
 
 
 def test_prefill_is_chunked_beside_decoding() -> None:
-    run = SchedulerRun(n_slots=3, n_batch=4)
+    run = SchedulerRun(num_slots=3, n_batch=4)
     decoding = run.add(2)
     run.step()
     prefilling = run.add(7)
@@ -128,14 +128,14 @@ def test_prefill_is_chunked_beside_decoding() -> None:
 
 
 def test_short_prompts_are_prefilled_in_one_step() -> None:
-    run = SchedulerRun(n_slots=4, n_batch=8)
+    run = SchedulerRun(num_slots=4, n_batch=8)
     first, second, third = run.add(3), run.add(3), run.add(3)
     assert run.step() == [(first, 3), (second, 3), (third, 2)]
     assert run.step() == [(first, 1), (second, 1), (third, 1)]
 
 
 @pytest.mark.parametrize(
-    ("n_slots", "n_batch", "n_cells", "prompts", "num_running"),
+    ("num_slots", "n_batch", "num_cells", "prompts", "num_running"),
     [
         pytest.param(2, 64, 64, [4, 4, 4], 2, id="slots"),
         pytest.param(3, 8, 64, [4, 4, 4], 2, id="batch"),
@@ -145,9 +145,9 @@ def test_short_prompts_are_prefilled_in_one_step() -> None:
     ],
 )
 def test_admission_is_limited_by(
-    n_slots: int, n_batch: int, n_cells: int, prompts: list[int], num_running: int
+    num_slots: int, n_batch: int, num_cells: int, prompts: list[int], num_running: int
 ) -> None:
-    run = SchedulerRun(n_slots=n_slots, n_batch=n_batch, n_cells=n_cells, n_ctx=16)
+    run = SchedulerRun(num_slots=num_slots, n_batch=n_batch, num_cells=num_cells, n_ctx=16)
     sequences = [run.add(num_tokens) for num_tokens in prompts]
     assert [sequence for sequence, _ in run.step()] == sequences[:num_running]
     assert (run.scheduler.num_running, run.scheduler.num_waiting) == (num_running, len(prompts) - num_running)
@@ -176,7 +176,7 @@ def test_a_finished_sequence_frees_its_slot_for_the_next() -> None:
 def test_a_sequence_finishes_with_its_reason(
     num_tokens: int, max_tokens: int, end_at: int | None, num_generated: int, reason: FinishReason, prompt_lookup: bool
 ) -> None:
-    run = SchedulerRun(n_cells=10, n_ctx=10, next_token=lambda tokens: END if len(tokens) == end_at else WORD)
+    run = SchedulerRun(num_cells=10, n_ctx=10, next_token=lambda tokens: END if len(tokens) == end_at else WORD)
     sequence = run.add(num_tokens, max_tokens, prompt_lookup=prompt_lookup)
     generated: list[int] = []
     while not run.scheduler.is_idle:
@@ -188,7 +188,7 @@ def test_a_sequence_finishes_with_its_reason(
 
 class TestPreemption:
     def test_the_last_served_is_preempted_and_the_first_goes_on_without_cells(self) -> None:
-        run = SchedulerRun(n_slots=3, n_batch=16, n_cells=16, n_ctx=16)
+        run = SchedulerRun(num_slots=3, n_batch=16, num_cells=16, n_ctx=16)
         first, second, last = run.add(5), run.add(5), run.add(3)
         assert run.step() == [(first, 5), (second, 5), (last, 3)]
         assert run.step() == [(first, 1), (second, 1), (last, 1)]
@@ -200,7 +200,7 @@ class TestPreemption:
             assert first.num_generated == num_generated + 1
 
     def test_a_preempted_sequence_resumes_with_all_its_tokens_and_the_right_answer(self) -> None:
-        run = SchedulerRun(n_slots=2, n_batch=4, n_cells=14, n_ctx=12, next_token=hashed)
+        run = SchedulerRun(num_slots=2, n_batch=4, num_cells=14, n_ctx=12, next_token=hashed)
         first, last = run.add(5), run.add(5)
         num_at_preemption = 0
         while not run.scheduler.is_idle:
@@ -212,7 +212,7 @@ class TestPreemption:
         assert answer_of(last) == run.answer_alone(last)
 
     def test_a_preempted_sequence_is_admitted_before_later_ones(self) -> None:
-        run = SchedulerRun(n_slots=2, n_batch=8, n_cells=12, n_ctx=12)
+        run = SchedulerRun(num_slots=2, n_batch=8, num_cells=12, n_ctx=12)
         first, second, third = run.add(4), run.add(4), run.add(4)
         while second.finish_reason is None:
             run.step()
@@ -220,7 +220,7 @@ class TestPreemption:
         assert first.finish_reason is not None
 
     def test_cached_prefixes_are_evicted_before_a_sequence_is_preempted(self) -> None:
-        run = SchedulerRun(n_slots=2, n_batch=8, n_cells=12, n_ctx=12)
+        run = SchedulerRun(num_slots=2, n_batch=8, num_cells=12, n_ctx=12)
         run.add(5, max_tokens=1)
         run.finish()
         first, second = run.add(3, max_tokens=3), run.add(3, max_tokens=3)
@@ -228,7 +228,7 @@ class TestPreemption:
         assert answer_of(first) == answer_of(second) == ([WORD] * 3, FinishReason.LENGTH)
 
     def test_batch_is_preempted_for_a_later_interactive_sequence(self) -> None:
-        run = SchedulerRun(n_slots=2, n_batch=16, n_cells=12, n_ctx=12)
+        run = SchedulerRun(num_slots=2, n_batch=16, num_cells=12, n_ctx=12)
         batch = run.add(4, priority=Priority.BATCH)
         run.step()
         interactive = run.add(4)
@@ -241,9 +241,9 @@ class TestPreemption:
     @pytest.mark.parametrize("supports_partial_removal", [True, False])
     def test_typing_preempts_interactive_for_a_slot(self, supports_partial_removal: bool) -> None:
         run = SchedulerRun(
-            n_slots=2,
+            num_slots=2,
             n_batch=16,
-            n_cells=64,
+            num_cells=64,
             n_ctx=20,
             supports_partial_removal=supports_partial_removal,
             next_token=hashed,
@@ -259,7 +259,7 @@ class TestPreemption:
             assert answer_of(sequence) == run.answer_alone(sequence)
 
     def test_typing_preempts_interactive_for_cells(self) -> None:
-        run = SchedulerRun(n_slots=3, n_batch=16, n_cells=20, n_ctx=20, next_token=hashed)
+        run = SchedulerRun(num_slots=3, n_batch=16, num_cells=20, n_ctx=20, next_token=hashed)
         conversations = [run.add(8), run.add(8)]
         run.step()
         typing = run.add(8, max_tokens=3, priority=Priority.TYPING)
@@ -269,13 +269,19 @@ class TestPreemption:
             assert answer_of(sequence) == run.answer_alone(sequence)
 
     def test_equal_priority_preempts_nothing(self) -> None:
-        run = SchedulerRun(n_slots=1)
+        run = SchedulerRun(num_slots=1)
         first, second = run.add(2, max_tokens=4), run.add(2, max_tokens=4)
         assert [run.step()[0][0] for _ in range(5)] == [first] * 4 + [second]
 
     def test_a_preempted_sequence_s_checkpoint_takes_no_cell_that_the_step_has_reserved(self) -> None:
         run = SchedulerRun(
-            n_slots=3, n_cached=2, n_batch=16, n_cells=20, n_ctx=9, supports_partial_removal=False, next_token=hashed
+            num_slots=3,
+            num_cached_prefixes=2,
+            n_batch=16,
+            num_cells=20,
+            n_ctx=9,
+            supports_partial_removal=False,
+            next_token=hashed,
         )
         shared = run.new_tokens(3)
         sequences = [run.add(2, 7, priority=Priority.BATCH)]
@@ -291,7 +297,7 @@ class TestPreemption:
 class TestRemoving:
     @pytest.mark.parametrize("num_steps", [0, 1, 3], ids=["waiting", "prefill", "decode"])
     def test_removing_frees_the_slot_and_the_cells(self, num_steps: int) -> None:
-        run = SchedulerRun(n_batch=4, n_cells=16, n_ctx=16)
+        run = SchedulerRun(n_batch=4, num_cells=16, n_ctx=16)
         cancelled = run.add(7)
         for _ in range(num_steps):
             run.step()
@@ -303,7 +309,7 @@ class TestRemoving:
         assert answer_of(following) == ([WORD], FinishReason.LENGTH)
 
     def test_removing_a_preempted_sequence_leaves_nothing_behind(self) -> None:
-        run = SchedulerRun(n_slots=2, n_batch=8, n_cells=8, n_ctx=8)
+        run = SchedulerRun(num_slots=2, n_batch=8, num_cells=8, n_ctx=8)
         first, last = run.add(3), run.add(3)
         while last.lease is not None or last.num_generated == 0:
             run.step()
@@ -313,7 +319,7 @@ class TestRemoving:
         assert last.finish_reason is None
 
     def test_removing_twice_is_harmless(self) -> None:
-        run = SchedulerRun(n_slots=2)
+        run = SchedulerRun(num_slots=2)
         cancelled, other = run.add(3), run.add(1)
         run.step()
         run.scheduler.remove(cancelled)
@@ -362,7 +368,7 @@ class TestPrefixCache:
         assert answer_of(again) == answer_of(first)
 
     def test_a_sequence_shares_the_prefix_of_one_that_still_runs(self) -> None:
-        run = SchedulerRun(n_slots=2, n_batch=16, next_token=hashed)
+        run = SchedulerRun(num_slots=2, n_batch=16, next_token=hashed)
         first = run.add(10, max_tokens=8)
         run.step()
         second = run.add([*first.tokens[:10], *run.new_tokens(4)], max_tokens=2)
@@ -371,7 +377,7 @@ class TestPrefixCache:
         assert [answer_of(first), answer_of(second)] == [run.answer_alone(first), run.answer_alone(second)]
 
     def test_a_prompt_waits_for_a_running_sequence_that_computes_its_prefix(self) -> None:
-        run = SchedulerRun(n_slots=3, n_batch=32, n_cells=256, n_ctx=128)
+        run = SchedulerRun(num_slots=3, n_batch=32, num_cells=256, n_ctx=128)
         manual = run.new_tokens(64)
         first, second, other = run.add([*manual, 1]), run.add([*manual, 2]), run.add(5)
         assert run.step() == [(first, 32)]
@@ -381,7 +387,7 @@ class TestPrefixCache:
         assert second.num_cached == 64
 
     def test_a_prompt_does_not_wait_for_a_short_common_prefix(self) -> None:
-        run = SchedulerRun(n_slots=2, n_batch=64)
+        run = SchedulerRun(num_slots=2, n_batch=64)
         shared = run.new_tokens(10)
         first, second = run.add([*shared, 1]), run.add([*shared, 2])
         assert run.step() == [(first, 11), (second, 11)]
@@ -397,7 +403,7 @@ class TestAdmissionOrder:
         assert run.step() == [(batch, 2)]
 
     def test_the_client_with_fewest_running_sequences_is_admitted_first(self) -> None:
-        run = SchedulerRun(n_slots=2)
+        run = SchedulerRun(num_slots=2)
         first, _, other = run.add(2, client="a"), run.add(2, client="a"), run.add(2, client="b")
         assert run.step() == [(first, 2), (other, 2)]
 
@@ -416,7 +422,7 @@ class TestDrafts:
         assert answer_of(sequence) == counting.answer_alone(sequence)
 
     def test_rejected_drafts_change_no_answer(self) -> None:
-        run = SchedulerRun(n_slots=2, next_token=hashed)
+        run = SchedulerRun(num_slots=2, next_token=hashed)
         sequences = [run.add([1, 2, 3, 1, 2, 3, 1, 2], max_tokens=16, prompt_lookup=True) for _ in range(2)]
         run.finish()
         assert [answer_of(sequence) for sequence in sequences] == [run.answer_alone(sequence) for sequence in sequences]
@@ -429,7 +435,7 @@ class TestDrafts:
         assert sequence.finish_reason is FinishReason.STOP
 
     def test_a_full_batch_leaves_no_room_for_drafts(self) -> None:
-        run = SchedulerRun(n_slots=2, n_batch=2)
+        run = SchedulerRun(num_slots=2, n_batch=2)
         sequences = [run.add([WORD] * 4, prompt_lookup=True) for _ in range(2)]
         for _ in range(8):
             assert sum(size for _, size in run.step()) <= 2
@@ -442,7 +448,7 @@ def test_an_idle_scheduler_returns_an_empty_step() -> None:
 
 def test_n_ctx_larger_than_n_cells_is_refused() -> None:
     with pytest.raises(ValueError, match="n_ctx"):
-        Scheduler(Limits(n_slots=1, n_cached=0, n_batch=4, n_cells=15, n_ctx=16), frozenset())
+        Scheduler(Limits(num_slots=1, num_cached_prefixes=0, n_batch=4, num_cells=15, n_ctx=16), frozenset())
 
 
 def test_a_sequence_without_tokens_is_refused() -> None:
@@ -464,16 +470,18 @@ class SchedulerMachine(RuleBasedStateMachine):
     supports_partial_removal = True
 
     @initialize(
-        n_slots=st.integers(1, 4),
-        n_cached=st.integers(0, 3),
+        num_slots=st.integers(1, 4),
+        num_cached_prefixes=st.integers(0, 3),
         more_batch=st.integers(0, 12),
         n_ctx=st.integers(2, 12) | st.integers(40, 64),
         more_cells=st.integers(0, 64),
     )
-    def start(self, n_slots: int, n_cached: int, more_batch: int, n_ctx: int, more_cells: int) -> None:
-        n_cells = (1 if self.supports_partial_removal else 2) * n_ctx + more_cells
+    def start(self, num_slots: int, num_cached_prefixes: int, more_batch: int, n_ctx: int, more_cells: int) -> None:
+        num_cells = (1 if self.supports_partial_removal else 2) * n_ctx + more_cells
         self.simulation = Simulation(
-            Limits(n_slots, n_cached, n_slots + more_batch, n_cells, n_ctx, self.supports_partial_removal)
+            Limits(
+                num_slots, num_cached_prefixes, num_slots + more_batch, num_cells, n_ctx, self.supports_partial_removal
+            )
         )
 
     @rule(
@@ -529,7 +537,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 class RecurrentMachine(SchedulerMachine):
-    """With the memory of a recurrent model, which is copied and removed as a whole."""
+    """The same with a recurrent model's memory, which is copied and removed as a whole."""
 
     supports_partial_removal = False
 

@@ -14,7 +14,7 @@ from models.llm.gguf.estimate import Estimate, context_length, estimate
 from models.llm.gguf.header import numbers_by_layer
 from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
-from tests.models.gguf_files import Shape, write_llama
+from tests.models.gguf_files import LlamaShape, write_llama
 
 BUILTIN = resolve_chat("reader-v1").path
 MAX_OVERESTIMATE = 1.25, 90e6  # a factor of the measured memory, and bytes that short tests do not fill
@@ -118,7 +118,7 @@ def test_numbers_by_layer_is_empty_for_an_unreadable_header(tmp_path: Path) -> N
 
 
 def test_numbers_by_layer_reads_arrays_among_other_values(tmp_path: Path) -> None:
-    path = write_llama(tmp_path / "m.gguf", Shape(), arrays={"llama.attention.sliding_window_pattern": [1, 0, 1]})
+    path = write_llama(tmp_path / "m.gguf", LlamaShape(), arrays={"llama.attention.sliding_window_pattern": [1, 0, 1]})
     assert numbers_by_layer(path)["llama.attention.sliding_window_pattern"] == [1, 0, 1]
 
 
@@ -149,7 +149,7 @@ def test_the_estimate_covers_the_measured_memory_and_not_far_more(kind: str, tmp
     if kind == "recurrent":
         path, params = mamba, EngineParams()
     elif kind != "built-in":
-        shape = Shape(layers=4, width=256, heads=4, kv_heads=4, inner=1024, n_vocab=100_000)
+        shape = LlamaShape(layers=4, width=256, heads=4, kv_heads=4, inner=1024, n_vocab=100_000)
         path, params = write_llama(tmp_path / "m.gguf", shape), EngineParams(n_ctx=2048)
     with Vocabulary(path) as vocabulary:
         expected = vocabulary.estimate(params).total

@@ -15,7 +15,7 @@ from models.llm.gguf.files import model_name, model_parts
 from models.llm.llama.runner import LlamaRunner
 from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import Adapter, EngineParams, SamplingParams
-from tests.models.gguf_files import Shape, write_llama, write_lora, write_parts
+from tests.models.gguf_files import LlamaShape, write_llama, write_lora, write_parts
 
 PARAMS = EngineParams(n_ctx=128, n_batch=64, num_threads=1)
 PROMPT = list(range(10, 40))
@@ -131,8 +131,8 @@ def wrong_adapters(folder: Path) -> dict[str, Path]:
     (folder / "text.gguf").write_text("not an adapter")
     (folder / "cut.gguf").write_bytes(write_lora(folder / "full.gguf").read_bytes()[:700])
     return {
-        "of another width": write_lora(folder / "wide.gguf", Shape(width=128)),
-        "of more layers": write_lora(folder / "deep.gguf", Shape(layers=4)),
+        "of another width": write_lora(folder / "wide.gguf", LlamaShape(width=128)),
+        "of more layers": write_lora(folder / "deep.gguf", LlamaShape(layers=4)),
         "of another family": write_lora(folder / "family.gguf", family="qwen2"),
         "a model": write_llama(folder / "model.gguf"),
         "a text": folder / "text.gguf",

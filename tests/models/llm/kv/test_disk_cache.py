@@ -1,4 +1,4 @@
-"""With real models: prefixes are restored after a restart, and the answer is the same."""
+"""Prefixes are restored after a restart, and the answer is the same; tested with real models."""
 
 import asyncio
 import contextlib

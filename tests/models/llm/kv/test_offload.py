@@ -1,4 +1,4 @@
-"""With a real model: idle prefixes are offloaded while others run, and restored with the same answer."""
+"""Idle prefixes are offloaded while others run, and restored with the same answer; tested with a real model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""With the built-in model, and with vocabularies of other models where these are installed."""
+"""The runner and the vocabulary, with the built-in model; vocabularies of other models where they are installed."""
 
 import contextlib
 import math
@@ -47,9 +47,9 @@ def vocabulary() -> Iterator[Vocabulary]:
 
 
 @contextlib.contextmanager
-def open_engine(n_cells: int = 2 * N_CTX, *, prompt_lookup: bool = True) -> Iterator[Engine]:
+def open_engine(num_cells: int = 2 * N_CTX, *, prompt_lookup: bool = True) -> Iterator[Engine]:
     with LlamaRunner(BUILTIN, PARAMS) as runner:
-        limits = runner.limits._replace(n_cells=n_cells)
+        limits = runner.limits._replace(num_cells=num_cells)
         yield Engine(
             Scheduler(limits, runner.end_tokens),
             runner,
@@ -213,7 +213,7 @@ def test_concurrent_requests_do_not_change_a_greedy_answer(engine: Engine, promp
 
 
 def test_preemption_does_not_change_a_greedy_answer(engine: Engine, prompts: list[list[int]]) -> None:
-    with open_engine(n_cells=N_CTX) as small_engine:
+    with open_engine(num_cells=N_CTX) as small_engine:
         assert answer(small_engine, prompts).tokens == answer(engine, prompts).tokens
 
 
