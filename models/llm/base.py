@@ -58,7 +58,10 @@ class ChatModel(Protocol):
         """Render a conversation. `options` are variables of the chat template. Raises `TemplateError`."""
 
     def check_constraint(self, tool_config: ToolConfig | None, form: AnswerForm | None) -> None:
-        """Raise `UnenforceableTool` if answers cannot be constrained like this. May take long: run it in a thread."""
+        """Raise `UnenforceableTool` or `GrammarError` if answers cannot be constrained to these tools or this form.
+
+        It may take long: run it in a thread.
+        """
 
     def generate(
         self,

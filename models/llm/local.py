@@ -21,6 +21,7 @@ from models.llm.chat.text_stream import TextDelta, TextStream
 from models.llm.chat.tool_config import ToolConfig, ToolDefinition
 from models.llm.chat.turn_parser import AssistantTurnParser
 from models.llm.constraints.forms import AnswerForm, ConstraintForm
+from models.llm.constraints.grammar_source import check
 from models.llm.engine.client import EngineClient
 from models.llm.gguf.estimate import Estimate
 from models.llm.gguf.info import GGUFInfo
@@ -76,6 +77,8 @@ class LocalChatModel:
         return self.tokenizer.prompt(messages, tools, options)
 
     def check_constraint(self, tool_config: ToolConfig | None, form: AnswerForm | None) -> None:
+        if form is not None:
+            check(form)
         self._constraint(_NO_PROMPT, tool_config, form)
 
     def infill_prompt(self, gap: Gap, max_tokens: int | None = None) -> list[int]:

@@ -10,6 +10,7 @@ from models.llm.base import CompletionModel
 from models.llm.chat.fim import Gap
 from models.llm.params import Priority, SamplingParams
 from server.generation.completion_request import RawCompletionRequest
+from server.generation.constraint import check_constraint
 from server.generation.generate import sampling_of_answer
 from server.generation.stream import GenerationStream, Steps
 from server.generation.target import resolve_target
@@ -35,6 +36,7 @@ async def complete_prompts(request: RawCompletionRequest, services: Services) ->
     async with contextlib.AsyncExitStack() as resources:
         model = await resources.enter_async_context(services.pool.use(name))
         completion_model = model.completion_model
+        await check_constraint(completion_model, None, request.answer_format)
         prompts = await asyncio.to_thread(_prompts, request, completion_model)
         default = {"temperature": model.resolved.temperature}
         sampling = SamplingParams(**{**default, **_sampling(request, completion_model)})
@@ -46,7 +48,7 @@ async def complete_prompts(request: RawCompletionRequest, services: Services) ->
                     sampling_of_answer(sampling, index),
                     max_tokens=request.max_tokens,
                     stop=request.stop,
-                    form=request.form,
+                    form=request.answer_format.form if request.answer_format else None,
                     bounds=request.bounds,
                     client=services.principal.owner,
                     priority=_priority(request),

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from models.llm.chat.fim import Extra
-from models.llm.constraints.forms import JsonObject, JsonSchema
 from models.llm.params import CompletionBounds, Priority
+from server.generation.answer_format import AnswerFormat
 
 
 class RawCompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +27,7 @@ class RawCompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     num_answers: int = 1
-    form: JsonSchema | JsonObject | None = None
+    answer_format: AnswerFormat | None = None
     ignores_end: bool = False
     bounds: CompletionBounds = CompletionBounds()
     priority: Priority | None = None

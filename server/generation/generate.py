@@ -1,6 +1,5 @@
 """Carries out a generation request: grounded in the documents, or by the language model alone."""
 
-import asyncio
 import contextlib
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from models.llm.chat.messages import ChatMessage, replace_text
 from models.llm.chat.prompt import Prompt
 from models.llm.params import SamplingParams
 from server.generation.answer import Grounding
+from server.generation.constraint import check_constraint
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
 from server.generation.target import Target, resolve_target
@@ -31,8 +31,8 @@ async def generate(request: GenerationRequest, services: Services) -> Generation
     target = resolve_target(request.model, services, request.rag.collections)
     async with contextlib.AsyncExitStack() as resources:
         model = await resources.enter_async_context(services.pool.use(target.model))
+        await check_constraint(model.chat_model, request.tool_config, request.answer_format)
         prepared = await _prepare(request, target, model, services)
-        await asyncio.to_thread(model.chat_model.check_constraint, request.tool_config, request.form)
         sampling = SamplingParams(**{"temperature": model.resolved.temperature, **request.sampling})
         turns = [
             model.chat_model.generate(
@@ -41,7 +41,7 @@ async def generate(request: GenerationRequest, services: Services) -> Generation
                 max_tokens=request.max_tokens,
                 stop=request.stop,
                 tool_config=request.tool_config,
-                form=request.form,
+                form=request.answer_format.form if request.answer_format else None,
                 choices=prepared.choices,
                 client=services.principal.owner,
                 priority=request.priority,
@@ -58,6 +58,7 @@ async def count_prompt_tokens(request: GenerationRequest, services: Services) ->
     """Return how many tokens the model would read. Raises whatever would prevent an answer."""
     target = resolve_target(request.model, services, request.rag.collections)
     async with services.pool.use(target.model) as model:
+        await check_constraint(model.chat_model, request.tool_config, request.answer_format)
         return len((await _prepare(request, target, model, services)).prompt.tokens)
 
 
@@ -83,7 +84,7 @@ async def _prepare(request: GenerationRequest, target: Target, model: ManagedMod
     scope = request.scope or await _resolve_scope(request, target, services)
     grounding_request = make_grounding_request(request, scope, model, services, is_question=is_question)
     grounded = await services.rag.ground(grounding_request)
-    is_quoting = model.resolved.extractive and not request.tool_config and not request.form
+    is_quoting = model.resolved.extractive and not request.tool_config and not request.answer_format
     is_cited = not is_by_client and (is_question or grounded.sources)
     return _Prepared(
         grounded.prompt,
@@ -136,7 +137,7 @@ def _grounding(request: GenerationRequest, grounded: GroundedPrompt) -> Groundin
         sources=grounded.sources,
         report=grounded.report,
         style=request.rag.citations,
-        is_json=request.form is not None,
+        is_json=request.answer_format is not None,
         record=grounded.record,
     )
 

@@ -8,8 +8,8 @@ import msgspec
 from index.types import SearchScope
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.forms import JsonObject, JsonSchema
 from models.llm.params import Priority
+from server.generation.answer_format import AnswerFormat
 from server.rag.options import RagOptions
 
 
@@ -27,7 +27,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop: Sequence[str] = ()
     num_answers: int = 1
     tool_config: ToolConfig | None = None
-    form: JsonSchema | JsonObject | None = None
+    answer_format: AnswerFormat | None = None
     options: Mapping[str, Any] = {}
     rag: RagOptions = RagOptions()
     scope: SearchScope | None = None

@@ -11,6 +11,7 @@ from models.llm.chat.messages import ChatMessage
 from models.llm.chat.prompt import Prompt
 from models.llm.chat.tool_config import ToolConfig, ToolDefinition
 from models.llm.constraints.forms import AnswerForm
+from models.llm.constraints.grammar_source import check
 from models.llm.gguf.info import GGUFInfo
 from models.llm.params import SamplingParams
 
@@ -90,7 +91,8 @@ class ScriptedChatModel:
         return render(messages)
 
     def check_constraint(self, tool_config: ToolConfig | None, form: AnswerForm | None) -> None:
-        pass
+        if form is not None:
+            check(form)
 
     def infill_prompt(self, gap: Gap, max_tokens: int | None = None) -> list[int]:
         return [0]

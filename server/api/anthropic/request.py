@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from models.llm.chat.messages import ChatMessage, ToolCall
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.forms import JsonSchema
 from server.api.anthropic.wire import (
     AnthropicBlock,
     AnthropicCountRequest,
@@ -19,6 +18,7 @@ from server.api.shared import tools
 from server.api.shared.forms import parse_json_schema, reasoning_options
 from server.api.shared.rag import rag_options
 from server.errors import RequestError
+from server.generation.answer_format import AnswerFormat
 from server.generation.request import GenerationRequest
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -46,7 +46,7 @@ def generation_request(data: AnthropicRequest, headers: Mapping[str, str] = _NO_
         max_tokens=data.max_tokens,
         stop=data.stop_sequences or (),
         tool_config=parse_tool_config(data),
-        form=_output_form(data),
+        answer_format=_answer_format(data),
         options=template_options(data),
         rag=rag_options(data.rag, headers),
     )
@@ -59,7 +59,7 @@ def template_options(data: AnthropicCountRequest) -> dict[str, Any]:
     return {**reasoning_options("high" if effort == "max" else effort), "enable_thinking": is_thinking}
 
 
-def _output_form(data: AnthropicCountRequest) -> JsonSchema | None:
+def _answer_format(data: AnthropicCountRequest) -> AnswerFormat | None:
     where, form = "output_format", data.output_format
     if data.output_config and data.output_config.format:
         where, form = "output_config.format", data.output_config.format

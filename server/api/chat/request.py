@@ -9,7 +9,7 @@ import msgspec
 
 from models.llm.chat.messages import ChatMessage, Role, ToolCall
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.forms import JsonObject, JsonSchema
+from models.llm.constraints.forms import JsonObject
 from models.llm.params import SamplingParams
 from server.api.chat.wire import (
     ChatFunction,
@@ -24,6 +24,7 @@ from server.api.shared.forms import parse_json_schema, reasoning_options
 from server.api.shared.rag import rag_options
 from server.api.shared.tools import describe_tools, tool_config_for_mode, tool_config_for_names
 from server.errors import RequestError
+from server.generation.answer_format import AnswerFormat
 from server.generation.request import GenerationRequest
 
 _ROLES: Final = {
@@ -51,7 +52,7 @@ def generation_request(data: ChatRequest, headers: Mapping[str, str] = MappingPr
         stop=[data.stop] if isinstance(data.stop, str) else data.stop or (),
         num_answers=data.n or 1,
         tool_config=_parse_functions(data) if data.functions else _parse_tools(data),
-        form=_output_form(data),
+        answer_format=_answer_format(data),
         options=_template_options(data),
         rag=rag_options(data.rag, headers),
     )
@@ -86,7 +87,7 @@ def _template_options(data: ChatRequest) -> dict[str, Any]:
     return reasoning_options(data.reasoning_effort) | (data.chat_template_kwargs or {})
 
 
-def _output_form(data: ChatRequest) -> JsonSchema | JsonObject | None:
+def _answer_format(data: ChatRequest) -> AnswerFormat | None:
     form = data.response_format
     if form is None and data.json_schema is not None:
         return parse_json_schema(data.json_schema, "json_schema")
@@ -95,14 +96,14 @@ def _output_form(data: ChatRequest) -> JsonSchema | JsonObject | None:
     return _parse_format(form)
 
 
-def _parse_format(form: ChatResponseFormat) -> JsonSchema | JsonObject:
+def _parse_format(form: ChatResponseFormat) -> AnswerFormat:
     if form.type == "json_schema" and form.json_schema:
         return parse_json_schema(form.json_schema.schema, "response_format.json_schema.schema")
     if form.schema is not None:
         return parse_json_schema(form.schema, "response_format.schema")
     if form.type == "json_schema":
         raise RequestError("Its schema is missing.", "response_format.json_schema", "missing_required_parameter")
-    return JsonObject()
+    return AnswerFormat(JsonObject(), "response_format")
 
 
 def _sampling_values(data: ChatRequest) -> dict[str, Any]:

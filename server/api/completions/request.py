@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from models.llm.constraints.forms import JsonSchema
 from models.llm.params import SamplingParams
 from server.api.completions.wire import MAX_PROMPTS, CompletionRequest, FimRequest, SamplingFields
 from server.api.shared.forms import parse_json_schema
 from server.errors import RequestError
+from server.generation.answer_format import AnswerFormat
 from server.generation.completion_request import RawCompletionRequest
 
 _DEFAULT_MAX_TOKENS = 16  # as OpenAI has it
@@ -32,7 +32,7 @@ def completion_request(data: CompletionRequest) -> RawCompletionRequest:
         max_tokens=_max_tokens(data),
         stop=stop_list(data.stop),
         num_answers=max(data.best_of or 1, data.n or 1),
-        form=output_form(data),
+        answer_format=answer_format(data),
         ignores_end=bool(data.ignore_eos),
     )
 
@@ -98,7 +98,7 @@ def stop_list(stop: str | Sequence[str] | None) -> Sequence[str]:
     return [stop] if isinstance(stop, str) else stop or ()
 
 
-def output_form(data: SamplingFields) -> JsonSchema | None:
+def answer_format(data: SamplingFields) -> AnswerFormat | None:
     """Return the form that the answer must have. Raises `RequestError`, also for a grammar."""
     if data.grammar:
         raise RequestError("Grammars are not supported; use json_schema.", "grammar")

@@ -5,7 +5,7 @@ import msgspec
 from models.llm.chat.fim import Extra
 from models.llm.params import CompletionBounds
 from server.api.completions.request import (
-    output_form,
+    answer_format,
     parse_logit_bias,
     parse_prompts,
     sampling_values,
@@ -61,7 +61,7 @@ def _completion(data: LlamaCppRequest) -> RawCompletionRequest:
         max_tokens=token_limit(_max_tokens(data), None),
         stop=stop_list(data.stop),
         num_answers=data.n_cmpl or data.n or 1,
-        form=output_form(data),
+        answer_format=answer_format(data),
         ignores_end=bool(data.ignore_eos),
         bounds=CompletionBounds(
             prompt_s=_seconds(data.t_max_prompt_ms),

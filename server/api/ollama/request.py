@@ -11,13 +11,14 @@ import msgspec
 
 from models.llm.chat.messages import ChatMessage, Role, ToolCall
 from models.llm.chat.tool_config import ToolConfig
-from models.llm.constraints.forms import JsonObject, JsonSchema
+from models.llm.constraints.forms import JsonObject
 from models.llm.params import SamplingParams
 from server.api.ollama.wire import OllamaChatRequest, OllamaGenerateRequest, OllamaMessage, OllamaOptions, OllamaRequest
 from server.api.shared import tools
 from server.api.shared.forms import parse_json_schema, reasoning_options
 from server.api.shared.rag import rag_options
 from server.errors import RequestError
+from server.generation.answer_format import AnswerFormat
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.request import GenerationRequest
 from server.rag.options import CitationStyle
@@ -63,7 +64,7 @@ def completion_request(data: OllamaGenerateRequest) -> RawCompletionRequest:
         sampling=_sampling_values(data, options),
         max_tokens=_max_tokens(options),
         stop=_stop_list(options),
-        form=_output_form(data),
+        answer_format=_answer_format(data),
     )
 
 
@@ -89,7 +90,7 @@ def _generation_request(
         max_tokens=_max_tokens(options),
         stop=_stop_list(options),
         tool_config=tool_config,
-        form=_output_form(data),
+        answer_format=_answer_format(data),
         options=_template_options(data.think),
         rag=rag_options(data.rag, headers, citations=CitationStyle.INLINE),  # the API has no field for annotations
     )
@@ -115,10 +116,10 @@ def _sampling_values(data: OllamaRequest, options: OllamaOptions) -> dict[str, A
     return values
 
 
-def _output_form(data: OllamaRequest) -> JsonSchema | JsonObject | None:
+def _answer_format(data: OllamaRequest) -> AnswerFormat | None:
     if isinstance(data.format, dict):
         return parse_json_schema(data.format, "format")
-    return JsonObject() if data.format else None
+    return AnswerFormat(JsonObject(), "format") if data.format else None
 
 
 def _template_options(think: bool | str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from models.llm.chat.messages import ChatMessage
-from models.llm.constraints.forms import JsonObject, JsonSchema
+from models.llm.constraints.forms import JsonObject
 from server.api.responses.items import InputItem
 from server.api.responses.messages import chat_messages
 from server.api.responses.tools import parse_file_search, parse_tool_config
@@ -16,6 +16,7 @@ from server.api.shared.forms import parse_json_schema, reasoning_options
 from server.api.shared.rag import rag_options
 from server.api.shared.rag_wire import RagRequest
 from server.errors import RequestError
+from server.generation.answer_format import AnswerFormat
 from server.generation.request import GenerationRequest
 
 LOGPROBS: Final = "message.output_text.logprobs"
@@ -50,7 +51,7 @@ def generation_request(
         sampling=_sampling_values(data),
         max_tokens=data.max_output_tokens,
         tool_config=parse_tool_config(data),
-        form=_output_form(data),
+        answer_format=_answer_format(data),
         options=reasoning_options(data.reasoning.effort if data.reasoning else None),
         rag=rag,
     )
@@ -91,12 +92,12 @@ def _sampling_values(data: ResponseRequest) -> dict[str, Any]:
     return values
 
 
-def _output_form(data: ResponseRequest) -> JsonSchema | JsonObject | None:
+def _answer_format(data: ResponseRequest) -> AnswerFormat | None:
     form = data.text.format if data.text else None
     if form is None or form.type == "text":
         return None
     if form.type == "json_object":
-        return JsonObject()
+        return AnswerFormat(JsonObject(), "text.format")
     if form.schema is None:
         raise RequestError("Its schema is missing.", "text.format.schema", "missing_required_parameter")
     return parse_json_schema(form.schema, "text.format.schema")

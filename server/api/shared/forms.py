@@ -4,24 +4,15 @@ from typing import Any, Final
 
 import msgspec
 
-from models.errors import GrammarError
 from models.llm.constraints.forms import JsonSchema
-from models.llm.constraints.grammar_source import check
-from server.errors import RequestError
+from server.generation.answer_format import AnswerFormat
 
 _EFFORTS: Final = {"minimal": "low", "xhigh": "high"}  # OpenAI's efforts that chat templates do not know
 
 
-def parse_json_schema(schema: dict[str, Any], where: str) -> JsonSchema:
-    """Return the schema as an output constraint. Raises `RequestError`, with the path below `where`, if it cannot be
-    enforced."""
-    constraint = JsonSchema(msgspec.json.encode(schema).decode())
-    try:
-        check(constraint)
-    except GrammarError as error:
-        path = error.path.replace("$", where, 1) or where
-        raise RequestError(f"This schema cannot be enforced: {error.reason}.", path, "invalid_value") from None
-    return constraint
+def parse_json_schema(schema: dict[str, Any], field: str) -> AnswerFormat:
+    """Return the format of answers that are valid under the schema, which is in this field of the request."""
+    return AnswerFormat(JsonSchema(msgspec.json.encode(schema).decode()), field)
 
 
 def reasoning_options(effort: str | None) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import cast
 import pytest
 
 from models.catalog import resolve_chat
-from models.errors import ContextLengthExceeded, UnknownToken
+from models.errors import ContextLengthExceeded, GrammarError, UnknownToken
 from models.llm.chat.events import Content, EndReason, ToolCallArguments, ToolCallStart, TurnEnd
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.text_stream import TextDelta
 from models.llm.chat.tool_config import ToolConfig
+from models.llm.constraints.forms import JsonSchema
 from models.llm.engine.client import EngineClient
 from models.llm.engine.messages import Delta
 from models.llm.engine.sequence import FinishReason
@@ -197,3 +198,9 @@ def test_the_next_prompt_has_an_answer_with_the_tokens_it_was_drawn_as(vocabular
             [*question, ChatMessage.of_text("assistant", text), ChatMessage.of_text("user", "Sure?")]
         ).tokens
     assert after[: len(prompt) + len(drawn)] == prompt + drawn
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused_before_it_is_generated() -> None:
+    with open_model(PlaybackEngine([])) as model, pytest.raises(GrammarError) as caught:
+        model.check_constraint(None, JsonSchema('{"properties": {"a": {"not": {}}}}'))
+    assert caught.value.path == "$.properties.a.not"

@@ -317,6 +317,27 @@ def test_a_response_format_keeps_grounding_and_its_text(talk: Talk) -> None:
     assert len(talk.index.searches) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/v1/chat/completions", {"json_schema": {"type": "odd"}}, "json_schema.type"),
+        (
+            "/v1/chat/completions",
+            {"response_format": {"type": "json_object", "schema": {"not": {}}}},
+            "response_format.schema.not",
+        ),
+        ("/v1/completions", {"prompt": "x", "json_schema": {"type": "odd"}}, "json_schema.type"),
+        ("/completion", {"prompt": "x", "json_schema": {"not": {}}}, "json_schema.not"),
+    ],
+)
+def test_a_schema_that_cannot_be_enforced_is_refused_with_its_field(
+    talk: Talk, path: str, fields: dict[str, Any], param: str
+) -> None:
+    response = talk.client.post(path, json={"model": "played", "messages": [QUESTION], **fields})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (400, param, "invalid_value")
+
+
 def test_system_message_tools_stops_and_logprobs_reach_the_model(talk: Talk) -> None:
     system = {"role": "system", "content": "Speak like a pirate."}
     talk.ask(system, QUESTION, tools=[NOW], tool_choice="required", stop=["\n"], logprobs=True, top_logprobs=2, n=2)
