@@ -91,5 +91,5 @@ def last_number(messages: Sequence[ChatMessage], turns: Mapping[int, Turn]) -> i
     A turn that is forgotten may still have its sources cited in the replies.
     """
     known = (source.number for turn in turns.values() for source in turn.sources)
-    cited = (int(n) for m in messages if m.role == "assistant" for n in _CITED_NUMBER.findall(m.text))
-    return max((*known, *cited), default=0)
+    cited_numbers = (int(n) for m in messages if m.role == "assistant" for n in _CITED_NUMBER.findall(m.text))
+    return max((*known, *cited_numbers), default=0)

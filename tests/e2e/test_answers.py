@@ -118,10 +118,10 @@ def test_the_stream_helper_takes_every_style_with_calls_and_a_schema(server: Ser
     called = {"tools": [weather], "tool_choice": "required", "parallel_tool_calls": False}
     form = {"type": "json_schema", "json_schema": {"name": "leave", "schema": SCHEMA, "strict": True}}
     for fields in ({}, {"n": 2, "seed": 1}, called, {"response_format": form}):
-        asked: Any = {"model": "cloister", "messages": [{"role": "user", "content": PARENTAL}], **fields}
+        request_fields: Any = {"model": "cloister", "messages": [{"role": "user", "content": PARENTAL}], **fields}
         with (
             openai_client(server) as client,
-            client.chat.completions.stream(**asked, extra_body={"rag": {"citations": style}}) as stream,
+            client.chat.completions.stream(**request_fields, extra_body={"rag": {"citations": style}}) as stream,
         ):
             final = stream.get_final_completion()
         for choice in final.choices:
@@ -150,25 +150,27 @@ def test_search_finds_passages_with_their_place(server: Server) -> None:
     assert len(results) == 2
 
 
-def _explained(server: Server, query: str, expect: Any, **fields: Any) -> dict[str, Any]:
+def explain_search(server: Server, query: str, expect: Any, **fields: Any) -> dict[str, Any]:
     body = {"query": query, "explain": True, "expect": expect, "top_k": 2, **fields}
     with server.client() as http:
         response = http.post("/v1/search", json=body)
     assert response.status_code == 200, response.text
-    (told,) = response.json()["explanation"]["expected"]
-    assert isinstance(told, dict)
-    return told
+    (explanation,) = response.json()["explanation"]["expected"]
+    assert isinstance(explanation, dict)
+    return explanation
 
 
 def test_search_explains_why_a_file_is_missing(server: Server) -> None:
-    found = _explained(server, "where is the spare key?", {"collection": "handbook", "path": "office/keys.txt"})
-    assert (found["outcome"], found["rank"], found["dense_rank"]) == ("found", 1, 1)
-    assert found["passage"]["relevance"] > 6.5
-    refused = _explained(server, "Who painted the Sistine Chapel?", "leave.md", filters={"paths": ["leave.md"]})
+    explanation = explain_search(
+        server, "where is the spare key?", {"collection": "handbook", "path": "office/keys.txt"}
+    )
+    assert (explanation["outcome"], explanation["rank"], explanation["dense_rank"]) == ("found", 1, 1)
+    assert explanation["passage"]["relevance"] > 6.5
+    refused = explain_search(server, "Who painted the Sistine Chapel?", "leave.md", filters={"paths": ["leave.md"]})
     assert refused["outcome"] == "below_floor"
-    assert _explained(server, "where is the spare key?", "travel.md", top_k=1)["outcome"] == "outranked"
-    assert _explained(server, "key", "office/keys.txt", filters={"kinds": ["md"]})["outcome"] == "filtered"
-    assert _explained(server, "key", "office/lock.txt")["outcome"] == "not_indexed"
+    assert explain_search(server, "where is the spare key?", "travel.md", top_k=1)["outcome"] == "outranked"
+    assert explain_search(server, "key", "office/keys.txt", filters={"kinds": ["md"]})["outcome"] == "filtered"
+    assert explain_search(server, "key", "office/lock.txt")["outcome"] == "not_indexed"
 
 
 def test_a_search_is_explained_only_on_request(server: Server) -> None:
@@ -234,11 +236,11 @@ def test_a_saved_edited_renamed_and_deleted_file_shows_in_the_next_answer(server
     wait_until(lambda: "purple heron" in server.answer(question), what="the edit in an answer")
     moved = note.rename(server.docs / "office" / "animal.md")
 
-    def cited() -> set[str]:
+    def cited_paths() -> set[str]:
         annotations = server.ask(question).json()["choices"][0]["message"].get("annotations", [])
         return {annotation["url_citation"]["path"] for annotation in annotations}
 
-    wait_until(lambda: cited() == {"office/animal.md"}, what="the new name in a citation")
+    wait_until(lambda: cited_paths() == {"office/animal.md"}, what="the new name in a citation")
     moved.unlink()
     wait_until(lambda: "heron" not in server.answer(question), what="the deleted file gone from answers")
     wait_until(lambda: server.status()["documents"] == len(HANDBOOK), what="as many documents as before")

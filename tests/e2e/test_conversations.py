@@ -83,15 +83,21 @@ class OpenAITalk:
     def ask(self, message: str | dict[str, Any], **fields: Any) -> tuple[Any, dict[str, Any]]:
         """Ask, and return the choice and the report on its sources."""
         self.messages.append({"role": "user", "content": message} if isinstance(message, str) else message)
-        asked: Any = {"model": "cloister", "messages": self.messages, "max_tokens": 60, "temperature": 0, **fields}
+        request_fields: Any = {
+            "model": "cloister",
+            "messages": self.messages,
+            "max_tokens": 60,
+            "temperature": 0,
+            **fields,
+        }
         rag: Any = {}
-        if asked.pop("stream", False):
-            with self._client.chat.completions.stream(**asked) as stream:
+        if request_fields.pop("stream", False):
+            with self._client.chat.completions.stream(**request_fields) as stream:
                 for event in stream:
                     rag = (event.type == "chunk" and event.chunk.to_dict().get("rag")) or rag
             completion: Any = stream.get_final_completion()
         else:
-            completion = self._client.chat.completions.create(**asked)
+            completion = self._client.chat.completions.create(**request_fields)
             rag = completion.to_dict().get("rag", {})
         choice = completion.choices[0]
         self.messages.append({"role": "assistant", "content": choice.message.content})

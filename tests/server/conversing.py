@@ -36,8 +36,8 @@ class NumberIndex:
         self._sizes = sizes
 
     async def search(self, queries: Sequence[Query], *_: object) -> list[Passage]:
-        found = [int(word) for word in queries[0].text.split() if word.isdecimal()]
-        return [passage(number, self._sizes[number]) for number in found]
+        numbers = [int(word) for word in queries[0].text.split() if word.isdecimal()]
+        return [passage(number, self._sizes[number]) for number in numbers]
 
 
 class Conversation:

@@ -42,10 +42,10 @@ class Talk:
         return reply
 
     def stream(self, *messages: dict[str, Any], **fields: Any) -> list[Any]:
-        told = frames(self.post(*messages, stream=True, **fields).text)
-        for each in told:
-            ChatCompletionChunk.model_validate(each)
-        return list(told)
+        chunks = frames(self.post(*messages, stream=True, **fields).text)
+        for chunk in chunks:
+            ChatCompletionChunk.model_validate(chunk)
+        return list(chunks)
 
 
 @pytest.fixture
@@ -56,15 +56,15 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
 
 
 def message(reply: dict[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = reply["choices"][0]["message"]
-    return told
+    reply_message: dict[str, Any] = reply["choices"][0]["message"]
+    return reply_message
 
 
 def test_an_annotation_has_every_field_of_its_source(talk: Talk) -> None:
     talk.model.says = "Naïve 🙂: it is sixteen weeks [1, 9] or by train [^2]."
-    told = message(talk.ask())
-    assert told["content"] == "Naïve 🙂: it is sixteen weeks [1] or by train [2]."
-    first, second = told["annotations"]
+    answer = message(talk.ask())
+    assert answer["content"] == "Naïve 🙂: it is sixteen weeks [1] or by train [2]."
+    first, second = answer["annotations"]
     assert first == {
         "type": "url_citation",
         "index": 0,
@@ -88,7 +88,7 @@ def test_an_annotation_has_every_field_of_its_source(talk: Talk) -> None:
             "score": 0.9,
         },
     }
-    assert told["content"][29:32] == "[1]"
+    assert answer["content"][29:32] == "[1]"
     assert (second["index"], second["url_citation"]["place"], second["url_citation"]["page"]) == (1, "p. 3", 3)
     assert second["url_citation"]["quote"] is None, "it shares no word"
 
@@ -96,14 +96,14 @@ def test_an_annotation_has_every_field_of_its_source(talk: Talk) -> None:
 def test_a_stream_has_one_chunk_of_annotations_and_the_report_in_its_first_and_last_chunk(talk: Talk) -> None:
     talk.model.says = "Sixteen weeks [1][9], by train [2]."
     whole = talk.ask()
-    told = talk.stream(stream_options={"include_usage": True})
-    deltas = [choice["delta"] for frame in told for choice in frame["choices"]]
+    chunks = talk.stream(stream_options={"include_usage": True})
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     assert "".join(delta.get("content", "") for delta in deltas) == message(whole)["content"]
     assert [delta["annotations"] for delta in deltas if "annotations" in delta] == [message(whole)["annotations"]]
-    assert [at for at, frame in enumerate(told) if "rag" in frame] == [0, len(told) - 2]
-    assert told[-2]["choices"][0]["finish_reason"] == "stop"
-    assert told[0]["rag"] == told[-2]["rag"] == whole["rag"]
-    assert told[-1]["choices"] == []
+    assert [at for at, chunk in enumerate(chunks) if "rag" in chunk] == [0, len(chunks) - 2]
+    assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
+    assert chunks[0]["rag"] == chunks[-2]["rag"] == whole["rag"]
+    assert chunks[-1]["choices"] == []
 
 
 def test_the_report_has_queries_and_passages(talk: Talk) -> None:
@@ -129,8 +129,8 @@ def test_the_report_has_queries_and_passages(talk: Talk) -> None:
 
 
 def test_with_several_answers_the_first_and_the_last_chunk_have_the_report(talk: Talk) -> None:
-    told = talk.stream(n=3)
-    assert [at for at, frame in enumerate(told) if "rag" in frame] == [0, len(told) - 1]
+    chunks = talk.stream(n=3)
+    assert [at for at, chunk in enumerate(chunks) if "rag" in chunk] == [0, len(chunks) - 1]
     assert len(talk.ask(n=2)["choices"]) == 2
 
 
@@ -176,13 +176,13 @@ def test_an_auxiliary_request_keeps_the_sources_of_its_conversation(talk: Talk) 
     assert message(reply) == {"role": "assistant", "content": '{"tags": [1, 7]}', "refusal": None}
     assert "rag" not in reply
     assert len(talk.index.searches) == 1
-    asked, again = talk.model.prompts
-    assert again.startswith(asked.removesuffix(">"))
+    first_prompt, second_prompt = talk.model.prompts
+    assert second_prompt.startswith(first_prompt.removesuffix(">"))
 
 
-@pytest.mark.parametrize(("mode", "is_told"), [("auto", True), ("always", True), ("never", False)])
+@pytest.mark.parametrize(("mode", "is_cited"), [("auto", True), ("always", True), ("never", False)])
 def test_a_tool_result_is_not_searched_for_and_its_question_keeps_its_sources(
-    talk: Talk, mode: str, is_told: bool
+    talk: Talk, mode: str, is_cited: bool
 ) -> None:
     talk.model.says, talk.model.events = "", (ToolCallStart(0, "c1", "now"), ToolCallArguments(0, "{}"))
     talk.ask(tools=[NOW])
@@ -191,8 +191,8 @@ def test_a_tool_result_is_not_searched_for_and_its_question_keeps_its_sources(
     result = {"role": "tool", "tool_call_id": "c1", "content": "noon"}
     reply = talk.ask(QUESTION, called, result, tools=[NOW], rag={"mode": mode})
     assert len(talk.index.searches) == 1
-    assert ("annotations" in message(reply), LEAVE.text in talk.model.prompts[1]) == (is_told, is_told)
-    if is_told:
+    assert ("annotations" in message(reply), LEAVE.text in talk.model.prompts[1]) == (is_cited, is_cited)
+    if is_cited:
         assert [p["is_new"] for p in reply["rag"]["passages"]] == [False, False]
 
 
@@ -264,8 +264,8 @@ def test_an_invalid_rag_field_is_named_by_its_path(talk: Talk, rag: object, para
 
 
 def test_an_unknown_collection_is_a_404(talk: Talk) -> None:
-    for asked in ({"rag": {"collections": ["handbook", "x"]}}, {"headers": {"X-Cloister-Collections": "x"}}):
-        response = talk.post(**asked)
+    for fields in ({"rag": {"collections": ["handbook", "x"]}}, {"headers": {"X-Cloister-Collections": "x"}}):
+        response = talk.post(**fields)
         assert (response.status_code, response.json()["error"]["code"]) == (404, "collection_not_found")
     bad = talk.post(headers={"X-Cloister-Mode": "maybe"})
     assert (bad.status_code, bad.json()["error"]["param"]) == (400, "X-Cloister-Mode")
@@ -292,7 +292,7 @@ def test_citation_styles_over_http(talk: Talk, style: str, content: str, num_ann
     assert message(reply)["content"] == content
     assert len(message(reply).get("annotations", [])) == num_annotations
     assert len(reply["rag"]["passages"]) == 2
-    deltas = [choice["delta"] for frame in talk.stream(rag={"citations": style}) for choice in frame["choices"]]
+    deltas = [choice["delta"] for chunk in talk.stream(rag={"citations": style}) for choice in chunk["choices"]]
     assert "".join(delta.get("content", "") for delta in deltas) == content
     assert sum(len(delta.get("annotations", [])) for delta in deltas) == num_annotations
 
@@ -301,9 +301,9 @@ def test_a_source_list_that_a_client_sends_back_is_not_in_the_prompt(talk: Talk)
     first = message(talk.ask(rag={"citations": "inline"}))["content"]
     assert first != without_source_list(first) == "Yes [1]."
     talk.ask(QUESTION, {"role": "assistant", "content": first}, {"role": "user", "content": "And then?"})
-    asked, again = talk.model.prompts
-    assert again.startswith(asked.removesuffix(">"))
-    assert "<assistant>Yes [1].</assistant>" in again
+    first_prompt, second_prompt = talk.model.prompts
+    assert second_prompt.startswith(first_prompt.removesuffix(">"))
+    assert "<assistant>Yes [1].</assistant>" in second_prompt
 
 
 def test_a_response_format_keeps_grounding_and_its_text(talk: Talk) -> None:
@@ -343,8 +343,8 @@ def test_system_message_tools_stops_and_logprobs_reach_the_model(talk: Talk) -> 
     talk.ask(system, QUESTION, tools=[NOW], tool_choice="required", stop=["\n"], logprobs=True, top_logprobs=2, n=2)
     assert "Speak like a pirate." in talk.model.prompts[0]
     assert LEAVE.text in talk.model.prompts[0]
-    for asked in talk.model.requests:
-        assert asked["tool_config"].choice == "required"
-        assert list(asked["stop"]) == ["\n"]
-        assert asked["sampling"].num_logprobs == 2
+    for request in talk.model.requests:
+        assert request["tool_config"].choice == "required"
+        assert list(request["stop"]) == ["\n"]
+        assert request["sampling"].num_logprobs == 2
     assert len(talk.model.requests) == 2

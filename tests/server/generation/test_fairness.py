@@ -53,7 +53,7 @@ class TwoKeys:
     @property
     def clients(self) -> list[str]:
         """The client of each generation so far."""
-        return [asked["client"] for asked in self.model.requests]
+        return [request["client"] for request in self.model.requests]
 
     def wait_until_completed(self, path: str) -> None:
         """Wait for a background response or a batch of Bob's."""

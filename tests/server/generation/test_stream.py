@@ -126,9 +126,9 @@ def answer(*events: TurnEvent, style: CitationStyle, is_json: bool = False) -> t
 def test_the_citation_style_decides_between_list_and_annotations(
     style: str, is_listed: bool, is_annotated: bool
 ) -> None:
-    text, (cited,) = answer(Content("Yes [1, 9]."), style=CitationStyle(style))
+    text, (citations,) = answer(Content("Yes [1, 9]."), style=CitationStyle(style))
     assert text == "Yes [1]."
-    assert (cited.is_listed, cited.is_annotated) == (is_listed, is_annotated)
+    assert (citations.is_listed, citations.is_annotated) == (is_listed, is_annotated)
 
 
 def test_the_citation_style_none_removes_every_marker() -> None:
@@ -139,16 +139,16 @@ def test_the_citation_style_none_removes_every_marker() -> None:
     "events", [(Content("Yes [1]."), *CALL), (with_logprob("Yes [1]."),), (Content("Yes [1].\n```\ncode"),)]
 )
 def test_no_source_list_follows_tool_calls_log_probabilities_or_open_code(events: tuple[TurnEvent, ...]) -> None:
-    _, (cited,) = answer(*events, style=CitationStyle.BOTH)
-    assert (cited.is_listed, cited.is_annotated) == (False, True)
+    _, (citations,) = answer(*events, style=CitationStyle.BOTH)
+    assert (citations.is_listed, citations.is_annotated) == (False, True)
 
 
 def test_a_json_answer_keeps_its_text_and_has_its_strings_cited() -> None:
     json = '{"a": [1, 9], "b": [9], "c": "yes [1] [9]"}'
-    text, (cited,) = answer(Content(json[:20]), Content(json[20:]), style=CitationStyle.BOTH, is_json=True)
+    text, (citations,) = answer(Content(json[:20]), Content(json[20:]), style=CitationStyle.BOTH, is_json=True)
     assert text == json
-    assert [json[c.start : c.end] for c in cited.citations] == ["[1]"]
-    assert not cited.is_listed
+    assert [json[c.start : c.end] for c in citations.citations] == ["[1]"]
+    assert not citations.is_listed
     assert answer(Content(json), style=CitationStyle.NONE, is_json=True) == (json, [])
 
 

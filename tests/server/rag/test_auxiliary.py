@@ -7,7 +7,7 @@ from server.rag.auxiliary import is_auxiliary
 
 HISTORY = "### Chat History:\n<chat_history>\nUSER: how long is leave?\nASSISTANT: 16 weeks [1]\n</chat_history>"
 
-BY_CLIENTS = [
+AUXILIARY_REQUESTS = [
     # Open WebUI
     f'### Task:\nGenerate a concise, 3-5 word title.\n### Output:\nJSON format: {{ "title": "…" }}\n{HISTORY}',
     f"### Task:\nGenerate 1-3 broad tags categorizing the main themes.\n\n### Guidelines:\n- …\n\n{HISTORY}",
@@ -86,31 +86,31 @@ BY_PEOPLE = [
 ]
 
 
-@pytest.mark.parametrize("prompt", BY_CLIENTS)
+@pytest.mark.parametrize("prompt", AUXILIARY_REQUESTS)
 def test_auxiliary_requests_of_clients_are_recognized(prompt: str) -> None:
     earlier = [ChatMessage.of_text("user", "how long is leave?"), ChatMessage.of_text("assistant", "16 weeks [1]")]
-    asked = ChatMessage.of_text("user", prompt)
-    assert is_auxiliary([asked])
-    assert is_auxiliary([ChatMessage.of_text("system", "Be brief."), *earlier, asked])
+    request = ChatMessage.of_text("user", prompt)
+    assert is_auxiliary([request])
+    assert is_auxiliary([ChatMessage.of_text("system", "Be brief."), *earlier, request])
 
 
 @pytest.mark.parametrize(("system", "prompt"), BY_INSTRUCTION)
 def test_some_auxiliary_requests_are_recognized_by_their_system_message(system: str, prompt: str) -> None:
-    asked = ChatMessage.of_text("user", prompt)
-    assert is_auxiliary([ChatMessage.of_text("system", system), asked])
-    assert not is_auxiliary([asked])
-    assert not is_auxiliary([ChatMessage.of_text("system", f"Be brief. {prompt}"), asked])
+    request = ChatMessage.of_text("user", prompt)
+    assert is_auxiliary([ChatMessage.of_text("system", system), request])
+    assert not is_auxiliary([request])
+    assert not is_auxiliary([ChatMessage.of_text("system", f"Be brief. {prompt}"), request])
 
 
 @pytest.mark.parametrize("question", BY_PEOPLE)
 def test_questions_of_people_are_not_auxiliary(question: str) -> None:
-    asked = ChatMessage.of_text("user", question)
-    assert not is_auxiliary([asked])
-    assert not is_auxiliary([ChatMessage.of_text("system", "You title documents and tag conversations."), asked])
+    request = ChatMessage.of_text("user", question)
+    assert not is_auxiliary([request])
+    assert not is_auxiliary([ChatMessage.of_text("system", "You title documents and tag conversations."), request])
 
 
 def test_a_conversation_that_ends_with_a_reply_or_a_tool_result_is_not_auxiliary() -> None:
-    asked = ChatMessage.of_text("user", BY_CLIENTS[0])
+    request = ChatMessage.of_text("user", AUXILIARY_REQUESTS[0])
     assert not is_auxiliary([])
-    assert not is_auxiliary([asked, ChatMessage.of_text("assistant", "Leave")])
-    assert not is_auxiliary([ChatMessage.of_text("tool", BY_CLIENTS[0])])
+    assert not is_auxiliary([request, ChatMessage.of_text("assistant", "Leave")])
+    assert not is_auxiliary([ChatMessage.of_text("tool", AUXILIARY_REQUESTS[0])])

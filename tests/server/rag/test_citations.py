@@ -131,18 +131,18 @@ def test_the_filter_holds_back_only_text_that_may_become_a_marker(text: str) -> 
 
 @given(st.lists(st.integers(1, 999), min_size=1, max_size=8), st.sampled_from([",", ", ", ";", " , "]), st.booleans())
 def test_the_filter_holds_back_every_beginning_of_a_marker(numbers: list[int], joint: str, is_wide: bool) -> None:
-    listed = joint.join(map(str, numbers))
+    joined_numbers = joint.join(map(str, numbers))
     markers = MarkerFilter(frozenset(numbers))
-    marker = f" 【{listed}】" if is_wide else f" [{listed}]"
+    marker = f" 【{joined_numbers}】" if is_wide else f" [{joined_numbers}]"
     assert [markers.feed(character) for character in marker] == [""] * len(marker)
     assert markers.feed("", final=True) == " " + "".join(f"[{n}]" for n in dict.fromkeys(numbers))
 
 
 def test_json_is_cited_by_markers_in_its_strings_alone() -> None:
     text = '{"weeks": [1], "why": "so [1], and [9] \\"[2]\\" in [2]"}'
-    cited = citations_in_json(text, frozenset({1, 2}))
-    assert [text[c.start : c.end] for c in cited] == ["[1]", "[2]", "[2]"]
-    assert [c.start > text.index("so") for c in cited] == [True] * 3
+    citations = citations_in_json(text, frozenset({1, 2}))
+    assert [text[c.start : c.end] for c in citations] == ["[1]", "[2]", "[2]"]
+    assert [c.start > text.index("so") for c in citations] == [True] * 3
 
 
 ENTRIES = st.lists(
@@ -160,10 +160,10 @@ ENTRIES = st.lists(
 def test_the_source_list_is_removed_from_any_answer(
     text: str, entries: list[tuple[int, str, str]], trailing: str
 ) -> None:
-    listed = source_list(entries)
-    assert without_source_list(text + listed + trailing) == text
-    assert without_source_list(text + listed + listed) == text + listed
-    assert without_source_list(text + listed + "\n\nThanks.") == text + listed + "\n\nThanks."
+    source_list_text = source_list(entries)
+    assert without_source_list(text + source_list_text + trailing) == text
+    assert without_source_list(text + source_list_text + source_list_text) == text + source_list_text
+    assert without_source_list(text + source_list_text + "\n\nThanks.") == text + source_list_text + "\n\nThanks."
 
 
 @pytest.mark.parametrize(

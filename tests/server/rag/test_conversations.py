@@ -11,7 +11,7 @@ from server.rag.memory import TurnMemory
 from server.storage.sqlite.turns import SqliteTurnStore
 from tests.server.conversing import run
 
-ASKED, TOLD, AGAIN = (
+QUESTION, REPLY, NEXT_QUESTION = (
     ChatMessage.of_text("user", "How long?"),
     ChatMessage.of_text("assistant", "Ten days. [1]"),
     ChatMessage.of_text("user", "So?"),
@@ -30,19 +30,19 @@ def test_earlier_turns_stay_in_the_prompt_token_by_token(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("messages", "is_known"),
     [
-        ([ASKED, TOLD, AGAIN], True),
-        ([ChatMessage.of_text("system", "It is noon."), ASKED, TOLD, AGAIN], True),
-        ([ASKED, ChatMessage.of_text("assistant", " Ten days."), AGAIN], True),
-        ([ASKED, ChatMessage.of_text("assistant", "Twelve days. [1]"), AGAIN], False),
-        ([ChatMessage.of_text("user", "How long, then?"), TOLD, AGAIN], False),
-        ([AGAIN, TOLD, ASKED, TOLD, AGAIN], False),
-        ([ASKED, ChatMessage.of_text("assistant", "Ten days.", (ToolCall("1", "f", "{}"),)), AGAIN], False),
+        ([QUESTION, REPLY, NEXT_QUESTION], True),
+        ([ChatMessage.of_text("system", "It is noon."), QUESTION, REPLY, NEXT_QUESTION], True),
+        ([QUESTION, ChatMessage.of_text("assistant", " Ten days."), NEXT_QUESTION], True),
+        ([QUESTION, ChatMessage.of_text("assistant", "Twelve days. [1]"), NEXT_QUESTION], False),
+        ([ChatMessage.of_text("user", "How long, then?"), REPLY, NEXT_QUESTION], False),
+        ([NEXT_QUESTION, REPLY, QUESTION, REPLY, NEXT_QUESTION], False),
+        ([QUESTION, ChatMessage.of_text("assistant", "Ten days.", (ToolCall("1", "f", "{}"),)), NEXT_QUESTION], False),
     ],
 )
 def test_a_conversation_is_recognized_as_far_as_it_is_the_same(messages: list[ChatMessage], is_known: bool) -> None:
-    known = {turn_hashes([ASKED, TOLD], "*")[1]: Turn(found_nothing=True)}
+    known = {turn_hashes([QUESTION, REPLY], "*")[1]: Turn(found_nothing=True)}
     turns = known_turns(messages, turn_hashes(messages, "*"), known)
-    assert turns == ({messages.index(ASKED): Turn(found_nothing=True)} if is_known else {})
+    assert turns == ({messages.index(QUESTION): Turn(found_nothing=True)} if is_known else {})
 
 
 def test_hashes_of_a_conversation_are_those_that_turn_files_on_disk_hold() -> None:
@@ -63,13 +63,15 @@ def test_hashes_of_a_conversation_are_those_that_turn_files_on_disk_hold() -> No
 
 
 def test_hashes_differ_between_scopes() -> None:
-    assert set(turn_hashes([ASKED, TOLD], "a")).isdisjoint(turn_hashes([ASKED, TOLD], "b"))
+    assert set(turn_hashes([QUESTION, REPLY], "a")).isdisjoint(turn_hashes([QUESTION, REPLY], "b"))
 
 
 def test_a_turn_is_recognized_by_its_reply_before_its_question() -> None:
-    keys = turn_hashes([ASKED, TOLD, AGAIN], "*")
-    assert list(conversation_hashes([ASKED, TOLD, AGAIN], keys)) == [(0, (keys[1], keys[0]))]
-    assert list(conversation_hashes([ASKED, AGAIN], turn_hashes([ASKED, AGAIN], "*"))) == [(0, (keys[0],))]
+    keys = turn_hashes([QUESTION, REPLY, NEXT_QUESTION], "*")
+    assert list(conversation_hashes([QUESTION, REPLY, NEXT_QUESTION], keys)) == [(0, (keys[1], keys[0]))]
+    assert list(conversation_hashes([QUESTION, NEXT_QUESTION], turn_hashes([QUESTION, NEXT_QUESTION], "*"))) == [
+        (0, (keys[0],))
+    ]
 
 
 def test_a_turn_of_another_version_is_forgotten(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ def passage(chunk_id: int, lines: tuple[int, int], score: float = 0.5, document_
 
 
 def test_a_merged_passage_has_the_id_of_its_best_part_and_the_span_of_all() -> None:
-    (found,) = merge_adjacent([passage(8, (5, 6), 0.9), passage(7, (1, 3), 0.4), passage(9, (7, 7), 0.2)])
-    assert (found.chunk_id, found.score, found.span) == (8, 0.9, (7, 9))
-    assert (found.line_from, found.line_to) == (1, 7)
-    assert found.text == "text 7\n\ntext 8\ntext 9"
+    (merged,) = merge_adjacent([passage(8, (5, 6), 0.9), passage(7, (1, 3), 0.4), passage(9, (7, 7), 0.2)])
+    assert (merged.chunk_id, merged.score, merged.span) == (8, 0.9, (7, 9))
+    assert (merged.line_from, merged.line_to) == (1, 7)
+    assert merged.text == "text 7\n\ntext 8\ntext 9"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_passages_that_are_not_adjacent_stay_apart(other: Passage) -> None:
 
 @given(
     st.lists(st.tuples(st.integers(1, 3), st.integers(1, 12)), unique=True, max_size=12).map(
-        lambda found: [passage(document * 100 + line, (line, line), document_id=document) for document, line in found]
+        lambda merged: [passage(document * 100 + line, (line, line), document_id=document) for document, line in merged]
     )
 )
 def test_every_passage_is_in_one_merged_passage_in_the_order_of_the_best(parts: list[Passage]) -> None:

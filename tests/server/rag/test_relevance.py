@@ -59,5 +59,5 @@ def test_relevance_grows_with_similarity_and_with_coverage() -> None:
 
 
 def test_a_passage_keeps_its_evidence() -> None:
-    told = passage(Evidence(None, 0.5), Evidence(1.0, 0.0))
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(told), type=Passage) == told
+    original = passage(Evidence(None, 0.5), Evidence(1.0, 0.0))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(original), type=Passage) == original

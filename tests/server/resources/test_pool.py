@@ -214,8 +214,8 @@ def test_concurrent_requests_for_a_model_share_one_load(models: Models) -> None:
 def test_a_failed_load_is_raised_to_every_waiter_and_tried_again_by_the_next_request(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         scene.engines.failures["a"] = 1
-        told = await asyncio.gather(*(scene.touch("a") for _ in range(5)), return_exceptions=True)
-        assert [str(error) for error in told] == ["engine: no luck"] * 5
+        results = await asyncio.gather(*(scene.touch("a") for _ in range(5)), return_exceptions=True)
+        assert [str(error) for error in results] == ["engine: no luck"] * 5
         assert scene.pool["a"].state == "not loaded: engine: no luck"
         assert scene.pool.num_bytes == 10
         await scene.touch("a")
@@ -438,8 +438,8 @@ def test_closing_the_pool_unloads_every_model_and_answers_every_waiter(models: M
             await scenario(Scene(pool, engines))
             engines.is_closing = True
         async with asyncio.timeout(5):
-            told = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(error) for error in told] == [ProcessUnavailable] * 4
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in results] == [ProcessUnavailable] * 4
         assert not engines.taken
 
     asyncio.run(whole())
@@ -510,8 +510,8 @@ def test_the_budget_holds_and_every_request_is_answered_in_random_runs(models: M
             if rng.random() < 0.15:
                 rng.choice(clients).cancel()
         async with asyncio.timeout(20):
-            told = await asyncio.gather(*clients, return_exceptions=True)
-        assert [error for error in told if isinstance(error, Exception)] == []
+            results = await asyncio.gather(*clients, return_exceptions=True)
+        assert [error for error in results if isinstance(error, Exception)] == []
         assert scene.pool.num_bytes <= budget
 
     play(models, scenario, sizes=sizes, budget=budget, unload_after_s=rng.choice([0, 0.0005, NEVER]))

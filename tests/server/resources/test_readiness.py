@@ -38,16 +38,16 @@ def looks(search: Search, times: list[float], can_answer: bool = True) -> list[b
     now = iter(times)
 
     async def run() -> list[bool]:
-        told = 0.0
+        time_s = 0.0
 
         def clock() -> float:
-            return told
+            return time_s
 
         ready = Readiness(lambda: can_answer, search, clock)
-        found = []
-        for told in now:  # noqa: B007 - which the clock tells
-            found.append(await ready.check())
-        return found
+        results = []
+        for time_s in now:  # noqa: B007 - `clock` returns it
+            results.append(await ready.check())
+        return results
 
     return asyncio.run(run())
 
