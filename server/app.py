@@ -37,12 +37,12 @@ from server.api.vector_stores.routes import (
     VectorStoreFileController,
 )
 from server.http.body import BodyRequest, refuse_foreign_body
-from server.http.middleware import RequestMiddleware
 from server.http.openapi import name_operations, openapi_config
 from server.http.problems import HANDLERS
 from server.jobs.runner import JobRunner
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
+from server.observability.middleware import RequestMiddleware
 from server.page.documents import DocumentController
 from server.page.routes import PageController
 from server.resources.reloading import Reload

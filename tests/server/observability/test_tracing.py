@@ -11,9 +11,9 @@ from litestar.params import FromPath
 from litestar.testing import TestClient
 
 from server.errors import SettingsError
-from server.http.middleware import RequestMiddleware
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
+from server.observability.middleware import RequestMiddleware
 from server.observability.tracing import NoTracing, SpanTracing, open_tracing
 from server.storage.local.audit import AuditFolder
 

@@ -12,11 +12,11 @@ from litestar.testing import TestClient
 
 from models.errors import QueueFull
 from server.http.error_body import ErrorBody, ErrorDetail
-from server.http.middleware import RequestMiddleware
 from server.http.problems import HANDLERS
 from server.http.sse import event_stream
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
+from server.observability.middleware import RequestMiddleware
 from server.storage.local.audit import AuditFolder
 
 is_left = threading.Event()
