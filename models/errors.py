@@ -123,9 +123,9 @@ class ModelDoesNotFit(ModelError):
         self, name: str, size: int, budget: int, loaded: Sequence[str] = (), retry_after: int | None = None
     ) -> None:
         state = "these are in use" if retry_after else "this one always stays in memory"
-        taken = f", and {state}: {', '.join(loaded)}" if loaded else ""
+        in_memory = f", and {state}: {', '.join(loaded)}" if loaded else ""
         super().__init__(
-            f"{name} needs about {format_bytes(size)} of memory; {format_bytes(budget)} are for chat models{taken}."
+            f"{name} needs about {format_bytes(size)} of memory; {format_bytes(budget)} are for chat models{in_memory}."
             " Lower engine.n_ctx, take a smaller model, or raise memory_budget_bytes"
         )
         self.name = name

@@ -2,7 +2,7 @@
 
 Prompt lookup (Saxena, github.com/apoorvumang/prompt-lookup-decoding): a grounded answer copies names, numbers and
 sentences out of its passages, so the tokens that followed the last few tokens at an earlier position are a good guess.
-The runner keeps of a draft only what its sampler would have drawn, so answers are the same with drafts and without.
+The runner accepts only draft tokens that its sampler draws too, so answers are the same with drafts and without.
 
 On a CPU a draft token is far from free, so a draft is as long as it is worth. That depends on what a step costs and on
 how likely a draft token is accepted. The acceptance rate is learned for each sequence, separately for short and long

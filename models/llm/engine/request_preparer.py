@@ -25,17 +25,17 @@ class PreparedGeneration(NamedTuple):
 
 
 class RequestPreparer:
-    """Owns its threads, on which `done` is called. The other methods belong to the engine's thread."""
+    """Owns its threads, on which `on_prepared` is called. The other methods belong to the engine's thread."""
 
     def __init__(
         self,
         compile: Callable[[ConstraintForm], Grammar],
         store: PrefixStore | None,
-        done: Callable[[PreparedGeneration], None],
+        on_prepared: Callable[[PreparedGeneration], None],
     ) -> None:
         self._compile = compile
         self._store = store
-        self._done = done
+        self._on_prepared = on_prepared
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="prepare")
         self._pending: set[int] = set()
 
@@ -44,7 +44,7 @@ class RequestPreparer:
         return len(self._pending)
 
     def submit(self, request: Generate, prefix: StoredPrefix | None) -> None:
-        """Prepare a request; `done` is called with the result, unless this is closed first."""
+        """Prepare a request; `on_prepared` is called with the result, unless this is closed first."""
         self._pending.add(request.id)
         self._threads.submit(self._prepare, request, prefix)
 
@@ -63,11 +63,11 @@ class RequestPreparer:
         try:
             grammar = self._compile(request.constraint) if request.constraint is not None else None
             state = self._store.read(prefix) if self._store is not None and prefix is not None else None
-            self._done(PreparedGeneration(request, grammar, prefix, state))
+            self._on_prepared(PreparedGeneration(request, grammar, prefix, state))
         except GrammarError as error:
-            self._done(PreparedGeneration(request, error=str(error)))
+            self._on_prepared(PreparedGeneration(request, error=str(error)))
         except Exception as error:  # the end of a thread: whatever it was, the client that waits is told
-            self._done(PreparedGeneration(request, error=f"{type(error).__name__}: {error}"))
+            self._on_prepared(PreparedGeneration(request, error=f"{type(error).__name__}: {error}"))
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

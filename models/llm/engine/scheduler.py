@@ -101,8 +101,8 @@ class Scheduler:
 
         Evicts prefixes for as many cells as the sequence lacks, but preempts others for one cell only.
         """
-        wanted = 1 if sequence.num_missing == 1 else min(sequence.num_missing, max(plan.prefill_budget, 1))
-        while (num_free := self.num_free_cells - plan.num_cells) < wanted:
+        num_wanted = 1 if sequence.num_missing == 1 else min(sequence.num_missing, max(plan.prefill_budget, 1))
+        while (num_free := self.num_free_cells - plan.num_cells) < num_wanted:
             if self._cache.evict():
                 continue
             if num_free > 0:

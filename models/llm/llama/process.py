@@ -123,7 +123,7 @@ def _serve(inbox: Inbox[ToEngine | PreparedGeneration]) -> None:
         offload = KVOffload(scheduler, runner, max_offloaded)
         disk_cache = stack.enter_context(DiskKVCache(store, scheduler, runner, offload)) if store is not None else None
         preparer = stack.enter_context(RequestPreparer(_GrammarFactory(path), store, inbox.post))
-        inbox.send(EngineReady(runner.limits.n_ctx, runner.num_params, runner.size))
+        inbox.send(EngineReady(n_ctx=runner.limits.n_ctx, num_params=runner.num_params, size=runner.size))
         _EngineLoop(inbox, engine, preparer, offload, disk_cache).run()
 
 

@@ -1,4 +1,4 @@
-"""llama.cpp's sampler chain for one sequence, and the log-probabilities of what was drawn."""
+"""llama.cpp's sampler chain for one sequence, and the log-probabilities of sampled tokens."""
 
 import ctypes
 import os

@@ -27,8 +27,8 @@ def test_int8_vectors_are_near_the_reference_and_rank_alike(minilm: ModelFiles) 
     assert np.min(np.sum(ours * theirs, axis=1)) > 0.98
     assert np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
     exact = cosines(theirs)
-    chosen = exact[np.arange(len(texts)), cosines(ours).argmax(axis=1)]
-    assert np.max(exact.max(axis=1) - chosen) < 0.05  # the nearest by int8 is as good as the nearest
+    cosines_of_nearest = exact[np.arange(len(texts)), cosines(ours).argmax(axis=1)]
+    assert np.max(exact.max(axis=1) - cosines_of_nearest) < 0.05  # the nearest by int8 is as good as the nearest
     assert converted.fingerprint != reference.fingerprint  # another vector space
     assert (converted.dimension, converted.max_tokens) == (reference.dimension, reference.max_tokens)
     assert converted.max_text_tokens("query") == reference.max_text_tokens("query") == converted.max_tokens - 2

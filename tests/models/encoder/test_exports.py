@@ -54,8 +54,8 @@ def write_export(folder: Path, source: str = "source", runtime: str = runtime())
 def test_source_of_does_not_depend_on_the_folder(model: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(model, tmp_path / "copy")
     assert source_of(copy, "embedding") == source_of(model, "embedding")
-    known = sha256_of(model / "model.safetensors")
-    assert source_of(model, "embedding", known) == source_of(model, "embedding")
+    weights_sha256 = sha256_of(model / "model.safetensors")
+    assert source_of(model, "embedding", weights_sha256) == source_of(model, "embedding")
 
 
 @pytest.mark.parametrize("name", [*FILES, "3_Extra/config.json"])
