@@ -1,12 +1,13 @@
-"""Answers with the built-in models over a BEIR-layout folder: citations, abstention, markers.
+"""Measures the answers of the built-in models over a BEIR-layout folder: citations, abstention, markers.
 
     .venv/bin/python scripts/eval/answers.py FOLDER --off-topic OTHER_FOLDER [--questions 100] [--model NAME|FILE]
 
 FOLDER's documents are served by a real `cloister serve`; its questions, and OTHER_FOLDER's, which these documents do
-not answer, are asked one by one over HTTP, each for a whole answer and for a stream. Told: of how many answers every
-marker has its annotation and its source (else it is a wrong citation number); how many cited documents are relevant by
-FOLDER's judgements (precision), and for how many questions a relevant one is cited (recall); how many questions that
-the documents answer are refused, and how many of the others are. Ends with status 1 when a citation number was wrong.
+not answer, are asked one by one over HTTP, each for a whole answer and for a stream. Reported: of how many answers
+every marker has its annotation and its source (else it is a wrong citation number); how many cited documents are
+relevant by FOLDER's judgements (precision), and for how many questions a relevant one is cited (recall); how many
+questions that the documents answer are refused, and how many of the others are. Ends with status 1 when a citation
+number was wrong.
 """
 
 import argparse
@@ -37,7 +38,7 @@ class Judge:
         self.counts = Counter[str]()
 
     def take(self, message: dict[str, Any], relevant: dict[str, int] | None) -> None:
-        """`relevant` None: the documents do not answer the question."""
+        """Count one answer. `relevant` None: the documents do not answer the question."""
         text, annotations = message["content"], message.get("annotations", [])
         cited = [each["url_citation"] for each in annotations]
         spans = {(c["start_index"], c["end_index"]) for c in cited}
@@ -106,7 +107,7 @@ def _answer(http: httpx.Client, question: str) -> dict[str, Any]:
 
 
 def _streamed(http: httpx.Client, question: str) -> dict[str, Any]:
-    """The message that a client puts together of the frames."""
+    """Return the message that a client assembles from the stream."""
     message: dict[str, Any] = {"content": "", "annotations": []}
     with http.stream("POST", "/v1/chat/completions", json=_body(question, stream=True)) as response:
         response.raise_for_status()

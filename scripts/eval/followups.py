@@ -1,12 +1,12 @@
-"""Follow-up questions: the last turn searched alone against what `search_queries` makes of the conversation.
+"""Compares two searches for follow-up questions: the last turn alone, and the queries of `search_queries`.
 
     .venv/bin/python scripts/eval/followups.py [FOLDER] [--embedder NAME|FOLDER] [--misses]
 
 FOLDER (tests/eval) holds `manual/`, the documents, and `followups.jsonl`: a conversation a line, its turns in order,
 and the file and heading that answer its last one. Its kind is `ellipsis` ("And on macOS?"), `reference` ("How large may
-it be?") or `switch`: the last turn is about something else, and the old subject must not be dragged along. What is
-`unseen` was written after weights and rules had been chosen on the others. A section is found at the rank of its first
-passage among ten.
+it be?") or `switch`: the last turn is about something else, and the old subject must not be dragged along.
+Conversations marked `unseen` were written after the weights and rules had been chosen on the others. The rank of a
+section is that of its first passage among ten.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from retrieval import Queries, index_folder
+from retrieval import QueryEmbedderInProcess, index_folder
 
 from index.search.retriever import Retriever
 from index.types import Query
@@ -34,7 +34,7 @@ _DEPTH = 10
 
 class Conversation(msgspec.Struct, frozen=True):
     kind: str
-    turns: list[str]  # a user's and an assistant's, in turn
+    turns: list[str]  # of a user and an assistant, alternately
     path: str
     heading: str
     unseen: bool = False
@@ -46,24 +46,24 @@ class Conversation(msgspec.Struct, frozen=True):
 
 async def ranks(
     retriever: Retriever,
-    embedder: Queries,
+    embedder: QueryEmbedderInProcess,
     conversations: Sequence[Conversation],
     ask: Callable[[Sequence[ChatMessage]], Sequence[Query]],
 ) -> list[int]:
-    """Of the expected section in each; 0 where it is not found."""
-    found = []
+    """Return the rank of the expected section for each conversation; 0 where it is not found."""
+    ranks_of_sections = []
     for each in conversations:
         passages = await retriever.search(ask(each.messages), embedder, _DEPTH)
         sections = list(dict.fromkeys((p.path, *p.heading[-1:]) for p in passages))
         wanted = (each.path, each.heading)
-        found.append(sections.index(wanted) + 1 if wanted in sections else 0)
-    return found
+        ranks_of_sections.append(sections.index(wanted) + 1 if wanted in sections else 0)
+    return ranks_of_sections
 
 
-def say(name: str, found: Sequence[int]) -> None:
-    recall = np.mean([0 < rank <= 5 for rank in found])
-    reciprocal = np.mean([1 / rank if rank else 0 for rank in found])
-    gain = np.mean([1 / np.log2(rank + 1) if rank else 0 for rank in found])
+def print_figures(name: str, ranks_of_sections: Sequence[int]) -> None:
+    recall = np.mean([0 < rank <= 5 for rank in ranks_of_sections])
+    reciprocal = np.mean([1 / rank if rank else 0 for rank in ranks_of_sections])
+    gain = np.mean([1 / np.log2(rank + 1) if rank else 0 for rank in ranks_of_sections])
     print(f"  {name:28} Recall@5 {recall:.2f}   MRR@10 {reciprocal:.3f}   nDCG@10 {gain:.3f}")
 
 
@@ -81,7 +81,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as data:
         index_folder(options.folder / "manual", embedder, Path(data), embedding.chunk_tokens)
         with Retriever(Path(data), embedder.fingerprint, embedder.dimension) as retriever:
-            asking = Queries(embedder)
+            asking = QueryEmbedderInProcess(embedder)
             alone = asyncio.run(ranks(retriever, asking, conversations, lambda told: [Query(told[-1].text)]))
             fused = asyncio.run(ranks(retriever, asking, conversations, search_queries))
     for name, kinds, unseen in (
@@ -93,8 +93,8 @@ def main() -> int:
     ):
         chosen = [at for at, each in enumerate(conversations) if each.kind in kinds and each.unseen in unseen]
         print(f"{name}: {len(chosen)} conversations")
-        say("last turn alone", [alone[at] for at in chosen])
-        say("with the conversation", [fused[at] for at in chosen])
+        print_figures("last turn alone", [alone[at] for at in chosen])
+        print_figures("with the conversation", [fused[at] for at in chosen])
     if options.misses:
         for each, rank in zip(conversations, fused, strict=True):
             if rank != 1:

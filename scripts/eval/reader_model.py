@@ -1,15 +1,15 @@
-"""How well a small model reads: questions, each with the paragraph that answers it among four of other articles.
+"""Measures how well a small model reads: questions, each with the paragraph that answers it among four others.
 
     GOMP_SPINCOUNT=1000 .venv/bin/python scripts/eval/reader_model.py --squad xquad.en.json [--model FILE]
     GOMP_SPINCOUNT=1000 .venv/bin/python scripts/eval/reader_model.py --papers TEXT_FOLDER …
 
 `--squad` is a file in SQuAD's form, such as XQuAD's English part; `--papers` asks about the papers that
-scripts/train/train_reader.py keeps for this. Greedy, through the product's engine: free, and held to the sources'
-sentences (`quotes`), as the product holds the built-in model. Told, with 95 % intervals: of how many questions the
-sentence with the answer is quoted word for word; token-F1 of the answer with that sentence; quotes that stand in a
-source character for character; citations that name the source of their quote; refusals of questions whose paragraph was
-taken away, and of the others. Two baselines: the first sentence of the first passage, passages ordered by the embedder;
-and of all sentences the one most like the question.
+scripts/train/train_reader.py keeps for this. Greedy, through the product's engine: unconstrained, and constrained to
+the sources' sentences (`extractive`), as the product does with the built-in model. Reported, with 95 % intervals: of
+how many questions the sentence with the answer is quoted word for word; token-F1 of the answer with that sentence;
+quotes that stand in a source character for character; citations that name the source of their quote; refusals of
+questions whose paragraph was taken away, and of the others. Two baselines: the first sentence of the first passage,
+passages ordered by the embedder; and of all sentences the one most like the question.
 """
 
 import argparse
@@ -76,10 +76,10 @@ class Case(NamedTuple):
     answerable: bool
 
     def prompt(self, *, question_first: bool) -> str:
-        """Layout v1; `question_first`: the question in front as well."""
-        asked = f"Question: {self.item.question}"
-        told = "".join(f"[{i}] article-{i}.txt\n{text}\n\n" for i, text in enumerate(self.paragraphs, 1))
-        return f"{asked}\n\n{told}{asked}" if question_first else told + asked
+        """Return the prompt in layout v1; `question_first`: the question stands in front as well."""
+        question = f"Question: {self.item.question}"
+        sources = "".join(f"[{i}] article-{i}.txt\n{text}\n\n" for i, text in enumerate(self.paragraphs, 1))
+        return f"{question}\n\n{sources}{question}" if question_first else sources + question
 
     @property
     def choices(self) -> list[str]:
@@ -88,7 +88,7 @@ class Case(NamedTuple):
 
     @property
     def choices_of_first(self) -> list[str]:
-        """As the product has it, which knows which source is likeliest, and whether any answers at all."""
+        """The choices that the product gives, which ranks the sources and decides whether any answers."""
         return [f"{said} [1]" for said in sentences(self.paragraphs[0])]
 
 
@@ -106,7 +106,7 @@ def read_squad(file: Path) -> list[Item]:
 
 
 def read_papers(folder: Path) -> list[Item]:
-    """Of the papers that are kept from training. Long paragraphs are cut around the answer."""
+    """Return questions about the papers that are kept from training. Long paragraphs are cut around the answer."""
     items = []
     for asked in read_corpus(folder).held_asked:
         text = asked.page.paragraphs[asked.paragraph]
@@ -117,7 +117,7 @@ def read_papers(folder: Path) -> list[Item]:
 
 
 def _window(text: str, sentence: tuple[int, int]) -> str:
-    """Whole sentences around one, at most so many characters."""
+    """Return whole sentences around one, at most `_LONGEST` characters."""
     found = spans(text)
     first = last = found.index(sentence)
     while True:
@@ -130,7 +130,7 @@ def _window(text: str, sentence: tuple[int, int]) -> str:
 
 
 def cases(items: Sequence[Item], count: int, seed: int = 1) -> list[Case]:
-    """Half of them answerable; the others are the same questions without their paragraph."""
+    """Return cases of which half are answerable; the others are the same questions without their paragraph."""
     rng = random.Random(seed)
     items = [item for item in items if not _MARKER.search(item.paragraph)]  # which would pass for a citation
     made = []
@@ -143,23 +143,23 @@ def cases(items: Sequence[Item], count: int, seed: int = 1) -> list[Case]:
     return made
 
 
-async def briefed(asked: Sequence[Case], embedder: Embedder, limit: int) -> list[Case]:
-    """With the paragraphs as the product gives them to a small model: each from the sentence on that is most like the
-    question, at most so many characters, the likeliest first."""
+async def with_snippets(asked: Sequence[Case], embedder: Embedder, limit: int) -> list[Case]:
+    """Return the cases with snippets in place of paragraphs, as the product gives them to a small model: at most
+    `limit` characters each, the one that answers best first."""
 
     async def embed(texts: Sequence[str]) -> Vectors:
         return embedder.embed_queries(texts)
 
-    made, briefing = [], SnippetSelector()
+    made, selector = [], SnippetSelector()
     for case in asked:
-        found = await briefing.select(case.item.question, case.paragraphs, limit, embed)
+        found = await selector.select(case.item.question, case.paragraphs, limit, embed)
         found.sort(key=lambda each: -each.answer_score)
         made.append(case._replace(paragraphs=[each.text for each in found if each.text]))
     return made
 
 
 class Reader:
-    """A model in the product's engine, asked one thing at a time."""
+    """A model in the product's engine, with one request at a time."""
 
     def __init__(self, model: ResolvedChatModel, threads: int) -> None:
         file, self.question_first, self.n_ctx = model.path, model.question_first, 2048
@@ -175,14 +175,14 @@ class Reader:
         self._id = 0
 
     def tokens(self, case: Case) -> list[int]:
-        return self.rendered([("system", SYSTEM), ("user", case.prompt(question_first=self.question_first))])
+        return self.format_messages([("system", SYSTEM), ("user", case.prompt(question_first=self.question_first))])
 
-    def rendered(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        """A conversation as the model's template has it: of each message its role and text."""
+    def format_messages(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """Return the tokens of a conversation, given as roles and texts, in the model's chat template."""
         return list(self._tokens(self._template.render([ChatMessage.of_text(role, text) for role, text in messages])))
 
     def answer(self, prompt: list[int], choices: Sequence[str] = (), limit: int = 200) -> tuple[str, int, float, float]:
-        """The answer, how many tokens it has, and the seconds to its first token and to its last."""
+        """Return the answer, its number of tokens, and the seconds to its first and to its last token."""
         self._id += 1
         allowed = [self.vocabulary.tokenize(choice, parse_special=False) for choice in choices] or None
         started = time.perf_counter()
@@ -199,7 +199,7 @@ class Reader:
 
 
 def quotes_of(answer: str) -> list[tuple[str, int]]:
-    """What is quoted, and the number after it."""
+    """Return the quotes of an answer, each with the number of its marker."""
     found, at = [], 0
     for marker in _MARKER.finditer(answer):
         said = answer[at : marker.start()].strip()
@@ -211,7 +211,7 @@ def quotes_of(answer: str) -> list[tuple[str, int]]:
 
 
 def f1(said: str, wanted: str) -> float:
-    """Of words, as SQuAD counts it."""
+    """Return the F1 of words, as SQuAD defines it."""
     ours, theirs = (Counter(_WORD.findall(text.lower())) for text in (said, wanted))
     shared = (ours & theirs).total()
     return 2 * shared / (ours.total() + theirs.total()) if shared else 0.0
@@ -255,7 +255,7 @@ class Score:
 
 
 def share(values: Sequence[bool]) -> str:
-    """In percent, with its 95 % interval (Wilson)."""
+    """Return the share in percent, with its 95 % interval (Wilson)."""
     n, p, z = len(values), sum(values) / max(1, len(values)), 1.96
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * ((p * (1 - p) + z * z / (4 * n)) / n) ** 0.5 / (1 + z * z / n)
@@ -263,7 +263,7 @@ def share(values: Sequence[bool]) -> str:
 
 
 def baselines(embedder: Embedder, asked: Sequence[Case]) -> Iterator[tuple[str, Score]]:
-    first, likest, worded, briefing = Score(), Score(), Score(), SnippetSelector()
+    first, likest, worded, selector = Score(), Score(), Score(), SnippetSelector()
     for case in (each for each in asked if each.answerable):
         said = [(i, each) for i, text in enumerate(case.paragraphs, 1) for each in sentences(text)]
         vectors = embedder.embed_queries([case.item.question, *case.paragraphs, *(each for _, each in said)])
@@ -273,7 +273,7 @@ def baselines(embedder: Embedder, asked: Sequence[Case]) -> Iterator[tuple[str, 
         of_sentences = similarity[len(case.paragraphs) :]
         number, best = said[int(of_sentences.argmax())]
         likest.take(case, f"{best} [{number}]")
-        shares = briefing.word_shares(case.item.question, [each for _, each in said])
+        shares = selector.word_shares(case.item.question, [each for _, each in said])
         number, best = said[int((of_sentences + WORDS * np.array(shares)).argmax())]
         worded.take(case, f"{best} [{number}]")
     yield "first sentence of the top passage", first
@@ -319,7 +319,7 @@ def main() -> None:
     embedder = open_embedder(files, options.threads)
     shape = "whole paragraphs"
     if options.brief:
-        asked = asyncio.run(briefed(asked, embedder, options.brief))
+        asked = asyncio.run(with_snippets(asked, embedder, options.brief))
         shape = f"{options.brief} characters of each paragraph, as the product gives them"
     print(f"{len(asked) // 2} questions, each with and without its paragraph; {shape}")
     for name, score in baselines(embedder, asked):

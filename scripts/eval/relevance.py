@@ -1,13 +1,13 @@
-"""The floor below which nothing is relevant: what it refuses of questions that a corpus answers, and that it does not.
+"""Calibrates the relevance floor: the share of answerable and of unanswerable questions that it refuses.
 
     .venv/bin/python scripts/eval/relevance.py FOLDER FOLDER … [--manual tests/eval] [--embedder NAME|FOLDER]
 
 Corpora are BEIR-layout folders, cut into chunks as usual, and the manual in `tests/eval`, which is asked the first and
 the last turns of its conversations, and `offtopic.txt` also as their last turns. Answerable: a corpus's own questions.
 Unanswerable: those of the other folders and `offtopic.txt`. Nearly answerable: its own, with the passages of every
-relevant document taken away; what is left is about the same subject, and may even answer. For each measure: the share
-refused of unanswerable questions at the highest floor that refuses at most 5 % of the answerable ones, in this corpus,
-and in every corpus at once.
+relevant document taken away; what is left is about the same subject, and may even answer. For each measure it prints
+the share refused of unanswerable questions at the highest floor that refuses at most 5 % of the answerable ones, in
+this corpus, and in every corpus at once.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from followups import Conversation
-from retrieval import Dataset, Queries, index_folder, read_dataset
+from retrieval import Dataset, QueryEmbedderInProcess, index_folder, read_dataset
 
 from index.search.retriever import Retriever
 from index.types import Passage, Query
@@ -34,15 +34,15 @@ from server.rag.followups import search_queries
 from server.rag.relevance import FLOOR, relevance
 from server.settings.settings import Settings
 
-_FALSE = 0.05  # of answerable questions that may be refused
+_MAX_FALSE_REFUSALS = 0.05  # of answerable questions that may be refused
 _TOP_K = 4
-_DEEP = 30
+_TOP_K_WITHOUT_RELEVANT = 30
 
-Asked = list[Query]
+QuestionQueries = list[Query]
 
 
-class Found(NamedTuple):
-    """Passages by question."""
+class RankedQuestions(NamedTuple):
+    """The passages that were found for each question."""
 
     answerable: list[list[Passage]]
     nearly: list[list[Passage]]
@@ -58,16 +58,20 @@ MEASURES: Mapping[str, Callable[[Passage], float]] = {
 }
 
 
-def best(measure: Callable[[Passage], float], found: Sequence[Sequence[Passage]]) -> np.ndarray:
-    """Of each question, its best passage's."""
-    return np.array([max((measure(p) for p in passages), default=-1.0) for passages in found])
+def best(measure: Callable[[Passage], float], results: Sequence[Sequence[Passage]]) -> np.ndarray:
+    """Return for each question the measure of its best passage."""
+    return np.array([max((measure(p) for p in passages), default=-1.0) for passages in results])
 
 
-async def search(retriever: Retriever, embedder: Embedder, asked: Sequence[Asked], k: int) -> list[list[Passage]]:
-    return [await retriever.search(queries, Queries(embedder), k) for queries in asked]
+async def search(
+    retriever: Retriever, embedder: Embedder, questions: Sequence[QuestionQueries], k: int
+) -> list[list[Passage]]:
+    return [await retriever.search(queries, QueryEmbedderInProcess(embedder), k) for queries in questions]
 
 
-def of_dataset(dataset: Dataset, embedder: Embedder, unanswerable: Sequence[Asked], chunk_tokens: int) -> Found:
+def search_dataset(
+    dataset: Dataset, embedder: Embedder, unanswerable: Sequence[QuestionQueries], chunk_tokens: int
+) -> RankedQuestions:
     ids = [document.id for document in dataset.documents]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
@@ -76,51 +80,55 @@ def of_dataset(dataset: Dataset, embedder: Embedder, unanswerable: Sequence[Aske
             (root / f"{number}.md").write_text(document.markdown)
         index_folder(root, embedder, Path(folder) / "data", chunk_tokens)
         with Retriever(Path(folder) / "data", embedder.fingerprint, embedder.dimension) as retriever:
-            asked = [[Query(text)] for text in dataset.queries.values()]
-            own = asyncio.run(search(retriever, embedder, asked, _TOP_K))
-            deep = asyncio.run(search(retriever, embedder, asked, _DEEP))
+            questions = [[Query(text)] for text in dataset.queries.values()]
+            own = asyncio.run(search(retriever, embedder, questions, _TOP_K))
+            deep = asyncio.run(search(retriever, embedder, questions, _TOP_K_WITHOUT_RELEVANT))
             others = asyncio.run(search(retriever, embedder, unanswerable, _TOP_K))
     nearly = [
         [p for p in passages if ids[int(Path(p.path).stem)] not in dataset.relevant[id]][:_TOP_K]
         for id, passages in zip(dataset.queries, deep, strict=True)
     ]
-    return Found(own, nearly, others)
+    return RankedQuestions(own, nearly, others)
 
 
-def of_manual(folder: Path, embedder: Embedder, unanswerable: Sequence[Asked], chunk_tokens: int) -> Found:
+def search_manual(
+    folder: Path, embedder: Embedder, unanswerable: Sequence[QuestionQueries], chunk_tokens: int
+) -> RankedQuestions:
     lines = (folder / "followups.jsonl").read_text().splitlines()
-    told = [msgspec.json.decode(line, type=Conversation).messages for line in lines]
-    asked = [search_queries(messages[:count]) for messages in told for count in (1, len(messages))]
+    conversations = [msgspec.json.decode(line, type=Conversation).messages for line in lines]
+    questions = [search_queries(messages[:count]) for messages in conversations for count in (1, len(messages))]
     switched = [
         search_queries([*messages[:-1], ChatMessage.of_text("user", queries[0].text)])
-        for messages, queries in zip(told, itertools.cycle(unanswerable))
+        for messages, queries in zip(conversations, itertools.cycle(unanswerable))
     ]
     with tempfile.TemporaryDirectory() as data:
         index_folder(folder / "manual", embedder, Path(data), chunk_tokens)
         with Retriever(Path(data), embedder.fingerprint, embedder.dimension) as retriever:
-            own = asyncio.run(search(retriever, embedder, asked, _TOP_K))
+            own = asyncio.run(search(retriever, embedder, questions, _TOP_K))
             others = asyncio.run(search(retriever, embedder, [*unanswerable, *switched], _TOP_K))
-            return Found(own, [], others)
+            return RankedQuestions(own, [], others)
 
 
-def report(corpora: Mapping[str, Found]) -> None:
+def report(corpora: Mapping[str, RankedQuestions]) -> None:
     for name, measure in MEASURES.items():
         scores = {
-            corpus: Found(*(best(measure, part) for part in found))  # type: ignore[arg-type]
-            for corpus, found in corpora.items()
+            corpus: RankedQuestions(*(best(measure, part) for part in results))  # type: ignore[arg-type]
+            for corpus, results in corpora.items()
         }
-        floors = {corpus: float(np.quantile(found.answerable, _FALSE)) for corpus, found in scores.items()}
-        own = [f"{corpus} {refused(found.unanswerable, floors[corpus])}" for corpus, found in scores.items()]
+        floors = {
+            corpus: float(np.quantile(results.answerable, _MAX_FALSE_REFUSALS)) for corpus, results in scores.items()
+        }
+        own = [f"{corpus} {refused_share(results.unanswerable, floors[corpus])}" for corpus, results in scores.items()]
         one = min(floors.values())
-        all_at_once = [f"{corpus} {refused(found.unanswerable, one)}" for corpus, found in scores.items()]
+        all_at_once = [f"{corpus} {refused_share(results.unanswerable, one)}" for corpus, results in scores.items()]
         print(f"{name:20} own floors: {', '.join(own)};  one ({one:.2f}): {', '.join(all_at_once)}")
     print(f"as set, floor {FLOOR}:")
-    for corpus, found in corpora.items():
-        parts = (refused(best(MEASURES["likeness and words"], part), FLOOR) for part in found)
+    for corpus, results in corpora.items():
+        parts = (refused_share(best(MEASURES["likeness and words"], part), FLOOR) for part in results)
         print("  {}: refused of answerable {}, nearly answerable {}, unanswerable {}".format(corpus, *parts))
 
 
-def refused(scores: np.ndarray, floor: float) -> str:
+def refused_share(scores: np.ndarray, floor: float) -> str:
     return f"{np.mean(scores < floor):.1%}" if len(scores) else "–"
 
 
@@ -135,14 +143,14 @@ def main() -> int:
     embedder, chunk_tokens = open_embedder(files, 0), embedding.chunk_tokens
     off_topic = [[Query(line)] for line in (options.manual / "offtopic.txt").read_text().splitlines()]
     datasets = {folder.name: read_dataset(folder) for folder in options.folders}
-    asked = {name: [[Query(text)] for text in dataset.queries.values()] for name, dataset in datasets.items()}
-    found = {}
+    questions = {name: [[Query(text)] for text in dataset.queries.values()] for name, dataset in datasets.items()}
+    results = {}
     for name, dataset in datasets.items():
-        others = [query for other, queries in asked.items() if other != name for query in queries]
-        found[name] = of_dataset(dataset, embedder, others + off_topic, chunk_tokens)
-        found[f"{name}, off-topic"] = found[name]._replace(unanswerable=found[name].unanswerable[len(others) :])
-    found["manual"] = of_manual(options.manual, embedder, off_topic, chunk_tokens)
-    report(found)
+        others = [query for other, queries in questions.items() if other != name for query in queries]
+        results[name] = search_dataset(dataset, embedder, others + off_topic, chunk_tokens)
+        results[f"{name}, off-topic"] = results[name]._replace(unanswerable=results[name].unanswerable[len(others) :])
+    results["manual"] = search_manual(options.manual, embedder, off_topic, chunk_tokens)
+    report(results)
     return 0
 
 

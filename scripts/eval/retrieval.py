@@ -1,4 +1,4 @@
-"""nDCG@10, Recall@10 and MRR@10 of BEIR-layout folders, through the index's own code: Indexer, Retriever.
+"""Measures nDCG@10, Recall@10 and MRR@10 on BEIR-layout folders with the product's Indexer and Retriever.
 
     scripts/eval/retrieval.py FOLDER … [--embedder NAME|FOLDER] [--reranker NAME|FOLDER] [--runtime onnx|torch|both]
                               [--chunked]
@@ -32,7 +32,7 @@ from models.catalog import resolve_embedding, resolve_reranker
 from models.encoder.embedder import Embedder, open_embedder
 from models.encoder.model_exports import ModelExports
 from models.encoder.params import Runtime
-from models.encoder.reranker import Reranker, open_reranker
+from models.encoder.reranker import CrossEncoder, open_reranker
 from server.settings.settings import Settings
 
 _DEPTH = 100  # passages asked for
@@ -46,7 +46,7 @@ class Document(NamedTuple):
 
     @property
     def markdown(self) -> str:
-        """The title as the only heading; lines that would be headings are indented."""
+        """The document with its title as the only heading; lines that would be headings are indented."""
         lines = (f" {line}" if line.startswith("#") else line for line in self.text.splitlines())
         return f"# {self.title or 'Untitled'}\n\n" + "\n".join(
             line for line in lines if set(line) - {"=", "-"} or not line
@@ -75,8 +75,8 @@ def read_dataset(folder: Path) -> Dataset:
     )
 
 
-class Whole:
-    """An embedder under which every document is one chunk."""
+class WholeDocumentEmbedder:
+    """An embedder with a window so large that every document is one chunk."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.fingerprint, self.dimension, self.max_tokens = embedder.fingerprint, embedder.dimension, 1_000_000
@@ -86,8 +86,8 @@ class Whole:
         return 1
 
 
-class Queries:
-    """The retriever's view of an embedder in this process."""
+class QueryEmbedderInProcess:
+    """A `QueryEmbedder` over an embedder in this process."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -100,8 +100,8 @@ Ranking = list[str]  # document ids, best first
 
 
 def ndcg(ranking: Ranking, grades: dict[str, int]) -> float:
-    def gain(found: Sequence[int]) -> float:
-        return float(sum(grade / np.log2(rank + 2) for rank, grade in enumerate(found[:_CUT])))
+    def gain(ranked_grades: Sequence[int]) -> float:
+        return float(sum(grade / np.log2(rank + 2) for rank, grade in enumerate(ranked_grades[:_CUT])))
 
     return gain([grades.get(id, 0) for id in ranking]) / gain(sorted(grades.values(), reverse=True))
 
@@ -114,8 +114,8 @@ def reciprocal_rank(ranking: Ranking, grades: dict[str, int]) -> float:
     return next((1 / rank for rank, id in enumerate(ranking[:_CUT], 1) if id in grades), 0.0)
 
 
-def say(arm: str, rankings: dict[str, Ranking], dataset: Dataset) -> float:
-    """Prints the figures of an arm; its nDCG@10."""
+def print_figures(arm: str, rankings: dict[str, Ranking], dataset: Dataset) -> float:
+    """Print the figures of an arm, and return its nDCG@10."""
     scores = [
         np.mean([measure(rankings[query], grades) for query, grades in dataset.relevant.items() if query in rankings])
         for measure in (ndcg, recall, reciprocal_rank)
@@ -129,11 +129,11 @@ def index(dataset: Dataset, embedder: Embedder, folder: Path, is_chunked: bool) 
     root.mkdir()
     for number, document in enumerate(dataset.documents):
         (root / f"{number}.md").write_text(document.markdown)
-    index_folder(root, embedder if is_chunked else Whole(embedder), folder, 0 if is_chunked else 8192)
+    index_folder(root, embedder if is_chunked else WholeDocumentEmbedder(embedder), folder, 0 if is_chunked else 8192)
 
 
 def index_folder(root: Path, embedder: DocumentEmbedder, data: Path, chunk_tokens: int) -> None:
-    """All of a folder, as one collection, in the data folder `data`."""
+    """Index a folder as one collection into the data folder `data`."""
     writer = open_document_store(data)
     collections = [Collection("eval", root)]
     indexer = Indexer(collections, writer, embedder, IndexingParams(chunk_tokens=chunk_tokens), data, read)
@@ -143,27 +143,27 @@ def index_folder(root: Path, embedder: DocumentEmbedder, data: Path, chunk_token
     writer.close()
 
 
-def found(dataset: Dataset, passages: Sequence[Passage]) -> Ranking:
-    """Each document once, at its best passage."""
+def rank_documents(dataset: Dataset, passages: Sequence[Passage]) -> Ranking:
+    """Return the documents by their best passages, each once."""
     return list(dict.fromkeys(dataset.documents[int(Path(passage.path).stem)].id for passage in passages))
 
 
-class Pairs:
-    """The retriever's view of a reranker in this process."""
+class RerankerInProcess:
+    """A reranker of the retriever over one in this process."""
 
-    def __init__(self, reranker: Reranker) -> None:
+    def __init__(self, reranker: CrossEncoder) -> None:
         self._reranker = reranker
 
     async def rerank(self, query: str, texts: Sequence[str]) -> Scores:
         return self._reranker.rerank(query, texts)
 
 
-def retrieved(
-    dataset: Dataset, embedder: Embedder, folder: Path, fingerprint: str, reranker: Pairs | None = None
+def search_all(
+    dataset: Dataset, embedder: Embedder, folder: Path, fingerprint: str, reranker: RerankerInProcess | None = None
 ) -> dict[str, Ranking]:
     async def search(retriever: Retriever) -> dict[str, Ranking]:
         return {
-            id: found(dataset, await retriever.search([Query(text)], Queries(embedder), _DEPTH))
+            id: rank_documents(dataset, await retriever.search([Query(text)], QueryEmbedderInProcess(embedder), _DEPTH))
             for id, text in dataset.queries.items()
         }
 
@@ -172,7 +172,7 @@ def retrieved(
 
 
 def dense_chunked(dataset: Dataset, embedder: Embedder, folder: Path) -> dict[str, Ranking]:
-    """By the retriever's own vectors; each document at its nearest chunk."""
+    """Rank documents by their nearest chunks, with the retriever's vectors."""
     db = open_reader(folder)
     paths = dict(query(db, "SELECT chunks.id, path FROM chunks JOIN documents ON documents.id = document_id"))
     collections = [id for (id,) in query(db, "SELECT id FROM collections")]
@@ -220,16 +220,16 @@ def main() -> int:
                 started = time.perf_counter()
                 index(dataset, embedder, Path(data), options.chunked)
                 print(f"  {runtime}: indexed in {time.perf_counter() - started:.1f} s")
-                lexical = say("lexical", retrieved(dataset, embedder, Path(data), "no such space"), dataset)
+                lexical = print_figures("lexical", search_all(dataset, embedder, Path(data), "no such space"), dataset)
                 near = dense_chunked(dataset, embedder, Path(data)) if options.chunked else dense(dataset, embedder)
-                better = max(lexical, say(f"dense {runtime}", near, dataset))
-                fused = retrieved(dataset, embedder, Path(data), embedder.fingerprint)
-                margins[f"{folder.name} {runtime}"] = say(f"fused {runtime}", fused, dataset) - better
+                better = max(lexical, print_figures(f"dense {runtime}", near, dataset))
+                fused = search_all(dataset, embedder, Path(data), embedder.fingerprint)
+                margins[f"{folder.name} {runtime}"] = print_figures(f"fused {runtime}", fused, dataset) - better
                 if options.reranker:
                     files = asyncio.run(preparation.files(resolve_reranker(options.reranker), "reranking"))
-                    pairs = Pairs(open_reranker(files, options.threads))
-                    reranked = retrieved(dataset, embedder, Path(data), embedder.fingerprint, pairs)
-                    say(f"reranked {runtime}", reranked, dataset)
+                    pairs = RerankerInProcess(open_reranker(files, options.threads))
+                    reranked = search_all(dataset, embedder, Path(data), embedder.fingerprint, pairs)
+                    print_figures(f"reranked {runtime}", reranked, dataset)
     for name, margin in margins.items():
         print(f"{name}: the fusion is {'better' if margin > 0 else 'NOT better'} than the better arm, {margin:+.4f}")
     print(f"better on every set: {'yes' if min(margins.values()) > 0 else 'NO'}")
