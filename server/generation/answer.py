@@ -17,7 +17,7 @@ from server.rag.report import RagReport
 
 
 class Grounding(NamedTuple):
-    """What answers are grounded on, and how they cite it. An answer that is JSON keeps its text as it is.
+    """The sources of a generation, and how its answers cite them. An answer that is JSON keeps its text as it is.
 
     `sources` are those in the prompt, by number. `record` is what the conversation remembers with each complete reply.
     """

@@ -123,7 +123,7 @@ class GenerationStream:
 
     @property
     def num_reasoning(self) -> int:
-        """Those of `num_generated` that are reasoning."""
+        """Tokens of all complete answers that are reasoning; a part of `num_generated`."""
         return sum(end.num_reasoning for end in self.ends.values())
 
     @property

@@ -63,7 +63,7 @@ class MarkerFilter:
 
     @property
     def is_in_code(self) -> bool:
-        """Whether the text ends in code."""
+        """True while the text ends in code."""
         return self._code.is_code
 
     def feed(self, text: str, *, final: bool = False) -> str:

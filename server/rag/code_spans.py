@@ -17,7 +17,7 @@ class CodeDetector:
 
     @property
     def is_code(self) -> bool:
-        """Whether the last character is code. A run of backticks counts as the text before it until it has ended."""
+        """True if the last character is code. A run of backticks counts as the text before it until it has ended."""
         return bool(self._fence or self._span)
 
     def read(self, character: str) -> None:

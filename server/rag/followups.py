@@ -47,8 +47,8 @@ _POINTING_LAST = re.compile(r"\b(?:that|one|ones)\W*\Z|\b(?:than|of|for|with|to|
 
 
 class FollowUpDependence(Enum):
-    """How much a question depends on the conversation: the weights of the query with the question alone, and of the
-    query with the conversation before it."""
+    """Degrees to which a question depends on its conversation, as the weights of two queries: of the question alone, and
+    of the question with the text before it."""
 
     NONE = 1.0, 0.0
     SOME = 1.0, 1.0

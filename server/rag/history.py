@@ -1,4 +1,4 @@
-"""What the user's turns of a conversation were grounded on, and the hashes by which a conversation is recognized.
+"""Turns of a conversation with their sources, and the hashes by which a conversation is recognized.
 
 Chat clients send the whole conversation each time and nothing that identifies it. A turn is recognized by a hash over
 all messages up to it, or up to its reply, so that an edited or branched conversation is recognized as far as it is the
@@ -22,7 +22,7 @@ _SPACE = re.compile(r"\s+")
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What one of the user's turns was grounded on.
+    """One of the user's turns, as it was grounded.
 
     `sources` are those that the turn brought, in the order of its prompt. `hidden` are the numbers of earlier turns'
     sources that were left out of the prompt to make room. `found_nothing`: nothing was relevant, old or new.

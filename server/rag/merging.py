@@ -25,7 +25,7 @@ def merge_adjacent(passages: Sequence[Passage]) -> list[Passage]:
 
 
 def _is_adjacent(first: Passage, second: Passage) -> bool:
-    """Whether at most an empty line lies between them. The parts of a table are not merged: each has its header."""
+    """Return whether at most an empty line lies between them. Parts of a table never count: each has its header."""
     return (
         (first.document_id, first.heading) == (second.document_id, second.heading)
         and first.place == second.place

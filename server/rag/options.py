@@ -1,4 +1,4 @@
-"""How a request wants its answer grounded."""
+"""Options of a request for the grounding of its answer."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ from index.types import Filters
 
 
 class Mode(StrEnum):
-    """When the documents are searched.
+    """Conditions under which the documents are searched.
 
     AUTO: for a person's questions. ALWAYS: also for what a client asks by itself. NEVER: not at all, and the sources of
     earlier turns are left out as well.
@@ -21,7 +21,7 @@ class Mode(StrEnum):
 
 
 class CitationStyle(StrEnum):
-    """Where an answer cites its sources. INLINE: by markers and a list of sources in the text. ANNOTATIONS: by markers
+    """Places where an answer cites its sources. INLINE: by markers and a list of sources in the text. ANNOTATIONS: by markers
     and annotations beside the text."""
 
     INLINE = "inline"

@@ -16,7 +16,7 @@ class DroppedSource(msgspec.Struct, frozen=True):
 
 
 class RagReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn was grounded on.
+    """The outcome of grounding one turn.
 
     `sources` are this turn's, new in the prompt; `earlier` are those of the turns before that are still in it.
     `found_nothing`: nothing was relevant to this turn's question, old or new.

@@ -12,7 +12,7 @@ _ANSWER_TOKENS = 256  # room for an answer whose length the client leaves open
 
 
 class SourceLayout(NamedTuple):
-    """How a model is given its sources.
+    """The form in which a model is given its sources.
 
     `max_passage_chars` is the most characters of a passage, begun at the sentence that answers best; 0: the whole
     passage. With `question_first` the question stands before its sources as well as behind them.

@@ -97,7 +97,7 @@ class LiveRetriever:
 
     @property
     def is_in_previous_space(self) -> bool:
-        """Whether the space of the configured embedding model is still being built."""
+        """True while the space of the configured embedding model is being built."""
         try:
             return self._space is not None and self._space.fingerprint != self._encoder().ready.fingerprint
         except ProcessUnavailable:
@@ -105,7 +105,7 @@ class LiveRetriever:
 
     @property
     def is_by_words_alone(self) -> bool:
-        """Whether no embedding model for the complete space can be loaded."""
+        """True while no embedding model for the complete space can be loaded."""
         return self._space is not None and self._space.fingerprint == _WORDS_ALONE
 
     async def follow(self) -> None:

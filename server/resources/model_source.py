@@ -1,4 +1,4 @@
-"""Where a chat model of the pool comes from."""
+"""The protocol of a source of a chat model for the pool."""
 
 from types import TracebackType
 from typing import Protocol, Self
@@ -37,7 +37,7 @@ class ModelSource(Protocol):
 
     @property
     def is_loaded(self) -> bool:
-        """Whether it takes memory: it is loaded, being loaded or restarted, or has not been unloaded entirely."""
+        """True while it takes memory: it is loaded, being loaded, restarted or unloaded."""
         ...
 
     @property

@@ -111,7 +111,7 @@ class ModelPool:
         return iter(self._models.values())
 
     def __contains__(self, name: str) -> bool:
-        """Whether the name is known. A missing model's is."""
+        """Return whether the name is known. The name of a missing model is."""
         return name in self._models or name in self.missing
 
     def __getitem__(self, name: str) -> ManagedModel:

@@ -33,7 +33,7 @@ class Readiness:
 
     @property
     def can_answer(self) -> bool:
-        """Whether the processes run that answer questions."""
+        """True while the processes run that answer questions."""
         return self._can_answer()
 
     async def check(self) -> bool:

@@ -50,7 +50,7 @@ class Supervisor(Generic[C]):
 
     @property
     def has_started(self) -> bool:
-        """Whether the process has been ready once."""
+        """True once the process has been ready."""
         return self._first.done() and self._first.exception() is None
 
     def check_started(self) -> None:

@@ -19,7 +19,7 @@ OLD, NEW = HashEmbedder("hash-a", 64), HashEmbedder("hash-b", 32)
 
 
 class FakeEncoder:
-    """Of the new model, and of the old one where `has_previous`."""
+    """An encoder with the new model, and with the old one where `has_previous`."""
 
     def __init__(self, *, has_previous: bool) -> None:
         previous = EmbedderInfo(OLD.fingerprint, OLD.dimension) if has_previous else None
