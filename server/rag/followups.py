@@ -47,7 +47,7 @@ _POINTING_LAST = re.compile(r"\b(?:that|one|ones)\W*\Z|\b(?:than|of|for|with|to|
 
 
 class FollowUpDependence(Enum):
-    """Degrees to which a question depends on its conversation, as the weights of two queries: of the question alone, and
+    """Degrees of dependence on the conversation, as the weights of two queries: of the question alone, and
     of the question with the text before it."""
 
     NONE = 1.0, 0.0

@@ -21,8 +21,10 @@ class Mode(StrEnum):
 
 
 class CitationStyle(StrEnum):
-    """Places where an answer cites its sources. INLINE: by markers and a list of sources in the text. ANNOTATIONS: by markers
-    and annotations beside the text."""
+    """Places where an answer cites its sources.
+
+    INLINE: by markers and a list of sources in the text. ANNOTATIONS: by markers, and annotations beside the text.
+    """
 
     INLINE = "inline"
     ANNOTATIONS = "annotations"
