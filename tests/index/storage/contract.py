@@ -12,6 +12,7 @@ from index.storage.base import Catalog, DocumentStore
 from index.storage.records import FileStat
 from index.storage.sqlite.catalog import SqliteCatalog
 from index.types import Chunk, Collection
+from tests.index.storage.memory import MemoryCatalog, MemoryDocumentStore
 
 SPACE = "space"
 DIMENSION = 3
@@ -25,7 +26,10 @@ class Implementation(NamedTuple):
     open_catalog: Callable[[Path], Catalog]
 
 
-IMPLEMENTATIONS = [Implementation("sqlite", open_document_store, SqliteCatalog)]
+IMPLEMENTATIONS = [
+    Implementation("sqlite", open_document_store, SqliteCatalog),
+    Implementation("memory", MemoryDocumentStore, MemoryCatalog),
+]
 
 
 class Storage:

@@ -1,6 +1,7 @@
 """What every `DocumentStore` does."""
 
 import numpy as np
+import pytest
 
 from index.embedded_text import content_hash
 from index.storage.records import FileStat, VectorSpace
@@ -162,3 +163,14 @@ def test_the_newest_change_stays_when_the_log_is_trimmed(storage: Storage) -> No
     newest = storage.store.last_change()
     storage.store.trim_changes(newest)
     assert storage.store.last_change() == newest
+
+
+def test_the_lexical_index_takes_in_all_changes(storage: Storage) -> None:
+    storage.put("handbook", "a.md", "one", "two")
+    index = storage.store.lexical_index
+    for _ in range(100):
+        if not index.advance():
+            break
+    else:
+        pytest.fail("it has always more to do")
+    assert index.seq in (None, storage.store.last_change())
