@@ -169,20 +169,15 @@ class Scanner:
         self, collection: FollowedCollection, listing: Listing, known: dict[str, KnownDocument], gone: set[str]
     ) -> list[tuple[str, FileStat]]:
         """Delete the documents of `gone` and mark the files that must be read pending; return these files."""
+        touched = self._queue.touched(collection)
         changed = [
-            (path, stat)
-            for path, stat in listing.files
-            if self._must_read(CollectionPath(collection, path), stat, known.get(path))
+            (path, stat) for path, stat in listing.files if path in touched or _is_changed(stat, known.get(path))
         ]
         if gone:
             self._store.remove(collection.id, gone)
         if changed:
             self._store.mark_pending(collection.id, changed)
         return changed
-
-    def _must_read(self, file: CollectionPath, stat: FileStat, known: KnownDocument | None) -> bool:
-        is_known = known is not None and known.stat == stat and known.state != "pending"
-        return not is_known or self._queue.is_touched(file)
 
     def _queue_changed(
         self, collection: FollowedCollection, changed: list[tuple[str, FileStat]], *, is_settling: bool
@@ -196,3 +191,8 @@ class Scanner:
                 self._settling.add(file, now)
             else:
                 self._queue.add(file)
+
+
+def _is_changed(stat: FileStat, known: KnownDocument | None) -> bool:
+    """Return whether a file is new, differs from what is known of it, or still waits to be read."""
+    return known is None or known.stat != stat or known.state == "pending"

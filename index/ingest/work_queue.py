@@ -1,7 +1,7 @@
 """The files that wait to be read, in order."""
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Set
 
 from index.ingest.followed_collections import CollectionPath, FollowedCollection
 
@@ -14,7 +14,7 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self._files: OrderedDict[CollectionPath, None] = OrderedDict()  # the front is next
-        self._touched: set[CollectionPath] = set()
+        self._touched: defaultdict[FollowedCollection, set[str]] = defaultdict(set)  # paths
 
     def __len__(self) -> int:
         return len(self._files)
@@ -27,15 +27,17 @@ class WorkQueue:
 
     def mark_touched(self, file: CollectionPath) -> None:
         """Note that an event named the file: it must be read even if its size and times are the known ones."""
-        self._touched.add(file)
+        self._touched[file.collection].add(file.path)
 
-    def is_touched(self, file: CollectionPath) -> bool:
-        return file in self._touched
+    def touched(self, collection: FollowedCollection) -> Set[str]:
+        """Return the paths of a collection that were touched since they were last taken."""
+        return self._touched[collection]
 
     def take(self, count: int) -> list[CollectionPath]:
         """Remove and return the next files, at most `count`."""
         files = [self._files.popitem(last=False)[0] for _ in range(min(count, len(self._files)))]
-        self._touched.difference_update(files)
+        for file in files:
+            self._touched[file.collection].discard(file.path)
         return files
 
     def clear(self) -> None:
