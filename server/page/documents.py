@@ -1,4 +1,4 @@
-"""GET /documents/{id}: what the index holds of a document, for people who follow a citation."""
+"""The route of GET /documents/{id}: a document's text in the index, for people who follow a citation."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from server.page import viewer
 from server.services import Services
 
 _LINES = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
-_LARGEST = 2**63 - 1  # that SQLite can look for
+_MAX_ID = 2**63 - 1  # SQLite's largest integer
 
 
 class DocumentController(Controller):
@@ -25,13 +25,13 @@ class DocumentController(Controller):
         request: Request[Any, Any, Any],
         document_id: FromPath[int],
         services: NamedDependency[Services],
-        chunk: Annotated[int | None, QueryParameter(ge=0, le=_LARGEST)] = None,
-        through: Annotated[int | None, QueryParameter(ge=0, le=_LARGEST)] = None,
+        chunk: Annotated[int | None, QueryParameter(ge=0, le=_MAX_ID)] = None,
+        through: Annotated[int | None, QueryParameter(ge=0, le=_MAX_ID)] = None,
         lines: FromQuery[str | None] = None,
-        at: Annotated[int | None, QueryParameter(ge=0, le=_LARGEST)] = None,
+        at: Annotated[int | None, QueryParameter(ge=0, le=_MAX_ID)] = None,
     ) -> Response[bytes]:
-        """`chunk`: highlighted, with all behind it up to `through`; else `lines`: `12` or `12-30`; else from the chunk
-        `at` on, counted from 0."""
+        """Show a document around the chunks from `chunk` to `through`, or around `lines` such as `12` or `12-30`, which
+        are highlighted; else from the chunk number `at` on, counted from 0."""
         chunks = None if chunk is None else (chunk, chunk if through is None else through)
         document = await _read(services, document_id, ExcerptRange(chunks, _lines(lines), at))
         if document is not None and document.has_range:
@@ -44,10 +44,10 @@ class DocumentController(Controller):
 
 
 async def _read(services: Services, document_id: int, range: ExcerptRange) -> DocumentExcerpt | None:
-    if not 0 <= document_id <= _LARGEST:
+    if not 0 <= document_id <= _MAX_ID:
         return None
     document = await asyncio.to_thread(services.catalog.read_document, document_id, range)
-    if document is None or is_managed(document.collection):  # only the file service knows whose an upload is
+    if document is None or is_managed(document.collection):  # only the file service knows the owner of an upload
         return await services.files.read_document(document_id, range)
     return document
 
@@ -55,7 +55,7 @@ async def _read(services: Services, document_id: int, range: ExcerptRange) -> Do
 def _lines(text: str | None) -> tuple[int, int] | None:
     if not text:
         return None
-    found = _LINES.fullmatch(text)
-    if found is None:
-        raise RequestError("It is a line, or the first and last of them, such as 12-30.", "lines", "invalid_value")
-    return int(found[1]), int(found[2] or found[1])
+    match = _LINES.fullmatch(text)
+    if match is None:
+        raise RequestError("Use a line, or the first and the last one, such as 12-30.", "lines", "invalid_value")
+    return int(match[1]), int(match[2] or match[1])

@@ -1,4 +1,4 @@
-"""The page that people ask in: its files, read once, and what a browser may do with them."""
+"""The files of the web page, read once, with headers that say what a browser may do with them."""
 
 import hashlib
 import re
@@ -31,28 +31,28 @@ class WebFile(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """A browser keeps the file, and asks each time whether it is still the same."""
+        """Return the response headers. A browser caches the file, and revalidates it at each use."""
         return {**_HEADERS, "Content-Type": self.media_type, "ETag": self.tag}
 
-    def is_kept(self, if_none_match: str) -> bool:
-        """Whether a browser that says this has it: it names the tag among others, weak or not, or any (RFC 9110)."""
+    def matches(self, if_none_match: str) -> bool:
+        """Whether an If-None-Match header names this file's tag, weak or strong, or any tag (RFC 9110, 13.1.2)."""
         return if_none_match.strip() == "*" or self.tag in _TAGS.findall(if_none_match)
 
 
 @cache
 def web_files() -> dict[str, WebFile]:
-    """By their paths under `/web/`. What is not among them is not served, whatever an address says."""
+    """Return all files by their paths under `/web/`. Nothing else is served."""
     return dict(_read(files("server.page") / "web", ""))
 
 
 def _read(folder: Traversable, prefix: str) -> list[tuple[str, WebFile]]:
-    found: list[tuple[str, WebFile]] = []
+    entries: list[tuple[str, WebFile]] = []
     for entry in folder.iterdir():
         media_type = _TYPES.get("." + entry.name.rpartition(".")[2])
         if entry.is_dir():
-            found += _read(entry, f"{prefix}{entry.name}/")
+            entries += _read(entry, f"{prefix}{entry.name}/")
         elif media_type:
             content = entry.read_bytes()
             tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-            found.append((prefix + entry.name, WebFile(content, media_type, tag)))
-    return found
+            entries.append((prefix + entry.name, WebFile(content, media_type, tag)))
+    return entries

@@ -1,6 +1,7 @@
-"""Pages for people who follow a citation: what the index holds of a document, around the passage they came for.
+"""HTML pages of a document's text in the index, around the passage that a citation links to.
 
-All text is a document's, so all of it is escaped. There are no scripts; the one stylesheet is named by its hash.
+All text comes from documents, so all of it is escaped. There are no scripts; the policy names the one stylesheet by its
+hash.
 """
 
 import base64
@@ -26,7 +27,7 @@ small, nav { color: GrayText }
 
 @cache
 def headers() -> dict[str, str]:
-    """Of every page: nothing is loaded, run or sent anywhere."""
+    """Return the headers of every page, which forbid to load, run or send anything."""
     digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     return {
         "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; "
@@ -38,7 +39,7 @@ def headers() -> dict[str, str]:
 
 
 def document_page(document: DocumentExcerpt) -> bytes:
-    """The chunks at hand, the cited ones marked, with links to what lies around them."""
+    """Return the page of an excerpt, with the cited chunks highlighted and links to the text around it."""
     title = document.title
     before = document.start - len(document.chunks)
     after = document.start + len(document.chunks)
@@ -56,7 +57,7 @@ def document_page(document: DocumentExcerpt) -> bytes:
 
 
 def missing_page(document_id: int, document: DocumentExcerpt | None) -> bytes:
-    """Where a link leads to nothing any more. `document`: as it is now, if it is still there."""
+    """Return the page for a link to a passage that is gone. `document` is None if its document is gone too."""
     if document is None:
         parts = [
             "<h1>This document is not in the index</h1>",
@@ -102,5 +103,5 @@ def _page(title: str, parts: list[str]) -> bytes:
 
 
 def _text(text: str) -> str:
-    """Escaped; a NUL, which HTML has no way to write, as the sign for what cannot be shown."""
+    """Return the text escaped, with NUL, which HTML cannot have, as the replacement character."""
     return html.escape(text.replace("\0", "\ufffd"))

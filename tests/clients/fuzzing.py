@@ -1,4 +1,4 @@
-"""Requests made up from the OpenAPI document, right and wrong ones, and what has to hold of every reply."""
+"""Valid and invalid requests generated from the OpenAPI document, and checks of every reply."""
 
 import contextlib
 from collections import Counter
@@ -69,7 +69,7 @@ def _fuzz(operation: Any, mode: GenerationMode, num_cases: int, number: int, cou
 
 
 def _shorten(body: dict[str, Any], path: str) -> None:
-    """So that an answer does not take as long as the context is."""
+    """Limit the length of answers, which would else fill the context."""
     for limit in LIMITS:
         if isinstance(body.get(limit), int) and body[limit] > LONGEST:
             body[limit] = LONGEST
@@ -83,7 +83,7 @@ def _shorten(body: dict[str, Any], path: str) -> None:
 
 
 def _open(body: dict[str, Any]) -> None:
-    """What is right but for names that nobody has, or things that are refused by design, would be refused for these."""
+    """Remove unknown names and fields that are refused by design, so that the rest of the request is tested."""
     for name in ("model", "collections", "collection", *REFUSED):
         body.pop(name, None)
     if isinstance(body.get("rag"), dict):

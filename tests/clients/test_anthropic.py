@@ -27,12 +27,12 @@ def client(server: Server) -> Iterator[Any]:
 
 
 def test_a_grounded_answer_with_its_citations(client: Any) -> None:
-    told = client.messages.create(model="cloister", max_tokens=100, messages=ASKED)
-    (block,) = told.content
+    reply = client.messages.create(model="cloister", max_tokens=100, messages=ASKED)
+    (block,) = reply.content
     assert block.text.startswith(SENTENCE)
     assert block.citations[0].cited_text == SENTENCE
-    assert (told.stop_reason, told.role) == ("end_turn", "assistant")
-    assert told.usage.output_tokens > 0
+    assert (reply.stop_reason, reply.role) == ("end_turn", "assistant")
+    assert reply.usage.output_tokens > 0
 
 
 def test_the_stream_adds_up_to_the_message(client: Any) -> None:
@@ -48,21 +48,21 @@ def test_the_stream_adds_up_to_the_message(client: Any) -> None:
     assert spent == whole.usage.input_tokens + whole.usage.cache_read_input_tokens
 
 
-def test_a_tool_is_called_and_its_result_read(client: Any) -> None:
+def test_a_tool_is_called_and_its_result_answered(client: Any) -> None:
     choice = {"type": "tool", "name": "leave"}
     with client.messages.stream(
         model="reader-v1", max_tokens=100, messages=ASKED, tools=[LEAVE], tool_choice=choice
     ) as stream:
-        told = stream.get_final_message()
-    assert told.stop_reason == "tool_use"
-    use = told.content[-1]
+        reply = stream.get_final_message()
+    assert reply.stop_reason == "tool_use"
+    use = reply.content[-1]
     assert (use.name, use.input["weeks"] in (8, 16)) == ("leave", True)
     result = {"type": "tool_result", "tool_use_id": use.id, "content": "16 weeks"}
-    messages = [*ASKED, {"role": "assistant", "content": told.content}, {"role": "user", "content": [result]}]
+    messages = [*ASKED, {"role": "assistant", "content": reply.content}, {"role": "user", "content": [result]}]
     assert client.messages.create(model="reader-v1", max_tokens=3, messages=messages, tools=[LEAVE]).usage
 
 
-def test_limits_and_stop_sequences_are_told(client: Any) -> None:
+def test_stop_reasons_name_limits_and_stop_sequences(client: Any) -> None:
     cut = client.messages.create(model="reader-v1", max_tokens=2, messages=ASKED)
     assert cut.stop_reason == "max_tokens"
     assert cut.usage.output_tokens == 2
@@ -73,11 +73,11 @@ def test_limits_and_stop_sequences_are_told(client: Any) -> None:
 def test_tokens_are_counted_as_they_are_read(client: Any) -> None:
     system = "Be short."
     counted = client.messages.count_tokens(model="reader-v1", messages=ASKED, system=system)
-    told = client.messages.create(model="reader-v1", max_tokens=1, messages=ASKED, system=system)
-    assert counted.input_tokens == told.usage.input_tokens + told.usage.cache_read_input_tokens
+    reply = client.messages.create(model="reader-v1", max_tokens=1, messages=ASKED, system=system)
+    assert counted.input_tokens == reply.usage.input_tokens + reply.usage.cache_read_input_tokens
 
 
-def test_errors_are_of_their_own_kinds(client: Any) -> None:
+def test_errors_have_anthropics_classes(client: Any) -> None:
     with pytest.raises(anthropic.NotFoundError):
         client.messages.create(model="claude", max_tokens=1, messages=ASKED)
     with pytest.raises(anthropic.BadRequestError, match=r"messages\[0\]\.content\[0\]"):

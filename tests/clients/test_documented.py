@@ -1,4 +1,4 @@
-"""docs/clients.md: its Python is run, its settings are read, and what each client sends with them is sent."""
+"""docs/clients.md: run its Python, read its settings, and send what each client sends with them."""
 
 import contextlib
 import gc
@@ -45,12 +45,12 @@ def block_of(section: str) -> str:
 def test_python_runs(server: Server, block: Block) -> None:
     for module in re.findall(r"^from (\w+)", block.text, re.MULTILINE):
         pytest.importorskip(module)
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told), warnings.catch_warnings():
+    result = io.StringIO()
+    with contextlib.redirect_stdout(result), warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # what is shown leaves closing to the program's end
         exec(block.text.replace(SHOWN, server.url), {})
         gc.collect()
-    assert "sixteen weeks" in told.getvalue()
+    assert "sixteen weeks" in result.getvalue()
 
 
 @pytest.mark.skipif(not (NODE / "node_modules").is_dir(), reason="npm --prefix tests/clients/node ci")
@@ -72,7 +72,7 @@ def test_yaml_is_yaml_and_names_the_server(block: Block) -> None:
 
 
 class Call(NamedTuple):
-    """What a client sends to the address that its section shows, and what it looks for in the reply."""
+    """A request that a client sends to the address in its section, and what it needs in the reply."""
 
     section: str
     method: str
@@ -113,7 +113,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.section} {call.path}")
-def test_what_a_client_sends_is_answered(server: Server, call: Call) -> None:
+def test_documented_requests_are_answered(server: Server, call: Call) -> None:
     section = PAGE.split(f"## {call.section}\n", 1)[1].split("\n## ", 1)[0]
     assert SHOWN in section
     with server.client() as http:
@@ -126,7 +126,7 @@ def test_what_a_client_sends_is_answered(server: Server, call: Call) -> None:
     assert call.looks_for in text
 
 
-def test_every_client_that_is_shown_is_tried() -> None:
+def test_every_documented_client_is_tested() -> None:
     shown = {section.partition("\n")[0] for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
     run = {block.section for block in blocks() if block.language in ("python", "js")}
     assert shown - run - {call.section for call in CALLS} == {"llm", "When something does not work"}

@@ -1,4 +1,4 @@
-"""Some hundred made-up requests; scripts/prove/fuzz.py sends 20,000."""
+"""Some hundred generated requests; scripts/prove/fuzz.py sends 20,000."""
 
 import pytest
 from running import Server
@@ -10,9 +10,9 @@ from fuzzing import fuzz, operations
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
-def test_made_up_requests_are_answered_as_the_document_says(server: Server) -> None:
+def test_generated_requests_are_answered_as_documented(server: Server) -> None:
     found = list(operations(server.url))
     counts = fuzz(found, 8, number=1)
     assert counts.total() > 100
-    assert {told.rsplit(" ", 1)[0] for told in counts} == {f"{each.method.upper()} {each.path}" for each in found}
+    assert {reply.rsplit(" ", 1)[0] for reply in counts} == {f"{each.method.upper()} {each.path}" for each in found}
     assert server.is_healthy()

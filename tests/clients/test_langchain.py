@@ -34,7 +34,7 @@ def test_a_question_is_answered_whole_and_streamed(server: Server) -> None:
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-def test_an_answer_is_of_a_form(server: Server, method: str) -> None:
+def test_an_answer_follows_a_form(server: Server, method: str) -> None:
     assert isinstance(chat(server, max_tokens=60).with_structured_output(Leave, method=method).invoke(QUESTION), Leave)
 
 
@@ -43,7 +43,7 @@ def test_a_tool_is_called(server: Server) -> None:
     assert [call["name"] for call in called.tool_calls] == ["Leave"]
 
 
-def test_a_conversation_that_is_too_long_is_recognised(server: Server) -> None:
+def test_a_context_overflow_is_recognised(server: Server) -> None:
     errors = pytest.importorskip("langchain_core.exceptions")
     with pytest.raises(errors.ContextOverflowError):
         chat(server).invoke("word " * 5000)

@@ -1,4 +1,4 @@
-"""LangChain's OpenAIEmbeddings as they come: they send tokens of cl100k_base instead of text."""
+"""LangChain's OpenAIEmbeddings with default settings, which sends tokens of cl100k_base instead of text."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ TEXTS = ["How long is parental leave?", "Zwölf Wochen 🙂 sechzehn", "word " *
 
 @pytest.fixture
 def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where tiktoken looks before it downloads."""
+    """Put the table where tiktoken looks before it downloads."""
     lines = (base64.b64encode(token) + f" {rank}\n".encode() for rank, token in enumerate(tokens()))
     (tmp_path / hashlib.sha1(_URL.encode()).hexdigest()).write_bytes(b"".join(lines))
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))

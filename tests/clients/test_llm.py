@@ -36,6 +36,6 @@ def test_a_question_is_answered(server: Server, tmp_path: Path, arguments: tuple
     assert "sixteen weeks" in ask(server, tmp_path, *arguments, "How long is parental leave?")
 
 
-def test_an_answer_is_of_a_schema(server: Server, tmp_path: Path) -> None:
+def test_an_answer_follows_a_schema_from_the_command_line(server: Server, tmp_path: Path) -> None:
     answer = json.loads(ask(server, tmp_path, "--schema", "weeks int", "How long is parental leave?"))
     assert isinstance(answer["weeks"], int)

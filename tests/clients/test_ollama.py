@@ -48,7 +48,7 @@ def test_a_grounded_answer_whole_and_streamed(client: Any) -> None:
     assert (last.done, last.done_reason, last.eval_count) == (True, "stop", whole.eval_count)
 
 
-def test_a_form_is_kept(client: Any) -> None:
+def test_an_answer_follows_the_format(client: Any) -> None:
     told = client.chat("reader-v1", ASKED, format=LEAVE)
     assert json.loads(told.message.content)["weeks"] in (8, 16)
 
@@ -79,11 +79,11 @@ def test_generate_with_log_probabilities(client: Any) -> None:
     assert told.done_reason == "length"
 
 
-def test_loading_is_asked_for_by_saying_nothing(client: Any) -> None:
+def test_a_request_without_prompt_loads_the_model(client: Any) -> None:
     assert client.generate("reader-v1", keep_alive="1m").done_reason == "load"
 
 
-def test_vectors(client: Any) -> None:
+def test_texts_become_unit_vectors(client: Any) -> None:
     told = client.embed("all-MiniLM-L6-v2:latest", ["one", "two"])
     assert [len(vector) for vector in told.embeddings] == [384, 384]
     assert client.embeddings("all-MiniLM-L6-v2", "one").embedding == pytest.approx(told.embeddings[0], abs=1e-5)
@@ -98,17 +98,17 @@ def test_vectors(client: Any) -> None:
         (lambda client: list(client.chat("nope", ASKED, stream=True)), 404),
     ],
 )
-def test_errors_are_told(client: Any, ask: Any, status: int) -> None:
+def test_errors_have_ollamas_class(client: Any, ask: Any, status: int) -> None:
     with pytest.raises(ollama.ResponseError) as caught:
         ask(client)
     assert caught.value.status_code == status
     assert caught.value.error
 
 
-def test_a_bare_prompt_is_read_as_it_is(client: Any) -> None:
+def test_a_raw_prompt_is_continued(client: Any) -> None:
     told = client.generate("reader-v1", "Parental leave is", raw=True, options={"num_predict": 4, "temperature": 0})
-    asked = client.generate("reader-v1", "Parental leave is", options={"num_predict": 4, "temperature": 0})
-    assert told.prompt_eval_count < asked.prompt_eval_count
+    sent = client.generate("reader-v1", "Parental leave is", options={"num_predict": 4, "temperature": 0})
+    assert told.prompt_eval_count < sent.prompt_eval_count
     assert (told.eval_count, told.done_reason) == (4, "length")
 
 

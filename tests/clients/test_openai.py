@@ -1,4 +1,4 @@
-"""OpenAI's own Python client, which validates strictly what it reads: everything it has for chat and models.
+"""OpenAI's own Python client, which validates replies strictly: all it has for chat and models.
 
 tests/e2e/test_chat.py tells what the answers are; here, that the client takes them.
 """
@@ -133,7 +133,7 @@ def test_errors_are_of_the_class_the_client_has_for_them(client: OpenAI) -> None
     assert unsupported.value.code == "unsupported_endpoint"
 
 
-def test_a_conversation_that_is_too_long_is_told_in_the_words_detectors_look_for(client: OpenAI) -> None:
+def test_a_context_overflow_has_the_words_that_clients_detect(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(model="reader-v1", messages=[{"role": "user", "content": "word " * 5000}])
     assert error.value.code == "context_length_exceeded"
@@ -146,7 +146,7 @@ def test_a_cut_answer_is_an_error_of_the_parser(client: OpenAI) -> None:
         client.chat.completions.parse(model="cloister", messages=ASKED, response_format=Leave, max_tokens=2)
 
 
-def test_a_stream_may_be_left(client: OpenAI) -> None:
+def test_a_stream_may_be_closed_early(client: OpenAI) -> None:
     for _ in range(10):
         with client.chat.completions.create(model="cloister", messages=ASKED, stream=True) as stream:
             next(iter(stream))

@@ -1,4 +1,4 @@
-"""Bad input at every route: refused with the field's path, never a 5xx, never a dead process, nothing of it logged."""
+"""Bad input at every route is refused with the field's path: no 5xx, no dead process, and nothing of it is logged."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ class Operation(NamedTuple):
 
 
 class Api:
-    """What the server's own document says of its routes."""
+    """The routes as the OpenAPI document describes them."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._schemas = document["components"]["schemas"]
@@ -105,7 +105,7 @@ def api(http: httpx.Client) -> Api:
 
 @pytest.fixture(autouse=True)
 def survives(server: Server) -> Iterator[None]:
-    """The same processes as before, in good health, and nothing of what was sent in the log."""
+    """Check that the same processes run, are healthy, and have logged nothing that was sent."""
     before = {pid for pid, _ in children(server.process.pid)}
     yield
     assert server.is_healthy()
@@ -143,7 +143,7 @@ BODIES = [
 ]
 
 
-def test_no_route_takes_what_is_no_json_of_its_shape(http: httpx.Client, api: Api) -> None:
+def test_every_route_refuses_malformed_json(http: httpx.Client, api: Api) -> None:
     routes = [each for each in api.operations if each.schema is not None and "{" not in each.path]
     assert "/v1/chat/completions" in {each.path for each in routes}
     for method, path, _, is_required in routes:
@@ -156,14 +156,14 @@ def test_no_route_takes_what_is_no_json_of_its_shape(http: httpx.Client, api: Ap
 
 
 def message_of(reply: httpx.Response) -> str:
-    """In whatever dialect."""
+    """Return the error message, whatever the API."""
     error = reply.json()["error"]
     return str(error if isinstance(error, str) else error["message"])
 
 
 @pytest.mark.parametrize("type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
-def test_no_json_route_takes_a_body_of_another_type(http: httpx.Client, api: Api, type: str) -> None:
-    """Ollama's do, as it does: curl says "form" of whatever it sends."""
+def test_json_routes_refuse_other_content_types(http: httpx.Client, api: Api, type: str) -> None:
+    """Ollama's routes accept them as Ollama does, since curl labels every body a form."""
     for operation in api.operations:
         if operation.schema is not None and "{" not in operation.path and not operation.path.startswith("/api/"):
             headers = {"Content-Type": type} if type else {}
@@ -171,8 +171,8 @@ def test_no_json_route_takes_a_body_of_another_type(http: httpx.Client, api: Api
             assert reply.status_code == 415, (operation.path, reply.text)
 
 
-def test_every_field_given_something_else_is_named_or_taken(http: httpx.Client, api: Api) -> None:
-    """Over all routes that there are: the fields are those of the document."""
+def test_every_field_of_a_wrong_type_is_named_or_accepted(http: httpx.Client, api: Api) -> None:
+    """Try every field of the OpenAPI document at every route."""
     num_cases = 0
     for operation in api.operations:
         if operation.schema is None or "{" in operation.path or not operation.path.startswith("/v1/"):
@@ -289,7 +289,7 @@ CHAT: list[tuple[str, Any, str | None]] = [
 ]
 
 
-def test_what_is_wrong_with_a_chat_request_is_told_with_its_path(http: httpx.Client) -> None:
+def test_errors_of_a_chat_request_have_their_path(http: httpx.Client) -> None:
     wrong = []
     for field, value, param in CHAT:
         body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1, field: value}
@@ -300,7 +300,7 @@ def test_what_is_wrong_with_a_chat_request_is_told_with_its_path(http: httpx.Cli
     assert not wrong, "\n".join(map(str, wrong))
 
 
-def test_odd_texts_are_texts(http: httpx.Client) -> None:
+def test_unusual_texts_are_accepted(http: httpx.Client) -> None:
     for text in [
         "\x00",
         "\x1b[31m",
@@ -338,7 +338,7 @@ def test_odd_texts_are_texts(http: httpx.Client) -> None:
         f"/v1/models?{'x=1&' * 2000}",
     ],
 )
-def test_odd_addresses_are_refused_in_json(http: httpx.Client, path: str) -> None:
+def test_unusual_paths_are_refused_in_json(http: httpx.Client, path: str) -> None:
     reply = http.get(path)
     assert reply.status_code in (200, 400, 404), reply.text
     assert reply.status_code == 200 or json.loads(reply.text)["error"]["message"]

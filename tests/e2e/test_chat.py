@@ -1,4 +1,4 @@
-"""The whole chat contract through OpenAI's own client, which validates strictly what it reads."""
+"""The chat API through OpenAI's own client, which validates replies strictly."""
 
 import json
 import math
@@ -45,7 +45,7 @@ def check_weather(arguments: str) -> None:
 
 
 @GROUNDED_AND_PLAIN
-def test_a_required_call_is_of_a_tools_schema(server: Server, model: str) -> None:
+def test_a_required_call_follows_the_tools_schema(server: Server, model: str) -> None:
     with connect(server) as client:
         choice = client.chat.completions.create(
             model=model, messages=ASKED, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False
@@ -151,7 +151,7 @@ def test_a_tools_result_is_answered(server: Server, model: str) -> None:
         assert cited.type == "url_citation" and cited.url_citation.title.startswith("handbook/leave.md")
 
 
-def test_functions_are_the_old_form_of_tools(server: Server) -> None:
+def test_legacy_functions_work_as_tools(server: Server) -> None:
     with connect(server) as client:
         completion = client.chat.completions.create(
             model="reader-v1",
@@ -242,7 +242,7 @@ def logprobs_of(chunks: list[ChatCompletionChunk]) -> list[Any]:
 
 @GROUNDED_AND_PLAIN
 def test_log_probabilities_are_those_of_the_text(server: Server, model: str) -> None:
-    asked: Any = {
+    sent: Any = {
         "model": model,
         "messages": ASKED,
         "logprobs": True,
@@ -251,8 +251,8 @@ def test_log_probabilities_are_those_of_the_text(server: Server, model: str) -> 
         "temperature": 0,
     }
     with connect(server) as client:
-        choice = client.chat.completions.create(**asked).choices[0]
-        chunks = list(client.chat.completions.create(**asked, stream=True))
+        choice = client.chat.completions.create(**sent).choices[0]
+        chunks = list(client.chat.completions.create(**sent, stream=True))
     assert choice.logprobs is not None
     tokens = choice.logprobs.content or []
     assert "".join(token.token for token in tokens) == choice.message.content
@@ -268,7 +268,7 @@ def test_log_probabilities_are_those_of_the_text(server: Server, model: str) -> 
             assert chunk.choices[0].logprobs
 
 
-def test_a_stop_strings_tokens_are_not_told(server: Server) -> None:
+def test_a_stop_strings_tokens_are_not_returned(server: Server) -> None:
     with connect(server) as client:
         choice = client.chat.completions.create(
             model="cloister", messages=ASKED, logprobs=True, stop=["weeks"] + ["never"] * 20
@@ -337,14 +337,14 @@ def test_grounded_choices_each_have_their_citations(server: Server) -> None:
         ({"stop": ["x"] * 65}, "stop"),
     ],
 )
-def test_what_cannot_be_done_is_told_with_its_field(server: Server, fields: dict[str, Any], param: str) -> None:
+def test_unsupported_fields_are_refused_with_their_name(server: Server, fields: dict[str, Any], param: str) -> None:
     response = server.ask(PARENTAL, **fields)
     assert response.status_code == 400, response.text
     error = response.json()["error"]
     assert error["param"] == param, error
 
 
-def test_a_strict_tool_that_cannot_be_enforced_is_told_and_a_loose_one_is_called(server: Server) -> None:
+def test_an_unenforceable_strict_tool_is_refused_and_a_loose_one_is_called(server: Server) -> None:
     loose = tool("odd", n={"type": "integer", "not": {"const": 3}})
     strict = {"type": "function", "function": {**loose["function"], "strict": True}}
     error = server.ask(PARENTAL, tools=[WEATHER, strict], tool_choice="required").json()["error"]
@@ -355,7 +355,7 @@ def test_a_strict_tool_that_cannot_be_enforced_is_told_and_a_loose_one_is_called
     assert choice["finish_reason"] in ("tool_calls", "length")
 
 
-def test_raw_bodies_have_no_fields_that_are_empty(server: Server) -> None:
+def test_raw_bodies_have_no_empty_fields(server: Server) -> None:
     plain = server.ask(PARENTAL).json()["choices"][0]
     assert plain["message"].keys() == {"role", "content", "annotations", "refusal"}
     assert plain["logprobs"] is None

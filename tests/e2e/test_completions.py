@@ -1,4 +1,4 @@
-"""Bare completions and filled gaps, as OpenAI's client and editors ask for them, from a model made for it."""
+"""Raw completions and filled gaps, as OpenAI's client and editors request them, from a model that is made for it."""
 
 import json
 import re
@@ -46,9 +46,9 @@ def connect(server: Server, *, is_strict: bool = True) -> openai.OpenAI:
 def test_whole_and_streamed_are_the_same(server: Server) -> None:
     # The client's own type knows no chunk without a finish reason, which all but the last are.
     with connect(server, is_strict=False) as client:
-        asked: Any = {"model": "reader-v1", "prompt": "How long is", "max_tokens": 12, "temperature": 0}
-        whole = client.completions.create(**asked)
-        chunks = list(client.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+        sent: Any = {"model": "reader-v1", "prompt": "How long is", "max_tokens": 12, "temperature": 0}
+        whole = client.completions.create(**sent)
+        chunks = list(client.completions.create(**sent, stream=True, stream_options={"include_usage": True}))
     assert whole.choices[0].text == "".join(chunk.choices[0].text for chunk in chunks[:-1]) != ""
     assert whole.choices[0].finish_reason == chunks[-2].choices[0].finish_reason == "length"
     assert chunks[-1].usage
@@ -60,9 +60,9 @@ def test_whole_and_streamed_are_the_same(server: Server) -> None:
 def test_several_prompts_in_text_and_tokens(server: Server) -> None:
     with connect(server) as client:
         tokens = [post(server, "/tokenize", content=text)["tokens"] for text in ("One day", "Two days")]
-        asked: Any = {"model": "reader-v1", "max_tokens": 5, "temperature": 0, "echo": True}
-        texts = client.completions.create(prompt=["One day", "Two days"], n=2, **asked)
-        ids = client.completions.create(prompt=tokens, n=2, **asked)
+        sent: Any = {"model": "reader-v1", "max_tokens": 5, "temperature": 0, "echo": True}
+        texts = client.completions.create(prompt=["One day", "Two days"], n=2, **sent)
+        ids = client.completions.create(prompt=tokens, n=2, **sent)
     assert [choice.index for choice in texts.choices] == [0, 1, 2, 3]
     assert [choice.text for choice in texts.choices] == [choice.text for choice in ids.choices]
     assert [choice.text[:3] for choice in texts.choices] == ["One", "One", "Two", "Two"]
@@ -81,7 +81,7 @@ def test_log_probabilities_are_of_the_text(server: Server) -> None:
     assert {len(top) for top in told.top_logprobs} == {3}
 
 
-def test_the_best_of_several_is_told(server: Server) -> None:
+def test_best_of_returns_the_likeliest_answer(server: Server) -> None:
     with connect(server) as client:
         made = client.completions.create(model="reader-v1", prompt="a", max_tokens=4, best_of=4, n=2, temperature=1)
     assert [choice.index for choice in made.choices] == [0, 1]
@@ -106,7 +106,7 @@ def test_a_gap_is_filled_by_the_model_that_can(server: Server) -> None:
 
 
 def infill(prefix: str, line: str, **fields: Any) -> bytes:
-    """A request as llama.vim makes it."""
+    """Return a request as llama.vim makes it."""
     return json.dumps(
         {
             "id_slot": 0,
@@ -145,7 +145,7 @@ def test_llama_vim_reads_what_it_asked_for(server: Server) -> None:
     assert isinstance(told["content"], str)
 
 
-def test_what_was_read_ahead_is_in_memory(server: Server) -> None:
+def test_a_prompt_that_was_read_ahead_is_cached(server: Server) -> None:
     body = {"input_prefix": CODE[:700], "input_suffix": "\n", "prompt": "x", "model": "filler"}
     post(server, "/infill", **body, n_predict=0)
     timings = post(server, "/infill", **body, n_predict=2)["timings"]
@@ -154,7 +154,7 @@ def test_what_was_read_ahead_is_in_memory(server: Server) -> None:
 
 
 def abandon(server: Server, body: bytes) -> None:
-    """A request whose client leaves as soon as the server has it."""
+    """Send a request, and disconnect as soon as the server has it."""
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port)) as connection:
         head = f"POST /infill HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
@@ -193,12 +193,12 @@ def test_a_stream_of_llama_cpp_ends_with_stop(server: Server) -> None:
     assert whole["content"] == "".join(frame["content"] for frame in frames)
 
 
-def test_several_fillings_are_a_list(server: Server) -> None:
+def test_several_infill_answers_are_a_list(server: Server) -> None:
     told = post(server, "/infill", input_prefix="a", input_suffix="b", n_predict=2, n_cmpl=3)
     assert [each["index"] for each in told] == [0, 1, 2]
 
 
-def test_tokens_there_and_back(server: Server) -> None:
+def test_tokenize_and_detokenize_are_inverse(server: Server) -> None:
     told = post(server, "/tokenize", content="Wörter <|end|>", add_special=False, parse_special=True)["tokens"]
     assert post(server, "/detokenize", tokens=told) == {"content": "Wörter <|end|>"}
     plain = post(server, "/tokenize", content="Wörter <|end|>", parse_special=False)["tokens"]
@@ -208,7 +208,7 @@ def test_tokens_there_and_back(server: Server) -> None:
     assert raw.decode() == "Wörter"
 
 
-def test_what_editors_ask_beside(server: Server) -> None:
+def test_props_slots_and_adapters_answer_editors(server: Server) -> None:
     with server.client() as http:
         props = http.get("/props", params={"model": "filler", "autoload": "false"}).json()
         assert props["default_generation_settings"]["n_ctx"] == 2048

@@ -1,4 +1,4 @@
-"""Embedding and reranking with the real model, by OpenAI's client, beside questions."""
+"""Embedding and reranking with the real model through OpenAI's client, also beside questions."""
 
 import asyncio
 import statistics
@@ -49,7 +49,7 @@ def test_openai_s_client_gets_the_model_s_own_vectors(
     strict: openai.OpenAI,
     minilm: ModelFiles,  # noqa: F811
 ) -> None:
-    """It asks for base64 and decodes it. What it validates strictly is a list of numbers, by its own types."""
+    """The client requests base64 and decodes it; in strict mode it only accepts a list of numbers."""
     expected = open_embedder(minilm).embed_documents(TEXTS)
     reply = client.embeddings.create(model=MODEL, input=TEXTS)
     assert np.array_equal(np.float32([card.embedding for card in reply.data]), expected)
@@ -59,7 +59,7 @@ def test_openai_s_client_gets_the_model_s_own_vectors(
 
 
 def test_a_text_of_any_length_is_embedded_whole(client: openai.OpenAI) -> None:
-    """What stands behind the model's 256 tokens has a part in the vector."""
+    """Text behind the model's 256 tokens is part of the vector."""
     padding = "The committee met again and talked about nothing of importance. " * 40
     plain, told = (
         np.array(client.embeddings.create(model=MODEL, input=padding + end).data[0].embedding)
@@ -70,7 +70,7 @@ def test_a_text_of_any_length_is_embedded_whole(client: openai.OpenAI) -> None:
     assert abs(np.linalg.norm(told) - 1) < 1e-5
 
 
-def test_a_large_batch_does_not_keep_a_question_waiting(server: Server) -> None:
+def test_a_question_does_not_wait_for_a_large_batch(server: Server) -> None:
     batch = [f"{TEXTS[i % 3]} {i} " * 20 for i in range(120)]
 
     async def scenario() -> tuple[list[float], bool]:
@@ -91,8 +91,8 @@ def test_a_large_batch_does_not_keep_a_question_waiting(server: Server) -> None:
     assert statistics.median(waits) < 0.5  # the batch alone takes seconds
 
 
-def test_a_client_that_leaves_ends_its_batch(server: Server) -> None:
-    """Another batch does not wait for what nobody wants any more."""
+def test_a_disconnected_client_cancels_its_batch(server: Server) -> None:
+    """Another batch does not wait for the cancelled one."""
     with server.client() as http:
         with pytest.raises(httpx.ReadTimeout):
             http.post("/v1/embeddings", json={"input": ["word " * 250] * 2000}, timeout=0.5)

@@ -1,4 +1,4 @@
-"""Watching, steering and looking at the index over HTTP."""
+"""The index over HTTP: status, commands, documents."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def _post(server: Server, path: str, body: dict[str, Any] | None = None) -> tupl
         return response.status_code, response.json()
 
 
-def test_the_status_tells_what_is_done_and_left(own_server: Server) -> None:
+def test_the_status_counts_indexed_and_pending_files(own_server: Server) -> None:
     wait_until(lambda: _get(own_server, "/v1/index/status")["activity"] == "idle", what="an idle indexer")
     status = _get(own_server, "/v1/index/status")
     (collection,) = status["collections"]
@@ -67,7 +67,7 @@ def test_pausing_stops_the_indexing_until_it_is_resumed(own_server: Server) -> N
     wait_until(lambda: own_server.status()["documents"] == 3, what="its going")
 
 
-def test_a_rescan_names_a_collection_that_is_there(own_server: Server) -> None:
+def test_a_rescan_of_an_unknown_collection_is_a_404(own_server: Server) -> None:
     assert _post(own_server, "/v1/index/rescan")[0] == 202
     before = own_server.status()["scanned_at"]
     assert _post(own_server, "/v1/index/rescan", {"collection": "handbook", "accept_deletions": True})[0] == 202
@@ -76,7 +76,7 @@ def test_a_rescan_names_a_collection_that_is_there(own_server: Server) -> None:
     assert (status, body["error"]["code"]) == (404, "collection_not_found")
 
 
-def test_documents_are_listed_and_one_that_cannot_be_read_is_tried_again(own_server: Server) -> None:
+def test_documents_are_listed_and_a_failed_one_is_retried(own_server: Server) -> None:
     bad = own_server.docs / "bad.pdf"
     bad.write_bytes(b"%PDF-1.7 no such thing")
     address = "/v1/collections/handbook/documents"
@@ -102,7 +102,7 @@ def test_documents_are_listed_and_one_that_cannot_be_read_is_tried_again(own_ser
     assert own_server.get("/v1/collections/.uploads/documents").status_code == 404
 
 
-def test_events_tell_the_status_when_it_changes(own_server: Server) -> None:
+def test_events_stream_the_status_when_it_changes(own_server: Server) -> None:
     with own_server.client() as http, http.stream("GET", "/v1/index/events") as stream:
         events = (json.loads(line.removeprefix("data: ")) for line in stream.iter_lines() if line)
         assert next(events)["collections"][0]["documents"] == 3

@@ -1,4 +1,4 @@
-"""The official SDK's client over HTTP and over standard input and output, in both ages of the protocol."""
+"""The official SDK's client over HTTP and over standard input and output, in old and new protocol versions."""
 
 import asyncio
 import json
@@ -50,8 +50,8 @@ def talk(server: Server, transport: str, say: Callable[[Client], Awaitable[None]
     asyncio.run(scenario())
 
 
-def told(result: mcp_types.CallToolResult) -> Any:
-    """Structured content, which is the same as the text."""
+def structured_content(result: mcp_types.CallToolResult) -> Any:
+    """Return the structured content, which is the same as the text."""
     assert not result.is_error, result.content
     (content,) = result.content
     assert isinstance(content, mcp_types.TextContent)
@@ -67,31 +67,33 @@ def test_search_then_fetch(server: Server, transport: str, mode: str) -> None:
         assert [tool.name for tool in listed] == ["search", "fetch", "list_collections"]
         assert all(tool.input_schema["type"] == tool.output_schema["type"] == "object" for tool in listed)
         assert all(tool.annotations.read_only_hint for tool in listed)
-        found = told(await client.call_tool("search", {"query": "How long is parental leave?"}))["results"]
+        found = structured_content(await client.call_tool("search", {"query": "How long is parental leave?"}))[
+            "results"
+        ]
         assert (found[0]["collection"], found[0]["path"]) == ("handbook", "leave.md")
         assert found[0]["title"] == "handbook/leave.md › Leave › Parental leave"
         assert "sixteen weeks" in found[0]["text"]
         assert found[0]["url"].startswith(f"{server.url}/documents/")
-        document = told(await client.call_tool("fetch", {"id": found[0]["id"]}))
+        document = structured_content(await client.call_tool("fetch", {"id": found[0]["id"]}))
         assert "sixteen weeks" in document["text"]
         assert "before ten in the morning" in document["text"]  # the whole document, not the passage alone
         assert document["metadata"]["next"] is None
         with server.client() as http:
             assert http.get(found[0]["url"]).status_code == http.get(document["url"]).status_code == 200
-        collections = told(await client.call_tool("list_collections", {}))["collections"]
+        collections = structured_content(await client.call_tool("list_collections", {}))["collections"]
         assert [(each["name"], each["documents"]) for each in collections] == [("handbook", 3)]
 
     talk(server, transport, say, mode)
 
 
 @pytest.mark.parametrize("transport", ["http", "stdio"])
-def test_what_goes_wrong_is_told_to_the_model(server: Server, transport: str) -> None:
+def test_errors_are_returned_to_the_calling_model(server: Server, transport: str) -> None:
     async def say(client: Client) -> None:
         for name, arguments, expected in (
             ("search", {}, "query"),
             ("search", {"query": "x", "limit": 0}, "limit"),
             ("search", {"query": "x", "collections": ["gone"]}, "no collection 'gone'; there are: handbook"),
-            ("fetch", {"id": "leave.md"}, "no id"),
+            ("fetch", {"id": "leave.md"}, "is not a valid id"),
             ("fetch", {"id": "999999"}, "document 999999"),
             ("fetch", {"id": "1-999999"}, "search again"),
         ):
@@ -103,7 +105,7 @@ def test_what_goes_wrong_is_told_to_the_model(server: Server, transport: str) ->
                 mcp_types.CallToolRequest(params=mcp_types.CallToolRequestParams(name="remove")),
                 mcp_types.CallToolResult,
             )
-        assert told(await client.call_tool("search", {"query": "keys", "limit": 1}))["results"]
+        assert structured_content(await client.call_tool("search", {"query": "keys", "limit": 1}))["results"]
 
     talk(server, transport, say)
 
@@ -119,15 +121,15 @@ def test_a_long_document_is_read_in_parts(server: Server) -> None:
         seen: list[int] = []
         next_id: str | None = found[0]["id"].partition("-")[0]
         while next_id:
-            document = told(await client.call_tool("fetch", {"id": next_id}))
+            document = structured_content(await client.call_tool("fetch", {"id": next_id}))
             seen += map(int, re.findall(r"Paragraph number (\d+)", document["text"]))
             next_id = document["metadata"]["next"]
         assert seen == list(range(450))
         middle = next(each for each in found if each["collection"] == "handbook")
-        assert middle["text"] in told(await client.call_tool("fetch", {"id": middle["id"]}))["text"]
+        assert middle["text"] in structured_content(await client.call_tool("fetch", {"id": middle["id"]}))["text"]
 
     async def zeppelins(client: Client) -> list[Any]:
-        results = told(await client.call_tool("search", {"query": "zeppelin of 1200"}))["results"]
+        results = structured_content(await client.call_tool("search", {"query": "zeppelin of 1200"}))["results"]
         return [each for each in results if each["path"] == "long.md"]
 
     try:
@@ -137,7 +139,7 @@ def test_a_long_document_is_read_in_parts(server: Server) -> None:
         wait_until(lambda: server.status()["documents"] == 3, what="the index without it")
 
 
-def test_only_posts_are_taken(server: Server) -> None:
+def test_only_post_is_allowed(server: Server) -> None:
     with server.client() as http:
         for method in ("GET", "DELETE", "PUT"):
             response = http.request(method, "/mcp", headers={"Accept": "text/event-stream"})
@@ -147,7 +149,7 @@ def test_only_posts_are_taken(server: Server) -> None:
         assert http.get("/health").status_code == 200
 
 
-def test_without_a_running_server_the_model_is_told_how_to_start_it() -> None:
+def test_without_a_running_server_the_error_says_how_to_start_it() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"

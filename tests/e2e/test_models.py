@@ -1,4 +1,4 @@
-"""Several chat models behind one address, with real files: loaded when asked for, unloaded when idle."""
+"""Several chat models behind one address, with real files: loaded on request, unloaded when idle."""
 
 import subprocess
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def say(server: Server, model: str, **fields: Any) -> dict[str, Any]:
     return body
 
 
-def test_a_model_is_loaded_when_asked_for_and_leaves_when_idle_and_comes_back(server: Server) -> None:
+def test_a_model_is_loaded_on_request_and_unloaded_when_idle(server: Server) -> None:
     assert states(server)["parts"] == "not loaded"
     for _ in range(2):
         answer = say(server, "parts")
@@ -75,7 +75,7 @@ def test_the_list_names_every_model_alone_and_with_the_documents(server: Server)
     assert {"cloister", "cloister/handbook", "cloister@parts", "parts", "adapted", "reader-v1"} <= set(states(server))
 
 
-def test_another_model_is_given_the_documents_too(server: Server) -> None:
+def test_every_model_can_answer_from_the_documents(server: Server) -> None:
     alone, grounded = say(server, "parts"), say(server, "cloister@parts")
     assert grounded["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"] + 20
     of_one = say(server, "cloister/handbook@parts")
@@ -89,7 +89,7 @@ def test_an_adapter_makes_another_model_of_the_same_file(server: Server) -> None
     assert plain[0]["logprob"] != adapted[0]["logprob"]
 
 
-def test_a_model_that_cannot_be_loaded_is_an_error_and_the_others_go_on(server: Server) -> None:
+def test_a_model_that_fails_to_load_does_not_affect_the_others(server: Server) -> None:
     for _ in range(2):
         response = server.ask("hello", model="broken")
         assert response.status_code == 503
@@ -122,7 +122,7 @@ def test_an_unknown_model_behind_the_at_sign_is_named(server: Server) -> None:
     assert "cloister@parts" in response.json()["error"]["message"]
 
 
-def test_no_room_while_another_is_used_is_a_503_with_the_numbers(tmp_path: Path) -> None:
+def test_no_memory_while_another_model_is_used_is_a_503_with_the_sizes(tmp_path: Path) -> None:
     parts = write_parts(tmp_path, "random", 2)
     first, second = (f'[models.{name}]\npath = "{parts[0]}"\n' for name in ("first", "second"))
     (tmp_path / "cloister.toml").write_text(f"memory_budget_bytes = 400_000_000\n{first}{second}")
@@ -143,7 +143,7 @@ def test_no_room_while_another_is_used_is_a_503_with_the_numbers(tmp_path: Path)
         assert states(server)["first"] == "not loaded"
 
 
-def test_a_budget_too_small_for_the_default_stops_the_start_with_the_numbers(tmp_path: Path) -> None:
+def test_a_budget_too_small_for_the_default_stops_the_start_with_the_sizes(tmp_path: Path) -> None:
     done = refused_start(tmp_path, "memory_budget_bytes = 50_000_000")
     assert "reader-v1 needs about" in done.stderr
     assert "50 MB are for chat models" in done.stderr

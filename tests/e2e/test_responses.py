@@ -68,7 +68,7 @@ def test_a_file_search_is_streamed_and_cited(client: OpenAI) -> None:
     assert response.usage.output_tokens > 0
 
 
-def test_a_conversation_goes_on_from_what_is_kept(client: OpenAI) -> None:
+def test_a_conversation_continues_from_a_stored_response(client: OpenAI) -> None:
     first = client.responses.create(model="cloister", input="When do I send a sick note?")
     second = client.responses.create(
         model="cloister", input="And how long is parental leave?", previous_response_id=first.id, instructions=None
@@ -94,7 +94,7 @@ def test_a_conversation_goes_on_from_what_is_kept(client: OpenAI) -> None:
     assert refused.value.code == "previous_response_not_found"
 
 
-def test_one_in_the_background_is_polled_and_followed(client: OpenAI) -> None:
+def test_a_background_response_is_polled_and_streamed(client: OpenAI) -> None:
     response = client.responses.create(model="cloister", input=QUESTION, background=True)
     assert response.status == "queued"
     done = wait_until(
@@ -110,7 +110,7 @@ def test_one_in_the_background_is_polled_and_followed(client: OpenAI) -> None:
     assert stream.get_final_response().output_text == done.output_text
 
 
-def test_one_in_the_background_is_cancelled(client: OpenAI, server: Server) -> None:
+def test_a_background_response_is_cancelled(client: OpenAI, server: Server) -> None:
     long = "Write a very long story."
     response = client.responses.create(model="reader-v1", input=long, background=True, max_output_tokens=4000)
     assert client.responses.cancel(response.id).status == "cancelled"
@@ -122,7 +122,7 @@ def test_one_in_the_background_is_cancelled(client: OpenAI, server: Server) -> N
     assert time.monotonic() - started < 20
 
 
-def test_an_answer_is_held_to_a_schema(client: OpenAI) -> None:
+def test_an_answer_follows_a_schema(client: OpenAI) -> None:
     schema = {
         "type": "object",
         "properties": {"weeks": {"type": "integer"}},
@@ -138,7 +138,7 @@ def test_an_answer_is_held_to_a_schema(client: OpenAI) -> None:
     assert isinstance(json.loads(response.output_text)["weeks"], int)
 
 
-def test_a_function_is_called_and_its_result_told(client: OpenAI) -> None:
+def test_a_function_is_called_and_its_result_answered(client: OpenAI) -> None:
     tool = {
         "type": "function",
         "name": "get_weather",
@@ -167,17 +167,17 @@ def test_a_function_is_called_and_its_result_told(client: OpenAI) -> None:
     assert answer.status in ("completed", "incomplete")
 
 
-def test_what_is_too_long_gives_way_when_it_may(client: OpenAI) -> None:
+def test_truncation_auto_drops_the_oldest_turns(client: OpenAI) -> None:
     turns = [
         {"role": role, "content": f"{text} {'and so on ' * 400}"}
         for text in ("First", "Second", "Third")
         for role in ("user", "assistant")
     ]
-    asked = [*turns, {"role": "user", "content": QUESTION}]
+    sent = [*turns, {"role": "user", "content": QUESTION}]
     with pytest.raises(BadRequestError) as refused:
-        client.responses.create(model="cloister", input=asked)
+        client.responses.create(model="cloister", input=sent)
     assert refused.value.code == "context_length_exceeded"
-    response = client.responses.create(model="cloister", input=asked, truncation="auto")
+    response = client.responses.create(model="cloister", input=sent, truncation="auto")
     assert "sixteen" in response.output_text
 
 

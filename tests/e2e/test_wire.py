@@ -1,4 +1,4 @@
-"""What clients' own code was found to rely on, byte by byte (docs/clients.md), over a raw connection."""
+"""What the code of clients relies on, byte by byte (docs/clients.md), over a raw connection."""
 
 import json
 import re
@@ -31,21 +31,21 @@ def connected(server: Server) -> Iterator[socket.socket]:
 
 
 def send(server: Server, method: str, target: str, body: Any = None, **headers: str) -> Reply:
-    """`body`: bytes as they are, else as JSON."""
+    """Send a request, with bytes as they are or with any other body as JSON."""
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    told = {"Host": urlsplit(server.url).netloc, "Connection": "close"}
-    told |= {"Content-Type": "application/json", "Content-Length": str(len(content))} if body is not None else {}
-    told |= {name.replace("_", "-"): value for name, value in headers.items()}
-    head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    result = {"Host": urlsplit(server.url).netloc, "Connection": "close"}
+    result |= {"Content-Type": "application/json", "Content-Length": str(len(content))} if body is not None else {}
+    result |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in result.items())
     with connected(server) as connection:
         connection.sendall(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + content)
         return read(connection)
 
 
 def read(connection: socket.socket) -> Reply:
-    """Until the server closes."""
-    told = b"".join(iter(lambda: connection.recv(65536), b""))
-    head, _, raw = told.partition(b"\r\n\r\n")
+    """Read until the server closes."""
+    result = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, raw = result.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = dechunked(raw) if headers.get("transfer-encoding") == "chunked" else raw
@@ -68,7 +68,7 @@ def chat(
 
 
 def is_compact(body: bytes) -> bool:
-    """As short as JSON can be, but for how characters are escaped."""
+    """Whether the JSON has no needless spaces."""
     return body == json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -84,7 +84,7 @@ def test_r1_answers_whole_and_streamed_have_none_either(server: Server) -> None:
     assert any(b'"content":"' in frame for frame in frames)
 
 
-def test_r2_and_r3_what_is_unknown_or_null_is_as_if_absent(server: Server) -> None:
+def test_r2_and_r3_unknown_fields_and_nulls_count_as_absent(server: Server) -> None:
     part = {"type": "text", "text": ASKED[0]["content"], "cache_control": {"type": "ephemeral"}, "x": None}
     message = {"role": "user", "content": [part], "cot_id": 7, "cot_summary": None, "tool_calls": None, "name": None}
     nulls = dict.fromkeys(["temperature", "top_p", "max_tokens", "n", "stop", "tools", "tool_choice", "seed", "user"])
@@ -112,7 +112,7 @@ def test_r4_the_model_may_be_left_out(server: Server) -> None:
         {"Authorization": "Basic eDp5"},
     ],
 )
-def test_r5_credentials_nobody_asked_for_are_ignored(server: Server, headers: dict[str, str]) -> None:
+def test_r5_unneeded_credentials_are_ignored(server: Server, headers: dict[str, str]) -> None:
     assert send(server, "GET", "/v1/models", **headers).status == 200
 
 
@@ -131,23 +131,23 @@ def test_r7_streams_are_neither_compressed_nor_kept_back(server: Server) -> None
     assert reply.raw.count(b"\r\ndata: ") > 2  # each frame a chunk of its own
 
 
-def test_r8_and_r9_lines_are_data_or_comments_that_no_client_misreads(server: Server) -> None:
+def test_r8_and_r9_stream_lines_are_data_or_harmless_comments(server: Server) -> None:
     lines = chat(server, stream=True, max_tokens=20).body.split(b"\n")
     assert all(re.match(rb"data: |: keep-alive$|$", line) for line in lines)
 
 
 def frames(reply: Reply) -> list[Any]:
-    """The data lines but the last, which is the mark of the end."""
+    """Return the messages of all data lines but the last, which is [DONE]."""
     lines = [line[6:] for line in reply.body.decode().split("\n\n") if line.startswith("data: ")]
     assert lines[-1] == "[DONE]"
     return [json.loads(line) for line in lines[:-1]]
 
 
-def test_r10_no_frame_is_without_a_choice_unless_usage_was_asked_for(server: Server) -> None:
+def test_r10_every_frame_has_a_choice_unless_usage_was_requested(server: Server) -> None:
     for options in (None, {}, {"include_usage": False}):
-        told = frames(chat(server, stream=True, stream_options=options))
-        assert all(frame["choices"] for frame in told)
-        assert not any("usage" in frame for frame in told)
+        result = frames(chat(server, stream=True, stream_options=options))
+        assert all(frame["choices"] for frame in result)
+        assert not any("usage" in frame for frame in result)
 
 
 def test_r11_usage_is_in_the_last_frame_before_the_end(server: Server) -> None:
@@ -159,19 +159,19 @@ def test_r11_usage_is_in_the_last_frame_before_the_end(server: Server) -> None:
 
 
 def test_a_stream_has_one_role_one_id_and_one_end(server: Server) -> None:
-    told = frames(chat(server, stream=True))
-    assert len({(frame["id"], frame["created"], frame["model"], frame["object"]) for frame in told}) == 1
-    choices = [frame["choices"][0] for frame in told]
+    result = frames(chat(server, stream=True))
+    assert len({(frame["id"], frame["created"], frame["model"], frame["object"]) for frame in result}) == 1
+    choices = [frame["choices"][0] for frame in result]
     assert [choice["delta"].get("role") for choice in choices] == ["assistant", *[None] * (len(choices) - 1)]
     assert [choice["finish_reason"] for choice in choices] == [*[None] * (len(choices) - 1), "stop"]
 
 
 def test_r14_developer_is_system_and_both_limits_are_one(server: Server) -> None:
-    told = [
+    result = [
         chat(server, model="reader-v1", messages=[{"role": role, "content": "Be brief."}, *ASKED], **limit, seed=1)
         for role, limit in (("system", {"max_tokens": 5}), ("developer", {"max_completion_tokens": 5}))
     ]
-    texts = [json.loads(reply.body) for reply in told]
+    texts = [json.loads(reply.body) for reply in result]
     assert texts[0]["usage"]["prompt_tokens"] == texts[1]["usage"]["prompt_tokens"]
     assert [text["usage"]["completion_tokens"] <= 5 for text in texts] == [True, True]
 
@@ -191,7 +191,7 @@ def test_r16_ids_in_paths_may_have_slashes(server: Server, target: str) -> None:
 
 
 @pytest.mark.parametrize("id", ["no:such%3Aq4", "%E2%82%AC", "%00", "%FF", "..%2f..%2fetc", "a" * 5000])
-def test_r16_an_id_that_is_not_there_is_a_404(server: Server, id: str) -> None:
+def test_r16_an_unknown_id_is_a_404(server: Server, id: str) -> None:
     reply = send(server, "GET", f"/v1/models/{id}")
     assert (reply.status, json.loads(reply.body)["error"]["code"]) == (404, "model_not_found")
 
@@ -217,7 +217,7 @@ def test_r18_bare_paths_are_the_same_routes(server: Server) -> None:
         ("PATCH", "/v1/models", 405),
     ],
 )
-def test_r19_what_is_not_there_is_said_in_json(server: Server, method: str, target: str, status: int) -> None:
+def test_r19_unknown_routes_are_json_errors(server: Server, method: str, target: str, status: int) -> None:
     reply = send(server, method, target, {} if method in ("POST", "PUT") else None)
     error = json.loads(reply.body)["error"]
     assert (reply.status, reply.headers["content-type"]) == (status, "application/json")
@@ -228,9 +228,7 @@ def test_r19_what_is_not_there_is_said_in_json(server: Server, method: str, targ
 
 @pytest.mark.parametrize("host", ["evil.example", "", "localhost.evil.example:8000", "127.0.0.1.nip.io"])
 @pytest.mark.parametrize(("method", "target"), [("GET", "/v1/models"), ("POST", "/v1/search"), ("GET", "/nothing")])
-def test_r20_who_calls_the_server_by_another_name_is_refused(
-    server: Server, method: str, target: str, host: str
-) -> None:
+def test_r20_a_foreign_host_header_is_refused(server: Server, method: str, target: str, host: str) -> None:
     reply = send(server, method, target, {} if method == "POST" else None, Host=host)
     assert (reply.status, json.loads(reply.body)["error"]["code"]) == (403, "unsupported_host")
 
@@ -248,7 +246,7 @@ def test_head_is_get_without_its_body(server: Server, path: str) -> None:
     assert "content-type" in reply.headers
 
 
-def test_a_connection_is_kept_over_errors(server: Server) -> None:
+def test_a_connection_stays_open_after_errors(server: Server) -> None:
     host = urlsplit(server.url).netloc
     lines = [
         f"GET /v1/nothing HTTP/1.1\r\nHost: {host}\r\n\r\n",
@@ -257,8 +255,8 @@ def test_a_connection_is_kept_over_errors(server: Server) -> None:
     ]
     with connected(server) as connection:
         connection.sendall("".join(lines).encode())
-        told = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert re.findall(rb"HTTP/1.1 (\d+)", told) == [b"404", b"415", b"200"]
+        result = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", result) == [b"404", b"415", b"200"]
 
 
 @pytest.mark.parametrize(
@@ -270,10 +268,10 @@ def test_a_connection_is_kept_over_errors(server: Server) -> None:
         b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_and_the_server_goes_on(server: Server, request_line: bytes) -> None:
+def test_invalid_http_is_refused_and_the_server_continues(server: Server, request_line: bytes) -> None:
     with connected(server) as connection:
         connection.sendall(request_line)
         connection.shutdown(socket.SHUT_WR)
-        told = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert told == b"" or told.startswith(b"HTTP/1.1 400")
+        result = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert result == b"" or result.startswith(b"HTTP/1.1 400")
     assert server.is_healthy()

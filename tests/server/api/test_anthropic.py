@@ -1,4 +1,4 @@
-"""Anthropic's dialect over HTTP, with a made-up model behind it: what is asked for, and what is told."""
+"""Anthropic's API over HTTP with a scripted model: requests, replies and events."""
 
 import json
 from collections.abc import Iterator
@@ -35,18 +35,18 @@ class Talk:
     def ask(self, *messages: Any, **fields: Any) -> dict[str, Any]:
         response = self.post(*messages, **fields)
         assert response.status_code == 200, response.text
-        told: dict[str, Any] = response.json()
-        return told
+        reply: dict[str, Any] = response.json()
+        return reply
 
     def events(self, **fields: Any) -> list[dict[str, Any]]:
         response = self.post(stream=True, **fields)
         assert response.headers["content-type"].startswith("text/event-stream")
-        told = []
+        reply = []
         for event in response.text.removesuffix("\n\n").split("\n\n"):
             name, data = event.split("\n")
-            told.append(json.loads(data.removeprefix("data: ")))
-            assert name == f"event: {told[-1]['type']}"
-        return told
+            reply.append(json.loads(data.removeprefix("data: ")))
+            assert name == f"event: {reply[-1]['type']}"
+        return reply
 
 
 @pytest.fixture
@@ -56,17 +56,17 @@ def talk(tmp_path: Path) -> Iterator[Talk]:
         yield Talk(client, model)
 
 
-def test_a_message_has_its_text_and_what_it_cost(talk: Talk) -> None:
-    told = talk.ask()
-    assert told["content"] == [{"text": "Yes [1].", "citations": None, "type": "text"}]
-    assert (told["type"], told["role"], told["stop_reason"], told["stop_sequence"]) == (
+def test_a_message_has_its_text_and_its_token_counts(talk: Talk) -> None:
+    reply = talk.ask()
+    assert reply["content"] == [{"text": "Yes [1].", "citations": None, "type": "text"}]
+    assert (reply["type"], reply["role"], reply["stop_reason"], reply["stop_sequence"]) == (
         "message",
         "assistant",
         "end_turn",
         None,
     )
-    assert told["usage"]["output_tokens"] == 3
-    assert told["usage"]["input_tokens"] > 0
+    assert reply["usage"]["output_tokens"] == 3
+    assert reply["usage"]["input_tokens"] > 0
 
 
 def test_reasoning_text_and_calls_are_blocks(talk: Talk) -> None:
@@ -78,15 +78,15 @@ def test_reasoning_text_and_calls_are_blocks(talk: Talk) -> None:
 
 def test_events_come_in_anthropics_order(talk: Talk) -> None:
     talk.model.says, talk.model.events = "Yes.", CALLS
-    told = talk.events(tools=[NOW])
-    order = [event["type"] for event in told if event["type"] != "content_block_delta"]
+    reply = talk.events(tools=[NOW])
+    order = [event["type"] for event in reply if event["type"] != "content_block_delta"]
     block = ["content_block_start", "content_block_stop"]
     assert order == ["message_start", *block, *block, *block, "message_delta", "message_stop"]
-    assert [event["index"] for event in told if event["type"] == "content_block_start"] == [0, 1, 2]
-    deltas = [event["delta"]["type"] for event in told if event["type"] == "content_block_delta"]
+    assert [event["index"] for event in reply if event["type"] == "content_block_start"] == [0, 1, 2]
+    deltas = [event["delta"]["type"] for event in reply if event["type"] == "content_block_delta"]
     assert deltas == ["text_delta"] * 4 + ["thinking_delta", "input_json_delta"]
-    assert told[0]["message"]["content"] == []
-    assert told[0]["message"]["stop_reason"] is None
+    assert reply[0]["message"]["content"] == []
+    assert reply[0]["message"]["stop_reason"] is None
 
 
 def test_a_grounded_answer_has_citations_of_its_own_form(talk: Talk) -> None:
@@ -106,7 +106,7 @@ def test_a_grounded_answer_has_citations_of_its_own_form(talk: Talk) -> None:
     assert deltas[-1] == {"type": "citations_delta", "citation": block["citations"][0]}
 
 
-def test_a_list_of_sources_where_that_is_asked_for(talk: Talk) -> None:
+def test_inline_citations_append_a_list_of_sources(talk: Talk) -> None:
     (block,) = talk.ask(model="cloister", rag={"citations": "inline"})["content"]
     assert "Sources:\n[1] [handbook/leave.md › Leave]" in block["text"]
     assert block["citations"] is None
@@ -117,7 +117,7 @@ def read(*messages: Any, **fields: Any) -> list[ChatMessage]:
     return chat_messages(msgspec.json.decode(body, type=AnthropicRequest))
 
 
-def test_results_of_tools_are_messages_of_their_own() -> None:
+def test_tool_results_become_messages_of_their_own() -> None:
     use = {"type": "tool_use", "id": "t1", "name": "now", "input": {"zone": "UTC"}}
     thought = {"type": "thinking", "thinking": "Hm.", "signature": "x"}
     results = [
@@ -125,23 +125,23 @@ def test_results_of_tools_are_messages_of_their_own() -> None:
         {"type": "tool_result", "tool_use_id": "t2", "content": "broken", "is_error": True},
         {"type": "text", "text": "Well?", "cache_control": {"type": "ephemeral"}},
     ]
-    told = read(QUESTION, {"role": "assistant", "content": [thought, use]}, {"role": "user", "content": results})
-    assert [message.role for message in told] == ["user", "assistant", "tool", "tool", "user"]
-    assert told[1].reasoning == "Hm."
-    assert [(call.id, call.name) for call in told[1].tool_calls] == [("t1", "now")]
-    assert [(message.tool_call_id, message.text) for message in told[2:4]] == [
+    reply = read(QUESTION, {"role": "assistant", "content": [thought, use]}, {"role": "user", "content": results})
+    assert [message.role for message in reply] == ["user", "assistant", "tool", "tool", "user"]
+    assert reply[1].reasoning == "Hm."
+    assert [(call.id, call.name) for call in reply[1].tool_calls] == [("t1", "now")]
+    assert [(message.tool_call_id, message.text) for message in reply[2:4]] == [
         ("t1", "noon"),
         ("t2", "Error: broken"),
     ]
 
 
-def test_texts_of_documents_and_search_results_are_read() -> None:
+def test_document_and_search_result_blocks_become_text() -> None:
     blocks = [
         {"type": "document", "title": "A", "source": {"type": "text", "media_type": "text/plain", "data": "alpha"}},
         {"type": "search_result", "source": "u", "title": "B", "content": [{"type": "text", "text": "beta"}]},
     ]
-    told = read({"role": "user", "content": blocks}, system=[{"type": "text", "text": "Be short."}])
-    assert told == [ChatMessage.of_text("system", "Be short."), ChatMessage.of_text("user", "A\nalpha\nB\nu\nbeta")]
+    reply = read({"role": "user", "content": blocks}, system=[{"type": "text", "text": "Be short."}])
+    assert reply == [ChatMessage.of_text("system", "Be short."), ChatMessage.of_text("user", "A\nalpha\nB\nu\nbeta")]
 
 
 @pytest.mark.parametrize(
@@ -159,23 +159,23 @@ def test_texts_of_documents_and_search_results_are_read() -> None:
         ({"mcp_servers": [{"url": "http://x"}]}, "mcp_servers"),
     ],
 )
-def test_what_cannot_be_done_is_refused(talk: Talk, fields: dict[str, Any], where: str) -> None:
+def test_unsupported_fields_are_refused(talk: Talk, fields: dict[str, Any], where: str) -> None:
     body = {"model": "played", "max_tokens": 10, "messages": [QUESTION], **fields}
     response = talk.client.post("/v1/messages", json=body)
     assert response.status_code == 400
-    told = response.json()
-    assert told["type"] == "error"
-    assert told["error"]["type"] == "invalid_request_error"
-    assert where in told["error"]["message"]
+    reply = response.json()
+    assert reply["type"] == "error"
+    assert reply["error"]["type"] == "invalid_request_error"
+    assert where in reply["error"]["message"]
 
 
-def test_a_model_that_is_not_there(talk: Talk) -> None:
+def test_an_unknown_model_is_a_404(talk: Talk) -> None:
     response = talk.post(model="claude")
     assert response.status_code == 404
     assert response.json()["error"]["type"] == "not_found_error"
 
 
-def test_tokens_are_counted_without_an_answer(talk: Talk) -> None:
+def test_token_counting_generates_nothing(talk: Talk) -> None:
     short = talk.ask(path="/v1/messages/count_tokens")["input_tokens"]
     longer = talk.ask(path="/v1/messages/count_tokens", system="Be short, please.")["input_tokens"]
     assert 0 < short < longer

@@ -1,4 +1,4 @@
-"""What a chat request asks for, and what it is refused for."""
+"""Chat requests as generation requests, and refusals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,20 +35,20 @@ def ask(headers: Mapping[str, str] | None = None, **fields: Any) -> GenerationRe
         ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [SUB]}}, ("auto", {"sub"})),
     ],
 )
-def test_a_choice_of_tools(choice: object, expected: tuple[str, set[str] | None]) -> None:
+def test_tool_choice_becomes_a_mode_and_names(choice: object, expected: tuple[str, set[str] | None]) -> None:
     tool_config = ask(tools=[ADD, SUB], tool_choice=choice).tool_config
     assert tool_config is not None
     assert (tool_config.choice, tool_config.callable_names) == expected
     assert [tool["function"]["name"] for tool in tool_config.tools] == ["add", "sub"]
 
 
-def test_no_tools_are_told_when_none_may_be_called() -> None:
+def test_tool_choice_none_leaves_tools_out_of_the_prompt() -> None:
     assert ask(tools=[ADD], tool_choice="none").tools == ()
     assert ask(tools=[], tool_choice="auto").tool_config is None
     assert ask(functions=[ADD["function"]], function_call="none").tool_config is None
 
 
-def test_calls_and_results_of_both_forms_become_the_same() -> None:
+def test_legacy_functions_and_tools_become_the_same_messages() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": "ä"}}}
     new = ask(
         messages=[
@@ -78,18 +78,18 @@ def test_calls_and_results_of_both_forms_become_the_same() -> None:
         ({"n_predict": 3, "max_tokens": None}, 3),
     ],
 )
-def test_limits(fields: dict[str, Any], limit: int | None) -> None:
+def test_token_limits_of_every_name_become_max_tokens(fields: dict[str, Any], limit: int | None) -> None:
     assert ask(**fields).max_tokens == limit
 
 
-def test_templates_are_told_of_effort_in_words_they_know() -> None:
+def test_reasoning_effort_becomes_a_template_variable() -> None:
     assert ask(reasoning_effort="minimal").options == {"reasoning_effort": "low"}
     assert ask(reasoning_effort="none", chat_template_kwargs={"enable_thinking": True}).options["enable_thinking"]
     assert ask(reasoning_effort="none").options["enable_thinking"] is False
     assert ask(reasoning_effort=None).options == {}
 
 
-def test_forms() -> None:
+def test_response_formats_become_output_constraints() -> None:
     assert ask(response_format={"type": "text"}).answer_format is None
     assert ask(response_format={"type": "json_object"}).answer_format == AnswerFormat(JsonObject(), "response_format")
     schema = {"type": "object"}
@@ -102,7 +102,7 @@ def test_forms() -> None:
         assert ask(**fields).answer_format == AnswerFormat(JsonSchema('{"type":"object"}'), field)
 
 
-def test_sampling_has_what_was_given() -> None:
+def test_sampling_fields_are_passed_on() -> None:
     assert ask().sampling == {"logit_bias": {}, "num_logprobs": None}
     given = ask(logprobs=True, top_logprobs=2, seed=1, top_k=None, logit_bias={"5": -1}).sampling
     assert given == {"logit_bias": {5: -1.0}, "num_logprobs": 2, "seed": 1}
@@ -123,7 +123,7 @@ def test_sampling_has_what_was_given() -> None:
         ({"n_predict": 0}, "n_predict"),
     ],
 )
-def test_what_cannot_be_done_names_its_field(fields: dict[str, Any], param: str) -> None:
+def test_unsupported_fields_are_refused_with_their_path(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(RequestError) as caught:
         ask(**fields)
     assert caught.value.param == param
@@ -159,7 +159,7 @@ OF_HEADERS = RagOptions(collections=["handbook", "policies"], top_k=3, mode=Mode
         ),
     ],
 )
-def test_grounding_is_asked_for_by_body_or_else_by_headers(
+def test_rag_options_come_from_the_body_or_else_from_headers(
     rag: object, headers: dict[str, str], options: RagOptions
 ) -> None:
     assert ask(headers, rag=rag).rag == options
@@ -175,7 +175,7 @@ def test_grounding_is_asked_for_by_body_or_else_by_headers(
         ("X-Cloister-Top-K", "101"),
     ],
 )
-def test_a_header_that_means_nothing_is_named(name: str, value: str) -> None:
+def test_an_invalid_header_is_refused_by_its_name(name: str, value: str) -> None:
     with pytest.raises(RequestError) as caught:
         ask({name: value})
     assert (caught.value.param, caught.value.code) == (name, "invalid_value")

@@ -27,18 +27,18 @@ def test_the_table_is_the_published_one_byte_for_byte() -> None:
         ([], ""),
     ],
 )
-def test_ranks_are_text(ranks: list[int], text: str) -> None:
+def test_token_ids_decode_to_their_text(ranks: list[int], text: str) -> None:
     assert decode_tokens(ranks) == text
 
 
 @pytest.mark.parametrize("rank", [-1, 100_256, 100_261, 100_277, 2**70])
-def test_a_rank_that_is_none_is_named(rank: int) -> None:
+def test_an_unknown_token_id_is_named_in_the_error(rank: int) -> None:
     with pytest.raises(UnknownRank) as caught:
         decode_tokens([0, rank])
     assert caught.value.rank == rank
 
 
-def test_what_tiktoken_makes_of_a_text_is_that_text() -> None:
+def test_decoding_inverts_tiktoken() -> None:
     tiktoken = pytest.importorskip("tiktoken")
     ranks = {token: rank for rank, token in enumerate(tokens())}
     encoding = tiktoken.Encoding("cl100k", pat_str=r"\S+|\s+", mergeable_ranks=ranks, special_tokens={})
@@ -50,6 +50,6 @@ def test_what_tiktoken_makes_of_a_text_is_that_text() -> None:
     check()
 
 
-def test_a_character_that_was_cut_is_told_as_such() -> None:
+def test_a_cut_character_decodes_to_the_replacement_character() -> None:
     cut = next(rank for rank, token in enumerate(tokens()) if token == b"\xe4")
     assert decode_tokens([9906, cut]) == "Hello�"

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings over HTTP, with a made-up encoder."""
+"""POST /v1/embeddings over HTTP, with a fake encoder."""
 
 import base64
 from collections.abc import Iterator
@@ -64,9 +64,9 @@ def test_base64_is_the_same_numbers(client: TestClient[Any]) -> None:
         (["red", [9906]], ["red", "Hello"]),
     ],
 )
-def test_a_text_may_be_told_in_tokens(client: TestClient[Any], input: Any, texts: list[str]) -> None:
+def test_a_text_may_be_sent_as_tokens(client: TestClient[Any], input: Any, texts: list[str]) -> None:
     assert len(embed(client, input)["data"]) == len(texts)
-    assert [text for asked, _, _ in encoder(client).embedded for text in asked] == texts
+    assert [text for sent, _, _ in encoder(client).embedded for text in sent] == texts
 
 
 def test_a_long_text_is_the_mean_of_its_parts_by_their_tokens(client: TestClient[Any]) -> None:
@@ -80,19 +80,19 @@ def test_a_long_text_is_the_mean_of_its_parts_by_their_tokens(client: TestClient
 
 def test_a_very_long_text_is_given_to_the_encoder_in_pieces(client: TestClient[Any]) -> None:
     embed(client, "word " * 1000)
-    pieces = [text for asked, _, _ in encoder(client).embedded for text in asked]
+    pieces = [text for sent, _, _ in encoder(client).embedded for text in sent]
     assert "".join(pieces) == "word " * 1000
     assert max(map(len, pieces)) <= 16 * FakeEncoder.ready.max_tokens
-    assert max(len(asked) for asked, _, _ in encoder(client).embedded) <= 16
+    assert max(len(sent) for sent, _, _ in encoder(client).embedded) <= 16
 
 
 @pytest.mark.parametrize(("count", "is_low_priority"), [(1, False), (4, False), (5, True), (MAX_TEXTS, True)])
-def test_many_texts_give_way(client: TestClient[Any], count: int, is_low_priority: bool) -> None:
+def test_many_texts_are_embedded_at_low_priority(client: TestClient[Any], count: int, is_low_priority: bool) -> None:
     assert len(embed(client, [f"text {i}" for i in range(count)])["data"]) == count
     assert {bulk for _, _, bulk in encoder(client).embedded} == {is_low_priority}
 
 
-def test_a_long_text_gives_way(client: TestClient[Any]) -> None:
+def test_a_long_text_is_embedded_at_low_priority(client: TestClient[Any]) -> None:
     embed(client, "word " * 40)
     assert {bulk for _, _, bulk in encoder(client).embedded} == {True}
 
@@ -101,12 +101,12 @@ def test_a_long_text_gives_way(client: TestClient[Any]) -> None:
     ("told", "kind"),
     [(None, "document"), ("", "document"), ("query", "query"), ("search_query", "query"), ("PASSAGE", "document")],
 )
-def test_a_query_is_embedded_as_one(client: TestClient[Any], told: str | None, kind: str) -> None:
+def test_input_type_selects_the_prefix_of_the_model(client: TestClient[Any], told: str | None, kind: str) -> None:
     embed(client, "red", input_type=told)
     assert encoder(client).embedded == [(["red"], kind, False)]
 
 
-def test_unknown_fields_and_nulls_are_nothing(client: TestClient[Any]) -> None:
+def test_unknown_fields_and_nulls_are_ignored(client: TestClient[Any]) -> None:
     absent = {"model": None, "encoding_format": None, "dimensions": None, "truncate": None, "user": None}
     assert embed(client, "red", **absent) == embed(client, "red", user="me", model="", more={"deep": [1]})
 
@@ -135,17 +135,17 @@ def test_unknown_fields_and_nulls_are_nothing(client: TestClient[Any]) -> None:
         ({"input": LONG, "truncate": "NONE"}, "input", "context_length_exceeded"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_its_path(
+def test_invalid_requests_are_refused_with_the_field_path(
     client: TestClient[Any], body: dict[str, Any], param: str, code: str
 ) -> None:
     assert refused(client, **body)[:3] == (400, param, code)
 
 
-def test_foreign_tokens_are_refused_with_the_client_s_setting(client: TestClient[Any]) -> None:
+def test_unknown_tokens_are_refused_with_a_hint_for_langchain(client: TestClient[Any]) -> None:
     assert "check_embedding_ctx_length=False" in refused(client, input=[[100_300]])[3]
 
 
-def test_an_unknown_model_is_told_which_there_is(client: TestClient[Any]) -> None:
+def test_an_unknown_model_error_lists_the_known_one(client: TestClient[Any]) -> None:
     status, param, code, message = refused(client, input="red", model="ada")
     assert (status, param, code) == (404, "model", "model_not_found")
     assert "fake-embedder" in message
@@ -164,7 +164,7 @@ def test_dimensions_are_cut_where_the_model_allows_it(client: TestClient[Any]) -
 @pytest.mark.parametrize(
     ("path", "field"), [("/embedding", "content"), ("/embeddings", "content"), ("/embedding", "input")]
 )
-def test_llama_cpp_s_form(client: TestClient[Any], path: str, field: str) -> None:
+def test_llama_cpps_request_gets_llama_cpps_reply(client: TestClient[Any], path: str, field: str) -> None:
     body = client.post(path, json={field: ["red", "blue"]}).raise_for_status().json()
     assert [(each["index"], len(each["embedding"])) for each in body] == [(0, 1), (1, 1)]
     assert np.array_equal(np.float32(body[1]["embedding"][0]), vector_of(["blue"]))

@@ -1,4 +1,4 @@
-"""POST /mcp, message by message, with a made-up index."""
+"""POST /mcp, message by message, with a fake index."""
 
 import json
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def test_a_call_needs_no_session(client: TestClient[Any], index: FakeIndex) -> N
     assert index.searches == [(["parental leave"], 3, ["handbook"], None)]
 
 
-def test_the_old_handshake(client: TestClient[Any]) -> None:
+def test_the_handshake_of_older_protocol_versions_works(client: TestClient[Any]) -> None:
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
     result = client.post("/mcp", json=message, headers=HEADERS).raise_for_status().json()["result"]
@@ -63,7 +63,7 @@ def test_the_old_handshake(client: TestClient[Any]) -> None:
     ("body", "status"),
     [(b"{", 400), (b"\xff", 400), (b"[" * 5000, 400), (b'{"jsonrpc": "2.0"}', 400), (b"7", 400), (b"", 400)],
 )
-def test_what_is_no_message_is_refused(client: TestClient[Any], body: bytes, status: int) -> None:
+def test_invalid_messages_are_refused(client: TestClient[Any], body: bytes, status: int) -> None:
     response = client.post("/mcp", content=body, headers={**HEADERS, "Content-Type": "application/json"})
     assert (response.status_code, response.json()["jsonrpc"]) == (status, "2.0")
     assert call(client, "search", query="leave")["result"]["isError"] is False

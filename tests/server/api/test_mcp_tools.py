@@ -1,4 +1,4 @@
-"""What the tools tell, without the protocol."""
+"""The MCP tools without the protocol."""
 
 import asyncio
 from pathlib import Path
@@ -76,7 +76,7 @@ def fetch(folder: Path, id: Any, catalog: FakeCatalog | None = None) -> Any:
     ("id", "range"),
     [("7", ExcerptRange()), ("7-3", ExcerptRange(chunks=(3, 3))), ("7@0", ExcerptRange(start=0))],
 )
-def test_a_document_reads_as_it_was_written(tmp_path: Path, id: str, range: ExcerptRange) -> None:
+def test_fetch_returns_the_text_with_headings_and_locations(tmp_path: Path, id: str, range: ExcerptRange) -> None:
     """Headings, places and tables' headers where they change."""
     catalog = FakeCatalog()
     found = fetch(tmp_path, id, catalog)
@@ -85,25 +85,25 @@ def test_a_document_reads_as_it_was_written(tmp_path: Path, id: str, range: Exce
     assert (found.metadata.passages, found.metadata.next) == ("1–4 of 4", None)
 
 
-def test_what_is_behind_some_passages_begins_with_the_next(tmp_path: Path) -> None:
+def test_fetch_continues_behind_the_passages_already_read(tmp_path: Path) -> None:
     found = fetch(tmp_path, "7@3")
     assert (found.text, found.metadata.passages) == ("# Rates › Home\n\n[p. 2]\n\nAsk first.", "4–4 of 4")
     assert fetch(tmp_path, "7@4").metadata.passages == "none"
 
 
 @pytest.mark.parametrize("id", ["", "7-", "7@", "-3", "7-3@1", "seven", "7 ", "٧", "9" * 19, 7, None])
-def test_what_is_no_id_is_refused(tmp_path: Path, id: Any) -> None:
+def test_an_invalid_id_is_refused(tmp_path: Path, id: Any) -> None:
     with pytest.raises(RequestError):
         fetch(tmp_path, id)
 
 
 @pytest.mark.parametrize("id", ["8", "7-9", "9" * 18])
-def test_what_is_gone_says_to_search_again(tmp_path: Path, id: str) -> None:
+def test_a_deleted_passage_asks_to_search_again(tmp_path: Path, id: str) -> None:
     with pytest.raises(NotFound, match="search again"):
         fetch(tmp_path, id)
 
 
-def test_a_passage_is_told_with_where_it_is(tmp_path: Path) -> None:
+def test_a_search_result_has_its_location(tmp_path: Path) -> None:
     passage = Passage(
         3, 7, "policies", "rates.pdf", ("Rates",), "| Rome |", 3, 3, 0.5, None, Location("page", 2, 2), "| City |"
     )
@@ -114,7 +114,7 @@ def test_a_passage_is_told_with_where_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{}, {"query": ""}, {"query": 7}, {"query": "x", "limit": 51}])
-def test_a_search_that_cannot_be_is_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
+def test_invalid_search_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         call(tmp_path, "search", [], **arguments)
 

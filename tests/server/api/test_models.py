@@ -1,4 +1,4 @@
-"""GET /v1/models over HTTP, with made-up models."""
+"""GET /v1/models over HTTP, with scripted models."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,11 +52,11 @@ def test_chat_models_come_first_with_every_name_of_their_length(client: TestClie
     }
 
 
-def test_nothing_is_inserted_from_documents(client: TestClient[Any]) -> None:
+def test_grounded_models_lack_the_insert_capability(client: TestClient[Any]) -> None:
     assert cards(client)["cloister/handbook"]["capabilities"] == ["completion", "tools", "thinking"]
 
 
-def test_models_that_do_not_talk_say_so(client: TestClient[Any], tmp_path: Path) -> None:
+def test_embedding_and_reranking_models_declare_their_modalities(client: TestClient[Any], tmp_path: Path) -> None:
     services = client.app.state.services
     services.reranking = RerankingService(
         ResolvedModel("reader", tmp_path, None), services.embeddings, services.encoder.current
@@ -68,21 +68,19 @@ def test_models_that_do_not_talk_say_so(client: TestClient[Any], tmp_path: Path)
     assert not {"meta", "memory", "max_output_tokens"} & (embedder.keys() | reranker.keys())
 
 
-def test_while_the_encoder_starts_its_length_is_not_known(client: TestClient[Any]) -> None:
+def test_lengths_are_0_while_the_encoder_starts(client: TestClient[Any]) -> None:
     encoder = client.app.state.services.encoder
     encoder.is_ready, encoder.state = False, "starting"
     embedder = cards(client)["fake-embedder"]
     assert (embedder["state"], embedder["context_length"], "dimensions" in embedder) == ("starting", 0, False)
 
 
-@pytest.mark.parametrize(("state", "told"), [("ready", "loaded"), ("starting", "loading")])
-def test_with_several_chat_models_each_tells_whether_it_is_loaded(
-    client: TestClient[Any], state: str, told: str
-) -> None:
+@pytest.mark.parametrize(("state", "reply"), [("ready", "loaded"), ("starting", "loading")])
+def test_several_chat_models_have_a_load_status(client: TestClient[Any], state: str, reply: str) -> None:
     pool = client.app.state.services.pool
     pool.missing["gone"], pool.default.state = ModelNotFound("gone"), state
     found = cards(client)
-    assert (found["cloister"]["status"], found["gone"]["status"]) == ({"value": told}, {"value": "unloaded"})
+    assert (found["cloister"]["status"], found["gone"]["status"]) == ({"value": reply}, {"value": "unloaded"})
     assert found["gone"]["state"].startswith("not available: ")
     assert (found["gone"]["context_length"], found["gone"]["capabilities"]) == (0, [])
     assert "status" not in found["fake-embedder"]
@@ -90,7 +88,7 @@ def test_with_several_chat_models_each_tells_whether_it_is_loaded(
 
 @pytest.mark.parametrize("id", ["cloister/handbook", "cloister%2Fhandbook%40played", "played", "fake-embedder"])
 @pytest.mark.parametrize("base", ["/v1/models", "/models"])
-def test_one_is_found_by_its_id(client: TestClient[Any], base: str, id: str) -> None:
+def test_a_model_is_retrieved_by_its_id(client: TestClient[Any], base: str, id: str) -> None:
     assert client.get(f"{base}/{id}").raise_for_status().json()["id"] == id.replace("%2F", "/").replace("%40", "@")
 
 
@@ -101,7 +99,7 @@ def test_an_unknown_id_is_a_404(client: TestClient[Any], id: str) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
 
 
-def test_none_is_deleted(client: TestClient[Any]) -> None:
+def test_deleting_a_model_is_refused(client: TestClient[Any]) -> None:
     response = client.delete("/v1/models/played")
     assert (response.status_code, response.json()["error"]["type"]) == (403, "invalid_request_error")
     assert client.get("/v1/models/played").status_code == 200

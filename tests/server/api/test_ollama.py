@@ -1,4 +1,4 @@
-"""Ollama's dialect over HTTP, with a made-up model behind it: what is asked for, and what is told."""
+"""Ollama's API over HTTP with a scripted model: requests, replies and frames."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def test_a_stream_is_the_default_and_ends_with_the_counts(talk: Talk) -> None:
     assert all(isinstance(last[f"{name}_duration"], int) for name in ("total", "load", "prompt_eval", "eval"))
 
 
-def test_a_whole_reply_has_it_all_in_one(talk: Talk) -> None:
+def test_an_unstreamed_reply_is_one_frame(talk: Talk) -> None:
     talk.model.events = [Reasoning("Hm."), ToolCallStart(0, "call_1", "now"), ToolCallArguments(0, '{"at": [1.5]}')]
     told = talk.chat(tools=[NOW])
     assert told["done"] is True
@@ -95,20 +95,20 @@ def test_a_grounded_answer_lists_its_sources_in_the_text(talk: Talk) -> None:
     assert [each["number"] for each in told["rag"]["passages"]] == [1]
 
 
-def test_the_style_of_citations_may_be_asked_for(talk: Talk) -> None:
+def test_the_request_selects_the_citation_style(talk: Talk) -> None:
     assert talk.chat(model="cloister", rag={"citations": "none"})["message"]["content"] == "Yes."
 
 
 def test_options_become_sampling(talk: Talk) -> None:
     options = {"temperature": 0.5, "seed": -1, "top_k": -1, "num_ctx": 4096, "num_predict": -2, "stop": ["\n"]}
     talk.chat(options=options, think="low")
-    asked = talk.model.requests[0]
-    assert (asked["sampling"].temperature, asked["sampling"].seed, asked["sampling"].top_k) == (0.5, None, 0)
-    assert asked["max_tokens"] is None
-    assert list(asked["stop"]) == ["\n"]
+    sent = talk.model.requests[0]
+    assert (sent["sampling"].temperature, sent["sampling"].seed, sent["sampling"].top_k) == (0.5, None, 0)
+    assert sent["max_tokens"] is None
+    assert list(sent["stop"]) == ["\n"]
 
 
-def test_a_conversation_with_calls_is_read(talk: Talk) -> None:
+def test_messages_with_calls_become_chat_messages(talk: Talk) -> None:
     call = {"function": {"name": "now", "arguments": {"zone": "UTC"}}}
     answer = {"role": "assistant", "content": "", "tool_calls": [call], "thinking": "Hm."}
     talk.chat(QUESTION, answer, {"role": "tool", "content": "noon", "tool_name": "now"}, tools=[NOW])
@@ -125,7 +125,9 @@ def test_generate_puts_the_prompt_into_the_template(talk: Talk) -> None:
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
 @pytest.mark.parametrize(("keep_alive", "reason"), [(None, "load"), ("5m", "load"), (0, "unload"), ("0s", "unload")])
-def test_nothing_to_say_loads_or_unloads(talk: Talk, path: str, keep_alive: Any, reason: str) -> None:
+def test_a_request_without_prompt_loads_or_unloads_the_model(
+    talk: Talk, path: str, keep_alive: Any, reason: str
+) -> None:
     told = talk.client.post(path, json={"model": "played", "keep_alive": keep_alive}).json()
     assert (told["done"], told["done_reason"]) == (True, reason)
     assert not talk.model.prompts
@@ -149,12 +151,12 @@ def test_nothing_to_say_loads_or_unloads(talk: Talk, path: str, keep_alive: Any,
         ("250ms", 0.25),
     ],
 )
-def test_keep_alive(told: Any, seconds: float | None) -> None:
+def test_keep_alive_parses_numbers_and_durations(told: Any, seconds: float | None) -> None:
     assert parse_keep_alive(told) == seconds
 
 
 @pytest.mark.parametrize("told", ["soon", "5 m", "m", "nan"])
-def test_keep_alive_that_means_nothing_is_refused(told: str) -> None:
+def test_an_invalid_keep_alive_is_refused(told: str) -> None:
     with pytest.raises(RequestError):
         parse_keep_alive(told)
 
@@ -176,33 +178,33 @@ def test_keep_alive_that_means_nothing_is_refused(told: str) -> None:
         ("/api/embed", {"model": "played", "input": "x"}, "model 'played' not found"),
     ],
 )
-def test_what_cannot_be_done_is_refused(talk: Talk, path: str, fields: dict[str, Any], told: str) -> None:
+def test_unsupported_fields_are_refused(talk: Talk, path: str, fields: dict[str, Any], told: str) -> None:
     status, error = talk.refused(path, **fields)
     assert status == (404 if "not found" in told else 400)
     assert told in error
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/show"])
-def test_a_model_that_is_not_there_is_told_in_the_words_clients_look_for(talk: Talk, path: str) -> None:
+def test_an_unknown_model_error_has_ollamas_words(talk: Talk, path: str) -> None:
     status, error = talk.refused(path, model="nope:1b", messages=[QUESTION], prompt="x")
     assert status == 404
     assert error.startswith("model 'nope:1b' not found")
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "application/json"])
-def test_any_content_type_is_taken_for_json(talk: Talk, kind: str) -> None:
+def test_any_content_type_is_read_as_json(talk: Talk, kind: str) -> None:
     response = talk.client.post("/api/show", content='{"name":"played"}', headers={"content-type": kind})
     assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"])
-def test_a_body_that_is_none_is_refused(talk: Talk, content: bytes) -> None:
+def test_an_invalid_body_is_refused(talk: Talk, content: bytes) -> None:
     response = talk.client.post("/api/chat", content=content)
     assert response.status_code == 400
     assert isinstance(response.json()["error"], str)
 
 
-def test_models_are_listed_with_their_tag_and_can_be_shown(talk: Talk) -> None:
+def test_models_are_listed_with_a_tag_and_described(talk: Talk) -> None:
     models = talk.client.get("/api/tags").json()["models"]
     names = [model["name"] for model in models]
     assert names[0] == "cloister:latest"
@@ -219,7 +221,7 @@ def test_models_are_listed_with_their_tag_and_can_be_shown(talk: Talk) -> None:
     assert models[0]["details"]["parameter_size"] == "1.0M"
 
 
-def test_ps_tells_what_is_in_memory(talk: Talk) -> None:
+def test_ps_lists_the_loaded_models(talk: Talk) -> None:
     (model,) = talk.client.get("/api/ps").json()["models"]
     assert (model["name"], model["context_length"]) == ("played:latest", 20_000)
 
@@ -244,13 +246,13 @@ def test_texts_are_embedded(talk: Talk) -> None:
         ("POST", "/api/blobs/sha256:00"),
     ],
 )
-def test_models_are_never_changed(talk: Talk, method: str, path: str) -> None:
+def test_requests_that_change_models_are_refused(talk: Talk, method: str, path: str) -> None:
     response = talk.client.request(method, path, json={"model": "played"})
     assert response.status_code == 403
     assert "settings" in response.json()["error"]
 
 
-def test_clients_find_that_it_runs(talk: Talk) -> None:
+def test_the_root_answers_ollamas_liveness_check(talk: Talk) -> None:
     assert talk.client.get("/").text == "Ollama is running"
     assert talk.client.head("/").status_code == 200
     assert talk.client.get("/api/version").json()["version"].count(".") == 2

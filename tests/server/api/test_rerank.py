@@ -1,4 +1,4 @@
-"""POST /v1/rerank over HTTP, with a made-up encoder."""
+"""POST /v1/rerank over HTTP, with a fake encoder."""
 
 import math
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def rerank(client: TestClient[Any], **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking"])
-def test_every_client_finds_its_shape(client: TestClient[Any], path: str) -> None:
+def test_every_path_returns_the_fields_of_all_clients(client: TestClient[Any], path: str) -> None:
     body = client.post(path, json={"query": QUERY, "documents": TEXTS}).raise_for_status().json()
     assert body["id"].startswith("rerank-")
     assert (body["object"], body["model"], body["scorer"]) == ("list", "fake-embedder", "embedding")
@@ -97,7 +97,7 @@ def test_many_documents_are_read_in_slices(cross: TestClient[Any]) -> None:
 
 
 @pytest.mark.parametrize(("fields", "count"), [({"top_n": 2}, 2), ({"top_k": 1}, 1), ({"top_n": 99}, 4), ({}, 4)])
-def test_only_the_best_are_told(client: TestClient[Any], fields: dict[str, int], count: int) -> None:
+def test_top_n_limits_the_results(client: TestClient[Any], fields: dict[str, int], count: int) -> None:
     whole, part = rerank(client), rerank(client, **fields)
     assert part["results"] == whole["results"][:count]
     assert len(part["data"]) == count
@@ -109,7 +109,7 @@ def test_documents_may_be_objects_and_are_left_out_on_request(client: TestClient
     assert all("document" not in result for result in body["results"])
 
 
-def test_tei_s_form(client: TestClient[Any]) -> None:
+def test_teis_request_gets_teis_reply(client: TestClient[Any]) -> None:
     body = client.post("/rerank", json={"query": QUERY, "texts": TEXTS, "return_text": True}).raise_for_status().json()
     order = [(result["index"], result["relevance_score"]) for result in rerank(client)["results"]]
     assert [(each["index"], each["score"]) for each in body] == order
@@ -130,14 +130,14 @@ def test_tei_s_form(client: TestClient[Any]) -> None:
         ({"documents": ["a"] * 2049}, "documents"),
     ],
 )
-def test_what_cannot_be_ranked_is_refused_with_its_path(
+def test_invalid_documents_are_refused_with_their_path(
     client: TestClient[Any], changes: dict[str, Any], param: str
 ) -> None:
     response = client.post("/v1/rerank", json={"query": QUERY, "documents": TEXTS, **changes})
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
-def test_scores_that_are_not_finite_cannot_be(cross: TestClient[Any]) -> None:
+def test_scores_are_finite_for_the_largest_logits(cross: TestClient[Any]) -> None:
     """The largest logits there are."""
     encoder: FakeEncoder = cross.app.state.services.fake_encoder
 

@@ -1,4 +1,4 @@
-"""/v1/responses over HTTP with a made-up model: order of events, items to messages, refusals, what is kept."""
+"""/v1/responses over HTTP with a scripted model: order of events, items as messages, refusals, stored items."""
 
 import json
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ def test_grounded_text_beside_calls_keeps_its_citations(talk: Talk) -> None:
     assert {item["id"] for item in done} == {message["id"], call["id"]}
 
 
-def test_a_model_s_turn_is_one_message_again() -> None:
+def test_items_of_one_model_turn_become_one_message() -> None:
     ask = _ask(
         instructions="Be kind.",
         input=[
@@ -141,21 +141,21 @@ def test_a_model_s_turn_is_one_message_again() -> None:
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_its_path(fields: dict[str, Any], param: str) -> None:
+def test_invalid_requests_are_refused_with_the_field_path(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(RequestError) as refused:
         _ask(**{**({"input": "x"} if fields and "input" not in fields else {}), **fields})
     assert refused.value.param == param
 
 
-def test_no_tool_no_search() -> None:
+def test_tool_choice_none_disables_the_file_search() -> None:
     tool = {"type": "file_search", "vector_store_ids": ["vs_1"]}
-    asked = {"input": "x", "tools": [tool]}
-    assert parse_file_search(msgspec.convert({**asked, "tool_choice": "none"}, ResponseRequest)) is None
-    assert parse_file_search(msgspec.convert({**asked, "tool_choice": "required"}, ResponseRequest)) is not None
-    assert _ask(**asked, tool_choice="required").tool_config is None
+    sent = {"input": "x", "tools": [tool]}
+    assert parse_file_search(msgspec.convert({**sent, "tool_choice": "none"}, ResponseRequest)) is None
+    assert parse_file_search(msgspec.convert({**sent, "tool_choice": "required"}, ResponseRequest)) is not None
+    assert _ask(**sent, tool_choice="required").tool_config is None
 
 
-def test_items_are_listed_and_referred_to(talk: Talk) -> None:
+def test_input_items_are_listed_and_may_be_references(talk: Talk) -> None:
     first = talk.ask(model="played")
     said = first["output"][0]["id"]
     items = [
@@ -176,7 +176,7 @@ def test_items_are_listed_and_referred_to(talk: Talk) -> None:
     assert talk.post(input=items).json()["error"]["param"] == "input[1].id"
 
 
-def test_what_fails_in_a_stream_is_told_as_events(talk: Talk) -> None:
+def test_a_failure_in_a_stream_ends_it_with_error_events(talk: Talk) -> None:
     async def fail(*_: object, **__: object) -> Any:
         yield [Content("Yes")]
         raise ValueError("secret")
@@ -190,13 +190,13 @@ def test_what_fails_in_a_stream_is_told_as_events(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("method", ["get", "delete"])
-def test_an_unknown_one_is_a_404(talk: Talk, method: str) -> None:
+def test_an_unknown_response_is_a_404(talk: Talk, method: str) -> None:
     assert getattr(talk.client, method)("/v1/responses/resp_x").status_code == 404
     assert talk.client.post("/v1/responses/resp_x/cancel").status_code == 404
 
 
-def test_a_field_named_like_something_of_the_server_s_is_refused_as_any_other(talk: Talk) -> None:
-    """Litestar takes an error at a name that it also injects for the server's own."""
+def test_invalid_fields_named_like_injected_dependencies_are_refused_as_others(talk: Talk) -> None:
+    """Litestar reports an invalid field of an injected dependency's name as an error of the server."""
     for field in ("background", "store", "stream"):
         response = talk.post(**{field: "yes"})
         assert (response.status_code, response.json()["error"]["param"]) == (400, field)

@@ -1,4 +1,4 @@
-"""POST /v1/search, with a made-up index and model."""
+"""POST /v1/search, with a fake index and a scripted model."""
 
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,15 @@ def outcome(client: TestClient[Any], path: str, **fields: Any) -> tuple[str, str
 
 
 @pytest.mark.parametrize(("context_length", "room_for"), [(20_000, 3), (2_000, 2), (700, 1)])
-def test_what_has_no_room_in_the_prompt_is_explained(tmp_path: Path, context_length: int, room_for: int) -> None:
+def test_the_explanation_names_files_without_room_in_the_prompt(
+    tmp_path: Path, context_length: int, room_for: int
+) -> None:
     model, sizes = ScriptedChatModel(), (20, 200, 2_000)
     model.context_length = context_length
     with serving(tmp_path, model, FakeIndex([passage(i, size) for i, size in enumerate(sizes, 1)])) as client:
-        told = [outcome(client, f"{i}.md") for i in (1, 2, 3)]
-    assert [outcome for outcome, _ in told] == ["found"] * room_for + ["no_room"] * (3 - room_for)
-    assert all(reason.startswith("it was found, and not given to the model: ") for _, reason in told[room_for:])
+        reply = [outcome(client, f"{i}.md") for i in (1, 2, 3)]
+    assert [outcome for outcome, _ in reply] == ["found"] * room_for + ["no_room"] * (3 - room_for)
+    assert all(reason.startswith("it was found, and not given to the model: ") for _, reason in reply[room_for:])
 
 
 def test_explaining_remembers_no_conversation(tmp_path: Path) -> None:

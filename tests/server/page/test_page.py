@@ -30,7 +30,7 @@ def test_people_get_the_page_and_ollamas_clients_their_line(client: TestClient[A
 
 
 @pytest.mark.parametrize("name", sorted(web_files()))
-def test_files_load_nothing_from_elsewhere_and_are_kept(client: TestClient[Any], name: str) -> None:
+def test_page_files_have_a_strict_policy_and_are_cached(client: TestClient[Any], name: str) -> None:
     first = client.get(f"/web/{name}")
     assert first.content == web_files()[name].content
     assert first.headers["content-security-policy"].startswith(
@@ -42,7 +42,7 @@ def test_files_load_nothing_from_elsewhere_and_are_kept(client: TestClient[Any],
 
 
 @pytest.mark.parametrize(
-    ("told", "is_kept"),
+    ("reply", "is_kept"),
     [
         ("{tag}", True),
         ('"a", W/{tag} , "b"', True),
@@ -56,14 +56,14 @@ def test_files_load_nothing_from_elsewhere_and_are_kept(client: TestClient[Any],
         ("", False),
     ],
 )
-def test_a_browser_has_a_file_when_it_names_its_tag(client: TestClient[Any], told: str, is_kept: bool) -> None:
+def test_if_none_match_is_answered_with_304_for_a_known_tag(client: TestClient[Any], reply: str, is_kept: bool) -> None:
     tag = client.get("/web/app.js").headers["etag"]
-    header = told.format(tag=tag, bare=tag.strip('"'))
+    header = reply.format(tag=tag, bare=tag.strip('"'))
     answer = client.get("/web/app.js", headers={"if-none-match": header})
     assert (answer.status_code, bool(answer.content)) == ((304, False) if is_kept else (200, True))
 
 
-def test_a_browser_may_name_tags_in_several_headers(client: TestClient[Any]) -> None:
+def test_if_none_match_may_come_in_several_headers(client: TestClient[Any]) -> None:
     tag = client.get("/web/app.js").headers["etag"]
     answer = client.get("/web/app.js", headers=[("if-none-match", '"a"'), ("if-none-match", tag)])
     assert answer.status_code == 304
@@ -72,9 +72,9 @@ def test_a_browser_may_name_tags_in_several_headers(client: TestClient[Any]) -> 
 @pytest.mark.parametrize(
     "name", ["../page.py", "%2e%2e/page.py", "..%2fpage.py", "nothing.js", "vendor", "/etc/passwd"]
 )
-def test_nothing_else_is_served(client: TestClient[Any], name: str) -> None:
+def test_paths_outside_the_page_are_not_served(client: TestClient[Any], name: str) -> None:
     assert client.get(f"/web/{name}").status_code == 404
 
 
-def test_all_files_together_are_light() -> None:
+def test_page_files_stay_within_their_size() -> None:
     assert sum(len(file.content) for file in web_files().values()) <= 300_000

@@ -1,4 +1,4 @@
-"""GET /documents/{id} over HTTP: the cited passage in its document, and nothing that a document could smuggle in."""
+"""GET /documents/{id} over HTTP: the cited passage in its document, and no markup from a document."""
 
 import base64
 import hashlib
@@ -101,7 +101,7 @@ def test_passages_that_were_merged_are_marked_together(documents: Documents) -> 
     assert documents.get(id, f"?chunk={ids[0]}&through={ids[3] + 99}").status_code == 404
 
 
-def test_lines_are_marked_too(documents: Documents) -> None:
+def test_a_range_of_lines_is_highlighted(documents: Documents) -> None:
     id = documents.put("a.md", chunk("one\ntwo", 1), chunk("three", 3), chunk("four", 9))
     ids = list(map(str, documents.chunk_ids(id)))
     assert cited(documents.get(id, "?lines=2-3").text) == ids[:2]
@@ -131,7 +131,7 @@ def test_a_large_document_shows_a_window_and_the_way_to_the_rest(documents: Docu
 
 
 @pytest.mark.parametrize("headers", [BROWSER, {"Accept": "*/*"}])
-def test_what_is_gone_or_has_changed_says_so(documents: Documents, headers: dict[str, str]) -> None:
+def test_deleted_and_changed_documents_say_so(documents: Documents, headers: dict[str, str]) -> None:
     id = documents.put("a.md", chunk("one"))
     (old,) = documents.chunk_ids(id)
     documents.put("a.md", chunk("other"))
@@ -149,7 +149,7 @@ def test_what_is_gone_or_has_changed_says_so(documents: Documents, headers: dict
 
 
 @pytest.mark.parametrize("query", ["?chunk=-1", "?chunk=x", f"?chunk={2**70}", "?at=-1", f"?lines={9**30}"])
-def test_a_bad_place_is_refused(documents: Documents, query: str) -> None:
+def test_an_invalid_range_is_refused(documents: Documents, query: str) -> None:
     id = documents.put("a.md", chunk("one"))
     assert documents.get(id, query).status_code == 400
     assert documents.get(2**70).status_code == 404
