@@ -30,13 +30,18 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         int, Meta(ge=0, description="bytes of disk for prefixes that are kept over restarts; 0: none")
     ] = 2_000_000_000
     n_batch: Annotated[
-        int, Meta(ge=1, le=8192, description="tokens in one step; small keeps cancelling and sharing quick")
+        int,
+        Meta(
+            ge=1,
+            le=8192,
+            description="tokens in one step; fewer let requests be cancelled and take turns sooner",
+        ),
     ] = 256
     num_threads: Annotated[int, Meta(ge=0, le=1024, description="threads of llama.cpp; 0: physical cores")] = 0
     n_gpu_layers: Annotated[
         int, Meta(ge=-1, le=10_000, description="layers on the GPU when the build has one; -1: all")
     ] = -1
-    prompt_lookup: Annotated[bool, Meta(description="guess tokens from the prompt; answers are the same without")] = (
+    prompt_lookup: Annotated[bool, Meta(description="draft tokens by prompt lookup; answers are the same without")] = (
         True
     )
     max_queue: Annotated[

@@ -1,17 +1,12 @@
-"""The runner and the vocabulary, with the built-in model; vocabularies of other models where they are installed."""
+"""The runner with the built-in model: answers do not depend on batches, caches, drafts or preemption."""
 
 import contextlib
 import math
-import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.catalog import resolve_chat
-from models.errors import ModelFileError
 from models.llm.engine.engine import Engine
 from models.llm.engine.messages import Delta, Generate, TokenLogprobs
 from models.llm.engine.prefill_budget import PrefillBudget
@@ -22,7 +17,6 @@ from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
 
 BUILTIN = resolve_chat("reader-v1").path
-OTHER_VOCABULARIES = sorted((Path(__file__).parents[5] / "shared" / "vocab").glob("*.gguf"))
 N_CTX = 128
 PARAMS = EngineParams(n_ctx=N_CTX, num_slots=8, n_batch=64, num_threads=1)
 GREEDY = SamplingParams(temperature=0)
@@ -71,17 +65,6 @@ def prompts(vocabulary: Vocabulary) -> list[list[int]]:
     return [vocabulary.tokenize(QUESTION.format(*fact), parse_special=True) for fact in FACTS]
 
 
-@pytest.fixture(scope="module")
-def controls(vocabulary: Vocabulary) -> dict[int, str]:
-    return control_tokens(vocabulary)
-
-
-def control_tokens(vocabulary: Vocabulary) -> dict[int, str]:
-    """Return the control tokens by id: those with a name and no text."""
-    names = ((token, vocabulary.piece(token, special=True)) for token in range(vocabulary.size))
-    return {token: name.decode() for token, name in names if name and not vocabulary.piece(token)}
-
-
 class Answers:
     def __init__(self, deltas: list[Delta]) -> None:
         self.tokens: dict[int, list[int]] = {}
@@ -110,90 +93,6 @@ def answer(
     while not engine.is_idle:
         deltas += engine.step()
     return Answers(deltas)
-
-
-def test_the_vocabulary_has_size_end_tokens_and_metadata(vocabulary: Vocabulary) -> None:
-    assert vocabulary.size == 8192
-    assert vocabulary.eos in vocabulary.end_tokens
-    assert vocabulary.metadata("general.architecture") == "llama"
-    assert vocabulary.metadata("no.such.key") is None
-    assert vocabulary.chat_template is not None
-    assert "add_generation_prompt" in vocabulary.chat_template
-
-
-@given(text=st.text())
-def test_pieces_of_a_text_s_tokens_are_the_text(vocabulary: Vocabulary, text: str) -> None:
-    tokens = vocabulary.tokenize(text, parse_special=False)
-    assert b"".join(map(vocabulary.piece, tokens)).decode() == text
-
-
-@pytest.mark.parametrize("text", ["", "\0", "a\0b", "naïve café", "🦊🏳️‍🌈", "日本語", "a" * 20_000, "\n\n\t  \r\n"])
-def test_pieces_of_unusual_text_are_the_text(vocabulary: Vocabulary, text: str) -> None:
-    tokens = vocabulary.tokenize(text, parse_special=False)
-    assert b"".join(map(vocabulary.piece, tokens)).decode() == text
-
-
-def test_an_unpaired_surrogate_is_replaced(vocabulary: Vocabulary) -> None:
-    assert vocabulary.tokenize("a\ud800b", parse_special=False) == vocabulary.tokenize("a?b", parse_special=False)
-
-
-def test_parse_special_reads_control_tokens_by_name(vocabulary: Vocabulary, controls: dict[int, str]) -> None:
-    assert {"<|system|>", "<|user|>", "<|assistant|>", "<|end|>"} <= set(controls.values())
-    for token, name in controls.items():
-        assert vocabulary.tokenize(name, parse_special=True) == [token]
-
-
-@given(parts=st.lists(st.text(max_size=8) | st.integers(0, 4), max_size=8))
-def test_content_never_becomes_a_control_token(
-    vocabulary: Vocabulary, controls: dict[int, str], parts: list[str | int]
-) -> None:
-    names = list(controls.values())
-    text = "".join(names[part] if isinstance(part, int) else part for part in parts)
-    tokens = vocabulary.tokenize(text, parse_special=False)
-    assert not set(tokens) & set(controls)
-    assert b"".join(map(vocabulary.piece, tokens)).decode() == text
-
-
-@pytest.mark.parametrize("path", OTHER_VOCABULARIES, ids=lambda path: path.stem)
-def test_content_never_becomes_a_control_token_of_another_model(path: Path) -> None:
-    with Vocabulary(path) as vocabulary:
-        controls = control_tokens(vocabulary)
-        assert controls
-        for name in controls.values():
-            for text in (name, f"a{name}b", f" {name}\n{name}"):
-                assert not set(vocabulary.tokenize(text, parse_special=False)) & set(controls)
-
-
-def test_closing_a_vocabulary_twice_does_nothing() -> None:
-    with Vocabulary(BUILTIN) as vocabulary:
-        vocabulary.close()
-
-
-@pytest.mark.parametrize("load", [Vocabulary, lambda path: LlamaRunner(path, PARAMS)], ids=["vocabulary", "runner"])
-class TestDamagedFiles:
-    def test_a_missing_file_is_refused(self, load: type[Vocabulary], tmp_path: Path) -> None:
-        with pytest.raises(ModelFileError, match="no such file"):
-            load(tmp_path / "missing.gguf")
-
-    @pytest.mark.parametrize("content", [b"", b"GGU", b"PK\x03\x04" + bytes(100), b"\0" * 4096])
-    def test_another_kind_of_file_is_refused(self, load: type[Vocabulary], tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "other.gguf"
-        path.write_bytes(content)
-        with pytest.raises(ModelFileError, match="not a GGUF"):
-            load(path)
-
-    def test_a_file_truncated_anywhere_is_refused(self, load: type[Vocabulary], tmp_path: Path) -> None:
-        whole = BUILTIN.read_bytes()
-        path = tmp_path / "cut.gguf"
-        rng = random.Random(1)
-        sizes = [4, 5, 8, 16, 23, 24, 32, 100, len(whole) // 2, len(whole) - 1]
-        sizes += [rng.randrange(4, 200_000) for _ in range(15)]  # the header and the vocabulary end at about 140,000
-        sizes += [rng.randrange(200_000, len(whole)) for _ in range(5)]
-        for size in sizes:
-            path.write_bytes(whole[:size])
-            with pytest.raises(ModelFileError, match="cut short") as caught:
-                load(path)
-            assert "\n" not in str(caught.value)
 
 
 def test_a_question_is_answered_with_its_source(
