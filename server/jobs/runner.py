@@ -34,6 +34,7 @@ class JobRunner:
         self._store = store
         self._handlers = handlers
         self._has_work = asyncio.Event()
+        self._is_failing = False  # the last lease raised; it is logged once
         self._workers: list[asyncio.Task[None]] = []
         self._running: dict[str, tuple[Job, asyncio.Task[None]]] = {}  # by the job's id
 
@@ -75,10 +76,14 @@ class JobRunner:
         while True:
             self._has_work.clear()
             try:
-                if (job := await self._store.lease(list(self._handlers), worker, _LEASE_S)) is not None:
+                job = await self._store.lease(list(self._handlers), worker, _LEASE_S)
+                self._is_failing = False
+                if job is not None:
                     return job
             except Exception as error:
-                _log.error("no job can be leased: %s; trying again in %d s", type(error).__name__, _POLL_S)
+                if not self._is_failing:
+                    _log.error("no job can be leased: %s; trying again every %d s", type(error).__name__, _POLL_S)
+                self._is_failing = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_S):
                     await self._has_work.wait()

@@ -1,13 +1,14 @@
 """The job runner, over job stores in memory and in SQLite."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from index.errors import StorageFull
 from models.errors import ModelDoesNotFit, ProcessFailed, QueueFull
 from server.jobs import runner as runner_module
 from server.jobs.runner import NUM_WORKERS, JobRunner, retry_when_available
@@ -141,6 +142,35 @@ def test_jobs_that_run_when_the_server_stops_are_given_back(run: Run) -> None:
         assert leased is not None and leased.id == "a"
 
     run(check)
+
+
+class FailingJobStore(MemoryJobStore):
+    """Leases nothing for the first calls."""
+
+    num_failures = 12
+
+    async def lease(self, kinds: Sequence[str], worker: str, lease_s: float) -> Job | None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise StorageFull("the disk is full")
+        return await super().lease(kinds, worker, lease_s)
+
+
+def test_a_store_that_fails_is_logged_once_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner_module, "_POLL_S", 0.02)
+
+    async def check() -> None:
+        store, handler = FailingJobStore(), Handler()
+        await store.add([job("a")])
+        async with JobRunner(store, {"line": handler}):
+            await until(lambda: handler.begun == ["a"])
+
+    asyncio.run(asyncio.wait_for(check(), 20))
+    assert [record.message for record in caplog.records if "leased" in record.message] == [
+        "no job can be leased: StorageFull; trying again every 0 s"
+    ]
 
 
 def test_a_request_is_tried_again_until_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
