@@ -1,4 +1,4 @@
-"""The alignment of tokens with emitted text, whatever is held back or left out."""
+"""The alignment of tokens with emitted text, whatever is held back or emitted out."""
 
 from collections.abc import Sequence
 
@@ -18,39 +18,39 @@ def texts(tokens: Sequence[ScoredToken]) -> list[str]:
 
 @given(st.lists(st.text(alphabet="ab", max_size=3), max_size=20), st.lists(st.integers(0, 6), max_size=20))
 def test_every_token_is_emitted_once_and_in_order_if_no_text_is_left_out(pieces: list[str], holds: list[int]) -> None:
-    trail, held, left = TokenAlignment(), "", []
+    alignment, held, emitted = TokenAlignment(), "", []
     for i, piece in enumerate(pieces):
-        trail.push([token(piece)])
+        alignment.push([token(piece)])
         held += piece
         size = max(0, len(held) - (holds[i] if i < len(holds) else 0))
-        left += texts(trail.take(held[:size], len(held) - size))
+        emitted += texts(alignment.take(held[:size], len(held) - size))
         held = held[size:]
-    left += texts(trail.take(held, 0))
-    assert [text for text in left if text] == [piece for piece in pieces if piece]
+    emitted += texts(alignment.take(held, 0))
+    assert [text for text in emitted if text] == [piece for piece in pieces if piece]
 
 
 def test_text_that_is_left_out_takes_its_tokens_along() -> None:
-    trail = TokenAlignment()
-    trail.push([token("<thi"), token("nk>"), token("Hi"), token(" you"), token("</s>")])
-    assert texts(trail.take("Hi you", 0)) == ["Hi", " you"]
-    trail.push([token("!")])
-    assert texts(trail.take("!", 0)) == ["!"]
+    alignment = TokenAlignment()
+    alignment.push([token("<thi"), token("nk>"), token("Hi"), token(" you"), token("</s>")])
+    assert texts(alignment.take("Hi you", 0)) == ["Hi", " you"]
+    alignment.push([token("!")])
+    assert texts(alignment.take("!", 0)) == ["!"]
 
 
 def test_a_token_is_emitted_with_its_first_character() -> None:
-    trail = TokenAlignment()
-    trail.push([token("abc<")])
-    assert texts(trail.take("abc", 1)) == ["abc<"]
-    trail.push([token("def")])
-    assert texts(trail.take("<def", 0)) == ["def"]
+    alignment = TokenAlignment()
+    alignment.push([token("abc<")])
+    assert texts(alignment.take("abc", 1)) == ["abc<"]
+    alignment.push([token("def")])
+    assert texts(alignment.take("<def", 0)) == ["def"]
 
 
 def test_a_token_that_ends_within_a_character_is_emitted_with_the_character() -> None:
-    trail = TokenAlignment()
-    trail.push([token("a"), token("")])
-    assert texts(trail.take("a", 0)) == ["a"]
-    trail.push([token("🦊")])
-    assert texts(trail.take("🦊", 0)) == ["", "🦊"]
+    alignment = TokenAlignment()
+    alignment.push([token("a"), token("")])
+    assert texts(alignment.take("a", 0)) == ["a"]
+    alignment.push([token("🦊")])
+    assert texts(alignment.take("🦊", 0)) == ["", "🦊"]
 
 
 def test_the_logprob_of_an_impossible_token_is_finite() -> None:
