@@ -46,7 +46,7 @@ class Reranker(Protocol):
 
 
 def is_managed(collection: str) -> bool:
-    """Whether the collection of this name is managed, see `Collection`. Names of watched folders begin with no dot."""
+    """Return whether this collection is managed, see `Collection`. No watched folder's name begins with a dot."""
     return collection.startswith(".")
 
 

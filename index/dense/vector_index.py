@@ -27,7 +27,7 @@ _RESCORED_OF_SOME = 1000  # with a filter, since the ten best lie further apart:
 
 
 class VectorIndex:
-    """In memory, for one thread at a time. Owns threads of its own; whoever opens it closes it."""
+    """A vector index in memory, for one thread at a time. Owns threads of its own; whoever opens it closes it."""
 
     def __init__(
         self, dimension: int, payload: bytes | memoryview | None = None, stored: StoredVectors | None = None

@@ -1,4 +1,4 @@
-"""How many of the chunks that existed when an engine's index was started have been added to it."""
+"""The progress of filling a new lexical index with the chunks that existed when it was started."""
 
 import msgspec
 

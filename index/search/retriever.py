@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class Rankings(NamedTuple):
-    """For each query the hits of dense search, and those of lexical search."""
+    """The hits of dense and of lexical search, each a list with one ranking for each query."""
 
     dense: list[Hits]
     words: list[Hits]

@@ -23,7 +23,7 @@ from index.types import Chunk, Collection, Vectors
 
 
 class Catalog(Protocol):
-    """What the index holds, as far as whoever asks may see it. Safe to use from any thread.
+    """A view of the index's content, restricted to the collections that whoever asks may see. Safe from any thread.
 
     A catalog of some collections answers as if there were no others: their names, files and texts are not in it.
     Uploaded files are in an unrestricted catalog only, since the index does not know whose they are. Everything is
@@ -70,7 +70,7 @@ class Catalog(Protocol):
 
 
 class DocumentStore(Protocol):
-    """What the indexer writes through. For one thread; there is one writer of an index.
+    """The store that the indexer writes to. For one thread; an index has one writer.
 
     Each method is atomic, and durable when it returns: after a crash the store is as before it or as after it.
     Documents are named by the id of their collection and the path below its root.
@@ -191,7 +191,7 @@ class LexicalIndex(Protocol):
 
 
 class VectorSpaces(Protocol):
-    """Which embedder's space is searched, and how far another is built. Used on the store's thread."""
+    """The vector spaces of embedders: the one that is searched, and one that is being built. For the store's thread."""
 
     def current(self) -> VectorSpace | None:
         """Return the space that is searched; None in a store that no indexer has opened since there are spaces."""

@@ -1,4 +1,4 @@
-"""What a store of the index is given and returns: files, documents, excerpts of documents, collections."""
+"""The records of the index's storage: files, documents, excerpts of documents, collections, vector spaces."""
 
 from typing import Literal, NamedTuple
 

@@ -19,7 +19,7 @@ DIMENSION = 3
 
 
 class Implementation(NamedTuple):
-    """How the store of a data folder is opened for writing, and its catalog for reading."""
+    """Functions that open the store of a data folder for writing, and its catalog for reading."""
 
     name: str
     open_store: Callable[[Path], DocumentStore]

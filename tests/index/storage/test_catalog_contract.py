@@ -1,4 +1,4 @@
-"""What every `Catalog` does, and above all what a restricted one does not show."""
+"""The contract of `Catalog`: its answers, and what a restricted one does not show."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What every `DocumentStore` does."""
+"""The contract of `DocumentStore`."""
 
 import numpy as np
 import pytest
