@@ -1,4 +1,4 @@
-"""System calls that fail, one after the other, of the indexer and of the server: nothing is lost, and both go on.
+"""Make system calls of the indexer and of the server fail, one after the other: nothing is lost, and both go on.
 
     .venv/bin/python scripts/prove/faults.py [--most 40] [--process indexer|server]
 
@@ -47,7 +47,7 @@ _RECOVERY_S = 30.0
 
 
 class WrongError(Exception):
-    """What does not hold."""
+    """A condition that does not hold."""
 
 
 class Trial(Protocol):
@@ -57,14 +57,14 @@ class Trial(Protocol):
 
     def pid(self) -> int | None: ...
     def work(self, name: str) -> None:
-        """Under the faults."""
+        """Do something while calls fail."""
 
     def check(self) -> None:
-        """Afterwards. Raises `WrongError`."""
+        """Check what must hold afterwards. Raises `WrongError`."""
 
 
 class Indexing:
-    """Takes new files in."""
+    """The indexer, which takes in new files."""
 
     faults = _FAULTS
 
@@ -93,7 +93,7 @@ class Indexing:
 
 
 class Answering:
-    """Keeps answers and uploads. `write` is left out: an event loop wakes itself by it."""
+    """The server, which keeps answers and uploads. Its event loop wakes itself by `write`, which never fails here."""
 
     faults = tuple(fault for fault in _FAULTS if fault[0] != "write")
 
@@ -149,7 +149,7 @@ _TRIALS: dict[str, Callable[[Server], Trial]] = {"indexer": Indexing, "server": 
 
 @contextmanager
 def failing(pid: int, call: str, error: str, number: int, trace: Path) -> Iterator[None]:
-    """The `number`th such call of the process, whichever of its threads makes it, fails."""
+    """Make the `number`th such call of the process fail, whichever of its threads makes it."""
     inject = f"inject={call}:error={error}:when={number}"
     command = ["strace", "-f", "-qq", "-e", f"trace={call}", "-e", inject, "-o", str(trace), "-p", str(pid)]
     tracer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -170,7 +170,7 @@ def is_traced(pid: int) -> bool:
 
 
 def prove(trial: Trial, most: int, trace: Path) -> list[str]:
-    """What does not hold."""
+    """Run the trials of every fault; return what does not hold."""
     num_failed = num_trials = 0
     for call, error in trial.faults:
         number, restarts = 0, 0

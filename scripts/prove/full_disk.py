@@ -1,4 +1,4 @@
-"""A disk that fills up in steps of 4 KiB while the index grows on it: what is said, what still answers, what follows.
+"""Fill a disk in steps of 4 KiB while the index grows on it: nothing is lost, searches go on, and work resumes.
 
     sudo .venv/bin/python scripts/prove/full_disk.py [--size 8] [--stops 30]
 
@@ -39,7 +39,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Embedder:
-    """Vectors by the words' hashes, for texts and for questions."""
+    """Embeds texts and questions by the hashes of their words."""
 
     fingerprint, dimension, max_tokens = "hashes", 64, 512
 
@@ -59,7 +59,7 @@ class Embedder:
 
 
 def documents(data: Path) -> dict[str, str]:
-    """SHA-256 by path."""
+    """Return the SHA-256 of each indexed document by its path."""
     reader = open_reader(data)
     try:
         return dict(query(reader, "SELECT path, sha256 FROM documents WHERE sha256 IS NOT NULL"))
@@ -68,7 +68,7 @@ def documents(data: Path) -> dict[str, str]:
 
 
 def fill(ballast: Path, chance: random.Random, until: threading.Event) -> None:
-    """Takes the space, step by step, and what becomes free again too, until the indexer has said something."""
+    """Fill the disk step by step, and what becomes free again too, until `until` is set."""
     with ballast.open("ab", buffering=0) as file:
         while not until.is_set():
             try:
@@ -79,15 +79,13 @@ def fill(ballast: Path, chance: random.Random, until: threading.Event) -> None:
 
 
 def stop_once(mount: Path, root: Path, number: int) -> str | None:
-    """What went wrong, if anything."""
+    """Fill the disk once; return what went wrong, if anything."""
     chance, embedder, data = random.Random(number), Embedder(), mount / "data"
-    told: list[Progress] = []
-    has_told, stop = threading.Event(), threading.Event()
+    has_reported, stop = threading.Event(), threading.Event()
 
     def report(progress: Progress) -> None:
-        told.append(progress)
         if progress.error:
-            has_told.set()
+            has_reported.set()
 
     (root / f"before{number}.md").write_text(f"kestrel{number} sits on the wire")
     writer = open_document_store(data)
@@ -102,24 +100,24 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
         with Retriever(data, embedder.fingerprint, embedder.dimension) as retriever:
 
             def finds(word: str) -> bool:
-                found = asyncio.run(retriever.search([Query(word)], embedder, 5))
-                return any(word in passage.text for passage in found)
+                passages = asyncio.run(retriever.search([Query(word)], embedder, 5))
+                return any(word in passage.text for passage in passages)
 
             if not finds(f"kestrel{number}"):
                 return "not found while there was room"
             acknowledged = documents(data).keys() & {path.name for path in root.iterdir()}
-            filling = threading.Thread(target=fill, args=(ballast, chance, has_told))
+            filling = threading.Thread(target=fill, args=(ballast, chance, has_reported))
             filling.start()
             count = 0
-            while not has_told.is_set() and running.is_alive() and count < 20_000:
+            while not has_reported.is_set() and running.is_alive() and count < 20_000:
                 (root / f"{number}-{count % 200}.md").write_text(f"otter {count} " + "reed " * chance.randrange(200))
                 count += 1
                 time.sleep(0.005)
-            is_told = has_told.wait(10)
-            has_told.set()
+            is_reported = has_reported.wait(10)
+            has_reported.set()
             filling.join()
-            if not is_told or not running.is_alive():
-                return f"the error was not said (running: {running.is_alive()})"
+            if not is_reported or not running.is_alive():
+                return f"the error was not reported (running: {running.is_alive()})"
             if not finds(f"kestrel{number}"):
                 return "the search failed on a full disk"
             if not acknowledged <= documents(data).keys():
@@ -135,7 +133,7 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
         reader.close()
         return None if checked == [("ok",)] else str(checked)
     finally:
-        has_told.set()
+        has_reported.set()
         stop.set()
         running.join()
         writer.close()

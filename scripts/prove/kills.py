@@ -1,4 +1,4 @@
-"""The real indexer process, killed (SIGKILL) again and again at random instants while files change under it.
+"""Kill the real indexer process (SIGKILL) again and again at random instants while files change under it.
 
     .venv/bin/python scripts/prove/kills.py [--kills 500] [--seed 1]
 
@@ -33,11 +33,11 @@ from server.resources.indexer import FromIndexer, IndexerReady, LoadIndexer
 from server.settings.settings import Settings
 
 _REST_EVERY = 25
-_MOST_RESTART_S = 10.0
+_MAX_RESTART_S = 10.0
 
 
 class Files:
-    """A folder that changes, and all that ever stood in each of its files."""
+    """A folder that changes, with the hashes of every content that each of its files ever had."""
 
     def __init__(self, root: Path, chance: random.Random) -> None:
         self.root = root
@@ -81,7 +81,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _is_made(data: Path) -> bool:
-    """Whether the database has its tables: a kill may come before."""
+    """Return whether the database has its tables: a kill may come before."""
     if not exists(data):
         return False
     reader = open_reader(data)
@@ -92,7 +92,7 @@ def _is_made(data: Path) -> bool:
 
 
 def indexed(data: Path) -> dict[str, str]:
-    """SHA-256 by path of what can be found."""
+    """Return the SHA-256 of each indexed document by its path."""
     if not _is_made(data):
         return {}
     reader = open_reader(data)
@@ -103,7 +103,7 @@ def indexed(data: Path) -> dict[str, str]:
 
 
 def examine(data: Path, files: Files, before: dict[str, str], rested: set[str]) -> list[str]:
-    """What is wrong after a kill. `before` was found just before it; `rested`: those of it that were never gone."""
+    """Return what is wrong after a kill. `before` was indexed just before it; `rested` are the paths never deleted."""
     if not _is_made(data):
         return ["the database is gone"] if before else []
     after = indexed(data)
@@ -130,7 +130,7 @@ def examine(data: Path, files: Files, before: dict[str, str], rested: set[str]) 
 
 
 class Run:
-    """One life of the indexer at a time."""
+    """Runs one indexer process after the other over the same folders."""
 
     def __init__(self, folder: Path, embedder: ModelFiles, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -151,7 +151,7 @@ class Run:
                 self.ready_s.append(time.monotonic() - started)
 
     async def live(self, *, until_equal: bool) -> list[str]:
-        """Starts the process; kills it at a random instant, or, with `until_equal`, once it has caught up."""
+        """Start the process and kill it at a random instant, or, with `until_equal`, once it has caught up."""
         started, present = time.monotonic(), self.files.now().keys()
         self.files.gone.clear()
         async with open_child("indexer", "server.resources.indexer", FromIndexer, OFFLINE) as child:
@@ -183,9 +183,9 @@ async def prove(folder: Path, num_kills: int, seed: int) -> bool:
     embedder = await preparation.files(resolve_embedding(settings.embedder), "embedding")
     run, wrong = Run(folder, embedder, seed), []
     for number in range(1, num_kills + 1):
-        found = await run.live(until_equal=number % _REST_EVERY == 0)
-        wrong += found
-        for each in found:
+        problems = await run.live(until_equal=number % _REST_EVERY == 0)
+        wrong += problems
+        for each in problems:
             print(f"kill {number}: {each}", flush=True)
         if number % _REST_EVERY == 0:
             print(f"{number} kills, {len(wrong)} wrong", flush=True)
@@ -195,7 +195,7 @@ async def prove(folder: Path, num_kills: int, seed: int) -> bool:
         f" again: {len(wrong)} wrong; ready after {max(run.ready_s):.1f} s at most, equal to the files after"
         f" {max(run.equal_s, default=0):.1f} s at most"
     )
-    return not wrong and slowest <= _MOST_RESTART_S
+    return not wrong and slowest <= _MAX_RESTART_S
 
 
 def main() -> None:

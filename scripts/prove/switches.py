@@ -1,4 +1,4 @@
-"""The real indexer process, killed (SIGKILL) at random instants while one embedding model takes another's place.
+"""Kill the real indexer process (SIGKILL) at random instants while one embedding model replaces another.
 
     .venv/bin/python scripts/prove/switches.py [--kills 100] [--seed 1] [--files 300]
 
@@ -39,7 +39,7 @@ from server.resources.indexer import FromIndexer, LoadIndexer
 from server.settings.settings import Settings
 
 _QUESTIONS = [f"Where was the kestrel number {number} seen?" for number in range(0, 300, 30)]
-_MOST_S = 60.0  # that a switch may take without a kill
+_MAX_SWITCH_S = 60.0  # that a switch may take without a kill
 
 
 class Model(NamedTuple):
@@ -47,7 +47,7 @@ class Model(NamedTuple):
     embedder: Embedder
 
 
-class Asking:
+class QuestionEmbedder:
     """Embeds questions as the encoder does."""
 
     def __init__(self, embedder: Embedder) -> None:
@@ -57,26 +57,27 @@ class Asking:
         return self._embedder.embed_queries(texts)  # type: ignore[arg-type]
 
 
-async def prepared(folder: Path) -> list[Model]:
+async def prepare_models(folder: Path) -> list[Model]:
+    """Return the built-in model, and the same with a prompt."""
     first = resolve_embedding(Settings().embedder)
     other = shutil.copytree(first.path, folder / "other")
     config = other / "config_sentence_transformers.json"
-    told = msgspec.json.decode(config.read_bytes())
-    config.write_bytes(msgspec.json.encode({**told, "prompts": {"query": "question: ", "document": "note: "}}))
+    settings = msgspec.json.decode(config.read_bytes())
+    config.write_bytes(msgspec.json.encode({**settings, "prompts": {"query": "question: ", "document": "note: "}}))
     preparation = ModelExports(folder / "cache")
     models = [await preparation.files(each, "embedding") for each in (first, ResolvedModel("other", other, None))]
     return [Model(files, open_embedder(files)) for files in models]
 
 
 async def found(data: Path, model: Model) -> list[list[tuple[str, float | None]]]:
-    """Paths and cosines, question by question."""
+    """Return the paths and cosines of the hits of each question."""
     with Retriever(data, model.embedder.fingerprint, model.embedder.dimension) as retriever:
-        answers = [await retriever.search([Query(each)], Asking(model.embedder), 20) for each in _QUESTIONS]
+        answers = [await retriever.search([Query(each)], QuestionEmbedder(model.embedder), 20) for each in _QUESTIONS]
     return [[(p.path, None if p.similarity is None else round(p.similarity, 4)) for p in each] for each in answers]
 
 
 def state(data: Path) -> tuple[str | None, int, bool]:
-    """The space that is named, the chunks that lack a vector in it, and whether it is the only one."""
+    """Return the space that is searched, the number of chunks that lack a vector in it, and whether it is alone."""
     space = SqliteCatalog(data).vector_space()
     if space is None:
         return None, 0, False
@@ -95,7 +96,7 @@ def state(data: Path) -> tuple[str | None, int, bool]:
 
 
 async def live(load: LoadIndexer, seconds: float, until: str | None = None) -> bool:
-    """One life of the indexer, ended by SIGKILL: after so many seconds, or sooner, when `until` is the only space."""
+    """Run the indexer and kill it after so many seconds, or sooner when `until` is the only space."""
     data = Path(load.data)
     async with open_child("indexer", "server.resources.indexer", FromIndexer, OFFLINE) as child:
         await child.send(load)
@@ -110,7 +111,7 @@ async def live(load: LoadIndexer, seconds: float, until: str | None = None) -> b
 
 
 async def prove(folder: Path, num_kills: int, num_files: int, chance: random.Random) -> int:
-    models = await prepared(folder)
+    models = await prepare_models(folder)
     data, root = folder / "data", folder / "root"
     root.mkdir()
     for number in range(num_files):
@@ -130,7 +131,7 @@ async def prove(folder: Path, num_kills: int, num_files: int, chance: random.Ran
         await live(loads[0], 5)
     expected, wrong, switches, sweeps, target = {}, 0, 0, 0, 0
     for name, model in by_name.items():
-        await live(loads[models.index(model)], _MOST_S, until=name)
+        await live(loads[models.index(model)], _MAX_SWITCH_S, until=name)
         expected[name] = await found(data, model)
         assert state(data) == (name, 0, True), "a switch without a kill comes to its end"
     for number in range(1, num_kills + 1):

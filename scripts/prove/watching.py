@@ -1,4 +1,4 @@
-"""A random walk over two watched folders against an oracle: ten seconds after the last change, the index is the disk.
+"""Change two watched folders at random: ten seconds after the last change, the index must equal the disk.
 
     .venv/bin/python scripts/prove/watching.py [--walks 20] [--steps 200] [--seed 1]
 
@@ -40,7 +40,7 @@ _FOLDERS = ["", "x", "x/y", "z", ".w", "x.md", "Z"]
 
 
 class Embedder:
-    """The same vector for everything."""
+    """Returns the same vector for every text."""
 
     fingerprint, dimension, max_tokens = "same", 8, 512
 
@@ -53,7 +53,7 @@ class Embedder:
 
 
 def index(folder: Path) -> None:
-    """In a process of its own, until its standard input closes."""
+    """Index until standard input closes. Runs in a process of its own."""
     stop = Event()
     writer = open_document_store(folder / "data")
     collections = [Collection(name, folder / name) for name in ("one", "two")]
@@ -90,7 +90,7 @@ def on_disk(folder: Path) -> dict[tuple[str, str], str]:
 
 
 def step(folder: Path, chance: random.Random, number: int) -> None:
-    """One change, or an `OSError` where something is in the way."""
+    """Make one change. Raises `OSError` where something is in the way."""
 
     def some_folder() -> Path:
         return folder / chance.choice(("one", "two")) / chance.choice(_FOLDERS[1:])
@@ -133,7 +133,7 @@ def step(folder: Path, chance: random.Random, number: int) -> None:
 
 
 def await_equal(folder: Path, since: float, timeout_s: float) -> float | None:
-    """Seconds since the last change, or None."""
+    """Wait until the index equals the disk; return the seconds since the last change, or None after the timeout."""
     wanted = on_disk(folder)
     while time.monotonic() - since < timeout_s:
         if indexed(folder) == wanted:
@@ -180,7 +180,7 @@ def stopped(folder: Path, pid: int) -> float | None:
 
 
 def await_all(folder: Path) -> bool:
-    """Waits as long as documents are still being read; whether the index is the disk then."""
+    """Wait as long as documents are still being read; return whether the index then equals the disk."""
     wanted, before, since = on_disk(folder), -1, time.monotonic()
     while time.monotonic() - since < 60:
         there = indexed(folder)
@@ -219,12 +219,12 @@ def main() -> None:
             print(
                 f"stopped while {_STOPPED:,} files were written: all known after {known_after or 0:.1f} s", flush=True
             )
-            found = await_all(folder)
-            print(f"{'none' if found else 'SOME'} of them lost once all were read")
+            is_complete = await_all(folder)
+            print(f"{'none' if is_complete else 'SOME'} of them lost once all were read")
         finally:
             child.kill()
             child.wait()
-    sys.exit(0 if len(good) == len(took) and known_after and found else 1)
+    sys.exit(0 if len(good) == len(took) and known_after and is_complete else 1)
 
 
 if __name__ == "__main__":
