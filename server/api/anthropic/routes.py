@@ -89,7 +89,7 @@ async def _frames(events: AsyncIterator[AnthropicEvent]) -> AsyncGenerator[bytes
     try:
         async for event in events:
             yield _frame(event)
-    except Exception as error:  # the last place where the client can be told
+    except Exception as error:  # the client reads it as the last event
         yield _frame(error_body(error))
 
 

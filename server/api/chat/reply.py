@@ -111,14 +111,16 @@ class ChatReply:
         text = "".join(event.text for event in content)
         reasoning = "".join(event.text for event in events if isinstance(event, Reasoning))
         calls = _calls(events)
-        cited = next((event for event in events if isinstance(event, AnswerCitations)), AnswerCitations([]))
-        text += self._source_list(cited.citations) if cited.is_listed else ""
+        citations = next((event for event in events if isinstance(event, AnswerCitations)), AnswerCitations([]))
+        text += self._source_list(citations.citations) if citations.is_listed else ""
         message = AssistantMessage(
             content=text or (None if calls else ""),
             reasoning_content=reasoning or UNSET,
             tool_calls=UNSET if self._has_functions else calls or UNSET,
             function_call=calls[0].function if self._has_functions and calls else UNSET,
-            annotations=self._annotations(cited.citations) if cited.is_annotated and cited.citations else UNSET,
+            annotations=self._annotations(citations.citations)
+            if citations.is_annotated and citations.citations
+            else UNSET,
         )
         logprobs = self._logprobs([token for event in content for token in event.tokens])
         return ChatChoice(index, message, self._finish_reason(self._generation.ends[index]), logprobs)

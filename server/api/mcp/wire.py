@@ -46,8 +46,11 @@ class McpSearchResults(msgspec.Struct, frozen=True):
 
 
 class McpDocumentMetadata(msgspec.Struct, frozen=True):
-    """Which `passages` of all the text has, such as "1–20 of 60". `next` is the id of the text behind them, null at the
-    end. `note` says what part of the file could not be read."""
+    """A document's metadata.
+
+    `passages` says which of all the text has, such as "1–20 of 60". `next` is the id of the text behind them, null at
+    the end. `note` says what part of the file could not be read.
+    """
 
     collection: str
     path: str

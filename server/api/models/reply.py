@@ -34,7 +34,7 @@ def model_card(id: str, services: Services) -> ModelCard:
 
 
 def _chat_card(id: str, services: Services) -> ModelCard:
-    """Raises `UnknownModel`."""
+    """Return the card of a chat model's id. Raises `UnknownModel`."""
     target = resolve_target(id, services)
     created, status = services.started_at, _status(None, services)
     try:

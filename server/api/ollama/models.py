@@ -137,7 +137,7 @@ def _describe_embedder(services: Services) -> OllamaModelInfo:
 
 
 def _find(id: str, services: Services) -> tuple[Target, ManagedModel]:
-    """Raises `UnknownModel`, `ModelUnavailable`."""
+    """Return what the id asks for, and its model. Raises `UnknownModel`, `ModelUnavailable`."""
     if not id:
         raise UnknownModel("", model_ids(services))
     target = resolve_target(id, services)

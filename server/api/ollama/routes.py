@@ -139,8 +139,10 @@ class OllamaController(Controller):
     ) -> Response[Any]:
         if not data.prompt and not data.suffix:
             return await _load(request, data, OllamaGenerateFrame, services)
-        wanted = completion_request(data) if is_raw(data) else prompt_generation_request(data, request.headers)
-        return await _reply(request, data, wanted, generate_frame, services)
+        generation_request = (
+            completion_request(data) if is_raw(data) else prompt_generation_request(data, request.headers)
+        )
+        return await _reply(request, data, generation_request, generate_frame, services)
 
     @post("/api/embed", status_code=200, operation_id="ollamaEmbed", opt={"role": Role.READ}, responses={400: _FAILED})
     async def embed(
@@ -208,27 +210,32 @@ async def _load_model(name: str, services: Services) -> None:
 
 
 async def _start(
-    wanted: GenerationRequest | RawCompletionRequest, keep_s: float | None, timer: OllamaTimer, services: Services
+    generation_request: GenerationRequest | RawCompletionRequest,
+    keep_s: float | None,
+    timer: OllamaTimer,
+    services: Services,
 ) -> GenerationStream:
-    name = resolve_target(wanted.model, services).model
+    name = resolve_target(generation_request.model, services).model
     async with services.pool.use(name) as model:
         model.keep_s = keep_s
         timer.mark_loaded()
-        if isinstance(wanted, RawCompletionRequest):
-            return (await complete_prompts(wanted, services)).answers
-        return await generate(wanted, services)
+        if isinstance(generation_request, RawCompletionRequest):
+            return (await complete_prompts(generation_request, services)).answers
+        return await generate(generation_request, services)
 
 
 async def _reply(
     request: Request[Any, Any, Any],
     data: OllamaRequest,
-    wanted: GenerationRequest | RawCompletionRequest,
+    generation_request: GenerationRequest | RawCompletionRequest,
     make: MakeFrame[_Frame],
     services: Services,
 ) -> Response[Any]:
     """Return the reply, as a stream unless the request says otherwise."""
     timer = OllamaTimer()
-    generation = await unless_gone(request, _start(wanted, parse_keep_alive(data.keep_alive), timer, services))
+    generation = await unless_gone(
+        request, _start(generation_request, parse_keep_alive(data.keep_alive), timer, services)
+    )
     reply = OllamaReply(make, data.model or GROUNDED, generation, timer, str(request.base_url))
     stream = partial(line_stream, silent=reply.keep_alive, error_of=_error_text)
     return await respond(request, reply, is_streamed=data.stream is not False, stream=stream)

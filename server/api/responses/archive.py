@@ -15,7 +15,7 @@ _CANCELLABLE = ("queued", "in_progress", "cancelled")
 
 
 class PendingResponse(msgspec.Struct, frozen=True):
-    """What is needed to make a response later, also after a restart. `base_url`: the address its links begin with."""
+    """A request whose response is generated later, also after a restart. `base_url` is where its links begin."""
 
     request: ResponseRequest
     base_url: str
@@ -40,7 +40,7 @@ class ResponseArchive:
         await self._store.add(_encode(stored))
 
     async def get(self, id: str) -> StoredResponse:
-        """Raises `ResponseNotFound`."""
+        """Return a stored response. Raises `ResponseNotFound`."""
         return _decode(await self._store.get(id))
 
     async def history(self, id: str) -> list[InputItem]:

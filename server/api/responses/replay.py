@@ -61,6 +61,6 @@ def _number(events: list[ResponseStreamEvent]) -> list[ResponseStreamEvent]:
 
 
 def check_replayable(response: ResponseObject) -> None:
-    """Raises `RequestError` for a response that was not made in the background."""
+    """Check that the response has a replay. Raises `RequestError` for one that was not made in the background."""
     if not response.background:
         raise RequestError(f"{response.id} was not made in the background; get it without `stream`.", "stream")

@@ -127,12 +127,12 @@ class ResponseReply:
     def _logprobs(self, tokens: Sequence[ScoredToken]) -> list[TokenLogprob]:
         return [token_logprob(token) for token in tokens] if self._has_logprobs else []
 
-    def _cite(self, cited: AnswerCitations) -> Iterator[ResponseStreamEvent]:
+    def _cite(self, event: AnswerCitations) -> Iterator[ResponseStreamEvent]:
         grounding = self._generation.grounding
         assert grounding is not None, "only a grounded reply has citations"
-        if cited.is_listed:
-            yield from self._output.write_text(format_source_list(grounding, cited.citations, self._base_url))
-        annotations = [self._annotation(each) for each in cited.citations] if cited.is_annotated else []
+        if event.is_listed:
+            yield from self._output.write_text(format_source_list(grounding, event.citations, self._base_url))
+        annotations = [self._annotation(each) for each in event.citations] if event.is_annotated else []
         yield from self._output.annotate(annotations)
 
     def _annotation(self, citation: Citation) -> ResponseAnnotation:

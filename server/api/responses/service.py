@@ -53,7 +53,7 @@ class StoredReply:
             async for event in self._reply.events():
                 yield event
             await self._store()
-        except Exception as error:  # the last place where the client can be told
+        except Exception as error:  # the client reads it as the last events
             for event in self._reply.failure_events(problem_of(error)):
                 yield event
         else:
@@ -77,7 +77,10 @@ class StoredReply:
 async def prepare_request(
     data: ResponseRequest, services: Services, headers: Mapping[str, str] = MappingProxyType({})
 ) -> PreparedRequest:
-    """Raises `RequestError`, `UnknownModel`, `CollectionNotFound`, `FilesError`."""
+    """Return the checked request, with its references resolved and its stores' search scope.
+
+    Raises `RequestError`, `UnknownModel`, `CollectionNotFound`, `FilesError`.
+    """
     items = await _resolve_references(parse_input_items(data), services)
     history = await _history(data.previous_response_id, services)
     generation, search = generation_request(data, items, history, headers), parse_file_search(data)
@@ -118,8 +121,8 @@ async def open_reply(
 async def _open_reply(
     request: PreparedRequest, services: Services, base_url: str, response: ResponseObject, priority: Priority
 ) -> ResponseReply:
-    wanted = msgspec.structs.replace(request.generation, priority=priority)
-    generation = await _generate(wanted, services, is_truncated=request.data.truncation == "auto")
+    prioritized = msgspec.structs.replace(request.generation, priority=priority)
+    generation = await _generate(prioritized, services, is_truncated=request.data.truncation == "auto")
     try:
         hits = await _file_hits(request.search, generation, services)
     except BaseException:

@@ -63,7 +63,7 @@ class RagDropped(msgspec.Struct, frozen=True):
 
 
 class RagReply(msgspec.Struct, frozen=True):
-    """What grounded the reply. `tokens` counts those of this turn's passages in the prompt."""
+    """The report of a reply's grounding. `tokens` counts those of this turn's passages in the prompt."""
 
     queries: list[str]
     passages: list[RagPassage]

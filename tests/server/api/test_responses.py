@@ -1,5 +1,6 @@
 """/v1/responses over HTTP with a scripted model: order of events, items as messages, refusals, stored items."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from index.types import Passage
 from models.llm.chat.events import Content, ToolCallArguments, ToolCallStart
 from models.llm.chat.messages import ChatMessage, ToolCall
 from server.api.responses.messages import parse_input_items
+from server.api.responses.replay import replay_events
 from server.api.responses.request import generation_request
 from server.api.responses.tools import parse_file_search
-from server.api.responses.wire import ResponseRequest
+from server.api.responses.wire import ResponseObject, ResponseRequest
 from server.errors import RequestError
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving
@@ -82,6 +84,19 @@ def test_calls_come_after_the_text_and_every_item_is_done(talk: Talk) -> None:
     assert events[-1]["response"]["output"] == done
     assert [item["type"] for item in done] == ["message", "function_call"]
     assert (done[1]["arguments"], done[1]["call_id"]) == ('{"a":1}', "call_1")
+
+
+@pytest.mark.parametrize("model", ["played", "cloister"])
+def test_a_replay_has_the_events_of_the_live_stream(talk: Talk, model: str) -> None:
+    talk.model.says = "It is [1]."
+    if model == "played":
+        talk.model.events = CALL
+    live = talk.stream(model=model, tools=[NOW])
+    response = msgspec.convert(live[-1]["response"], ResponseObject)
+    replay = json.loads(msgspec.json.encode(replay_events(response)))
+    assert replay[-1] == {**live[-1], "sequence_number": len(replay) - 1}
+    kinds = [[kind for kind, _ in itertools.groupby(event["type"] for event in events)] for events in (live, replay)]
+    assert kinds[0][2:] == kinds[1][3:], "but for the beginning, and for how texts are cut into pieces"
 
 
 def test_grounded_text_beside_calls_keeps_its_citations(talk: Talk) -> None:

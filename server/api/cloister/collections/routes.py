@@ -43,7 +43,7 @@ class CollectionController(Controller):
 
 
 def check_collection(name: str, services: Services) -> None:
-    """Raises `CollectionNotFound` for a collection that does not exist, or that the principal may not see."""
+    """Check that the principal may see a collection of this name. Raises `CollectionNotFound`."""
     known = [collection.name for collection in services.collections]
     if name not in known:
         raise CollectionNotFound(name, known)

@@ -53,7 +53,7 @@ class ReloadReply(msgspec.Struct, frozen=True):
 
 
 class RescanRequest(msgspec.Struct, frozen=True):
-    """What to rescan: a `collection`, null for all, or of its failed files only the one of this `path`.
+    """A rescan of a `collection`, null for all, or only of its failed file with this `path`.
 
     `accept_deletions` deletes documents whose files are missing from the folder but are still in the index.
     """

@@ -50,7 +50,7 @@ class SearchResult(msgspec.Struct, frozen=True):
 
 
 class ExplainedFile(msgspec.Struct, frozen=True):
-    """What the search did with an expected file.
+    """An expected file with its outcome in the search.
 
     The ranks of its best passage count from 1: by vectors, by words, in the fusion of both, among the results. They
     are null where it was not found. `instead` are the results in its place.
