@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -127,22 +128,31 @@ MUTUAL_FOLDERS: Final[Mapping[tuple[str, str], str]] = {}
 KNOWN: Final[frozenset[str]] = frozenset()
 
 
-def violations(root: Path) -> list[str]:
-    """Return what is imported against the rules below this folder, as "file imports module: rule"."""
+def violations(root: Path, place: str = "", line: str = "") -> list[str]:
+    """Return what is imported against the rules below this folder, as "file imports module: rule".
+
+    As if the file at `place` had one more `line`.
+    """
     modules = project_modules(root)
+    added = frozenset(all_imports(ast.parse(line)))
     found: list[str] = []
     folders: dict[tuple[str, str], str] = {}
     for module, file in modules.items():
-        place = file.relative_to(root).as_posix()
-        names = set(all_imports(ast.parse(file.read_text())))
+        path = file.relative_to(root).as_posix()
+        names = _imports(file) | (added if path == place else frozenset())
         tops = {name.partition(".")[0] for name in names}
-        broken = [(top, rule) for top in tops for rule in _broken_packages(place, top)]
+        broken = [(top, rule) for top in tops for rule in _broken_packages(path, top)]
         for name in names & modules.keys():
             broken += [(name, rule) for rule in _broken_order(module, name)]
             if modules[name].read_bytes().strip():
-                folders.setdefault((_folder(module, modules), _folder(name, modules)), f"{place} imports {name}")
-        found += [f"{place} imports {name}: {rule}" for name, rule in broken if f"{place} imports {name}" not in KNOWN]
+                folders.setdefault((_folder(module, modules), _folder(name, modules)), f"{path} imports {name}")
+        found += [f"{path} imports {name}: {rule}" for name, rule in broken if f"{path} imports {name}" not in KNOWN]
     return sorted(found) + [f"{line}: its folder is imported there too" for line in _mutual(folders)]
+
+
+@cache
+def _imports(file: Path) -> frozenset[str]:
+    return frozenset(all_imports(ast.parse(file.read_text())))
 
 
 def _broken_packages(place: str, imported: str) -> Iterator[str]:
