@@ -1,4 +1,4 @@
-"""Who may speak to the server at all; stands before the routing, so that it holds for every route, and for none.
+"""Refuse requests before the routing: a foreign Host, a foreign web page, a missing key, too many requests.
 
 A web page in the user's browser can send requests to any port of this machine, and read the answers where it can make
 its own name lead here. So a request must call the server by a name of its own, must not come from a foreign page, and,
@@ -26,7 +26,7 @@ _PAGES = ("/", "/documents/")  # what a link of another site may open; no page m
 
 
 class Access(NamedTuple):
-    """What the server is set to. `keys` None: there never are any."""
+    """The access rules of the settings. `keys` None: the server has no keys."""
 
     hosts: Hosts
     origins: Origins = Origins()
@@ -51,7 +51,7 @@ class AccessMiddleware:
                 if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
                     await _preflight(send, self._access.origins.preflight(origin, headers))
                     return
-                send = _readable(send, self._access.origins.headers(origin))
+                send = _with_headers(send, self._access.origins.headers(origin))
             scope["user"] = self._principal(scope, headers)
         except (AccessDenied, KeyStoreError) as error:
             await send_problem(problem_of(error), send)
@@ -59,9 +59,9 @@ class AccessMiddleware:
         await self._app(scope, receive, send)
 
     def _check_host(self, scope: HTTPScope) -> None:
-        told = [value for name, value in scope["headers"] if name == b"host"]
-        if len(told) != 1 or not self._access.hosts.knows(told[0].decode("latin-1")):
-            name = host_of(told[0].decode("latin-1")) if len(told) == 1 else None
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or not self._access.hosts.knows(hosts[0].decode("latin-1")):
+            name = host_of(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
             shown = f"the name {name!r}" if name else "this Host header"
             raise AccessDenied(
                 403,
@@ -70,7 +70,10 @@ class AccessMiddleware:
             )
 
     def _page(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> str | None:
-        """The origin of the foreign page that asks and may; None where no foreign page asks."""
+        """Return the origin of a foreign page that is allowed; None where no foreign page makes the request.
+
+        Raises `AccessDenied` for a page that is not allowed.
+        """
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin:
             if self._access.origins.allows(origin):
@@ -90,7 +93,7 @@ class AccessMiddleware:
         file = self._access.keys
         if file is None or not file.read():
             return UNRESTRICTED
-        key = _found(file, headers)
+        key = _key(file, headers)
         if scope["path"] in PUBLIC or _is_page(scope, headers):
             return principal_of(key) if key else ANONYMOUS
         if key is None:
@@ -104,41 +107,41 @@ class AccessMiddleware:
         return principal_of(key)
 
 
-def _found(store: KeyStore, headers: Mapping[bytes, bytes]) -> Key | None:
-    """By whichever header the client puts it in; none in the address, which is written down in too many places."""
+def _key(store: KeyStore, headers: Mapping[bytes, bytes]) -> Key | None:
+    """Return the valid key in whichever header the client uses. A key in the URL is ignored: URLs are logged."""
     scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    told = [bearer.strip()] if scheme.lower() == "bearer" else []
-    told += [headers.get(name, b"").decode("latin-1").strip() for name in (b"x-api-key", b"api-key")]
-    found = [store.find(text) for text in told if text]
-    return next((key for key in found if key is not None), None)
+    texts = [bearer.strip()] if scheme.lower() == "bearer" else []
+    texts += [headers.get(name, b"").decode("latin-1").strip() for name in (b"x-api-key", b"api-key")]
+    keys = [store.find(text) for text in texts if text]
+    return next((key for key in keys if key is not None), None)
 
 
 def _own(headers: Mapping[bytes, bytes]) -> tuple[str, str]:
-    """The origins of the server's own pages, by the name it is called by, which was checked."""
+    """Return the origins of the server's own pages. The Host header has been checked."""
     host = headers[b"host"].decode("latin-1").lower()
     return f"http://{host}", f"https://{host}"
 
 
 def _is_visit(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a person follows a link to a page here; the page that has the link reads nothing of it."""
+    """Return whether a person follows a link to a page here; the page with the link cannot read the reply."""
     is_page = scope["path"] == _PAGES[0] or scope["path"].startswith(_PAGES[1])
     is_navigation = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
     return scope["method"] == "GET" and is_page and is_navigation
 
 
 def _is_page(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a browser loads the page that asks for a key: its files hold nothing of anybody's."""
+    """Return whether a browser loads the page that asks for a key. Its files hold no data."""
     is_start = scope["path"] == "/" and b"text/html" in headers.get(b"accept", b"")
     return scope["method"] in ("GET", "HEAD") and (is_start or scope["path"].startswith("/web/"))
 
 
-def _readable(send: Send, told: list[tuple[bytes, bytes]]) -> Send:
-    async def sent(message: Message) -> None:
+def _with_headers(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *told]
+            message["headers"] = [*message["headers"], *headers]
         await send(message)
 
-    return sent
+    return send_with_headers
 
 
 async def _preflight(send: Send, headers: list[tuple[bytes, bytes]]) -> None:

@@ -1,5 +1,8 @@
-"""The names this server is called by. A name that somebody else owns may be made to lead here (DNS rebinding), and then
-the browser takes this server for that one's; so a request that calls it by any other name is refused."""
+"""The host names of this server, a defence against DNS rebinding.
+
+The owner of another name can make it resolve to this machine; a browser then takes this server for theirs. So a request
+whose Host header has any other name is refused.
+"""
 
 import ipaddress
 import re
@@ -12,7 +15,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def host_of(authority: str) -> str | None:
-    """The host of `host:port`, in lower case and without brackets; None for what is no such thing."""
+    """Return the host of `host:port`, in lower case and without brackets; None for any other text."""
     match = _AUTHORITY.fullmatch(authority.lower())
     if match is None:
         return None
@@ -23,18 +26,18 @@ def host_of(authority: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Of an address, or the name of one. False for every other name."""
+    """Return whether the host is a loopback address or the name of one."""
     address = _address(host)
     return host in _LOOPBACK_NAMES if address is None else address.is_loopback
 
 
 def is_open(host: str) -> bool:
-    """Of an address that other machines may reach."""
+    """Return whether the host is an address that other machines may reach."""
     return _address(host) is not None and not is_loopback(host)
 
 
 class Hosts:
-    """`bound` is the address that is listened on; `declared` are further names."""
+    """`bound` is the address that the server listens on; `declared` are further names."""
 
     def __init__(self, bound: str, declared: Sequence[str] = ()) -> None:
         self._bound = _address(bound)
@@ -42,8 +45,10 @@ class Hosts:
         self._names = _LOOPBACK_NAMES | {name.lower() for name in declared}
 
     def knows(self, authority: str) -> bool:
-        """Whether a Host header means this server. Where other machines may come in, any address does: an address
-        belongs to nobody who could make it lead elsewhere."""
+        """Return whether a Host header names this server.
+
+        Where other machines may connect, any address does: nobody can make an address resolve elsewhere.
+        """
         host = host_of(authority)
         if host is None:
             return False

@@ -1,4 +1,4 @@
-"""Web pages of other servers that may ask this one, and what their browsers are told (CORS, the Fetch standard)."""
+"""The origins whose web pages may call this server, and the CORS headers for them (the Fetch standard)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 EDITORS = "editors"
 # The webviews of editors and the shells of desktop programs. They run on this machine, installed by its user.
 _EDITORS = ("vscode-webview://*", "vscode-file://*", "app://*", "tauri://*", "http://tauri.localhost")
-_TOLD = (
-    b"x-request-id, openai-processing-ms, openai-poll-after-ms, retry-after, retry-after-ms, x-should-retry"  # to pages
-)
+_EXPOSED = b"x-request-id, openai-processing-ms, openai-poll-after-ms, retry-after, retry-after-ms, x-should-retry"
 _METHODS = b"GET, POST, DELETE, OPTIONS"
 _NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,2000}")  # of headers, as a browser lists them
 _PATTERN = re.compile(r"[a-z][a-z0-9+.-]*://(\*|[a-z0-9.\[\]:_-]+)", re.IGNORECASE)
@@ -18,12 +16,12 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def is_pattern(text: str) -> bool:
-    """Whether `Origins` understands it: `scheme://host[:port]`, `scheme://*`, or `editors`."""
+    """Return whether `Origins` understands the text: `scheme://host[:port]`, `scheme://*`, or `editors`."""
     return text == EDITORS or bool(_PATTERN.fullmatch(text))
 
 
 class Origins:
-    """`allowed`: patterns."""
+    """`allowed` are patterns as `is_pattern` describes them."""
 
     def __init__(self, allowed: Sequence[str] = ()) -> None:
         patterns = [each for name in allowed for each in (_EDITORS if name == EDITORS else (name,))]
@@ -31,24 +29,24 @@ class Origins:
         self._exact = frozenset(p.lower() for p in patterns if not p.endswith("://*"))
 
     def allows(self, origin: str) -> bool:
-        told = origin.lower()
-        return told in self._exact or told.startswith(self._schemes)
+        name = origin.lower()
+        return name in self._exact or name.startswith(self._schemes)
 
     def headers(self, origin: str) -> Headers:
-        """For a reply to a page that may read it."""
+        """Return the headers of a reply that the page may read."""
         return [
             (b"access-control-allow-origin", origin.encode("latin-1")),
-            (b"access-control-expose-headers", _TOLD),
+            (b"access-control-expose-headers", _EXPOSED),
             (b"vary", b"Origin"),
         ]
 
-    def preflight(self, origin: str, asked: Mapping[bytes, bytes]) -> Headers:
-        """For the question before the request; `asked` are its headers."""
-        names = asked.get(b"access-control-request-headers", b"")
-        told = [*self.headers(origin), (b"access-control-allow-methods", _METHODS)]
-        told.append((b"access-control-max-age", _PREFLIGHT_S))
+    def preflight(self, origin: str, request_headers: Mapping[bytes, bytes]) -> Headers:
+        """Return the headers of the reply to a preflight request, which has the headers `request_headers`."""
+        names = request_headers.get(b"access-control-request-headers", b"")
+        headers = [*self.headers(origin), (b"access-control-allow-methods", _METHODS)]
+        headers.append((b"access-control-max-age", _PREFLIGHT_S))
         if names and _NAMES.fullmatch(names):
-            told.append((b"access-control-allow-headers", names))
-        if asked.get(b"access-control-request-private-network") == b"true":
-            told.append((b"access-control-allow-private-network", b"true"))
-        return told
+            headers.append((b"access-control-allow-headers", names))
+        if request_headers.get(b"access-control-request-private-network") == b"true":
+            headers.append((b"access-control-allow-private-network", b"true"))
+        return headers

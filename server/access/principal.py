@@ -1,4 +1,4 @@
-"""Who asks, and what they may."""
+"""The principal of a request: who makes it, and what they may see."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from server.access.keys import Key, Role
 
 
 class Principal(NamedTuple):
-    """`collections` None: all. `id` is the key's, which another key of that name has not."""
+    """`collections` None: all. `id` is the key's, which is never used for another key."""
 
     name: str
     role: Role
@@ -17,20 +17,20 @@ class Principal(NamedTuple):
 
     @property
     def owner(self) -> str:
-        """By which what it keeps for itself is marked; "" where there are no keys."""
+        """The mark on the principal's own responses and batches; "" where there are no keys."""
         return self.id or self.name
 
     def may_see(self, collection: str) -> bool:
         return self.collections is None or collection in self.collections
 
     def owns(self, owner: str) -> bool:
-        """Whether what somebody keeps for itself, its responses and batches, is this one's to see."""
+        """Return whether the principal may see responses and batches that are marked with this owner."""
         return self.role is Role.ADMIN or owner == self.owner
 
 
 UNRESTRICTED = Principal("", Role.ADMIN)  # where there are no keys, whoever reaches the server is its user
 
-ANONYMOUS = Principal("", Role.READ, frozenset())  # where a key is wanted, and not for this
+ANONYMOUS = Principal("", Role.READ, frozenset())  # of public routes, where keys exist but none is needed
 
 
 def principal_of(key: Key) -> Principal:
@@ -38,14 +38,14 @@ def principal_of(key: Key) -> Principal:
 
 
 class Rates:
-    """How often keys may ask: a token bucket each, of a minute's worth."""
+    """The rate limits of keys: for each a token bucket that holds the requests of a minute."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._left: dict[str, tuple[float, float]] = {}  # by key: requests, and when they were counted
 
     def wait_s(self, key: Key) -> float:
-        """Takes one request; 0, or seconds until there is one to take."""
+        """Take one request from the bucket and return 0, or return the seconds until there is one."""
         if key.rate is None:
             return 0.0
         now = self._now()

@@ -1,4 +1,4 @@
-"""`cloister ask`: a question to the server that runs, and its answer with its sources, as it is being made."""
+"""`cloister ask`: send a question to the running server, and print the answer as it is generated, with its sources."""
 
 import argparse
 import sys
@@ -37,9 +37,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _question(told: str | None) -> str:
+def _question(argument: str | None) -> str:
     try:
-        question = sys.stdin.read() if told in (None, "-") else told
+        question = sys.stdin.read() if argument in (None, "-") else argument
     except UnicodeDecodeError:
         raise StartError("there is no question on standard input") from None
     if not question or not question.strip():
@@ -48,9 +48,9 @@ def _question(told: str | None) -> str:
 
 
 def _answer(client: httpx2.Client, question: str, model: str) -> None:
-    """To the screen as it comes; what was said so far stays when it is interrupted."""
+    """Print the answer as it comes. What is printed stays when Ctrl-C interrupts it."""
     body = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True}
-    cited: dict[int, str] = {}
+    sources: dict[int, str] = {}
     try:
         with client.stream("POST", "/v1/chat/completions", json=body) as reply:
             for chunk in _chunks(checked(reply)):
@@ -58,19 +58,19 @@ def _answer(client: httpx2.Client, question: str, model: str) -> None:
                     delta = choice["delta"]
                     sys.stdout.write(shown(delta.get("content") or ""))
                     sys.stdout.flush()
-                    cited |= _cited(delta.get("annotations") or ())
+                    sources |= _sources(delta.get("annotations") or ())
     except KeyboardInterrupt:
         print()
         raise
     print()
-    if cited:
+    if sources:
         print("\nSources:")
-        for number, source in sorted(cited.items()):
+        for number, source in sorted(sources.items()):
             print(f"[{number}] {source}")
 
 
 def _chunks(reply: httpx2.Response) -> Iterator[Any]:
-    """Raises `StartError` for an error in the middle."""
+    """Yield the chunks of a stream. Raises `StartError` for an error frame."""
     for line in reply.iter_lines():
         if not line.startswith("data: ") or line.endswith(_DONE):
             continue
@@ -81,9 +81,9 @@ def _chunks(reply: httpx2.Response) -> Iterator[Any]:
         yield chunk
 
 
-def _cited(annotations: Any) -> dict[int, str]:
-    told = [each["url_citation"] for each in annotations]
-    return {each["number"]: shown(f"{each['title']}\n    {each['url']}") for each in told}
+def _sources(annotations: Any) -> dict[int, str]:
+    citations = [annotation["url_citation"] for annotation in annotations]
+    return {citation["number"]: shown(f"{citation['title']}\n    {citation['url']}") for citation in citations}
 
 
 def _explain(client: httpx2.Client, question: str, options: argparse.Namespace) -> None:
@@ -97,7 +97,7 @@ def _explain(client: httpx2.Client, question: str, options: argparse.Namespace) 
         print(shown(f"{name}: {file['outcome'].replace('_', ' ')} – {file['reason']}".rstrip(" –")))
         ranks = [(kind, file[f"{kind}_rank"]) for kind in ("dense", "words", "fused") if file[f"{kind}_rank"]]
         if ranks:
-            print("  place by " + ", ".join(f"{_KINDS[kind]}: {rank}" for kind, rank in ranks))
+            print("  rank by " + ", ".join(f"{_KINDS[kind]}: {rank}" for kind, rank in ranks))
         for passage in file["instead"]:
             first, last = passage["lines"]
             print(shown(f"  instead: {passage['collection']}/{passage['path']}, lines {first}–{last}"))

@@ -1,4 +1,4 @@
-"""What the commands share: settings from flags, and errors that are one line."""
+"""The flags that commands share, the settings they give, and errors of one line."""
 
 import argparse
 import os
@@ -15,15 +15,15 @@ else:
 
 
 class StartError(Exception):
-    """One line for the user: what is wrong, and what to do."""
+    """The message is one line for the user: what is wrong, and what to do."""
 
 
 class Interrupted(Exception):
-    """By Ctrl-C; one line for the user: what there is now, and how to go on."""
+    """Ctrl-C ended the command. The message is one line for the user: the state now, and how to go on."""
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The flags by which every command finds the same data folder."""
+    """Add the flags by which every command finds the same data folder."""
     parser.add_argument("--data", metavar="DIR", help="where the index lives (default: the platform's data folder)")
     parser.add_argument(
         "--config", metavar="FILE", type=Path, help="settings file (default: ./cloister.toml, if there)"
@@ -31,7 +31,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_serving(parser: argparse.ArgumentParser) -> None:
-    """The flags by which the server is started, and what looks at it as it would be started."""
+    """Add the flags of `cloister serve`, which `cloister doctor` takes too."""
     parser.add_argument(
         "--docs",
         action="append",
@@ -46,17 +46,17 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
 
 
 def serving_settings(options: argparse.Namespace) -> Settings:
-    """Raises `SettingsError`."""
+    """Return the settings with the flags of `add_serving`. Raises `SettingsError`."""
     flags = {name: getattr(options, name) for name in ("host", "port", "model")}
     return settings_of(options, **flags, docs=docs_from_flags(options.docs))
 
 
 def settings_of(options: argparse.Namespace, **flags: Any) -> Settings:
-    """Raises `SettingsError`."""
+    """Return the settings with these flags. Raises `SettingsError`."""
     return read_settings(options.config, os.environ, {"data": options.data, **flags})
 
 
 def address_of(host: str, port: int) -> str:
-    """Where the machine itself reaches a server that listens there."""
+    """Return the URL by which this machine reaches a server that listens there."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"

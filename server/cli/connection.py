@@ -1,4 +1,4 @@
-"""Asking a server that runs: where it is, the key it wants, and what it refuses as one line."""
+"""Requests to a running server: its address, the key, and refusals as one line."""
 
 import argparse
 import contextlib
@@ -32,13 +32,13 @@ def url_and_key(options: argparse.Namespace) -> tuple[str, str | None]:
     return url.rstrip("/"), key
 
 
-class NothingAnswers(StartError):
-    """No server runs there."""
+class ServerUnreachable(StartError):
+    """No server runs at the address."""
 
 
 @contextlib.contextmanager
 def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
-    """Raises `StartError` for whatever does not succeed inside, saying what to do."""
+    """Yield a client of the server. Raises `StartError`, which says what to do, for every request that fails inside."""
     url, key = url_and_key(options)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     timeout = httpx2.Timeout(_REPLY_S, connect=_CONNECT_S)
@@ -46,11 +46,11 @@ def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
         with httpx2.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False) as client:
             yield client
     except (httpx2.ConnectError, httpx2.ConnectTimeout):
-        raise NothingAnswers(
+        raise ServerUnreachable(
             f"nothing answers at {url}; start the server: cloister serve, or name it: --url URL"
         ) from None
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):
-        raise StartError(f"{url} is no address; it is like http://127.0.0.1:8000") from None
+        raise StartError(f"{url} is not an address; write one like http://127.0.0.1:8000") from None
     except UnicodeEncodeError:
         raise StartError("what was typed is no UTF-8 text; set the terminal to UTF-8") from None
     except httpx2.HTTPError as error:
@@ -60,7 +60,7 @@ def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
 
 
 def checked(reply: httpx2.Response) -> httpx2.Response:
-    """Raises `StartError` with what the server says against it."""
+    """Return the reply. Raises `StartError` with the server's message unless it is a success."""
     if reply.is_success:
         return reply
     if reply.status_code == 401:

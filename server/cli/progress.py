@@ -1,4 +1,4 @@
-"""How far something long is, on one line of a terminal; elsewhere nothing but its end is told."""
+"""A progress line on a terminal; elsewhere nothing is printed."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Progress:
-    """Of `total` bytes, None where that is not known; `done` of them are there when it begins."""
+    """Progress towards `total` bytes, None where that is unknown; `done` bytes are there at the start."""
 
     def __init__(self, what: str, total: int | None, done: int = 0, stream: TextIO | None = None) -> None:
         self._what = what
@@ -18,7 +18,7 @@ class Progress:
         self._done = done
         self._stream = stream or sys.stderr
         self._is_shown = self._stream.isatty()
-        self._told_at = 0.0
+        self._printed_at = 0.0
         self._marks = [(time.monotonic(), done)]
 
     def __enter__(self) -> Self:
@@ -26,20 +26,20 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._is_shown:
-            self._tell()
+            self._print()
             self._stream.write("\n")
             self._stream.flush()
 
     def add(self, num_bytes: int) -> None:
         self._done += num_bytes
         now = time.monotonic()
-        if self._is_shown and now - self._told_at >= _EVERY_S:
-            self._told_at = now
+        if self._is_shown and now - self._printed_at >= _EVERY_S:
+            self._printed_at = now
             self._marks = [mark for mark in self._marks if now - mark[0] <= _WINDOW_S] or self._marks[-1:]
             self._marks.append((now, self._done))
-            self._tell()
+            self._print()
 
-    def _tell(self) -> None:
+    def _print(self) -> None:
         self._stream.write(f"\r\x1b[2K{self._what}  {self.line()}")
         self._stream.flush()
 
@@ -57,7 +57,7 @@ class Progress:
 
 
 def spoken_size(num_bytes: float) -> str:
-    """In powers of a thousand, as file managers tell sizes."""
+    """Return a size in powers of a thousand, as file managers show it."""
     power = 0
     while num_bytes >= 999.5 and power < len(_UNITS) - 1:
         num_bytes /= 1000

@@ -1,4 +1,4 @@
-"""`cloister search`: passages of the documents, without an answer."""
+"""`cloister search`: find passages in the documents, without an answer."""
 
 import argparse
 
@@ -24,12 +24,12 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(reply.text)
             return 0
-        found = msgspec.json.decode(reply.content)["data"]
-        for number, passage in enumerate(found, 1):
+        passages = msgspec.json.decode(reply.content)["data"]
+        for number, passage in enumerate(passages, 1):
             where = " › ".join((f"{passage['collection']}/{passage['path']}", *passage["heading"]))
             place = passage["place"] or f"lines {passage['lines'][0]}–{passage['lines'][1]}"
             print(shown(f"{number}. {where}, {place}\n   {passage['url']}"))
             print("\n".join(f"   {shown(line)}" for line in passage["text"].splitlines()), end="\n\n")
-        if not found:
-            print("Nothing was found.")
+        if not passages:
+            print("No passage was found.")
     return 0

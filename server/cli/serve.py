@@ -198,9 +198,9 @@ async def _summary(services: Services, is_indexed: bool) -> str:
     failed = sum(len(s.failed) for s in states)
     parts = [f"{documents} document{'s' * (documents != 1)} indexed"]
     if not is_indexed:
-        parts.append(f"{pending} to go, in the background")
+        parts.append(f"{pending} queued")
     if failed:
-        parts.append(f"{failed} cannot be read")
+        parts.append(f"{failed} failed")
     return ", ".join(parts)
 
 

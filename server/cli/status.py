@@ -1,4 +1,4 @@
-"""`cloister status`: what the server is doing; on a terminal, as long as there is something to do."""
+"""`cloister status`: show the state of the server, and on a terminal the progress of indexing until it is done."""
 
 import argparse
 import shutil
@@ -13,19 +13,27 @@ from server.cli.connection import add_connection, checked, connected
 from server.cli.progress import spoken_size, spoken_time
 from server.cli.terminal import fitted, shown
 
-_AGAIN_S = 0.5
-_WIDTH = 30  # of a bar
+_REFRESH_S = 0.5
+_BAR_WIDTH = 30  # characters
+_ACTIVITIES = {
+    "idle": "Up to date",
+    "scanning": "Scanning",
+    "indexing": "Indexing",
+    "embedding": "Embedding",
+    "paused": "Paused",
+    "waiting": "Waiting",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="as JSON, once")
-    parser.add_argument("--once", action="store_true", help="do not wait for the index")
+    parser.add_argument("--json", action="store_true", help="print JSON, once")
+    parser.add_argument("--once", action="store_true", help="print once, and do not wait for indexing")
     add_connection(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """1 while no question can be answered."""
+    """Return 1 while no question can be answered."""
     with connected(options) as client:
         health = client.get("/health")
         if health.status_code != 503:
@@ -45,7 +53,7 @@ def _read(client: httpx2.Client) -> Any:
 
 
 def _follow(client: httpx2.Client, index: Any, *, once: bool) -> None:
-    """Over itself, until there is nothing left to do; leaving it changes nothing."""
+    """Print the status over itself until indexing is done. Interrupting it changes nothing on the server."""
     num_lines = 0
     while True:
         lines = _lines(index)
@@ -56,38 +64,38 @@ def _follow(client: httpx2.Client, index: Any, *, once: bool) -> None:
         clear = "" if once else "\x1b[2K"
         sys.stdout.write(up + "".join(f"{clear}{line}\n" for line in lines))
         sys.stdout.flush()
-        if once or not _is_at_work(index):
+        if once or not _is_indexing(index):
             return
         num_lines = len(lines)
-        time.sleep(_AGAIN_S)
+        time.sleep(_REFRESH_S)
         index = _read(client)
 
 
-def _is_at_work(index: Any) -> bool:
+def _is_indexing(index: Any) -> bool:
     return index["activity"] not in ("idle", "paused") or any(each["pending"] for each in index["collections"])
 
 
 def _lines(index: Any) -> list[str]:
-    """As many each time."""
-    told = [index["activity"]]
+    """Return one line for the indexer and one for each collection."""
+    parts = [_ACTIVITIES.get(index["activity"], index["activity"])]
     if index["files_per_s"]:
-        told.append(f"{index['files_per_s']:.1f} files/s, {spoken_size(index['bytes_per_s'])}/s")
+        parts.append(f"{index['files_per_s']:.1f} files/s, {spoken_size(index['bytes_per_s'])}/s")
     if index["seconds_left"] is not None:
-        told.append(f"{spoken_time(index['seconds_left'])} left")
+        parts.append(f"{spoken_time(index['seconds_left'])} left")
     if index["error"]:
-        told.append(index["error"])
-    lines = (f"index: {', '.join(told)}", *map(_collection, index["collections"]))
+        parts.append(index["error"])
+    lines = (f"index: {', '.join(parts)}", *map(_collection, index["collections"]))
     return [shown(line).replace("\n", " ") for line in lines]
 
 
 def _collection(state: Any) -> str:
     done, total = state["bytes"], state["bytes"] + state["pending_bytes"]
     share = done / total if total else 1.0
-    filled = round(share * _WIDTH)
-    bar = f"[{'#' * filled}{'.' * (_WIDTH - filled)}] " if state["pending"] else ""
-    told = [f"{state['documents']} documents", f"{state['chunks']} passages"]
-    told += [f"{state['pending']} waiting"] if state["pending"] else []
-    told += [f"{len(state['failed'])} not readable"] if state["failed"] else []
-    told += [f"{state['missing']} missing"] if state["missing"] else []
-    told += [str(state["error"])] if state["error"] else []
-    return f"{state['name']}: {bar}{', '.join(told)}"
+    filled = round(share * _BAR_WIDTH)
+    bar = f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] " if state["pending"] else ""
+    parts = [f"Indexed: {state['documents']} documents, {state['chunks']} chunks"]
+    parts += [f"Queued: {state['pending']}"] if state["pending"] else []
+    parts += [f"Failed: {len(state['failed'])}"] if state["failed"] else []
+    parts += [f"Missing: {state['missing']}"] if state["missing"] else []
+    parts += [str(state["error"])] if state["error"] else []
+    return f"{state['name']}: {bar}{'; '.join(parts)}"

@@ -1,4 +1,4 @@
-"""What others wrote, as a terminal may have it."""
+"""Make text of others safe to print on a terminal."""
 
 import re
 
@@ -7,10 +7,10 @@ _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def shown(text: str) -> str:
-    """Without what a terminal would obey."""
+    """Return the text without control characters."""
     return _CONTROLS.sub("", text)
 
 
 def fitted(line: str, columns: int) -> str:
-    """Cut where a terminal would go on in its next row."""
+    """Return the line cut to one row of a terminal."""
     return line if len(line) < columns else f"{line[: max(columns - 2, 0)]}…"

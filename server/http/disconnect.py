@@ -1,4 +1,4 @@
-"""The client's end of a request: work stops when it goes away."""
+"""Stop the work for a request when its client disconnects."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def unless_gone(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:
-    """The work's result; cancels it and raises `ClientDisconnected` when the client disconnects first.
+    """Return the result of the work; cancel it and raise `ClientDisconnected` when the client disconnects first.
 
     A handler that returns one body is not cancelled by the server when its client leaves, so it must look itself.
     """
@@ -27,7 +27,9 @@ async def unless_gone(request: Request[Any, Any, Any], work: Coroutine[Any, Any,
     finally:
         for task in (working, watching):
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):  # its result is told above, or unwanted
+            with contextlib.suppress(
+                asyncio.CancelledError, Exception
+            ):  # the result was returned above, or nobody wants it
                 await task
 
 

@@ -1,10 +1,10 @@
-"""Addresses of the server's own pages."""
+"""URLs of the server's own pages."""
 
 from index.types import Passage
 
 
 def passage_url(base_url: str, passage: Passage) -> str:
-    """Where a browser shows a passage in its document, highlighted."""
+    """Return the URL of the page that shows the passage highlighted in its document."""
     first, last = passage.span or (passage.chunk_id, passage.chunk_id)
     through = f"&through={last}" if last != first else ""
     return f"{document_url(base_url, passage.document_id)}?chunk={first}{through}#chunk-{first}"

@@ -21,8 +21,7 @@ def line_stream(
     silent: msgspec.Struct,
     error_of: Callable[[Exception], msgspec.Struct],
 ) -> Stream:
-    """`silent` is a message that says nothing, told while there is nothing to tell. `on_end` is awaited however the
-    response ends."""
+    """Return a stream of messages, with `silent` as keep-alive. `on_end` is awaited however the response ends."""
     return kept_stream(_lines(messages, error_of), on_end, line(silent), MEDIA_TYPE)
 
 
@@ -32,5 +31,5 @@ async def _lines(
     try:
         async for message in messages:
             yield line(message)
-    except Exception as error:  # the last place where the client can be told
+    except Exception as error:  # the status is sent already: only a line can report it
         yield line(error_of(error))

@@ -1,4 +1,4 @@
-"""Lists a page at a time, by the ids of the first and the last that the client has."""
+"""Cursor pagination, by the ids of the first and the last item that the client has."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -33,20 +33,22 @@ def page(
     after: str | None = None,
     before: str | None = None,
 ) -> Page[T]:
-    """Of items in ascending order: the first `limit` in `order`, behind `after`, or the last ones before `before`.
-    Raises `RequestError` for ids that are not in the list."""
+    """Return the first `limit` items after `after`, or the last ones before `before`, in `order`.
+
+    `items` are in ascending order. Raises `RequestError` for a cursor that is not in the list.
+    """
     if order == "desc":
         items = items[::-1]
     ids = [id_of(item) for item in items] if after or before else []
-    start = _place(ids, after, "after") + 1 if after else 0
-    end = _place(ids, before, "before") if before else len(items)
+    start = _position(ids, after, "after") + 1 if after else 0
+    end = _position(ids, before, "before") if before else len(items)
     if before and not after:
         start = max(start, end - limit)
         return Page(items[start:end], start > 0)
     return Page(items[start:end][:limit], end - start > limit)
 
 
-def _place(ids: Sequence[str], id: str, param: str) -> int:
+def _position(ids: Sequence[str], id: str, param: str) -> int:
     if id not in ids:
         raise RequestError(f"There is no {id!r} in this list.", param, "invalid_value")
     return ids.index(id)

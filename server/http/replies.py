@@ -1,4 +1,4 @@
-"""Replies from outside the routes, where there is no Litestar to make them."""
+"""Error replies from outside the routes, where Litestar cannot make them."""
 
 from http import HTTPStatus
 
@@ -20,7 +20,7 @@ async def send_problem(problem: Problem, send: Send) -> None:
 
 
 def problem_bytes(problem: Problem) -> bytes:
-    """As it goes over the wire; the connection ends with it."""
+    """Return the whole HTTP/1.1 reply, after which the connection is closed."""
     body = msgspec.json.encode(problem.body)
     head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body

@@ -24,7 +24,7 @@ def frame(message: msgspec.Struct) -> bytes:
 async def kept_alive(
     frames: AsyncGenerator[bytes, None], keep_alive: bytes = _KEEP_ALIVE
 ) -> AsyncGenerator[bytes, None]:
-    """With a sign of life wherever nothing comes for a while: a long prompt is being read, or nothing happens."""
+    """Yield the frames, and `keep_alive` whenever none has come for a while, such as while a long prompt is read."""
     waiting: asyncio.Task[bytes] | None = None
     try:
         while True:
@@ -37,12 +37,12 @@ async def kept_alive(
                 return
     finally:
         if waiting is not None:
-            await _ended(waiting)
+            await _cancel(waiting)
         await frames.aclose()
 
 
-async def _ended(task: "asyncio.Task[bytes]") -> None:
-    """Cancels it and waits, however often the one who waits is itself cancelled meanwhile."""
+async def _cancel(task: "asyncio.Task[bytes]") -> None:
+    """Cancel the task and wait for its end, even if the waiter is cancelled meanwhile."""
     task.cancel()
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):
@@ -50,11 +50,11 @@ async def _ended(task: "asyncio.Task[bytes]") -> None:
 
 
 async def _events(messages: AsyncIterator[msgspec.Struct], last: bytes) -> AsyncGenerator[bytes, None]:
-    """An error after the first byte is a frame, and then there is no `last`."""
+    """Yield a frame for each message, then `last`; after an error its frame instead of `last`."""
     try:
         async for message in messages:
             yield frame(message)
-    except Exception as error:  # the last place where the client can be told
+    except Exception as error:  # the status is sent already: only a frame can report it
         yield frame(problem_of(error).body)
     else:
         if last:
@@ -64,8 +64,10 @@ async def _events(messages: AsyncIterator[msgspec.Struct], last: bytes) -> Async
 def event_stream(
     messages: AsyncIterator[msgspec.Struct], on_end: Callable[[], Awaitable[None]], last: bytes = DONE
 ) -> Stream:
-    """`on_end` is awaited however the response ends, also when not one event was asked for. `last` is the frame behind
-    the messages, empty in dialects without one."""
+    """Return a stream of events. `last` is the frame after the messages, empty for APIs without one.
+
+    `on_end` is awaited however the response ends, also before the first event.
+    """
     return kept_stream(_events(messages, last), on_end)
 
 
@@ -75,12 +77,14 @@ def kept_stream(
     keep_alive: bytes = _KEEP_ALIVE,
     media_type: str = "text/event-stream",
 ) -> Stream:
-    """Of frames that are whole events, in whatever dialect; `keep_alive` is one that says nothing. The same holds for
-    `on_end`."""
+    """Return a stream of frames in any API's format, with `keep_alive` as the frame without content.
+
+    `on_end` is awaited however the response ends.
+    """
     kept = kept_alive(frames, keep_alive)
 
     async def end() -> None:
-        await kept.aclose()  # a client that left may have left it in the middle
+        await kept.aclose()  # the client may have disconnected in the middle of it
         await on_end()
 
     return Stream(kept, media_type=media_type, headers=_HEADERS, background=BackgroundTask(end))

@@ -1,8 +1,7 @@
-"""Connections that end when the other side does not go on: uvicorn's, with deadlines.
+"""uvicorn's connections, with deadlines and a limit on headers: a defence against Slowloris.
 
-uvicorn waits for ever for a request's end and for a client that reads nothing of its reply, and takes headers of any
-length. A few hundred such clients would hold every connection there is (Slowloris); here each is given up in time, and
-costs no more than its buffers until then.
+uvicorn waits without limit for the end of a request and for a client that does not read its reply, and accepts headers
+of any length, so a few hundred slow clients would hold every connection. Here a stalled connection is closed in time.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ MAX_CONNECTIONS = 1000
 
 
 class Connection(HttpToolsProtocol):
-    """One of uvicorn's, by the names of its parser's and transport's callbacks."""
+    """A connection of uvicorn. The methods are callbacks of its parser and its transport."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -31,7 +30,7 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._has_begun = False
 
-    # What comes
+    # Requests
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -39,7 +38,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect(None)
-        self._expect_to_be_read(None)
+        self._expect_reading(None)
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -77,36 +76,36 @@ class Connection(HttpToolsProtocol):
             self._refuse(431, f"The headers are longer than {MAX_HEADERS} bytes.", "headers_too_large")
 
     def _expect(self, seconds: float | None) -> None:
-        """Something has to come in this time; None: nothing need come."""
+        """Set the deadline for the next bytes of the client; None removes it."""
         if self._reading is not None:
             self._reading.cancel()
         self._reading = self.loop.call_later(seconds, self._give_up) if seconds is not None else None
 
     def _give_up(self) -> None:
-        if self.flow.read_paused:  # by us: who is to take the body is busy
+        if self.flow.read_paused:  # by the server: the handler has not taken the body yet
             self._expect(BODY_S)
-        elif not self._has_begun:  # not a byte came: many clients open connections before they need them
+        elif not self._has_begun:  # no byte came: many clients open connections in advance
             self.transport.close()
         elif not self.transport.is_closing():
             self._refuse(408, "The request did not come to its end in time.", "request_timeout")
 
     def _refuse(self, status: int, message: str, code: str) -> None:
-        """Unless a reply is under way; the connection ends either way."""
+        """Send an error unless a reply has started, and close the connection."""
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(problem_bytes(problem_of(AccessDenied(status, message, code))))
         self.transport.close()
 
-    # What is read of the reply
+    # Replies
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._expect_to_be_read(STALL_S)
+        self._expect_reading(STALL_S)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._expect_to_be_read(None)
+        self._expect_reading(None)
 
-    def _expect_to_be_read(self, seconds: float | None) -> None:
+    def _expect_reading(self, seconds: float | None) -> None:
         if self._writing is not None:
             self._writing.cancel()
         self._writing = self.loop.call_later(seconds, self.transport.abort) if seconds is not None else None

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus. Nothing of content: names of models, routes and stages, and figures."""
+"""Counters and histograms for Prometheus. They hold names of models, routes and stages, and figures; no content."""
 
 from collections.abc import Iterator
 
@@ -13,51 +13,56 @@ _STAGE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 class Metrics:
-    """Counters and histograms that grow with what is told; the state of the moment is in `gauges.py`. What is told of
-    a request is its trace's too."""
+    """Counts events, and reports those of a request to its trace too. Present state is in `gauges.py`."""
 
     def __init__(self, tracing: Tracing | None = None) -> None:
         self.tracing: Tracing = tracing or NoTracing()
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
-            "cloister_http_requests", "Replies, by operation and status.", ("operation", "status"), registry=registry
+            "cloister_http_requests",
+            "HTTP replies by operation and status.",
+            ("operation", "status"),
+            registry=registry,
         )
         self._request_s = Histogram(
             "cloister_http_request_seconds",
-            "From a request to the first byte of its reply.",
+            "Seconds from a request to the first byte of its reply.",
             ("operation",),
             buckets=_REQUEST_S,
             registry=registry,
         )
-        self._prompt = Counter("cloister_prompt_tokens", "Tokens of prompts.", ("model",), registry=registry)
+        self._prompt = Counter("cloister_prompt_tokens", "Prompt tokens.", ("model",), registry=registry)
         self._cached = Counter(
-            "cloister_cached_prompt_tokens", "Tokens of prompts that were in memory.", ("model",), registry=registry
+            "cloister_cached_prompt_tokens",
+            "Prompt tokens found in the prefix cache (cache hits).",
+            ("model",),
+            registry=registry,
         )
-        self._generated = Counter("cloister_generated_tokens", "Tokens of answers.", ("model",), registry=registry)
+        self._generated = Counter("cloister_generated_tokens", "Generated tokens.", ("model",), registry=registry)
         self._first_s = Histogram(
             "cloister_first_token_seconds",
-            "From a prompt's way to the engine to its first token.",
+            "Time to first token, in seconds.",
             ("model",),
             buckets=_REQUEST_S,
             registry=registry,
         )
         self._between_s = Histogram(
             "cloister_inter_token_seconds",
-            "Between what comes of one answer and what came before.",
+            "Time between tokens of a reply, in seconds.",
             ("model",),
             buckets=_TOKEN_S,
             registry=registry,
         )
         self._search_s = Histogram(
             "cloister_search_seconds",
-            "A search, by stage.",
+            "Search latency by stage, in seconds.",
             ("stage",),
             buckets=_STAGE_S,
             registry=registry,
         )
 
     def replied(self, operation: str, status: int, took_s: float) -> None:
-        """`operation` is the route's, "" for none: never the path, which a client makes up."""
+        """Count a reply. `operation` is the route's, "" for none; paths are not counted: clients make them up."""
         self._requests.labels(operation, str(status)).inc()
         self._request_s.labels(operation).observe(took_s)
 
@@ -77,12 +82,12 @@ class Metrics:
         )
 
     def collect(self) -> Iterator[Metric]:
-        """As a registry does it."""
+        """Return all metrics, as a registry does."""
         return iter(self._registry.collect())
 
 
 class ModelMeter:
-    """Of one model, over all restarts of its engine: a `models.llm.engine.meter.Meter`."""
+    """Counts the tokens of one model over all restarts of its engine. Implements `models.llm.engine.meter.Meter`."""
 
     def __init__(
         self,

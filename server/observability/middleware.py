@@ -1,4 +1,4 @@
-"""What every request and reply has around it, whatever the route, also where there is none."""
+"""The middleware around every request, with or without a route: request id, metrics, trace, audit log and HEAD."""
 
 import asyncio
 import secrets
@@ -19,7 +19,7 @@ _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 
 class RequestMiddleware:
-    """Gives each reply an id and the time it took to begin, counts and notes it; answers HEAD as GET without the
+    """Gives each reply an id and its processing time, counts, traces and audits it; answers HEAD like GET without the
     body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, audit: AuditLog) -> None:
@@ -37,13 +37,13 @@ class RequestMiddleware:
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send, traced: Request) -> None:
         started = time.perf_counter()
 
-        async def labelled(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 took_s = time.perf_counter() - started
                 id = f"req_{secrets.token_hex(12)}"
                 self._metrics.replied(_operation(scope), message["status"], took_s)
                 traced.replied(_operation(scope), message["status"])
-                self._note(scope, message["status"], id)
+                self._audit_request(scope, message["status"], id)
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", id.encode()),
@@ -52,12 +52,12 @@ class RequestMiddleware:
             await send(message)
 
         if scope["method"] == "HEAD":
-            await _without_body(self._app, scope, labelled)
+            await _without_body(self._app, scope, send_with_id)
         else:
-            await self._app(scope, receive, labelled)
+            await self._app(scope, receive, send_with_id)
 
-    def _note(self, scope: HTTPScope, status: int, id: str) -> None:
-        """Ids are told of what is there: others are whatever a client says."""
+    def _audit_request(self, scope: HTTPScope, status: int, id: str) -> None:
+        """Write the audit entry. Ids of a failed request are left out: they are whatever the client wrote."""
         handler, user, client = scope.get("route_handler"), scope.get("user"), scope.get("client")
         ids = {name: str(value) for name, value in scope.get("path_params", {}).items()} if status < 400 else {}
         entry = AuditEntry(
@@ -73,20 +73,20 @@ class RequestMiddleware:
 
 
 def _operation(scope: Scope) -> str:
-    """Of the route that was found, "" for none."""
+    """Return the operation of the matched route, "" for none."""
     handler = scope.get("route_handler")
     return operation_of(handler) if isinstance(handler, BaseRouteHandler) else ""
 
 
 async def _without_body(app: ASGIApp, scope: Scope, send: Send) -> None:
-    """As GET, which is left when its body begins: for a stream, that is as if its client had gone."""
+    """Handle the request as GET until its body begins; then a stream ends as if its client had disconnected."""
     is_over = asyncio.Event()
 
-    async def received() -> HTTPReceiveMessage:
+    async def receive_disconnect() -> HTTPReceiveMessage:
         await is_over.wait()
         return _DISCONNECT
 
-    async def sent(message: Message) -> None:
+    async def send_head(message: Message) -> None:
         if is_over.is_set():
             await asyncio.sleep(0)  # so that a stream that never waits lets its end be noticed
         elif message["type"] == "http.response.body":
@@ -95,4 +95,4 @@ async def _without_body(app: ASGIApp, scope: Scope, send: Send) -> None:
         else:
             await send(message)
 
-    await app({**scope, "method": "GET"}, received, sent)  # type: ignore[arg-type]
+    await app({**scope, "method": "GET"}, receive_disconnect, send_head)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Spans for OpenTelemetry: requests, the stages of their searches, and how long a prompt took. Off unless it is asked
-for, and then to an exporter that the user installed and names. Nothing of content: operations, models, figures.
+"""OpenTelemetry spans of requests, of the stages of a search and of prompt processing.
 
-Names of attributes are those of OpenTelemetry's semantic conventions where there are such.
+Off by default; the setting `tracing` names an exporter that the user has installed. Spans hold operations, models and
+figures, no content. Attribute names follow OpenTelemetry's semantic conventions where they have one.
 """
 
 import contextlib
@@ -19,40 +19,40 @@ _EXPORTERS = "opentelemetry_traces_exporter"  # the group under which packages o
 
 
 class Request(Protocol):
-    """Of a request that is being answered."""
+    """The trace of a request that is being answered."""
 
     def replied(self, operation: str, status: int) -> None: ...
 
 
 class Tracing(Protocol):
     def request(self, method: str) -> contextlib.AbstractContextManager[Request]:
-        """Around all that is done for it."""
+        """Trace all that is done inside as one request."""
 
     def past(self, name: str, took_s: float, **figures: str | int) -> None:
-        """Something that was done just now, within the request of this task."""
+        """Record a span that ended just now, within the request of this task."""
 
 
 class NoTracing:
-    """What there is by default."""
+    """Records nothing; the default."""
 
     @contextlib.contextmanager
     def request(self, method: str) -> Iterator[Request]:
-        yield _UNSEEN
+        yield _NO_REQUEST
 
     def past(self, name: str, took_s: float, **figures: str | int) -> None:
         pass
 
 
-class _Unseen:
+class _NoRequest:
     def replied(self, operation: str, status: int) -> None:
         pass
 
 
-_UNSEEN = _Unseen()
+_NO_REQUEST = _NoRequest()
 
 
 class SpanTracing:
-    """Over a provider of spans, which is its owner's to shut down."""
+    """Records spans by a provider, whose owner shuts it down."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         self._tracer = provider.get_tracer("cloister")
@@ -66,10 +66,10 @@ class SpanTracing:
             method,
             kind=SpanKind.SERVER,
             attributes=attributes,
-            record_exception=False,  # what it says may be content
+            record_exception=False,  # the message may hold content
             set_status_on_exception=False,
         ) as span:
-            yield _Seen(span)
+            yield _SpanRequest(span)
 
     def past(self, name: str, took_s: float, **figures: str | int) -> None:
         now = time.time_ns()
@@ -77,7 +77,7 @@ class SpanTracing:
         self._tracer.start_span(name, start_time=now - round(took_s * 1e9), attributes=attributes).end(now)
 
 
-class _Seen:
+class _SpanRequest:
     def __init__(self, span: Any) -> None:
         self._span = span
 
@@ -88,7 +88,7 @@ class _Seen:
 
 @contextlib.contextmanager
 def open_tracing(exporter: str) -> Iterator[Tracing]:
-    """To the exporter of that name, "" for none. What is left is sent when this is left. Raises `SettingsError`."""
+    """Trace to the exporter of that name, "" for none, and send what is left at the end. Raises `SettingsError`."""
     if not exporter:
         yield NoTracing()
         return
@@ -98,12 +98,12 @@ def open_tracing(exporter: str) -> Iterator[Tracing]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         raise SettingsError("tracing", "OpenTelemetry is not installed: pip install 'cloister[tracing]'") from None
-    offered = {each.name: each for each in entry_points(group=_EXPORTERS)}
-    if exporter not in offered:
-        known = ", ".join(sorted(offered)) or "none"
+    exporters = {each.name: each for each in entry_points(group=_EXPORTERS)}
+    if exporter not in exporters:
+        known = ", ".join(sorted(exporters)) or "none"
         raise SettingsError("tracing", f"no exporter {exporter!r} is installed; there are: {known}")
     provider = TracerProvider(resource=Resource.create({"service.name": "cloister"}))
-    provider.add_span_processor(BatchSpanProcessor(offered[exporter].load()()))
+    provider.add_span_processor(BatchSpanProcessor(exporters[exporter].load()()))
     try:
         yield SpanTracing(provider)
     finally:

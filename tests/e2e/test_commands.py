@@ -74,7 +74,7 @@ def test_ask_explains_why_a_file_is_no_source(server: Server) -> None:
     done = cloister("ask", QUESTION, "--explain", "travel.md", "--url", server.url)
     assert done.returncode == 0
     assert done.stdout.startswith("handbook/travel.md: ")
-    assert "place by" in done.stdout
+    assert "rank by" in done.stdout
     assert "not indexed" in cloister("ask", QUESTION, "--explain", "none.md", "--url", server.url).stdout.replace(
         "_", " "
     )
@@ -103,7 +103,7 @@ def test_status_on_a_terminal_ends_when_nothing_is_left(server: Server) -> None:
     wait_until(lambda: server.status()["pending"] == 0, 30, "an index with nothing to do")
     code, said = on_terminal(["status", "--url", server.url])
     assert code == 0
-    assert "\x1b[2Kindex: idle" in said
+    assert "\x1b[2Kindex: Up to date" in said
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_what_an_encoding_lacks_is_no_error(server: Server) -> None:
     ("url", "says"),
     [
         ("http://127.0.0.1:1", "start the server: cloister serve"),
-        ("nonsense", "is no address"),
+        ("nonsense", "is not an address"),
     ],
 )
 def test_where_nobody_answers(command: list[str], url: str, says: str) -> None:
