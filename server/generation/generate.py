@@ -78,7 +78,7 @@ async def _prepare(request: GenerationRequest, target: Target, model: ManagedMod
     generates it, whatever the conversation is grounded on.
     """
     if not (target.is_grounded or request.scope) or request.rag.mode is Mode.NEVER:
-        return _Prepared(model.chat_model.prompt(request.messages, request.tools, request.options))
+        return _Prepared(model.chat_model.prompt(request.messages, request.tools, request.template_options))
     is_by_client = request.rag.mode is Mode.AUTO and is_auxiliary(request.messages)
     is_question = request.messages[-1].role == "user" and not is_by_client
     scope = request.scope or await _resolve_scope(request, target, services)
@@ -120,7 +120,7 @@ def make_grounding_request(
         scope=scope,
         is_question=is_question,
         tools=request.tools,
-        template_options=request.options,
+        template_options=request.template_options,
         max_tokens=request.max_tokens,
     )
 

@@ -16,8 +16,8 @@ from server.rag.options import RagOptions
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation and how to continue it.
 
-    `sampling` has fields of `SamplingParams`; a field left out takes the model's default. `options` are variables of
-    the model's chat template. `scope` overrides the search scope that the model id and `rag` name.
+    `sampling` has fields of `SamplingParams`; a field left out takes the model's default. `template_options` are
+    variables of the model's chat template. `scope` overrides the search scope that the model id and `rag` name.
     """
 
     messages: Sequence[ChatMessage]
@@ -28,7 +28,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     num_answers: int = 1
     tool_config: ToolConfig | None = None
     answer_format: AnswerFormat | None = None
-    options: Mapping[str, Any] = {}
+    template_options: Mapping[str, Any] = {}
     rag: RagOptions = RagOptions()
     scope: SearchScope | None = None
     priority: Priority = Priority.INTERACTIVE

@@ -134,6 +134,6 @@ def _scope_key(scope: SearchScope, filters: Filters | None) -> str:
     return "\n".join(collections) + (repr(filters) if filters else "") + _digest(scope.subsets)
 
 
-def _digest(chosen: Sequence[FileSubset]) -> str:
-    files = sorted((subset.collection, sorted(subset.paths)) for subset in chosen)
+def _digest(subsets: Sequence[FileSubset]) -> str:
+    files = sorted((subset.collection, sorted(subset.paths)) for subset in subsets)
     return hashlib.sha256(msgspec.json.encode(files)).hexdigest() if files else ""

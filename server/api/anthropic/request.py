@@ -47,7 +47,7 @@ def generation_request(data: AnthropicRequest, headers: Mapping[str, str] = _NO_
         stop=data.stop_sequences or (),
         tool_config=parse_tool_config(data),
         answer_format=_answer_format(data),
-        options=template_options(data),
+        template_options=template_options(data),
         rag=rag_options(data.rag, headers),
     )
 

@@ -53,7 +53,7 @@ def generation_request(data: ChatRequest, headers: Mapping[str, str] = MappingPr
         num_answers=data.n or 1,
         tool_config=_parse_functions(data) if data.functions else _parse_tools(data),
         answer_format=_answer_format(data),
-        options=_template_options(data),
+        template_options=_template_options(data),
         rag=rag_options(data.rag, headers),
     )
 

@@ -103,7 +103,7 @@ class LlamaCppController(Controller):
         """Return a conversation as the model's chat template renders it."""
         ask: GenerationRequest = generation_request(data)
         tokenizer = _model(ask.model, services).completion_model.tokenizer
-        return TemplateReply(tokenizer.render(ask.messages, ask.tools, ask.options))
+        return TemplateReply(tokenizer.render(ask.messages, ask.tools, ask.template_options))
 
     @get(["/props", "/v1/props"], operation_id="props")
     async def props(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> LlamaCppProps:

@@ -91,7 +91,7 @@ def _generation_request(
         stop=_stop_list(options),
         tool_config=tool_config,
         answer_format=_answer_format(data),
-        options=_template_options(data.think),
+        template_options=_template_options(data.think),
         rag=rag_options(data.rag, headers, citations=CitationStyle.INLINE),  # the API has no field for annotations
     )
 

@@ -52,7 +52,7 @@ def generation_request(
         max_tokens=data.max_output_tokens,
         tool_config=parse_tool_config(data),
         answer_format=_answer_format(data),
-        options=reasoning_options(data.reasoning.effort if data.reasoning else None),
+        template_options=reasoning_options(data.reasoning.effort if data.reasoning else None),
         rag=rag,
     )
 

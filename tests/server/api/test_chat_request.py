@@ -83,10 +83,12 @@ def test_token_limits_of_every_name_become_max_tokens(fields: dict[str, Any], li
 
 
 def test_reasoning_effort_becomes_a_template_variable() -> None:
-    assert ask(reasoning_effort="minimal").options == {"reasoning_effort": "low"}
-    assert ask(reasoning_effort="none", chat_template_kwargs={"enable_thinking": True}).options["enable_thinking"]
-    assert ask(reasoning_effort="none").options["enable_thinking"] is False
-    assert ask(reasoning_effort=None).options == {}
+    assert ask(reasoning_effort="minimal").template_options == {"reasoning_effort": "low"}
+    assert ask(reasoning_effort="none", chat_template_kwargs={"enable_thinking": True}).template_options[
+        "enable_thinking"
+    ]
+    assert ask(reasoning_effort="none").template_options["enable_thinking"] is False
+    assert ask(reasoning_effort=None).template_options == {}
 
 
 def test_response_formats_become_output_constraints() -> None:
