@@ -1,4 +1,4 @@
-"""What every handler receives: the parts of the server, narrowed to what the caller may see."""
+"""The parts of the server that every handler receives, narrowed to what the caller may see."""
 
 import copy
 import time

@@ -16,7 +16,7 @@ PREFIX = "clst_"
 
 
 class Role(IntEnum):
-    """What a key may do. Each role may do what those before it may."""
+    """The roles of keys. Each may do all that those before it may."""
 
     READ = 1  # ask, search, list
     WRITE = 2  # add and remove files and stores, steer the indexer

@@ -24,7 +24,7 @@ _MOST_STREAMS = 256
 
 
 class Timed(NamedTuple):
-    """Of an answer: seconds to its first token, seconds in all, and its tokens."""
+    """The timing of an answer: seconds to its first token, seconds in all, and its tokens."""
 
     first_s: float
     total_s: float
@@ -32,7 +32,7 @@ class Timed(NamedTuple):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Of so many at once. `tokens_per_s`: of all together; the rest are of single answers."""
+    """The result for one number of streams. `tokens_per_s` is of all together; the rest are of single answers."""
 
     streams: int
     answers: int

@@ -22,7 +22,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def url_and_key(options: argparse.Namespace) -> tuple[str, str | None]:
-    """Raises `StartError`, `SettingsError`."""
+    """Return the server's URL and the key to send. Raises `StartError`, `SettingsError`."""
     settings = settings_of(options)
     url: str = options.url or address_of(settings.host, settings.port)
     try:

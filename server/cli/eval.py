@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> list[Known]:
-    """Raises `StartError` with the number of the line that is wrong."""
+    """Return the questions of a file. Raises `StartError` with the number of the line at fault."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -123,7 +123,7 @@ def _outcome(client: httpx2.Client, known: Known, options: argparse.Namespace) -
 
 
 def _names(found: dict[str, str]) -> tuple[str, str]:
-    """By which a file may be known in the list."""
+    """Return the names by which the list of questions may call a file."""
     return found["path"], f"{found['collection']}/{found['path']}"
 
 

@@ -129,7 +129,7 @@ def _state(path: Path, entries: dict[str, ImportedFile]) -> str:
 
 
 def _show(settings: Settings, options: argparse.Namespace) -> None:
-    path, model = _found(options.model, settings)
+    path, model = _find_model(options.model, settings)
     card = probe(path)
     entry = ModelsFolder(settings.models_folder).entries().get(path.name)
     licence = card.licence or (model.licence if model else None)
@@ -148,8 +148,8 @@ def _spoken(name: str, value: Any) -> str:
     return f"{spoken_size(value)} ({value:,} bytes)" if name in ("file_size", "memory") else str(value)
 
 
-def _found(name: str, settings: Settings) -> tuple[Path, ChatModelEntry | None]:
-    """By catalog name, path, or file name in the models folder, with or without its suffix. Raises `StartError`."""
+def _find_model(name: str, settings: Settings) -> tuple[Path, ChatModelEntry | None]:
+    """Return the model of a catalog name, a path or a file name in the models folder. Raises `StartError`."""
     model = read_catalog().chat.get(name)
     folder = settings.models_folder
     if model is not None:
@@ -249,7 +249,7 @@ def _address(name: str, host: str) -> tuple[str, ChatModelEntry | None]:
 
 
 def _receive(incoming: IncomingModel, pieces: Iterable[bytes], total: int | None) -> None:
-    """Raises `StartError` before anything is written when there is no room for it."""
+    """Write the pieces to the models folder. Raises `StartError` before the first when there is no room for all."""
     free = shutil.disk_usage(incoming.path.parent).free
     if total is not None and total - incoming.size > free:
         raise StartError(
@@ -293,7 +293,7 @@ def _tell_kept(settings: Settings, file: str, card: ModelInfo) -> None:
 
 
 def _remove(settings: Settings, options: argparse.Namespace) -> None:
-    path, _ = _found(options.model, settings)
+    path, _ = _find_model(options.model, settings)
     folder = ModelsFolder(settings.models_folder)
     if path.parent != folder.path:
         raise StartError(f"{path} is not in {folder.path}; only models that were imported or fetched are removed")

@@ -28,7 +28,7 @@ def _reason(error: Exception) -> str:
 
 
 async def refuse_foreign_body(request: Request[Any, Any, Any]) -> None:
-    """Raises what is due to a body that the route cannot read, or to none where it needs one.
+    """Refuse a body that the route cannot read, and a missing body where it needs one.
 
     A route that declares no body reads it itself, if at all. Only a body of JSON's own type is taken for JSON: a page
     in a browser may send others to any address, without asking.

@@ -20,7 +20,7 @@ _LONGEST_NAME = 255  # characters
 
 
 class UploadSink(Protocol):
-    """Where the file of a form goes."""
+    """Receives the bytes of the file in a form."""
 
     def check_size(self, num_bytes: int) -> None:
         """Raise the error that fits for a file of at least so many bytes, before any of them is written."""

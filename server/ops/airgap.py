@@ -187,7 +187,7 @@ def _worked(isolated: Isolated | str, what: str) -> Finding:
 
 
 def _askers() -> Finding:
-    """Which of our own files could ask another machine for anything."""
+    """Check which of the project's files could make a request to another machine."""
     ours = [path for name in ("server", "models", "index") for path in (_ROOT / name).rglob("*.py")]
     asking = {path.name for path in ours if any(f"import {name}" in path.read_text() for name in _ASKS_OTHERS)}
     shown_by = f"grep -rlE 'import ({'|'.join(_ASKS_OTHERS)})' {_ROOT / 'server'} {_ROOT / 'models'} {_ROOT / 'index'}"

@@ -123,7 +123,7 @@ def _copy_tree(target: Path) -> None:
 
 
 def fetch_wheels(folder: Path, compiled: Path) -> list[Path]:
-    """Of every pinned package; `compiled` is a cache of pip for what runs on other machines too.
+    """Fetch the wheel of every pinned package. `compiled` is pip's cache of wheels that run on other machines too.
 
     Raises `BundleError`.
     """
@@ -225,18 +225,18 @@ def sbom(name: str, wheels: Iterable[Wheel], files: Mapping[str, Path]) -> dict[
 
 
 def files_of(root: Path) -> dict[str, Path]:
-    """By their place in the bundle, in order."""
+    """Return the files by their place in the bundle, in order."""
     found = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
     return dict(sorted(found.items()))
 
 
 def sums(root: Path) -> str:
-    """As sha256sum writes them, of all files but this one."""
+    """Return the checksums of all other files in sha256sum's format."""
     return "".join(f"{_sha256(path)}  {place}\n" for place, path in files_of(root).items() if place != SUMS)
 
 
 def sign(file: Path, key: Path) -> None:
-    """With an SSH key, so that the other side needs nothing but ssh-keygen. Raises `BundleError`."""
+    """Sign with an SSH key, so that ssh-keygen is enough to verify. Raises `BundleError`."""
     command = ["ssh-keygen", "-Y", "sign", "-q", "-n", SIGNATURE_USE, "-f", str(key), str(file)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -247,7 +247,7 @@ def sign(file: Path, key: Path) -> None:
 
 
 def pack(root: Path, out: Path) -> None:
-    """The same files give the same archive: in order, without owners, of one time."""
+    """Pack the files so that the same files give the same archive: in order, without owners, of one time."""
     when = int(os.environ.get("SOURCE_DATE_EPOCH", "315532800"))
 
     def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:

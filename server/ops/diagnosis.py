@@ -1,4 +1,4 @@
-"""What could be wrong with an installation, looked at one by one: for `cloister doctor`.
+"""Checks of an installation, one by one, for `cloister doctor`.
 
 Each finding says what was found, what to do about it, and the command that shows it without this program. Nothing here
 changes anything, and nothing uses a network.

@@ -25,7 +25,7 @@ class FetchError(Exception):
 
 
 class Offer(NamedTuple):
-    """What is to be had: where, how many bytes, and their SHA-256, as far as it is told."""
+    """A file to download: its URL, size in bytes and SHA-256, as far as the host says."""
 
     url: str
     size: int | None
@@ -63,7 +63,7 @@ class Host:
         return Offer(url, size or _number(reply.headers.get("content-length")), sha256)
 
     def pieces(self, offer: Offer, incoming: IncomingModel) -> Iterator[bytes]:
-        """What is still missing, or everything, when the host does not go on in the middle."""
+        """Yield the bytes that are missing, or all of them when the host cannot resume."""
         headers = {"Accept-Encoding": "identity"}
         if incoming.size:
             headers["Range"] = f"bytes={incoming.size}-"

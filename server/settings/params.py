@@ -11,7 +11,7 @@ AuditLevel = Literal["off", "changes", "all"]
 
 
 class RagParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How passages are found for a question, and how much of them the model reads."""
+    """Settings of the search for a question, and of how much of the passages the model reads."""
 
     top_k: Annotated[int, Meta(ge=1, le=64, description="passages a question is given")] = 4
     dense_weight: Annotated[

@@ -92,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def models_folder(self) -> Path:
-        """Where the user puts the files of chat models that the catalog names."""
+        """The folder for the files of chat models that the catalog names."""
         return self.data_folder / "models"
 
     def collections(self) -> list[Collection]:
@@ -102,7 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def folder_of(name: str, folder: str) -> Path:
-    """Where a collection's folder is, for certain. Raises `SettingsError`."""
+    """Return the resolved folder of a collection. Raises `SettingsError` when it cannot be watched."""
     where = f"docs.{name}"
     if not _COLLECTION_NAME.fullmatch(name):
         raise SettingsError(
