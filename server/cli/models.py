@@ -26,7 +26,7 @@ _PIECE = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
+class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """`state`: built in, imported (its hash is known and compared), found (put there by hand), or not here."""
 
     name: str
@@ -90,7 +90,7 @@ def _sha256(text: str) -> str:
 
 
 def _list(settings: Settings, options: argparse.Namespace) -> None:
-    found = list(_listed(settings))
+    found = list(_list_models(settings))
     if options.json:
         print(msgspec.json.encode(found).decode())
         return
@@ -105,21 +105,21 @@ def _list(settings: Settings, options: argparse.Namespace) -> None:
     print(f"\n* the default. Files are in {settings.models_folder}; import one: cloister models import FILE")
 
 
-def _listed(settings: Settings) -> Iterable[Listed]:
+def _list_models(settings: Settings) -> Iterable[ListedModel]:
     folder = ModelsFolder(settings.models_folder)
     entries, catalog = folder.entries(), read_catalog().chat
     for name, model in catalog.items():
         path = _PACKAGE / model.file if model.source is None else folder.path / model.file
         state = "built in" if model.source is None else _state(path, entries)
         size = path.stat().st_size if path.is_file() else model.bytes
-        yield Listed(
+        yield ListedModel(
             name, state, size, model.memory, model.licence, model.source, model.purpose, name == settings.model
         )
     known = {model.file for model in catalog.values()}
     for path in folder.files():
         if path.name not in known and path == model_parts(path)[0]:
             size = sum(part.stat().st_size for part in model_parts(path))
-            yield Listed(model_name(path), _state(path, entries), size, is_default=path.name == settings.model)
+            yield ListedModel(model_name(path), _state(path, entries), size, is_default=path.name == settings.model)
 
 
 def _state(path: Path, entries: dict[str, ImportedFile]) -> str:
@@ -134,17 +134,17 @@ def _show(settings: Settings, options: argparse.Namespace) -> None:
     entry = ModelsFolder(settings.models_folder).entries().get(path.name)
     licence = card.licence or (model.licence if model else None)
     sha256 = entry.sha256 if entry else model.sha256 if model else None
-    told = {**msgspec.to_builtins(card), "licence": licence, "sha256": sha256, "file": str(path)}
+    description = {**msgspec.to_builtins(card), "licence": licence, "sha256": sha256, "file": str(path)}
     if options.json:
-        print(msgspec.json.encode(told).decode())
+        print(msgspec.json.encode(description).decode())
         return
-    for name, value in told.items():
+    for name, value in description.items():
         print(f"{name:13} {shown(_spoken(name, value))}")
 
 
 def _spoken(name: str, value: Any) -> str:
     if value is None:
-        return "not told"
+        return "unknown"
     return f"{spoken_size(value)} ({value:,} bytes)" if name in ("file_size", "memory") else str(value)
 
 

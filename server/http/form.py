@@ -114,7 +114,7 @@ class _Receiver:
             self.fields[self._part.name or ""] = self._text.decode()
 
 
-def plain_name(told: str) -> str:
+def plain_name(filename: str) -> str:
     """A file's name without the folders that a client may put before it, fit to be shown."""
-    name = _CONTROL.sub("", re.split(r"[/\\]", told)[-1]).strip()
+    name = _CONTROL.sub("", re.split(r"[/\\]", filename)[-1]).strip()
     return name[-_LONGEST_NAME:] or "upload"

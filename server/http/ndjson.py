@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 import msgspec
 from litestar.response import Stream
 
-from server.http.sse import kept_stream
+from server.http.sse import keep_alive_stream
 
 MEDIA_TYPE = "application/x-ndjson"
 _encode = msgspec.json.Encoder().encode
@@ -22,7 +22,7 @@ def line_stream(
     error_of: Callable[[Exception], msgspec.Struct],
 ) -> Stream:
     """Return a stream of messages, with `silent` as keep-alive. `on_end` is awaited however the response ends."""
-    return kept_stream(_lines(messages, error_of), on_end, line(silent), MEDIA_TYPE)
+    return keep_alive_stream(_lines(messages, error_of), on_end, line(silent), MEDIA_TYPE)
 
 
 async def _lines(

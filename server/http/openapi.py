@@ -1,6 +1,6 @@
 """The OpenAPI document, made from the routes; served as JSON, without a page that would load anything.
 
-Litestar knows paths and parameters; bodies are told by msgspec, which also is what reads and writes them.
+Litestar knows paths and parameters; msgspec, which reads and writes the bodies, describes them.
 """
 
 import re
@@ -52,9 +52,9 @@ class _Document(JsonRenderPlugin):
 
 
 class _Operation(NamedTuple):
-    """Its part of the document, and what it is made from."""
+    """An operation of the document: its schema, and the handler it is made from."""
 
-    told: dict[str, Any]
+    schema: dict[str, Any]
     handler: HTTPRouteHandler
 
     @property
@@ -78,12 +78,12 @@ class _Operation(NamedTuple):
         return found
 
     def complete(self, schemas: dict[Any, dict[str, Any]]) -> None:
-        responses = self.told["responses"]
+        responses = self.schema["responses"]
         if "400" in responses and 400 not in (self.handler.responses or {}):
             del responses["400"]  # Litestar's own, of another shape
         if self.body is not None:
-            self.told["requestBody"]["content"] = {RequestEncodingType.JSON.value: {"schema": schemas[self.body]}}
-            self.told["requestBody"]["required"] = not self._is_body_optional
+            self.schema["requestBody"]["content"] = {RequestEncodingType.JSON.value: {"schema": schemas[self.body]}}
+            self.schema["requestBody"]["required"] = not self._is_body_optional
         for status, reply in self.replies.items():
             responses[status]["content"] = {"application/json": {"schema": schemas[reply]}}
         if self.handler.parsed_fn_signature.return_type.is_subclass_of(Stream):
@@ -125,8 +125,8 @@ def _operations(document: dict[str, Any], app: Litestar) -> Iterator[_Operation]
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             for method, (handler, _) in route.route_handler_map.items():
-                if told := document["paths"].get(route.path_format, {}).get(method.lower()):
-                    yield _Operation(told, handler)
+                if schema := document["paths"].get(route.path_format, {}).get(method.lower()):
+                    yield _Operation(schema, handler)
 
 
 def _is_json(spec: ResponseSpec) -> bool:

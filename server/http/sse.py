@@ -21,7 +21,7 @@ def frame(message: msgspec.Struct) -> bytes:
     return b"data: " + _encode(message) + b"\n\n"
 
 
-async def kept_alive(
+async def with_keep_alive(
     frames: AsyncGenerator[bytes, None], keep_alive: bytes = _KEEP_ALIVE
 ) -> AsyncGenerator[bytes, None]:
     """Yield the frames, and `keep_alive` whenever none has come for a while, such as while a long prompt is read."""
@@ -68,10 +68,10 @@ def event_stream(
 
     `on_end` is awaited however the response ends, also before the first event.
     """
-    return kept_stream(_events(messages, last), on_end)
+    return keep_alive_stream(_events(messages, last), on_end)
 
 
-def kept_stream(
+def keep_alive_stream(
     frames: AsyncGenerator[bytes, None],
     on_end: Callable[[], Awaitable[None]],
     keep_alive: bytes = _KEEP_ALIVE,
@@ -81,10 +81,10 @@ def kept_stream(
 
     `on_end` is awaited however the response ends.
     """
-    kept = kept_alive(frames, keep_alive)
+    stream = with_keep_alive(frames, keep_alive)
 
     async def end() -> None:
-        await kept.aclose()  # the client may have disconnected in the middle of it
+        await stream.aclose()  # the client may have disconnected in the middle of it
         await on_end()
 
-    return Stream(kept, media_type=media_type, headers=_HEADERS, background=BackgroundTask(end))
+    return Stream(stream, media_type=media_type, headers=_HEADERS, background=BackgroundTask(end))

@@ -27,7 +27,7 @@ from server.generation.generate import generate
 from server.generation.target import resolve_target
 from server.http.disconnect import unless_gone
 from server.http.problems import HANDLERS, headers_of, problem_of
-from server.http.sse import kept_stream
+from server.http.sse import keep_alive_stream
 from server.services import Services
 from server.settings.settings import GROUNDED
 
@@ -81,7 +81,7 @@ class AnthropicController(Controller):
 
 
 def _stream(events: AsyncIterator[AnthropicEvent], on_end: Callable[[], Awaitable[None]]) -> Stream:
-    return kept_stream(_frames(events), on_end, keep_alive=_frame(Ping()))
+    return keep_alive_stream(_frames(events), on_end, keep_alive=_frame(Ping()))
 
 
 async def _frames(events: AsyncIterator[AnthropicEvent]) -> AsyncGenerator[bytes, None]:

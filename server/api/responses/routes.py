@@ -27,7 +27,7 @@ from server.api.responses.wire import (
 from server.api.shared.respond import respond
 from server.http.disconnect import unless_gone
 from server.http.paging import Order, page, page_reply
-from server.http.sse import kept_stream
+from server.http.sse import keep_alive_stream
 from server.jobs.runner import JobRunner
 from server.services import Services
 
@@ -162,7 +162,7 @@ async def _follow(
 
 
 def _stream(events: AsyncIterator[ResponseStreamEvent], on_end: Callable[[], Awaitable[None]]) -> Stream:
-    return kept_stream(_frames(events), on_end)
+    return keep_alive_stream(_frames(events), on_end)
 
 
 async def _frames(events: AsyncIterator[ResponseStreamEvent]) -> AsyncGenerator[bytes, None]:

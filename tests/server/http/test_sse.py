@@ -39,7 +39,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Source:
 def test_silence_is_filled_with_comments_and_frames_keep_their_order(source: Source) -> None:
     async def read() -> list[bytes]:
         told = []
-        async for frame in sse.kept_alive(source.frames()):
+        async for frame in sse.with_keep_alive(source.frames()):
             told.append(frame)
             if frame == b": keep-alive\n\n" and len(told) == 2:
                 for each in (b"a", b"b", None):
@@ -53,7 +53,7 @@ def test_silence_is_filled_with_comments_and_frames_keep_their_order(source: Sou
 @pytest.mark.parametrize("num_read", [0, 1, 3])
 def test_leaving_ends_what_is_waited_for(source: Source, num_read: int) -> None:
     async def leave() -> None:
-        kept = sse.kept_alive(source.frames())
+        kept = sse.with_keep_alive(source.frames())
         async with contextlib.aclosing(kept):
             for _ in range(num_read):
                 await anext(kept)
@@ -64,7 +64,7 @@ def test_leaving_ends_what_is_waited_for(source: Source, num_read: int) -> None:
 
 def test_being_cancelled_ends_what_is_waited_for(source: Source) -> None:
     async def read() -> None:
-        async for _ in sse.kept_alive(source.frames()):
+        async for _ in sse.with_keep_alive(source.frames()):
             pass
 
     async def cancel_twice() -> None:
@@ -87,7 +87,7 @@ def test_an_error_is_a_frame_and_then_nothing() -> None:
         raise ProcessFailed("engine", "it died")
 
     async def collect() -> list[bytes]:
-        return [frame async for frame in sse.kept_alive(sse._events(messages(), sse.DONE))]
+        return [frame async for frame in sse.with_keep_alive(sse._events(messages(), sse.DONE))]
 
     first, error = asyncio.run(collect())
     assert first == b'data: {"text":"a"}\n\n'
