@@ -12,13 +12,16 @@ class EncoderParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How questions are embedded and passages reranked."""
 
     num_threads: Annotated[
-        int, Meta(ge=0, le=1024, description="threads that embed questions and rerank; 0: physical cores")
+        int, Meta(ge=0, le=1024, description="threads that embed questions and rerank; 0: number of physical cores")
     ] = 0
     runtime: Annotated[
         Runtime,
-        Meta(description="onnx, torch, or auto: onnxruntime for each model it can run, else sentence-transformers"),
+        Meta(description="onnx, torch or auto (onnxruntime if the model can be converted, else sentence-transformers)"),
     ] = "auto"
     min_dimension: Annotated[
         int,
-        Meta(ge=0, description="fewest dimensions a client may cut embeddings to, if the model allows; 0: it does not"),
+        Meta(
+            ge=0,
+            description="fewest dimensions that a client may request, if the model allows it; 0: only its own number",
+        ),
     ] = 0

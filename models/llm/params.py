@@ -12,40 +12,42 @@ class EngineParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     n_ctx: Annotated[
         int,
-        Meta(ge=0, le=4_194_304, description="longest conversation, in tokens; 0: the model's own, up to 8192"),
+        Meta(
+            ge=0, le=4_194_304, description="context length in tokens, answer included; 0: the model's own, up to 8192"
+        ),
     ] = 0
-    num_slots: Annotated[int, Meta(ge=1, le=64, description="requests generated at the same time")] = 8
-    num_cached_prefixes: Annotated[int, Meta(ge=0, le=128, description="further prefixes kept in memory for reuse")] = (
-        32
-    )
+    num_slots: Annotated[int, Meta(ge=1, le=64, description="requests that are generated at the same time")] = 8
+    num_cached_prefixes: Annotated[
+        int, Meta(ge=0, le=128, description="prefixes of finished requests in the prefix cache")
+    ] = 32
     offload_tokens: Annotated[
         int,
         Meta(
             ge=-1,
-            description="tokens of prefixes offloaded to ordinary memory while others are answered;"
-            " 0: none, -1: as many as the longest conversation has",
+            description="tokens of idle prefixes that are offloaded while other requests are answered;"
+            " 0: none; -1: as many as the context length",
         ),
     ] = -1
     prefix_disk_bytes: Annotated[
-        int, Meta(ge=0, description="bytes of disk for prefixes that are kept over restarts; 0: none")
+        int, Meta(ge=0, description="disk space for prefixes that survive restarts, in bytes; 0: none")
     ] = 2_000_000_000
     n_batch: Annotated[
         int,
         Meta(
             ge=1,
             le=8192,
-            description="tokens in one step; fewer let requests be cancelled and take turns sooner",
+            description="most tokens in one step; with fewer, requests take turns and are cancelled sooner",
         ),
     ] = 256
-    num_threads: Annotated[int, Meta(ge=0, le=1024, description="threads of llama.cpp; 0: physical cores")] = 0
+    num_threads: Annotated[
+        int, Meta(ge=0, le=1024, description="threads of llama.cpp; 0: number of physical cores")
+    ] = 0
     n_gpu_layers: Annotated[
-        int, Meta(ge=-1, le=10_000, description="layers on the GPU when the build has one; -1: all")
+        int, Meta(ge=-1, le=10_000, description="layers on the GPU, if llama.cpp is built for one; -1: all")
     ] = -1
-    prompt_lookup: Annotated[bool, Meta(description="draft tokens by prompt lookup; answers are the same without")] = (
-        True
-    )
+    prompt_lookup: Annotated[bool, Meta(description="draft tokens by prompt lookup; does not change answers")] = True
     max_queue: Annotated[
-        int, Meta(ge=0, le=100_000, description="requests that may wait; one more is refused with 429")
+        int, Meta(ge=0, le=100_000, description="requests that may be queued; further ones are refused with 429")
     ] = 64
 
     def __post_init__(self) -> None:

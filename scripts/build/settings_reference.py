@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the settings' own types; with --check, says whether it is up to date."""
+"""Write docs/settings.md from the types of the settings; with --check, exit with 1 if it is out of date."""
 
 import sys
 from collections.abc import Iterator
@@ -13,12 +13,13 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 
 HEAD = """# Settings
 
-Nothing needs to be set. What is set comes from four places, each stronger than the one before: the default, the file
-`cloister.toml` in the folder the server is started from (or the file named by `--config`), the environment, and the
-command line. A setting that does not exist, or is out of range, stops the start with its path.
+This page lists every setting of Cloister; the server also runs without any. A setting is read from four places, each of
+which overrides the one before: the default, the file `cloister.toml` in the folder from which the server is started (or
+the file that `--config` names), the environment, and the command line. If a setting does not exist or is out of range,
+the server does not start, and the error names the setting.
 
-In the file, the part before the dot is a table: `engine.n_ctx` is `n_ctx` under `[engine]`. In the environment it is
-`CLOISTER_ENGINE__N_CTX=8192`: the prefix, and two underscores for each dot.
+In the file, the part before the dot is a table: `engine.n_ctx` is `n_ctx` under `[engine]`. In the environment the same
+setting is `CLOISTER_ENGINE__N_CTX=8192`: the prefix `CLOISTER_`, and two underscores for each dot.
 
 ```toml
 model = "/models/qwen2.5-7b-instruct-q4_k_m.gguf"
@@ -36,7 +37,7 @@ n_ctx = 32768
 lora = { "/models/house-style.gguf" = 1.0 }
 ```
 
-Each further model is a table of its own, `[models.NAME]`; NAME is what clients ask for.
+Each further chat model is a table `[models.NAME]`. Clients select the model by NAME.
 
 | setting | default | meaning |
 | --- | --- | --- |
@@ -49,19 +50,19 @@ def rows(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
         if isinstance(field.default, msgspec.Struct):
             yield from rows(type(field.default), f"{name}.")
             continue
-        yield f"| `{name}` | {shown(field)} | {description(kind.type, name)} |"
+        yield f"| `{name}` | {default_of(field)} | {description(kind.type, name)} |"
         if table := struct_in(kind.type):
             yield from rows(table, f"{name}.NAME.")
 
 
 def struct_in(kind: Any) -> type[msgspec.Struct] | None:
-    """Of the values of a table by name; None if they are no tables."""
+    """Return the struct of a table's values; None if the setting is not a table of tables."""
     kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
     values = kind.value_type if isinstance(kind, msgspec.inspect.DictType) else None
     return values.cls if isinstance(values, msgspec.inspect.StructType) else None
 
 
-def shown(field: Any) -> str:
+def default_of(field: Any) -> str:
     if field.required:
         return "required"
     default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()

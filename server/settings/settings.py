@@ -27,45 +27,52 @@ _COLLECTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
-    docs: Annotated[dict[str, str], Meta(description="collections: name = folder")] = {}
-    data: Annotated[str | None, Meta(description="where the index lives; unset: the platform's data folder")] = None
+    docs: Annotated[dict[str, str], Meta(description="watched folders: collection name = folder")] = {}
+    data: Annotated[
+        str | None, Meta(description="folder of the index, keys, uploads and models; unset: the platform's data folder")
+    ] = None
     model: Annotated[
-        str, Meta(description="default chat model: one of models, a catalog name or the path of a GGUF")
+        str, Meta(description="default chat model: a name in models, a catalog name or the path of a GGUF file")
     ] = "reader-v1"
     models: Annotated[
-        dict[str, ChatModelSettings], Meta(description="further chat models by name, loaded when they are asked for")
+        dict[str, ChatModelSettings],
+        Meta(description="further chat models by name; a model is loaded when a request names it"),
     ] = {}
     memory_budget_bytes: Annotated[
-        int, Meta(ge=0, description="bytes for all chat models together; 0: four fifths of the machine's memory")
+        int, Meta(ge=0, description="memory of all chat models together, in bytes; 0: four fifths of the machine's")
     ] = 0
     unload_after_s: Annotated[
-        float, Meta(ge=0, description="seconds without a request after which a further model leaves the memory")
+        float, Meta(ge=0, description="seconds without a request after which a further model is unloaded")
     ] = 600
     embedder: Annotated[str, Meta(description="embedding model: a catalog name or a folder")] = "all-MiniLM-L6-v2"
     reranker: Annotated[
-        str | None, Meta(description="cross-encoder that orders the passages found: a folder; unset: none")
+        str | None, Meta(description="cross-encoder that reranks search results: a folder; unset: none")
     ] = None
-    cache: Annotated[
-        str | None, Meta(description="where converted models are kept; unset: the platform's cache folder")
-    ] = None
+    cache: Annotated[str | None, Meta(description="folder of converted models; unset: the platform's cache folder")] = (
+        None
+    )
     host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
     hosts: Annotated[
-        list[str], Meta(description="further names that clients call this server by, such as its name in your network")
+        list[str], Meta(description="further host names of this server, such as its name in your network")
     ] = []
     origins: Annotated[
         list[str],
-        Meta(description="web pages of other servers that may ask: scheme://host:port, or editors, for their webviews"),
+        Meta(description="web origins that may send requests: scheme://host:port, or editors for their webviews"),
     ] = []
     port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0: any free one")] = 8000
     log_level: Annotated[
-        str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+        str,
+        Meta(
+            pattern="^(debug|info|warning|error)$",
+            description="lowest level that is logged: debug, info, warning or error",
+        ),
     ] = "warning"
-    log_format: Annotated[LogFormat, Meta(description="lines for people, text, or for programs, json")] = "text"
+    log_format: Annotated[LogFormat, Meta(description="format of the log: text or json")] = "text"
     audit: Annotated[
-        AuditLevel, Meta(description="what is noted of who did what: off, changes (and refusals), or all requests")
+        AuditLevel, Meta(description="requests in the audit log: off, changes (with refused requests) or all")
     ] = "changes"
     tracing: Annotated[
-        str, Meta(description="name of an installed OpenTelemetry exporter of spans, such as otlp; empty: none")
+        str, Meta(description="name of an installed OpenTelemetry span exporter, such as otlp; empty: no tracing")
     ] = ""
     engine: EngineParams = EngineParams()
     encoder: EncoderParams = EncoderParams()
