@@ -53,7 +53,7 @@ class Isolated(NamedTuple):
     num_calls: int | None
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         calls = "strace is not installed" if self.num_calls is None else f"{self.num_calls} calls by strace"
         return f"{self.num_unrouted} packets without a route; {calls}"
 
@@ -68,7 +68,7 @@ def statements(settings: Settings) -> Iterator[Finding]:
     yield _numbered(5, "nothing reports its users", next(telemetry(settings)))
     yield _numbered(6, "pages load nothing from elsewhere", next(pages(settings)))
     yield _numbered(7, "nothing is fetched when it is first needed", _worked(isolated, "indexed and answered anew"))
-    yield _numbered(8, "it looks for no newer version", _askers())
+    yield _numbered(8, "it looks for no newer version", _network_imports())
     yield _numbered(9, "it needs no name server and no route", _worked(isolated, "answered without either"))
     yield _numbered(10, "every part has its licence", next(licences(settings)))
 
@@ -84,9 +84,9 @@ def _here(settings: Settings) -> Finding:
         resolve_embedding(settings.embedder)
     except (ModelError, SettingsError) as error:
         return Finding("failure", "", str(error), shown_by)
-    found = next(packages(settings))
-    told = f"{len(pins())} packages, {found.found}; {len(chat.configured)} chat models and the embedder"
-    return msgspec.structs.replace(found, found=told, shown_by=shown_by)
+    finding = next(packages(settings))
+    summary = f"{len(pins())} packages, {finding.found}; {len(chat.configured)} chat models and the embedder"
+    return msgspec.structs.replace(finding, found=summary, shown_by=shown_by)
 
 
 def _unaltered() -> Finding:
@@ -132,11 +132,11 @@ def _isolated() -> Isolated | str:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_TRIAL_S, cwd=folder, check=False)
         except subprocess.TimeoutExpired:
             return f"the trial run did not end within {_TRIAL_S:.0f} s"
-        told, _, counters = done.stdout.partition("\n")
+        output, _, counters = done.stdout.partition("\n")
         try:
-            trial = msgspec.json.decode(told, type=Trial)
+            trial = msgspec.json.decode(output, type=Trial)
         except msgspec.DecodeError:
-            return (done.stderr.strip().splitlines() or ["the trial run told nothing"])[-1]
+            return (done.stderr.strip().splitlines() or ["the trial run printed nothing"])[-1]
         num_calls = len(attempts(trace)) if watched else None
         return Isolated(trial, num_unrouted(counters), num_calls)
 
@@ -174,7 +174,7 @@ def _attempts(isolated: Isolated | str) -> Finding:
     tried = isolated.num_unrouted or isolated.num_calls
     advice = "this should not be: SECURITY.md says whom to tell" if tried else ""
     return Finding(
-        "failure" if tried else "ok", "", isolated.told, f"strace -f -e trace=connect,sendto {_SHOWN}", advice
+        "failure" if tried else "ok", "", isolated.summary, f"strace -f -e trace=connect,sendto {_SHOWN}", advice
     )
 
 
@@ -186,7 +186,7 @@ def _worked(isolated: Isolated | str, what: str) -> Finding:
     return Finding("ok", "", f"{what} in {isolated.trial.seconds} s", _SHOWN)
 
 
-def _askers() -> Finding:
+def _network_imports() -> Finding:
     """Check which of the project's files could make a request to another machine."""
     ours = [path for name in ("server", "models", "index") for path in (_ROOT / name).rglob("*.py")]
     asking = {path.name for path in ours if any(f"import {name}" in path.read_text() for name in _ASKS_OTHERS)}

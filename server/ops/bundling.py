@@ -147,27 +147,29 @@ def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        told = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
-        raise BundleError(f"pip: {told[-1] if told else f'it ended with {done.returncode}'}")
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
+        raise BundleError(f"pip: {errors[-1] if errors else f'it ended with {done.returncode}'}")
 
 
 def read_wheel(path: Path) -> Wheel:
     name, version = path.name.split("-")[:2]
     with zipfile.ZipFile(path) as archive:
         metadata = next(each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
-        told = email.message_from_bytes(archive.read(metadata))
+        fields = email.message_from_bytes(archive.read(metadata))
         native = [place for place in archive.namelist() if _LIBRARY.search(place)]
         libraries = [Library(place, hashlib.sha256(archive.read(place)).hexdigest()) for place in native]
-    name, version = str(told["Name"] or name), str(told["Version"] or version)
-    return Wheel(path, name, version, _licence(told), _sha256(path), libraries)
+    name, version = str(fields["Name"] or name), str(fields["Version"] or version)
+    return Wheel(path, name, version, _licence(fields), _sha256(path), libraries)
 
 
-def _licence(told: email.message.Message) -> str:
+def _licence(fields: email.message.Message) -> str:
     """An expression of SPDX where there is one; the free text comes last, for some put a whole licence there."""
-    classified = [str(each).rpartition(" :: ")[2] for each in told.get_all("Classifier") or () if "License ::" in each]
+    classified = [
+        str(each).rpartition(" :: ")[2] for each in fields.get_all("Classifier") or () if "License ::" in each
+    ]
     named = ", ".join(each for each in classified if each != "OSI Approved")
-    short = str(told["License"] or "").strip().partition("\n")[0][:100]
-    return str(told["License-Expression"] or named or short or "not told")
+    short = str(fields["License"] or "").strip().partition("\n")[0][:100]
+    return str(fields["License-Expression"] or named or short or "not stated")
 
 
 def copy_licences(wheel: Wheel, folder: Path) -> None:
@@ -204,7 +206,7 @@ def sbom(name: str, wheels: Iterable[Wheel], files: Mapping[str, Path]) -> dict[
         }
         for wheel in wheels
     ]
-    told = {str(package["bom-ref"]) for package in packages}
+    refs = {str(package["bom-ref"]) for package in packages}
     others = [
         {
             "type": "machine-learning-model" if path.suffix == ".gguf" else "file",
@@ -213,7 +215,7 @@ def sbom(name: str, wheels: Iterable[Wheel], files: Mapping[str, Path]) -> dict[
             "hashes": [{"alg": "SHA-256", "content": _sha256(path)}],
         }
         for place, path in files.items()
-        if place not in told
+        if place not in refs
     ]
     return {
         "bomFormat": "CycloneDX",

@@ -251,7 +251,7 @@ def licences(settings: Settings) -> Iterator[Finding]:
     silent = [name for name, _ in pins() if not _tells_licence(name)]
     shown_by = f"{sys.executable} -m pip show -v NAME"
     if silent:
-        found = f"not told by {', '.join(silent)}"
+        found = f"not reported by {', '.join(silent)}"
         yield Finding("warning", "licences", found, shown_by, "docs/dependencies.md names those of direct dependencies")
     else:
         yield Finding("ok", "licences", "every package tells its own", shown_by)

@@ -181,4 +181,4 @@ def test_licences_are_read_wherever_a_package_tells_them(tmp_path: Path) -> None
             "f": ["License: MIT", "Classifier: License :: OSI Approved"],
         }.items()
     ]
-    assert told == ["MIT", "BSD 3-Clause", "MIT License", "not told", "BSD License", "MIT"]
+    assert told == ["MIT", "BSD 3-Clause", "MIT License", "not stated", "BSD License", "MIT"]
