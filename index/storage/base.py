@@ -58,6 +58,10 @@ class Catalog(Protocol):
 
     def count_documents(self, collection: str) -> list[DocumentCount]: ...
 
+    def count_chunks(self, document_ids: Sequence[int]) -> dict[int, int]:
+        """Return the number of chunks of each of these documents, by id; documents without chunks are left out."""
+        ...
+
     def read_document(self, document_id: int, range: ExcerptRange = DOCUMENT_START) -> DocumentExcerpt | None: ...
 
     def read_texts(self, document_id: int) -> list[str]:

@@ -45,7 +45,6 @@ class DocumentRecord(NamedTuple):
     was_indexed: bool
     error: str | None
     note: str | None
-    num_chunks: int
 
 
 class DocumentCount(NamedTuple):

@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -36,10 +36,9 @@ from index.types import Location
 _MAX_FAILED = 1000  # failed documents that a status names
 _EXCERPT_CHUNKS = 200
 _CHUNKS_BEFORE = 20  # chunks of an excerpt that lie before the range that was asked for
-_NUM_CHUNKS = "(SELECT count(*) FROM chunks WHERE document_id = documents.id)"
 _SELECT_DOCUMENT = (
-    "SELECT documents.id, name, root, path, size, mtime_ns, state, indexed_at IS NOT NULL, documents.error, note,"
-    f" {_NUM_CHUNKS} FROM documents JOIN collections ON collections.id = collection_id WHERE is_active"
+    "SELECT documents.id, name, root, path, size, mtime_ns, state, indexed_at IS NOT NULL, documents.error, note"
+    " FROM documents JOIN collections ON collections.id = collection_id WHERE is_active"
 )
 _IS_SEARCHABLE = "state = 'indexed' OR (state = 'pending' AND indexed_at IS NOT NULL AND documents.error IS NULL)"
 
@@ -138,6 +137,16 @@ class SqliteCatalog:
             for state, is_searchable, num_documents, size in rows
         ]
 
+    def count_chunks(self, document_ids: Sequence[int]) -> dict[int, int]:
+        sql = (
+            "SELECT document_id, name, count(*) FROM chunks JOIN documents ON documents.id = document_id"
+            " JOIN collections ON collections.id = collection_id"
+            " WHERE is_active AND document_id IN (SELECT value FROM json_each(?)) GROUP BY document_id"
+        )
+        with self._reading() as db:
+            rows = query(db, sql, (_json(list(document_ids)),)) if db else []
+        return {id: num_chunks for id, collection, num_chunks in rows if self._may_see(collection)}
+
     def read_document(self, document_id: int, range: ExcerptRange = DOCUMENT_START) -> DocumentExcerpt | None:
         with self._reading() as db:
             document = self._find(db, document_id) if db else None
@@ -184,7 +193,7 @@ def _status(db: apsw.Connection, row: tuple[Any, ...]) -> CollectionStatus:
 
 
 def _document(row: tuple[Any, ...]) -> DocumentRecord:
-    id, collection, root, path, size, mtime_ns, state, was_indexed, error, note, num_chunks = row
+    id, collection, root, path, size, mtime_ns, state, was_indexed, error, note = row
     return DocumentRecord(
         id=id,
         collection=collection,
@@ -196,7 +205,6 @@ def _document(row: tuple[Any, ...]) -> DocumentRecord:
         was_indexed=bool(was_indexed),
         error=error,
         note=note,
-        num_chunks=num_chunks,
     )
 
 

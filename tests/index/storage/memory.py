@@ -329,7 +329,6 @@ class MemoryCatalog:
             was_indexed=document.was_indexed,
             error=document.error,
             note=document.note,
-            num_chunks=len(document.chunks),
         )
 
     def _find(self, document_id: int) -> MemoryDocument | None:
@@ -396,6 +395,10 @@ class MemoryCatalog:
             counts[key] += 1
             sizes[key] += max(record.size, 0)
         return [DocumentCount(*key, num_documents=counts[key], size=sizes[key]) for key in counts]
+
+    def count_chunks(self, document_ids: Sequence[int]) -> dict[int, int]:
+        documents = [document for id in document_ids if (document := self._find(id)) and document.chunks]
+        return {document.id: len(document.chunks) for document in documents}
 
     def read_document(self, document_id: int, range: ExcerptRange = DOCUMENT_START) -> DocumentExcerpt | None:
         document = self._find(document_id)

@@ -68,6 +68,12 @@ def test_a_document_that_waits_to_be_read_again_counts_as_searchable(filled: Sto
     ]
 
 
+def test_the_chunks_of_the_documents_asked_for_are_counted(filled: Storage) -> None:
+    filled.put("handbook", "b.md", "one", "two")
+    ids = {document.path: document.id for document in filled.catalog.list_documents("handbook")}
+    assert filled.catalog.count_chunks([ids["b.md"], ids["c.pdf"], 999]) == {ids["b.md"]: 2}
+
+
 @pytest.mark.parametrize(
     ("range", "start", "num_highlighted"),
     [
@@ -103,7 +109,7 @@ def test_a_restricted_catalog_answers_as_if_there_were_no_other_collections(fill
     assert [status.name for status in catalog.status()] == ["handbook"]
     assert (catalog.find_document(other), catalog.read_document(other), catalog.read_texts(other)) == (None, None, [])
     assert catalog.list_documents("policies") == catalog.list_documents_by_path("policies", 9) == []
-    assert catalog.count_documents("policies") == []
+    assert (catalog.count_documents("policies"), catalog.count_chunks([other])) == ([], {})
     assert len(catalog.list_documents("handbook")) == 4
     assert catalog.read_texts(filled.document_id("handbook", "b.md")) == ["handbook b"]
     assert catalog.count_documents("handbook") == filled.catalog.count_documents("handbook")

@@ -36,10 +36,14 @@ class CollectionController(Controller):
         `state` and `contains` leave out files in other states, and files whose paths do not contain the text.
         """
         check_collection(name, services)
-        list_page = services.catalog.list_documents_by_path
-        documents = await asyncio.to_thread(list_page, name, limit + 1, after, document_state, contains)
-        base_url = str(request.base_url)
-        return DocumentPage([_document_object(each, base_url) for each in documents[:limit]], len(documents) > limit)
+        catalog, base_url = services.catalog, str(request.base_url)
+        documents = await asyncio.to_thread(
+            catalog.list_documents_by_path, name, limit + 1, after, document_state, contains
+        )
+        page = documents[:limit]
+        num_chunks = await asyncio.to_thread(catalog.count_chunks, [document.id for document in page])
+        objects = [_document_object(each, num_chunks.get(each.id, 0), base_url) for each in page]
+        return DocumentPage(objects, len(documents) > limit)
 
 
 def check_collection(name: str, services: Services) -> None:
@@ -49,7 +53,7 @@ def check_collection(name: str, services: Services) -> None:
         raise CollectionNotFound(name, known)
 
 
-def _document_object(document: DocumentRecord, base_url: str) -> DocumentObject:
+def _document_object(document: DocumentRecord, num_chunks: int, base_url: str) -> DocumentObject:
     return DocumentObject(
         id=document.id,
         path=document.path,
@@ -58,6 +62,6 @@ def _document_object(document: DocumentRecord, base_url: str) -> DocumentObject:
         state=document.state,
         reason=document.error if document.state == "failed" else None,
         note=document.note,
-        chunks=document.num_chunks,
+        chunks=num_chunks,
         url=document_url(base_url, document.id),
     )
