@@ -24,6 +24,7 @@ from index.errors import (
     DataFolderError,
     IndexingError,
     InvalidFilter,
+    StorageDamaged,
     StorageFull,
     StorageUnavailable,
 )
@@ -194,6 +195,12 @@ def _data_folder(_: DataFolderError) -> Problem:
     return _problem(503, message, "index_unavailable", retry_after=5)
 
 
+def _storage_damaged(error: StorageDamaged) -> Problem:
+    _log.error("a database of the data folder is damaged (%s); `cloister doctor` checks it", type(error).__name__)
+    message = "A database of the server is damaged; the server's log says what to do."
+    return _problem(503, message, "index_unavailable", retry_after=5)
+
+
 def _disk_full(_: Exception) -> Problem:
     return _problem(507, "The server's disk is full; nothing of this was kept. Make room there.", "disk_full")
 
@@ -271,6 +278,7 @@ _TABLE: Final[Mapping[type, Callable[[Any], Problem]]] = {
     CollectionNotFound: _collection_not_found,
     InvalidFilter: _invalid_filter,
     DataFolderError: _data_folder,
+    StorageDamaged: _storage_damaged,
     StorageFull: _disk_full,
     StorageUnavailable: _storage_failed,
     OSError: _os_error,

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from index.errors import StorageFull, StorageUnavailable
+from index.errors import StorageDamaged, StorageFull, StorageUnavailable
 from models.errors import GrammarError, UnenforceableTool
 from server.errors import (
     AccessDenied,
@@ -39,6 +39,13 @@ def test_a_full_or_failing_disk_is_reported_without_paths(error: Exception, stat
     assert (problem.status, problem.detail.code) == (status, code)
     assert "secret" not in problem.detail.message
     assert (problem.retry_after is not None) == (status == 503)
+
+
+def test_a_damaged_database_is_reported_and_logged_without_its_path(caplog: pytest.LogCaptureFixture) -> None:
+    problem = problem_of(StorageDamaged("/secret: database disk image is malformed"))
+    assert (problem.status, problem.detail.code, problem.retry_after) == (503, "index_unavailable", 5)
+    assert "StorageDamaged" in caplog.text
+    assert "secret" not in problem.detail.message + caplog.text
 
 
 @pytest.mark.parametrize(
