@@ -26,7 +26,7 @@ from server.api.chat.wire import (
     PromptTokensDetails,
 )
 from server.api.shared.logprobs import token_logprob
-from server.api.shared.passage import wire_passage
+from server.api.shared.passage import PassageFields
 from server.api.shared.rag import format_source_list, rag_reply
 from server.api.shared.rag_wire import RagReply
 from server.generation.answer import AnswerCitations, AnswerEvent
@@ -158,16 +158,25 @@ class ChatReply:
 
     def _url_citation(self, citation: Citation) -> ChatUrlCitation:
         source = self._source(citation.number)
-        return wire_passage(
-            ChatUrlCitation,
-            source.passage,
-            self._base_url,
+        passage = PassageFields.of(source.passage, self._base_url)
+        return ChatUrlCitation(
+            url=passage.url,
             title=source.label,
             start_index=citation.start,
             end_index=citation.end,
             content=source.text,
             quote=citation.quote,
             number=citation.number,
+            document_id=passage.document_id,
+            chunk_id=passage.chunk_id,
+            collection=passage.collection,
+            path=passage.path,
+            filename=passage.filename,
+            heading=passage.heading,
+            lines=passage.lines,
+            place=passage.place,
+            page=passage.page,
+            score=passage.score,
         )
 
 

@@ -20,7 +20,7 @@ from server.api.mcp.wire import (
     NoArguments,
     SearchArguments,
 )
-from server.api.shared.passage import wire_passage
+from server.api.shared.passage import PassageFields
 from server.errors import NotFound, RequestError
 from server.http.links import document_url
 from server.services import Services
@@ -90,12 +90,18 @@ async def _search(arguments: SearchArguments, services: Services, base_url: str)
 
 
 def _mcp_passage(passage: Passage, base_url: str) -> McpPassage:
-    return wire_passage(
-        McpPassage,
-        passage,
-        base_url,
+    fields = PassageFields.of(passage, base_url)
+    return McpPassage(
         id=f"{passage.document_id}-{passage.chunk_id}",
         title=" › ".join([passage.file, *passage.breadcrumb]),
+        url=fields.url,
+        text=fields.text,
+        collection=fields.collection,
+        path=fields.path,
+        lines=fields.lines,
+        place=fields.place,
+        score=fields.score,
+        relevance=fields.relevance,
     )
 
 

@@ -1,7 +1,7 @@
-"""The wire fields of a passage, for every API that returns passages."""
+"""The fields of a passage as every API that returns passages writes them."""
 
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Self
 
 import msgspec
 
@@ -9,34 +9,46 @@ from index.types import Passage
 from server.http.links import passage_url
 from server.rag.relevance import relevance
 
-Wire = TypeVar("Wire", bound=msgspec.Struct)
 
+class PassageFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields from which the wire types of passages are made. Scores are rounded; `lines` are first and last line.
 
-def wire_passage(kind: type[Wire], passage: Passage, base_url: str, **own: Any) -> Wire:
-    """Return a `kind` that has the passage's fields, as far as it declares them. `own` are the API's own fields, which
-    take precedence."""
-    fields = passage_fields(passage, base_url)
-    declared = {name: fields[name] for name in kind.__struct_fields__ if name in fields}
-    return kind(**{**declared, **own})
+    `place` is the page, slide or rows, None where `lines` say it; `page` is the first page, as a number.
+    """
 
+    document_id: int
+    chunk_id: int
+    collection: str
+    path: str
+    filename: str
+    heading: tuple[str, ...]
+    text: str
+    lines: tuple[int, int]
+    place: str | None
+    page: int | None
+    score: float
+    similarity: float | None
+    relevance: float | None
+    also_in: tuple[str, ...]
+    url: str
 
-def passage_fields(passage: Passage, base_url: str) -> dict[str, Any]:
-    """Return every field that the wire knows of a passage, by name. Scores are rounded; `lines` are a pair."""
-    place, similarity, known_relevance = passage.place, passage.similarity, relevance(passage)
-    return {
-        "document_id": passage.document_id,
-        "chunk_id": passage.chunk_id,
-        "collection": passage.collection,
-        "path": passage.display_path,
-        "filename": PurePosixPath(passage.path).name,
-        "heading": passage.heading,
-        "text": passage.text_with_lead,
-        "lines": (passage.line_from, passage.line_to),
-        "place": place.label if place else None,
-        "page": place.first if place and place.unit == "page" else None,
-        "score": round(passage.score, 4),
-        "similarity": None if similarity is None else round(similarity, 4),
-        "relevance": None if known_relevance is None else round(known_relevance, 2),
-        "also_in": passage.also_in,
-        "url": passage_url(base_url, passage),
-    }
+    @classmethod
+    def of(cls, passage: Passage, base_url: str) -> Self:
+        place, similarity, known_relevance = passage.place, passage.similarity, relevance(passage)
+        return cls(
+            document_id=passage.document_id,
+            chunk_id=passage.chunk_id,
+            collection=passage.collection,
+            path=passage.display_path,
+            filename=PurePosixPath(passage.path).name,
+            heading=passage.heading,
+            text=passage.text_with_lead,
+            lines=(passage.line_from, passage.line_to),
+            place=place.label if place else None,
+            page=place.first if place and place.unit == "page" else None,
+            score=round(passage.score, 4),
+            similarity=None if similarity is None else round(similarity, 4),
+            relevance=None if known_relevance is None else round(known_relevance, 2),
+            also_in=passage.also_in,
+            url=passage_url(base_url, passage),
+        )

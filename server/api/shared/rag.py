@@ -8,13 +8,14 @@ import msgspec
 from index.errors import InvalidFilter
 from index.search.filters import compile_filter
 from index.types import Filters
-from server.api.shared.passage import wire_passage
+from server.api.shared.passage import PassageFields
 from server.api.shared.rag_wire import RagDropped, RagFilters, RagPassage, RagReply, RagRequest, TopK
 from server.errors import RequestError
 from server.generation.answer import Grounding
 from server.http.links import passage_url
 from server.rag.citations import Citation, cited_numbers, source_list
 from server.rag.options import CitationStyle, Mode, RagOptions
+from server.rag.prompts import Source
 from server.rag.report import RagReport
 
 _COLLECTIONS = "X-Cloister-Collections"
@@ -84,14 +85,27 @@ def rag_reply(report: RagReport, base_url: str) -> RagReply:
     new_numbers = {source.number for source in report.sources}
     return RagReply(
         queries=list(report.queries),
-        passages=[
-            wire_passage(
-                RagPassage, source.passage, base_url, number=source.number, is_new=source.number in new_numbers
-            )
-            for source in sources
-        ],
+        passages=[_rag_passage(source, base_url, is_new=source.number in new_numbers) for source in sources],
         dropped=[RagDropped(each.label, each.reason, each.number) for each in report.dropped],
         tokens=report.num_tokens,
+    )
+
+
+def _rag_passage(source: Source, base_url: str, *, is_new: bool) -> RagPassage:
+    passage = PassageFields.of(source.passage, base_url)
+    return RagPassage(
+        number=source.number,
+        document_id=passage.document_id,
+        chunk_id=passage.chunk_id,
+        collection=passage.collection,
+        path=passage.path,
+        place=passage.place,
+        lines=passage.lines,
+        heading=passage.heading,
+        score=passage.score,
+        also_in=passage.also_in,
+        url=passage.url,
+        is_new=is_new,
     )
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from index.params import Chunking
-from server.api.shared.passage import wire_passage
+from server.api.shared.passage import PassageFields
 from server.api.vector_stores.wire import (
     ChunkingStrategy,
     ContentPart,
@@ -83,13 +83,16 @@ def score_hits(hits: Sequence[FileHit], threshold: float | None) -> list[tuple[F
 
 
 def result_reply(hit: FileHit, score: float, base_url: str) -> StoreResult:
-    return wire_passage(
-        StoreResult,
-        hit.passage,
-        base_url,
+    passage = PassageFields.of(hit.passage, base_url)
+    return StoreResult(
         file_id=hit.file_id,
         filename=hit.filename,
         score=round(score, 4),
         attributes=hit.attributes,
-        content=[ContentPart(hit.passage.text_with_lead)],
+        content=[ContentPart(passage.text)],
+        chunk_id=passage.chunk_id,
+        heading=passage.heading,
+        lines=passage.lines,
+        place=passage.place,
+        url=passage.url,
     )

@@ -1,7 +1,7 @@
 """Search for passages, and explain what the search did with an expected file."""
 
 from index.search.explanation import Explanation
-from index.types import Query, SearchScope
+from index.types import Passage, Query, SearchScope
 from models.llm.chat.messages import ChatMessage
 from server.api.cloister.search.wire import (
     ExpectedFile,
@@ -11,7 +11,7 @@ from server.api.cloister.search.wire import (
     SearchResult,
     SearchResults,
 )
-from server.api.shared.passage import wire_passage
+from server.api.shared.passage import PassageFields
 from server.generation.generate import make_grounding_request
 from server.generation.request import GenerationRequest
 from server.rag.explain import explain_file
@@ -26,7 +26,7 @@ async def search(data: SearchRequest, services: Services, base_url: str) -> Sear
     scope = SearchScope(data.collections)
     passages = await services.search.search([Query(data.query)], top_k, scope, data.filters)
     explanation = await _explain(data, top_k, services, base_url) if data.explain else None
-    results = [wire_passage(SearchResult, passage, base_url) for passage in passages]
+    results = [_search_result(passage, base_url) for passage in passages]
     return SearchResults(data.query, results, explanation)
 
 
@@ -43,6 +43,25 @@ async def _explain(data: SearchRequest, top_k: int, services: Services, base_url
     return SearchExplanation(FLOOR, [_explained_file(file, base_url) for file in files])
 
 
+def _search_result(passage: Passage, base_url: str) -> SearchResult:
+    fields = PassageFields.of(passage, base_url)
+    return SearchResult(
+        text=fields.text,
+        collection=fields.collection,
+        path=fields.path,
+        heading=fields.heading,
+        lines=fields.lines,
+        place=fields.place,
+        score=fields.score,
+        similarity=fields.similarity,
+        document_id=fields.document_id,
+        chunk_id=fields.chunk_id,
+        url=fields.url,
+        relevance=fields.relevance,
+        also_in=fields.also_in,
+    )
+
+
 def _explained_file(file: Explanation, base_url: str) -> ExplainedFile:
     return ExplainedFile(
         collection=file.collection,
@@ -53,6 +72,6 @@ def _explained_file(file: Explanation, base_url: str) -> ExplainedFile:
         words_rank=file.ranks.words,
         fused_rank=file.ranks.fused,
         rank=file.rank,
-        passage=wire_passage(SearchResult, file.passage, base_url) if file.passage else None,
-        instead=[wire_passage(SearchResult, passage, base_url) for passage in file.instead],
+        passage=_search_result(file.passage, base_url) if file.passage else None,
+        instead=[_search_result(passage, base_url) for passage in file.instead],
     )
