@@ -9,7 +9,7 @@ from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from server.access.boundary import Access, AccessMiddleware
+from server.access.middleware import Access, AccessMiddleware
 from server.access.roles import check_role
 from server.api.anthropic.routes import AnthropicController
 from server.api.batches.routes import BatchController

@@ -129,7 +129,7 @@ def _services(
         encoder.current,
         CurrentReranker(encoder.current),
         settings.rag.dense_weight,
-        metrics.searched,
+        metrics.observe_search,
         indexer.check_started,
     )
     embeddings = EmbeddingService(models.embedding, encoder.current, settings.encoder.min_dimension)

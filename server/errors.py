@@ -8,7 +8,7 @@ ServerError
 │   └── UnknownModel, BatchNotFound, ResponseNotFound
 ├── FilesError               about uploaded files and vector stores
 │   ├── StoredFileNotFound, VectorStoreNotFound, FileBatchNotFound, FileNotInVectorStore (NotFound too)
-│   ├── EmptyFile, FileTooLarge, FileQuotaExceeded, DiskFull
+│   ├── EmptyFile, FileTooLarge, FileQuotaExceeded
 │   ├── ReadOnlyVectorStore  it mirrors a watched folder
 │   └── VectorStoreExpired
 ├── TooManyBatches
@@ -129,15 +129,6 @@ class FileQuotaExceeded(FilesError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"All files together would take more than {limit:,} bytes (files.total_bytes); delete some.")
-
-
-class DiskFull(FilesError):
-    status = 507
-    code = "disk_full"
-    param = None
-
-    def __init__(self) -> None:
-        super().__init__("The server's disk is full.")
 
 
 class ReadOnlyVectorStore(FilesError):

@@ -15,7 +15,7 @@ from tests.layers import KNOWN, LIBRARIES, MUTUAL_FOLDERS, violations
 MAX_REACHABLE = {
     "server.api.chat.request": 50,
     "server.http.problems": 10,
-    "server.access.boundary": 15,
+    "server.access.middleware": 15,
     "server.settings.settings": 30,
     "server.settings.reading": 30,
     "server.cli.keys": 40,

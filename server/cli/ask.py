@@ -9,8 +9,8 @@ import httpx2
 import msgspec
 
 from server.cli.common import StartError
-from server.cli.connection import add_connection, checked, connected
-from server.cli.terminal import shown
+from server.cli.connection import add_connection, check_reply, open_client
+from server.cli.terminal import strip_controls
 
 _DONE = "[DONE]"
 
@@ -26,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     question = _question(options.question)
-    with connected(options) as client:
+    with open_client(options) as client:
         if options.explain:
             _explain(client, question, options)
         elif options.json:
             body = {"model": options.model, "messages": [{"role": "user", "content": question}]}
-            print(checked(client.post("/v1/chat/completions", json=body)).text)
+            print(check_reply(client.post("/v1/chat/completions", json=body)).text)
         else:
             _answer(client, question, options.model)
     return 0
@@ -53,10 +53,10 @@ def _answer(client: httpx2.Client, question: str, model: str) -> None:
     sources: dict[int, str] = {}
     try:
         with client.stream("POST", "/v1/chat/completions", json=body) as reply:
-            for chunk in _chunks(checked(reply)):
+            for chunk in _chunks(check_reply(reply)):
                 for choice in chunk["choices"]:
                     delta = choice["delta"]
-                    sys.stdout.write(shown(delta.get("content") or ""))
+                    sys.stdout.write(strip_controls(delta.get("content") or ""))
                     sys.stdout.flush()
                     sources |= _sources(delta.get("annotations") or ())
     except KeyboardInterrupt:
@@ -83,24 +83,24 @@ def _chunks(reply: httpx2.Response) -> Iterator[Any]:
 
 def _sources(annotations: Any) -> dict[int, str]:
     citations = [annotation["url_citation"] for annotation in annotations]
-    return {citation["number"]: shown(f"{citation['title']}\n    {citation['url']}") for citation in citations}
+    return {citation["number"]: strip_controls(f"{citation['title']}\n    {citation['url']}") for citation in citations}
 
 
 def _explain(client: httpx2.Client, question: str, options: argparse.Namespace) -> None:
     body = {"query": question, "explain": True, "expect": options.explain, **_collections(options.model)}
-    reply = checked(client.post("/v1/search", json=body))
+    reply = check_reply(client.post("/v1/search", json=body))
     if options.json:
         print(reply.text)
         return
     for file in msgspec.json.decode(reply.content)["explanation"]["expected"]:
         name = "/".join(filter(None, (file["collection"], file["path"])))
-        print(shown(f"{name}: {file['outcome'].replace('_', ' ')} – {file['reason']}".rstrip(" –")))
+        print(strip_controls(f"{name}: {file['outcome'].replace('_', ' ')} – {file['reason']}".rstrip(" –")))
         ranks = [(kind, file[f"{kind}_rank"]) for kind in ("dense", "words", "fused") if file[f"{kind}_rank"]]
         if ranks:
             print("  rank by " + ", ".join(f"{_KINDS[kind]}: {rank}" for kind, rank in ranks))
         for passage in file["instead"]:
             first, last = passage["lines"]
-            print(shown(f"  instead: {passage['collection']}/{passage['path']}, lines {first}–{last}"))
+            print(strip_controls(f"  instead: {passage['collection']}/{passage['path']}, lines {first}–{last}"))
 
 
 _KINDS = {"dense": "meaning", "words": "words", "fused": "both together"}

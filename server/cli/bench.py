@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 
 from server.cli.common import StartError
-from server.cli.connection import add_connection, checked, connected
+from server.cli.connection import add_connection, check_reply, open_client
 
 _QUESTIONS = (
     "What is this about?", "How do I begin?", "What happens when something fails?", "Who may do what?",
@@ -23,7 +23,7 @@ _QUESTIONS = (
 _MOST_STREAMS = 256
 
 
-class Timed(NamedTuple):
+class AnswerTiming(NamedTuple):
     """The timing of an answer: seconds to its first token, seconds in all, and its tokens."""
 
     first_s: float
@@ -31,7 +31,7 @@ class Timed(NamedTuple):
     num_tokens: int
 
 
-class Row(msgspec.Struct, frozen=True):
+class BenchResult(msgspec.Struct, frozen=True):
     """The result for one number of streams. `tokens_per_s` is of all together; the rest are of single answers."""
 
     streams: int
@@ -65,7 +65,7 @@ def _counts(text: str) -> tuple[int, ...]:
 def run(options: argparse.Namespace) -> int:
     questions = options.question or _QUESTIONS
     rows = []
-    with connected(options) as client:
+    with open_client(options) as client:
         _answer(client, questions[0], options)  # the first one pays for what is loaded when it is needed
         if not options.json:
             print(f"{'at once':>8}{'first token':>13}{'p95':>9}{'tokens/s':>10}{'of each':>9}")
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(client: httpx2.Client, streams: int, questions: tuple[str, ...], options: argparse.Namespace) -> Row:
+def _row(client: httpx2.Client, streams: int, questions: tuple[str, ...], options: argparse.Namespace) -> BenchResult:
     count = max(options.answers, streams)
     started = time.perf_counter()
     with ThreadPoolExecutor(streams) as pool, _leaving() as left:
@@ -92,7 +92,7 @@ def _row(client: httpx2.Client, streams: int, questions: tuple[str, ...], option
     elapsed = time.perf_counter() - started
     firsts = sorted(each.first_s for each in timed)
     rates = [(each.num_tokens - 1) / (each.total_s - each.first_s) for each in timed if each.num_tokens > 1]
-    return Row(
+    return BenchResult(
         streams,
         count,
         statistics.median(firsts),
@@ -114,7 +114,7 @@ def _leaving() -> Iterator[threading.Event]:
 
 def _answer(
     client: httpx2.Client, question: str, options: argparse.Namespace, left: threading.Event | None = None
-) -> Timed:
+) -> AnswerTiming:
     """Until `left`, if that is sooner. Raises `StartError`."""
     body = {
         "model": options.model,
@@ -126,7 +126,7 @@ def _answer(
     started = time.perf_counter()
     first_s, num_tokens = 0.0, 0
     with client.stream("POST", "/v1/chat/completions", json=body) as reply:
-        for line in checked(reply).iter_lines():
+        for line in check_reply(reply).iter_lines():
             if left and left.is_set():
                 break
             if not line.startswith("data: {"):
@@ -139,4 +139,4 @@ def _answer(
             if usage := chunk.get("usage"):
                 num_tokens = usage["completion_tokens"]
     total_s = time.perf_counter() - started
-    return Timed(first_s or total_s, total_s, num_tokens)
+    return AnswerTiming(first_s or total_s, total_s, num_tokens)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models.errors import ModelError
 from server.cli.common import Interrupted, StartError, add_settings, settings_of
-from server.cli.progress import spoken_size
+from server.cli.progress import format_size
 from server.ops.bundling import BundleError, build, bundle_name
 from server.resources.chat_models import chat_model_files
 
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         raise StartError(f"{error.filename or out}: {error.strerror or error}") from None
     except KeyboardInterrupt:
         raise Interrupted("interrupted; nothing was written") from None
-    print(f"{out}: {spoken_size(out.stat().st_size)}")
+    print(f"{out}: {format_size(out.stat().st_size)}")
     if not options.sign:
         print("It is not signed: the other side can only see that nothing was damaged. --sign KEY signs it.")
     return 0

@@ -12,8 +12,8 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from server.cli.common import Commands, StartError
-from server.cli.connection import ServerUnreachable, add_connection, checked, connected
-from server.cli.terminal import shown
+from server.cli.connection import ServerUnreachable, add_connection, check_reply, open_client
+from server.cli.terminal import strip_controls
 from server.settings.reading import CONFIG_FILE, docs_from_flags
 from server.settings.settings import folder_of
 
@@ -45,20 +45,20 @@ def _action(actions: Commands, name: str, help: str, run: Any) -> argparse.Argum
 
 
 def _list(options: argparse.Namespace) -> int:
-    with connected(options) as client:
-        reply = checked(client.get("/v1/collections"))
+    with open_client(options) as client:
+        reply = check_reply(client.get("/v1/collections"))
         if options.json:
             print(reply.text)
             return 0
         for collection in msgspec.json.decode(reply.content)["data"]:
-            print(shown(f"{collection['id']:20} {collection['documents']:8} documents  {collection['root']}"))
+            print(strip_controls(f"{collection['id']:20} {collection['documents']:8} documents  {collection['root']}"))
     return 0
 
 
 def _add(options: argparse.Namespace) -> int:
     ((name, folder),) = (docs_from_flags([options.folder]) or {}).items()
     root = folder_of(name, folder)
-    with _editing(options) as docs:
+    with _edit_docs(options) as docs:
         if name in docs:
             raise StartError(
                 f"there is a collection {name!r}, {docs[name]}; give this one another name: OTHER={folder}"
@@ -69,7 +69,7 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    with _editing(options) as docs:
+    with _edit_docs(options) as docs:
         if options.name not in docs:
             known = ", ".join(docs) or "none"
             raise StartError(f"{_file(options)} has no collection {options.name!r}; it has: {known}")
@@ -80,8 +80,8 @@ def _remove(options: argparse.Namespace) -> int:
 
 def _rescan(options: argparse.Namespace) -> int:
     body = {"collection": options.name, "accept_deletions": options.accept_deletions}
-    with connected(options) as client:
-        checked(client.post("/v1/index/rescan", json=body))
+    with open_client(options) as client:
+        check_reply(client.post("/v1/index/rescan", json=body))
     print("Rescanning. Show the progress: cloister status")
     return 0
 
@@ -92,7 +92,7 @@ def _file(options: argparse.Namespace) -> Path:
 
 
 @contextlib.contextmanager
-def _editing(options: argparse.Namespace) -> Any:
+def _edit_docs(options: argparse.Namespace) -> Any:
     """Yield the table `docs` of the settings file, and write the file when the block ends without an error.
 
     All else in the file stays as it is. Raises `StartError`.
@@ -124,7 +124,7 @@ def _reload_server(options: argparse.Namespace, name: str, *, is_there: bool) ->
     """Have the server, if it runs, follow the changed settings file."""
     print(f"{_file(options)}: {name} is {'added' if is_there else 'removed'}")
     try:
-        with connected(options) as client:
+        with open_client(options) as client:
             followed = _reload(client)
     except ServerUnreachable:
         print("No server runs; the next one starts with it." if is_there else "No server runs.")
@@ -136,5 +136,5 @@ def _reload_server(options: argparse.Namespace, name: str, *, is_there: bool) ->
 
 
 def _reload(client: httpx2.Client) -> list[str]:
-    names: list[str] = msgspec.json.decode(checked(client.post("/v1/index/reload")).content)["collections"]
+    names: list[str] = msgspec.json.decode(check_reply(client.post("/v1/index/reload")).content)["collections"]
     return names

@@ -58,5 +58,5 @@ def settings_of(options: argparse.Namespace, **flags: Any) -> Settings:
 
 def address_of(host: str, port: int) -> str:
     """Return the URL by which this machine reaches a server that listens there."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

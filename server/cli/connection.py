@@ -37,7 +37,7 @@ class ServerUnreachable(StartError):
 
 
 @contextlib.contextmanager
-def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
+def open_client(options: argparse.Namespace) -> Iterator[httpx2.Client]:
     """Yield a client of the server. Raises `StartError`, which says what to do, for every request that fails inside."""
     url, key = url_and_key(options)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -59,7 +59,7 @@ def connected(options: argparse.Namespace) -> Iterator[httpx2.Client]:
         raise StartError(f"{url} is no Cloister, or another version of it ({error})") from None
 
 
-def checked(reply: httpx2.Response) -> httpx2.Response:
+def check_reply(reply: httpx2.Response) -> httpx2.Response:
     """Return the reply. Raises `StartError` with the server's message unless it is a success."""
     if reply.is_success:
         return reply

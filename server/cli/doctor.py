@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     for finding in statements(settings) if options.air_gap else findings(settings):
         found.append(finding)
         if not options.json:
-            _tell(finding, with_commands=options.commands)
+            _print_finding(finding, with_commands=options.commands)
     if options.json:
         print(msgspec.json.encode(found).decode())
     failures = sum(finding.state == "failure" for finding in found)
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _tell(finding: Finding, *, with_commands: bool) -> None:
+def _print_finding(finding: Finding, *, with_commands: bool) -> None:
     mark = _MARKS[finding.state]
     if sys.stdout.isatty():
         mark = f"\x1b[{_COLOURS[finding.state]}m{mark}\x1b[0m"

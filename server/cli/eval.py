@@ -10,13 +10,13 @@ import httpx2
 import msgspec
 
 from server.cli.common import StartError
-from server.cli.connection import add_connection, checked, connected
-from server.cli.terminal import shown
+from server.cli.connection import add_connection, check_reply, open_client
+from server.cli.terminal import strip_controls
 
 _NONE = "none"
 
 
-class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EvalQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A line of the list. `file`: where the answer is, as `path` or `collection/path`; `answer`: words it must hold.
     With neither, the documents do not answer it, and neither should the server."""
 
@@ -29,7 +29,7 @@ class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.file is not None or self.answer is not None
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class EvalOutcome(msgspec.Struct, frozen=True):
     """`rank`: of the first passage from the right file, 1 is best; None where it is not found, or none is named."""
 
     question: str
@@ -40,7 +40,7 @@ class Outcome(msgspec.Struct, frozen=True):
     said: str
 
 
-class Figures(msgspec.Struct, frozen=True):
+class EvalFigures(msgspec.Struct, frozen=True):
     """Shares of 1; None where no question asks for it. `mrr`: mean reciprocal rank (Voorhees, TREC-8, 1999)."""
 
     questions: int
@@ -66,21 +66,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     known = _read(options.file)
-    with connected(options) as client:
+    with open_client(options) as client:
         outcomes = []
         for each in known:
             outcomes.append(_outcome(client, each, options))
             if not options.json:
-                print(shown(_line(each, outcomes[-1])), flush=True)
+                print(strip_controls(_line(each, outcomes[-1])), flush=True)
     figures = _figures(known, outcomes)
     if options.json:
         print(msgspec.json.encode({"figures": figures, "outcomes": outcomes}).decode())
     else:
-        print(_told(figures, options.top))
+        print(_format_figures(figures, options.top))
     return 0
 
 
-def _read(path: Path) -> list[Known]:
+def _read(path: Path) -> list[EvalQuestion]:
     """Return the questions of a file. Raises `StartError` with the number of the line at fault."""
     try:
         lines = path.read_text().splitlines()
@@ -90,7 +90,7 @@ def _read(path: Path) -> list[Known]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                known.append(msgspec.json.decode(line, type=Known))
+                known.append(msgspec.json.decode(line, type=EvalQuestion))
             except msgspec.MsgspecError as error:
                 raise StartError(f"{path}, line {number}: {error}") from None
     if not known:
@@ -98,21 +98,21 @@ def _read(path: Path) -> list[Known]:
     return known
 
 
-def _outcome(client: httpx2.Client, known: Known, options: argparse.Namespace) -> Outcome:
+def _outcome(client: httpx2.Client, known: EvalQuestion, options: argparse.Namespace) -> EvalOutcome:
     rank = None
     if known.file is not None:
         body = {"query": known.question, "top_k": options.top}
-        found = msgspec.json.decode(checked(client.post("/v1/search", json=body)).content)["data"]
+        found = msgspec.json.decode(check_reply(client.post("/v1/search", json=body)).content)["data"]
         rank = next((i for i, each in enumerate(found, 1) if known.file in _names(each)), None)
     if options.search_only:
-        return Outcome(known.question, rank, None, None, False, "")
+        return EvalOutcome(known.question, rank, None, None, False, "")
     body = {"model": options.model, "messages": [{"role": "user", "content": known.question}], "temperature": 0}
-    message = msgspec.json.decode(checked(client.post("/v1/chat/completions", json=body)).content)["choices"][0][
+    message = msgspec.json.decode(check_reply(client.post("/v1/chat/completions", json=body)).content)["choices"][0][
         "message"
     ]
     cited = [_names(each["url_citation"]) for each in message.get("annotations") or ()]
     said = message["content"] or ""
-    return Outcome(
+    return EvalOutcome(
         known.question,
         rank,
         None if known.file is None else any(known.file in names for names in cited),
@@ -131,7 +131,7 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _line(known: Known, outcome: Outcome) -> str:
+def _line(known: EvalQuestion, outcome: EvalOutcome) -> str:
     wrong = []
     if known.file is not None and outcome.rank is None:
         wrong.append("not found")
@@ -144,10 +144,10 @@ def _line(known: Known, outcome: Outcome) -> str:
     return f"{'; '.join(wrong) or 'right':40} {known.question}"
 
 
-def _figures(known: list[Known], outcomes: list[Outcome]) -> Figures:
+def _figures(known: list[EvalQuestion], outcomes: list[EvalOutcome]) -> EvalFigures:
     named = [o for k, o in zip(known, outcomes, strict=True) if k.file is not None]
     asked = [(k, o) for k, o in zip(known, outcomes, strict=True) if o.said]
-    return Figures(
+    return EvalFigures(
         len(outcomes),
         _share(o.rank is not None for o in named),
         statistics.mean(1 / o.rank if o.rank else 0.0 for o in named) if named else None,
@@ -163,7 +163,7 @@ def _share(values: Iterator[Any]) -> float | None:
     return sum(counted) / len(counted) if counted else None
 
 
-def _told(figures: Figures, top: int) -> str:
+def _format_figures(figures: EvalFigures, top: int) -> str:
     def percent(value: float | None) -> str:
         return _NONE if value is None else f"{value:.0%}"
 

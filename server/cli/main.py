@@ -15,7 +15,7 @@ from importlib.metadata import version
 from index.errors import IndexingError
 from models.errors import ModelError
 from server.cli.common import Interrupted, StartError
-from server.cli.terminal import shown
+from server.cli.terminal import strip_controls
 from server.errors import SettingsError
 
 # Each is a module of server/cli, imported only when it is chosen, so that the small ones start without the server.
@@ -85,4 +85,4 @@ def _replace_unencodable() -> None:
 
 
 def _print_error(error: Exception) -> None:
-    print(f"cloister: {shown(str(error)).replace(chr(10), ' ')}", file=sys.stderr)
+    print(f"cloister: {strip_controls(str(error)).replace(chr(10), ' ')}", file=sys.stderr)

@@ -16,8 +16,8 @@ from models.folder import ImportedFile, IncomingModel, ModelsFolder
 from models.llm.gguf.files import model_name, model_parts
 from models.llm.llama.probe import ModelInfo, probe
 from server.cli.common import Commands, Interrupted, StartError, add_settings, settings_of
-from server.cli.progress import Progress, spoken_size
-from server.cli.terminal import shown
+from server.cli.progress import Progress, format_size
+from server.cli.terminal import strip_controls
 from server.settings.settings import Settings
 
 _PACKAGE = Path(__file__).parents[2] / "models"
@@ -26,7 +26,7 @@ _PIECE = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class ListedModel(msgspec.Struct, frozen=True, omit_defaults=True):
+class ModelListing(msgspec.Struct, frozen=True, omit_defaults=True):
     """`state`: built in, imported (its hash is known and compared), found (put there by hand), or not here."""
 
     name: str
@@ -96,30 +96,30 @@ def _list(settings: Settings, options: argparse.Namespace) -> None:
         return
     rows = [("", "model", "state", "size", "memory", "licence", "good for")]
     for each in found:
-        size, memory = (spoken_size(value) if value else "" for value in (each.size, each.memory))
+        size, memory = (format_size(value) if value else "" for value in (each.size, each.memory))
         mark = "*" if each.is_default else ""
         rows.append((mark, each.name, each.state, size, memory, each.licence or "", each.purpose or ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print(shown("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))
+        print(strip_controls("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))
     print(f"\n* the default. Files are in {settings.models_folder}; import one: cloister models import FILE")
 
 
-def _list_models(settings: Settings) -> Iterable[ListedModel]:
+def _list_models(settings: Settings) -> Iterable[ModelListing]:
     folder = ModelsFolder(settings.models_folder)
     entries, catalog = folder.entries(), read_catalog().chat
     for name, model in catalog.items():
         path = _PACKAGE / model.file if model.source is None else folder.path / model.file
         state = "built in" if model.source is None else _state(path, entries)
         size = path.stat().st_size if path.is_file() else model.bytes
-        yield ListedModel(
+        yield ModelListing(
             name, state, size, model.memory, model.licence, model.source, model.purpose, name == settings.model
         )
     known = {model.file for model in catalog.values()}
     for path in folder.files():
         if path.name not in known and path == model_parts(path)[0]:
             size = sum(part.stat().st_size for part in model_parts(path))
-            yield ListedModel(model_name(path), _state(path, entries), size, is_default=path.name == settings.model)
+            yield ModelListing(model_name(path), _state(path, entries), size, is_default=path.name == settings.model)
 
 
 def _state(path: Path, entries: dict[str, ImportedFile]) -> str:
@@ -139,13 +139,13 @@ def _show(settings: Settings, options: argparse.Namespace) -> None:
         print(msgspec.json.encode(description).decode())
         return
     for name, value in description.items():
-        print(f"{name:13} {shown(_spoken(name, value))}")
+        print(f"{name:13} {strip_controls(_format_value(name, value))}")
 
 
-def _spoken(name: str, value: Any) -> str:
+def _format_value(name: str, value: Any) -> str:
     if value is None:
         return "unknown"
-    return f"{spoken_size(value)} ({value:,} bytes)" if name in ("file_size", "memory") else str(value)
+    return f"{format_size(value)} ({value:,} bytes)" if name in ("file_size", "memory") else str(value)
 
 
 def _find_model(name: str, settings: Settings) -> tuple[Path, ChatModelEntry | None]:
@@ -202,7 +202,7 @@ def _import(settings: Settings, options: argparse.Namespace) -> None:
         with folder.receive(part.name) as incoming:
             _receive(incoming, _read(part, incoming), part.stat().st_size)
             _keep(incoming, options.sha256, str(part.absolute()))
-    _tell_kept(settings, parts[0].name, cards[0])
+    _print_received(settings, parts[0].name, cards[0])
 
 
 def _read(path: Path, incoming: IncomingModel) -> Iterable[bytes]:
@@ -228,11 +228,11 @@ def _pull(settings: Settings, options: argparse.Namespace) -> None:
                     pass  # all of it came the last time
                 else:
                     _receive(incoming, host.pieces(offer, incoming), offer.size)
-                card = _probed(incoming, expected)
+                card = _probe(incoming, expected)
                 incoming.keep(offer.url if model is None else f"{options.host}/{model.source}")
     except FetchError as error:
         raise StartError(str(error)) from None
-    _tell_kept(settings, name, card)
+    _print_received(settings, name, card)
 
 
 def _address(name: str, host: str) -> tuple[str, ChatModelEntry | None]:
@@ -253,7 +253,7 @@ def _receive(incoming: IncomingModel, pieces: Iterable[bytes], total: int | None
     free = shutil.disk_usage(incoming.path.parent).free
     if total is not None and total - incoming.size > free:
         raise StartError(
-            f"there is no room: {spoken_size(total)} are needed in {incoming.path.parent}, {spoken_size(free)} are free"
+            f"there is no room: {format_size(total)} are needed in {incoming.path.parent}, {format_size(free)} are free"
         )
     with Progress(incoming.name, total, incoming.size) as progress:
         for piece in pieces:
@@ -277,7 +277,7 @@ def _check(incoming: IncomingModel, expected: str | None) -> None:
         raise StartError(f"its SHA-256 is {actual}, not {expected}: this is another file; nothing was kept")
 
 
-def _probed(incoming: IncomingModel, expected: str) -> ModelInfo:
+def _probe(incoming: IncomingModel, expected: str) -> ModelInfo:
     _check(incoming, expected)
     try:
         return probe(incoming.path)
@@ -286,9 +286,9 @@ def _probed(incoming: IncomingModel, expected: str) -> ModelInfo:
         raise StartError(f"it is no model that llama.cpp can read: {error.reason}; nothing was kept") from None
 
 
-def _tell_kept(settings: Settings, file: str, card: ModelInfo) -> None:
+def _print_received(settings: Settings, file: str, card: ModelInfo) -> None:
     name = next((name for name, model in read_catalog().chat.items() if model.file == file), file)
-    print(f"{card.name}: {card.quantization}, {spoken_size(card.file_size)}, takes about {spoken_size(card.memory)}")
+    print(f"{card.name}: {card.quantization}, {format_size(card.file_size)}, takes about {format_size(card.memory)}")
     print(f"Use it: cloister serve --model {name}")
 
 

@@ -46,17 +46,17 @@ class Progress:
     def line(self) -> str:
         (first_at, first), (last_at, last) = self._marks[0], self._marks[-1]
         rate = (last - first) / (last_at - first_at) if last_at > first_at else 0.0
-        parts = [f"{spoken_size(self._done)}"]
+        parts = [f"{format_size(self._done)}"]
         if self._total:
-            parts = [f"{100 * self._done / self._total:3.0f} % of {spoken_size(self._total)}"]
+            parts = [f"{100 * self._done / self._total:3.0f} % of {format_size(self._total)}"]
         if rate > 0:
-            parts.append(f"{spoken_size(rate)}/s")
+            parts.append(f"{format_size(rate)}/s")
             if self._total and self._done < self._total:
-                parts.append(f"{spoken_time((self._total - self._done) / rate)} left")
+                parts.append(f"{format_duration((self._total - self._done) / rate)} left")
         return ", ".join(parts)
 
 
-def spoken_size(num_bytes: float) -> str:
+def format_size(num_bytes: float) -> str:
     """Return a size in powers of a thousand, as file managers show it."""
     power = 0
     while num_bytes >= 999.5 and power < len(_UNITS) - 1:
@@ -66,7 +66,7 @@ def spoken_size(num_bytes: float) -> str:
     return f"{num_bytes:.{digits}f} {_UNITS[power]}"
 
 
-def spoken_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -4,8 +4,8 @@ import argparse
 
 import msgspec
 
-from server.cli.connection import add_connection, checked, connected
-from server.cli.terminal import shown
+from server.cli.connection import add_connection, check_reply, open_client
+from server.cli.terminal import strip_controls
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     body = {"query": options.query, "top_k": options.top, "collections": options.collection}
-    with connected(options) as client:
-        reply = checked(client.post("/v1/search", json=body))
+    with open_client(options) as client:
+        reply = check_reply(client.post("/v1/search", json=body))
         if options.json:
             print(reply.text)
             return 0
@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
         for number, passage in enumerate(passages, 1):
             where = " › ".join((f"{passage['collection']}/{passage['path']}", *passage["heading"]))
             place = passage["place"] or f"lines {passage['lines'][0]}–{passage['lines'][1]}"
-            print(shown(f"{number}. {where}, {place}\n   {passage['url']}"))
-            print("\n".join(f"   {shown(line)}" for line in passage["text"].splitlines()), end="\n\n")
+            print(strip_controls(f"{number}. {where}, {place}\n   {passage['url']}"))
+            print("\n".join(f"   {strip_controls(line)}" for line in passage["text"].splitlines()), end="\n\n")
         if not passages:
             print("No passage was found.")
     return 0

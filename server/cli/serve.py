@@ -15,8 +15,8 @@ import uvicorn
 
 from models.core_dumps import disable_core_dumps
 from models.logs import LogConfig, configure_logging
-from server.access.boundary import Access
 from server.access.hosts import Hosts, is_open
+from server.access.middleware import Access
 from server.access.origins import Origins
 from server.app import create_app
 from server.cli.common import StartError, add_serving, address_of, serving_settings

@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import msgspec
 
-from server.cli.connection import add_connection, checked, connected
-from server.cli.progress import spoken_size, spoken_time
-from server.cli.terminal import fitted, shown
+from server.cli.connection import add_connection, check_reply, open_client
+from server.cli.progress import format_duration, format_size
+from server.cli.terminal import fit_line, strip_controls
 
 _REFRESH_S = 0.5
 _BAR_WIDTH = 30  # characters
@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Return 1 while no question can be answered."""
-    with connected(options) as client:
+    with open_client(options) as client:
         health = client.get("/health")
         if health.status_code != 503:
-            checked(health)
+            check_reply(health)
         index = _read(client)
         if options.json:
             print(msgspec.json.encode({"health": msgspec.json.decode(health.content), "index": index}).decode())
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(client: httpx2.Client) -> Any:
-    return msgspec.json.decode(checked(client.get("/v1/index/status")).content)
+    return msgspec.json.decode(check_reply(client.get("/v1/index/status")).content)
 
 
 def _follow(client: httpx2.Client, index: Any, *, once: bool) -> None:
@@ -59,7 +59,7 @@ def _follow(client: httpx2.Client, index: Any, *, once: bool) -> None:
         lines = _lines(index)
         if not once:
             columns = shutil.get_terminal_size().columns
-            lines = [fitted(line, columns) for line in lines]
+            lines = [fit_line(line, columns) for line in lines]
         up = f"\x1b[{num_lines}A" if num_lines else ""
         clear = "" if once else "\x1b[2K"
         sys.stdout.write(up + "".join(f"{clear}{line}\n" for line in lines))
@@ -79,13 +79,13 @@ def _lines(index: Any) -> list[str]:
     """Return one line for the indexer and one for each collection."""
     parts = [_ACTIVITIES.get(index["activity"], index["activity"])]
     if index["files_per_s"]:
-        parts.append(f"{index['files_per_s']:.1f} files/s, {spoken_size(index['bytes_per_s'])}/s")
+        parts.append(f"{index['files_per_s']:.1f} files/s, {format_size(index['bytes_per_s'])}/s")
     if index["seconds_left"] is not None:
-        parts.append(f"{spoken_time(index['seconds_left'])} left")
+        parts.append(f"{format_duration(index['seconds_left'])} left")
     if index["error"]:
         parts.append(index["error"])
     lines = (f"index: {', '.join(parts)}", *map(_collection, index["collections"]))
-    return [shown(line).replace("\n", " ") for line in lines]
+    return [strip_controls(line).replace("\n", " ") for line in lines]
 
 
 def _collection(state: Any) -> str:

@@ -6,11 +6,11 @@ import re
 _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def shown(text: str) -> str:
+def strip_controls(text: str) -> str:
     """Return the text without control characters."""
     return _CONTROLS.sub("", text)
 
 
-def fitted(line: str, columns: int) -> str:
+def fit_line(line: str, columns: int) -> str:
     """Return the line cut to one row of a terminal."""
     return line if len(line) < columns else f"{line[: max(columns - 2, 0)]}…"

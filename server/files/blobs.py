@@ -21,15 +21,15 @@ class IncomingFile(Protocol):
         ...
 
     async def write(self, piece: bytes | bytearray) -> None:
-        """Append bytes. Raises `FileTooLarge`, `DiskFull`."""
+        """Append bytes. Raises `FileTooLarge`, `StorageFull`."""
         ...
 
 
 class Blobs(Protocol):
     """Bytes of files by their ids, and links to them that the indexer follows.
 
-    An id may be linked under several paths, one for each way in which the file is chunked. Raises `DiskFull` when there
-    is no room.
+    An id may be linked under several paths, one for each way in which the file is chunked. Raises `StorageFull` when
+    there is no room.
     """
 
     @property

@@ -17,8 +17,9 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from index.errors import StorageFull
 from index.uploads import UploadPath, uploads_folder
-from server.errors import DiskFull, FileTooLarge, StoredFileNotFound
+from server.errors import FileTooLarge, StoredFileNotFound
 from server.files.blobs import IncomingFile
 
 _INCOMING = ".incoming"
@@ -47,9 +48,9 @@ class LocalIncomingFile:
             await asyncio.to_thread(self._flush)
 
     def sync(self) -> None:
-        """Bring everything to the disk. Raises `DiskFull`."""
+        """Bring everything to the disk. Raises `StorageFull`."""
         self._flush()
-        with _disk_full():
+        with _storage_full():
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -60,7 +61,7 @@ class LocalIncomingFile:
 
     def _flush(self) -> None:
         buffer, self._buffer = self._buffer, bytearray()
-        with _disk_full():
+        with _storage_full():
             self._file.write(buffer)
             self._file.flush()
 
@@ -80,7 +81,7 @@ class LocalBlobs:
 
     @contextlib.asynccontextmanager
     async def receive(self, max_bytes: int) -> AsyncIterator[LocalIncomingFile]:
-        with _disk_full():
+        with _storage_full():
             incoming = LocalIncomingFile(self._incoming_path(), max_bytes)
         try:
             yield incoming
@@ -114,7 +115,7 @@ class LocalBlobs:
 
     def _put(self, incoming: LocalIncomingFile, id: str) -> None:
         incoming.sync()
-        with _disk_full():
+        with _storage_full():
             incoming.path.rename(self._files / id)
             _sync_folder(self._files)
 
@@ -122,7 +123,7 @@ class LocalBlobs:
         target = self._uploads / str(path)
         if target.exists():
             return
-        with _disk_full():
+        with _storage_full():
             target.parent.parent.mkdir(mode=0o700, exist_ok=True)
             folder = self._incoming_path()  # renamed as a whole, so that the indexer never sees half of a copy
             folder.mkdir(mode=0o700)
@@ -154,14 +155,14 @@ class LocalBlobs:
 
 
 @contextlib.contextmanager
-def _disk_full() -> Iterator[None]:
-    """Raise `DiskFull` for a full disk or quota."""
+def _storage_full() -> Iterator[None]:
+    """Raise `StorageFull` for a full disk or quota."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DiskFull from error
+        raise StorageFull(str(error)) from error
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

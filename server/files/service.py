@@ -72,7 +72,7 @@ class FileService:
     ) -> StoredFile:
         """Keep what was received as a file. When this returns, it survives a power failure.
 
-        Raises `EmptyFile`, `FileQuotaExceeded`, `DiskFull`.
+        Raises `EmptyFile`, `FileQuotaExceeded`, `StorageFull`.
         """
         if not incoming.size:
             raise EmptyFile

@@ -12,13 +12,13 @@ from server.errors import ClientDisconnected
 T = TypeVar("T")
 
 
-async def unless_gone(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:
     """Return the result of the work; cancel it and raise `ClientDisconnected` when the client disconnects first.
 
     A handler that returns one body is not cancelled by the server when its client leaves, so it must look itself.
     """
     working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnected(request))
+    watching = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -33,6 +33,6 @@ async def unless_gone(request: Request[Any, Any, Any], work: Coroutine[Any, Any,
                 await task
 
 
-async def _disconnected(request: Request[Any, Any, Any]) -> None:
+async def _wait_for_disconnect(request: Request[Any, Any, Any]) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -31,19 +31,19 @@ def openapi_config() -> OpenAPIConfig:
         title="Cloister",
         version=version("cloister"),
         path=PATH,
-        render_plugins=[_Document()],
+        render_plugins=[_DocumentPlugin()],
         use_handler_docstrings=True,
     )
 
 
-class _Document(JsonRenderPlugin):
+class _DocumentPlugin(JsonRenderPlugin):
     def __init__(self) -> None:
         super().__init__(path=["/", "/openapi.json"])
         self._rendered: bytes | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         if self._rendered is None:
-            self._rendered = msgspec.json.encode(completed(openapi_schema, request.app))
+            self._rendered = msgspec.json.encode(complete_document(openapi_schema, request.app))
         return self._rendered
 
     def receive_router(self, router: Router) -> None:
@@ -105,7 +105,7 @@ class _Operation(NamedTuple):
         return is_always or "stream" in getattr(self.body, "__struct_fields__", ())
 
 
-def completed(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
+def complete_document(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
     operations = list(_operations(document, app))
     types = {ErrorBody: None}
     for operation in operations:

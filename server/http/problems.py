@@ -215,7 +215,7 @@ def _storage_failed(error: Exception) -> Problem:
 def _os_error(error: OSError) -> Problem:
     if error.errno in _DISK_FULL:
         return _disk_full(error)
-    return _storage_failed(error) if error.errno in _DISK_FAILED else _unexpected(error)
+    return _storage_failed(error) if error.errno in _DISK_FAILED else _unexpected_error(error)
 
 
 # Errors of Litestar and msgspec, and all others
@@ -254,7 +254,7 @@ def _http(error: HTTPException) -> Problem:
     return _problem(error.status_code, error.detail, _HTTP_CODES.get(error.status_code))
 
 
-def _unexpected(error: BaseException) -> Problem:
+def _unexpected_error(error: BaseException) -> Problem:
     details = error if _log.isEnabledFor(logging.DEBUG) else None  # a traceback may hold content
     _log.error("unexpected %s", type(error).__name__, exc_info=details)
     return _problem(500, "Something unexpected went wrong; the server's log names it.", "internal_error")
@@ -287,5 +287,5 @@ _TABLE: Final[Mapping[type, Callable[[Any], Problem]]] = {
     NotFoundException: _no_route,
     MethodNotAllowedException: _no_method,
     HTTPException: _http,
-    BaseException: _unexpected,
+    BaseException: _unexpected_error,
 }

@@ -36,7 +36,7 @@ class AuditLog:
     def __exit__(self, *_: object) -> None:
         self._sink.close()
 
-    def note(self, entry: AuditEntry, *, is_change: bool) -> None:
+    def record(self, entry: AuditEntry, *, is_change: bool) -> None:
         """Write an entry if the level wants it: all of them, or changes, also those that failed, and refusals."""
         if self._level == "all" or (self._level == "changes" and (is_change or entry.status in _REFUSED)):
             with self._lock:

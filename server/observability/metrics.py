@@ -61,14 +61,14 @@ class Metrics:
             registry=registry,
         )
 
-    def replied(self, operation: str, status: int, took_s: float) -> None:
+    def observe_reply(self, operation: str, status: int, took_s: float) -> None:
         """Count a reply. `operation` is the route's, "" for none; paths are not counted: clients make them up."""
         self._requests.labels(operation, str(status)).inc()
         self._request_s.labels(operation).observe(took_s)
 
-    def searched(self, stage: str, took_s: float) -> None:
+    def observe_search(self, stage: str, took_s: float) -> None:
         self._search_s.labels(stage).observe(took_s)
-        self.tracing.past(f"search {stage}", took_s)
+        self.tracing.record_span(f"search {stage}", took_s)
 
     def meter(self, model: str) -> "ModelMeter":
         return ModelMeter(
@@ -110,7 +110,7 @@ class ModelMeter:
         self._prompt.inc(num_prompt)
         self._cached.inc(num_cached)
         self._first_s.observe(wait_s)
-        self._tracing.past(
+        self._tracing.record_span(
             "read prompt",
             wait_s,
             gen_ai__request__model=self._model,

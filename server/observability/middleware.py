@@ -12,7 +12,7 @@ from server.access.principal import Principal
 from server.access.roles import is_change, operation_of
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
-from server.observability.tracing import Request
+from server.observability.tracing import RequestTrace
 from server.storage.records import AuditEntry
 
 _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
@@ -31,18 +31,18 @@ class RequestMiddleware:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        with self._metrics.tracing.request(scope["method"]) as traced:
-            await self._answer(scope, receive, send, traced)
+        with self._metrics.tracing.request(scope["method"]) as trace:
+            await self._answer(scope, receive, send, trace)
 
-    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send, traced: Request) -> None:
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send, trace: RequestTrace) -> None:
         started = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 took_s = time.perf_counter() - started
                 id = f"req_{secrets.token_hex(12)}"
-                self._metrics.replied(_operation(scope), message["status"], took_s)
-                traced.replied(_operation(scope), message["status"])
+                self._metrics.observe_reply(_operation(scope), message["status"], took_s)
+                trace.record_reply(_operation(scope), message["status"])
                 self._audit_request(scope, message["status"], id)
                 message["headers"] = [
                     *message["headers"],
@@ -69,7 +69,7 @@ class RequestMiddleware:
             request=id,
             ids=ids,
         )
-        self._audit.note(entry, is_change=isinstance(handler, BaseRouteHandler) and is_change(handler))
+        self._audit.record(entry, is_change=isinstance(handler, BaseRouteHandler) and is_change(handler))
 
 
 def _operation(scope: Scope) -> str:

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 _EXPORTERS = "opentelemetry_traces_exporter"  # the group under which packages offer theirs
 
 
-class Request(Protocol):
+class RequestTrace(Protocol):
     """The trace of a request that is being answered."""
 
-    def replied(self, operation: str, status: int) -> None: ...
+    def record_reply(self, operation: str, status: int) -> None: ...
 
 
 class Tracing(Protocol):
-    def request(self, method: str) -> contextlib.AbstractContextManager[Request]:
+    def request(self, method: str) -> contextlib.AbstractContextManager[RequestTrace]:
         """Trace all that is done inside as one request."""
 
-    def past(self, name: str, took_s: float, **figures: str | int) -> None:
+    def record_span(self, name: str, took_s: float, **figures: str | int) -> None:
         """Record a span that ended just now, within the request of this task."""
 
 
@@ -36,19 +36,19 @@ class NoTracing:
     """Records nothing; the default."""
 
     @contextlib.contextmanager
-    def request(self, method: str) -> Iterator[Request]:
-        yield _NO_REQUEST
+    def request(self, method: str) -> Iterator[RequestTrace]:
+        yield _NO_TRACE
 
-    def past(self, name: str, took_s: float, **figures: str | int) -> None:
+    def record_span(self, name: str, took_s: float, **figures: str | int) -> None:
         pass
 
 
-class _NoRequest:
-    def replied(self, operation: str, status: int) -> None:
+class _NoRequestTrace:
+    def record_reply(self, operation: str, status: int) -> None:
         pass
 
 
-_NO_REQUEST = _NoRequest()
+_NO_TRACE = _NoRequestTrace()
 
 
 class SpanTracing:
@@ -58,7 +58,7 @@ class SpanTracing:
         self._tracer = provider.get_tracer("cloister")
 
     @contextlib.contextmanager
-    def request(self, method: str) -> Iterator[Request]:
+    def request(self, method: str) -> Iterator[RequestTrace]:
         from opentelemetry.trace import SpanKind
 
         attributes = {"http.request.method": method}
@@ -69,19 +69,19 @@ class SpanTracing:
             record_exception=False,  # the message may hold content
             set_status_on_exception=False,
         ) as span:
-            yield _SpanRequest(span)
+            yield _SpanRequestTrace(span)
 
-    def past(self, name: str, took_s: float, **figures: str | int) -> None:
+    def record_span(self, name: str, took_s: float, **figures: str | int) -> None:
         now = time.time_ns()
         attributes = {key.replace("__", "."): value for key, value in figures.items()}
         self._tracer.start_span(name, start_time=now - round(took_s * 1e9), attributes=attributes).end(now)
 
 
-class _SpanRequest:
+class _SpanRequestTrace:
     def __init__(self, span: Any) -> None:
         self._span = span
 
-    def replied(self, operation: str, status: int) -> None:
+    def record_reply(self, operation: str, status: int) -> None:
         self._span.update_name(operation or "no route")
         self._span.set_attribute("http.response.status_code", status)
 

@@ -45,7 +45,7 @@ _NAME_SERVER = re.compile(r"sin6?_port=htons\(53\)")
 _ADDRESS = re.compile(r'sa_family=AF_INET6?,.*?(?:inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)")')
 
 
-class Isolated(NamedTuple):
+class IsolatedRun(NamedTuple):
     """`attempts`: packets without a route, and calls that named another machine, None without strace."""
 
     trial: Trial
@@ -60,20 +60,24 @@ class Isolated(NamedTuple):
 
 def statements(settings: Settings) -> Iterator[Finding]:
     """The ten, in their order."""
-    yield _numbered(1, "everything is here", _here(settings))
-    yield _numbered(2, "it is what was made", _unaltered())
-    isolated = _isolated()
-    yield _numbered(3, "no attempt to reach another machine", _attempts(isolated))
-    yield _numbered(4, "not by the environment", _worked(isolated, "started with an empty environment"))
-    yield _numbered(5, "nothing reports its users", next(telemetry(settings)))
-    yield _numbered(6, "pages load nothing from elsewhere", next(pages(settings)))
-    yield _numbered(7, "nothing is fetched when it is first needed", _worked(isolated, "indexed and answered anew"))
-    yield _numbered(8, "it looks for no newer version", _network_imports())
-    yield _numbered(9, "it needs no name server and no route", _worked(isolated, "answered without either"))
-    yield _numbered(10, "every part has its licence", next(licences(settings)))
+    yield _number_finding(1, "everything is here", _here(settings))
+    yield _number_finding(2, "it is what was made", _verify_packages())
+    isolated = _run_isolated()
+    yield _number_finding(3, "no attempt to reach another machine", _attempts_finding(isolated))
+    yield _number_finding(4, "not by the environment", _trial_finding(isolated, "started with an empty environment"))
+    yield _number_finding(5, "nothing reports its users", next(telemetry(settings)))
+    yield _number_finding(6, "pages load nothing from elsewhere", next(pages(settings)))
+    yield _number_finding(
+        7, "nothing is fetched when it is first needed", _trial_finding(isolated, "indexed and answered anew")
+    )
+    yield _number_finding(8, "it looks for no newer version", _network_imports())
+    yield _number_finding(
+        9, "it needs no name server and no route", _trial_finding(isolated, "answered without either")
+    )
+    yield _number_finding(10, "every part has its licence", next(licences(settings)))
 
 
-def _numbered(number: int, name: str, finding: Finding) -> Finding:
+def _number_finding(number: int, name: str, finding: Finding) -> Finding:
     return msgspec.structs.replace(finding, name=f"{number:2} {name}")
 
 
@@ -89,7 +93,7 @@ def _here(settings: Settings) -> Finding:
     return msgspec.structs.replace(finding, found=summary, shown_by=shown_by)
 
 
-def _unaltered() -> Finding:
+def _verify_packages() -> Finding:
     """Every file of every package against the hash in its RECORD (PEP 376, PEP 627)."""
     shown_by = "sha256sum FILE, beside the RECORD of its package in site-packages/NAME.dist-info"
     altered, num_files = list[str](), 0
@@ -119,7 +123,7 @@ def _is_as_recorded(path: Path, algorithm: str, wanted: str) -> bool:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == wanted
 
 
-def _isolated() -> Isolated | str:
+def _run_isolated() -> IsolatedRun | str:
     """A trial without a network; or why there is none."""
     if subprocess.run([*_NAMESPACE, "true"], capture_output=True, check=False).returncode:
         return "this machine allows no network namespace (unshare -rn): see the command"
@@ -138,7 +142,7 @@ def _isolated() -> Isolated | str:
         except msgspec.DecodeError:
             return (done.stderr.strip().splitlines() or ["the trial run printed nothing"])[-1]
         num_calls = len(attempts(trace)) if watched else None
-        return Isolated(trial, num_unrouted(counters), num_calls)
+        return IsolatedRun(trial, num_unrouted(counters), num_calls)
 
 
 def num_unrouted(counters: str) -> int:
@@ -168,7 +172,7 @@ def attempts(trace: Path) -> list[str]:
     return found
 
 
-def _attempts(isolated: Isolated | str) -> Finding:
+def _attempts_finding(isolated: IsolatedRun | str) -> Finding:
     if isinstance(isolated, str):
         return Finding("warning", "", isolated, _SHOWN)
     tried = isolated.num_unrouted or isolated.num_calls
@@ -178,7 +182,7 @@ def _attempts(isolated: Isolated | str) -> Finding:
     )
 
 
-def _worked(isolated: Isolated | str, what: str) -> Finding:
+def _trial_finding(isolated: IsolatedRun | str, what: str) -> Finding:
     if isinstance(isolated, str):
         return Finding("warning", "", isolated, _SHOWN)
     if isolated.trial.trouble:

@@ -103,7 +103,7 @@ def build(out: Path, models: Sequence[Path], key: Path | None, work: Path, cache
 
 
 def _copy_tree(target: Path) -> None:
-    def unwanted(folder: str, names: list[str]) -> list[str]:
+    def list_ignored(folder: str, names: list[str]) -> list[str]:
         inside = Path(folder).resolve().relative_to(_ROOT).as_posix()
         return [
             name
@@ -115,7 +115,7 @@ def _copy_tree(target: Path) -> None:
     for name in _TREE:
         source = _ROOT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=unwanted)
+            shutil.copytree(source, target / name, ignore=list_ignored)
         elif source.exists():
             shutil.copy2(source, target / name)
     if not (target / "requirements" / "runtime.txt").exists():

@@ -248,7 +248,7 @@ def _offline(settings: Settings) -> Iterator[Finding]:
 
 
 def licences(settings: Settings) -> Iterator[Finding]:
-    silent = [name for name, _ in pins() if not _tells_licence(name)]
+    silent = [name for name, _ in pins() if not _has_licence(name)]
     shown_by = f"{sys.executable} -m pip show -v NAME"
     if silent:
         found = f"not reported by {', '.join(silent)}"
@@ -270,7 +270,7 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _tells_licence(name: str) -> bool:
+def _has_licence(name: str) -> bool:
     try:
         told = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:

@@ -48,9 +48,9 @@ class Host:
         """Follows redirections by hand: a hash is told by the first host, the file comes from the last."""
         sha256, size = None, None
         for _ in range(6):
-            with _plain_errors(url):
+            with _fetch_errors(url):
                 reply = self._http.head(url, headers={"Accept-Encoding": "identity"})
-            sha256 = sha256 or _told_hash(reply.headers)
+            sha256 = sha256 or _hash_header(reply.headers)
             size = size or _number(reply.headers.get("x-linked-size"))
             if reply.status_code not in (301, 302, 303, 307, 308):
                 break
@@ -67,7 +67,7 @@ class Host:
         headers = {"Accept-Encoding": "identity"}
         if incoming.size:
             headers["Range"] = f"bytes={incoming.size}-"
-        with _plain_errors(offer.url), self._http.stream("GET", offer.url, headers=headers) as reply:
+        with _fetch_errors(offer.url), self._http.stream("GET", offer.url, headers=headers) as reply:
             if reply.status_code == 200:
                 incoming.restart()
             elif reply.status_code != 206:
@@ -76,7 +76,7 @@ class Host:
 
 
 @contextmanager
-def _plain_errors(url: str) -> Iterator[None]:
+def _fetch_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
@@ -87,7 +87,7 @@ def _plain_errors(url: str) -> Iterator[None]:
         raise FetchError(f"{url}: {error or type(error).__name__}; run the same command again to go on") from None
 
 
-def _told_hash(headers: httpx2.Headers) -> str | None:
+def _hash_header(headers: httpx2.Headers) -> str | None:
     found = (_SHA256.fullmatch(headers.get(name, "")) for name in _HASHES)
     return next((each[1] for each in found if each), None)
 

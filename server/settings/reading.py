@@ -32,7 +32,7 @@ def read_settings(config: Path | None, environ: Mapping[str, str], flags: Mappin
     try:
         return msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise _explained(str(error)) from None
+        raise _settings_error(str(error)) from None
 
 
 def docs_from_flags(flags: list[str]) -> dict[str, str] | None:
@@ -100,7 +100,7 @@ _AT = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
 
 
-def _explained(message: str) -> SettingsError:
+def _settings_error(message: str) -> SettingsError:
     """msgspec's sentence as a path and a reason."""
     found = _AT.match(message)
     assert found is not None

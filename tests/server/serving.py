@@ -22,8 +22,8 @@ from models.catalog import ResolvedEmbeddingModel
 from models.encoder.client import PairScores, PartEmbeddings
 from models.encoder.messages import EncoderReady
 from models.errors import ModelError, ModelUnavailable
-from server.access.boundary import Access
 from server.access.hosts import Hosts
+from server.access.middleware import Access
 from server.app import create_app
 from server.files.local_blobs import LocalBlobs
 from server.files.service import FileService

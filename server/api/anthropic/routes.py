@@ -25,7 +25,7 @@ from server.api.anthropic.wire import (
 from server.api.shared.respond import respond
 from server.generation.generate import generate
 from server.generation.target import resolve_target
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.http.problems import HANDLERS, headers_of, problem_of
 from server.http.sse import keep_alive_stream
 from server.services import Services
@@ -57,7 +57,7 @@ class AnthropicController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[AnthropicRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        answers = await unless_gone(request, generate(generation_request(data, request.headers), services))
+        answers = await cancel_on_disconnect(request, generate(generation_request(data, request.headers), services))
         reply = AnthropicReply(data.model or GROUNDED, answers, str(request.base_url))
         return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 

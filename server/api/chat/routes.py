@@ -13,7 +13,7 @@ from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatCompletion, ChatRequest
 from server.api.shared.respond import respond
 from server.generation.generate import generate
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.services import Services
 
 
@@ -28,6 +28,6 @@ class ChatController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[ChatRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        generation = await unless_gone(request, generate(generation_request(data, request.headers), services))
+        generation = await cancel_on_disconnect(request, generate(generation_request(data, request.headers), services))
         reply = ChatReply(data, generation, str(request.base_url))
         return await respond(request, reply, is_streamed=bool(data.stream))

@@ -15,7 +15,7 @@ from server.api.completions.request import completion_request, fim_request
 from server.api.completions.wire import CompletionRequest, FimRequest, TextCompletion
 from server.api.shared.respond import respond
 from server.generation.completion import complete_prompts
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.services import Services
 
 _FORMS = "whole or as a stream of chunks"
@@ -32,7 +32,7 @@ class CompletionController(Controller):
     async def create(
         self, request: Request[Any, Any, Any], data: JSONBody[CompletionRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
-        completions = await unless_gone(request, complete_prompts(completion_request(data), services))
+        completions = await cancel_on_disconnect(request, complete_prompts(completion_request(data), services))
         reply = CompletionReply(data, completions)
         return await respond(request, reply, is_streamed=bool(data.stream))
 
@@ -47,6 +47,6 @@ class CompletionController(Controller):
         self, request: Request[Any, Any, Any], data: JSONBody[FimRequest], services: NamedDependency[Services]
     ) -> Response[Any]:
         """Fill the gap between two texts, in Mistral's form: the reply is like that of a chat."""
-        generation = (await unless_gone(request, complete_prompts(fim_request(data), services))).answers
+        generation = (await cancel_on_disconnect(request, complete_prompts(fim_request(data), services))).answers
         reply = ChatReply(ChatRequest(messages=[], model=data.model), generation, str(request.base_url))
         return await respond(request, reply, is_streamed=bool(data.stream))

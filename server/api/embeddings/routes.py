@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from server.access.keys import Role
 from server.api.embeddings.reply import embed_request, embedding_list, llamacpp_embeddings
 from server.api.embeddings.wire import EmbeddingList, EmbeddingRequest, LlamaCppEmbedding
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.services import Services
 
 
@@ -19,7 +19,7 @@ class EmbeddingController(Controller):
         self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
     ) -> EmbeddingList | list[LlamaCppEmbedding]:
         """Embed texts. A request in llama.cpp's form gets a reply in that form."""
-        result = await unless_gone(request, embed_request(data, services.embeddings))
+        result = await cancel_on_disconnect(request, embed_request(data, services.embeddings))
         if data.input is None:
             return llamacpp_embeddings(result)
         return embedding_list(result, services.embeddings.model.name, data.encoding_format)
@@ -28,4 +28,4 @@ class EmbeddingController(Controller):
     async def native(
         self, request: Request[Any, Any, Any], data: JSONBody[EmbeddingRequest], services: NamedDependency[Services]
     ) -> list[LlamaCppEmbedding]:
-        return llamacpp_embeddings(await unless_gone(request, embed_request(data, services.embeddings)))
+        return llamacpp_embeddings(await cancel_on_disconnect(request, embed_request(data, services.embeddings)))

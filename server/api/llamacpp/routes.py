@@ -35,7 +35,7 @@ from server.generation.completion import complete_prompts
 from server.generation.completion_request import RawCompletionRequest
 from server.generation.request import GenerationRequest
 from server.generation.target import resolve_target
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.http.sse import event_stream
 from server.resources.pool import ManagedModel
 from server.services import Services
@@ -142,7 +142,7 @@ async def _reply(
     request: Request[Any, Any, Any], data: LlamaCppRequest, completion: RawCompletionRequest, services: Services
 ) -> Response[Any]:
     received_at = time.monotonic()
-    completions = await unless_gone(request, complete_prompts(completion, services))
+    completions = await cancel_on_disconnect(request, complete_prompts(completion, services))
     reply = LlamaCppReply(data, completions, received_at)
     return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 

@@ -53,7 +53,7 @@ from server.generation.generate import generate
 from server.generation.request import GenerationRequest
 from server.generation.stream import GenerationStream
 from server.generation.target import resolve_target
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.http.ndjson import MEDIA_TYPE, line_stream
 from server.http.openapi import STREAM_TYPE
 from server.http.problems import HANDLERS, Problem, headers_of, problem_of
@@ -148,7 +148,7 @@ class OllamaController(Controller):
     async def embed(
         self, request: Request[Any, Any, Any], data: JSONBody[OllamaEmbedRequest], services: NamedDependency[Services]
     ) -> OllamaEmbeddings:
-        return await unless_gone(request, embed(data, services.embeddings))
+        return await cancel_on_disconnect(request, embed(data, services.embeddings))
 
     @post(
         "/api/embeddings",
@@ -163,7 +163,7 @@ class OllamaController(Controller):
         data: JSONBody[OllamaLegacyEmbedRequest],
         services: NamedDependency[Services],
     ) -> OllamaLegacyEmbedding:
-        return await unless_gone(request, embed_one(data, services.embeddings))
+        return await cancel_on_disconnect(request, embed_one(data, services.embeddings))
 
     @post(
         ["/api/pull", "/api/push", "/api/create", "/api/copy"],
@@ -199,7 +199,7 @@ async def _load(
     name = resolve_target(data.model, services).model
     services.pool[name].keep_s = seconds
     if seconds != 0:
-        await unless_gone(request, _load_model(name, services))
+        await cancel_on_disconnect(request, _load_model(name, services))
     frame = loaded_frame(kind, data.model or GROUNDED, "unload" if seconds == 0 else "load")
     return Response(frame, media_type=MediaType.JSON)
 
@@ -233,7 +233,7 @@ async def _reply(
 ) -> Response[Any]:
     """Return the reply, as a stream unless the request says otherwise."""
     timer = OllamaTimer()
-    generation = await unless_gone(
+    generation = await cancel_on_disconnect(
         request, _start(generation_request, parse_keep_alive(data.keep_alive), timer, services)
     )
     reply = OllamaReply(make, data.model or GROUNDED, generation, timer, str(request.base_url))

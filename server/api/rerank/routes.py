@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from server.access.keys import Role
 from server.api.rerank.reply import document_texts, rerank_reply, tei_reply
 from server.api.rerank.wire import RerankReply, RerankRequest, TeiRank
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.services import Services
 
 
@@ -25,5 +25,5 @@ class RerankController(Controller):
     ) -> RerankReply | list[TeiRank]:
         """Rank documents by a query. A request in TEI's form gets a reply in that form."""
         texts = document_texts(data)
-        scores = await unless_gone(request, services.reranking.score(data.query, texts, data.model))
+        scores = await cancel_on_disconnect(request, services.reranking.score(data.query, texts, data.model))
         return tei_reply(data, texts, scores) if data.documents is None else rerank_reply(data, texts, scores)

@@ -25,7 +25,7 @@ from server.api.responses.wire import (
     ResponseRequest,
 )
 from server.api.shared.respond import respond
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.http.paging import Order, page, page_reply
 from server.http.sse import keep_alive_stream
 from server.jobs.runner import JobRunner
@@ -62,7 +62,7 @@ class ResponseController(Controller):
                 events = _follow(response, -1, services, background_work)
                 return _stream(events, events.aclose)
             return Response(response, media_type=MediaType.JSON, headers=_POLL)
-        reply = await unless_gone(request, open_reply(prepared, services, base_url))
+        reply = await cancel_on_disconnect(request, open_reply(prepared, services, base_url))
         return await respond(request, reply, is_streamed=bool(data.stream), stream=_stream)
 
     @post("/v1/responses/input_tokens", status_code=200, operation_id="countInputTokens", opt={"role": Role.READ})
@@ -70,7 +70,7 @@ class ResponseController(Controller):
         self, request: Request[Any, Any, Any], data: JSONBody[ResponseRequest], services: NamedDependency[Services]
     ) -> InputTokenCount:
         """Count the tokens that the model would read, those of the passages included."""
-        return InputTokenCount(await unless_gone(request, count_input_tokens(data, services, request.headers)))
+        return InputTokenCount(await cancel_on_disconnect(request, count_input_tokens(data, services, request.headers)))
 
     @get(
         "/v1/responses/{response_id:str}",

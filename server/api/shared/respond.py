@@ -8,7 +8,7 @@ import msgspec
 from litestar import MediaType, Request, Response
 from litestar.response import Stream
 
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.http.sse import event_stream
 
 Event = TypeVar("Event", bound=msgspec.Struct, covariant=True)
@@ -42,5 +42,5 @@ async def respond(
     if is_streamed:
         return stream(reply.events(), reply.aclose)
     async with aclosing(reply):
-        body = await unless_gone(request, reply.whole())
+        body = await cancel_on_disconnect(request, reply.whole())
     return Response(body, media_type=MediaType.JSON)

@@ -35,7 +35,7 @@ from server.api.vector_stores.wire import (
 )
 from server.files.vector_store_files import VectorStoreFile, count_files
 from server.files.vector_stores import VectorStoreService
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.http.paging import Order, page, page_reply
 from server.services import Services
 from server.storage.file_records import FileToAttach, VectorStoreRecord, new_id
@@ -126,7 +126,7 @@ class VectorStoreController(Controller):
         search = services.search.search(
             [Query(query) for query in queries], data.max_num_results or _DEFAULT_NUM_RESULTS, scope
         )
-        hits = await services.vector_stores.find_hits([store_id], await unless_gone(request, search))
+        hits = await services.vector_stores.find_hits([store_id], await cancel_on_disconnect(request, search))
         threshold = data.ranking_options.score_threshold if data.ranking_options else None
         base_url = str(request.base_url)
         return StoreResults(queries, [result_reply(hit, score, base_url) for hit, score in score_hits(hits, threshold)])

@@ -13,9 +13,9 @@ from index.ingest.progress import Progress, SpaceSwitch
 from index.ingest.store import open_document_store
 from index.storage.records import FileStat
 from index.types import Chunk, Collection
-from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import Role
+from server.access.middleware import Access
 from server.api.cloister.index import routes as index_routes
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel

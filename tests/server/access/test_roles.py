@@ -12,9 +12,9 @@ from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
 from index.types import Passage
-from server.access.boundary import PUBLIC, Access
 from server.access.hosts import Hosts
 from server.access.keys import Role
+from server.access.middleware import PUBLIC, Access
 from server.access.roles import is_change, operation_of, role_for
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel

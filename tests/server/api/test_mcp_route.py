@@ -9,9 +9,9 @@ import pytest
 from litestar.testing import TestClient
 
 from index.types import Passage
-from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import Role
+from server.access.middleware import Access
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
 from tests.server.serving import FakeIndex, serving

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.cli.main import main
-from server.cli.terminal import fitted, shown
+from server.cli.terminal import fit_line, strip_controls
 
 HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\rd\x9b31me\x7f"
 PASSAGE = {
@@ -79,7 +79,7 @@ def test_what_a_server_says_against_it_is_one_line(url: str, capsys: pytest.Capt
 
 @given(st.text())
 def test_only_controls_are_left_out(text: str) -> None:
-    assert shown(text) == "".join(letter for letter in text if letter not in _controls(text))
+    assert strip_controls(text) == "".join(letter for letter in text if letter not in _controls(text))
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_only_controls_are_left_out(text: str) -> None:
     [("abc", 4, "abc"), ("abcd", 4, "ab…"), ("abcdef", 5, "abc…"), ("abc", 2, "…"), ("abc", 1, "…"), ("", 80, "")],
 )
 def test_a_line_stays_one(line: str, columns: int, fits: str) -> None:
-    assert fitted(line, columns) == fits
+    assert fit_line(line, columns) == fits

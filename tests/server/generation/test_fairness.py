@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import Role
+from server.access.middleware import Access
 from server.access.origins import Origins
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel

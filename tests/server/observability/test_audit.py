@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import Role
+from server.access.middleware import Access
 from server.observability.audit import AuditLog
 from server.settings.params import AuditLevel
 from server.storage.local import audit
@@ -90,7 +90,7 @@ def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for run in range(2):  # it goes on after a restart
         with AuditLog(AuditFolder(tmp_path), "all") as log:
             for number in range(100):
-                log.note(entry(100 * run + number), is_change=False)
+                log.record(entry(100 * run + number), is_change=False)
     files = sorted((tmp_path / "audit").iterdir())
     assert [path.name for path in files] == ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"]
     assert all(path.stat().st_size <= 1000 for path in files)
@@ -104,12 +104,12 @@ def test_a_full_disk_stops_nothing_and_is_said_once(
         raise OSError(28, "No space left on device")
 
     with AuditLog(AuditFolder(tmp_path), "all") as log, caplog.at_level(logging.ERROR):
-        log.note(entry(1), is_change=False)
+        log.record(entry(1), is_change=False)
         with monkeypatch.context() as broken:
             broken.setattr(audit.os, "write", full)
             for number in range(5):
-                log.note(entry(number), is_change=False)
-        log.note(entry(2), is_change=False)
+                log.record(entry(number), is_change=False)
+        log.record(entry(2), is_change=False)
     assert [record.message for record in caplog.records] == [
         "the audit log cannot be written: [Errno 28] No space left on device"
     ]

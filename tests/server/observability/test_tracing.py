@@ -31,7 +31,7 @@ def spans_of(path: str) -> list[Any]:
 
     @get("/found/{name:str}", operation_id="findIt")
     async def find(name: FromPath[str]) -> str:
-        metrics.searched("dense", 0.25)
+        metrics.observe_search("dense", 0.25)
         await asyncio.to_thread(metrics.meter("reader").observe_first_token, 0.5, 700, 600)
         return name
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from server.ops import airgap
-from server.ops.airgap import Isolated, num_unrouted, statements
+from server.ops.airgap import IsolatedRun, num_unrouted, statements
 from server.ops.diagnosis import pins
 from server.ops.trial import Trial
 from server.settings.settings import Settings
 from tests.e2e.isolation import can_isolate
 
-SOUND = Isolated(Trial("", 1.0), 0, 0)
+SOUND = IsolatedRun(Trial("", 1.0), 0, 0)
 
 
 @pytest.mark.e2e
@@ -39,7 +39,7 @@ def test_a_trial_run_without_a_network_answers(monkeypatch: pytest.MonkeyPatch) 
         ("no namespace here", "warning warning warning warning"),
     ],
 )
-def test_what_a_trial_run_shows(monkeypatch: pytest.MonkeyPatch, isolated: Isolated | str, states: str) -> None:
+def test_what_a_trial_run_shows(monkeypatch: pytest.MonkeyPatch, isolated: IsolatedRun | str, states: str) -> None:
     monkeypatch.setattr(airgap, "pins", lambda: [])
     monkeypatch.setattr(airgap, "_isolated", lambda: isolated)
     found = list(statements(Settings()))

@@ -9,9 +9,9 @@ import pytest
 from litestar.testing import TestClient
 
 from models.errors import ProcessFailed
-from server.access.boundary import Access
 from server.access.hosts import Hosts
 from server.access.keys import Role
+from server.access.middleware import Access
 from server.resources import readiness
 from server.resources.readiness import Readiness
 from server.storage.local.keys import KeyFile

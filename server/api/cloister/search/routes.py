@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from server.access.keys import Role
 from server.api.cloister.search.service import search
 from server.api.cloister.search.wire import SearchRequest, SearchResults
-from server.http.disconnect import unless_gone
+from server.http.disconnect import cancel_on_disconnect
 from server.services import Services
 
 
@@ -19,4 +19,4 @@ class SearchController(Controller):
         self, request: Request[Any, Any, Any], data: JSONBody[SearchRequest], services: NamedDependency[Services]
     ) -> SearchResults:
         """Search for the best passages. With `explain`, the reply also says what became of an expected file."""
-        return await unless_gone(request, search(data, services, str(request.base_url)))
+        return await cancel_on_disconnect(request, search(data, services, str(request.base_url)))

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from server.access.boundary import PUBLIC, Access, AccessMiddleware
 from server.access.hosts import Hosts
 from server.access.keys import Role
+from server.access.middleware import PUBLIC, Access, AccessMiddleware
 from server.access.origins import Origins, is_pattern
 from server.access.principal import UNRESTRICTED, Principal
 from server.storage.local.keys import KeyFile
