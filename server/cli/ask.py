@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 import msgspec
 
-from server.cli.common import StartError
 from server.cli.connection import add_connection, check_reply, open_client
+from server.cli.errors import StartError
 from server.cli.terminal import strip_controls
 
 _DONE = "[DONE]"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import httpx2
 import msgspec
 
-from server.cli.common import StartError
 from server.cli.connection import add_connection, check_reply, open_client
+from server.cli.errors import StartError
 
 _QUESTIONS = (
     "What is this about?", "How do I begin?", "What happens when something fails?", "Who may do what?",
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _counts(text: str) -> tuple[int, ...]:
     counts = text.split(",")
     if not all(each.isascii() and each.isdigit() and 1 <= int(each) <= _MOST_STREAMS for each in counts):
-        raise argparse.ArgumentTypeError(f"{text!r}: numbers from 1 to {_MOST_STREAMS}, with commas between them")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1 to {_MOST_STREAMS}, such as 1,4")
     return tuple(map(int, counts))
 
 

@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 from models.errors import ModelError
-from server.cli.common import Interrupted, StartError, add_settings, settings_of
+from server.cli.errors import Interrupted, StartError
+from server.cli.flags import add_settings, settings_of
 from server.cli.progress import format_size
 from server.ops.bundling import BundleError, build, bundle_name
 from server.resources.chat_models import chat_model_files

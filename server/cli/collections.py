@@ -11,15 +11,16 @@ import msgspec
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from server.cli.common import Commands, StartError
 from server.cli.connection import ServerUnreachable, add_connection, check_reply, open_client
+from server.cli.errors import StartError
+from server.cli.flags import Commands
 from server.cli.terminal import strip_controls
 from server.settings.reading import CONFIG_FILE, docs_from_flags
 from server.settings.settings import folder_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = _action(actions, "list", "list the collections and their indexed documents", _list)
     listing.add_argument("--json", action="store_true", help="as JSON")
     adding = _action(actions, "add", "watch another folder", _add)

@@ -9,7 +9,8 @@ from typing import Any
 import httpx2
 import msgspec
 
-from server.cli.common import StartError, add_settings, address_of, settings_of
+from server.cli.errors import StartError
+from server.cli.flags import add_settings, address_of, settings_of
 
 _CONNECT_S = 5.0
 _REPLY_S = 600.0  # a large model on a small machine reads a long prompt for minutes

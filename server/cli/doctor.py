@@ -5,7 +5,7 @@ import sys
 
 import msgspec
 
-from server.cli.common import add_serving, serving_settings
+from server.cli.flags import add_serving, serving_settings
 from server.ops.airgap import statements
 from server.ops.diagnosis import Finding, findings
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from server.access.keys import Key, Role
-from server.cli.common import Commands, StartError, add_settings, settings_of
+from server.cli.errors import StartError
+from server.cli.flags import Commands, add_settings, settings_of
 from server.errors import KeyStoreError
 from server.storage.local.keys import KeyFile
 
@@ -19,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = _action(actions, "create", "make a key; its text is shown once", _create)
     create.add_argument("--name", required=True, type=_name, help="what it is for")
     create.add_argument("--role", choices=[role.name.lower() for role in Role], default="read", help="default: read")

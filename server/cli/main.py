@@ -10,15 +10,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 
-from index.errors import IndexingError
-from models.errors import ModelError
-from server.cli.common import Interrupted, StartError
-from server.cli.terminal import strip_controls
-from server.errors import SettingsError
+from server.cli.errors import Interrupted, StartError
+from server.cli.parser import USAGE_ERROR, CommandParser, PrintVersion
+from server.cli.terminal import print_error
 
-# Each is a module of server/cli, imported only when it is chosen, so that the small ones start without the server.
+# Each command is a module of server/cli. Only the chosen one is imported, so that small commands start without the
+# libraries of the server.
 _COMMANDS = {
     "serve": "watch folders and answer questions about them over HTTP",
     "ask": "ask your documents; the server must be running",
@@ -39,39 +37,50 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, and return its exit code. Wrong usage raises `SystemExit`."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(arguments).parse_args(arguments)
-    os.umask(0o077)  # the files that are written hold text of documents, and belong to the user alone
-    _replace_unencodable()
     try:
+        options = _parser(arguments).parse_args(arguments)
+        os.umask(0o077)  # the files that commands write hold text of documents, and belong to the user alone
+        _replace_unencodable()
         code: int = options.run(options)
         sys.stdout.flush()
-    except SettingsError as error:
-        _print_error(error)
-        return 2
-    except (StartError, ModelError, IndexingError) as error:
-        _print_error(error)
-        return 1
-    except Interrupted as error:
-        _print_error(error)
-        return _INTERRUPTED
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
         return _INTERRUPTED
+    except Exception as error:
+        expected = _exit_code(error)
+        if expected is None:
+            raise
+        print_error(error)
+        return expected
     return code
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return the exit code for an error that the user can correct; None for any other."""
+    from index.errors import IndexingError
+    from models.errors import ModelError
+    from server.errors import SettingsError
+
+    if isinstance(error, SettingsError):
+        return USAGE_ERROR
+    if isinstance(error, Interrupted):
+        return _INTERRUPTED
+    return 1 if isinstance(error, (StartError, ModelError, IndexingError)) else None
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser with the arguments of the chosen command; a completion script needs those of all."""
-    parser = argparse.ArgumentParser(prog="cloister", description="Ask your own documents, offline.")
-    parser.add_argument("--version", action="version", version=f"cloister {version('cloister')}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    chosen = arguments[0] if arguments else ""
+    parser = CommandParser(prog="cloister", description="Ask your own documents, offline.")
+    parser.add_argument("--version", action=PrintVersion)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    command = arguments[0] if arguments else ""
     for name, text in _COMMANDS.items():
         subparser = commands.add_parser(name, help=text)
-        if chosen in (name, "completion"):
+        if command in (name, "completion"):
             importlib.import_module(f"server.cli.{name}").add_arguments(subparser)
     parser.set_defaults(parser=parser)
     return parser
@@ -82,7 +91,3 @@ def _replace_unencodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def _print_error(error: Exception) -> None:
-    print(f"cloister: {strip_controls(str(error)).replace(chr(10), ' ')}", file=sys.stderr)

@@ -15,7 +15,8 @@ from models.errors import ModelFileError
 from models.folder import ImportedFile, IncomingModel, ModelsFolder
 from models.llm.gguf.files import model_name, model_parts
 from models.llm.llama.probe import ModelInfo, probe
-from server.cli.common import Commands, Interrupted, StartError, add_settings, settings_of
+from server.cli.errors import Interrupted, StartError
+from server.cli.flags import Commands, add_settings, settings_of
 from server.cli.progress import Progress, format_size
 from server.cli.terminal import strip_controls
 from server.settings.settings import Settings
@@ -40,7 +41,7 @@ class ModelListing(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = _action(actions, "list", "which there are, here and to be had", _list)
     listing.add_argument("--json", action="store_true", help="as JSON")
     show = _action(actions, "show", "what one of them is", _show)
@@ -82,7 +83,7 @@ def _run(action: Callable[[Settings, argparse.Namespace], None], options: argpar
 
 def _sha256(text: str) -> str:
     if not _SHA256.fullmatch(text.lower()):
-        raise argparse.ArgumentTypeError("64 hexadecimal digits")
+        raise argparse.ArgumentTypeError("a SHA-256 has 64 hexadecimal digits")
     return text.lower()
 
 

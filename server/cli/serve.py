@@ -19,7 +19,8 @@ from server.access.hosts import Hosts, is_open
 from server.access.middleware import Access
 from server.access.origins import Origins
 from server.app import create_app
-from server.cli.common import StartError, add_serving, address_of, serving_settings
+from server.cli.errors import StartError
+from server.cli.flags import add_serving, address_of, serving_settings
 from server.composition import open_server
 from server.errors import KeyStoreError, SettingsError
 from server.http.transport import MAX_CONNECTIONS, Connection

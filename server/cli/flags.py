@@ -1,4 +1,4 @@
-"""The flags that commands share, the settings they give, and errors of one line."""
+"""The flags that several commands have, and the settings that result from them."""
 
 import argparse
 import os
@@ -12,14 +12,6 @@ if TYPE_CHECKING:  # a type that only type checkers can subscript
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
     Commands = Any
-
-
-class StartError(Exception):
-    """The message is one line for the user: what is wrong, and what to do."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C ended the command. The message is one line for the user: the state now, and how to go on."""
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
