@@ -13,7 +13,7 @@ DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
 UNIT = DEPLOY / "cloister.service"
 
 
-def test_the_units_environment_is_of_settings(tmp_path: Path) -> None:
+def test_the_unit_s_environment_names_settings(tmp_path: Path) -> None:
     (line,) = [line for line in UNIT.read_text().splitlines() if line.startswith("Environment=")]
     environment = dict(each.split("=", 1) for each in line.removeprefix("Environment=").split())
     settings = read_settings(None, environment, {})
@@ -22,14 +22,14 @@ def test_the_units_environment_is_of_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
-def test_systemd_reads_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     unit.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text()))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert not [line for line in done.stderr.splitlines() if UNIT.name in line and "cloister" in line], done.stderr
 
 
-def test_the_container_mounts_what_the_dockerfile_knows() -> None:
+def test_the_container_mounts_folders_of_the_dockerfile() -> None:
     compose, dockerfile = (DEPLOY / "compose.yaml").read_text(), (DEPLOY.parents[1] / "Dockerfile").read_text()
     mounts = re.findall(r"^ +- (?!\")\S.*:(/\w+)(?::ro)?$", compose, re.MULTILINE)
     assert mounts == ["/docs", "/data"]

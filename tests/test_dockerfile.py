@@ -16,7 +16,7 @@ def stages() -> list[Stage]:
     return read_dockerfile((ROOT / "Dockerfile").read_text())
 
 
-def test_stages_comments_and_continued_lines_are_told_apart() -> None:
+def test_instructions_are_parsed_by_stage_without_comments() -> None:
     text = "# a\nFROM one AS build\nRUN a && \\\n    # inside\n    b\n\nFROM two\nuser me\n"
     assert read_dockerfile(text) == [
         Stage("one", "build", [Step("RUN", "a &&      b")]),
@@ -26,7 +26,7 @@ def test_stages_comments_and_continued_lines_are_told_apart() -> None:
         read_dockerfile("RUN a\n")
 
 
-def test_what_is_copied_is_there_and_not_left_out(stages: list[Stage]) -> None:
+def test_copied_files_exist_and_are_not_ignored(stages: list[Stage]) -> None:
     copies = [shlex.split(step.text) for stage in stages for step in stage.steps if step.word == "COPY"]
     sources = {word for words in copies if not words[0].startswith("--") for word in words[:-1]}
     assert {"pyproject.toml", "server", "models", "index", "docs"} <= sources
@@ -34,7 +34,7 @@ def test_what_is_copied_is_there_and_not_left_out(stages: list[Stage]) -> None:
     assert sources.isdisjoint((ROOT / ".dockerignore").read_text().split())
 
 
-def test_its_environment_is_valid_settings_and_it_does_not_run_as_root(stages: list[Stage]) -> None:
+def test_the_environment_is_valid_settings_and_the_user_is_not_root(stages: list[Stage]) -> None:
     words = {step.word: step.text for step in stages[-1].steps}
     assert words["USER"] not in ("root", "0")
     environment = dict(pair.split("=", 1) for pair in shlex.split(words["ENV"]))

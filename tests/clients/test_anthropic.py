@@ -26,7 +26,7 @@ def client(server: Server) -> Iterator[Any]:
         yield client
 
 
-def test_a_grounded_answer_with_its_citations(client: Any) -> None:
+def test_a_grounded_answer_has_its_citations(client: Any) -> None:
     reply = client.messages.create(model="cloister", max_tokens=100, messages=ASKED)
     (block,) = reply.content
     assert block.text.startswith(SENTENCE)
@@ -70,7 +70,7 @@ def test_stop_reasons_name_limits_and_stop_sequences(client: Any) -> None:
     assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "weeks")
 
 
-def test_tokens_are_counted_as_they_are_read(client: Any) -> None:
+def test_token_counts_are_those_of_the_prompt(client: Any) -> None:
     system = "Be short."
     counted = client.messages.count_tokens(model="reader-v1", messages=ASKED, system=system)
     reply = client.messages.create(model="reader-v1", max_tokens=1, messages=ASKED, system=system)

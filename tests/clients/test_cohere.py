@@ -11,7 +11,7 @@ DOCUMENTS = ["Iron rusts where water and air reach it.", "Mothers and fathers ma
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_rerank(server: Server, version: str) -> None:
+def test_documents_are_reranked_by_relevance(server: Server, version: str) -> None:
     with server.client() as http:
         kind = cohere.ClientV2 if version == "v2" else cohere.Client
         client = kind(api_key="none", base_url=server.url, httpx_client=http)

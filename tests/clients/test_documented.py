@@ -42,7 +42,7 @@ def block_of(section: str) -> str:
 
 
 @pytest.mark.parametrize("block", [block for block in blocks() if block.language == "python"], ids=lambda b: b.section)
-def test_python_runs(server: Server, block: Block) -> None:
+def test_python_examples_run(server: Server, block: Block) -> None:
     for module in re.findall(r"^from (\w+)", block.text, re.MULTILINE):
         pytest.importorskip(module)
     result = io.StringIO()
@@ -54,7 +54,7 @@ def test_python_runs(server: Server, block: Block) -> None:
 
 
 @pytest.mark.skipif(not (NODE / "node_modules").is_dir(), reason="npm --prefix tests/clients/node ci")
-def test_javascript_runs(server: Server) -> None:
+def test_javascript_examples_run(server: Server) -> None:
     text = block_of("OpenAI for JavaScript").replace(SHOWN, server.url)
     command = ["node", "--input-type=module", "--eval", text]
     done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=60)
@@ -62,12 +62,12 @@ def test_javascript_runs(server: Server) -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in blocks() if block.language == "json"], ids=lambda b: b.section)
-def test_json_is_json_and_names_the_server(block: Block) -> None:
+def test_json_examples_are_valid_and_name_the_server(block: Block) -> None:
     assert SHOWN in json.dumps(json.loads(block.text))
 
 
 @pytest.mark.parametrize("block", [block for block in blocks() if block.language == "yaml"], ids=lambda b: b.section)
-def test_yaml_is_yaml_and_names_the_server(block: Block) -> None:
+def test_yaml_examples_are_valid_and_name_the_server(block: Block) -> None:
     assert SHOWN in json.dumps(pytest.importorskip("yaml").safe_load(block.text))
 
 

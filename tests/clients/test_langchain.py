@@ -34,7 +34,7 @@ def test_a_question_is_answered_whole_and_streamed(server: Server) -> None:
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
-def test_an_answer_follows_a_form(server: Server, method: str) -> None:
+def test_an_answer_is_parsed_into_a_model(server: Server, method: str) -> None:
     assert isinstance(chat(server, max_tokens=60).with_structured_output(Leave, method=method).invoke(QUESTION), Leave)
 
 

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_openai_from_npm(server: Server) -> None:
+def test_openai_s_npm_client_gets_an_answer(server: Server) -> None:
     command = ["node", str(NODE / "contract.mjs"), server.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr

@@ -38,7 +38,7 @@ def test_models_are_found_by_the_names_that_are_listed(client: Any) -> None:
     assert [model.model for model in client.ps().models] == ["reader-v1:latest"]
 
 
-def test_a_grounded_answer_whole_and_streamed(client: Any) -> None:
+def test_a_grounded_answer_is_the_same_whole_and_streamed(client: Any) -> None:
     whole = client.chat("cloister", ASKED)
     assert whole.message.content.startswith(SENTENCE)
     assert "\n\nSources:\n[1] [" in whole.message.content
@@ -53,7 +53,7 @@ def test_an_answer_follows_the_format(client: Any) -> None:
     assert json.loads(told.message.content)["weeks"] in (8, 16)
 
 
-def test_tools_are_offered_and_their_results_read(client: Any) -> None:
+def test_a_tool_is_called_and_its_result_answered(client: Any) -> None:
     def leave(kind: str) -> str:
         """Looks up leave.
 
@@ -72,7 +72,7 @@ def test_tools_are_offered_and_their_results_read(client: Any) -> None:
     assert told.done_reason in ("stop", "length")
 
 
-def test_generate_with_log_probabilities(client: Any) -> None:
+def test_generate_returns_log_probabilities(client: Any) -> None:
     told = client.generate("reader-v1", "Hello", options={"num_predict": 3}, logprobs=True, top_logprobs=2)
     assert "".join(each.token for each in told.logprobs).startswith(told.response[:1])
     assert all(len(each.top_logprobs) == 2 and each.logprob <= 0 for each in told.logprobs)

@@ -97,7 +97,7 @@ def test_a_streamed_call_is_assembled(client: OpenAI) -> None:
     assert [call.function.name for call in message.tool_calls or []] == ["leave"]
 
 
-def test_log_probabilities_and_several_answers(client: OpenAI) -> None:
+def test_several_answers_have_log_probabilities(client: OpenAI) -> None:
     answer = client.chat.completions.create(
         model="reader-v1", messages=ASKED, n=3, logprobs=True, top_logprobs=2, max_tokens=4, temperature=1, seed=5
     )
@@ -107,7 +107,7 @@ def test_log_probabilities_and_several_answers(client: OpenAI) -> None:
         assert all(len(token.top_logprobs) == 2 for token in choice.logprobs.content or [])
 
 
-def test_many_questions_at_once_through_the_asynchronous_client(server: Server) -> None:
+def test_the_asynchronous_client_asks_many_questions_at_once(server: Server) -> None:
     async def ask() -> list[str]:
         async with AsyncOpenAI(**settings(server)) as client:
 

@@ -84,7 +84,7 @@ def test_the_openai_clients_stream_helper_accepts_the_frames(server: Server) -> 
     assert final.choices[0].message.content == f"{SENTENCE} [1]"
 
 
-def test_the_openai_client_says_how_an_answer_is_grounded_and_reads_what_came_of_it(server: Server) -> None:
+def test_the_openai_client_sends_rag_options_and_reads_the_rag_report(server: Server) -> None:
     with openai_client(server) as client:
         alone = client.chat.completions.create(
             model="cloister",
@@ -213,7 +213,7 @@ def test_status_counts_documents_and_chunks(server: Server) -> None:
     assert time.time() - status["last_change"] < 600
 
 
-def test_raw_frames_are_what_strict_readers_need(server: Server) -> None:
+def test_raw_frames_satisfy_strict_parsers(server: Server) -> None:
     with server.client() as http:
         body = {"stream": True, "messages": [{"role": "user", "content": PARENTAL}]}
         response = http.post("/v1/chat/completions", json=body)

@@ -241,7 +241,7 @@ def logprobs_of(chunks: list[ChatCompletionChunk]) -> list[Any]:
 
 
 @GROUNDED_AND_PLAIN
-def test_log_probabilities_are_those_of_the_text(server: Server, model: str) -> None:
+def test_log_probabilities_belong_to_the_tokens_of_the_text(server: Server, model: str) -> None:
     sent: Any = {
         "model": model,
         "messages": ASKED,

@@ -50,19 +50,19 @@ def on_terminal(command: Sequence[str], *, until: str = "", interrupt: bool = Fa
     return process.wait(30), said.decode(errors="replace")
 
 
-def test_ask_tells_the_answer_and_its_sources(server: Server) -> None:
+def test_ask_prints_the_answer_and_its_sources(server: Server) -> None:
     done = cloister("ask", QUESTION, "--url", server.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert "sixteen weeks with full pay. [1]\n\nSources:\n[1] handbook/leave.md" in done.stdout
     assert f"{server.url}/documents/" in done.stdout
 
 
-def test_a_question_comes_from_standard_input_too(server: Server) -> None:
+def test_ask_reads_a_question_from_standard_input(server: Server) -> None:
     for arguments in ([], ["-"]):
         assert "sixteen weeks" in cloister("ask", *arguments, "--url", server.url, told=f"{QUESTION}\n").stdout
 
 
-def test_ask_as_json_and_of_one_collection(server: Server) -> None:
+def test_ask_searches_one_collection_and_prints_json(server: Server) -> None:
     told = json.loads(cloister("ask", QUESTION, "--json", "--model=cloister/handbook", "--url", server.url).stdout)
     assert told["rag"]["passages"][0]["collection"] == "handbook"
     done = cloister("ask", QUESTION, "--model=cloister/nothing", "--url", server.url)
@@ -80,7 +80,7 @@ def test_ask_explains_why_a_file_is_no_source(server: Server) -> None:
     )
 
 
-def test_search_shows_passages(server: Server) -> None:
+def test_search_prints_passages(server: Server) -> None:
     done = cloister("search", "parental leave", "--top", "1", "--url", server.url)
     assert done.stdout.startswith("1. handbook/leave.md › ")
     assert "sixteen weeks" in done.stdout
@@ -90,7 +90,7 @@ def test_search_shows_passages(server: Server) -> None:
     assert (refused.returncode, "nothing" in refused.stderr) == (1, True)
 
 
-def test_status_tells_processes_and_index(server: Server) -> None:
+def test_status_prints_processes_and_index(server: Server) -> None:
     done = cloister("status", "--url", server.url)
     assert done.returncode == 0
     for line in ("engine: ready", "encoder: ready", "indexer: ready", "handbook: "):
@@ -99,7 +99,7 @@ def test_status_tells_processes_and_index(server: Server) -> None:
     assert (told["health"]["status"], told["index"]["collections"][0]["name"]) == ("ok", "handbook")
 
 
-def test_status_on_a_terminal_ends_when_nothing_is_left(server: Server) -> None:
+def test_status_on_a_terminal_ends_when_indexing_is_complete(server: Server) -> None:
     wait_until(lambda: server.status()["pending"] == 0, 30, "an index with nothing to do")
     code, said = on_terminal(["status", "--url", server.url])
     assert code == 0
@@ -115,7 +115,7 @@ def test_status_on_a_terminal_ends_when_nothing_is_left(server: Server) -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_is_interrupted_ends_at_once(
+def test_an_interrupted_command_ends_at_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], until: str
 ) -> None:
     known = [{"question": f"{QUESTION} ({i})", "file": "leave.md"} for i in range(400)]
@@ -125,7 +125,7 @@ def test_what_is_interrupted_ends_at_once(
     assert (code, "Traceback" in said) == (130, False), said
 
 
-def test_what_is_interrupted_before_it_begins_is_no_traceback() -> None:
+def test_a_command_interrupted_while_it_starts_prints_no_traceback() -> None:
     command = [sys.executable, "-X", "importtime", "-m", "server", "ask"]  # says each module as it is imported
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
@@ -135,14 +135,14 @@ def test_what_is_interrupted_before_it_begins_is_no_traceback() -> None:
         assert (process.wait(30), "Traceback" in said) == (130, False), said
 
 
-def test_what_is_typed_in_another_encoding_is_refused(server: Server) -> None:
+def test_a_question_in_another_encoding_is_refused(server: Server) -> None:
     for command in ("ask", "search"):
         done = cloister(command, os.fsdecode(b"caf\xe9"), "--url", server.url)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert "no UTF-8 text" in done.stderr
 
 
-def test_what_an_encoding_lacks_is_no_error(server: Server) -> None:
+def test_characters_that_the_terminal_lacks_are_replaced(server: Server) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "server", "search", "parental leave", "--url", server.url],
         capture_output=True,
@@ -161,27 +161,27 @@ def test_what_an_encoding_lacks_is_no_error(server: Server) -> None:
         ("nonsense", "is not an address"),
     ],
 )
-def test_where_nobody_answers(command: list[str], url: str, says: str) -> None:
+def test_the_error_without_a_server_says_how_to_start_it(command: list[str], url: str, says: str) -> None:
     done = cloister(*command, "--url", url)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert says in done.stderr
 
 
 @pytest.mark.parametrize("told", ["", "   \n"])
-def test_no_question_is_said(server: Server, told: str) -> None:
+def test_an_empty_question_is_an_error(server: Server, told: str) -> None:
     done = cloister("ask", "--url", server.url, told=told)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "there is no question" in done.stderr
 
 
-def test_who_is_no_cloister_is_said(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_no_cloister_is_an_error(server: Server, tmp_path: Path) -> None:
     done = cloister("status", "--url", f"{server.url}/documents")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     missing = cloister("ask", QUESTION, "--url", server.url, "--key-file", str(tmp_path / "none"))
     assert (missing.returncode, "cannot be read" in missing.stderr) == (1, True)
 
 
-def test_collections_are_kept_for_the_next_start(tmp_path: Path) -> None:
+def test_added_collections_are_saved_for_the_next_start(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     done = cloister("collections", "add", "notes", "--url=http://127.0.0.1:9", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -195,7 +195,7 @@ def test_collections_are_kept_for_the_next_start(tmp_path: Path) -> None:
     assert (tmp_path / "cloister.toml").read_text() == "docs = 3"
 
 
-def test_shells_complete_commands() -> None:
+def test_shell_completion_lists_the_commands() -> None:
     script = cloister("completion", "bash").stdout
     completed = subprocess.run(
         ["bash", "-c", f'{script}\nCOMP_WORDS=(cloister col); COMP_CWORD=1; _shtab_cloister; echo "${{COMPREPLY[@]}}"'],
@@ -208,11 +208,11 @@ def test_shells_complete_commands() -> None:
         assert "collections" in cloister("completion", shell).stdout
 
 
-def test_the_version_is_told() -> None:
+def test_version_prints_the_version() -> None:
     assert cloister("--version").stdout.startswith("cloister 0.")
 
 
-def test_a_reader_that_has_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     done = subprocess.run(
         f"{sys.executable} -m server models list | head -c 10; exit ${{PIPESTATUS[0]}}",
         shell=True,
@@ -224,7 +224,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     assert (done.returncode in (0, 130), done.stderr) == (True, "")
 
 
-def test_a_list_of_questions_is_gone_through(server: Server, tmp_path: Path) -> None:
+def test_eval_runs_a_list_of_questions(server: Server, tmp_path: Path) -> None:
     known = tmp_path / "known.jsonl"
     lines = [
         {"question": QUESTION, "file": "handbook/leave.md", "answer": "Sixteen  weeks"},
@@ -252,7 +252,7 @@ def test_a_list_of_questions_is_gone_through(server: Server, tmp_path: Path) -> 
     assert (done.returncode, done.stderr.count("\n"), "line 2" in done.stderr) == (1, 1, True)
 
 
-def test_answers_are_timed(server: Server) -> None:
+def test_bench_times_answers(server: Server) -> None:
     done = cloister(
         "bench",
         "--streams=1,2",

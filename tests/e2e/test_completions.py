@@ -43,7 +43,7 @@ def connect(server: Server, *, is_strict: bool = True) -> openai.OpenAI:
     )
 
 
-def test_whole_and_streamed_are_the_same(server: Server) -> None:
+def test_a_streamed_completion_equals_the_whole_one(server: Server) -> None:
     # The client's own type knows no chunk without a finish reason, which all but the last are.
     with connect(server, is_strict=False) as client:
         sent: Any = {"model": "reader-v1", "prompt": "How long is", "max_tokens": 12, "temperature": 0}
@@ -57,7 +57,7 @@ def test_whole_and_streamed_are_the_same(server: Server) -> None:
     assert chunks[-1].choices == []
 
 
-def test_several_prompts_in_text_and_tokens(server: Server) -> None:
+def test_several_prompts_of_text_and_tokens_are_completed(server: Server) -> None:
     with connect(server) as client:
         tokens = [post(server, "/tokenize", content=text)["tokens"] for text in ("One day", "Two days")]
         sent: Any = {"model": "reader-v1", "max_tokens": 5, "temperature": 0, "echo": True}
@@ -68,7 +68,7 @@ def test_several_prompts_in_text_and_tokens(server: Server) -> None:
     assert [choice.text[:3] for choice in texts.choices] == ["One", "One", "Two", "Two"]
 
 
-def test_log_probabilities_are_of_the_text(server: Server) -> None:
+def test_log_probabilities_belong_to_the_tokens_of_the_text(server: Server) -> None:
     with connect(server) as client:
         choice = client.completions.create(model="reader-v1", prompt="a", max_tokens=6, logprobs=3).choices[0]
     told = choice.logprobs
@@ -134,7 +134,7 @@ def infill(prefix: str, line: str, **fields: Any) -> bytes:
 HEADERS = {"Content-Type": "application/json", "Authorization": "Bearer"}
 
 
-def test_llama_vim_reads_what_it_asked_for(server: Server) -> None:
+def test_llama_vim_gets_the_fields_that_it_requests(server: Server) -> None:
     with server.client() as http:
         warm = infill("", "", n_predict=0, t_max_prompt_ms=1, t_max_predict_ms=1, response_fields=[""])
         assert http.post("/infill", content=warm, headers=HEADERS).content == b"{}"

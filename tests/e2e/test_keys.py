@@ -150,7 +150,7 @@ def test_with_a_key_other_machines_are_let_in(tmp_path: Path) -> None:
         ([], "required: action"),
     ],
 )
-def test_what_the_command_cannot_do_is_said_in_a_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_an_error_of_the_keys_command_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
     if arguments:
         done = cloister(tmp_path, "keys", *arguments)
     else:

@@ -64,7 +64,7 @@ def test_everything_works_without_a_network_and_nothing_tries_one(
 
 
 @needs_tools
-def test_an_attempt_would_be_seen(tmp_path: Path) -> None:
+def test_the_trace_shows_an_attempt_to_connect(tmp_path: Path) -> None:
     """The control: the same trace of a program that does try."""
     trace = tmp_path / "trace"
     code = "import socket; socket.socket(type=socket.SOCK_DGRAM).connect(('{}', {}))"

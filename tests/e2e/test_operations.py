@@ -107,7 +107,7 @@ def test_killing_the_engine_mid_stream_gives_every_client_an_error_frame(own_ser
     assert "sixteen weeks" in own_server.answer(QUESTION)
 
 
-def test_a_client_that_leaves_frees_its_slot(own_server: Server) -> None:
+def test_a_disconnected_client_frees_its_slot(own_server: Server) -> None:
     """More clients leave, streaming and not, than there are slots and places in the queue together."""
     wait_until(own_server.is_healthy, 60, "a healthy server")
     endless = {
@@ -129,7 +129,7 @@ def test_a_client_that_leaves_frees_its_slot(own_server: Server) -> None:
     assert "sixteen weeks" in own_server.answer(QUESTION)
 
 
-def test_what_was_done_is_counted(own_server: Server) -> None:
+def test_metrics_count_answers_and_restarts(own_server: Server) -> None:
     before = _figures(own_server)
     assert "sixteen weeks" in own_server.answer(QUESTION)
     after = _figures(own_server)
@@ -147,14 +147,14 @@ def _figures(server: Server) -> dict[str, float]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="asks Linux")
-def test_no_process_leaves_a_dump(own_server: Server) -> None:
+def test_no_process_leaves_a_core_dump(own_server: Server) -> None:
     wait_until(own_server.is_healthy, 60, "a healthy server")
     for pid in (own_server.process.pid, *(pid for pid, _ in children(own_server.process.pid))):
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert re.search(r"Max core file size +0 +0 ", limits), limits
 
 
-def test_what_is_written_is_the_users_alone(own_server: Server) -> None:
+def test_written_files_are_readable_by_their_user_only(own_server: Server) -> None:
     own_server.answer("How long is parental leave?")
     data = own_server.log.parent / "data"
     there = {path.name: oct(path.stat().st_mode & 0o777) for path in (data, *data.rglob("*"))}

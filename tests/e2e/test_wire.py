@@ -77,7 +77,7 @@ def test_r1_json_has_no_spaces_between_its_parts(server: Server, path: str) -> N
     assert is_compact(send(server, "GET", path).body)
 
 
-def test_r1_answers_whole_and_streamed_have_none_either(server: Server) -> None:
+def test_r1_whole_and_streamed_answers_have_no_spaces_either(server: Server) -> None:
     assert b'"content":"' in chat(server).body
     frames = [line[6:] for line in chat(server, stream=True).body.split(b"\n\n") if line.startswith(b"data: {")]
     assert all(map(is_compact, [chat(server).body, *frames]))

@@ -25,7 +25,7 @@ if os.environ.get("UNPICKLES"):
 
 
 @pytest.mark.parametrize("unpickles", [False, True], ids=["as it is", "one who does is heard"])
-def test_nothing_is_unpickled(tmp_path: Path, unpickles: bool) -> None:
+def test_no_process_unpickles_anything(tmp_path: Path, unpickles: bool) -> None:
     hooks, heard = tmp_path / "hooks", tmp_path / "heard"
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(HOOK)

@@ -29,7 +29,7 @@ def can_mount() -> bool:
     ],
     ids=["kills", "full disks"],
 )
-def test_it_holds(proof: list[str], says: str) -> None:
+def test_a_proof_of_durability_holds(proof: list[str], says: str) -> None:
     command = [sys.executable, str(PROVE / proof[0]), *proof[1:]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -26,7 +26,7 @@ KEEPS_CONTENT = ("index", "lexical", "turns.sqlite3", "responses.sqlite3", "batc
 
 @pytest.mark.e2e
 @pytest.mark.timeout(180)
-def test_no_content_in_the_log_of_a_server_that_tells_all(tmp_path: Path) -> None:
+def test_logs_and_metrics_at_debug_level_hold_no_content(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / f"{IN_NAME}.md").write_text(f"# Leave\n\nParental leave is sixteen weeks, {IN_DOCUMENT}.\n")
@@ -107,7 +107,9 @@ def told(logging_anew: None) -> io.StringIO:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_unexpected_error_is_told_by_its_kind(tmp_path: Path, told: io.StringIO, stream: bool) -> None:
+def test_an_unexpected_error_is_logged_by_its_type_without_its_message(
+    tmp_path: Path, told: io.StringIO, stream: bool
+) -> None:
     with playing(tmp_path, Failing(), FakeIndex([])) as client:
         body = {"model": "played", "messages": [{"role": "user", "content": IN_QUESTION}], "stream": stream}
         said = client.post("/v1/chat/completions", json=body)

@@ -84,14 +84,14 @@ def rest(client: socket.socket) -> bytes:
     return received
 
 
-def test_a_request_is_answered_and_another_on_the_same_connection(port: int) -> None:
+def test_requests_on_one_connection_are_each_answered(port: int) -> None:
     with connect(port) as client:
         for request in (GET, POST + b"0123456789", GET):
             client.sendall(request)
             assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_who_thinks_longer_than_a_client_may_is_waited_for(app: App, port: int) -> None:
+def test_an_application_may_take_longer_than_the_limits_of_clients(app: App, port: int) -> None:
     app.waits_s = 1.0
     with connect(port) as client:
         client.sendall(POST + b"0123456789")
@@ -99,7 +99,7 @@ def test_who_thinks_longer_than_a_client_may_is_waited_for(app: App, port: int) 
 
 
 @pytest.mark.parametrize("begun", [b"GET / HT", GET[:-2], POST, POST + b"01234"])
-def test_a_request_that_does_not_end_is_given_up(port: int, begun: bytes) -> None:
+def test_an_incomplete_request_times_out(port: int, begun: bytes) -> None:
     with connect(port) as client:
         started = time.monotonic()
         client.sendall(begun)
@@ -109,12 +109,12 @@ def test_a_request_that_does_not_end_is_given_up(port: int, begun: bytes) -> Non
     assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
 
 
-def test_a_connection_that_nobody_uses_is_closed_without_a_word(port: int) -> None:
+def test_an_unused_connection_is_closed_without_a_reply(port: int) -> None:
     with connect(port) as client:
         assert rest(client) == b""
 
 
-def test_headers_that_trickle_do_not_buy_time(port: int) -> None:
+def test_trickling_headers_do_not_extend_the_time_limit(port: int) -> None:
     with connect(port) as client, contextlib.suppress(BrokenPipeError, ConnectionResetError):
         started = time.monotonic()
         client.sendall(b"GET / HTTP/1.1\r\n")
@@ -124,7 +124,7 @@ def test_headers_that_trickle_do_not_buy_time(port: int) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_a_body_that_goes_on_is_taken_however_long(port: int) -> None:
+def test_a_slow_body_is_accepted_while_it_continues(port: int) -> None:
     with connect(port) as client:
         client.sendall(POST)
         for _ in range(10):
@@ -142,7 +142,7 @@ def test_a_body_that_goes_on_is_taken_however_long(port: int) -> None:
     ],
     ids=["many", "a long address", "a long one"],
 )
-def test_headers_without_end_are_refused(port: int, request_head: bytes) -> None:
+def test_oversized_headers_are_refused(port: int, request_head: bytes) -> None:
     with connect(port) as client:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             client.sendall(request_head + b"\r\n")
@@ -150,7 +150,7 @@ def test_headers_without_end_are_refused(port: int, request_head: bytes) -> None
     assert received.startswith(b"HTTP/1.1 431 ")
 
 
-def test_who_reads_nothing_of_a_reply_is_left(app: App, port: int) -> None:
+def test_a_client_that_does_not_read_its_reply_is_disconnected(app: App, port: int) -> None:
     app.streams = True
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -159,7 +159,7 @@ def test_who_reads_nothing_of_a_reply_is_left(app: App, port: int) -> None:
         assert app.has_left.wait(10), "the app still waits for its reply to be read"
 
 
-def test_hundreds_of_slow_clients_keep_nobody_waiting(port: int) -> None:
+def test_hundreds_of_slow_clients_do_not_delay_others(port: int) -> None:
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(connect(port)) for _ in range(300)]
         for client in slow:

@@ -104,7 +104,7 @@ def profile(function: Callable[[FrameType, str, Any], None]) -> Iterator[None]:
         threading.setprofile(cast(Any, None))
 
 
-def test_a_grounded_chat_goes_straight_from_file_to_file_of_its_spine(tmp_path: Path) -> None:
+def test_a_grounded_chat_calls_only_from_file_to_file_of_its_spine(tmp_path: Path) -> None:
     passage = Passage(7, 3, "handbook", "leave.md", (), "Leave is sixteen weeks.", 1, 1, 0.9)
     calls, engine = Calls(), ScriptedEngine()
     with LocalChatModel("reader", BUILTIN, lambda: cast(EngineClient, engine)) as model:

@@ -28,7 +28,7 @@ A, B = CollectionPath(NOTES, "a.md"), CollectionPath(MAIL, "b.md")
         ([number / 10 for number in range(51)], MAX_UNSETTLED_S, True),
     ],
 )
-def test_a_path_rests_until_nothing_has_touched_it_for_a_while_or_it_has_waited_long(
+def test_a_path_settles_when_nothing_touches_it_for_a_while_or_after_a_long_wait(
     touches: list[float], now: float, is_rested: bool
 ) -> None:
     queue = SettleQueue(SETTLE_S)
@@ -38,7 +38,7 @@ def test_a_path_rests_until_nothing_has_touched_it_for_a_while_or_it_has_waited_
     assert len(queue) == (0 if is_rested else 1)
 
 
-def test_a_path_that_a_scan_adds_does_not_start_its_rest_again() -> None:
+def test_a_path_added_by_a_scan_does_not_start_settling_again() -> None:
     queue = SettleQueue(SETTLE_S)
     queue.touch(A, 0.0)
     queue.add(A, 0.4)
@@ -47,7 +47,7 @@ def test_a_path_that_a_scan_adds_does_not_start_its_rest_again() -> None:
     assert queue.take_rested(0.9) == [B]
 
 
-def test_the_queue_says_when_its_next_path_will_have_rested() -> None:
+def test_the_queue_returns_when_its_next_path_settles() -> None:
     queue = SettleQueue(SETTLE_S)
     assert queue.next_rested_at() is None
     queue.touch(A, 1.0)

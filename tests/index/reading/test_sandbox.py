@@ -55,7 +55,7 @@ def test_the_sandbox_reads_every_format_as_this_process_does(sandbox: ReaderSand
     assert sandbox.read(path, content) == readers.read(path, content)
 
 
-def test_the_sandbox_passes_a_reader_s_reason_on(sandbox: ReaderSandbox) -> None:
+def test_the_sandbox_returns_the_reader_s_reason(sandbox: ReaderSandbox) -> None:
     with pytest.raises(UnreadableDocument, match="none of its pages has a text layer"):
         sandbox.read("a.pdf", pdf_of([[]]))
 

@@ -24,7 +24,7 @@ def _kept_ids(passages: list[Passage], k: int, repeats: dict[int, int] | None = 
     return [p.chunk_id for p in deduplicate(passages, k, vectors).kept]
 
 
-def test_of_equal_texts_one_is_kept() -> None:
+def test_one_of_several_equal_texts_is_kept() -> None:
     passages = [_passage(1, 1, "same"), _passage(2, 2, "same"), _passage(3, 3)]
     assert _kept_ids(passages, 3) == [1, 3]
 

@@ -35,7 +35,7 @@ def test_an_error_of_the_database_or_the_disk_is_raised_as_a_storage_error(
     assert str(raised) == caught.value.reason
 
 
-def test_an_error_that_is_not_of_the_storage_passes_as_it_is() -> None:
+def test_other_errors_pass_unchanged() -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file")
     with pytest.raises(FileNotFoundError) as caught, storage_errors():
         raise missing

@@ -133,7 +133,7 @@ def test_replace_export_keeps_the_old_folder_when_the_body_fails(export: Path) -
     assert [path.name for path in export.parent.iterdir()] == ["source"]
 
 
-def test_replace_export_removes_what_a_killed_converter_left(export: Path) -> None:
+def test_replace_export_removes_the_leftovers_of_a_killed_converter(export: Path) -> None:
     left = export.with_name("source.partial")
     left.mkdir()
     (left / "whole.onnx").write_bytes(b"half")

@@ -24,7 +24,7 @@ def cards(client: TestClient[Any]) -> dict[str, dict[str, Any]]:
     return {card["id"]: card for card in client.get("/v1/models").raise_for_status().json()["data"]}
 
 
-def test_chat_models_come_first_with_every_name_of_their_length(client: TestClient[Any]) -> None:
+def test_chat_models_come_first_and_have_every_field_for_the_context_length(client: TestClient[Any]) -> None:
     found = cards(client)
     assert list(found) == ["cloister", "cloister/handbook", "cloister/policies", "played", "fake-embedder"]
     assert found["played"] == {

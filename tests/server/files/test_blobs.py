@@ -58,7 +58,7 @@ async def read(blobs: Blobs, id: str) -> bytes:
         return content.read()
 
 
-def test_what_was_put_is_read_until_it_is_removed(backend: Backend) -> None:
+def test_a_stored_file_is_read_until_it_is_removed(backend: Backend) -> None:
     async def check() -> None:
         await put(backend.blobs, ID, b"one", b"two" * 1_000_000)
         assert await read(backend.blobs, ID) == b"one" + b"two" * 1_000_000
@@ -111,7 +111,7 @@ def test_reconcile_leaves_the_named_files_and_links_only(backend: Backend) -> No
     asyncio.run(check())
 
 
-def test_what_was_not_put_is_deleted(tmp_path: Path) -> None:
+def test_an_incomplete_upload_is_deleted(tmp_path: Path) -> None:
     async def check() -> None:
         async with LocalBlobs(tmp_path).receive(100) as incoming:
             await incoming.write(b"half")

@@ -59,7 +59,7 @@ def client() -> Iterator[TestClient[Litestar]]:
     "given",
     ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/vnd.api+json"],
 )
-def test_json_is_taken_by_its_type(client: TestClient[Litestar], given: str) -> None:
+def test_a_json_body_is_decoded_by_its_content_type(client: TestClient[Litestar], given: str) -> None:
     assert client.post("/point", content=b'{"x": 3}', headers={"Content-Type": given}).json() == 3
 
 
@@ -68,26 +68,28 @@ def test_json_is_taken_by_its_type(client: TestClient[Litestar], given: str) -> 
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json", "image/+json"],
 )
 @pytest.mark.parametrize("path", ["/point", "/perhaps"])
-def test_what_a_page_may_send_unasked_is_refused(client: TestClient[Litestar], path: str, given: str) -> None:
+def test_content_types_that_a_page_may_send_without_a_preflight_are_refused(
+    client: TestClient[Litestar], path: str, given: str
+) -> None:
     reply = client.post(path, content=b'{"x": 3}', headers={"Content-Type": given})
     error = reply.json()["error"]
     assert (reply.status_code, error["code"]) == (415, "unsupported_media_type")
     assert "must be application/json, not " + given.partition(";")[0] in error["message"]
 
 
-def test_a_body_of_no_type_or_compressed_is_refused(client: TestClient[Litestar]) -> None:
+def test_a_body_without_content_type_or_compressed_is_refused(client: TestClient[Litestar]) -> None:
     assert client.post("/point", content=b'{"x": 3}').status_code == 415
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     assert client.post("/point", content=b'{"x": 3}', headers=headers).status_code == 415
 
 
-def test_a_missing_body_is_said_to_be_missing_where_one_is_needed(client: TestClient[Litestar]) -> None:
+def test_a_missing_body_is_an_error_where_one_is_required(client: TestClient[Litestar]) -> None:
     reply = client.post("/point", headers={"Content-Type": "application/json"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "missing_required_parameter")
     assert client.post("/perhaps").json() == 0
 
 
-def test_uploads_and_routes_that_read_for_themselves_have_their_own_types(client: TestClient[Litestar]) -> None:
+def test_uploads_and_raw_routes_accept_their_own_content_types(client: TestClient[Litestar]) -> None:
     assert client.post("/file", files={"data": b"four"}).json() == 4
     assert client.post("/file", json={}).status_code == 415
     assert client.post("/own", content=b"four", headers={"Content-Type": "text/plain"}).json() == 4
@@ -109,7 +111,9 @@ def test_uploads_and_routes_that_read_for_themselves_have_their_own_types(client
         (b"[" * 1_000_000, "nested too deeply"),
     ],
 )
-def test_what_is_not_json_is_told_where(client: TestClient[Litestar], body: bytes, said: str) -> None:
+def test_the_error_for_invalid_json_says_where_it_is_invalid(
+    client: TestClient[Litestar], body: bytes, said: str
+) -> None:
     reply = client.post("/point", content=body, headers={"Content-Type": "application/json"})
     assert reply.status_code == 400, reply.text
     assert said in reply.json()["error"]["message"]

@@ -51,29 +51,29 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
             yield path, method, operation
 
 
-def test_every_route_is_told_and_no_other(app: Litestar, document: dict[str, Any]) -> None:
+def test_the_document_lists_exactly_the_routes(app: Litestar, document: dict[str, Any]) -> None:
     assert {(path, method) for path, method, _ in operations(document)} == routed(app)
     assert len(routed(app)) > 10
 
 
-def test_operations_are_told_apart(document: dict[str, Any]) -> None:
+def test_operation_ids_are_unique(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(set(ids)) == len(ids)
     assert {"createChatCompletion", "listModels", "retrieveModel", "search"} <= set(ids)
 
 
-def test_every_reference_leads_somewhere_and_every_schema_is_used(document: dict[str, Any]) -> None:
+def test_every_reference_resolves_and_every_schema_is_used(document: dict[str, Any]) -> None:
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
     assert references == document["components"]["schemas"].keys()
 
 
-def test_every_operation_tells_its_error(document: dict[str, Any]) -> None:
+def test_every_operation_has_an_error_schema(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         error = operation["responses"]["default"]["content"]["application/json"]["schema"]
         assert error["$ref"].startswith("#/components/schemas/"), (method, path)
 
 
-def test_bounds_and_absence_are_those_that_are_enforced(document: dict[str, Any]) -> None:
+def test_bounds_and_required_fields_are_those_that_are_enforced(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     temperature = schemas["ChatRequest"]["properties"]["temperature"]["anyOf"]
     assert temperature == [{"type": "number", "minimum": 0, "maximum": 2}, {"type": "null"}]
@@ -81,7 +81,7 @@ def test_bounds_and_absence_are_those_that_are_enforced(document: dict[str, Any]
     assert schemas["ErrorBody"]["required"] == ["error"]
 
 
-def test_streams_are_told_as_such(document: dict[str, Any]) -> None:
+def test_streams_have_the_content_type_of_events(document: dict[str, Any]) -> None:
     chat = document["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
     assert chat.keys() == {"application/json", "text/event-stream"}
     events = document["paths"]["/v1/index/events"]["get"]["responses"]["200"]["content"]
@@ -93,5 +93,5 @@ def test_the_document_names_no_other_address(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/schema", "/docs", "/v1/openapi.json/x", "/v1/openapi.json/openapi.json"])
-def test_no_page_is_served_beside_it(app: Litestar, path: str) -> None:
+def test_no_page_of_a_schema_viewer_is_served(app: Litestar, path: str) -> None:
     assert TestClient(app).get(path).json()["error"]["code"] == "unsupported_endpoint"

@@ -64,7 +64,7 @@ def test_a_damaged_database_is_reported_and_logged_without_its_path(caplog: pyte
         (UnenforceableTool(2, GrammarError("No.", "$.a")), 400, "invalid_value", "tools[2].function.parameters.a"),
     ],
 )
-def test_status_code_and_field_of_an_error(error: Exception, status: int, code: str, param: str | None) -> None:
+def test_an_error_has_its_status_code_and_field(error: Exception, status: int, code: str, param: str | None) -> None:
     problem = problem_of(error)
     assert (problem.status, problem.detail.code, problem.detail.param) == (status, code, param)
 

@@ -36,7 +36,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Source:
     return Source()
 
 
-def test_silence_is_filled_with_comments_and_frames_keep_their_order(source: Source) -> None:
+def test_comments_keep_a_silent_stream_alive_and_frames_keep_their_order(source: Source) -> None:
     async def read() -> list[bytes]:
         told = []
         async for frame in sse.with_keep_alive(source.frames()):
@@ -51,7 +51,7 @@ def test_silence_is_filled_with_comments_and_frames_keep_their_order(source: Sou
 
 
 @pytest.mark.parametrize("num_read", [0, 1, 3])
-def test_leaving_ends_what_is_waited_for(source: Source, num_read: int) -> None:
+def test_closing_a_stream_closes_its_source(source: Source, num_read: int) -> None:
     async def leave() -> None:
         kept = sse.with_keep_alive(source.frames())
         async with contextlib.aclosing(kept):
@@ -62,7 +62,7 @@ def test_leaving_ends_what_is_waited_for(source: Source, num_read: int) -> None:
     assert source.is_closed == (num_read > 0)  # what was not begun needs no end
 
 
-def test_being_cancelled_ends_what_is_waited_for(source: Source) -> None:
+def test_cancelling_a_stream_closes_its_source(source: Source) -> None:
     async def read() -> None:
         async for _ in sse.with_keep_alive(source.frames()):
             pass
@@ -81,7 +81,7 @@ def test_being_cancelled_ends_what_is_waited_for(source: Source) -> None:
     asyncio.run(cancel_twice())
 
 
-def test_an_error_is_a_frame_and_then_nothing() -> None:
+def test_an_error_is_the_last_frame() -> None:
     async def messages() -> AsyncIterator[Note]:
         yield Note("a")
         raise ProcessFailed("engine", "it died")

@@ -40,7 +40,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "_SILENCE_S", 0.05)
 
 
-def test_a_stream_says_that_it_is_alive_until_the_first_token(tmp_path: Path) -> None:
+def test_a_stream_sends_comments_until_the_first_token(tmp_path: Path) -> None:
     with serving(tmp_path, SlowModel(0.5), FakeIndex([])) as client:
         text = client.post("/v1/chat/completions", json={**BODY, "stream": True}).text
     assert text.startswith('data: {"id":')
@@ -49,20 +49,20 @@ def test_a_stream_says_that_it_is_alive_until_the_first_token(tmp_path: Path) ->
     assert "".join(frame["choices"][0]["delta"].get("content", "") for frame in told) == "Yes [1]."
 
 
-def test_a_whole_answer_is_waited_for(tmp_path: Path) -> None:
+def test_a_whole_reply_waits_for_a_slow_answer(tmp_path: Path) -> None:
     with serving(tmp_path, SlowModel(0.3), FakeIndex([])) as client:
         reply = client.post("/v1/chat/completions", json=BODY)
     assert reply.json()["choices"][0]["message"]["content"] == "Yes [1]."
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_refusal_is_a_status(tmp_path: Path, stream: bool) -> None:
+def test_an_early_refusal_has_an_error_status(tmp_path: Path, stream: bool) -> None:
     with serving(tmp_path, SlowModel(0, QueueFull(3, retry_after=2)), FakeIndex([])) as client:
         reply = client.post("/v1/chat/completions", json={**BODY, "stream": stream})
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "2")
 
 
-def test_what_fails_late_is_a_frame_in_a_stream_and_a_status_elsewhere(tmp_path: Path) -> None:
+def test_a_late_failure_is_a_frame_in_a_stream_and_a_status_elsewhere(tmp_path: Path) -> None:
     with serving(tmp_path, SlowModel(0.3, ProcessFailed("engine", "it died")), FakeIndex([])) as client:
         streamed = client.post("/v1/chat/completions", json={**BODY, "stream": True})
         whole = client.post("/v1/chat/completions", json=BODY)

@@ -131,7 +131,7 @@ def test_a_job_that_another_worker_has_taken_is_cancelled(run: Run, monkeypatch:
     run(check)
 
 
-def test_jobs_that_run_when_the_server_stops_are_given_back(run: Run) -> None:
+def test_jobs_that_run_when_the_server_stops_are_released(run: Run) -> None:
     async def check(store: JobStore) -> None:
         handler = Handler()
         await store.add([job("a")])
@@ -173,7 +173,7 @@ def test_a_store_that_fails_is_logged_once_and_tried_again(
     ]
 
 
-def test_a_request_is_tried_again_until_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_retried_until_the_queue_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:

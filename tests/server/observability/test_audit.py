@@ -52,7 +52,7 @@ def use(data: Path, level: AuditLevel) -> list[AuditEntry]:
     return found
 
 
-def test_changes_and_refusals_are_noted_by_default(tmp_path: Path) -> None:
+def test_changes_and_refusals_are_logged_at_level_changes(tmp_path: Path) -> None:
     found = use(tmp_path, "changes")
     assert [(each.key, each.operation, each.status) for each in found] == [
         ("reader", "uploadFile", 403),
@@ -67,13 +67,13 @@ def test_changes_and_refusals_are_noted_by_default(tmp_path: Path) -> None:
     assert (tmp_path / "audit" / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_all_requests_are_noted_where_that_is_wanted(tmp_path: Path) -> None:
+def test_every_request_is_logged_at_level_all(tmp_path: Path) -> None:
     found = use(tmp_path, "all")
     assert [each.operation for each in found][:2] == ["listModels", "search"]
     assert len(found) == 9
 
 
-def test_off_is_off(tmp_path: Path) -> None:
+def test_nothing_is_logged_at_level_off(tmp_path: Path) -> None:
     assert use(tmp_path, "off") == []
     assert not (tmp_path / "audit").exists()
 
@@ -84,7 +84,7 @@ def entry(number: int) -> AuditEntry:
     )
 
 
-def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_audit_files_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "_MAX_FILE_BYTES", 1000)
     monkeypatch.setattr(audit, "_MAX_FILES", 3)
     for run in range(2):  # it goes on after a restart
@@ -97,7 +97,7 @@ def test_old_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert entries(tmp_path)[-1].request == "req_199"
 
 
-def test_a_full_disk_stops_nothing_and_is_said_once(
+def test_a_full_disk_is_logged_once_and_stops_no_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> int:

@@ -47,7 +47,7 @@ def test_replies_are_counted_by_route_and_never_by_path(client: TestClient[Any])
     assert "secret" not in page
 
 
-def test_the_state_of_processes_models_and_index(client: TestClient[Any]) -> None:
+def test_metrics_have_the_state_of_processes_models_and_index(client: TestClient[Any]) -> None:
     told = figures(client.get("/metrics").text)
     assert told["cloister_process_ready", ("encoder",)] == 1
     assert (told["cloister_process_ready", ("indexer",)], told["cloister_process_restarts_total", ("indexer",)]) == (
@@ -58,7 +58,7 @@ def test_the_state_of_processes_models_and_index(client: TestClient[Any]) -> Non
     assert told["cloister_index_documents", ("handbook",)] == told["cloister_index_chunks", ("handbook",)] == 1
 
 
-def test_both_formats_are_as_they_say(client: TestClient[Any]) -> None:
+def test_both_formats_are_valid(client: TestClient[Any]) -> None:
     plain = client.get("/metrics")
     assert plain.headers["content-type"].startswith("text/plain; version=")
     open_metrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
@@ -67,7 +67,7 @@ def test_both_formats_are_as_they_say(client: TestClient[Any]) -> None:
     assert {"cloister_http_requests", "cloister_index_lag_seconds", "cloister_requests_waiting"} <= names
 
 
-def test_a_models_figures_go_on_over_its_restarts() -> None:
+def test_counters_of_a_model_continue_after_its_restart() -> None:
     metrics = Metrics()
     for num_cached in (0, 40):
         meter = metrics.meter("small")

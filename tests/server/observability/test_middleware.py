@@ -59,7 +59,9 @@ def client() -> Iterator[TestClient[Litestar]]:
 
 
 @pytest.mark.parametrize(("path", "status"), [("/text", 200), ("/busy", 429), ("/broken", 500), ("/nowhere", 404)])
-def test_every_reply_has_an_id_of_its_own_and_its_time(client: TestClient[Litestar], path: str, status: int) -> None:
+def test_every_reply_has_a_unique_id_and_its_processing_time(
+    client: TestClient[Litestar], path: str, status: int
+) -> None:
     replies = [client.get(path) for _ in range(2)]
     assert [reply.status_code for reply in replies] == [status, status]
     ids = [reply.headers["x-request-id"] for reply in replies]
@@ -68,26 +70,26 @@ def test_every_reply_has_an_id_of_its_own_and_its_time(client: TestClient[Litest
     assert all(0 <= int(reply.headers["openai-processing-ms"]) < 60_000 for reply in replies)
 
 
-def test_clients_are_told_whether_trying_again_makes_sense(client: TestClient[Litestar]) -> None:
+def test_error_replies_say_whether_to_retry(client: TestClient[Litestar]) -> None:
     busy, broken = client.get("/busy").headers, client.get("/broken").headers
     assert (busy["retry-after"], "x-should-retry" in busy) == ("2", False)
     assert (broken["x-should-retry"], "retry-after" in broken) == ("false", False)
 
 
-def test_head_is_get_without_the_body(client: TestClient[Litestar]) -> None:
+def test_head_returns_the_headers_of_get(client: TestClient[Litestar]) -> None:
     whole, head = client.get("/text"), client.head("/text")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == whole.headers["content-length"] == "12"
     assert client.head("/nowhere").status_code == 404
 
 
-def test_head_does_not_wait_for_a_streams_end(client: TestClient[Litestar]) -> None:
+def test_head_does_not_wait_for_the_end_of_a_stream(client: TestClient[Litestar]) -> None:
     reply = client.head("/endless")
     assert (reply.status_code, reply.content) == (200, b"")
     assert is_left.wait(10)
 
 
-def test_a_wrong_method_is_told_the_right_ones(client: TestClient[Litestar]) -> None:
+def test_a_405_lists_the_allowed_methods(client: TestClient[Litestar]) -> None:
     reply = client.delete("/text")
     assert reply.status_code == 405
     assert set(reply.headers["allow"].split(", ")) == {"GET", "OPTIONS"}

@@ -43,7 +43,7 @@ def spans_of(path: str) -> list[Any]:
     return list(exporter.get_finished_spans())
 
 
-def test_what_is_done_for_a_request_hangs_on_it() -> None:
+def test_spans_of_a_request_s_work_are_its_children() -> None:
     search, prompt, request = spans_of(f"/found/{SECRET}?{SECRET}")
     assert (search.name, prompt.name, request.name) == ("search dense", "read prompt", "findIt")
     assert search.parent.span_id == prompt.parent.span_id == request.context.span_id
@@ -56,13 +56,13 @@ def test_what_is_done_for_a_request_hangs_on_it() -> None:
     assert dict(request.attributes) == {"http.request.method": "GET", "http.response.status_code": 200}
 
 
-def test_nothing_a_client_says_is_in_a_span() -> None:
+def test_spans_hold_no_text_of_clients() -> None:
     for path in (f"/found/{SECRET}", f"/{SECRET}"):
         assert not [span for span in spans_of(path) if SECRET in span.to_json()]
     assert spans_of(f"/{SECRET}")[0].name == "no route"
 
 
-def test_what_an_error_says_is_in_no_span() -> None:
+def test_spans_hold_no_error_message() -> None:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -74,14 +74,14 @@ def test_what_an_error_says_is_in_no_span() -> None:
     assert SECRET not in span.to_json()
 
 
-def test_it_is_off_unless_an_exporter_is_named() -> None:
+def test_tracing_is_off_without_an_exporter() -> None:
     with open_tracing("") as tracing:
         assert isinstance(tracing, NoTracing)
     with open_tracing("console") as tracing:
         assert isinstance(tracing, SpanTracing)
 
 
-def test_an_exporter_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_exporter_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"no exporter .elsewhere. is installed; there are: .*console"):
         open_tracing("elsewhere").__enter__()
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)

@@ -39,14 +39,16 @@ def test_a_trial_run_without_a_network_answers(monkeypatch: pytest.MonkeyPatch) 
         ("no namespace here", "warning warning warning warning"),
     ],
 )
-def test_what_a_trial_run_shows(monkeypatch: pytest.MonkeyPatch, isolated: IsolatedRun | str, states: str) -> None:
+def test_the_result_of_the_trial_run_decides_four_statements(
+    monkeypatch: pytest.MonkeyPatch, isolated: IsolatedRun | str, states: str
+) -> None:
     monkeypatch.setattr(airgap, "pins", lambda: [])
     monkeypatch.setattr(airgap, "_isolated", lambda: isolated)
     found = list(statements(Settings()))
     assert [found[at].state for at in (2, 3, 6, 8)] == states.split()
 
 
-def test_an_altered_package_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_altered_package_fails_its_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = tmp_path / "altered-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: altered\nVersion: 1.0\n")
@@ -62,7 +64,7 @@ def test_an_altered_package_is_noticed(tmp_path: Path, monkeypatch: pytest.Monke
     assert (second.state, "altered.py" in second.found) == ("failure", True)
 
 
-def test_the_kernel_counts_what_finds_no_way_out() -> None:
+def test_num_unrouted_reads_the_kernel_s_counters() -> None:
     counters = "Ip: Forwarding OutNoRoutes ReasmTimeout\nIp: 1 3 0\nIcmp: InMsgs\nIcmp: 0\nIp6OutNoRoutes \t 2\n"
     assert num_unrouted(counters) == 5
     assert num_unrouted("") == 0

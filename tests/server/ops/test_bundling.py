@@ -69,7 +69,7 @@ def verify(root: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_everything_in_it_is_told_with_hash_and_licence(bundle: Any) -> None:
+def test_the_bill_of_materials_lists_every_file_with_hash_and_licence(bundle: Any) -> None:
     root = bundle("--model=reader-v1")
     told = json.loads((root / "sbom.cdx.json").read_text())
     components = {each["bom-ref"]: each for each in told["components"]}
@@ -87,7 +87,7 @@ def test_everything_in_it_is_told_with_hash_and_licence(bundle: Any) -> None:
     assert verify(root)[0] == 0
 
 
-def test_what_was_compiled_for_this_processor_alone_is_not_taken(
+def test_wheels_compiled_for_this_processor_alone_are_not_bundled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[tuple[str, ...]] = []
@@ -101,12 +101,12 @@ def test_what_was_compiled_for_this_processor_alone_is_not_taken(
     assert {"pip", "setuptools", "numpy", "litestar"} <= {each.partition("==")[0] for each in others}
 
 
-def test_the_same_files_make_the_same_archive(tmp_path: Path, bundle: Any) -> None:
+def test_equal_files_make_equal_archives(tmp_path: Path, bundle: Any) -> None:
     bundle(name="one"), bundle(name="two")
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
 
 
-def test_one_byte_in_any_of_fifty_files_is_noticed(bundle: Any) -> None:
+def test_verify_finds_an_altered_byte_in_any_of_fifty_files(bundle: Any) -> None:
     root, rng = bundle(), Random(1)
     places = [path for place, path in files_of(root).items() if place != "install.sh" and path.stat().st_size]
     for path in rng.sample(places, 50):
@@ -120,7 +120,7 @@ def test_one_byte_in_any_of_fifty_files_is_noticed(bundle: Any) -> None:
     assert verify(root)[0] == 0
 
 
-def test_what_is_missing_or_was_added_is_noticed(bundle: Any) -> None:
+def test_verify_finds_missing_and_added_files(bundle: Any) -> None:
     root = bundle()
     (root / "wheels" / "gamma-1.0-py3-none-any.whl").write_bytes(b"x")
     assert "something was added" in verify(root)[1]
@@ -132,7 +132,7 @@ def test_what_is_missing_or_was_added_is_noticed(bundle: Any) -> None:
     assert verify(root)[0] == 1
 
 
-def test_a_signature_is_of_who_is_asked_for(tmp_path: Path, bundle: Any, key: Path) -> None:
+def test_a_signature_is_verified_against_the_named_signer(tmp_path: Path, bundle: Any, key: Path) -> None:
     root = bundle(f"--sign={key}")
     signers = tmp_path / "signers"
     signers.write_text(f"us@example.org {key.with_suffix('.pub').read_text()}")
@@ -145,7 +145,7 @@ def test_a_signature_is_of_who_is_asked_for(tmp_path: Path, bundle: Any, key: Pa
     assert (code, "the signature is not one of us@example.org" in said) == (1, True)
 
 
-def test_without_a_signature_a_signer_is_not_believed(tmp_path: Path, bundle: Any) -> None:
+def test_verify_refuses_a_named_signer_without_a_signature(tmp_path: Path, bundle: Any) -> None:
     (tmp_path / "signers").write_text("")
     code, said = verify(bundle(), "--signers", str(tmp_path / "signers"), "--identity", "us@example.org")
     assert (code, "not signed" in said) == (1, True)
@@ -159,7 +159,7 @@ def test_without_a_signature_a_signer_is_not_believed(tmp_path: Path, bundle: An
         (["--out=/nowhere/at/all.tar"], "there is no folder"),
     ],
 )
-def test_what_cannot_be_made_is_one_line(
+def test_an_error_of_bundle_is_one_line(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bundle", f"--out={tmp_path / 'x.tar'}", f"--data={tmp_path}", *arguments]) == 1
@@ -169,7 +169,7 @@ def test_what_cannot_be_made_is_one_line(
     assert not list(tmp_path.glob("*x.tar*"))
 
 
-def test_licences_are_read_wherever_a_package_tells_them(tmp_path: Path) -> None:
+def test_licences_are_read_from_every_metadata_field(tmp_path: Path) -> None:
     told = [
         read_wheel(wheel(tmp_path, name, "1.0", *fields)).licence
         for name, fields in {

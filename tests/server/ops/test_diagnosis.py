@@ -35,7 +35,7 @@ def doctor(tmp_path: Path, docs: Path, capsys: pytest.CaptureFixture[str]) -> Do
     return look
 
 
-def test_a_sound_installation(doctor: Doctor) -> None:
+def test_doctor_finds_no_failure_in_a_sound_installation(doctor: Doctor) -> None:
     code, found = doctor()
     assert code == 0
     assert [name for name, each in found.items() if each["state"] == "failure"] == []
@@ -55,7 +55,7 @@ def test_a_sound_installation(doctor: Doctor) -> None:
         (["--data=/dev/null/x"], "data folder", "cannot be written to"),
     ],
 )
-def test_what_does_not_work_is_a_failure(doctor: Doctor, arguments: list[str], name: str, says: str) -> None:
+def test_a_broken_setting_is_a_failure(doctor: Doctor, arguments: list[str], name: str, says: str) -> None:
     code, found = doctor(*arguments)
     assert code == 1
     assert found[name]["state"] == "failure"
@@ -69,14 +69,14 @@ def test_a_port_in_use_is_a_warning(doctor: Doctor) -> None:
     assert "--port" in found["address"]["advice"]
 
 
-def test_a_model_that_is_damaged(doctor: Doctor, tmp_path: Path) -> None:
+def test_a_damaged_model_is_a_failure(doctor: Doctor, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(b"GGUF" + b"\xff" * 200)
     code, found = doctor(f"--model={damaged}")
     assert (code, found["model damaged"]["state"]) == (1, "failure")
 
 
-def test_an_index_is_counted_and_a_damaged_one_said(doctor: Doctor, tmp_path: Path, docs: Path) -> None:
+def test_an_index_is_counted_and_a_damaged_one_is_a_failure(doctor: Doctor, tmp_path: Path, docs: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     writer = open_document_store(data)
@@ -104,7 +104,7 @@ def test_an_index_that_others_can_read_is_a_warning(doctor: Doctor, tmp_path: Pa
     assert doctor()[1]["data folder"]["state"] == "ok"
 
 
-def test_keys_that_others_can_read(doctor: Doctor, tmp_path: Path) -> None:
+def test_keys_that_others_can_read_are_a_failure(doctor: Doctor, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     file = tmp_path / "data" / "keys.json"
     file.write_text("[]")
@@ -113,7 +113,7 @@ def test_keys_that_others_can_read(doctor: Doctor, tmp_path: Path) -> None:
     assert (code, found["keys"]["state"]) == (1, "failure")
 
 
-def test_other_versions_and_packages_that_report(
+def test_other_versions_and_packages_with_telemetry_are_warnings(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pins = tmp_path / "pins.txt"
@@ -125,7 +125,7 @@ def test_other_versions_and_packages_that_report(
     assert "for 0.0.1; not-there-at-all missing for 1.0" in found["packages"]["found"]
 
 
-def test_for_people_each_is_a_line_with_what_to_do(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_prints_a_line_with_advice_for_each_failure(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--commands", "--port=0", "--data=/dev/null/x"]) == 1
     said = capsys.readouterr().out
     assert "FAIL  data folder: /dev/null/x cannot be written to\n      name another: --data DIR\n      $ df -hT" in said

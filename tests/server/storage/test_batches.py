@@ -86,7 +86,7 @@ def test_a_batch_is_stored_with_its_options_and_updated(run: Run) -> None:
     run(check)
 
 
-def test_a_line_is_done_once(run: Run) -> None:
+def test_a_line_is_finished_once(run: Run) -> None:
     async def check(store: BatchStore) -> None:
         await store.add(batch(), OPTIONS)
         lines = [BatchLine(1, "a", b"{}"), BatchLine(3, "b", b"{1}")]
@@ -145,7 +145,7 @@ def test_unfinished_batches_are_limited(run: Run) -> None:
 
 
 @pytest.mark.parametrize("collections", [frozenset({"x"}), None])
-def test_a_key_sees_its_own(run: Run, collections: frozenset[str] | None) -> None:
+def test_a_key_sees_only_its_own_batches(run: Run, collections: frozenset[str] | None) -> None:
     async def check(store: BatchStore) -> None:
         mine, other = (store.seen_by(Principal(name, Role.WRITE, collections)) for name in "ab")
         await mine.add(batch(), OPTIONS)

@@ -19,7 +19,7 @@ def rows(db: apsw.Connection) -> list[tuple[int, ...]]:
     return query(db, "SELECT * FROM t")
 
 
-def test_everything_runs_on_one_thread(tmp_path: Path) -> None:
+def test_functions_run_on_one_thread(tmp_path: Path) -> None:
     def thread(_: apsw.Connection, number: int) -> tuple[int, int]:
         return number, threading.get_ident()
 
@@ -80,7 +80,7 @@ def test_errors_of_sqlite_are_translated(tmp_path: Path, error: Exception, expec
         asyncio.run(check())
 
 
-def test_work_that_was_submitted_is_done_before_the_file_is_closed(tmp_path: Path) -> None:
+def test_closing_waits_for_submitted_work(tmp_path: Path) -> None:
     path = tmp_path / "d.sqlite3"
     with Database(path, [FIRST]) as database:
         for number in range(100):

@@ -102,7 +102,7 @@ def test_a_store_is_stored_with_all_its_fields_and_updated(run: Run) -> None:
     run(check)
 
 
-def test_the_use_of_a_store_is_noted_to_the_minute(run: Run) -> None:
+def test_the_last_use_of_a_store_is_recorded_to_the_minute(run: Run) -> None:
     async def check(repository: FileRepository) -> None:
         await repository.add_store(store("s", last_active_at=1000))
         for now, last_active_at in ((1030, 1000), (1061, 1061), (1100, 1061)):
@@ -225,6 +225,6 @@ def test_a_limited_principal_sees_its_own_files_and_stores_only(run: Run) -> Non
     run(check)
 
 
-def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
+def test_the_file_is_readable_by_its_user_only(tmp_path: Path) -> None:
     with SqliteFileRepository(tmp_path):
         assert (tmp_path / LIBRARY_FILE).stat().st_mode & 0o777 == 0o600

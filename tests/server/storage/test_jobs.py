@@ -153,7 +153,7 @@ def test_removing_a_subject_takes_its_jobs_from_their_workers(run: Run) -> None:
     run(check)
 
 
-def test_what_was_leased_when_the_server_was_killed_begins_anew(tmp_path: Path) -> None:
+def test_jobs_leased_when_the_server_was_killed_are_leased_again(tmp_path: Path) -> None:
     async def add_and_lease(store: JobStore) -> None:
         await store.add([new("a"), new("b")])
         await store.add([new("later")], LONG_S)

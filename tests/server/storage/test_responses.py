@@ -72,7 +72,7 @@ def test_history_is_the_chain_from_its_beginning(run: Run) -> None:
     run(check)
 
 
-def test_the_least_used_go_first_and_unfinished_ones_stay(run: Run) -> None:
+def test_least_recently_used_responses_are_deleted_first_and_unfinished_ones_stay(run: Run) -> None:
     async def check(store: ResponseStore) -> None:
         await store.add(record("waiting", pending=b"{}"))
         for number in range(20):
@@ -87,7 +87,7 @@ def test_the_least_used_go_first_and_unfinished_ones_stay(run: Run) -> None:
     run(check, 12_000)
 
 
-def test_only_a_response_that_is_not_over_is_updated(run: Run) -> None:
+def test_a_finished_response_is_not_updated(run: Run) -> None:
     async def check(store: ResponseStore) -> None:
         waiting = record("waiting", pending=b"{}")
         await store.add(waiting)
@@ -106,7 +106,7 @@ def test_only_a_response_that_is_not_over_is_updated(run: Run) -> None:
 
 @pytest.mark.parametrize("collections", [frozenset({"x"}), None])
 @pytest.mark.parametrize("role", [Role.READ, Role.WRITE])
-def test_a_key_sees_its_own(run: Run, collections: frozenset[str] | None, role: Role) -> None:
+def test_a_key_sees_only_its_own_responses(run: Run, collections: frozenset[str] | None, role: Role) -> None:
     async def check(store: ResponseStore) -> None:
         mine, other = (store.seen_by(Principal("ci", role, collections, id)) for id in ("key_1", "key_2"))
         await mine.add(record("secret"))
@@ -120,6 +120,6 @@ def test_a_key_sees_its_own(run: Run, collections: frozenset[str] | None, role: 
     run(check)
 
 
-def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
+def test_the_file_is_readable_by_its_user_only(tmp_path: Path) -> None:
     with SqliteResponseStore(tmp_path, 1000):
         assert (tmp_path / RESPONSES_FILE).stat().st_mode & 0o777 == 0o600

@@ -61,7 +61,7 @@ def recall(path: Path, keys: list[bytes], max_bytes: int = 10_000) -> set[bytes]
     return asyncio.run(run())
 
 
-def test_turns_outlive_the_process_and_the_oldest_go_first(tmp_path: Path) -> None:
+def test_turns_survive_a_restart_and_the_oldest_are_deleted_first(tmp_path: Path) -> None:
     path = tmp_path / "turns.sqlite3"
     with SqliteTurnStore(path, 10_000) as store:
         for key in KEYS:
@@ -91,5 +91,5 @@ def test_a_damaged_file_is_replaced(tmp_path: Path, damage: bytes) -> None:
     assert recall(path, [b"new"]) == {b"new"}
 
 
-def test_nothing_is_known_where_no_file_can_be_written(tmp_path: Path) -> None:
+def test_recall_returns_nothing_where_no_file_can_be_written(tmp_path: Path) -> None:
     assert recall(tmp_path / "nowhere" / "turns.sqlite3", [b"key"]) == set()

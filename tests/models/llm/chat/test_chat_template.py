@@ -103,7 +103,7 @@ def scaffold(segments: list[Segment]) -> str:
         pytest.param("{{ messages[1].content + functions + datetime[:0] }}", "Hi", id="older variables"),
     ],
 )
-def test_a_template_renders_the_conversation_as_it_says(source: str, rendered: str) -> None:
+def test_a_template_renders_a_conversation(source: str, rendered: str) -> None:
     segments = ChatTemplate(source, bos="<s>", eos="</s>").render([system("Be brief."), user("Hi")])
     assert text(segments).startswith(rendered)
 

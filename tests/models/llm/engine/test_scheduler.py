@@ -144,7 +144,7 @@ def test_short_prompts_are_prefilled_in_one_step() -> None:
         pytest.param(3, 64, 16, [10, 7, 1], 1, id="the first in the queue"),
     ],
 )
-def test_admission_is_limited_by(
+def test_admission_is_limited_by_slots_cells_and_batch(
     num_slots: int, n_batch: int, num_cells: int, prompts: list[int], num_running: int
 ) -> None:
     run = SchedulerRun(num_slots=num_slots, n_batch=n_batch, num_cells=num_cells, n_ctx=16)
@@ -187,7 +187,7 @@ def test_a_sequence_finishes_with_its_reason(
 
 
 class TestPreemption:
-    def test_the_last_served_is_preempted_and_the_first_goes_on_without_cells(self) -> None:
+    def test_the_sequence_served_last_is_preempted_when_no_cell_is_free(self) -> None:
         run = SchedulerRun(num_slots=3, n_batch=16, num_cells=16, n_ctx=16)
         first, second, last = run.add(5), run.add(5), run.add(3)
         assert run.step() == [(first, 5), (second, 5), (last, 3)]

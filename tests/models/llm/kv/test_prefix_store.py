@@ -44,7 +44,7 @@ def test_the_last_token_is_never_matched(tmp_path: Path) -> None:
     assert read_match(store, PROMPT) == (STATE, 99)
 
 
-def test_whole_matches_only_whole_prefixes(tmp_path: Path) -> None:
+def test_a_whole_match_needs_a_whole_prefix(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.write(PROMPT[:50], b"short", whole=True)
     store.write(PROMPT, STATE, whole=True)
