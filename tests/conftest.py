@@ -1,4 +1,4 @@
-"""One server for all tests that leave it as they found it; and the process's own state, as it was."""
+"""Fixtures of all tests: one real server for the tests that change nothing in it, and this process's logging."""
 
 import logging
 import signal
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def logging_anew() -> Iterator[None]:
-    """Whatever a test does to the process's logging is undone."""
+    """Restore the process's logging after the test."""
     root = logging.getLogger()
     before, level, raises = root.handlers[:], root.level, logging.raiseExceptions
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook

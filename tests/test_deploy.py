@@ -1,4 +1,4 @@
-"""What is deployed by: the unit is one that systemd reads, and both name what Cloister knows."""
+"""Files of docs/deploy: the unit is valid for systemd, and unit and container name existing settings and folders."""
 
 import re
 import shutil
@@ -25,8 +25,8 @@ def test_the_unit_s_environment_names_settings(tmp_path: Path) -> None:
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     unit.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text()))
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
-    assert not [line for line in done.stderr.splitlines() if UNIT.name in line and "cloister" in line], done.stderr
+    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert not [line for line in result.stderr.splitlines() if UNIT.name in line and "cloister" in line], result.stderr
 
 
 def test_the_container_mounts_folders_of_the_dockerfile() -> None:

@@ -1,4 +1,4 @@
-"""The Dockerfile, read as scripts/prove/dockerfile.py carries it out, which takes a quarter of an hour."""
+"""The Dockerfile, parsed and compared with the repository; scripts/prove/dockerfile.py builds it."""
 
 import shlex
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The map of the code in the documentation, held against the code."""
+"""The documentation's map of the code, compared with the code."""
 
 import re
 from pathlib import Path

@@ -33,13 +33,13 @@ def operations(url: str) -> Iterator[Any]:
             yield operation
 
 
-def fuzz(found: Iterable[Any], num_cases: int, number: int) -> Counter[str]:
-    """Replies by operation and status, of so many cases for each operation, or as many as there can be.
+def fuzz(operations: Iterable[Any], num_cases: int, number: int) -> Counter[str]:
+    """Send up to `num_cases` requests for each operation; return the number of replies by operation and status.
 
-    Fails with the case that is answered wrong, made small.
+    Fails with the smallest case that has a wrong reply.
     """
     counts = Counter[str]()
-    for operation in found:
+    for operation in operations:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             with contextlib.suppress(Unsatisfiable):  # nothing can be wrong where nothing is asked for
                 _fuzz(operation, mode, num_cases // 2, number, counts)

@@ -72,9 +72,9 @@ def test_stop_reasons_name_limits_and_stop_sequences(client: Any) -> None:
 
 def test_token_counts_are_those_of_the_prompt(client: Any) -> None:
     system = "Be short."
-    counted = client.messages.count_tokens(model="reader-v1", messages=ASKED, system=system)
+    count = client.messages.count_tokens(model="reader-v1", messages=ASKED, system=system)
     reply = client.messages.create(model="reader-v1", max_tokens=1, messages=ASKED, system=system)
-    assert counted.input_tokens == reply.usage.input_tokens + reply.usage.cache_read_input_tokens
+    assert count.input_tokens == reply.usage.input_tokens + reply.usage.cache_read_input_tokens
 
 
 def test_errors_have_anthropics_classes(client: Any) -> None:

@@ -127,6 +127,6 @@ def test_documented_requests_are_answered(server: Server, call: Call) -> None:
 
 
 def test_every_documented_client_is_tested() -> None:
-    shown = {section.partition("\n")[0] for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
+    section_names = {section.partition("\n")[0] for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]}
     run = {block.section for block in blocks() if block.language in ("python", "js")}
-    assert shown - run - {call.section for call in CALLS} == {"llm", "When something does not work"}
+    assert section_names - run - {call.section for call in CALLS} == {"llm", "When something does not work"}

@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI."""
+"""LangChain's ChatOpenAI, unmodified but for its address."""
 
 from typing import Any
 
@@ -39,8 +39,8 @@ def test_an_answer_is_parsed_into_a_model(server: Server, method: str) -> None:
 
 
 def test_a_tool_is_called(server: Server) -> None:
-    called = chat(server).bind_tools([Leave], tool_choice="Leave").invoke(QUESTION)
-    assert [call["name"] for call in called.tool_calls] == ["Leave"]
+    reply = chat(server).bind_tools([Leave], tool_choice="Leave").invoke(QUESTION)
+    assert [call["name"] for call in reply.tool_calls] == ["Leave"]
 
 
 def test_a_context_overflow_is_recognised(server: Server) -> None:

@@ -19,7 +19,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
 def ask(server: Server, folder: Path, *arguments: str) -> str:
     models = PAGE.split("## llm\n", 1)[1].split("```yaml\n", 1)[1].split("```", 1)[0]
     (folder / "extra-openai-models.yaml").write_text(models.replace("http://127.0.0.1:8000", server.url))
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "llm", "-m", "cloister", "--key", "none", "--no-log", *arguments],
         env={**os.environ, "LLM_USER_PATH": str(folder), "PYTHONWARNINGS": "ignore"},
         stdin=subprocess.DEVNULL,
@@ -27,8 +27,8 @@ def ask(server: Server, folder: Path, *arguments: str) -> str:
         text=True,
         timeout=100,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize("arguments", [(), ("--no-stream",), ("--system", "Be brief.")])

@@ -19,6 +19,6 @@ pytestmark = [
 
 def test_openai_s_npm_client_gets_an_answer(server: Server) -> None:
     command = ["node", str(NODE / "contract.mjs"), server.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 10
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 10

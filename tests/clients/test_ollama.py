@@ -32,9 +32,9 @@ def test_models_are_found_by_the_names_that_are_listed(client: Any) -> None:
     names = [model.model for model in client.list().models]
     assert {"cloister:latest", "reader-v1:latest", "all-MiniLM-L6-v2:latest"} <= set(names)
     for name in names:
-        told = client.show(name)
-        assert told.capabilities
-        assert told.modelinfo[f"{told.modelinfo['general.architecture']}.context_length"] > 0
+        description = client.show(name)
+        assert description.capabilities
+        assert description.modelinfo[f"{description.modelinfo['general.architecture']}.context_length"] > 0
     assert [model.model for model in client.ps().models] == ["reader-v1:latest"]
 
 
@@ -43,14 +43,14 @@ def test_a_grounded_answer_is_the_same_whole_and_streamed(client: Any) -> None:
     assert whole.message.content.startswith(SENTENCE)
     assert "\n\nSources:\n[1] [" in whole.message.content
     assert whole.eval_count > 0
-    *told, last = client.chat("cloister:latest", ASKED, stream=True)
-    assert "".join(frame.message.content for frame in told) == whole.message.content
+    *frames, last = client.chat("cloister:latest", ASKED, stream=True)
+    assert "".join(frame.message.content for frame in frames) == whole.message.content
     assert (last.done, last.done_reason, last.eval_count) == (True, "stop", whole.eval_count)
 
 
 def test_an_answer_follows_the_format(client: Any) -> None:
-    told = client.chat("reader-v1", ASKED, format=LEAVE)
-    assert json.loads(told.message.content)["weeks"] in (8, 16)
+    reply = client.chat("reader-v1", ASKED, format=LEAVE)
+    assert json.loads(reply.message.content)["weeks"] in (8, 16)
 
 
 def test_a_tool_is_called_and_its_result_answered(client: Any) -> None:
@@ -68,15 +68,15 @@ def test_a_tool_is_called_and_its_result_answered(client: Any) -> None:
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_name": "leave", "content": leave("parental")},
     ]
-    told = client.chat("reader-v1", messages, tools=[leave], options={"num_predict": 4})
-    assert told.done_reason in ("stop", "length")
+    reply = client.chat("reader-v1", messages, tools=[leave], options={"num_predict": 4})
+    assert reply.done_reason in ("stop", "length")
 
 
 def test_generate_returns_log_probabilities(client: Any) -> None:
-    told = client.generate("reader-v1", "Hello", options={"num_predict": 3}, logprobs=True, top_logprobs=2)
-    assert "".join(each.token for each in told.logprobs).startswith(told.response[:1])
-    assert all(len(each.top_logprobs) == 2 and each.logprob <= 0 for each in told.logprobs)
-    assert told.done_reason == "length"
+    reply = client.generate("reader-v1", "Hello", options={"num_predict": 3}, logprobs=True, top_logprobs=2)
+    assert "".join(each.token for each in reply.logprobs).startswith(reply.response[:1])
+    assert all(len(each.top_logprobs) == 2 and each.logprob <= 0 for each in reply.logprobs)
+    assert reply.done_reason == "length"
 
 
 def test_a_request_without_prompt_loads_the_model(client: Any) -> None:
@@ -84,9 +84,9 @@ def test_a_request_without_prompt_loads_the_model(client: Any) -> None:
 
 
 def test_texts_become_unit_vectors(client: Any) -> None:
-    told = client.embed("all-MiniLM-L6-v2:latest", ["one", "two"])
-    assert [len(vector) for vector in told.embeddings] == [384, 384]
-    assert client.embeddings("all-MiniLM-L6-v2", "one").embedding == pytest.approx(told.embeddings[0], abs=1e-5)
+    reply = client.embed("all-MiniLM-L6-v2:latest", ["one", "two"])
+    assert [len(vector) for vector in reply.embeddings] == [384, 384]
+    assert client.embeddings("all-MiniLM-L6-v2", "one").embedding == pytest.approx(reply.embeddings[0], abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_errors_have_ollamas_class(client: Any, ask: Any, status: int) -> None:
 
 
 def test_a_raw_prompt_is_continued(client: Any) -> None:
-    told = client.generate("reader-v1", "Parental leave is", raw=True, options={"num_predict": 4, "temperature": 0})
-    sent = client.generate("reader-v1", "Parental leave is", options={"num_predict": 4, "temperature": 0})
-    assert told.prompt_eval_count < sent.prompt_eval_count
-    assert (told.eval_count, told.done_reason) == (4, "length")
+    reply = client.generate("reader-v1", "Parental leave is", raw=True, options={"num_predict": 4, "temperature": 0})
+    rendered = client.generate("reader-v1", "Parental leave is", options={"num_predict": 4, "temperature": 0})
+    assert reply.prompt_eval_count < rendered.prompt_eval_count
+    assert (reply.eval_count, reply.done_reason) == (4, "length")
 
 
 def test_a_model_that_cannot_fill_gaps_says_so(client: Any) -> None:

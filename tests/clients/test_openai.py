@@ -1,6 +1,6 @@
-"""OpenAI's own Python client, which validates replies strictly: all it has for chat and models.
+"""OpenAI's own Python client, with strict validation of replies: its whole interface for chat and models.
 
-tests/e2e/test_chat.py tells what the answers are; here, that the client takes them.
+tests/e2e/test_chat.py tests the content of the answers.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ SENTENCE = "Parental leave is sixteen weeks with full pay."
 
 
 class Leave(pydantic.BaseModel):
-    """A tool, or the form of an answer."""
+    """A tool, or the schema of an answer."""
 
     kind: Literal["parental", "sick"]
     weeks: Literal[8, 16]
@@ -76,13 +76,13 @@ def test_the_stream_helper_parses_the_same(client: OpenAI, model: str) -> None:
 
 def test_a_tool_is_run_until_there_is_an_answer(client: OpenAI) -> None:
     messages: list[Any] = list(ASKED)
-    called = client.chat.completions.parse(
+    first = client.chat.completions.parse(
         model="reader-v1", messages=messages, tools=[LEAVE], tool_choice="required", parallel_tool_calls=False
     ).choices[0]
-    assert called.finish_reason == "tool_calls"
-    (call,) = called.message.tool_calls or []
+    assert first.finish_reason == "tool_calls"
+    (call,) = first.message.tool_calls or []
     assert isinstance(call.function.parsed_arguments, Leave)
-    messages += [called.message, {"role": "tool", "tool_call_id": call.id, "content": json.dumps({"weeks": 16})}]
+    messages += [first.message, {"role": "tool", "tool_call_id": call.id, "content": json.dumps({"weeks": 16})}]
     answered = client.chat.completions.create(model="reader-v1", messages=messages, tools=[LEAVE], max_tokens=20)
     assert answered.choices[0].finish_reason in ("stop", "length", "tool_calls")
 
@@ -111,11 +111,11 @@ def test_the_asynchronous_client_asks_many_questions_at_once(server: Server) -> 
     async def ask() -> list[str]:
         async with AsyncOpenAI(**settings(server)) as client:
 
-            async def streamed() -> str:
+            async def join_content() -> str:
                 stream = await client.chat.completions.create(model="cloister", messages=ASKED, stream=True)
                 return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
-            return await asyncio.gather(*(streamed() for _ in range(12)))
+            return await asyncio.gather(*(join_content() for _ in range(12)))
 
     assert all(SENTENCE in text for text in asyncio.run(ask()))
 

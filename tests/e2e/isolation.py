@@ -1,4 +1,4 @@
-"""A machine without a network."""
+"""A command prefix that takes the network from a process, by a network namespace of its own."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""A real server: `cloister serve` as its own process, the built-in models, a folder of documents."""
+"""Start the real server for tests: `cloister serve` as its own process, with the built-in models and a folder."""
 
 import contextlib
 import os
@@ -19,11 +19,11 @@ CACHE = Path(__file__).parents[2] / ".pytest_cache" / "d" / "converted"  # one f
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "") -> Any:
-    """The condition's first true value; fails with `what` when it does not come."""
+    """Return the condition's first true value; fail with `what` when none comes in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.05)
     pytest.fail(f"not within {timeout_s} s: {what or condition}")
 
@@ -40,8 +40,8 @@ class Server:
     def wait_ready(self) -> None:
         def address() -> str | None:
             assert self.process.poll() is None, self.log.read_text()
-            found = re.search(r"Ready:\s+(http://\S+)/v1", self.log.read_text())
-            return found and found[1]
+            match = re.search(r"Ready:\s+(http://\S+)/v1", self.log.read_text())
+            return match and match[1]
 
         self.url = wait_until(address, START_S, "the server's Ready line")
 
@@ -64,10 +64,10 @@ class Server:
         return content
 
     def status(self) -> dict[str, Any]:
-        """Of the first collection."""
+        """Return the status of the first collection."""
         with self.client() as http:
-            found: dict[str, Any] = http.get("/v1/index/status").json()["collections"][0]
-            return found
+            status_of_first: dict[str, Any] = http.get("/v1/index/status").json()["collections"][0]
+            return status_of_first
 
     def is_healthy(self) -> bool:
         with self.client() as http, contextlib.suppress(httpx.TransportError):
@@ -75,7 +75,7 @@ class Server:
         return False
 
     def child(self, module: str) -> int | None:
-        """Process id of the child that runs `module`."""
+        """Return the process id of the child that runs `module`."""
         return next((pid for pid, command in children(self.process.pid) if module in command), None)
 
     def stop(self) -> int:
@@ -84,7 +84,7 @@ class Server:
 
 
 def children(parent: int) -> list[tuple[int, str]]:
-    """Process ids and command lines of a process's children."""
+    """Return the process ids and command lines of a process's children."""
     listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = (line.split(None, 2) for line in listing.splitlines())
     return [(int(pid), command) for pid, ppid, command in rows if int(ppid) == parent and "ps -eo" not in command]
@@ -99,7 +99,7 @@ def serving(
     environment: dict[str, str] | None = None,
     docs_flag: bool = True,
 ) -> Iterator[Server]:
-    """Starts a server on a free port with its data and log in `folder`; on leaving it has ended, by its process id.
+    """Start a server on a free port with its data and log in `folder`; end it, by its process id, on leaving.
 
     Without `docs_flag`, a `cloister.toml` in `folder` names the folders. `command` goes in front (`unshare`, `strace`)
     and must leave the server the process id it is started with.
@@ -138,7 +138,7 @@ def serving(
 
 
 def run(*arguments: str, cwd: Path, environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """`cloister serve` that is expected to end by itself."""
+    """Run a `cloister serve` that is expected to end by itself."""
     command = [sys.executable, "-m", "server", "serve", *arguments]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("CLOISTER_")}
     return subprocess.run(

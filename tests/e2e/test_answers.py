@@ -1,4 +1,4 @@
-"""A folder, questions, and answers that cite their sources, with a real server."""
+"""Questions to a real server about a folder, and answers that cite their sources."""
 
 import json
 import re
@@ -115,9 +115,9 @@ def test_the_stream_helper_takes_every_style_with_calls_and_a_schema(server: Ser
         "type": "function",
         "function": {"name": "weather", "parameters": {**unit, "additionalProperties": False}},
     }
-    called = {"tools": [weather], "tool_choice": "required", "parallel_tool_calls": False}
+    call = {"tools": [weather], "tool_choice": "required", "parallel_tool_calls": False}
     form = {"type": "json_schema", "json_schema": {"name": "leave", "schema": SCHEMA, "strict": True}}
-    for fields in ({}, {"n": 2, "seed": 1}, called, {"response_format": form}):
+    for fields in ({}, {"n": 2, "seed": 1}, call, {"response_format": form}):
         request_fields: Any = {"model": "cloister", "messages": [{"role": "user", "content": PARENTAL}], **fields}
         with (
             openai_client(server) as client,
@@ -166,8 +166,8 @@ def test_search_explains_why_a_file_is_missing(server: Server) -> None:
     )
     assert (explanation["outcome"], explanation["rank"], explanation["dense_rank"]) == ("found", 1, 1)
     assert explanation["passage"]["relevance"] > 6.5
-    refused = explain_search(server, "Who painted the Sistine Chapel?", "leave.md", filters={"paths": ["leave.md"]})
-    assert refused["outcome"] == "below_floor"
+    refusal = explain_search(server, "Who painted the Sistine Chapel?", "leave.md", filters={"paths": ["leave.md"]})
+    assert refusal["outcome"] == "below_floor"
     assert explain_search(server, "where is the spare key?", "travel.md", top_k=1)["outcome"] == "outranked"
     assert explain_search(server, "key", "office/keys.txt", filters={"kinds": ["md"]})["outcome"] == "filtered"
     assert explain_search(server, "key", "office/lock.txt")["outcome"] == "not_indexed"
@@ -234,14 +234,14 @@ def test_a_saved_edited_renamed_and_deleted_file_shows_in_the_next_answer(server
     wait_until(lambda: "green otter" in server.answer(question), what="the new file in an answer")
     note.write_text("# Mascot\n\nThe winter mascot is a purple heron.\n")
     wait_until(lambda: "purple heron" in server.answer(question), what="the edit in an answer")
-    moved = note.rename(server.docs / "office" / "animal.md")
+    new_path = note.rename(server.docs / "office" / "animal.md")
 
     def cited_paths() -> set[str]:
         annotations = server.ask(question).json()["choices"][0]["message"].get("annotations", [])
         return {annotation["url_citation"]["path"] for annotation in annotations}
 
     wait_until(lambda: cited_paths() == {"office/animal.md"}, what="the new name in a citation")
-    moved.unlink()
+    new_path.unlink()
     wait_until(lambda: "heron" not in server.answer(question), what="the deleted file gone from answers")
     wait_until(lambda: server.status()["documents"] == len(HANDBOOK), what="as many documents as before")
 
@@ -257,7 +257,7 @@ def test_a_broken_document_is_listed_with_its_reason(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "param", "said"),
+    ("body", "status", "param", "message"),
     [
         ({"messages": []}, 400, "messages", "length"),
         ({}, 400, "messages", "messages"),
@@ -271,13 +271,13 @@ def test_a_broken_document_is_listed_with_its_reason(server: Server) -> None:
     ],
 )
 def test_bad_input_is_refused_with_its_field(
-    server: Server, body: dict[str, Any], status: int, param: str, said: str
+    server: Server, body: dict[str, Any], status: int, param: str, message: str
 ) -> None:
     with server.client() as http:
         response = http.post("/v1/chat/completions", json=body)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (status, param), error
-    assert said in error["message"]
+    assert message in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -353,8 +353,8 @@ def test_a_schema_that_cannot_be_enforced_is_refused_with_its_path(server: Serve
 
 
 def test_stop_strings_and_limits_are_kept(server: Server) -> None:
-    stopped = server.ask(PARENTAL, stop=["sixteen"]).json()["choices"][0]
-    assert stopped["message"]["content"].endswith("Parental leave is ")
-    assert stopped["finish_reason"] == "stop"
+    choice = server.ask(PARENTAL, stop=["sixteen"]).json()["choices"][0]
+    assert choice["message"]["content"].endswith("Parental leave is ")
+    assert choice["finish_reason"] == "stop"
     cut = server.ask(PARENTAL, max_tokens=3).json()
     assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 3)

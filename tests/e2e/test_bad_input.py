@@ -1,4 +1,4 @@
-"""Bad input at every route is refused with the field's path: no 5xx, no dead process, and nothing of it is logged."""
+"""Every route refuses bad input with the field's path: no 5xx, no process of the server ends, none of it is logged."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 CANARY = "canary7f3a9"  # in every body; in no log
 JSON = {"Content-Type": "application/json"}
-# What a field may be given where it expects something else.
+# Values sent in every field, whatever its type.
 VALUES: list[Any] = [
     True,
     -1,
@@ -62,17 +62,17 @@ class Api:
         content = operation.get("requestBody", {}).get("content", {})
         if "application/json" not in content:
             return None
-        schema = self.resolved(content["application/json"]["schema"])
-        return self.resolved(schema["anyOf"][0]) if "anyOf" in schema else schema
+        schema = self.resolve(content["application/json"]["schema"])
+        return self.resolve(schema["anyOf"][0]) if "anyOf" in schema else schema
 
-    def resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
+    def resolve(self, schema: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in schema:
             schema = self._schemas[schema["$ref"].rsplit("/", 1)[1]]
         return schema
 
     def example(self, schema: dict[str, Any]) -> Any:
-        """The smallest value that fits."""
-        schema = self.resolved(schema)
+        """Return the smallest valid value of a schema."""
+        schema = self.resolve(schema)
         if "anyOf" in schema:
             return self.example(schema["anyOf"][0])
         if "enum" in schema:

@@ -1,4 +1,4 @@
-"""/v1/batches through OpenAI's own client, with real models; also after the server was killed."""
+"""/v1/batches through OpenAI's own client, with a real server, also after the server was killed."""
 
 import json
 import signal

@@ -38,10 +38,10 @@ def connect(server: Server) -> openai.OpenAI:
 
 
 def check_weather(arguments: str) -> None:
-    given = json.loads(arguments)
-    assert given.keys() == {"days", "unit"}
-    assert 1 <= given["days"] <= 9
-    assert given["unit"] in ("C", "F")
+    weather = json.loads(arguments)
+    assert weather.keys() == {"days", "unit"}
+    assert 1 <= weather["days"] <= 9
+    assert weather["unit"] in ("C", "F")
 
 
 @GROUNDED_AND_PLAIN
@@ -242,7 +242,7 @@ def logprobs_of(chunks: list[ChatCompletionChunk]) -> list[Any]:
 
 @GROUNDED_AND_PLAIN
 def test_log_probabilities_belong_to_the_tokens_of_the_text(server: Server, model: str) -> None:
-    sent: Any = {
+    request: Any = {
         "model": model,
         "messages": ASKED,
         "logprobs": True,
@@ -251,8 +251,8 @@ def test_log_probabilities_belong_to_the_tokens_of_the_text(server: Server, mode
         "temperature": 0,
     }
     with connect(server) as client:
-        choice = client.chat.completions.create(**sent).choices[0]
-        chunks = list(client.chat.completions.create(**sent, stream=True))
+        choice = client.chat.completions.create(**request).choices[0]
+        chunks = list(client.chat.completions.create(**request, stream=True))
     assert choice.logprobs is not None
     tokens = choice.logprobs.content or []
     assert "".join(token.token for token in tokens) == choice.message.content
@@ -359,6 +359,6 @@ def test_raw_bodies_have_no_empty_fields(server: Server) -> None:
     plain = server.ask(PARENTAL).json()["choices"][0]
     assert plain["message"].keys() == {"role", "content", "annotations", "refusal"}
     assert plain["logprobs"] is None
-    called = server.ask(PARENTAL, tools=[LEAVE], tool_choice="required").json()["choices"][0]
-    assert called["message"].keys() == {"role", "content", "tool_calls", "refusal"}
-    assert called["message"]["tool_calls"][0].keys() == {"id", "type", "function"}
+    call = server.ask(PARENTAL, tools=[LEAVE], tool_choice="required").json()["choices"][0]
+    assert call["message"].keys() == {"role", "content", "tool_calls", "refusal"}
+    assert call["message"]["tool_calls"][0].keys() == {"id", "type", "function"}

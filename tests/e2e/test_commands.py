@@ -1,4 +1,4 @@
-"""The commands that ask a running server, as programs and on a terminal of their own."""
+"""The commands that ask a running server, run as processes with pipes and on a terminal."""
 
 import contextlib
 import json
@@ -20,90 +20,90 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 QUESTION = "How long is parental leave?"
 
 
-def cloister(*arguments: str, told: str | None = None, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def cloister(*arguments: str, stdin: str | None = None, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "server", *arguments]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CLOISTER_")}
     return subprocess.run(
-        command, input=told or "", capture_output=True, text=True, timeout=60, env=environment, cwd=cwd, check=False
+        command, input=stdin or "", capture_output=True, text=True, timeout=60, env=environment, cwd=cwd, check=False
     )
 
 
 def on_terminal(command: Sequence[str], *, until: str = "", interrupt: bool = False) -> tuple[int, str]:
-    """Exit code and all that was written to it; interrupted once `until` is there, if so."""
+    """Run a command on a terminal; return its exit code and output. `interrupt`: press Ctrl-C once `until` appears."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "server", *command], stdin=follower, stdout=follower, stderr=follower
     )
     os.close(follower)
-    said, deadline = b"", time.monotonic() + 60
+    output, deadline = b"", time.monotonic() + 60
     with contextlib.suppress(OSError):  # the other end is closed
         while time.monotonic() < deadline:
             if select.select([leader], [], [], 0.1)[0]:
                 piece = os.read(leader, 65536)
                 if not piece:
                     break
-                said += piece
-            if interrupt and until.encode() in said:
+                output += piece
+            if interrupt and until.encode() in output:
                 process.send_signal(signal.SIGINT)
                 interrupt = False
     os.close(leader)
-    return process.wait(30), said.decode(errors="replace")
+    return process.wait(30), output.decode(errors="replace")
 
 
 def test_ask_prints_the_answer_and_its_sources(server: Server) -> None:
-    done = cloister("ask", QUESTION, "--url", server.url)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "sixteen weeks with full pay. [1]\n\nSources:\n[1] handbook/leave.md" in done.stdout
-    assert f"{server.url}/documents/" in done.stdout
+    result = cloister("ask", QUESTION, "--url", server.url)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "sixteen weeks with full pay. [1]\n\nSources:\n[1] handbook/leave.md" in result.stdout
+    assert f"{server.url}/documents/" in result.stdout
 
 
 def test_ask_reads_a_question_from_standard_input(server: Server) -> None:
     for arguments in ([], ["-"]):
-        assert "sixteen weeks" in cloister("ask", *arguments, "--url", server.url, told=f"{QUESTION}\n").stdout
+        assert "sixteen weeks" in cloister("ask", *arguments, "--url", server.url, stdin=f"{QUESTION}\n").stdout
 
 
 def test_ask_searches_one_collection_and_prints_json(server: Server) -> None:
-    told = json.loads(cloister("ask", QUESTION, "--json", "--model=cloister/handbook", "--url", server.url).stdout)
-    assert told["rag"]["passages"][0]["collection"] == "handbook"
-    done = cloister("ask", QUESTION, "--model=cloister/nothing", "--url", server.url)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "nothing" in done.stderr
+    reply = json.loads(cloister("ask", QUESTION, "--json", "--model=cloister/handbook", "--url", server.url).stdout)
+    assert reply["rag"]["passages"][0]["collection"] == "handbook"
+    result = cloister("ask", QUESTION, "--model=cloister/nothing", "--url", server.url)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "nothing" in result.stderr
 
 
 def test_ask_explains_why_a_file_is_no_source(server: Server) -> None:
-    done = cloister("ask", QUESTION, "--explain", "travel.md", "--url", server.url)
-    assert done.returncode == 0
-    assert done.stdout.startswith("handbook/travel.md: ")
-    assert "rank by" in done.stdout
+    result = cloister("ask", QUESTION, "--explain", "travel.md", "--url", server.url)
+    assert result.returncode == 0
+    assert result.stdout.startswith("handbook/travel.md: ")
+    assert "rank by" in result.stdout
     assert "not indexed" in cloister("ask", QUESTION, "--explain", "none.md", "--url", server.url).stdout.replace(
         "_", " "
     )
 
 
 def test_search_prints_passages(server: Server) -> None:
-    done = cloister("search", "parental leave", "--top", "1", "--url", server.url)
-    assert done.stdout.startswith("1. handbook/leave.md › ")
-    assert "sixteen weeks" in done.stdout
-    assert "2. " not in done.stdout
+    result = cloister("search", "parental leave", "--top", "1", "--url", server.url)
+    assert result.stdout.startswith("1. handbook/leave.md › ")
+    assert "sixteen weeks" in result.stdout
+    assert "2. " not in result.stdout
     assert len(json.loads(cloister("search", "leave", "--json", "--url", server.url).stdout)["data"]) >= 1
-    refused = cloister("search", "leave", "--collection", "nothing", "--url", server.url)
-    assert (refused.returncode, "nothing" in refused.stderr) == (1, True)
+    refusal = cloister("search", "leave", "--collection", "nothing", "--url", server.url)
+    assert (refusal.returncode, "nothing" in refusal.stderr) == (1, True)
 
 
 def test_status_prints_processes_and_index(server: Server) -> None:
-    done = cloister("status", "--url", server.url)
-    assert done.returncode == 0
+    result = cloister("status", "--url", server.url)
+    assert result.returncode == 0
     for line in ("engine: ready", "encoder: ready", "indexer: ready", "handbook: "):
-        assert line in done.stdout
-    told = json.loads(cloister("status", "--json", "--url", server.url).stdout)
-    assert (told["health"]["status"], told["index"]["collections"][0]["name"]) == ("ok", "handbook")
+        assert line in result.stdout
+    status = json.loads(cloister("status", "--json", "--url", server.url).stdout)
+    assert (status["health"]["status"], status["index"]["collections"][0]["name"]) == ("ok", "handbook")
 
 
 def test_status_on_a_terminal_ends_when_indexing_is_complete(server: Server) -> None:
     wait_until(lambda: server.status()["pending"] == 0, 30, "an index with nothing to do")
-    code, said = on_terminal(["status", "--url", server.url])
+    code, output = on_terminal(["status", "--url", server.url])
     assert code == 0
-    assert "\x1b[2Kindex: Up to date" in said
+    assert "\x1b[2Kindex: Up to date" in output
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_status_on_a_terminal_ends_when_indexing_is_complete(server: Server) -> 
 def test_an_interrupted_command_ends_at_once(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], until: str
 ) -> None:
-    known = [{"question": f"{QUESTION} ({i})", "file": "leave.md"} for i in range(400)]
-    (tmp_path / "known.jsonl").write_text("\n".join(map(json.dumps, known)))
+    questions = [{"question": f"{QUESTION} ({i})", "file": "leave.md"} for i in range(400)]
+    (tmp_path / "known.jsonl").write_text("\n".join(map(json.dumps, questions)))
     monkeypatch.chdir(tmp_path)
-    code, said = on_terminal([*command, "--url", server.url], until=until, interrupt=True)
-    assert (code, "Traceback" in said) == (130, False), said
+    code, output = on_terminal([*command, "--url", server.url], until=until, interrupt=True)
+    assert (code, "Traceback" in output) == (130, False), output
 
 
 def test_a_command_interrupted_while_it_starts_prints_no_traceback() -> None:
@@ -131,26 +131,26 @@ def test_a_command_interrupted_while_it_starts_prints_no_traceback() -> None:
         assert process.stderr
         next(line for line in process.stderr if "msgspec" in line)
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-        assert (process.wait(30), "Traceback" in said) == (130, False), said
+        stderr = process.stderr.read()
+        assert (process.wait(30), "Traceback" in stderr) == (130, False), stderr
 
 
 def test_a_question_in_another_encoding_is_refused(server: Server) -> None:
     for command in ("ask", "search"):
-        done = cloister(command, os.fsdecode(b"caf\xe9"), "--url", server.url)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-        assert "no UTF-8 text" in done.stderr
+        result = cloister(command, os.fsdecode(b"caf\xe9"), "--url", server.url)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        assert "no UTF-8 text" in result.stderr
 
 
 def test_characters_that_the_terminal_lacks_are_replaced(server: Server) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "server", "search", "parental leave", "--url", server.url],
         capture_output=True,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"1. handbook/leave.md ? " in done.stdout
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"1. handbook/leave.md ? " in result.stdout
 
 
 @pytest.mark.parametrize("command", [["ask", QUESTION], ["search", "x"], ["status"]])
@@ -162,36 +162,36 @@ def test_characters_that_the_terminal_lacks_are_replaced(server: Server) -> None
     ],
 )
 def test_the_error_without_a_server_says_how_to_start_it(command: list[str], url: str, says: str) -> None:
-    done = cloister(*command, "--url", url)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert says in done.stderr
+    result = cloister(*command, "--url", url)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert says in result.stderr
 
 
-@pytest.mark.parametrize("told", ["", "   \n"])
-def test_an_empty_question_is_an_error(server: Server, told: str) -> None:
-    done = cloister("ask", "--url", server.url, told=told)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "there is no question" in done.stderr
+@pytest.mark.parametrize("text", ["", "   \n"])
+def test_an_empty_question_is_an_error(server: Server, text: str) -> None:
+    result = cloister("ask", "--url", server.url, stdin=text)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "there is no question" in result.stderr
 
 
 def test_a_server_that_is_no_cloister_is_an_error(server: Server, tmp_path: Path) -> None:
-    done = cloister("status", "--url", f"{server.url}/documents")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    result = cloister("status", "--url", f"{server.url}/documents")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     missing = cloister("ask", QUESTION, "--url", server.url, "--key-file", str(tmp_path / "none"))
     assert (missing.returncode, "cannot be read" in missing.stderr) == (1, True)
 
 
 def test_added_collections_are_saved_for_the_next_start(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
-    done = cloister("collections", "add", "notes", "--url=http://127.0.0.1:9", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "the next one starts with it" in done.stdout
+    result = cloister("collections", "add", "notes", "--url=http://127.0.0.1:9", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "the next one starts with it" in result.stdout
     assert (tmp_path / "cloister.toml").read_text() == f'[docs]\nnotes = "{tmp_path / "notes"}"\n'
     assert (tmp_path / "cloister.toml").stat().st_mode & 0o777 == 0o600
     (tmp_path / "cloister.toml").write_text("docs = 3")
     for action in ("add", "rm"):
-        done = cloister("collections", action, "notes", "--url=http://127.0.0.1:9", cwd=tmp_path)
-        assert (done.returncode, done.stderr.count("\n")) in ((1, 1), (2, 1)), done.stderr
+        result = cloister("collections", action, "notes", "--url=http://127.0.0.1:9", cwd=tmp_path)
+        assert (result.returncode, result.stderr.count("\n")) in ((1, 1), (2, 1)), result.stderr
     assert (tmp_path / "cloister.toml").read_text() == "docs = 3"
 
 
@@ -213,7 +213,7 @@ def test_version_prints_the_version() -> None:
 
 
 def test_a_closed_pipe_is_no_error() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         f"{sys.executable} -m server models list | head -c 10; exit ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
@@ -221,39 +221,39 @@ def test_a_closed_pipe_is_no_error() -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode in (0, 130), done.stderr) == (True, "")
+    assert (result.returncode in (0, 130), result.stderr) == (True, "")
 
 
 def test_eval_runs_a_list_of_questions(server: Server, tmp_path: Path) -> None:
-    known = tmp_path / "known.jsonl"
+    file = tmp_path / "known.jsonl"
     lines = [
         {"question": QUESTION, "file": "handbook/leave.md", "answer": "Sixteen  weeks"},
         {"question": "Where does the spare key hang?", "file": "office/keys.txt"},
         {"question": QUESTION, "file": "travel.md", "answer": "seventeen"},
         {"question": "What is the boiling point of tungsten carbide?"},
     ]
-    known.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
-    done = cloister("eval", str(known), "--json", "--url", server.url)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [(each["rank"], each["is_cited"], each["holds"]) for each in told["outcomes"]][:2] == [
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    result = cloister("eval", str(file), "--json", "--url", server.url)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert [(each["rank"], each["is_cited"], each["holds"]) for each in report["outcomes"]][:2] == [
         (1, True, True),
         (1, True, None),
     ]
-    third = told["outcomes"][2]
+    third = report["outcomes"][2]
     assert (third["rank"] != 1, third["is_cited"], third["holds"]) == (True, False, False)
-    figures = told["figures"]
+    figures = report["figures"]
     assert (figures["questions"], round(figures["cited"], 2), figures["held"]) == (4, 0.67, 0.5)
     assert (figures["refused"], figures["refused_falsely"]) == (1.0, 0.0)
-    said = cloister("eval", str(known), "--url", server.url).stdout
-    assert said.startswith("right") and "right file cited: 67%" in said
-    known.write_text('{"question": "a"}\n{"asked": 1}\n')
-    done = cloister("eval", str(known), "--url", server.url)
-    assert (done.returncode, done.stderr.count("\n"), "line 2" in done.stderr) == (1, 1, True)
+    output = cloister("eval", str(file), "--url", server.url).stdout
+    assert output.startswith("right") and "right file cited: 67%" in output
+    file.write_text('{"question": "a"}\n{"asked": 1}\n')
+    result = cloister("eval", str(file), "--url", server.url)
+    assert (result.returncode, result.stderr.count("\n"), "line 2" in result.stderr) == (1, 1, True)
 
 
 def test_bench_times_answers(server: Server) -> None:
-    done = cloister(
+    result = cloister(
         "bench",
         "--streams=1,2",
         "--answers=2",
@@ -263,8 +263,8 @@ def test_bench_times_answers(server: Server) -> None:
         "--url",
         server.url,
     )
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
     assert [(row["streams"], row["answers"]) for row in rows] == [(1, 2), (2, 2)]
     assert all(0 < row["first_token_s"] <= row["first_token_p95_s"] and row["tokens_per_s"] > 0 for row in rows)
     assert cloister("bench", "--streams=0", "--url", server.url).returncode == 2

@@ -1,4 +1,4 @@
-"""Raw completions and filled gaps, as OpenAI's client and editors request them, from a model that is made for it."""
+"""Raw completions and infills, as OpenAI's client and editors request them, with a fill-in-the-middle model."""
 
 import json
 import re
@@ -46,9 +46,9 @@ def connect(server: Server, *, is_strict: bool = True) -> openai.OpenAI:
 def test_a_streamed_completion_equals_the_whole_one(server: Server) -> None:
     # The client's own type knows no chunk without a finish reason, which all but the last are.
     with connect(server, is_strict=False) as client:
-        sent: Any = {"model": "reader-v1", "prompt": "How long is", "max_tokens": 12, "temperature": 0}
-        whole = client.completions.create(**sent)
-        chunks = list(client.completions.create(**sent, stream=True, stream_options={"include_usage": True}))
+        request: Any = {"model": "reader-v1", "prompt": "How long is", "max_tokens": 12, "temperature": 0}
+        whole = client.completions.create(**request)
+        chunks = list(client.completions.create(**request, stream=True, stream_options={"include_usage": True}))
     assert whole.choices[0].text == "".join(chunk.choices[0].text for chunk in chunks[:-1]) != ""
     assert whole.choices[0].finish_reason == chunks[-2].choices[0].finish_reason == "length"
     assert chunks[-1].usage
@@ -60,9 +60,9 @@ def test_a_streamed_completion_equals_the_whole_one(server: Server) -> None:
 def test_several_prompts_of_text_and_tokens_are_completed(server: Server) -> None:
     with connect(server) as client:
         tokens = [post(server, "/tokenize", content=text)["tokens"] for text in ("One day", "Two days")]
-        sent: Any = {"model": "reader-v1", "max_tokens": 5, "temperature": 0, "echo": True}
-        texts = client.completions.create(prompt=["One day", "Two days"], n=2, **sent)
-        ids = client.completions.create(prompt=tokens, n=2, **sent)
+        request: Any = {"model": "reader-v1", "max_tokens": 5, "temperature": 0, "echo": True}
+        texts = client.completions.create(prompt=["One day", "Two days"], n=2, **request)
+        ids = client.completions.create(prompt=tokens, n=2, **request)
     assert [choice.index for choice in texts.choices] == [0, 1, 2, 3]
     assert [choice.text for choice in texts.choices] == [choice.text for choice in ids.choices]
     assert [choice.text[:3] for choice in texts.choices] == ["One", "One", "Two", "Two"]
@@ -71,38 +71,42 @@ def test_several_prompts_of_text_and_tokens_are_completed(server: Server) -> Non
 def test_log_probabilities_belong_to_the_tokens_of_the_text(server: Server) -> None:
     with connect(server) as client:
         choice = client.completions.create(model="reader-v1", prompt="a", max_tokens=6, logprobs=3).choices[0]
-    told = choice.logprobs
-    assert told
-    assert told.tokens
-    assert told.text_offset
-    assert "".join(told.tokens) == choice.text
-    assert [choice.text[at:].startswith(token) for at, token in zip(told.text_offset, told.tokens, strict=True)]
-    assert told.top_logprobs
-    assert {len(top) for top in told.top_logprobs} == {3}
+    logprobs = choice.logprobs
+    assert logprobs
+    assert logprobs.tokens
+    assert logprobs.text_offset
+    assert "".join(logprobs.tokens) == choice.text
+    assert [choice.text[at:].startswith(token) for at, token in zip(logprobs.text_offset, logprobs.tokens, strict=True)]
+    assert logprobs.top_logprobs
+    assert {len(top) for top in logprobs.top_logprobs} == {3}
 
 
 def test_best_of_returns_the_likeliest_answer(server: Server) -> None:
     with connect(server) as client:
-        made = client.completions.create(model="reader-v1", prompt="a", max_tokens=4, best_of=4, n=2, temperature=1)
-    assert [choice.index for choice in made.choices] == [0, 1]
-    assert made.usage
-    assert made.usage.completion_tokens > 8
+        completion = client.completions.create(
+            model="reader-v1", prompt="a", max_tokens=4, best_of=4, n=2, temperature=1
+        )
+    assert [choice.index for choice in completion.choices] == [0, 1]
+    assert completion.usage
+    assert completion.usage.completion_tokens > 8
 
 
 def test_a_gap_is_filled_by_the_model_that_can(server: Server) -> None:
     body: dict[str, Any] = {"prompt": "def add(", "suffix": "):\n", "max_tokens": 4, "temperature": 0}
-    told = post(server, "/v1/completions", model="filler", **body)["choices"][0]["text"]
-    assert told
-    assert post(server, "/v1/completions", **body)["choices"][0]["text"] == told
+    text = post(server, "/v1/completions", model="filler", **body)["choices"][0]["text"]
+    assert text
+    assert post(server, "/v1/completions", **body)["choices"][0]["text"] == text
     fim = post(server, "/v1/fim/completions", **body)["choices"][0]["message"]["content"]
-    assert fim == told
-    infilled = post(server, "/infill", input_prefix="def ", prompt="add(", input_suffix="):\n", n_predict=4, top_k=1)
-    assert infilled["content"] == told
+    assert fim == text
+    infill_reply = post(
+        server, "/infill", input_prefix="def ", prompt="add(", input_suffix="):\n", n_predict=4, top_k=1
+    )
+    assert infill_reply["content"] == text
     body = {"model": "filler", "prompt": "def add(", "suffix": "):\n", "options": {"num_predict": 4, "temperature": 0}}
-    assert post(server, "/api/generate", **body, stream=False)["response"] == told
+    assert post(server, "/api/generate", **body, stream=False)["response"] == text
     with server.client() as http:
-        refused = http.post("/v1/completions", json={"model": "reader-v1", "prompt": "a", "suffix": "b"})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "suffix")
+        refusal = http.post("/v1/completions", json={"model": "reader-v1", "prompt": "a", "suffix": "b"})
+    assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "suffix")
 
 
 def infill(prefix: str, line: str, **fields: Any) -> bytes:
@@ -140,9 +144,9 @@ def test_llama_vim_gets_the_fields_that_it_requests(server: Server) -> None:
         assert http.post("/infill", content=warm, headers=HEADERS).content == b"{}"
         raw = http.post("/infill", content=infill(CODE[:400], "def add("), headers=HEADERS).text
     assert re.search(r'"content"\s*:"', raw)  # as it looks for an answer
-    told = json.loads(raw)
-    assert told.keys() == {"content", "timings/prompt_n", "timings/predicted_ms", "truncated", "tokens_cached"}
-    assert isinstance(told["content"], str)
+    reply = json.loads(raw)
+    assert reply.keys() == {"content", "timings/prompt_n", "timings/predicted_ms", "truncated", "tokens_cached"}
+    assert isinstance(reply["content"], str)
 
 
 def test_a_prompt_that_was_read_ahead_is_cached(server: Server) -> None:
@@ -168,16 +172,16 @@ def is_busy(server: Server) -> bool:
 
 
 def test_twenty_abandoned_keystrokes_do_not_delay_the_next(server: Server) -> None:
-    def timed() -> float:
+    def time_infill() -> float:
         started = time.monotonic()
         httpx.post(f"{server.url}/infill", content=infill(CODE[:900], "last("), headers=HEADERS, trust_env=False)
         return time.monotonic() - started
 
-    timed()  # what they share is in memory
-    alone = timed()
+    time_infill()  # what they share is in memory
+    alone = time_infill()
     for number in range(20):
         abandon(server, infill(CODE[: 900 + number], f"x{number}", n_predict=900, t_max_predict_ms=60_000))
-    assert timed() < alone + 1.5
+    assert time_infill() < alone + 1.5
     wait_until(lambda: not is_busy(server), 5, "all of them are let go")
 
 
@@ -194,15 +198,15 @@ def test_a_stream_of_llama_cpp_ends_with_stop(server: Server) -> None:
 
 
 def test_several_infill_answers_are_a_list(server: Server) -> None:
-    told = post(server, "/infill", input_prefix="a", input_suffix="b", n_predict=2, n_cmpl=3)
-    assert [each["index"] for each in told] == [0, 1, 2]
+    replies = post(server, "/infill", input_prefix="a", input_suffix="b", n_predict=2, n_cmpl=3)
+    assert [each["index"] for each in replies] == [0, 1, 2]
 
 
 def test_tokenize_and_detokenize_are_inverse(server: Server) -> None:
-    told = post(server, "/tokenize", content="Wörter <|end|>", add_special=False, parse_special=True)["tokens"]
-    assert post(server, "/detokenize", tokens=told) == {"content": "Wörter <|end|>"}
+    tokens = post(server, "/tokenize", content="Wörter <|end|>", add_special=False, parse_special=True)["tokens"]
+    assert post(server, "/detokenize", tokens=tokens) == {"content": "Wörter <|end|>"}
     plain = post(server, "/tokenize", content="Wörter <|end|>", parse_special=False)["tokens"]
-    assert len(plain) > len(told)
+    assert len(plain) > len(tokens)
     pieces = post(server, "/tokenize", content="Wörter", with_pieces=True)["tokens"]
     raw = b"".join(p["piece"].encode() if isinstance(p["piece"], str) else bytes(p["piece"]) for p in pieces)
     assert raw.decode() == "Wörter"

@@ -1,4 +1,4 @@
-"""Several turns with a real server: prefixes stay cached, source numbers stay, a restart forgets nothing."""
+"""Conversations with a real server: prefixes stay cached and source numbers stay, also after a restart."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_rules(docs: Path) -> Path:
 
 
 class Talk:
-    """One conversation as a client keeps it."""
+    """A conversation over raw HTTP; the client keeps its messages."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -40,7 +40,7 @@ class Talk:
         return reply
 
 
-def cached(reply: dict[str, Any]) -> int:
+def num_cached_tokens(reply: dict[str, Any]) -> int:
     tokens: int = reply["usage"]["prompt_tokens_details"]["cached_tokens"]
     return tokens
 
@@ -48,11 +48,11 @@ def cached(reply: dict[str, Any]) -> int:
 def test_ten_turns_are_each_computed_once_and_keep_their_source_numbers(tmp_path: Path) -> None:
     with serving(tmp_path, write_rules(tmp_path / "docs")) as server:
         talk = Talk(server)
-        known = 0  # tokens of the last prompt
+        num_tokens = 0  # tokens of the last prompt
         for turn in range(10):
             reply = talk.ask(f"What is the rule about {TOPICS[turn % len(TOPICS)]}?")
-            assert cached(reply) >= known - 1, f"turn {turn + 1} read again what was in memory"
-            known = reply["usage"]["prompt_tokens"]
+            assert num_cached_tokens(reply) >= num_tokens - 1, f"turn {turn + 1} read again what was in memory"
+            num_tokens = reply["usage"]["prompt_tokens"]
             number = turn % len(TOPICS) + 3
             assert f"{number} days." in talk.messages[-1]["content"]
         annotated = [talk.messages[i]["content"] for i in (1, 11)]
@@ -61,9 +61,9 @@ def test_ten_turns_are_each_computed_once_and_keep_their_source_numbers(tmp_path
     with serving(tmp_path, tmp_path / "docs") as server:
         talk.server = server
         reply = talk.ask("And what is the rule about sick notes?")
-        assert reply["usage"]["prompt_tokens"] > known
+        assert reply["usage"]["prompt_tokens"] > num_tokens
         assert "[" in talk.messages[-1]["content"]
-        assert cached(reply) >= known - 100, "also after a restart"
+        assert num_cached_tokens(reply) >= num_tokens - 100, "also after a restart"
 
 
 KIND = {"type": "object", "properties": {"kind": {"enum": ["paid", "unpaid"]}}, "required": ["kind"]}

@@ -61,13 +61,13 @@ def test_openai_s_client_gets_the_model_s_own_vectors(
 def test_a_text_of_any_length_is_embedded_whole(client: openai.OpenAI) -> None:
     """Text behind the model's 256 tokens is part of the vector."""
     padding = "The committee met again and talked about nothing of importance. " * 40
-    plain, told = (
+    plain, longer = (
         np.array(client.embeddings.create(model=MODEL, input=padding + end).data[0].embedding)
         for end in ("", "Iron rusts where water and air reach it. " * 40)
     )
     query = np.array(client.embeddings.create(model=MODEL, input="rust on iron").data[0].embedding)
-    assert told @ query > plain @ query + 0.2
-    assert abs(np.linalg.norm(told) - 1) < 1e-5
+    assert longer @ query > plain @ query + 0.2
+    assert abs(np.linalg.norm(longer) - 1) < 1e-5
 
 
 def test_a_question_does_not_wait_for_a_large_batch(server: Server) -> None:

@@ -27,8 +27,8 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def _get(server: Server, path: str) -> dict[str, Any]:
     with server.client() as http:
-        found: dict[str, Any] = http.get(path).json()
-        return found
+        body: dict[str, Any] = http.get(path).json()
+        return body
 
 
 def _post(server: Server, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
@@ -81,17 +81,17 @@ def test_documents_are_listed_and_a_failed_one_is_retried(own_server: Server) ->
     bad.write_bytes(b"%PDF-1.7 no such thing")
     address = "/v1/collections/handbook/documents"
     wait_until(lambda: _get(own_server, f"{address}?state=failed")["data"], what="the failure")
-    listed = _get(own_server, address)
-    assert [(each["path"], each["state"]) for each in listed["data"]] == [
+    listing = _get(own_server, address)
+    assert [(each["path"], each["state"]) for each in listing["data"]] == [
         ("bad.pdf", "failed"),
         ("leave.md", "indexed"),
         ("office/keys.txt", "indexed"),
         ("travel.md", "indexed"),
     ]
-    assert listed["data"][0]["reason"]
+    assert listing["data"][0]["reason"]
     page = _get(own_server, f"{address}?limit=1&after=leave.md&contains=E")
     assert ([each["path"] for each in page["data"]], page["has_more"]) == (["office/keys.txt"], True)
-    assert own_server.get(listed["data"][1]["url"]).status_code == 200
+    assert own_server.get(listing["data"][1]["url"]).status_code == 200
     before = own_server.status()["scanned_at"]
     assert _post(own_server, "/v1/index/rescan", {"collection": "handbook", "path": "bad.pdf"})[0] == 202
     wait_until(lambda: own_server.status()["scanned_at"] > before, what="a scan")
@@ -108,10 +108,10 @@ def test_events_stream_the_status_when_it_changes(own_server: Server) -> None:
         assert next(events)["collections"][0]["documents"] == 3
         (own_server.docs / "event.md").write_text("# Event\n\nSomething happens.\n")
         deadline = time.monotonic() + 20
-        seen = next(
+        status_event = next(
             event for event in events if event["collections"][0]["documents"] == 4 or time.monotonic() > deadline
         )
-    assert seen["collections"][0]["documents"] == 4
+    assert status_event["collections"][0]["documents"] == 4
 
 
 def test_folders_come_and_go_with_the_settings_file(own_server: Server) -> None:
@@ -122,16 +122,16 @@ def test_folders_come_and_go_with_the_settings_file(own_server: Server) -> None:
     def names() -> list[str]:
         return [collection["id"] for collection in _get(own_server, "/v1/collections")["data"]]
 
-    def found(question: str) -> dict[int, str]:
+    def search_hits(question: str) -> dict[int, str]:
         results = _post(own_server, "/v1/search", {"query": question, "top_k": 20})[1]["data"]
         return {result["chunk_id"]: result["path"] for result in results}
 
-    others = found("How long is parental leave?")
+    others = search_hits("How long is parental leave?")
     config.write_text(f'{before}more = "{folder / "more"}"\n')
     own_server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: names() == ["handbook", "more"], what="the new collection")
     wait_until(lambda: "barley soup" in own_server.answer("When is barley soup served?", model="cloister/more"), 30)
-    soup = next(id for id, path in found("When is barley soup served?").items() if path == "lunch.md")
+    soup = next(id for id, path in search_hits("When is barley soup served?").items() if path == "lunch.md")
     config.write_text(f'{before}wrong = "{folder / "nowhere"}"\n')
     own_server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "there is no folder" in own_server.log.read_text(), what="the error")
@@ -140,11 +140,11 @@ def test_folders_come_and_go_with_the_settings_file(own_server: Server) -> None:
     own_server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: names() == ["handbook"], what="its going")
     assert own_server.ask("When is barley soup served?", model="cloister/more").status_code == 404
-    assert "lunch.md" not in found("When is barley soup served?").values()
-    assert found("How long is parental leave?") == others, "nothing was done to the other collection"
+    assert "lunch.md" not in search_hits("When is barley soup served?").values()
+    assert search_hits("How long is parental leave?") == others, "nothing was done to the other collection"
     config.write_text(f'{before}more = "{folder / "more"}"\n')
     own_server.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: soup in found("When is barley soup served?"), what="the same chunk again")
+    wait_until(lambda: soup in search_hits("When is barley soup served?"), what="the same chunk again")
     config.write_text(before)
     own_server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: names() == ["handbook"], what="its going")
@@ -160,20 +160,20 @@ def test_folders_come_and_go_by_the_command_line(own_server: Server) -> None:
         done = cloister("collections", *words, "--url", own_server.url, cwd=folder)
         return done.returncode, done.stdout + done.stderr
 
-    code, said = collections("add", str(folder / "more"))
-    assert (code, said.splitlines()[-1]) == (0, "The server watches: handbook, more"), said
+    code, output = collections("add", str(folder / "more"))
+    assert (code, output.splitlines()[-1]) == (0, "The server watches: handbook, more"), output
     wait_until(lambda: "barley soup" in own_server.answer("When is barley soup served?", model="cloister/more"), 30)
     assert [line.split()[0] for line in collections("list")[1].splitlines()] == ["handbook", "more"]
     assert "# ours" in config.read_text() and "# and no more" in config.read_text()
-    code, said = collections("add", str(folder / "more"))
-    assert (code, said.count("\n"), "give this one another name" in said) == (1, 1, True)
-    code, said = collections("rescan", "nowhere")
-    assert (code, said.count("\n"), "nowhere" in said) == (1, 1, True)
+    code, output = collections("add", str(folder / "more"))
+    assert (code, output.count("\n"), "give this one another name" in output) == (1, 1, True)
+    code, output = collections("rescan", "nowhere")
+    assert (code, output.count("\n"), "nowhere" in output) == (1, 1, True)
     assert collections("rescan", "more")[0] == 0
     assert collections("rm", "more") == (0, "cloister.toml: more is removed\nThe server watches: handbook\n")
     assert config.read_text() == before
-    code, said = collections("add", "lost=nowhere")
-    assert (code, "there is no folder" in said, config.read_text()) == (2, True, before)
+    code, output = collections("add", "lost=nowhere")
+    assert (code, "there is no folder" in output, config.read_text()) == (2, True, before)
     config.write_text(f'{before}lost = "{folder / "nowhere"}"\n')
     assert _post(own_server, "/v1/index/reload")[0] == 400
     config.write_text(before)

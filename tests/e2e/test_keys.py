@@ -23,13 +23,13 @@ def cloister(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
 
 
 def make_key(folder: Path, *arguments: str) -> str:
-    done = cloister(folder, "keys", "create", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[0]
+    result = cloister(folder, "keys", "create", *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()[0]
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+def server_with_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
     folder = tmp_path_factory.mktemp("locked")
     (folder / "board").mkdir()
     (folder / "board" / "safe.txt").write_text(SECRET)
@@ -40,16 +40,18 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, P
 
 def ask(server: Server, key: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
     with server.client() as http:
-        told = {"Authorization": f"Bearer {key}", **headers}
-        return http.post(path, json=body, headers=told) if body is not None else http.get(path, headers=told)
+        all_headers = {"Authorization": f"Bearer {key}", **headers}
+        return (
+            http.post(path, json=body, headers=all_headers) if body is not None else http.get(path, headers=all_headers)
+        )
 
 
 def code(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
-def test_a_running_server_is_locked_and_opened_by_the_command(locked: tuple[Server, Path]) -> None:
-    server, folder = locked
+def test_a_running_server_is_locked_and_opened_by_the_command(server_with_keys: tuple[Server, Path]) -> None:
+    server, folder = server_with_keys
     assert ask(server, "none", "/v1/models").status_code == 200, "as long as there is no key"
     staff = make_key(folder, "--name=staff", "--collections=handbook", "--rate=600/min", "--expires=30d")
     boss = make_key(folder, "--name=boss", "--role=admin")
@@ -57,10 +59,10 @@ def test_a_running_server_is_locked_and_opened_by_the_command(locked: tuple[Serv
     assert code(ask(server, staff + "x", "/v1/models")) == (401, "invalid_api_key")
     assert server.is_healthy(), "health needs no key"
 
-    listed = cloister(folder, "keys", "list").stdout
-    assert re.search(r"staff: read, handbook, 600 requests a minute, until 20\d\d-", listed)
-    assert "boss: admin, every collection" in listed
-    assert staff not in listed
+    table = cloister(folder, "keys", "list").stdout
+    assert re.search(r"staff: read, handbook, 600 requests a minute, until 20\d\d-", table)
+    assert "boss: admin, every collection" in table
+    assert staff not in table
 
     ids = [model["id"] for model in ask(server, staff, "/v1/models").json()["data"]]
     assert "cloister/handbook" in ids
@@ -68,8 +70,8 @@ def test_a_running_server_is_locked_and_opened_by_the_command(locked: tuple[Serv
     assert "cloister/board" in [model["id"] for model in ask(server, boss, "/v1/models").json()["data"]]
 
     question = {"query": "What is the safe's combination?"}
-    (found, *_) = ask(server, boss, "/v1/search", question).json()["data"]
-    assert found["text"] == SECRET.strip()
+    (passage, *_) = ask(server, boss, "/v1/search", question).json()["data"]
+    assert passage["text"] == SECRET.strip()
     for path, body in (
         ("/v1/search", question),
         ("/v1/search", {**question, "explain": True, "expect": "safe.txt"}),
@@ -78,15 +80,15 @@ def test_a_running_server_is_locked_and_opened_by_the_command(locked: tuple[Serv
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "?"}], "model": "cloister/board"}),
         ("/v1/index/status", None),
         ("/v1/collections", None),
-        (f"/documents/{found['document_id']}?chunk={found['chunk_id']}", None),
+        (f"/documents/{passage['document_id']}?chunk={passage['chunk_id']}", None),
     ):
         reply = ask(server, staff, path, body)
         assert "47-11-08" not in reply.text
         assert str(folder / "board") not in reply.text
-    hidden = ask(server, staff, f"/documents/{found['document_id']}", Accept="application/json")
+    hidden = ask(server, staff, f"/documents/{passage['document_id']}", Accept="application/json")
     gone = ask(server, staff, "/documents/999999", Accept="application/json")
     assert (code(hidden), code(gone)) == ((404, "not_found"), (404, "not_found"))
-    assert "47-11-08" in ask(server, boss, f"/documents/{found['document_id']}").text
+    assert "47-11-08" in ask(server, boss, f"/documents/{passage['document_id']}").text
 
     assert code(ask(server, staff, "/v1/index/rescan", {})) == (403, "insufficient_role")
     assert ask(server, boss, "/v1/index/rescan", {}).status_code == 202
@@ -96,19 +98,21 @@ def test_a_running_server_is_locked_and_opened_by_the_command(locked: tuple[Serv
     assert "clst_" not in server.log.read_text()
 
 
-def test_an_unknown_file_is_explained_alike_in_a_hidden_collection_and_in_none(locked: tuple[Server, Path]) -> None:
-    server, folder = locked
+def test_an_unknown_file_is_explained_alike_in_a_hidden_collection_and_in_none(
+    server_with_keys: tuple[Server, Path],
+) -> None:
+    server, folder = server_with_keys
     key = make_key(folder, "--name=curious", "--collections=handbook")
-    told = []
+    explanations = []
     for expect in ({"collection": "board", "path": "safe.txt"}, {"collection": "nothing", "path": "safe.txt"}):
         body = {"query": "safe", "explain": True, "expect": expect}
         (file,) = ask(server, key, "/v1/search", body).json()["explanation"]["expected"]
-        told.append((file["outcome"], file["reason"].replace(expect["collection"], "…")))
-    assert told[0] == told[1]
+        explanations.append((file["outcome"], file["reason"].replace(expect["collection"], "…")))
+    assert explanations[0] == explanations[1]
 
 
-def test_another_name_and_another_site_are_refused(locked: tuple[Server, Path]) -> None:
-    server, folder = locked
+def test_another_name_and_another_site_are_refused(server_with_keys: tuple[Server, Path]) -> None:
+    server, folder = server_with_keys
     key = make_key(folder, "--name=browser")
     assert code(ask(server, key, "/v1/models", Host="evil.example")) == (403, "unsupported_host")
     assert code(ask(server, key, "/v1/models", Origin="http://evil.example")) == (403, "foreign_origin")
@@ -121,9 +125,9 @@ def test_another_name_and_another_site_are_refused(locked: tuple[Server, Path]) 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
 def test_other_machines_are_not_let_in_without_a_key(tmp_path: Path, host: str) -> None:
-    done = run("--port=0", f"--data={tmp_path / 'data'}", f"--host={host}", cwd=tmp_path)
-    (line,) = done.stderr.splitlines()
-    assert done.returncode == 1
+    result = run("--port=0", f"--data={tmp_path / 'data'}", f"--host={host}", cwd=tmp_path)
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 1
     assert "make one first: cloister keys create" in line
 
 
@@ -138,7 +142,7 @@ def test_with_a_key_other_machines_are_let_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["create"], "required: --name"),
         (["create", "--name=a b"], "a name is 1 to 64"),
@@ -150,12 +154,12 @@ def test_with_a_key_other_machines_are_let_in(tmp_path: Path) -> None:
         ([], "required: action"),
     ],
 )
-def test_an_error_of_the_keys_command_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_an_error_of_the_keys_command_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     if arguments:
-        done = cloister(tmp_path, "keys", *arguments)
+        result = cloister(tmp_path, "keys", *arguments)
     else:
         command = [sys.executable, "-m", "server", "keys"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode in (1, 2)
-    assert said in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode in (1, 2)
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr

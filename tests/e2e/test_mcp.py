@@ -1,4 +1,4 @@
-"""The official SDK's client over HTTP and over standard input and output, in old and new protocol versions."""
+"""MCP through the official SDK's client, over HTTP and over standard input and output, in every protocol version."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def stdio(url: str) -> StdioServerParameters:
 
 
 @asynccontextmanager
-async def connected(server: Server, transport: str, mode: str = "auto") -> AsyncIterator[Client]:
+async def connect(server: Server, transport: str, mode: str = "auto") -> AsyncIterator[Client]:
     if transport == "stdio":
         async with Client(stdio(server.url), mode=mode) as client:
             yield client
@@ -44,7 +44,7 @@ async def connected(server: Server, transport: str, mode: str = "auto") -> Async
 
 def talk(server: Server, transport: str, say: Callable[[Client], Awaitable[None]], mode: str = "auto") -> None:
     async def scenario() -> None:
-        async with asyncio.timeout(60), connected(server, transport, mode) as client:
+        async with asyncio.timeout(60), connect(server, transport, mode) as client:
             await say(client)
 
     asyncio.run(scenario())
@@ -63,23 +63,21 @@ def structured_content(result: mcp_types.CallToolResult) -> Any:
 @pytest.mark.parametrize("transport", ["http", "stdio"])
 def test_search_then_fetch(server: Server, transport: str, mode: str) -> None:
     async def say(client: Client) -> None:
-        listed = (await client.list_tools()).tools
-        assert [tool.name for tool in listed] == ["search", "fetch", "list_collections"]
-        assert all(tool.input_schema["type"] == tool.output_schema["type"] == "object" for tool in listed)
-        assert all(tool.annotations.read_only_hint for tool in listed)
-        found = structured_content(await client.call_tool("search", {"query": "How long is parental leave?"}))[
-            "results"
-        ]
-        assert (found[0]["collection"], found[0]["path"]) == ("handbook", "leave.md")
-        assert found[0]["title"] == "handbook/leave.md › Leave › Parental leave"
-        assert "sixteen weeks" in found[0]["text"]
-        assert found[0]["url"].startswith(f"{server.url}/documents/")
-        document = structured_content(await client.call_tool("fetch", {"id": found[0]["id"]}))
+        tools = (await client.list_tools()).tools
+        assert [tool.name for tool in tools] == ["search", "fetch", "list_collections"]
+        assert all(tool.input_schema["type"] == tool.output_schema["type"] == "object" for tool in tools)
+        assert all(tool.annotations.read_only_hint for tool in tools)
+        hits = structured_content(await client.call_tool("search", {"query": "How long is parental leave?"}))["results"]
+        assert (hits[0]["collection"], hits[0]["path"]) == ("handbook", "leave.md")
+        assert hits[0]["title"] == "handbook/leave.md › Leave › Parental leave"
+        assert "sixteen weeks" in hits[0]["text"]
+        assert hits[0]["url"].startswith(f"{server.url}/documents/")
+        document = structured_content(await client.call_tool("fetch", {"id": hits[0]["id"]}))
         assert "sixteen weeks" in document["text"]
         assert "before ten in the morning" in document["text"]  # the whole document, not the passage alone
         assert document["metadata"]["next"] is None
         with server.client() as http:
-            assert http.get(found[0]["url"]).status_code == http.get(document["url"]).status_code == 200
+            assert http.get(hits[0]["url"]).status_code == http.get(document["url"]).status_code == 200
         collections = structured_content(await client.call_tool("list_collections", {}))["collections"]
         assert [(each["name"], each["documents"]) for each in collections] == [("handbook", 3)]
 
@@ -116,16 +114,16 @@ def test_a_long_document_is_read_in_parts(server: Server) -> None:
 
     async def say(client: Client) -> None:
         async with asyncio.timeout(30):
-            while not (found := await zeppelins(client)):
+            while not (hits := await zeppelins(client)):
                 await asyncio.sleep(0.1)
-        seen: list[int] = []
-        next_id: str | None = found[0]["id"].partition("-")[0]
+        numbers: list[int] = []
+        next_id: str | None = hits[0]["id"].partition("-")[0]
         while next_id:
             document = structured_content(await client.call_tool("fetch", {"id": next_id}))
-            seen += map(int, re.findall(r"Paragraph number (\d+)", document["text"]))
+            numbers += map(int, re.findall(r"Paragraph number (\d+)", document["text"]))
             next_id = document["metadata"]["next"]
-        assert seen == list(range(450))
-        middle = next(each for each in found if each["collection"] == "handbook")
+        assert numbers == list(range(450))
+        middle = next(each for each in hits if each["collection"] == "handbook")
         assert middle["text"] in structured_content(await client.call_tool("fetch", {"id": middle["id"]}))["text"]
 
     async def zeppelins(client: Client) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Several chat models behind one address, with real files: loaded on request, unloaded when idle."""
+"""Several chat models of one real server, loaded from files on request and unloaded when idle."""
 
 import subprocess
 from collections.abc import Iterator
@@ -83,10 +83,10 @@ def test_every_model_can_answer_from_the_documents(server: Server) -> None:
 
 
 def test_an_adapter_makes_another_model_of_the_same_file(server: Server) -> None:
-    plain, adapted = (
+    plain, with_adapter = (
         say(server, model, logprobs=True)["choices"][0]["logprobs"]["content"] for model in ("parts", "adapted")
     )
-    assert plain[0]["logprob"] != adapted[0]["logprob"]
+    assert plain[0]["logprob"] != with_adapter[0]["logprob"]
 
 
 def test_a_model_that_fails_to_load_does_not_affect_the_others(server: Server) -> None:
@@ -112,8 +112,8 @@ def test_a_model_that_cannot_be_read_at_the_start_is_listed_with_the_reason(
 
 
 def test_a_default_model_without_its_file_stops_the_start(tmp_path: Path) -> None:
-    done = refused_start(tmp_path, 'model = "gone"\n[models.gone]\npath = "/nowhere/gone.gguf"')
-    assert "/nowhere/gone.gguf" in done.stderr
+    result = refused_start(tmp_path, 'model = "gone"\n[models.gone]\npath = "/nowhere/gone.gguf"')
+    assert "/nowhere/gone.gguf" in result.stderr
 
 
 def test_an_unknown_model_behind_the_at_sign_is_named(server: Server) -> None:
@@ -132,33 +132,33 @@ def test_no_memory_while_another_model_is_used_is_a_503_with_the_sizes(tmp_path:
         with http.stream("POST", "/v1/chat/completions", json=body) as stream:
             lines = stream.iter_lines()  # the answer goes on as long as somebody holds this
             next(lines)
-            refused = server.ask("hello", model="second")
+            refusal = server.ask("hello", model="second")
             assert states(server)["first"] == "ready"
             lines.close()
-        assert refused.status_code == 503
-        assert int(refused.headers["retry-after"]) >= 1
-        assert refused.json()["error"]["code"] == "model_does_not_fit"
-        assert "400 MB are for chat models, and these are in use" in refused.json()["error"]["message"]
+        assert refusal.status_code == 503
+        assert int(refusal.headers["retry-after"]) >= 1
+        assert refusal.json()["error"]["code"] == "model_does_not_fit"
+        assert "400 MB are for chat models, and these are in use" in refusal.json()["error"]["message"]
         wait_until(lambda: server.ask("hello", model="second", max_tokens=1).status_code == 200, 20, "room")
         assert states(server)["first"] == "not loaded"
 
 
 def test_a_budget_too_small_for_the_default_stops_the_start_with_the_sizes(tmp_path: Path) -> None:
-    done = refused_start(tmp_path, "memory_budget_bytes = 50_000_000")
-    assert "reader-v1 needs about" in done.stderr
-    assert "50 MB are for chat models" in done.stderr
+    result = refused_start(tmp_path, "memory_budget_bytes = 50_000_000")
+    assert "reader-v1 needs about" in result.stderr
+    assert "50 MB are for chat models" in result.stderr
 
 
 def test_a_model_that_never_fits_beside_the_default_stops_the_start(tmp_path: Path) -> None:
     path = write_llama(tmp_path / "random.gguf")
-    done = refused_start(tmp_path, f'memory_budget_bytes = 200_000_000\n[models.more]\npath = "{path}"')
-    assert "more needs about" in done.stderr
-    assert "always stays in memory: reader-v1" in done.stderr
+    result = refused_start(tmp_path, f'memory_budget_bytes = 200_000_000\n[models.more]\npath = "{path}"')
+    assert "more needs about" in result.stderr
+    assert "always stays in memory: reader-v1" in result.stderr
 
 
 def refused_start(folder: Path, config: str) -> "subprocess.CompletedProcess[str]":
     (folder / "cloister.toml").write_text(config)
-    done = run(f"--docs={write_handbook(folder / 'docs')}", f"--data={folder / 'd'}", "--port=0", cwd=folder)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    return done
+    result = run(f"--docs={write_handbook(folder / 'docs')}", f"--data={folder / 'd'}", "--port=0", cwd=folder)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    return result

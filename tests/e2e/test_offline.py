@@ -1,4 +1,4 @@
-"""No network: the whole path in a namespace that has none, and not one attempt to leave the machine, by strace."""
+"""The whole path of a question in a namespace without a network; strace shows no attempt to leave the machine."""
 
 import json
 import shutil
@@ -65,7 +65,7 @@ def test_everything_works_without_a_network_and_nothing_tries_one(
 
 @needs_tools
 def test_the_trace_shows_an_attempt_to_connect(tmp_path: Path) -> None:
-    """The control: the same trace of a program that does try."""
+    """Trace a program that does try to connect, as a control."""
     trace = tmp_path / "trace"
     code = "import socket; socket.socket(type=socket.SOCK_DGRAM).connect(('{}', {}))"
     for address, port, is_attempt in (("192.0.2.1", 443, True), ("127.0.0.53", 53, True), ("127.0.0.1", 443, False)):

@@ -1,4 +1,4 @@
-"""The day something goes wrong: killed processes, signals, wrong input at the start."""
+"""Failures in operation: killed processes, signals, clients that disconnect, and wrong settings at the start."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ BUILTIN = Path(__file__).parents[2] / "models" / "builtin" / "reader-v1.gguf"
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose processes may be killed."""
+    """Yield a server whose processes the tests may kill."""
     folder = tmp_path_factory.mktemp("operations")
     with serving(folder, write_handbook(folder / "handbook")) as running:
         yield running
@@ -185,11 +185,13 @@ def test_killing_the_server_leaves_no_orphan_and_the_next_start_goes_on(tmp_path
 
 
 def test_a_taken_port_is_one_line_that_names_another(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = run(f"--port={port}", f"--data={tmp_path / 'data'}", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr == f"cloister: port {port} is in use; stop what uses it, or choose another: --port {port + 1}\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        result = run(f"--port={port}", f"--data={tmp_path / 'data'}", cwd=tmp_path)
+    assert result.returncode == 1
+    assert (
+        result.stderr == f"cloister: port {port} is in use; stop what uses it, or choose another: --port {port + 1}\n"
+    )
 
 
 def corrupt_models(folder: Path) -> dict[str, bytes]:
@@ -207,21 +209,21 @@ def corrupt_models(folder: Path) -> dict[str, bytes]:
 def test_a_broken_model_file_is_one_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(corrupt_models(tmp_path)[name])
-    done = run(
+    result = run(
         f"--model={path}",
         f"--docs={write_handbook(tmp_path / 'docs')}",
         f"--data={tmp_path / 'd'}",
         "--port=0",
         cwd=tmp_path,
     )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     assert line.startswith("cloister: ")
     assert str(path) in line
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "config", "said"),
+    ("arguments", "environment", "config", "message"),
     [
         (["--docs=nowhere"], {}, "", "docs.nowhere: there is no folder"),
         (["--docs=file.txt"], {}, "", "is a file; name the folder it is in"),
@@ -241,38 +243,38 @@ def test_a_broken_model_file_is_one_line(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_wrong_settings_are_one_line_with_their_path(
-    tmp_path: Path, arguments: list[str], environment: dict[str, str], config: str, said: str
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], config: str, message: str
 ) -> None:
     (tmp_path / "file.txt").write_text("x")
     if config:
         (tmp_path / "cloister.toml").write_text(config)
     arguments = ["--port=0", f"--data={tmp_path / 'data'}", *arguments]
-    done = run(*arguments, cwd=tmp_path, environment=environment)
-    assert done.returncode in (1, 2)
-    (line,) = done.stderr.splitlines()
+    result = run(*arguments, cwd=tmp_path, environment=environment)
+    assert result.returncode in (1, 2)
+    (line,) = result.stderr.splitlines()
     assert line.startswith("cloister: ")
-    assert said in line
+    assert message in line
 
 
 def test_wrong_embedding_files_are_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "embedder"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"not tensors")
-    done = run(
+    result = run(
         f"--docs={write_handbook(tmp_path / 'docs')}",
         f"--data={tmp_path / 'd'}",
         "--port=0",
         cwd=tmp_path,
         environment={"CLOISTER_EMBEDDER": str(folder)},
     )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     assert str(folder) in line
 
 
 def test_a_second_server_on_the_same_data_is_refused(own_server: Server) -> None:
     data = own_server.log.parent / "data"
-    done = run(f"--docs={own_server.docs}", f"--data={data}", "--port=0", cwd=own_server.docs)
-    assert done.returncode == 1
-    assert "another Cloister uses this data folder" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = run(f"--docs={own_server.docs}", f"--data={data}", "--port=0", cwd=own_server.docs)
+    assert result.returncode == 1
+    assert "another Cloister uses this data folder" in result.stderr
+    assert len(result.stderr.splitlines()) == 1

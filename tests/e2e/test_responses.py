@@ -20,8 +20,10 @@ QUESTION = "How long is parental leave?"
 
 @pytest.fixture
 def client(server: Server) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True) as made:
-        yield made
+    with OpenAI(
+        base_url=f"{server.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True
+    ) as openai_client:
+        yield openai_client
 
 
 def test_a_file_search_is_streamed_and_cited(client: OpenAI) -> None:
@@ -89,16 +91,18 @@ def test_a_conversation_continues_from_a_stored_response(client: OpenAI) -> None
     assert client.responses.delete(first.id) is None
     with pytest.raises(NotFoundError):
         client.responses.retrieve(first.id)
-    with pytest.raises(BadRequestError) as refused:
+    with pytest.raises(BadRequestError) as refusal:
         client.responses.create(model="cloister", input="Why?", previous_response_id=second.id)
-    assert refused.value.code == "previous_response_not_found"
+    assert refusal.value.code == "previous_response_not_found"
 
 
 def test_a_background_response_is_polled_and_streamed(client: OpenAI) -> None:
     response = client.responses.create(model="cloister", input=QUESTION, background=True)
     assert response.status == "queued"
     done = wait_until(
-        lambda: (found := client.responses.retrieve(response.id)).status == "completed" and found, 20, "the response"
+        lambda: (current := client.responses.retrieve(response.id)).status == "completed" and current,
+        20,
+        "the response",
     )
     assert "sixteen" in done.output_text
     whole = list(client.responses.retrieve(response.id, stream=True))
@@ -173,18 +177,18 @@ def test_truncation_auto_drops_the_oldest_turns(client: OpenAI) -> None:
         for text in ("First", "Second", "Third")
         for role in ("user", "assistant")
     ]
-    sent = [*turns, {"role": "user", "content": QUESTION}]
-    with pytest.raises(BadRequestError) as refused:
-        client.responses.create(model="cloister", input=sent)
-    assert refused.value.code == "context_length_exceeded"
-    response = client.responses.create(model="cloister", input=sent, truncation="auto")
+    items = [*turns, {"role": "user", "content": QUESTION}]
+    with pytest.raises(BadRequestError) as refusal:
+        client.responses.create(model="cloister", input=items)
+    assert refusal.value.code == "context_length_exceeded"
+    response = client.responses.create(model="cloister", input=items, truncation="auto")
     assert "sixteen" in response.output_text
 
 
 def test_tokens_are_counted_as_they_would_be_read(client: OpenAI) -> None:
-    counted = client.responses.input_tokens.count(model="cloister", input=QUESTION, tools=[SEARCH])
+    count = client.responses.input_tokens.count(model="cloister", input=QUESTION, tools=[SEARCH])
     response = client.responses.create(model="cloister", input=QUESTION, tools=[SEARCH], store=False)
     assert response.usage is not None
-    assert counted.input_tokens == response.usage.input_tokens
+    assert count.input_tokens == response.usage.input_tokens
     with pytest.raises(NotFoundError):
         client.responses.retrieve(response.id)

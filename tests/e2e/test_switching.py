@@ -1,4 +1,4 @@
-"""Another embedding model over an index that is there: what is answered meanwhile, and after kill -9."""
+"""A switch to another embedding model over an existing index: searches meanwhile, and after kill -9."""
 
 import os
 import signal
@@ -29,17 +29,17 @@ def _serving(folder: Path, embedder: str) -> Iterator[Server]:
         yield server
 
 
-def _found(server: Server) -> dict[int, float | None]:
-    """Cosines of all that is found, by chunk."""
+def _cosines(server: Server) -> dict[int, float | None]:
+    """Return the cosine of every hit by its chunk id."""
     with server.client() as http:
         response = http.post("/v1/search", json={"query": _QUESTION, "top_k": 50})
         assert response.status_code == 200, response.text
         return {each["chunk_id"]: each["similarity"] for each in response.json()["data"]}
 
 
-def _status(server: Server, order: str | None = None) -> dict[str, Any]:
+def _status(server: Server, command: str | None = None) -> dict[str, Any]:
     with server.client() as http:
-        response = http.post(f"/v1/index/{order}") if order else http.get("/v1/index/status")
+        response = http.post(f"/v1/index/{command}") if command else http.get("/v1/index/status")
         status: dict[str, Any] = response.json()
         return status
 
@@ -53,7 +53,7 @@ def test_the_old_space_answers_until_the_new_one_is_complete(tmp_path: Path, emb
     with _serving(tmp_path, str(embedder)) as server:
         wait_until(lambda: server.status()["documents"] == _DOCUMENTS, 60, "all documents")
         assert _status(server)["switch"] is None
-        before = _found(server)
+        before = _cosines(server)
         assert set(before.values()) != {None}
         _status(server, "pause")
         wait_until(lambda: _status(server)["activity"] == "paused", what="a paused indexer")
@@ -65,7 +65,7 @@ def test_the_old_space_answers_until_the_new_one_is_complete(tmp_path: Path, emb
     try:
         with _serving(tmp_path, "all-MiniLM-L6-v2") as server:
             assert _status(server)["switch"]["answers_from"] == "words"
-            by_words = _found(server)
+            by_words = _cosines(server)
             assert by_words
             assert set(by_words.values()) == {None}
             assert "by their words alone" in server.log.read_text()
@@ -75,7 +75,7 @@ def test_the_old_space_answers_until_the_new_one_is_complete(tmp_path: Path, emb
 
     with _serving(tmp_path, "all-MiniLM-L6-v2") as server:
         assert _status(server)["switch"] == {"done": None, "total": None, "answers_from": "former"}
-        assert _found(server) == before
+        assert _cosines(server) == before
         _status(server, "resume")
         wait_until(lambda: (_status(server)["switch"] or {"done": 1})["done"], what="the first vectors")
         for _ in range(2):
@@ -86,13 +86,13 @@ def test_the_old_space_answers_until_the_new_one_is_complete(tmp_path: Path, emb
                 lambda killed=indexer: server.child("server.resources.indexer") not in (None, killed), 30, "another one"
             )
             if _status(server)["switch"]:
-                assert _found(server) == before
+                assert _cosines(server) == before
         server.process.kill()
         server.process.wait()
 
     with _serving(tmp_path, "all-MiniLM-L6-v2") as server:
         wait_until(lambda: _status(server)["switch"] is None, 60, "the new space")
-        after = _found(server)
+        after = _cosines(server)
         assert set(after.values()) != {None}
         assert after != before
         wait_until(lambda: _status(server)["activity"] == "idle", 30, "rest")
@@ -104,6 +104,6 @@ def _exports() -> Iterator[Path]:
 
 
 def _is_tiny(path: Path) -> bool:
-    """Whether it is a conversion of the model with random weights; its graph is."""
+    """Return whether this is a conversion of the model with random weights, by the size of its graph."""
     graph = path / "model.onnx"
     return graph.is_file() and graph.stat().st_size < 2_000_000

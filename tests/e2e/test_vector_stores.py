@@ -118,14 +118,14 @@ def test_a_search_is_filtered_by_attributes(client: OpenAI) -> None:
     changed = client.vector_stores.files.update(first, vector_store_id=store.id, attributes={"year": 1999})
     assert changed.attributes == {"year": 1999}
     assert files_of_year(client, store.id, 1999) == [first]
-    listed = client.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id, limit=4)
-    assert len(listed.data) == 4 and len(list(listed)) == 6
+    listing = client.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id, limit=4)
+    assert len(listing.data) == 4 and len(list(listing)) == 6
     client.vector_stores.delete(store.id)
 
 
 def files_of_year(client: OpenAI, store: str, year: int) -> list[str]:
-    wanted = {"type": "eq", "key": "year", "value": year}
-    return [result.file_id for result in client.vector_stores.search(store, query="colour", filters=wanted)]  # type: ignore[arg-type]
+    filters = {"type": "eq", "key": "year", "value": year}
+    return [result.file_id for result in client.vector_stores.search(store, query="colour", filters=filters)]  # type: ignore[arg-type]
 
 
 def test_files_are_uploaded_and_attached_as_a_batch(client: OpenAI) -> None:
@@ -190,7 +190,7 @@ def test_a_watched_folder_is_a_read_only_vector_store(client: OpenAI, own_server
         )
     )
     upload = client.files.create(file=("a.md", b"a"), purpose="assistants")
-    for refused in (
+    for refused_call in (
         lambda: client.vector_stores.delete(id),
         lambda: client.vector_stores.update(id, name="mine"),
         lambda: client.vector_stores.files.create(id, file_id=upload.id),
@@ -199,14 +199,14 @@ def test_a_watched_folder_is_a_read_only_vector_store(client: OpenAI, own_server
         lambda: client.vector_stores.file_batches.create(id, file_ids=[upload.id]),
     ):
         with pytest.raises(openai.PermissionDeniedError, match="watched folder 'handbook'"):
-            refused()
+            refused_call()
 
 
 def test_an_upload_over_the_limit_is_refused_and_not_kept(client: OpenAI, own_server: Server) -> None:
     before = {file.id for file in client.files.list()}
-    with pytest.raises(openai.APIStatusError) as refused:
+    with pytest.raises(openai.APIStatusError) as refusal:
         client.files.create(file=("large.txt", b"x" * 3_000_001), purpose="assistants")
-    assert (refused.value.status_code, refused.value.code) == (413, "file_too_large")
+    assert (refusal.value.status_code, refusal.value.code) == (413, "file_too_large")
     assert {file.id for file in client.files.list()} == before
     stored = client.files.create(file=("large.txt", b"x" * 3_000_000), purpose="batch")
     assert client.files.content(stored.id).read() == b"x" * 3_000_000
@@ -265,12 +265,12 @@ def test_a_killed_server_has_every_acknowledged_file_once(tmp_path: Path) -> Non
     data = tmp_path / "data"
     (data / "files" / ".incoming" / "torn").write_bytes(b"half a file")
     with serving(tmp_path, docs) as server, _client(server) as client:
-        listed = [file.id for file in client.files.list()]
-        assert len(listed) == len(set(listed)) <= len(acknowledged) + 4, "one that no answer came of, for each client"
-        assert acknowledged.keys() <= set(listed)
+        listing = [file.id for file in client.files.list()]
+        assert len(listing) == len(set(listing)) <= len(acknowledged) + 4, "one that no answer came of, for each client"
+        assert acknowledged.keys() <= set(listing)
         assert all(client.files.content(id).read() == content for id, content in acknowledged.items())
         on_disk = {path.name for path in (data / "files").iterdir()}
-        assert on_disk == {*listed, ".incoming"} and not any((data / "files" / ".incoming").iterdir())
+        assert on_disk == {*listing, ".incoming"} and not any((data / "files" / ".incoming").iterdir())
         attached_ids = [file.id for file in client.vector_stores.files.list(store.id, limit=100)]
         assert len(attached_ids) == len(set(attached_ids)) and set(attached) <= set(attached_ids)
         wait_until(

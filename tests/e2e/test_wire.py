@@ -1,4 +1,4 @@
-"""What the code of clients relies on, byte by byte (docs/clients.md), over a raw connection."""
+"""The rules of docs/clients.md that clients rely on, byte by byte, over a raw connection to a real server."""
 
 import json
 import re
@@ -24,7 +24,7 @@ class Reply(NamedTuple):
 
 
 @contextmanager
-def connected(server: Server) -> Iterator[socket.socket]:
+def connect(server: Server) -> Iterator[socket.socket]:
     address = urlsplit(server.url)
     with socket.create_connection((address.hostname, address.port), 60) as connection:
         yield connection
@@ -37,7 +37,7 @@ def send(server: Server, method: str, target: str, body: Any = None, **headers: 
     result |= {"Content-Type": "application/json", "Content-Length": str(len(content))} if body is not None else {}
     result |= {name.replace("_", "-"): value for name, value in headers.items()}
     head = "".join(f"{name}: {value}\r\n" for name, value in result.items())
-    with connected(server) as connection:
+    with connect(server) as connection:
         connection.sendall(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode() + content)
         return read(connection)
 
@@ -48,11 +48,11 @@ def read(connection: socket.socket) -> Reply:
     head, _, raw = result.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    body = dechunked(raw) if headers.get("transfer-encoding") == "chunked" else raw
+    body = join_chunks(raw) if headers.get("transfer-encoding") == "chunked" else raw
     return Reply(int(first.split()[1]), headers, body, raw)
 
 
-def dechunked(raw: bytes) -> bytes:
+def join_chunks(raw: bytes) -> bytes:
     body = b""
     while raw:
         size, _, raw = raw.partition(b"\r\n")
@@ -68,7 +68,7 @@ def chat(
 
 
 def is_compact(body: bytes) -> bool:
-    """Whether the JSON has no needless spaces."""
+    """Return whether the JSON has no needless spaces."""
     return body == json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -253,7 +253,7 @@ def test_a_connection_stays_open_after_errors(server: Server) -> None:
         f"POST /v1/search HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{{}}",
         f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n",
     ]
-    with connected(server) as connection:
+    with connect(server) as connection:
         connection.sendall("".join(lines).encode())
         result = b"".join(iter(lambda: connection.recv(65536), b""))
     assert re.findall(rb"HTTP/1.1 (\d+)", result) == [b"404", b"415", b"200"]
@@ -269,7 +269,7 @@ def test_a_connection_stays_open_after_errors(server: Server) -> None:
     ],
 )
 def test_invalid_http_is_refused_and_the_server_continues(server: Server, request_line: bytes) -> None:
-    with connected(server) as connection:
+    with connect(server) as connection:
         connection.sendall(request_line)
         connection.shutdown(socket.SHUT_WR)
         result = b"".join(iter(lambda: connection.recv(65536), b""))

@@ -170,8 +170,8 @@ class Workspace:
         return {int(str(id)) for (id,) in self.rows("SELECT id FROM chunks")}
 
     def status(self, collection: str = "notes") -> CollectionStatus:
-        (found,) = (status for status in self.catalog.status() if status.name == collection)
-        return found
+        (status_of_collection,) = (status for status in self.catalog.status() if status.name == collection)
+        return status_of_collection
 
     def failures(self) -> dict[str, str]:
         return {failed.path: failed.reason for failed in self.status().failed}

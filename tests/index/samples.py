@@ -52,11 +52,11 @@ def docx_of(sections: Sequence[Section]) -> bytes:
             for row in section.rows:
                 for cell, text in zip(table.add_row().cells, row, strict=True):
                     cell.text = text
-    return _saved(document.save)
+    return _save_to_bytes(document.save)
 
 
 def pptx_of(sections: Sequence[Section]) -> bytes:
-    """A slide a section; the last paragraph is the speaker's note."""
+    """Return a presentation with a slide for each section; the last paragraph is the speaker's note."""
     presentation = Presentation()
     for section in sections:
         slide = presentation.slides.add_slide(presentation.slide_layouts[1])
@@ -68,7 +68,7 @@ def pptx_of(sections: Sequence[Section]) -> bytes:
             for y, row in enumerate(section.rows):
                 for x, text in enumerate(row):
                     shape.table.cell(y, x).text = text
-    return _saved(presentation.save)
+    return _save_to_bytes(presentation.save)
 
 
 def xlsx_of(sheets: dict[str, Sequence[Sequence[object]]], first_row: int = 0) -> bytes:
@@ -85,11 +85,11 @@ def xlsx_of(sheets: dict[str, Sequence[Sequence[object]]], first_row: int = 0) -
 def ods_of(name: str, rows: Sequence[Sequence[str]]) -> bytes:
     cells = ""
     for row in rows:
-        told = [f"<text:p>{escape(cell)}</text:p>" for cell in row]
-        told = [f'<table:table-cell office:value-type="string">{text}</table:table-cell>' for text in told]
-        cells += f"<table:table-row>{''.join(told)}</table:table-row>"
+        paragraphs = [f"<text:p>{escape(cell)}</text:p>" for cell in row]
+        row_cells = [f'<table:table-cell office:value-type="string">{text}</table:table-cell>' for text in paragraphs]
+        cells += f"<table:table-row>{''.join(row_cells)}</table:table-row>"
     space = "urn:oasis:names:tc:opendocument:xmlns"
-    return zipped({
+    return zip_parts({
         "mimetype": b"application/vnd.oasis.opendocument.spreadsheet",
         "META-INF/manifest.xml": f'<manifest:manifest xmlns:manifest="{space}:manifest:1.0"/>'.encode(),
         "content.xml": (
@@ -115,11 +115,11 @@ def html_of(sections: Sequence[Section]) -> bytes:
 
 
 def epub_of(sections: Sequence[Section]) -> bytes:
-    """A chapter a section."""
+    """Return a book with a chapter for each section."""
     numbers = range(len(sections))
     items = "".join(f'<item id="c{i}" href="c%20{i}.xhtml" media-type="application/xhtml+xml"/>' for i in numbers)
     refs = "".join(f'<itemref idref="c{i}"/>' for i in numbers)
-    return zipped({
+    return zip_parts({
         "META-INF/container.xml": (
             b'<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container">'
             b'<rootfiles><rootfile full-path="book/a.opf"/></rootfiles></container>'
@@ -137,7 +137,7 @@ def eml_of(sections: Sequence[Section]) -> bytes:
 
 
 def mbox_of(folder: Path, sections: Sequence[Section]) -> bytes:
-    """A message a section."""
+    """Return a mailbox with a message for each section."""
     box = mailbox.mbox(folder / "box")
     for section in sections:
         box.add(_message([section]))
@@ -167,7 +167,7 @@ _STYLES = getSampleStyleSheet()
 
 
 def pdf_of(pages: Sequence[Sequence[Section]], *, password: str | None = None) -> bytes:
-    """A page without sections is a picture."""
+    """Return a PDF; a page without sections is a picture."""
     story: list[Flowable] = []
     for sections in pages:
         story += [part for section in sections for part in _flowables(section)] or [_picture()]
@@ -179,7 +179,7 @@ def pdf_of(pages: Sequence[Sequence[Section]], *, password: str | None = None) -
 
 
 def _flowables(section: Section) -> list[Flowable]:
-    """Page titles are far larger than text; tables are ruled."""
+    """Return a page's content for reportlab: titles far larger than text, and ruled tables."""
     title = ParagraphStyle("title", _STYLES["Title"], alignment=0)
     parts: list[Flowable] = [Paragraph(escape(section.heading), title)]
     for paragraph in section.paragraphs:
@@ -198,7 +198,7 @@ def _picture() -> Flowable:
 
 
 def columns_of(paragraphs: Sequence[str]) -> bytes:
-    """A page in two columns."""
+    """Return a PDF page in two columns."""
     story = [
         part for paragraph in paragraphs for part in (Paragraph(escape(paragraph), _STYLES["Normal"]), Spacer(0, 12))
     ]
@@ -210,7 +210,7 @@ def columns_of(paragraphs: Sequence[str]) -> bytes:
     return file.getvalue()
 
 
-def zipped(parts: dict[str, bytes]) -> bytes:
+def zip_parts(parts: dict[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in parts.items():
@@ -218,7 +218,7 @@ def zipped(parts: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def _saved(save: Callable[[io.BytesIO], None]) -> bytes:
+def _save_to_bytes(save: Callable[[io.BytesIO], None]) -> bytes:
     file = io.BytesIO()
     save(file)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Many answers of the built-in model, with drafts and without, and how likely both are of one distribution.
+"""Answers of the built-in model with and without drafts, and a test that both are of one distribution.
 
 Used by tests/models/llm/engine/test_speculative_decoding.py and scripts/prove/drafts.py.
 """

@@ -26,7 +26,7 @@ def endless(_: list[int]) -> int:
     return WORD
 
 
-def hashed(tokens: list[int]) -> int:
+def hash_tokens(tokens: list[int]) -> int:
     """Return a token that depends on every token read so far."""
     return 1 + zlib.crc32(repr(tokens).encode()) % 99
 

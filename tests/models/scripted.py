@@ -1,4 +1,4 @@
-"""A chat model that says what a test tells it to: a `ChatModel` and `CompletionModel` without weights or a process."""
+"""A scripted chat model for tests: a `ChatModel` and `CompletionModel` without weights or a process."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,7 +62,7 @@ class ScriptedTokenizer:
 
 
 class ScriptedChatModel:
-    """Says `says`, one character an event, then `events`. Remembers the prompts and the keyword arguments it got."""
+    """Generates the text `says`, one character an event, then `events`. Records the prompts and keyword arguments."""
 
     name = "played"
     context_length = 20_000

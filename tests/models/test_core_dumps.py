@@ -1,4 +1,4 @@
-"""Core dumps are off in every process of this project."""
+"""Core dumps are disabled in every process of this project."""
 
 import subprocess
 import sys

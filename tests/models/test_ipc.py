@@ -59,7 +59,7 @@ class Note(msgspec.Struct, tag=True):
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    """The environment for `echo_child`, which sends each note back or carries out its command."""
+    """Return the environment for `echo_child`, which sends each note back or carries out its command."""
     (tmp_path / "echo_child.py").write_text(CHILD)
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))}
 
@@ -160,7 +160,7 @@ def test_a_missing_module_is_a_failed_process() -> None:
 
 
 class TestInbox:
-    """The child's end, here in the same process as the parent's."""
+    """Tests of the child's end of a connection, in the same process as the parent's."""
 
     @pytest.fixture
     def ends(self) -> Iterator[tuple[socket.socket, Inbox[Note]]]:

@@ -1,4 +1,4 @@
-"""How much memory models may take, inside and outside of cgroups."""
+"""The memory that models may take, inside and outside of cgroups."""
 
 import os
 from pathlib import Path

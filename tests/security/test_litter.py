@@ -41,5 +41,5 @@ def test_the_server_starts_with_foreign_files_in_its_data_folder(tmp_path: Path)
         assert server.answer(QUESTION) == before
         assert server.get("/readyz").status_code == 200
         assert server.stop() == 0
-    kept = [path for path in LITTER if (data / path).is_file()]
-    assert set(LITTER) - set(kept) <= {"vectors/0", "files/nobody"}, "what is not ours is left alone"
+    files = [path for path in LITTER if (data / path).is_file()]
+    assert set(LITTER) - set(files) <= {"vectors/0", "files/nobody"}, "what is not ours is left alone"

@@ -1,4 +1,4 @@
-"""No client can name a path: whatever it sends as an id, a name or a file, no file outside is opened or shown."""
+"""No client can name a path: no id, name or file that it sends opens or shows a file outside the data folder."""
 
 import sys
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def traversals(canary: Path) -> list[str]:
 
 
 class OpenedFiles:
-    """Records the files opened while it is on. An audit hook cannot be removed, so there is only one."""
+    """Records the files that are opened while it is on. An audit hook cannot be removed, so there is only one."""
 
     def __init__(self) -> None:
         self.is_on = False

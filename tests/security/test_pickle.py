@@ -26,11 +26,11 @@ if os.environ.get("UNPICKLES"):
 
 @pytest.mark.parametrize("unpickles", [False, True], ids=["as it is", "one who does is heard"])
 def test_no_process_unpickles_anything(tmp_path: Path, unpickles: bool) -> None:
-    hooks, heard = tmp_path / "hooks", tmp_path / "heard"
+    hooks, record = tmp_path / "hooks", tmp_path / "heard"
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(HOOK)
     path = os.pathsep.join(filter(None, [str(hooks), os.environ.get("PYTHONPATH", "")]))
-    environment = {"PYTHONPATH": path, "HEARD": str(heard), **({"UNPICKLES": "1"} if unpickles else {})}
+    environment = {"PYTHONPATH": path, "HEARD": str(record), **({"UNPICKLES": "1"} if unpickles else {})}
     docs = write_handbook(tmp_path / "handbook")
     with serving(tmp_path, docs, environment=environment) as server:
         assert "sixteen weeks" in server.answer("How long is parental leave?")
@@ -38,6 +38,6 @@ def test_no_process_unpickles_anything(tmp_path: Path, unpickles: bool) -> None:
         wait_until(
             lambda: "greenhouse" in server.answer("Where are bicycles parked?"), what="the new file in an answer"
         )
-    told = heard.read_text() if heard.exists() else ""
-    assert bool(told) is unpickles, told
-    assert not unpickles or len({line.split()[0] for line in told.splitlines()}) >= 4  # the server and its three
+    text = record.read_text() if record.exists() else ""
+    assert bool(text) is unpickles, text
+    assert not unpickles or len({line.split()[0] for line in text.splitlines()}) >= 4  # the server and its three

@@ -1,4 +1,4 @@
-"""The proofs of durability, in short; the whole ones are run by hand, with figures in docs/durability.md."""
+"""Short runs of the proofs of durability; docs/durability.md has the figures of the whole ones, run by hand."""
 
 import shutil
 import subprocess
@@ -31,6 +31,6 @@ def can_mount() -> bool:
 )
 def test_a_proof_of_durability_holds(proof: list[str], says: str) -> None:
     command = [sys.executable, str(PROVE / proof[0]), *proof[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert says in done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert says in result.stdout

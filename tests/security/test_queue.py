@@ -1,4 +1,4 @@
-"""More requests at once than slots and queue hold: exactly those are accepted, the others are refused at once."""
+"""More requests at once than slots and queue hold: the server accepts exactly those, and refuses the others at once."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""Nothing of what is asked, answered or read stands in a log, however talkative it is and whatever breaks (R21)."""
+"""No question, answer or document is in any log, at any log level and after any failure (R21)."""
 
 import io
 import logging
@@ -20,7 +20,7 @@ from tests.server.serving import serving as playing
 
 IN_QUESTION, IN_DOCUMENT, IN_NAME, IN_KEY, IN_HEADER = (f"canary{i}x7f3a9" for i in range(5))
 CANARIES = (IN_QUESTION, IN_DOCUMENT, IN_NAME, IN_KEY, IN_HEADER)
-# What the data folder is for holds content: the index and its words, kept conversations, uploads.
+# Parts of the data folder that hold content by design: the index, conversations, uploads.
 KEEPS_CONTENT = ("index", "lexical", "turns.sqlite3", "responses.sqlite3", "batches.sqlite3", "files", "library")
 
 
@@ -30,7 +30,7 @@ def test_logs_and_metrics_at_debug_level_hold_no_content(tmp_path: Path) -> None
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / f"{IN_NAME}.md").write_text(f"# Leave\n\nParental leave is sixteen weeks, {IN_DOCUMENT}.\n")
-    (docs / f"{IN_NAME}.pdf").write_bytes(b"%PDF-1.7 " + IN_DOCUMENT.encode())  # which nobody can read
+    (docs / f"{IN_NAME}.pdf").write_bytes(b"%PDF-1.7 " + IN_DOCUMENT.encode())  # a damaged file
     (tmp_path / "cloister.toml").write_text('log_level = "debug"\naudit = "all"\n')
     with serving(tmp_path, docs) as server:
         wait_until(lambda: IN_DOCUMENT in server.answer("How long is parental leave?"), 60, "the document")
@@ -38,17 +38,17 @@ def test_logs_and_metrics_at_debug_level_hold_no_content(tmp_path: Path) -> None
         for module in ("models.llm.llama.process", "models.encoder.process", "server.resources.indexer"):
             crash(server, module)
         metrics = server.get("/metrics").text
-    told = {"the log": server.log.read_text(), "metrics": metrics}
+    texts = {"the log": server.log.read_text(), "metrics": metrics}
     for path in (tmp_path / "data").rglob("*"):
         if path.is_file() and not path.relative_to(tmp_path / "data").parts[0].startswith(KEEPS_CONTENT):
-            told[str(path)] = path.read_bytes().decode(errors="replace")
-    assert "SIGSEGV" in told["the log"] and any("audit" in place for place in told)
-    assert [(place, canary) for place, text in told.items() for canary in CANARIES if canary in text] == []
+            texts[str(path)] = path.read_bytes().decode(errors="replace")
+    assert "SIGSEGV" in texts["the log"] and any("audit" in place for place in texts)
+    assert [(place, canary) for place, text in texts.items() for canary in CANARIES if canary in text] == []
     assert not list(tmp_path.rglob("core*"))
 
 
 def use(server: Server) -> None:
-    """As it should be used, and as it should not."""
+    """Send valid and invalid requests, with a canary in every part that a client controls."""
     headers = {"Authorization": f"Bearer {IN_KEY}", "X-Request-Id": IN_HEADER, "User-Agent": IN_HEADER}
     messages = [{"role": "user", "content": IN_QUESTION}]
     tool = {"type": "function", "function": {"name": IN_QUESTION, "parameters": {"type": IN_QUESTION}}}
@@ -76,7 +76,7 @@ def use(server: Server) -> None:
 
 
 def crash(server: Server, module: str) -> None:
-    """While it has something to do."""
+    """Kill a child process while it works, and wait until the server is healthy again."""
     killed = server.child(module)
     assert killed is not None
     asking = threading.Thread(target=lambda: server.ask(IN_QUESTION, max_tokens=500))
@@ -89,7 +89,7 @@ def crash(server: Server, module: str) -> None:
 
 
 class Failing(ScriptedChatModel):
-    """Fails in the middle of an answer, with its words in the error."""
+    """A model that fails with the question's text in the error."""
 
     async def generate(self, *_: object, **__: Any) -> AsyncGenerator[list[TurnEvent], None]:
         raise LookupError(IN_QUESTION)
@@ -97,8 +97,8 @@ class Failing(ScriptedChatModel):
 
 
 @pytest.fixture
-def told(logging_anew: None) -> io.StringIO:
-    """What is logged at the most talkative level."""
+def debug_log(logging_anew: None) -> io.StringIO:
+    """Return the stream of everything that is logged at level debug."""
     configure_logging(LogConfig("debug"))
     (handler,) = logging.getLogger().handlers
     assert isinstance(handler, logging.StreamHandler)
@@ -108,12 +108,12 @@ def told(logging_anew: None) -> io.StringIO:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_unexpected_error_is_logged_by_its_type_without_its_message(
-    tmp_path: Path, told: io.StringIO, stream: bool
+    tmp_path: Path, debug_log: io.StringIO, stream: bool
 ) -> None:
     with playing(tmp_path, Failing(), FakeIndex([])) as client:
         body = {"model": "played", "messages": [{"role": "user", "content": IN_QUESTION}], "stream": stream}
-        said = client.post("/v1/chat/completions", json=body)
-    log = told.getvalue()
+        reply = client.post("/v1/chat/completions", json=body)
+    log = debug_log.getvalue()
     assert "unexpected LookupError" in log and "api/chat/routes.py" in log
-    assert IN_QUESTION not in log and IN_QUESTION not in said.text
-    assert "unexpected" in said.text
+    assert IN_QUESTION not in log and IN_QUESTION not in reply.text
+    assert "unexpected" in reply.text

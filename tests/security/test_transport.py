@@ -1,4 +1,4 @@
-"""Clients that do not go on, on raw sockets: each is given up in time, and nobody else waits for them."""
+"""Stalling clients on raw sockets: each is disconnected in time, and no other client waits for them."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
 
 
 class App:
-    """Answers when the body is there, and after `waits_s`; with `streams`, with more than any buffer holds."""
+    """Replies once the body has arrived, after `waits_s`; with `streams`, with more than any buffer holds."""
 
     def __init__(self) -> None:
         self.waits_s = 0.0
@@ -75,8 +75,8 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
-def rest(client: socket.socket) -> bytes:
-    """All that comes until the other side closes."""
+def read_to_end(client: socket.socket) -> bytes:
+    """Return everything that is received until the other side closes."""
     received = b""
     with contextlib.suppress(ConnectionResetError):
         while piece := client.recv(65536):
@@ -98,12 +98,12 @@ def test_an_application_may_take_longer_than_the_limits_of_clients(app: App, por
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("begun", [b"GET / HT", GET[:-2], POST, POST + b"01234"])
-def test_an_incomplete_request_times_out(port: int, begun: bytes) -> None:
+@pytest.mark.parametrize("incomplete", [b"GET / HT", GET[:-2], POST, POST + b"01234"])
+def test_an_incomplete_request_times_out(port: int, incomplete: bytes) -> None:
     with connect(port) as client:
         started = time.monotonic()
-        client.sendall(begun)
-        received = rest(client)
+        client.sendall(incomplete)
+        received = read_to_end(client)
     assert 0.3 < time.monotonic() - started < 3
     assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
@@ -111,7 +111,7 @@ def test_an_incomplete_request_times_out(port: int, begun: bytes) -> None:
 
 def test_an_unused_connection_is_closed_without_a_reply(port: int) -> None:
     with connect(port) as client:
-        assert rest(client) == b""
+        assert read_to_end(client) == b""
 
 
 def test_trickling_headers_do_not_extend_the_time_limit(port: int) -> None:
@@ -146,7 +146,7 @@ def test_oversized_headers_are_refused(port: int, request_head: bytes) -> None:
     with connect(port) as client:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             client.sendall(request_head + b"\r\n")
-        received = rest(client)
+        received = read_to_end(client)
     assert received.startswith(b"HTTP/1.1 431 ")
 
 
@@ -172,4 +172,4 @@ def test_hundreds_of_slow_clients_do_not_delay_others(port: int) -> None:
                 assert client.recv(65536).startswith(b"HTTP/1.1 200")
             times.append(time.perf_counter() - started)
         assert statistics.median(times) < 0.1
-        assert all(rest(client).startswith(b"HTTP/1.1 408") for client in slow)
+        assert all(read_to_end(client).startswith(b"HTTP/1.1 408") for client in slow)

@@ -30,7 +30,7 @@ def passage(number: int, size: int) -> Passage:
 
 
 class NumberIndex:
-    """Stands for the retriever: finds passages by the numbers in a question."""
+    """A fake retriever that finds passages by the numbers in a question."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
@@ -57,7 +57,7 @@ class Conversation:
         self._before: tuple[list[ChatMessage], GroundedPrompt] | None = None  # the last request
 
     async def ask(self, question: str) -> None:
-        """Ask, check the prompt, and take in a reply. A conversation too long for any prompt begins again."""
+        """Ask, check the prompt, and append a reply. A conversation too long for any prompt begins again."""
         self.messages.append(ChatMessage.of_text("user", question))
         try:
             request = GroundingRequest(self.messages, self._model, self._layout, max_tokens=20)

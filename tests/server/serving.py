@@ -1,4 +1,4 @@
-"""A server over HTTP with a scripted model and index."""
+"""Serve the whole application over HTTP in this process, with a scripted model, a fake index and real stores."""
 
 import contextlib
 import json
@@ -56,7 +56,7 @@ async def no_folders() -> list[Collection]:
 
 
 class FakeIndex:
-    """Stands for the retriever: finds these passages in every search, and keeps the searches."""
+    """A fake retriever that finds these passages in every search and records the searches."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages
@@ -88,7 +88,7 @@ class FakeIndex:
 
 
 class FakePool:
-    """A pool of one model, `played`, and the `missing` ones."""
+    """A pool of one model named `played`, and of the `missing` ones."""
 
     missing: Mapping[str, Exception] = {}
 
@@ -141,7 +141,7 @@ class FakeEncoder:
 
     def __init__(self) -> None:
         self.embedded: list[tuple[list[str], str, bool]] = []
-        self.judged: list[tuple[str, list[str]]] = []
+        self.scored_pairs: list[tuple[str, list[str]]] = []
 
     async def embed_parts(
         self, texts: Sequence[str], kind: str, *, is_low_priority: bool = False
@@ -155,7 +155,7 @@ class FakeEncoder:
         return PartEmbeddings(np.stack([vector_of(part) for part in parts]), [len(part) + 2 for part in parts])
 
     async def score_pairs(self, query: str, texts: Sequence[str]) -> PairScores:
-        self.judged.append((query, list(texts)))
+        self.scored_pairs.append((query, list(texts)))
         shared = [len(set(query.split()) & set(text.split())) for text in texts]
         return PairScores(np.array(shared, np.float32) - 2, sum(len(text.split()) for text in texts))
 

@@ -1,6 +1,6 @@
 """The spine of a grounded chat: the files that one request passes through, from the route to the reply's events.
 
-The request is real, up to a scripted engine and a scripted index. Whatever else runs serves one of these files.
+The request is real, up to a scripted engine and a scripted index. All other code that runs serves one of these files.
 """
 
 import asyncio

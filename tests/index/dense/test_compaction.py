@@ -15,7 +15,7 @@ def _compaction(workspace: Workspace) -> Compaction:
 
 
 @pytest.fixture
-def filled(workspace: Workspace) -> Workspace:
+def indexed_workspace(workspace: Workspace) -> Workspace:
     for number in range(30):
         workspace.write(f"{number}.md", f"item{number}")
     workspace.sync()
@@ -40,34 +40,36 @@ def test_a_generation_is_stale_by_share(num_changes: int, num_chunks: int, quiet
     assert is_stale(num_changes, num_chunks) == quiet
 
 
-def test_compaction_writes_the_whole_index(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_writes_the_whole_index(indexed_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.storage.sqlite.vectors._BLOCK", 7)
-    compaction = _compaction(filled)
+    compaction = _compaction(indexed_workspace)
     assert (compaction.seq, compaction.finished()) == (0, None)
     compaction.start()
     assert compaction.finished(wait=True) == 0, "there was none before"
     assert (compaction.seq, compaction.count) == (30, 30)
     compaction.close()
-    assert _compaction(filled).seq == 30
-    ((database,),) = filled.rows("SELECT value FROM properties WHERE name = 'id'")
-    folder = vectors_folder(filled.data, filled.embedder.fingerprint)
-    generation = read_newest(folder, str(database), filled.embedder.fingerprint, filled.embedder.dimension)
+    assert _compaction(indexed_workspace).seq == 30
+    ((database,),) = indexed_workspace.rows("SELECT value FROM properties WHERE name = 'id'")
+    folder = vectors_folder(indexed_workspace.data, indexed_workspace.embedder.fingerprint)
+    generation = read_newest(
+        folder, str(database), indexed_workspace.embedder.fingerprint, indexed_workspace.embedder.dimension
+    )
     assert generation is not None
-    index = VectorIndex(filled.embedder.dimension, generation.payload, generation.stored)
-    assert {id for id in range(100) if id in index} == filled.chunk_ids()
-    (query,) = filled.embedder.vectors(["item7"])
-    ((expected,),) = filled.rows("SELECT id FROM chunks WHERE text = 'item7'")
+    index = VectorIndex(indexed_workspace.embedder.dimension, generation.payload, generation.stored)
+    assert {id for id in range(100) if id in index} == indexed_workspace.chunk_ids()
+    (query,) = indexed_workspace.embedder.vectors(["item7"])
+    ((expected,),) = indexed_workspace.rows("SELECT id FROM chunks WHERE text = 'item7'")
     ((id, cosine),) = index.search(query, 1)
     assert (id, cosine) == (expected, pytest.approx(1, abs=1e-3))
     index.close()
 
 
 def test_a_compaction_that_cannot_be_written_is_logged_and_tried_again(
-    filled: Workspace, caplog: pytest.LogCaptureFixture
+    indexed_workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    blocker = Path(filled.data / "vectors")
+    blocker = Path(indexed_workspace.data / "vectors")
     blocker.write_text("in the way")
-    compaction = _compaction(filled)
+    compaction = _compaction(indexed_workspace)
     compaction.start()
     assert compaction.finished(wait=True) is None
     assert "could not be written" in caplog.text
@@ -78,9 +80,9 @@ def test_a_compaction_that_cannot_be_written_is_logged_and_tried_again(
 
 
 def test_closing_abandons_the_generation_that_is_being_written(
-    filled: Workspace, monkeypatch: pytest.MonkeyPatch
+    indexed_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compaction = _compaction(filled)
+    compaction = _compaction(indexed_workspace)
     blocks = VectorReader.blocks
 
     def close_first(self: VectorReader) -> object:
@@ -91,4 +93,4 @@ def test_closing_abandons_the_generation_that_is_being_written(
     compaction.start()
     compaction.close()
     assert compaction.finished() is None
-    assert not vectors_folder(filled.data, filled.embedder.fingerprint).exists()
+    assert not vectors_folder(indexed_workspace.data, indexed_workspace.embedder.fingerprint).exists()

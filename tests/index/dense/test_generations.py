@@ -168,15 +168,15 @@ def test_damage_anywhere_in_an_index_never_reaches_faiss(tmp_path: Path, kind: K
             newest.write_bytes(content[:at])
             assert _newest(tmp_path) == _OLD, f"{at} bytes of {len(content)}"
     newest.write_bytes(content)
-    found = _newest(tmp_path)
-    assert found is not None
-    assert found.payload == b"".join(builder.payload())
-    assert (found.stored is None) == (kind == "exact")
-    if found.stored is not None:
-        with found.stored as stored:
-            turned = stored.fetch(np.array([199, 0]), 32)
+    generation = _newest(tmp_path)
+    assert generation is not None
+    assert generation.payload == b"".join(builder.payload())
+    assert (generation.stored is None) == (kind == "exact")
+    if generation.stored is not None:
+        with generation.stored as stored:
+            rotated = stored.fetch(np.array([199, 0]), 32)
             expected = vectors[[199, 0]] / np.linalg.norm(vectors[[199, 0]], axis=1, keepdims=True)
-            assert np.allclose(turned, expected, atol=1e-3)
+            assert np.allclose(rotated, expected, atol=1e-3)
             newest.write_bytes(content[:-40_000])
             assert not stored.fetch(np.array([199]), 32).any(), "what was cut while it was open is zeros, not a crash"
 

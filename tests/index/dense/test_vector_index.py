@@ -20,7 +20,7 @@ def _vectors(random: np.random.Generator, count: int) -> Vectors:
     return vectors
 
 
-def _stored(ids: Ids, vectors: Vectors) -> ChunkVectors:
+def _chunk_vectors(ids: Ids, vectors: Vectors) -> ChunkVectors:
     """Return chunks whose collection follows from their id."""
     return ChunkVectors(ids, ids % _COLLECTIONS, vectors)
 
@@ -37,14 +37,14 @@ def _index(stored: ChunkVectors, kind: Kind, blocks: int = 3) -> VectorIndex:
     return VectorIndex(_DIMENSION, b"".join(builder.payload()), builder.stored())
 
 
-def _all(known: dict[int, Vectors]) -> ChunkVectors:
-    ids = _ids(*sorted(known))
-    return _stored(ids, np.array([known[id] for id in ids.tolist()], np.float32).reshape(-1, _DIMENSION))
+def _all(vectors: dict[int, Vectors]) -> ChunkVectors:
+    ids = _ids(*sorted(vectors))
+    return _chunk_vectors(ids, np.array([vectors[id] for id in ids.tolist()], np.float32).reshape(-1, _DIMENSION))
 
 
-def _nearest(known: dict[int, Vectors], query: Vectors, k: int, scope: list[int] | None) -> list[tuple[int, float]]:
+def _nearest(vectors: dict[int, Vectors], query: Vectors, k: int, scope: list[int] | None) -> list[tuple[int, float]]:
     """Compute every cosine and return the best: the oracle."""
-    hits = [(id, float(v @ query)) for id, v in known.items() if scope is None or id % _COLLECTIONS in scope]
+    hits = [(id, float(v @ query)) for id, v in vectors.items() if scope is None or id % _COLLECTIONS in scope]
     return sorted(hits, key=lambda hit: -hit[1])[:k]
 
 
@@ -62,7 +62,7 @@ def test_any_sequence_of_changes_searches_like_brute_force(seed: int, num_base: 
             case 0:
                 new = [id for id in some.tolist() if id not in ever]  # an id is never used twice
                 vectors = dict(zip(new, _vectors(random, len(new)), strict=True))
-                index.add(_stored(_ids(*new), np.array(list(vectors.values())).reshape(-1, _DIMENSION)))
+                index.add(_chunk_vectors(_ids(*new), np.array(list(vectors.values())).reshape(-1, _DIMENSION)))
                 known |= vectors
                 ever |= vectors
             case 1:
@@ -117,11 +117,11 @@ def test_the_encoding_follows_from_the_number_of_vectors() -> None:
     assert [kind_for(size) for size in sizes] == ["exact", "exact", "scalar", "scalar", "binary", "binary"]
 
 
-@pytest.mark.parametrize("told", [0, 3, 64, 500])
-def test_a_wrong_count_gives_a_correct_index(told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("num_vectors", [0, 3, 64, 500])
+def test_a_wrong_count_gives_a_correct_index(num_vectors: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.dense.base_index._SHARD", 50)
     known = dict(enumerate(_vectors(np.random.default_rng(2), 100)))
-    builder = BaseBuilder(_DIMENSION, told, np.empty((0, _DIMENSION), np.float32), "exact")
+    builder = BaseBuilder(_DIMENSION, num_vectors, np.empty((0, _DIMENSION), np.float32), "exact")
     builder.add(_all(known))
     index = VectorIndex(_DIMENSION, b"".join(builder.payload()))
     assert [id for id, _ in index.search(known[99], 1)] == [99]
@@ -131,8 +131,8 @@ def test_a_wrong_count_gives_a_correct_index(told: int, monkeypatch: pytest.Monk
 
 def test_an_id_that_is_present_keeps_its_vector() -> None:
     first, second = np.eye(_DIMENSION, dtype=np.float32)[:2]
-    for index in (VectorIndex(_DIMENSION), _index(_stored(_ids(7), first[None]), "exact")):
-        index.add(_stored(_ids(7, 7), np.array([first, second])))
-        index.add(_stored(_ids(7), second[None]))
+    for index in (VectorIndex(_DIMENSION), _index(_chunk_vectors(_ids(7), first[None]), "exact")):
+        index.add(_chunk_vectors(_ids(7, 7), np.array([first, second])))
+        index.add(_chunk_vectors(_ids(7), second[None]))
         assert index.search(first, 5) == [(7, 1.0)]
         index.close()

@@ -35,10 +35,10 @@ def _bytes(text: str) -> int:
 
 
 def _chunks(text: str, limit: int, count: Callable[[str], int] = _words, path: str = "a.md") -> list[Chunk]:
-    return Chunker(count, limit).chunks(_parsed(text, path))
+    return Chunker(count, limit).chunks(_parse(text, path))
 
 
-def _parsed(text: str, path: str) -> ParsedDocument:
+def _parse(text: str, path: str) -> ParsedDocument:
     return read(path, text.encode("utf-16"))
 
 
@@ -139,7 +139,7 @@ def test_only_line_feeds_end_lines() -> None:
 def test_chunks_are_exact_spans_in_order_within_the_limit(
     text: str, limit: int, count: Callable[[str], int], path: str
 ) -> None:
-    parsed = _parsed(text, path)
+    parsed = _parse(text, path)
     chunks = Chunker(count, limit).chunks(parsed)
     last = 0
     for chunk in chunks:
@@ -160,7 +160,7 @@ def test_chunks_are_exact_spans_in_order_within_the_limit(
     path=st.sampled_from(["a.md", "a.txt"]),
 )
 def test_no_character_of_a_block_is_lost(text: str, limit: int, count: Callable[[str], int], path: str) -> None:
-    parsed = _parsed(text, path)
+    parsed = _parse(text, path)
     covered = {at for chunk in Chunker(count, limit).chunks(parsed) for at in range(chunk.start, chunk.end)}
     lost = [
         at
@@ -249,8 +249,8 @@ def test_rows_stay_whole_under_their_header(rows: list[int], limit: int) -> None
         chunks = Chunker(_words, limit).chunks(read(path, text.encode()))
         head = text[: text.index("\n" + (lines[0] if path == "a.md" else "0,"))]
         body = text[len(head) :].split("\n")[1:]
-        told = [line for chunk in chunks for line in chunk.text.removeprefix(head).strip("\n").split("\n") if line]
-        assert [line.rstrip() for line in told] == [line.rstrip() for line in body]
+        row_lines = [line for chunk in chunks for line in chunk.text.removeprefix(head).strip("\n").split("\n") if line]
+        assert [line.rstrip() for line in row_lines] == [line.rstrip() for line in body]
         assert all(chunk.text_with_lead.startswith(head) for chunk in chunks)
         assert [chunk.lead for chunk in chunks] == [""] + [head] * (len(chunks) - 1)
 
@@ -290,6 +290,6 @@ def test_no_chunk_crosses_a_page() -> None:
     ],
 )
 def test_no_chunk_crosses_a_heading_and_only_front_matter_is_left_out(text: str, chunks: list[str]) -> None:
-    found = Chunker(lambda part: len(part.split()), 100).chunks(read("a.md", text.encode()))
-    words = [chunk.text.replace("---", "").split() for chunk in found]
+    all_chunks = Chunker(lambda part: len(part.split()), 100).chunks(read("a.md", text.encode()))
+    words = [chunk.text.replace("---", "").split() for chunk in all_chunks]
     assert [" ".join(chunk) for chunk in words if chunk] == chunks

@@ -17,8 +17,8 @@ def test_a_running_indexer_carries_out_commands(workspace: Workspace, tmp_path: 
     workspace.write("b.md", "two", tmp_path / "other")
 
     def next_commands() -> list[Command]:
-        taken, commands[:] = commands[:], []
-        return taken
+        current, commands[:] = commands[:], []
+        return current
 
     with workspace.running(receive_commands=next_commands, report=progress.append):
         eventually(lambda: workspace.texts() == {"a.md": "one"})

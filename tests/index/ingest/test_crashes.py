@@ -42,19 +42,19 @@ def test_a_crash_between_two_groups_repeats_nothing_of_the_first(workspace: Work
     for number in range(40):
         workspace.write(f"{number}.md", f"text {number}")
     workspace.indexer.scan()
-    done = workspace.indexer.work()
-    assert 0 < done < 40
-    assert workspace.status().documents == done
+    result = workspace.indexer.work()
+    assert 0 < result < 40
+    assert workspace.status().documents == result
     workspace.crash()
-    assert workspace.sync() == 40 - done
+    assert workspace.sync() == 40 - result
     assert workspace.status().documents == 40
 
 
-def _sync_and_kill(workspace: Workspace, wanted: int) -> None:
-    """Has another process index, and kills it once so many documents are there."""
+def _sync_and_kill(workspace: Workspace, num_documents: int) -> None:
+    """Start another process that indexes, and kill it once so many documents are indexed."""
     child = subprocess.Popen([sys.executable, "-c", _SYNC, workspace.root.parent], cwd=Path(__file__).parents[3])
     try:
-        eventually(lambda: workspace.status().documents >= wanted or child.poll() is not None, 30)
+        eventually(lambda: workspace.status().documents >= num_documents or child.poll() is not None, 30)
     finally:
         child.kill()
     assert child.wait() in (-signal.SIGKILL, 0)  # 0: it was done before the kill, on a busy machine
@@ -64,12 +64,12 @@ def test_a_kill_at_any_instant_loses_nothing_that_was_committed(workspace: Works
     for number in range(400):
         workspace.write(f"{number % 7}/{number}.md", f"# A\n\none {number}\n\n# B\n\ntwo {number}")
     workspace.start()
-    for wanted in (1, 50, 100, 150):
-        _sync_and_kill(workspace, wanted)
+    for num_documents in (1, 50, 100, 150):
+        _sync_and_kill(workspace, num_documents)
         assert workspace.rows("PRAGMA integrity_check") == [("ok",)]
         assert workspace.rows("SELECT id FROM chunks ORDER BY id") == workspace.rows("SELECT rowid FROM words")
         assert set(workspace.texts().values()) <= {f"one {number}\ntwo {number}" for number in range(400)}
-        assert workspace.status().documents >= wanted
+        assert workspace.status().documents >= num_documents
         assert not workspace.rows("SELECT id FROM chunks WHERE content_hash NOT IN (SELECT content_hash FROM vectors)")
     ((num_stored,),) = workspace.rows("SELECT count(*) FROM vectors")
     assert workspace.sync() == 800 - int(str(num_stored))
@@ -103,10 +103,10 @@ def test_a_database_that_cannot_be_written_is_reported_and_tried_again(
         replace = workspace.writer.replace
         is_full = True
 
-        def refuse(*arguments: object, **named: object) -> None:
+        def refuse(*arguments: object, **keywords: object) -> None:
             if is_full:
                 raise StorageFull("database or disk is full")
-            replace(*arguments, **named)  # type: ignore[arg-type]
+            replace(*arguments, **keywords)  # type: ignore[arg-type]
 
         monkeypatch.setattr(workspace.writer, "replace", refuse)
         workspace.write("a.md", "one")

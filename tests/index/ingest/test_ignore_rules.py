@@ -16,7 +16,7 @@ def _make(root: Path, ignore: dict[str, str], paths: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ignore", "kept", "excluded"),
+    ("ignore", "included", "excluded"),
     [
         ({"": "*.txt"}, ["a.md", "b/a.md"], ["a.txt", "b/a.txt"]),
         ({"": "/a.md"}, ["b/a.md"], ["a.md"]),
@@ -31,17 +31,17 @@ def _make(root: Path, ignore: dict[str, str], paths: list[str]) -> None:
     ],
 )
 def test_ignore_files_exclude_what_their_patterns_match(
-    tmp_path: Path, ignore: dict[str, str], kept: list[str], excluded: list[str]
+    tmp_path: Path, ignore: dict[str, str], included: list[str], excluded: list[str]
 ) -> None:
-    _make(tmp_path, ignore, kept + excluded)
-    assert sorted(path for path, _ in list_files(tmp_path).files) == sorted(kept)
-    assert {path: is_indexable(tmp_path, path) for path in kept + excluded} == {
-        path: path in kept for path in kept + excluded
+    _make(tmp_path, ignore, included + excluded)
+    assert sorted(path for path, _ in list_files(tmp_path).files) == sorted(included)
+    assert {path: is_indexable(tmp_path, path) for path in included + excluded} == {
+        path: path in included for path in included + excluded
     }
-    for folder in {path.rpartition("/")[0] for path in kept + excluded}:
+    for folder in {path.rpartition("/")[0] for path in included + excluded}:
         below = f"{folder}/" if folder else ""
         assert sorted(path for path, _ in list_files(tmp_path, folder).files) == sorted(
-            path for path in kept if path.startswith(below)
+            path for path in included if path.startswith(below)
         )
 
 

@@ -114,13 +114,13 @@ def test_another_embedder_embeds_every_chunk_again(workspace: Workspace) -> None
 
 
 def test_chunk_ids_are_never_reused(workspace: Workspace) -> None:
-    seen: set[int] = set()
+    ids: set[int] = set()
     for text in ("one", "two", "one"):
         workspace.write("a.md", text)
         workspace.sync()
-        assert seen.isdisjoint(workspace.chunk_ids())
-        seen |= workspace.chunk_ids()
+        assert ids.isdisjoint(workspace.chunk_ids())
+        ids |= workspace.chunk_ids()
         workspace.start()
         (workspace.root / "a.md").unlink()
         workspace.sync()
-    assert len(seen) == 3
+    assert len(ids) == 3

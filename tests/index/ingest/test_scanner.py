@@ -205,12 +205,12 @@ def test_a_folder_that_cannot_be_listed_keeps_its_documents(
     workspace.sync()
     scandir = os.scandir
 
-    def denied(path: Any) -> Any:
+    def fail_for_b(path: Any) -> Any:
         if str(path).endswith("/b"):
             raise OSError(errno.EIO, "Input/output error")
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", denied)
+    monkeypatch.setattr(os, "scandir", fail_for_b)
     (workspace.root / "c.md").unlink()
     workspace.sync()
     assert workspace.texts() == {"b/a.md": "one"}
@@ -223,17 +223,17 @@ def test_a_document_is_kept_while_its_ignore_file_cannot_be_read(
     workspace.write("a.md", "a kestrel")
     with workspace.running():
         eventually(lambda: workspace.texts() == {"a.md": "a kestrel"})
-        asked: list[str] = []
+        paths: list[str] = []
 
         def refusing_once(root: Path, path: str) -> bool:
-            asked.append(path)
-            if len(asked) == 1:
+            paths.append(path)
+            if len(paths) == 1:
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             return True
 
         monkeypatch.setattr("index.ingest.scanner.is_indexable", refusing_once)
         workspace.write("a.md", "two kestrels")
-        eventually(lambda: asked)
-        seen = {tuple(workspace.texts()) for _ in range(20)}
+        eventually(lambda: paths)
+        states = {tuple(workspace.texts()) for _ in range(20)}
         eventually(lambda: workspace.texts() == {"a.md": "two kestrels"})
-    assert seen == {("a.md",)}
+    assert states == {("a.md",)}

@@ -1,4 +1,4 @@
-"""Paths rest before they are examined; time is passed in, so nothing here waits."""
+"""Paths settle before they are examined; time is passed in, so no test waits."""
 
 from pathlib import Path
 from typing import NamedTuple

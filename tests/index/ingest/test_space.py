@@ -1,4 +1,4 @@
-"""The switch to another embedder: its vectors are made beside those in use, and replace them at once."""
+"""The switch to another embedder: its vectors are computed beside those in use, and replace them at once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def filled(workspace: Workspace) -> Workspace:
+def indexed_workspace(workspace: Workspace) -> Workspace:
     for number in range(_DOCUMENTS):
         workspace.write(f"{number}.md", f"# Heading {number}\n\nitem{number}")
     workspace.sync()
@@ -56,66 +56,66 @@ def test_the_first_embedder_s_space_is_in_use_at_once(workspace: Workspace) -> N
     assert workspace.catalog.vector_space() == VectorSpace("hash-a", 64)
 
 
-def test_questions_are_answered_from_the_old_space_until_the_new_one_is_complete(filled: Workspace) -> None:
-    first, ids = filled.embedder, filled.chunk_ids()
-    with filled.retrieving() as search:
+def test_questions_are_answered_from_the_old_space_until_the_new_one_is_complete(indexed_workspace: Workspace) -> None:
+    first, ids = indexed_workspace.embedder, indexed_workspace.chunk_ids()
+    with indexed_workspace.retrieving() as search:
         expected = [(p.chunk_id, p.similarity) for p in search("item7", 20)]
-    filled.embedder = second = HashEmbedder("hash-b", 32)
-    indexer = filled.start()
+    indexed_workspace.embedder = second = HashEmbedder("hash-b", 32)
+    indexer = indexed_workspace.start()
     steps = 0
     while indexer.upkeep.is_building_space:
-        assert _fingerprint(filled) == "hash-a"
-        filled.embedder = first
-        with filled.retrieving() as search:
+        assert _fingerprint(indexed_workspace) == "hash-a"
+        indexed_workspace.embedder = first
+        with indexed_workspace.retrieving() as search:
             assert [(p.chunk_id, p.similarity) for p in search("item7", 20)] == expected
-        filled.embedder = second
+        indexed_workspace.embedder = second
         indexer.follow_embedder()
         steps += 1
     assert steps > _DOCUMENTS // 7
-    assert _fingerprint(filled) == "hash-b"
-    assert filled.chunk_ids() == ids, "nothing was read or cut again"
-    with filled.retrieving() as search:
-        found = search("item7", 50)
-        assert found[0].path == "7.md"
-        assert len(found) == _DOCUMENTS
-        assert all(passage.similarity is not None for passage in found)
+    assert _fingerprint(indexed_workspace) == "hash-b"
+    assert indexed_workspace.chunk_ids() == ids, "nothing was read or cut again"
+    with indexed_workspace.retrieving() as search:
+        passages = search("item7", 50)
+        assert passages[0].path == "7.md"
+        assert len(passages) == _DOCUMENTS
+        assert all(passage.similarity is not None for passage in passages)
 
 
-def test_the_old_space_is_removed(filled: Workspace) -> None:
-    assert vectors_folder(filled.data, "hash-a").is_dir()
-    filled.embedder = HashEmbedder("hash-b", 32)
-    filled.start()
-    _complete_switch(filled)
-    assert _vectors(filled) == {"hash-b": _DOCUMENTS}
-    assert [folder.name for folder in (filled.data / "vectors").iterdir()] == ["hash-b"]
-    assert filled.rows("SELECT name FROM properties WHERE name = 'other_spaces'") == []
+def test_the_old_space_is_removed(indexed_workspace: Workspace) -> None:
+    assert vectors_folder(indexed_workspace.data, "hash-a").is_dir()
+    indexed_workspace.embedder = HashEmbedder("hash-b", 32)
+    indexed_workspace.start()
+    _complete_switch(indexed_workspace)
+    assert _vectors(indexed_workspace) == {"hash-b": _DOCUMENTS}
+    assert [folder.name for folder in (indexed_workspace.data / "vectors").iterdir()] == ["hash-b"]
+    assert indexed_workspace.rows("SELECT name FROM properties WHERE name = 'other_spaces'") == []
 
 
-def test_a_switch_writes_a_snapshot_of_the_new_space(filled: Workspace) -> None:
-    filled.embedder = HashEmbedder("hash-b", 32)
-    filled.start()
-    _complete_switch(filled)
-    (generation,) = vectors_folder(filled.data, "hash-b").iterdir()
+def test_a_switch_writes_a_snapshot_of_the_new_space(indexed_workspace: Workspace) -> None:
+    indexed_workspace.embedder = HashEmbedder("hash-b", 32)
+    indexed_workspace.start()
+    _complete_switch(indexed_workspace)
+    (generation,) = vectors_folder(indexed_workspace.data, "hash-b").iterdir()
     assert b'"count":40' in generation.read_bytes()[:400]
 
 
-def test_files_changed_during_a_switch_are_in_the_new_space(filled: Workspace) -> None:
-    filled.embedder = second = HashEmbedder("hash-b", 32)
-    indexer = filled.start()
+def test_files_changed_during_a_switch_are_in_the_new_space(indexed_workspace: Workspace) -> None:
+    indexed_workspace.embedder = second = HashEmbedder("hash-b", 32)
+    indexer = indexed_workspace.start()
     indexer.follow_embedder()
-    filled.write("3.md", "edited")
-    filled.write("new.md", "fresh")
-    (filled.root / "5.md").unlink()
+    indexed_workspace.write("3.md", "edited")
+    indexed_workspace.write("new.md", "fresh")
+    (indexed_workspace.root / "5.md").unlink()
     indexer.scan()
     while indexer.work():
         pass
-    _complete_switch(filled)
+    _complete_switch(indexed_workspace)
     assert len(second.embedded) == len(set(second.embedded)), "nothing twice"
-    with filled.retrieving() as search:
+    with indexed_workspace.retrieving() as search:
         assert search("fresh")[0].path == "new.md"
-        found = search("item1 edited", 60)
-    assert {p.path for p in found} == {f"{n}.md" for n in range(_DOCUMENTS) if n != 5} | {"new.md"}
-    assert all(passage.similarity is not None for passage in found)
+        passages = search("item1 edited", 60)
+    assert {p.path for p in passages} == {f"{n}.md" for n in range(_DOCUMENTS) if n != 5} | {"new.md"}
+    assert all(passage.similarity is not None for passage in passages)
 
 
 def _crash_after_each_step(workspace: Workspace) -> Iterator[int]:
@@ -134,81 +134,86 @@ def _crash_after_each_step(workspace: Workspace) -> Iterator[int]:
     raise AssertionError("it never comes to an end")
 
 
-def test_a_crash_at_any_step_loses_nothing_and_embeds_nothing_twice(filled: Workspace) -> None:
-    first, second = filled.embedder, HashEmbedder("hash-b", 32)
-    with filled.retrieving() as search:
+def test_a_crash_at_any_step_loses_nothing_and_embeds_nothing_twice(indexed_workspace: Workspace) -> None:
+    first, second = indexed_workspace.embedder, HashEmbedder("hash-b", 32)
+    with indexed_workspace.retrieving() as search:
         expected = {p.chunk_id: p.similarity for p in search("item7", 50)}
-    for _ in _crash_after_each_step(filled):
-        filled.embedder = first if _fingerprint(filled) == "hash-a" else second
-        with filled.retrieving() as search:
-            found = {p.chunk_id: p.similarity for p in search("item7", 50)}
-        assert found.keys() == expected.keys()
-        if filled.embedder is first:
-            assert found == expected
-        assert None not in found.values()
-        filled.embedder = second
-    filled.start()
-    _complete_switch(filled)
+    for _ in _crash_after_each_step(indexed_workspace):
+        indexed_workspace.embedder = first if _fingerprint(indexed_workspace) == "hash-a" else second
+        with indexed_workspace.retrieving() as search:
+            passages = {p.chunk_id: p.similarity for p in search("item7", 50)}
+        assert passages.keys() == expected.keys()
+        if indexed_workspace.embedder is first:
+            assert passages == expected
+        assert None not in passages.values()
+        indexed_workspace.embedder = second
+    indexed_workspace.start()
+    _complete_switch(indexed_workspace)
     assert len(second.embedded) == _DOCUMENTS
-    assert _vectors(filled) == {"hash-b": _DOCUMENTS}
+    assert _vectors(indexed_workspace) == {"hash-b": _DOCUMENTS}
 
 
-def test_a_third_embedder_can_replace_the_second_during_its_switch(filled: Workspace) -> None:
-    filled.embedder = HashEmbedder("hash-b", 32)
-    filled.start().follow_embedder()
-    assert _vectors(filled)["hash-b"] == 7
-    filled.embedder = HashEmbedder("hash-c", 16)
-    filled.start()
-    _complete_switch(filled)
-    assert (_fingerprint(filled), _vectors(filled)) == ("hash-c", {"hash-c": _DOCUMENTS})
+def test_a_third_embedder_can_replace_the_second_during_its_switch(indexed_workspace: Workspace) -> None:
+    indexed_workspace.embedder = HashEmbedder("hash-b", 32)
+    indexed_workspace.start().follow_embedder()
+    assert _vectors(indexed_workspace)["hash-b"] == 7
+    indexed_workspace.embedder = HashEmbedder("hash-c", 16)
+    indexed_workspace.start()
+    _complete_switch(indexed_workspace)
+    assert (_fingerprint(indexed_workspace), _vectors(indexed_workspace)) == ("hash-c", {"hash-c": _DOCUMENTS})
 
 
-def test_the_first_embedder_can_return_during_a_switch(filled: Workspace) -> None:
-    first = filled.embedder
-    filled.embedder = HashEmbedder("hash-b", 32)
-    indexer = filled.start()
+def test_the_first_embedder_can_return_during_a_switch(indexed_workspace: Workspace) -> None:
+    first = indexed_workspace.embedder
+    indexed_workspace.embedder = HashEmbedder("hash-b", 32)
+    indexer = indexed_workspace.start()
     indexer.follow_embedder()
-    filled.write("3.md", "edited")
+    indexed_workspace.write("3.md", "edited")
     indexer.scan()
     while indexer.work():
         pass
-    filled.embedder = first
+    indexed_workspace.embedder = first
     before = len(first.embedded)
-    with filled.running(), filled.retrieving() as search:
-        eventually(lambda: _vectors(filled) == {"hash-a": _DOCUMENTS + 1})  # of what was edited, the old one
+    with indexed_workspace.running(), indexed_workspace.retrieving() as search:
+        eventually(lambda: _vectors(indexed_workspace) == {"hash-a": _DOCUMENTS + 1})  # of what was edited, the old one
         assert first.embedded[before:] == ["edited"]
         eventually(lambda: search("edited")[0].similarity == pytest.approx(1, abs=1e-3))
 
 
-def test_documents_are_cut_for_the_new_embedder_after_the_switch(filled: Workspace) -> None:
-    filled.write("long.md", "one two three four five six seven eight nine ten " * 6)
-    filled.params = IndexingParams(settle_s=0.05, chunk_tokens=100)
-    filled.sync()
-    cut = filled.texts()["long.md"]
+def test_documents_are_cut_for_the_new_embedder_after_the_switch(indexed_workspace: Workspace) -> None:
+    indexed_workspace.write("long.md", "one two three four five six seven eight nine ten " * 6)
+    indexed_workspace.params = IndexingParams(settle_s=0.05, chunk_tokens=100)
+    indexed_workspace.sync()
+    cut = indexed_workspace.texts()["long.md"]
 
     class ByLetters(HashEmbedder):
         def count_tokens(self, text: str) -> int:
             return len(text)
 
-    filled.embedder = second = ByLetters("hash-b", 32)
-    indexer = filled.start()
+    indexed_workspace.embedder = second = ByLetters("hash-b", 32)
+    indexer = indexed_workspace.start()
     for _ in range(3):
         indexer.scan()
         indexer.work()
         indexer.follow_embedder()
-        assert filled.texts()["long.md"] == cut
-    with filled.running(), filled.retrieving() as search:
-        eventually(lambda: _fingerprint(filled) == "hash-b" and filled.texts().get("long.md", "").count("\n") > 1)
-        eventually(lambda: filled.status().pending == 0)
+        assert indexed_workspace.texts()["long.md"] == cut
+    with indexed_workspace.running(), indexed_workspace.retrieving() as search:
+        eventually(
+            lambda: (
+                _fingerprint(indexed_workspace) == "hash-b"
+                and indexed_workspace.texts().get("long.md", "").count("\n") > 1
+            )
+        )
+        eventually(lambda: indexed_workspace.status().pending == 0)
         assert all(passage.similarity is not None for passage in search("item7", 60))
     assert any(text.startswith("one") and len(text) <= 100 for text in second.embedded)
 
 
-def test_the_progress_reports_how_far_a_switch_is(filled: Workspace) -> None:
+def test_the_progress_reports_how_far_a_switch_is(indexed_workspace: Workspace) -> None:
     reports: list[Progress] = []
-    filled.embedder = HashEmbedder("hash-b", 32)
-    with filled.running(report=reports.append):
-        eventually(lambda: _fingerprint(filled) == "hash-b")
+    indexed_workspace.embedder = HashEmbedder("hash-b", 32)
+    with indexed_workspace.running(report=reports.append):
+        eventually(lambda: _fingerprint(indexed_workspace) == "hash-b")
         eventually(lambda: reports[-1].switch is None and reports[-1].activity == "idle")
     switches = [progress.switch for progress in reports if progress.switch]
     assert switches
@@ -218,27 +223,27 @@ def test_the_progress_reports_how_far_a_switch_is(filled: Workspace) -> None:
 
 
 def test_a_switch_goes_on_when_its_snapshot_cannot_be_written(
-    filled: Workspace, monkeypatch: pytest.MonkeyPatch
+    indexed_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> Path:
         raise OSError("No space left on device")
 
     monkeypatch.setattr("index.dense.compaction.write_generation", refuse)
-    filled.embedder = HashEmbedder("hash-b", 32)
-    filled.start()
-    _complete_switch(filled)
-    assert _fingerprint(filled) == "hash-b"
-    with filled.retrieving() as search:
+    indexed_workspace.embedder = HashEmbedder("hash-b", 32)
+    indexed_workspace.start()
+    _complete_switch(indexed_workspace)
+    assert _fingerprint(indexed_workspace) == "hash-b"
+    with indexed_workspace.retrieving() as search:
         assert search("item7")[0].path == "7.md"
 
 
-def test_a_database_without_a_named_space_is_embedded_by_the_embedder(filled: Workspace) -> None:
-    assert filled.writer is not None
-    filled.writer.connection.execute("DELETE FROM properties WHERE name IN ('space', 'other_spaces')")
-    filled.embedder = HashEmbedder("hash-b", 32)
-    with filled.running():
-        assert _fingerprint(filled) == "hash-b"
-        eventually(lambda: _vectors(filled) == {"hash-b": _DOCUMENTS})
+def test_a_database_without_a_named_space_is_embedded_by_the_embedder(indexed_workspace: Workspace) -> None:
+    assert indexed_workspace.writer is not None
+    indexed_workspace.writer.connection.execute("DELETE FROM properties WHERE name IN ('space', 'other_spaces')")
+    indexed_workspace.embedder = HashEmbedder("hash-b", 32)
+    with indexed_workspace.running():
+        assert _fingerprint(indexed_workspace) == "hash-b"
+        eventually(lambda: _vectors(indexed_workspace) == {"hash-b": _DOCUMENTS})
 
 
 def test_the_origin_of_the_vectors_is_stored(workspace: Workspace) -> None:

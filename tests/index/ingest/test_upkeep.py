@@ -1,4 +1,4 @@
-"""Snapshots of the vectors, and what another chunk size changes."""
+"""Snapshots of the vectors, and the effect of another chunk size."""
 
 import shutil
 

@@ -62,8 +62,8 @@ def test_windows_cover_the_text_within_their_size_and_overlap(size: int, overlap
     if overlap >= 50:
         shared = [count(parsed.text[b.start : a.end]) for a, b in pairwise(chunks)]
         assert all(each >= overlap / 2 for each in shared)
-    said = {word for chunk in chunks for word in chunk.text.split()}
-    assert {word for word in parsed.text.split() if word.startswith("w")} <= said
+    words_of_chunks = {word for chunk in chunks for word in chunk.text.split()}
+    assert {word for word in parsed.text.split() if word.startswith("w")} <= words_of_chunks
 
 
 def test_a_window_has_the_headings_that_all_of_it_stands_under() -> None:
@@ -87,19 +87,19 @@ def test_uploads_are_searched_only_where_they_are_named(workspace: Workspace) ->
     workspace.write(_path(_B), "The bicycle is blue.", uploads.root)
     workspace.sync()
     with workspace.retrieving() as search:
-        assert [found.file for found in search("bicycle")] == ["notes/note.md"]
+        assert [passage.file for passage in search("bicycle")] == ["notes/note.md"]
         everything = FileSubset(UPLOADS, frozenset([_path(_A), _path(_B)]))
         both = search("bicycle", collections=["notes", UPLOADS], subsets=[everything])
-        assert len(both) == 3 and {found.file for found in both} == {"notes/note.md", "a.md"}
+        assert len(both) == 3 and {passage.file for passage in both} == {"notes/note.md", "a.md"}
         for paths, texts in (
             ([_path(_A)], ["The bicycle is red."]),
             ([_path(_B), _path(_C)], ["The bicycle is blue."]),
             ([], []),
         ):
-            chosen = [FileSubset(UPLOADS, frozenset(paths))]
-            assert [found.text for found in search("bicycle", collections=[UPLOADS], subsets=chosen)] == texts
+            subsets = [FileSubset(UPLOADS, frozenset(paths))]
+            assert [passage.text for passage in search("bicycle", collections=[UPLOADS], subsets=subsets)] == texts
         mixed = search("bicycle", collections=["notes", UPLOADS], subsets=[FileSubset(UPLOADS, frozenset([_path(_B)]))])
-        assert {found.text for found in mixed} == {"The bicycle shed is green.", "The bicycle is blue."}
+        assert {passage.text for passage in mixed} == {"The bicycle shed is green.", "The bicycle is blue."}
         with pytest.raises(CollectionNotFound):
             search("bicycle", collections=[UPLOADS])
     assert [status.name for status in workspace.catalog.status()] == ["notes"]
@@ -114,8 +114,8 @@ def test_a_search_in_few_of_many_files_finds_the_best_among_them(workspace: Work
         workspace.write(_path(id), text, uploads.root)
     workspace.sync()
     with workspace.retrieving() as search:
-        found = search("tram", collections=[UPLOADS], subsets=[FileSubset(UPLOADS, frozenset([_path(ids[0])]))])
-    assert [each.text for each in found] == ["a tram, once, in a long text of its own"]
+        passages = search("tram", collections=[UPLOADS], subsets=[FileSubset(UPLOADS, frozenset([_path(ids[0])]))])
+    assert [each.text for each in passages] == ["a tram, once, in a long text of its own"]
 
 
 def test_an_upload_is_cut_as_its_path_says_and_may_be_cut_in_several_ways(workspace: Workspace) -> None:

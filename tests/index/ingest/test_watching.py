@@ -293,7 +293,7 @@ def test_a_root_that_was_made_again_is_watched_again(workspace: Workspace) -> No
             shutil.rmtree(workspace.root)
             workspace.root.mkdir()
             workspace.write("b.md", f"two {number}")
-            eventually(lambda wanted=f"two {number}": workspace.texts() == {"b.md": wanted})
+            eventually(lambda text=f"two {number}": workspace.texts() == {"b.md": text})
 
 
 def test_a_file_saved_before_the_watch_is_set_is_indexed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,6 @@ def test_files_of_collections_that_are_not_followed_any_more_are_dropped() -> No
     queue = WorkQueue()
     queue.add(A)
     queue.add(CollectionPath(MAIL, "a.md"))
-    moved = FollowedCollection(1, "notes", Path("/elsewhere"))
-    queue.keep_only([moved, MAIL])
+    elsewhere = FollowedCollection(1, "notes", Path("/elsewhere"))
+    queue.keep_only([elsewhere, MAIL])
     assert queue.take(5) == [CollectionPath(MAIL, "a.md")]

@@ -245,11 +245,11 @@ def test_opening_a_folder_as_a_file_leaves_no_descriptor_open(tmp_path: Path) ->
 def test_a_file_that_cannot_be_read_for_a_moment_is_read_again_soon(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    tried: list[str] = []
+    attempts: list[str] = []
 
     def refusing_once(root: Path, path: str, max_bytes: int) -> Any:
-        tried.append(path)
-        if tried.count(path) == 1:
+        attempts.append(path)
+        if attempts.count(path) == 1:
             raise OSError(number, os.strerror(number))
         return read_file(root, path, max_bytes)
 
@@ -258,4 +258,4 @@ def test_a_file_that_cannot_be_read_for_a_moment_is_read_again_soon(
     workspace.write("a.md", "a kestrel")
     with workspace.running():
         eventually(lambda: workspace.texts() == {"a.md": "a kestrel"})
-    assert tried == ["a.md", "a.md"]
+    assert attempts == ["a.md", "a.md"]

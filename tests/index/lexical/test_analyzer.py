@@ -42,10 +42,10 @@ def test_terms_of_any_text_are_safe_for_both_engines(text: str) -> None:
 @given(text=TEXTS)
 def test_a_document_is_found_by_its_own_words(text: str) -> None:
     analysis = _analyzer.document(text)
-    asked = _analyzer.question(text, [analysis.language])
-    assert bool(asked) == bool(analysis.terms)
-    if asked:
-        assert asked.keys() & set(analysis.terms.split())
+    terms = _analyzer.question(text, [analysis.language])
+    assert bool(terms) == bool(analysis.terms)
+    if terms:
+        assert terms.keys() & set(analysis.terms.split())
 
 
 @unhurried
@@ -88,7 +88,7 @@ def test_a_text_is_analyzed_to_these_terms(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "text", "asked"),
+    ("language", "text", "question"),
     [
         ("german", "Die Häuser sind nicht mehr so schön wie in der Stadt, und das ist schade", "Haus"),
         ("french", "Les maisons sont dans la ville, mais elles ne sont pas avec nous", "maison"),
@@ -101,10 +101,10 @@ def test_a_text_is_analyzed_to_these_terms(text: str, expected: str) -> None:
         ("english", "The horses were not in the house, but they are with us", "horse"),
     ],
 )
-def test_words_are_stemmed_in_the_language_of_the_text(language: str, text: str, asked: str) -> None:
+def test_words_are_stemmed_in_the_language_of_the_text(language: str, text: str, question: str) -> None:
     analysis = _analyzer.document(text)
     assert analysis.language == language
-    assert _analyzer.question(asked, ["english", language]).keys() & set(analysis.terms.split())
+    assert _analyzer.question(question, ["english", language]).keys() & set(analysis.terms.split())
 
 
 @pytest.mark.parametrize("text", ["x = f(y)", "4711 0815", "Kubernetes", "", "de la Cruz"])

@@ -86,10 +86,10 @@ def test_only_chunks_among_the_given_ids_are_found(
     monkeypatch.setattr("index.lexical.inverted._MAX_QUERY_IDS", few)
     only = np.array(ids, np.int64)
     everywhere = [dict(hits) for hits in engines.search("word1 word20", 3000, [1, 3])]
-    for hits, found in zip(engines.search("word1 word20", 40, [1, 3], only), everywhere, strict=True):
-        expected = sorted((score for id, score in found.items() if id in set(ids)), reverse=True)[:40]
+    for hits, hits_in_all in zip(engines.search("word1 word20", 40, [1, 3], only), everywhere, strict=True):
+        expected = sorted((score for id, score in hits_in_all.items() if id in set(ids)), reverse=True)[:40]
         assert [score for _, score in hits] == pytest.approx(expected)
-        assert all(found[id] == pytest.approx(score) for id, score in hits)
+        assert all(hits_in_all[id] == pytest.approx(score) for id, score in hits)
 
 
 def test_a_filter_does_not_change_scores(engines: Engines) -> None:
@@ -102,8 +102,8 @@ def test_a_filter_does_not_change_scores(engines: Engines) -> None:
 @unhurried
 @given(question=TEXTS)
 def test_no_question_is_a_syntax_error_and_its_content_word_is_searched(engines: Engines, question: str) -> None:
-    for asked in (f"{question} Kestrel", f"kestrels? {question}"):
-        for hits in engines.search(asked, 3000, None):
+    for text in (f"{question} Kestrel", f"kestrels? {question}"):
+        for hits in engines.search(text, 3000, None):
             assert _NUM_CHUNKS in {id for id, _ in hits}
 
 

@@ -40,7 +40,7 @@ class Corpus:
         self._reader: apsw.Connection | None = None
         self.texts: dict[str, str] = {}
 
-    def put(self, path: str, text: str) -> None:
+    def index_document(self, path: str, text: str) -> None:
         self.texts[path] = text
         chunk = Chunk(text, (), 0, len(text), 1, 1)
         self.writer.replace(self.collection, path, FileStat(1, 1), "x", None, [chunk])
@@ -50,15 +50,15 @@ class Corpus:
             del self.texts[path]
         self.writer.remove(self.collection, paths)
 
-    def put_many(self, numbers: range) -> None:
+    def index_numbers(self, numbers: range) -> None:
         for number in numbers:
-            self.put(f"{number}.md", f"alpha unique{number}")
+            self.index_document(f"{number}.md", f"alpha unique{number}")
 
     def settle(self) -> None:
         while self.upkeep.advance():
             pass
 
-    def found(self, question: str) -> list[str]:
+    def search_paths(self, question: str) -> list[str]:
         """Return the paths of the hits that still exist."""
         if self._reader is None:
             self._reader = open_reader(self.data)
@@ -67,15 +67,15 @@ class Corpus:
         paths = dict(
             query(self._reader, "SELECT chunks.id, path FROM chunks JOIN documents ON documents.id = document_id")
         )
-        found = [paths[id] for id, _ in hits if id in paths]
-        assert len(found) == len(set(found))
-        return found
+        current_paths = [paths[id] for id, _ in hits if id in paths]
+        assert len(current_paths) == len(set(current_paths))
+        return current_paths
 
     def check(self) -> None:
         """Assert that exactly the stored documents are found."""
         for question in ("alpha", "beta"):
             expected = {path for path, text in self.texts.items() if question in text}
-            assert set(self.found(question)) == expected
+            assert set(self.search_paths(question)) == expected
 
     @property
     def engine(self) -> str:
@@ -87,9 +87,9 @@ class Corpus:
 
     @property
     def folder(self) -> Path:
-        found = newest_folder(lexical_folder(self.data))
-        assert found is not None
-        return found
+        folder = newest_folder(lexical_folder(self.data))
+        assert folder is not None
+        return folder
 
     def crash(self) -> "Corpus":
         """Return a corpus over a copy of the data folder as it is on disk now, with nothing closed."""
@@ -123,14 +123,14 @@ def corpus(corpora: list[Corpus]) -> Corpus:
 
 @pytest.fixture
 def large(corpus: Corpus) -> Corpus:
-    corpus.put_many(range(30))
+    corpus.index_numbers(range(30))
     corpus.settle()
     assert corpus.engine == TANTIVY
     return corpus
 
 
 def test_a_small_corpus_has_an_fts5_index_alone(corpus: Corpus) -> None:
-    corpus.put_many(range(5))
+    corpus.index_numbers(range(5))
     corpus.settle()
     corpus.check()
     assert corpus.engine == FTS5
@@ -138,32 +138,32 @@ def test_a_small_corpus_has_an_fts5_index_alone(corpus: Corpus) -> None:
 
 
 def test_the_engine_follows_the_size_of_the_corpus_with_a_gap(corpus: Corpus) -> None:
-    seen = []
+    engines = []
     for size in (_UP, _UP + 1, _UP, _DOWN, _DOWN - 1, _DOWN, _UP, _UP + 1):
         numbers = {int(path.removesuffix(".md")) for path in corpus.texts}
         corpus.remove(*(f"{number}.md" for number in numbers if number >= size))
-        corpus.put_many(range(len(corpus.texts), size))
+        corpus.index_numbers(range(len(corpus.texts), size))
         corpus.settle()
         corpus.check()
-        seen.append(corpus.engine)
+        engines.append(corpus.engine)
         assert corpus.num_rows == (size if corpus.engine == FTS5 else 0)
-    assert seen == [FTS5, TANTIVY, TANTIVY, TANTIVY, FTS5, FTS5, FTS5, TANTIVY]
+    assert engines == [FTS5, TANTIVY, TANTIVY, TANTIVY, FTS5, FTS5, FTS5, TANTIVY]
 
 
 def test_tantivy_follows_saves_changes_and_removals(large: Corpus) -> None:
-    large.put("new.md", "beta")
-    large.put("3.md", "beta instead")
+    large.index_document("new.md", "beta")
+    large.index_document("3.md", "beta instead")
     large.remove("4.md", "5.md")
-    assert "4.md" not in large.found("alpha")  # at once, before the index has followed
+    assert "4.md" not in large.search_paths("alpha")  # at once, before the index has followed
     large.settle()
     large.check()
-    assert large.found("unique3") == []
+    assert large.search_paths("unique3") == []
 
 
 def test_a_chunk_added_and_removed_between_two_commits_is_not_indexed(large: Corpus) -> None:
-    large.put("brief.md", "beta")
+    large.index_document("brief.md", "beta")
     large.remove("brief.md")
-    large.put("brief.md", "beta again")
+    large.index_document("brief.md", "beta again")
     large.settle()
     large.check()
 
@@ -173,9 +173,9 @@ def test_an_index_is_filled_in_blocks_and_new_documents_are_found_meanwhile(
 ) -> None:
     (corpus,) = corpora
     monkeypatch.setattr(upkeep, "_BLOCK", 4)
-    corpus.put_many(range(30))
+    corpus.index_numbers(range(30))
     assert corpus.upkeep.advance()
-    corpus.put("new.md", "beta")
+    corpus.index_document("new.md", "beta")
     corpus.remove("1.md", "29.md")
     assert corpus.upkeep.advance()
     corpus.check()
@@ -196,14 +196,14 @@ def test_a_corpus_that_grows_again_while_fts5_is_filled_keeps_tantivy(
     large.remove(*(f"{number}.md" for number in range(5, 30)))
     assert large.upkeep.advance()
     assert large.num_rows == 2
-    large.put_many(range(5, 30))
+    large.index_numbers(range(5, 30))
     large.settle()
     large.check()
     assert (large.engine, large.num_rows) == (TANTIVY, 0)
 
 
 def test_a_crash_between_the_commits_loses_nothing(large: Corpus, corpora: list[Corpus]) -> None:
-    large.put("new.md", "beta")
+    large.index_document("new.md", "beta")
     large.remove("7.md")
     after = large.crash()
     corpora.append(after)
@@ -241,7 +241,7 @@ def test_damage_is_detected_by_reader_and_writer_and_repaired(
                 InvertedIndex(large.folder, large.writer.database_id())
         (large.folder / name).write_bytes(before)
     damage(rng, large.folder / rng.choice(names))
-    assert large.found("alpha") == []  # the server goes on with vectors alone
+    assert large.search_paths("alpha") == []  # the server goes on with vectors alone
     after = large.crash()
     corpora.append(after)
     after.settle()
@@ -255,7 +255,7 @@ def _read_files(corpus: Corpus) -> list[Path]:
 
 
 def test_an_intact_file_in_the_place_of_another_is_detected(large: Corpus) -> None:
-    large.put_many(range(100, 130))
+    large.index_numbers(range(100, 130))
     large.settle()
     large.upkeep.close()
     (first, second, *_) = [path for path in _read_files(large) if path.suffix == ".idx"]
@@ -286,7 +286,7 @@ def test_an_index_of_another_database_is_not_used(large: Corpus, corpora: list[C
     corpora.append(after)
     with transaction(after.writer.connection):
         after.writer.connection.execute("UPDATE properties SET value = 'other' WHERE name = 'id'")
-    assert after.found("alpha") == []
+    assert after.search_paths("alpha") == []
     after.upkeep = LexicalUpkeep(after.writer.connection, after.data, _UP, _DOWN)
     before = after.folder
     after.settle()
@@ -295,9 +295,9 @@ def test_an_index_of_another_database_is_not_used(large: Corpus, corpora: list[C
 
 
 def test_an_index_too_far_behind_is_built_again(large: Corpus, corpora: list[Corpus]) -> None:
-    large.put("new.md", "beta")
+    large.index_document("new.md", "beta")
     large.writer.trim_changes(large.writer.last_change())
-    large.put("newer.md", "beta")
+    large.index_document("newer.md", "beta")
     large.writer.trim_changes(large.writer.last_change())
     after = large.crash()
     corpora.append(after)
@@ -311,7 +311,7 @@ def test_an_index_too_far_behind_is_built_again(large: Corpus, corpora: list[Cor
 def test_another_version_of_the_analyzer_fills_the_index_again_without_losing_documents(
     corpora: list[Corpus], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    corpora[0].put_many(range(size))
+    corpora[0].index_numbers(range(size))
     corpora[0].settle()
     monkeypatch.setattr(fts5, "VERSION", analyzer.VERSION + 1)
     monkeypatch.setattr(upkeep, "VERSION", analyzer.VERSION + 1)
@@ -320,9 +320,9 @@ def test_another_version_of_the_analyzer_fills_the_index_again_without_losing_do
     after = corpora[-1]
     monkeypatch.setattr(analyzer.Analyzer, "document", lambda _, text: analyzer.Analysis(f"new {text}", "english"))
     assert after.upkeep.advance()
-    assert 0 < len(after.found("new")) < size
+    assert 0 < len(after.search_paths("new")) < size
     after.settle()
-    assert len(after.found("new")) == size
+    assert len(after.search_paths("new")) == size
 
 
 def test_a_failing_disk_is_logged_and_tried_again(
@@ -331,7 +331,7 @@ def test_a_failing_disk_is_logged_and_tried_again(
     def fail(*_: object) -> None:
         raise LexicalIndexError(large.folder, "no space left on device")
 
-    large.put("new.md", "beta")
+    large.index_document("new.md", "beta")
     with monkeypatch.context() as broken:
         broken.setattr("index.lexical.inverted_writer.InvertedWriter.commit", fail)
         assert not large.upkeep.advance()
@@ -351,8 +351,8 @@ from tests.index.lexical.test_upkeep import Corpus
 corpus = Corpus(Path(sys.argv[1]))
 corpus.settle()
 for number in range(100, 100_000):
-    corpus.put(f"{number}.md", f"alpha unique{number}")
-    corpus.put("0.md", f"beta {number}")
+    corpus.index_document(f"{number}.md", f"alpha unique{number}")
+    corpus.index_document("0.md", f"beta {number}")
     corpus.upkeep.advance()
     print(number, flush=True)
 """
@@ -384,9 +384,9 @@ def test_a_kill_at_any_moment_loses_no_document(large: Corpus) -> None:
 
 
 def test_a_server_follows_the_commits_of_another_process(large: Corpus) -> None:
-    assert large.found("beta") == []
-    large.put("new.md", "beta")
-    eventually(lambda: large.upkeep.advance() is False and large.found("beta") == ["new.md"])
+    assert large.search_paths("beta") == []
+    large.index_document("new.md", "beta")
+    eventually(lambda: large.upkeep.advance() is False and large.search_paths("beta") == ["new.md"])
 
 
 def test_a_database_of_the_first_schema_keeps_its_chunks_findable(tmp_path: Path) -> None:
@@ -401,5 +401,5 @@ def test_a_database_of_the_first_schema_keeps_its_chunks_findable(tmp_path: Path
     old.close()
     corpus = Corpus(tmp_path)
     corpus.settle()
-    assert corpus.found("alphas") == corpus.found("beta") == ["a.md"]
+    assert corpus.search_paths("alphas") == corpus.search_paths("beta") == ["a.md"]
     corpus.close()

@@ -22,7 +22,7 @@ from tests.index.samples import (
     pdf_of,
     pptx_of,
     xlsx_of,
-    zipped,
+    zip_parts,
 )
 
 _TABLE = ["| City | Hotel |\n|---|---|", "| Bern | 120 |", "| Wien | 90 |"]
@@ -256,9 +256,9 @@ def test_code_is_cut_by_definition(path: str) -> None:
         ("a.pdf", pdf_of([[], []]), r"none of its pages has a text layer \(2\)"),
         ("a.docx", b"\xd0\xcf\x11\xe0 old", "encrypted, or of the old binary format"),
         ("a.docx", b"junk", "ZIP archive is damaged"),
-        ("a.epub", zipped({"a": b"b"}), "META-INF/container.xml is missing"),
+        ("a.epub", zip_parts({"a": b"b"}), "META-INF/container.xml is missing"),
         ("a.xls", b"junk", "the spreadsheet is damaged"),
-        ("a.xlsx", zipped({"a": b"b"}), "the spreadsheet is damaged"),
+        ("a.xlsx", zip_parts({"a": b"b"}), "the spreadsheet is damaged"),
         ("a.ipynb", b"{", "not JSON"),
         ("a.ipynb", b"[]", "no list of cells"),
         ("a.csv", b"\0\1\2", "binary"),
@@ -280,4 +280,4 @@ def test_an_unreadable_file_is_refused_with_a_reason(path: str, content: bytes, 
 )
 def test_an_archive_bomb_is_refused_with_a_reason(parts: dict[str, bytes], reason: str) -> None:
     with pytest.raises(UnreadableDocument, match=reason):
-        read("a.docx", zipped(parts))
+        read("a.docx", zip_parts(parts))

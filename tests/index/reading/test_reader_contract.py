@@ -56,8 +56,8 @@ def test_a_reader_has_the_protocol_s_function(module: str) -> None:
     path, _ = SAMPLES[module]
     assert is_readable(path.upper())
     assert format_of(path).module == module
-    wanted = list(inspect.signature(FileReader.read).parameters)[1:]
-    assert list(inspect.signature(load_reader(format_of(path)).read).parameters) == wanted
+    parameters = list(inspect.signature(FileReader.read).parameters)[1:]
+    assert list(inspect.signature(load_reader(format_of(path)).read).parameters) == parameters
 
 
 @pytest.mark.parametrize("module", SAMPLES)

@@ -1,4 +1,4 @@
-"""The sandbox: what a hostile or broken file may cost, and what its reader cannot reach."""
+"""The sandbox: the cost of hostile and broken files, and the resources that a reader cannot reach."""
 
 import os
 import signal
@@ -279,8 +279,8 @@ def test_the_reader_process_loads_no_numpy_and_has_one_thread() -> None:
     code = (
         "import sys, index.reading.process; index.reading.process.readers.import_all(); print('numpy' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
     with open_sandbox() as sandbox:
         sandbox.read("a.txt", b"one")
         assert len(list(Path(f"/proc/{sandbox.pid}/task").iterdir())) == 1

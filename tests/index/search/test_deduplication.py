@@ -98,6 +98,6 @@ def test_every_passage_is_kept_or_dropped_and_k_are_kept_if_there_are_k_texts(
     kept, left_out = deduplicate(passages, k, _vectors(passages, {id: like for id, (_, _, like) in enumerate(rows)}))
     assert len(kept) == min(k, len({p.text for p in passages}))
     assert sorted([p.chunk_id for p in kept] + [o.passage.chunk_id for o in left_out]) == list(range(len(rows)))
-    noted = {file for p in kept for file in p.also_in}
-    assert noted <= {p.file for p in passages}
+    named_files = {file for p in kept for file in p.also_in}
+    assert named_files <= {p.file for p in passages}
     assert all(p.file not in p.also_in for p in kept)

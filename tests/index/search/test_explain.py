@@ -18,11 +18,11 @@ def explain(
     k: int = 3,
     **filters: tuple[str, ...],
 ) -> Explanation:
-    embedder, asked = QueryHashEmbedder(workspace.embedder), [Query("kestrel hovers")]
-    (told,) = asyncio.run(
-        search.retriever.explain(asked, embedder, 3, (collection, path), None, Filters(**filters))  # type: ignore[arg-type]
+    embedder, queries = QueryHashEmbedder(workspace.embedder), [Query("kestrel hovers")]
+    (explanation,) = asyncio.run(
+        search.retriever.explain(queries, embedder, 3, (collection, path), None, Filters(**filters))  # type: ignore[arg-type]
     )
-    return told
+    return explanation
 
 
 def _read(path: str, content: bytes) -> ParsedDocument:
@@ -50,11 +50,11 @@ def birds(workspace: Workspace, tmp_path: Path) -> Workspace:
 
 def test_a_found_file_has_its_ranks(birds: Workspace) -> None:
     with birds.retrieving() as search:
-        found = search("kestrel hovers", 3)
-        told = explain(search, birds, found[0].path, "notes")
-    assert (told.outcome, told.collection, told.rank) == (Outcome.FOUND, "notes", 1)
-    assert told.passage == found[0]
-    assert all(rank is not None and rank <= 3 for rank in told.ranks)
+        passages = search("kestrel hovers", 3)
+        explanation = explain(search, birds, passages[0].path, "notes")
+    assert (explanation.outcome, explanation.collection, explanation.rank) == (Outcome.FOUND, "notes", 1)
+    assert explanation.passage == passages[0]
+    assert all(rank is not None and rank <= 3 for rank in explanation.ranks)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_a_found_file_has_its_ranks(birds: Workspace) -> None:
 )
 def test_a_file_that_is_not_indexed_has_a_reason(birds: Workspace, path: str, outcome: Outcome, reason: str) -> None:
     with birds.retrieving() as search:
-        told = explain(search, birds, path)
-    assert told.outcome == outcome
-    assert told.reason.startswith(reason)
-    assert told.ranks == (None, None, None)
+        explanation = explain(search, birds, path)
+    assert explanation.outcome == outcome
+    assert explanation.reason.startswith(reason)
+    assert explanation.ranks == (None, None, None)
 
 
 def test_a_file_that_waits_to_be_read_is_explained_as_pending(birds: Workspace) -> None:
@@ -82,26 +82,26 @@ def test_a_file_that_waits_to_be_read_is_explained_as_pending(birds: Workspace) 
     birds.indexer.scan()
     with birds.retrieving() as search:
         assert explain(search, birds, "later.md").outcome == Outcome.PENDING
-        told = explain(search, birds, "best.md", "nobody")
-    assert (told.outcome, told.reason) == (Outcome.NOT_INDEXED, "there is no collection 'nobody'")
+        explanation = explain(search, birds, "best.md", "nobody")
+    assert (explanation.outcome, explanation.reason) == (Outcome.NOT_INDEXED, "there is no collection 'nobody'")
 
 
 def test_an_outranked_file_names_the_better_passages(birds: Workspace) -> None:
     with birds.retrieving() as search:
-        told = explain(search, birds, "far.md")
-        found = search("kestrel hovers", 3)
-    assert (told.outcome, told.rank) == (Outcome.OUTRANKED, None)
-    assert [p.chunk_id for p in told.instead] == [p.chunk_id for p in found]
-    assert told.ranks.words is not None and told.ranks.words > 3
-    assert f"by words rank {told.ranks.words}" in told.reason
+        explanation = explain(search, birds, "far.md")
+        passages = search("kestrel hovers", 3)
+    assert (explanation.outcome, explanation.rank) == (Outcome.OUTRANKED, None)
+    assert [p.chunk_id for p in explanation.instead] == [p.chunk_id for p in passages]
+    assert explanation.ranks.words is not None and explanation.ranks.words > 3
+    assert f"by words rank {explanation.ranks.words}" in explanation.reason
 
 
 def test_a_dropped_duplicate_names_the_passage_that_is_kept(birds: Workspace) -> None:
     with birds.retrieving() as search:
-        told = next(t for t in (explain(search, birds, path) for path in ("best.md", "copy.md")) if t.instead)
-    assert told.outcome == Outcome.DROPPED
-    assert told.reason.startswith("left out: the same text as notes/")
-    assert [told.path in (file.split("/")[1] for file in p.also_in) for p in told.instead] == [True]
+        explanation = next(t for t in (explain(search, birds, path) for path in ("best.md", "copy.md")) if t.instead)
+    assert explanation.outcome == Outcome.DROPPED
+    assert explanation.reason.startswith("left out: the same text as notes/")
+    assert [explanation.path in (file.split("/")[1] for file in p.also_in) for p in explanation.instead] == [True]
 
 
 def test_a_file_that_the_filters_exclude_is_explained_as_filtered(birds: Workspace) -> None:

@@ -33,6 +33,6 @@ def test_a_file_passes_if_it_meets_all_conditions(filters: Filters, passing: lis
 
 @pytest.mark.parametrize("pattern", ["\\", "!\\"])
 def test_an_invalid_pattern_is_named(pattern: str) -> None:
-    with pytest.raises(InvalidFilter) as raised:
+    with pytest.raises(InvalidFilter) as error:
         compile_filter(Filters(paths=("*.md", pattern)))
-    assert raised.value.pattern == pattern.removeprefix("!")
+    assert error.value.pattern == pattern.removeprefix("!")

@@ -202,18 +202,18 @@ def test_a_start_uses_the_generation(workspace: Workspace, monkeypatch: pytest.M
     _fill(workspace, 0, 10)
     workspace.indexer.write_generation()
     _fill(workspace, 10, 12)
-    asked: list[list[int]] = []
+    calls: list[list[int]] = []
     of_chunks = VectorReader.of_chunks
 
     def record(self: VectorReader, chunk_ids: list[int]) -> ChunkVectors:
-        asked.append(chunk_ids)
+        calls.append(chunk_ids)
         return of_chunks(self, chunk_ids)
 
     monkeypatch.setattr(VectorReader, "of_chunks", record)
     monkeypatch.delattr(VectorReader, "blocks")
     with workspace.retrieving() as search:
         assert len(_paths(search, "word1")) == 12
-    assert asked[0] == [11, 12]
+    assert calls[0] == [11, 12]
 
 
 def test_a_damaged_generation_does_not_change_the_results(workspace: Workspace) -> None:
@@ -339,15 +339,15 @@ def test_a_passage_can_be_encoded_as_json(workspace: Workspace) -> None:
 def test_each_stage_of_a_search_is_timed(workspace: Workspace) -> None:
     workspace.write("a.md", "a kestrel")
     workspace.sync()
-    noted: list[tuple[str, float]] = []
+    measurements: list[tuple[str, float]] = []
     embedder = workspace.embedder
     data = workspace.data
     with Retriever(
-        data, embedder.fingerprint, embedder.dimension, on_stage=lambda *told: noted.append(told)
+        data, embedder.fingerprint, embedder.dimension, on_stage=lambda *arguments: measurements.append(arguments)
     ) as retriever:
         assert Search(retriever, QueryHashEmbedder(embedder))("kestrel")
-    stages = dict(noted)
-    assert sorted(stage for stage, _ in noted) == ["all", "dense", "embed", "words"]
+    stages = dict(measurements)
+    assert sorted(stage for stage, _ in measurements) == ["all", "dense", "embed", "words"]
     assert 0 < max(stages["embed"], stages["dense"], stages["words"]) <= stages["all"]
 
 
@@ -362,7 +362,7 @@ def test_a_closed_retriever_raises(workspace: Workspace) -> None:
 
 
 class LongestFirst:
-    """A reranker whose scores are the lengths of the texts."""
+    """Scores texts by their length, as a reranker would by relevance."""
 
     def __init__(self) -> None:
         self.read: list[Sequence[str]] = []
@@ -402,13 +402,13 @@ def test_approximate_encodings_give_the_same_results(
         (workspace.root / f"{number}.md").unlink()
     _fill(workspace, 60, 70)
     with workspace.retrieving() as replayed:
-        found = _similarities(replayed)
-    assert len(found) == 61
+        similarities = _similarities(replayed)
+    assert len(similarities) == 61
     for generation in vectors_folder(workspace.data, workspace.embedder.fingerprint).iterdir():
         generation.unlink()
     with workspace.retrieving() as rebuilt:
-        assert _similarities(rebuilt) == pytest.approx(found, abs=1e-6)
-    assert found == pytest.approx(_cosines(workspace, "item7 word2"), abs=1e-5)
+        assert _similarities(rebuilt) == pytest.approx(similarities, abs=1e-6)
+    assert similarities == pytest.approx(_cosines(workspace, "item7 word2"), abs=1e-5)
 
 
 def _similarities(search: Search) -> dict[int, float | None]:
@@ -448,27 +448,27 @@ _ASKED = st.lists(st.tuples(st.floats(0.01, 10), _HITS, _HITS), min_size=1, max_
 _Asked = list[tuple[float, list[tuple[int, float]], list[tuple[int, float]]]]
 
 
-def _fuse(asked: _Asked) -> list[tuple[int, float]]:
-    return fuse([Query("", weight) for weight, _, _ in asked], [d for _, d, _ in asked], [w for _, _, w in asked])
+def _fuse(queries: _Asked) -> list[tuple[int, float]]:
+    return fuse([Query("", weight) for weight, _, _ in queries], [d for _, d, _ in queries], [w for _, _, w in queries])
 
 
 @given(_ASKED, st.randoms(use_true_random=False))
-def test_fusion_does_not_depend_on_the_order_of_the_queries(asked: _Asked, random: Random) -> None:
-    shuffled = random.sample(asked, len(asked))
-    assert [(id, pytest.approx(score)) for id, score in _fuse(asked)] == _fuse(shuffled)
+def test_fusion_does_not_depend_on_the_order_of_the_queries(queries: _Asked, random: Random) -> None:
+    shuffled = random.sample(queries, len(queries))
+    assert [(id, pytest.approx(score)) for id, score in _fuse(queries)] == _fuse(shuffled)
 
 
 @given(_ASKED)
-def test_the_same_query_twice_is_fused_like_that_query(asked: _Asked) -> None:
-    one = _fuse(asked[:1])
-    assert dict(_fuse([asked[0], asked[0]])) == pytest.approx(dict(one))
-    assert _fuse([(7.0, *asked[0][1:])]) == _fuse([(1.0, *asked[0][1:])])
+def test_the_same_query_twice_is_fused_like_that_query(queries: _Asked) -> None:
+    one = _fuse(queries[:1])
+    assert dict(_fuse([queries[0], queries[0]])) == pytest.approx(dict(one))
+    assert _fuse([(7.0, *queries[0][1:])]) == _fuse([(1.0, *queries[0][1:])])
 
 
 @given(_ASKED)
-def test_fused_scores_lie_between_zero_and_one(asked: _Asked) -> None:
-    fused = _fuse(asked)
-    assert {id for id, _ in fused} == {id for _, *arms in asked for arm in arms for id, _ in arm}
+def test_fused_scores_lie_between_zero_and_one(queries: _Asked) -> None:
+    fused = _fuse(queries)
+    assert {id for id, _ in fused} == {id for _, *arms in queries for arm in arms for id, _ in arm}
     assert all(0 <= score <= 1 + 1e-9 for _, score in fused)
     assert [score for _, score in fused] == sorted((score for _, score in fused), reverse=True)
 
@@ -511,21 +511,26 @@ def test_filters_find_k_passages_however_far_down_they_rank(workspace: Workspace
     workspace.sync()
     with workspace.retrieving() as search:
 
-        def found(collections: Sequence[str] | None = None, **filters: Any) -> list[str]:
+        def search_texts(collections: Sequence[str] | None = None, **filters: Any) -> list[str]:
             return sorted(p.file for p in search("kestrel", 3, collections, Filters(**filters)))
 
-        assert found(paths=("deep/",)) == ["notes/deep/a.txt", "notes/deep/b.md", "other/deep/a.txt"]
-        assert found(kinds=("TXT",)) == ["notes/deep/a.txt", "other/deep/a.txt"]
-        assert found(["other"], paths=("deep/",)) == ["other/deep/a.txt"]
-        assert found(paths=("deep/", "!*.txt"), kinds=(".md", "txt")) == ["notes/deep/b.md"]
-        assert found(modified_before=10**9 + 1) == ["notes/deep/b.md"]
-        assert found(modified_before=10**9) == found(paths=("nowhere/",)) == found([], paths=("deep/",)) == []
+        assert search_texts(paths=("deep/",)) == ["notes/deep/a.txt", "notes/deep/b.md", "other/deep/a.txt"]
+        assert search_texts(kinds=("TXT",)) == ["notes/deep/a.txt", "other/deep/a.txt"]
+        assert search_texts(["other"], paths=("deep/",)) == ["other/deep/a.txt"]
+        assert search_texts(paths=("deep/", "!*.txt"), kinds=(".md", "txt")) == ["notes/deep/b.md"]
+        assert search_texts(modified_before=10**9 + 1) == ["notes/deep/b.md"]
+        assert (
+            search_texts(modified_before=10**9)
+            == search_texts(paths=("nowhere/",))
+            == search_texts([], paths=("deep/",))
+            == []
+        )
         assert search("kestrel", 3, None, Filters()) == search("kestrel", 3)
         workspace.write("deep/c.txt", "kestrel")
         workspace.sync()
-        assert "notes/deep/c.txt" in found(kinds=("txt",)), "what was selected before is looked up again"
+        assert "notes/deep/c.txt" in search_texts(kinds=("txt",)), "what was selected before is looked up again"
         with pytest.raises(InvalidFilter):
-            found(paths=("\\",))
+            search_texts(paths=("\\",))
 
 
 def test_evidence_has_a_z_score_and_the_coverage_of_each_query(workspace: Workspace) -> None:
@@ -534,9 +539,9 @@ def test_evidence_has_a_z_score_and_the_coverage_of_each_query(workspace: Worksp
         workspace.write(f"{number}.md", f"item{number} of the list")
     workspace.sync()
     with workspace.retrieving() as search:
-        asked = [Query("does the kestrel hover, or soar"), Query("kestrel hovers birds fields", 0.5)]
-        best = next(p for p in search(asked) if p.path == "falcons/kestrel.md")
-        unlike = next(p for p in search(asked) if p.path != "falcons/kestrel.md")
+        queries = [Query("does the kestrel hover, or soar"), Query("kestrel hovers birds fields", 0.5)]
+        best = next(p for p in search(queries) if p.path == "falcons/kestrel.md")
+        unlike = next(p for p in search(queries) if p.path != "falcons/kestrel.md")
     assert [each.coverage for each in best.evidence] == [pytest.approx(2 / 3), 1]
     assert [each.coverage for each in unlike.evidence] == [0, 0]
     assert (best.evidence[1].z_score or 0) > (unlike.evidence[1].z_score or 0)

@@ -48,7 +48,7 @@ class Storage:
         self.store.close()
         self.store = self._implementation.open_store(self._data)
 
-    def put(
+    def index_document(
         self, collection: str, path: str, *texts: str, stat: FileStat | None = None, note: str | None = None
     ) -> None:
         """Index a document of these chunks, one a line."""

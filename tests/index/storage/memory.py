@@ -372,9 +372,9 @@ class MemoryCatalog:
         return None if document is None else self._record(document)
 
     def list_documents(self, collection: str, paths: Iterable[str] | None = None) -> list[DocumentRecord]:
-        wanted = None if paths is None else set(paths)
+        only_paths = None if paths is None else set(paths)
         records = [record for record in map(self._record, self._documents()) if record.collection == collection]
-        return [record for record in records if wanted is None or record.path in wanted]
+        return [record for record in records if only_paths is None or record.path in only_paths]
 
     def list_documents_by_path(
         self, collection: str, limit: int, after: str = "", state: DocumentState | None = None, contains: str = ""
@@ -404,7 +404,7 @@ class MemoryCatalog:
         document = self._find(document_id)
         if document is None:
             return None
-        record, stored = self._record(document), [_stored(id, chunk) for id, chunk in document.chunks.items()]
+        record, stored = self._record(document), [_stored_chunk(id, chunk) for id, chunk in document.chunks.items()]
         excerpt = DocumentExcerpt(record.collection, record.path, record.note, [], num_chunks=len(stored))
         ordinals = [ordinal for ordinal, chunk in enumerate(stored) if _is_in(chunk, range)]
         if (range.chunks or range.lines) and not ordinals:
@@ -425,7 +425,7 @@ class MemoryCatalog:
         return _DATA.get(self._data, MemoryIndex()).space
 
 
-def _stored(id: int, chunk: Chunk) -> StoredChunk:
+def _stored_chunk(id: int, chunk: Chunk) -> StoredChunk:
     return StoredChunk(
         id=id,
         heading=chunk.heading,

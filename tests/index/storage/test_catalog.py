@@ -27,17 +27,17 @@ def _paths(
 
 def test_a_page_has_documents_by_path_with_state_and_error(workspace: Workspace) -> None:
     catalog = _workspace(workspace).catalog
-    found = catalog.list_documents_by_path("notes", 9)
-    num_chunks = catalog.count_chunks([each.id for each in found])
-    assert [(each.path, each.state, num_chunks.get(each.id, 0)) for each in found] == [
+    page = catalog.list_documents_by_path("notes", 9)
+    num_chunks = catalog.count_chunks([each.id for each in page])
+    assert [(each.path, each.state, num_chunks.get(each.id, 0)) for each in page] == [
         ("a.md", "indexed", 1),
         ("b.md", "indexed", 1),
         ("c/bad.md", "failed", 0),
         ("c/Ä%_.md", "indexed", 1),
     ]
-    assert [bool(each.error) for each in found] == [False, False, True, False]
-    assert found[0].size == (workspace.root / "a.md").stat().st_size
-    assert found[0].mtime_ns == (workspace.root / "a.md").stat().st_mtime_ns
+    assert [bool(each.error) for each in page] == [False, False, True, False]
+    assert page[0].size == (workspace.root / "a.md").stat().st_size
+    assert page[0].mtime_ns == (workspace.root / "a.md").stat().st_mtime_ns
 
 
 def test_a_page_begins_behind_a_path_even_if_its_file_is_gone(workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ from index.storage.sqlite.database import execute, open_reader, open_writer, que
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected"),
+    ("error", "expected"),
     [
         (apsw.FullError("database or disk is full"), StorageFull),
         (apsw.IOError("disk I/O error"), StorageUnavailable),
@@ -27,12 +27,12 @@ from index.storage.sqlite.database import execute, open_reader, open_writer, que
     ],
 )
 def test_an_error_of_the_database_or_the_disk_is_raised_as_a_storage_error(
-    raised: Exception, expected: type[StorageError]
+    error: Exception, expected: type[StorageError]
 ) -> None:
     with pytest.raises(StorageError) as caught, storage_errors():
-        raise raised
+        raise error
     assert type(caught.value) is expected
-    assert str(raised) == caught.value.reason
+    assert str(error) == caught.value.reason
 
 
 def test_other_errors_pass_unchanged() -> None:

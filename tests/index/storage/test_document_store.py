@@ -51,7 +51,7 @@ def _rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
         reader.close()
 
 
-def _put(writer: SqliteDocumentStore, collection_id: int, path: str, *chunks: Chunk) -> None:
+def _store_document(writer: SqliteDocumentStore, collection_id: int, path: str, *chunks: Chunk) -> None:
     writer.replace(collection_id, path, _STAT, "0" * 64, None, chunks)
 
 
@@ -91,13 +91,13 @@ def test_a_database_is_kept_when_it_is_opened_again(tmp_path: Path) -> None:
     for _ in range(2):
         writer = open_document_store(tmp_path)
         known = writer.known_documents(writer.configure([Collection("notes", Path("/notes"))])["notes"])
-        _put(writer, 1, "a.md", _chunk("one"))
+        _store_document(writer, 1, "a.md", _chunk("one"))
         writer.close()
     assert known["a.md"].state == "indexed"
 
 
 def test_a_failing_commit_leaves_the_old_version(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
-    _put(writer, notes, "a.md", _chunk("old"))
+    _store_document(writer, notes, "a.md", _chunk("old"))
     contents = (
         "SELECT text FROM chunks",
         "SELECT rowid FROM words",
@@ -106,31 +106,31 @@ def test_a_failing_commit_leaves_the_old_version(tmp_path: Path, writer: SqliteD
     )
     before = [_rows(tmp_path, sql) for sql in contents]
     with pytest.raises(TypeError):
-        _put(writer, notes, "a.md", _chunk("new"), _chunk("broken")._replace(line_to={}))  # type: ignore[arg-type]
+        _store_document(writer, notes, "a.md", _chunk("new"), _chunk("broken")._replace(line_to={}))  # type: ignore[arg-type]
     assert [_rows(tmp_path, sql) for sql in contents] == before
-    _put(writer, notes, "a.md", _chunk("new"))
+    _store_document(writer, notes, "a.md", _chunk("new"))
     assert _rows(tmp_path, "SELECT text FROM chunks") == [("new",)]
 
 
 def test_a_reader_sees_the_old_version_or_the_new_one(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
-    _put(writer, notes, "a.md", _chunk("old 1"), _chunk("old 2"))
+    _store_document(writer, notes, "a.md", _chunk("old 1"), _chunk("old 2"))
     reader = open_reader(tmp_path)
     with reader:
         assert query(reader, "SELECT count(*) FROM chunks") == [(2,)]
-        _put(writer, notes, "a.md", _chunk("new"))
+        _store_document(writer, notes, "a.md", _chunk("new"))
         assert query(reader, "SELECT text FROM chunks ORDER BY id") == [("old 1",), ("old 2",)]
     assert query(reader, "SELECT text FROM chunks") == [("new",)]
     reader.close()
 
 
 def test_an_id_is_never_used_twice(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
-    seen: set[object] = set()
+    ids: set[object] = set()
     for _ in range(3):
-        _put(writer, notes, "a.md", _chunk("one"), _chunk("two"))
+        _store_document(writer, notes, "a.md", _chunk("one"), _chunk("two"))
         rows = _rows(tmp_path, "SELECT id FROM chunks UNION ALL SELECT -id FROM documents")
         assert len(rows) == 3
-        assert seen.isdisjoint(rows)
-        seen.update(rows)
+        assert ids.isdisjoint(rows)
+        ids.update(rows)
         writer.remove(notes, ["a.md"])
         assert not _rows(tmp_path, "SELECT 1 FROM chunks")
 
@@ -138,8 +138,8 @@ def test_an_id_is_never_used_twice(tmp_path: Path, writer: SqliteDocumentStore, 
 def test_the_change_log_has_additions_and_removals_of_chunks(
     tmp_path: Path, writer: SqliteDocumentStore, notes: int
 ) -> None:
-    _put(writer, notes, "a.md", _chunk("one"), _chunk("two"))
-    _put(writer, notes, "a.md", _chunk("three"))
+    _store_document(writer, notes, "a.md", _chunk("one"), _chunk("two"))
+    _store_document(writer, notes, "a.md", _chunk("three"))
     writer.fail(notes, "a.md", _STAT, "broken")
     assert _rows(tmp_path, "SELECT chunk_id, is_removal FROM changes ORDER BY seq") == [
         (1, 0), (2, 0), (1, 1), (2, 1), (3, 0), (3, 1)
@@ -148,7 +148,7 @@ def test_the_change_log_has_additions_and_removals_of_chunks(
 
 
 def test_trimming_keeps_the_newest_change(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
-    _put(writer, notes, "a.md", *map(_chunk, "abcde"))
+    _store_document(writer, notes, "a.md", *map(_chunk, "abcde"))
     writer.trim_changes(3)
     assert _rows(tmp_path, "SELECT seq FROM changes") == [(4,), (5,)]
     writer.trim_changes(99)
@@ -161,7 +161,7 @@ def test_known_documents_below_a_path_are_that_path_and_its_descendants(
 ) -> None:
     inside = {"a/b", "a/b/c.md", "a/b/d/e.md", "a/b/\U0010ffff.md"}
     for path in inside | {"a/b.md", "a/b-c/d.md", "a/b0", "a", "b/a/b/c.md", "a/B/c.md"}:
-        _put(writer, notes, path)
+        _store_document(writer, notes, path)
     assert writer.known_documents(notes, "a/b").keys() == inside
     assert writer.known_documents(notes, "%").keys() == set()
     assert len(writer.known_documents(notes)) == 10
@@ -170,13 +170,13 @@ def test_known_documents_below_a_path_are_that_path_and_its_descendants(
 def test_documents_are_known_and_removed_in_one_collection_alone(writer: SqliteDocumentStore) -> None:
     ids = writer.configure([Collection("notes", Path("/notes")), Collection("other", Path("/other"))])
     for id in ids.values():
-        _put(writer, id, "a.md")
+        _store_document(writer, id, "a.md")
     writer.remove(ids["notes"], ["a.md", "missing.md"])
     assert [writer.known_documents(id).keys() for id in ids.values()] == [set(), {"a.md"}]
 
 
 def test_a_pending_document_keeps_its_chunks(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
-    _put(writer, notes, "a.md", _chunk("one"))
+    _store_document(writer, notes, "a.md", _chunk("one"))
     writer.mark_pending(notes, [("a.md", FileStat(9, 9)), ("b.md", FileStat(1, 1))])
     known = writer.known_documents(notes)
     assert (known["a.md"].state, known["b.md"].state) == ("pending", "pending")
@@ -204,7 +204,7 @@ def test_vectors_come_back_as_unit_vectors_of_the_chunks_that_exist(
     one, two = _chunk("one"), _chunk("two")
     writer.store_vectors(_SPACE, [content_hash(one)], stored)
     writer.store_vectors("other", [content_hash(two)], stored)
-    _put(writer, notes, "a.md", one, two, one)
+    _store_document(writer, notes, "a.md", one, two, one)
     reader = open_reader(tmp_path)
     store = VectorReader(reader, _SPACE, 3)
     (block,) = store.blocks()
@@ -219,9 +219,9 @@ def test_vectors_come_back_as_unit_vectors_of_the_chunks_that_exist(
 
 def test_documents_without_vectors_in_a_space_are_pending_there(writer: SqliteDocumentStore, notes: int) -> None:
     writer.store_vectors(_SPACE, [content_hash(_chunk("one"))], _unit(1))
-    _put(writer, notes, "has.md", _chunk("one"))
-    _put(writer, notes, "half.md", _chunk("one"), _chunk("two"))
-    _put(writer, notes, "empty.md")
+    _store_document(writer, notes, "has.md", _chunk("one"))
+    _store_document(writer, notes, "half.md", _chunk("one"), _chunk("two"))
+    _store_document(writer, notes, "empty.md")
     writer.invalidate_unembedded(_SPACE)
     assert {path: known.state for path, known in writer.known_documents(notes).items()} == {
         "has.md": "indexed",
@@ -232,7 +232,7 @@ def test_documents_without_vectors_in_a_space_are_pending_there(writer: SqliteDo
 
 
 def test_headings_are_stored_as_json(tmp_path: Path, writer: SqliteDocumentStore, notes: int) -> None:
-    _put(writer, notes, "a.md", _chunk("one", 'A "quoted" part', "Über", "1 > 2"))
+    _store_document(writer, notes, "a.md", _chunk("one", 'A "quoted" part', "Über", "1 > 2"))
     ((heading,),) = _rows(tmp_path, "SELECT heading FROM chunks")
     assert json.loads(str(heading)) == ['A "quoted" part', "Über", "1 > 2"]
 

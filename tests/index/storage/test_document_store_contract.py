@@ -12,7 +12,7 @@ FILE = FileStat(size=9, mtime_ns=1_000, ctime_ns=2_000, inode=3)
 
 
 def test_a_document_is_known_with_the_stat_that_it_was_stored_with(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one", stat=FILE)
+    storage.index_document("handbook", "a.md", "one", stat=FILE)
     known = storage.store.known_documents(storage.ids["handbook"])
     assert known.keys() == {"a.md"}
     assert (known["a.md"].stat, known["a.md"].state) == (FILE, "indexed")
@@ -21,23 +21,23 @@ def test_a_document_is_known_with_the_stat_that_it_was_stored_with(storage: Stor
 
 def test_known_documents_are_those_at_a_path_and_below_it(storage: Storage) -> None:
     for path in ("a", "a/b", "a/b/c", "a.md", "ab", "a0"):
-        storage.put("handbook", path, path)
+        storage.index_document("handbook", path, path)
     known = storage.store.known_documents(storage.ids["handbook"], "a")
     assert known.keys() == {"a", "a/b", "a/b/c"}
 
 
 def test_a_document_that_is_replaced_has_only_its_new_chunks(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one", "two")
+    storage.index_document("handbook", "a.md", "one", "two")
     id = storage.document_id("handbook", "a.md")
     before = storage.store.last_change()
-    storage.put("handbook", "a.md", "three")
+    storage.index_document("handbook", "a.md", "three")
     assert storage.texts("handbook", "a.md") == ["three"]
     assert storage.document_id("handbook", "a.md") == id
     assert storage.store.last_change() > before
 
 
 def test_a_pending_document_keeps_its_chunks_until_it_is_replaced(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one")
+    storage.index_document("handbook", "a.md", "one")
     storage.store.mark_pending(storage.ids["handbook"], [("a.md", FILE), ("b.md", FILE)])
     assert storage.states("handbook") == {"a.md": "pending", "b.md": "pending"}
     assert storage.texts("handbook", "a.md") == ["one"]
@@ -46,7 +46,7 @@ def test_a_pending_document_keeps_its_chunks_until_it_is_replaced(storage: Stora
 
 
 def test_a_failed_document_has_a_reason_and_no_chunks_and_can_be_tried_again(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one")
+    storage.index_document("handbook", "a.md", "one")
     storage.store.fail(storage.ids["handbook"], "a.md", FILE, "it is torn")
     storage.store.fail(storage.ids["handbook"], "b.md", FILE, "it is torn, too")
     first = storage.catalog.list_documents("handbook")[0]
@@ -60,7 +60,7 @@ def test_a_failed_document_has_a_reason_and_no_chunks_and_can_be_tried_again(sto
 
 def test_documents_are_removed_with_their_chunks(storage: Storage) -> None:
     for path in ("a.md", "b.md"):
-        storage.put("handbook", path, path)
+        storage.index_document("handbook", path, path)
     removed = storage.document_id("handbook", "a.md")
     storage.store.remove(storage.ids["handbook"], ["a.md", "never.md"])
     assert storage.states("handbook") == {"b.md": "indexed"}
@@ -68,7 +68,7 @@ def test_documents_are_removed_with_their_chunks(storage: Storage) -> None:
 
 
 def test_a_collection_that_is_not_configured_is_hidden_and_comes_back_as_it_was(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one")
+    storage.index_document("handbook", "a.md", "one")
     storage.store.configure([Collection("policies", storage.roots["policies"])])
     assert storage.catalog.list_documents("handbook") == []
     storage.store.configure([Collection(name, root) for name, root in storage.roots.items()])
@@ -109,7 +109,7 @@ def test_a_pause_and_the_id_of_the_store_outlast_a_restart(storage: Storage) -> 
 
 def test_another_rule_of_chunking_makes_all_documents_pending(storage: Storage) -> None:
     storage.store.invalidate_other_chunking("128 tokens")
-    storage.put("handbook", "a.md", "one")
+    storage.index_document("handbook", "a.md", "one")
     storage.store.invalidate_other_chunking("128 tokens")
     assert storage.states("handbook") == {"a.md": "indexed"}
     storage.store.invalidate_other_chunking("64 tokens")
@@ -117,11 +117,11 @@ def test_another_rule_of_chunking_makes_all_documents_pending(storage: Storage) 
 
 
 def test_vectors_are_shared_by_content_and_deleted_when_no_chunk_has_it(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one")
+    storage.index_document("handbook", "a.md", "one")
     hash = content_hash(Chunk("one", ("Part 1",), 0, 3, 1, 1))
     assert storage.store.missing_vectors([hash, b"other"], SPACE) == {b"other"}
     assert storage.store.missing_vectors([hash], "other space") == {hash}
-    storage.put("policies", "b.md", "one")
+    storage.index_document("policies", "b.md", "one")
     storage.store.remove(storage.ids["handbook"], ["a.md"])
     storage.store.delete_unused_vectors()
     assert storage.store.missing_vectors([hash], SPACE) == set()
@@ -131,7 +131,7 @@ def test_vectors_are_shared_by_content_and_deleted_when_no_chunk_has_it(storage:
 
 
 def test_documents_with_a_chunk_without_a_vector_become_pending(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one")
+    storage.index_document("handbook", "a.md", "one")
     storage.store.invalidate_unembedded(SPACE)
     assert storage.states("handbook") == {"a.md": "indexed"}
     storage.store.invalidate_unembedded("other space")
@@ -142,7 +142,7 @@ def test_a_space_is_switched_to_when_every_chunk_has_a_vector_in_it(storage: Sto
     spaces, first, second = storage.store.vector_spaces, VectorSpace(SPACE, 3), VectorSpace("second", 3, "its model")
     assert (spaces.current(), spaces.has_vectors(), spaces.has_others()) == (None, False, False)
     spaces.start(first, is_current=True, has_others=False)
-    storage.put("handbook", "a.md", "one", "two")
+    storage.index_document("handbook", "a.md", "one", "two")
     spaces.start(second, is_current=False, has_others=True)
     assert (spaces.current(), spaces.has_others(), storage.catalog.vector_space()) == (first, True, first)
     (chunk, *_) = chunks = spaces.chunks_without_vector("second", 0, 10)
@@ -160,14 +160,14 @@ def test_a_space_is_switched_to_when_every_chunk_has_a_vector_in_it(storage: Sto
 
 
 def test_the_newest_change_stays_when_the_log_is_trimmed(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one", "two")
+    storage.index_document("handbook", "a.md", "one", "two")
     newest = storage.store.last_change()
     storage.store.trim_changes(newest)
     assert storage.store.last_change() == newest
 
 
 def test_the_lexical_index_takes_in_all_changes(storage: Storage) -> None:
-    storage.put("handbook", "a.md", "one", "two")
+    storage.index_document("handbook", "a.md", "one", "two")
     index = storage.store.lexical_index
     for _ in range(100):
         if not index.advance():

@@ -106,8 +106,8 @@ def test_response_formats_become_output_constraints() -> None:
 
 def test_sampling_fields_are_passed_on() -> None:
     assert ask().sampling == {"logit_bias": {}, "num_logprobs": None}
-    given = ask(logprobs=True, top_logprobs=2, seed=1, top_k=None, logit_bias={"5": -1}).sampling
-    assert given == {"logit_bias": {5: -1.0}, "num_logprobs": 2, "seed": 1}
+    sampling = ask(logprobs=True, top_logprobs=2, seed=1, top_k=None, logit_bias={"5": -1}).sampling
+    assert sampling == {"logit_bias": {5: -1.0}, "num_logprobs": 2, "seed": 1}
 
 
 @pytest.mark.parametrize(

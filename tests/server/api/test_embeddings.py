@@ -23,8 +23,8 @@ def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
 
 
 def encoder(client: TestClient[Any]) -> FakeEncoder:
-    found: FakeEncoder = client.app.state.services.fake_encoder
-    return found
+    fake: FakeEncoder = client.app.state.services.fake_encoder
+    return fake
 
 
 def embed(client: TestClient[Any], input: Any, **fields: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def embed(client: TestClient[Any], input: Any, **fields: Any) -> dict[str, Any]:
     return body
 
 
-def refused(client: TestClient[Any], **body: Any) -> tuple[int, str | None, str | None, str]:
+def refusal(client: TestClient[Any], **body: Any) -> tuple[int, str | None, str | None, str]:
     response = client.post("/v1/embeddings", json=body)
     error = response.json()["error"]
     return response.status_code, error["param"], error["code"], error["message"]
@@ -66,7 +66,7 @@ def test_base64_is_the_same_numbers(client: TestClient[Any]) -> None:
 )
 def test_a_text_may_be_sent_as_tokens(client: TestClient[Any], input: Any, texts: list[str]) -> None:
     assert len(embed(client, input)["data"]) == len(texts)
-    assert [text for sent, _, _ in encoder(client).embedded for text in sent] == texts
+    assert [text for batch, _, _ in encoder(client).embedded for text in batch] == texts
 
 
 def test_a_long_text_is_the_mean_of_its_parts_by_their_tokens(client: TestClient[Any]) -> None:
@@ -80,10 +80,10 @@ def test_a_long_text_is_the_mean_of_its_parts_by_their_tokens(client: TestClient
 
 def test_a_very_long_text_is_given_to_the_encoder_in_pieces(client: TestClient[Any]) -> None:
     embed(client, "word " * 1000)
-    pieces = [text for sent, _, _ in encoder(client).embedded for text in sent]
+    pieces = [text for batch, _, _ in encoder(client).embedded for text in batch]
     assert "".join(pieces) == "word " * 1000
     assert max(map(len, pieces)) <= 16 * FakeEncoder.ready.max_tokens
-    assert max(len(sent) for sent, _, _ in encoder(client).embedded) <= 16
+    assert max(len(batch) for batch, _, _ in encoder(client).embedded) <= 16
 
 
 @pytest.mark.parametrize(("count", "is_low_priority"), [(1, False), (4, False), (5, True), (MAX_TEXTS, True)])
@@ -98,11 +98,11 @@ def test_a_long_text_is_embedded_at_low_priority(client: TestClient[Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("told", "kind"),
+    ("input_type", "kind"),
     [(None, "document"), ("", "document"), ("query", "query"), ("search_query", "query"), ("PASSAGE", "document")],
 )
-def test_input_type_selects_the_prefix_of_the_model(client: TestClient[Any], told: str | None, kind: str) -> None:
-    embed(client, "red", input_type=told)
+def test_input_type_selects_the_prefix_of_the_model(client: TestClient[Any], input_type: str | None, kind: str) -> None:
+    embed(client, "red", input_type=input_type)
     assert encoder(client).embedded == [(["red"], kind, False)]
 
 
@@ -138,15 +138,15 @@ def test_unknown_fields_and_nulls_are_ignored(client: TestClient[Any]) -> None:
 def test_invalid_requests_are_refused_with_the_field_path(
     client: TestClient[Any], body: dict[str, Any], param: str, code: str
 ) -> None:
-    assert refused(client, **body)[:3] == (400, param, code)
+    assert refusal(client, **body)[:3] == (400, param, code)
 
 
 def test_unknown_tokens_are_refused_with_a_hint_for_langchain(client: TestClient[Any]) -> None:
-    assert "check_embedding_ctx_length=False" in refused(client, input=[[100_300]])[3]
+    assert "check_embedding_ctx_length=False" in refusal(client, input=[[100_300]])[3]
 
 
 def test_an_unknown_model_error_lists_the_known_one(client: TestClient[Any]) -> None:
-    status, param, code, message = refused(client, input="red", model="ada")
+    status, param, code, message = refusal(client, input="red", model="ada")
     assert (status, param, code) == (404, "model", "model_not_found")
     assert "fake-embedder" in message
 
@@ -157,8 +157,8 @@ def test_dimensions_are_cut_where_the_model_allows_it(client: TestClient[Any]) -
     whole = vector_of(["red", "fox"])
     assert np.allclose(vector, whole[:4] / np.linalg.norm(whole[:4]), atol=1e-6)
     assert len(embed(client, "red", dimensions=16)["data"][0]["embedding"]) == 16
-    assert refused(client, input="red", dimensions=3)[:3] == (400, "dimensions", "unsupported_value")
-    assert refused(client, input="red", dimensions=17)[:3] == (400, "dimensions", "unsupported_value")
+    assert refusal(client, input="red", dimensions=3)[:3] == (400, "dimensions", "unsupported_value")
+    assert refusal(client, input="red", dimensions=17)[:3] == (400, "dimensions", "unsupported_value")
 
 
 @pytest.mark.parametrize(

@@ -187,9 +187,9 @@ def test_a_tool_result_is_not_searched_for_and_its_question_keeps_its_sources(
     talk.model.says, talk.model.events = "", (ToolCallStart(0, "c1", "now"), ToolCallArguments(0, "{}"))
     talk.ask(tools=[NOW])
     talk.model.says, talk.model.events = "Sixteen weeks [1].", ()
-    called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    call_message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     result = {"role": "tool", "tool_call_id": "c1", "content": "noon"}
-    reply = talk.ask(QUESTION, called, result, tools=[NOW], rag={"mode": mode})
+    reply = talk.ask(QUESTION, call_message, result, tools=[NOW], rag={"mode": mode})
     assert len(talk.index.searches) == 1
     assert ("annotations" in message(reply), LEAVE.text in talk.model.prompts[1]) == (is_cited, is_cited)
     if is_cited:
@@ -197,8 +197,8 @@ def test_a_tool_result_is_not_searched_for_and_its_question_keeps_its_sources(
 
 
 def test_a_tool_result_of_an_unknown_conversation_is_not_grounded(talk: Talk) -> None:
-    called = {"role": "assistant", "content": None, "tool_calls": [CALL]}
-    reply = talk.ask(QUESTION, called, {"role": "tool", "tool_call_id": "c1", "content": "noon"})
+    call_message = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    reply = talk.ask(QUESTION, call_message, {"role": "tool", "tool_call_id": "c1", "content": "noon"})
     assert "rag" not in reply
     assert message(reply)["content"] == "Yes [1]."
 
@@ -222,8 +222,8 @@ def test_vector_stores_are_searched_alone_or_beside_named_collections(talk: Talk
         [UPLOADS, "policies"],
         ["handbook"],
     ]
-    chosen = (FileSubset(UPLOADS, frozenset({f"auto/{file['id']}/a.md"})),)
-    assert talk.index.subsets == [chosen, chosen, ()]
+    subsets = (FileSubset(UPLOADS, frozenset({f"auto/{file['id']}/a.md"})),)
+    assert talk.index.subsets == [subsets, subsets, ()]
 
 
 def test_an_unknown_vector_store_is_a_404_that_names_it(talk: Talk) -> None:

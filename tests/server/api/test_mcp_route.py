@@ -36,16 +36,20 @@ def call(client: TestClient[Any], name: str, key: str = "", **arguments: Any) ->
     headers = {**HEADERS, **({"Authorization": f"Bearer {key}"} if key else {})}
     response = client.post("/mcp", json=message, headers=headers).raise_for_status()
     assert response.headers["content-type"].startswith("application/json")
-    found: dict[str, Any] = response.json()
-    return found
+    body: dict[str, Any] = response.json()
+    return body
 
 
 def test_a_call_needs_no_session(client: TestClient[Any], index: FakeIndex) -> None:
     result = call(client, "search", query="parental leave", limit=3, collections=["handbook"])["result"]
     assert json.loads(result["content"][0]["text"]) == result["structuredContent"]
-    (found,) = result["structuredContent"]["results"]
-    assert (found["id"], found["title"], found["text"]) == ("7-3", "handbook/leave.md › Leave", "Sixteen weeks.")
-    assert found["url"] == "http://testserver.local/documents/7?chunk=3#chunk-3"
+    (result_row,) = result["structuredContent"]["results"]
+    assert (result_row["id"], result_row["title"], result_row["text"]) == (
+        "7-3",
+        "handbook/leave.md › Leave",
+        "Sixteen weeks.",
+    )
+    assert result_row["url"] == "http://testserver.local/documents/7?chunk=3#chunk-3"
     assert index.searches == [(["parental leave"], 3, ["handbook"], None)]
 
 
@@ -90,7 +94,7 @@ def test_a_key_sees_its_own_collections(tmp_path: Path, index: FakeIndex) -> Non
     with serving(tmp_path, ScriptedChatModel(), index, access) as client:
         assert client.post("/mcp", json={}, headers=HEADERS).status_code == 401
         assert call(client, "search", text, query="leave")["result"]["isError"] is False
-        refused = call(client, "search", text, query="leave", collections=["handbook"])["result"]
-        assert refused["isError"]
-        assert refused["content"][0]["text"] == "There is no collection 'handbook'; there are: policies."
+        refusal = call(client, "search", text, query="leave", collections=["handbook"])["result"]
+        assert refusal["isError"]
+        assert refusal["content"][0]["text"] == "There is no collection 'handbook'; there are: policies."
     assert [collections for _, _, collections, _ in index.searches] == [("policies",)]

@@ -49,7 +49,7 @@ Ask first."""
 
 
 class FakeCatalog:
-    """Has `DOCUMENT` as number 7, and keeps what was asked for."""
+    """A catalog with `DOCUMENT` as number 7; records the requests for documents."""
 
     def __init__(self) -> None:
         self.reads: list[tuple[int, ExcerptRange]] = []
@@ -77,17 +77,22 @@ def fetch(folder: Path, id: Any, catalog: FakeCatalog | None = None) -> Any:
     [("7", ExcerptRange()), ("7-3", ExcerptRange(chunks=(3, 3))), ("7@0", ExcerptRange(start=0))],
 )
 def test_fetch_returns_the_text_with_headings_and_locations(tmp_path: Path, id: str, range: ExcerptRange) -> None:
-    """Headings, places and tables' headers where they change."""
+    """Write headings, places and tables' headers where they change."""
     catalog = FakeCatalog()
-    found = fetch(tmp_path, id, catalog)
+    document = fetch(tmp_path, id, catalog)
     assert catalog.reads == [(7, range)]
-    assert (found.id, found.title, found.text, found.url) == (id, "policies/rates.pdf", TEXT, "http://here/documents/7")
-    assert (found.metadata.passages, found.metadata.next) == ("1–4 of 4", None)
+    assert (document.id, document.title, document.text, document.url) == (
+        id,
+        "policies/rates.pdf",
+        TEXT,
+        "http://here/documents/7",
+    )
+    assert (document.metadata.passages, document.metadata.next) == ("1–4 of 4", None)
 
 
 def test_fetch_continues_behind_the_passages_already_read(tmp_path: Path) -> None:
-    found = fetch(tmp_path, "7@3")
-    assert (found.text, found.metadata.passages) == ("# Rates › Home\n\n[p. 2]\n\nAsk first.", "4–4 of 4")
+    document = fetch(tmp_path, "7@3")
+    assert (document.text, document.metadata.passages) == ("# Rates › Home\n\n[p. 2]\n\nAsk first.", "4–4 of 4")
     assert fetch(tmp_path, "7@4").metadata.passages == "none"
 
 
@@ -107,10 +112,10 @@ def test_a_search_result_has_its_location(tmp_path: Path) -> None:
     passage = Passage(
         3, 7, "policies", "rates.pdf", ("Rates",), "| Rome |", 3, 3, 0.5, None, Location("page", 2, 2), "| City |"
     )
-    (found,) = call(tmp_path, "search", [passage], query="rome", limit=1).results
-    assert (found.id, found.title) == ("7-3", "policies/rates.pdf › p. 2 › Rates")
-    assert (found.text, found.place, found.lines) == ("| City |\n| Rome |", "p. 2", (3, 3))
-    assert found.url == "http://here/documents/7?chunk=3#chunk-3"
+    (result,) = call(tmp_path, "search", [passage], query="rome", limit=1).results
+    assert (result.id, result.title) == ("7-3", "policies/rates.pdf › p. 2 › Rates")
+    assert (result.text, result.place, result.lines) == ("| City |\n| Rome |", "p. 2", (3, 3))
+    assert result.url == "http://here/documents/7?chunk=3#chunk-3"
 
 
 @pytest.mark.parametrize("arguments", [{}, {"query": ""}, {"query": 7}, {"query": "x", "limit": 51}])

@@ -25,9 +25,9 @@ def cards(client: TestClient[Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_chat_models_come_first_and_have_every_field_for_the_context_length(client: TestClient[Any]) -> None:
-    found = cards(client)
-    assert list(found) == ["cloister", "cloister/handbook", "cloister/policies", "played", "fake-embedder"]
-    assert found["played"] == {
+    models_by_id = cards(client)
+    assert list(models_by_id) == ["cloister", "cloister/handbook", "cloister/policies", "played", "fake-embedder"]
+    assert models_by_id["played"] == {
         "id": "played",
         "object": "model",
         "created": 1_700_000_000,
@@ -79,11 +79,14 @@ def test_lengths_are_0_while_the_encoder_starts(client: TestClient[Any]) -> None
 def test_several_chat_models_have_a_load_status(client: TestClient[Any], state: str, reply: str) -> None:
     pool = client.app.state.services.pool
     pool.missing["gone"], pool.default.state = ModelNotFound("gone"), state
-    found = cards(client)
-    assert (found["cloister"]["status"], found["gone"]["status"]) == ({"value": reply}, {"value": "unloaded"})
-    assert found["gone"]["state"].startswith("not available: ")
-    assert (found["gone"]["context_length"], found["gone"]["capabilities"]) == (0, [])
-    assert "status" not in found["fake-embedder"]
+    models_by_id = cards(client)
+    assert (models_by_id["cloister"]["status"], models_by_id["gone"]["status"]) == (
+        {"value": reply},
+        {"value": "unloaded"},
+    )
+    assert models_by_id["gone"]["state"].startswith("not available: ")
+    assert (models_by_id["gone"]["context_length"], models_by_id["gone"]["capabilities"]) == (0, [])
+    assert "status" not in models_by_id["fake-embedder"]
 
 
 @pytest.mark.parametrize("id", ["cloister/handbook", "cloister%2Fhandbook%40played", "played", "fake-embedder"])

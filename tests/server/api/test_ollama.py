@@ -22,7 +22,7 @@ NOW = {"type": "function", "function": {"name": "now", "parameters": {"type": "o
 SOURCES = "\n\nSources:\n[1] [handbook/leave.md › Leave](http://testserver.local/documents/3?chunk=7#chunk-7)"
 
 
-class Talk:
+class OllamaApi:
     def __init__(self, client: TestClient[Any], model: ScriptedChatModel) -> None:
         self.client = client
         self.model = model
@@ -31,8 +31,8 @@ class Talk:
         body = {"model": model, "messages": messages or [QUESTION], "stream": False, **fields}
         response = self.client.post("/api/chat", json=body)
         assert response.status_code == 200, response.text
-        told: dict[str, Any] = response.json()
-        return told
+        reply: dict[str, Any] = response.json()
+        return reply
 
     def frames(self, path: str, **fields: Any) -> list[dict[str, Any]]:
         response = self.client.post(path, json={"model": "played", **fields})
@@ -40,7 +40,7 @@ class Talk:
         assert response.text.endswith("\n")
         return [json.loads(line) for line in response.text.splitlines()]
 
-    def refused(self, path: str, **fields: Any) -> tuple[int, str]:
+    def refusal(self, path: str, **fields: Any) -> tuple[int, str]:
         response = self.client.post(path, json=fields)
         body = response.json()
         assert body.keys() == {"error"}
@@ -48,16 +48,16 @@ class Talk:
 
 
 @pytest.fixture
-def talk(tmp_path: Path) -> Iterator[Talk]:
+def api(tmp_path: Path) -> Iterator[OllamaApi]:
     model = ScriptedChatModel()
     with serving(tmp_path, model, FakeIndex([LEAVE])) as client:
-        yield Talk(client, model)
+        yield OllamaApi(client, model)
 
 
-def test_a_stream_is_the_default_and_ends_with_the_counts(talk: Talk) -> None:
-    *told, last = talk.frames("/api/chat", messages=[QUESTION])
-    assert "".join(frame["message"]["content"] for frame in told) == "Yes [1]."
-    assert not any(frame["done"] or "eval_count" in frame for frame in told)
+def test_a_stream_is_the_default_and_ends_with_the_counts(api: OllamaApi) -> None:
+    *deltas, last = api.frames("/api/chat", messages=[QUESTION])
+    assert "".join(frame["message"]["content"] for frame in deltas) == "Yes [1]."
+    assert not any(frame["done"] or "eval_count" in frame for frame in deltas)
     assert last["done"] is True
     assert last["done_reason"] == "stop"
     assert last["message"] == {"role": "assistant", "content": ""}
@@ -65,76 +65,76 @@ def test_a_stream_is_the_default_and_ends_with_the_counts(talk: Talk) -> None:
     assert all(isinstance(last[f"{name}_duration"], int) for name in ("total", "load", "prompt_eval", "eval"))
 
 
-def test_an_unstreamed_reply_is_one_frame(talk: Talk) -> None:
-    talk.model.events = [Reasoning("Hm."), ToolCallStart(0, "call_1", "now"), ToolCallArguments(0, '{"at": [1.5]}')]
-    told = talk.chat(tools=[NOW])
-    assert told["done"] is True
-    assert told["message"]["thinking"] == "Hm."
-    assert told["message"]["tool_calls"] == [
+def test_an_unstreamed_reply_is_one_frame(api: OllamaApi) -> None:
+    api.model.events = [Reasoning("Hm."), ToolCallStart(0, "call_1", "now"), ToolCallArguments(0, '{"at": [1.5]}')]
+    reply = api.chat(tools=[NOW])
+    assert reply["done"] is True
+    assert reply["message"]["thinking"] == "Hm."
+    assert reply["message"]["tool_calls"] == [
         {"id": "call_1", "function": {"name": "now", "arguments": {"at": [1.5]}, "index": 0}}
     ]
 
 
-def test_a_streamed_call_is_one_frame(talk: Talk) -> None:
-    talk.model.says = ""
-    talk.model.events = [
+def test_a_streamed_call_is_one_frame(api: OllamaApi) -> None:
+    api.model.says = ""
+    api.model.events = [
         event
         for i in range(2)
         for event in (ToolCallStart(i, f"c{i}", "now"), ToolCallArguments(i, '{"a"'), ToolCallArguments(i, f":{i}}}"))
     ]
-    *told, last = talk.frames("/api/chat", messages=[QUESTION], tools=[NOW])
-    calls = [frame["message"]["tool_calls"] for frame in told]
+    *deltas, last = api.frames("/api/chat", messages=[QUESTION], tools=[NOW])
+    calls = [frame["message"]["tool_calls"] for frame in deltas]
     assert [[call["function"]["arguments"] for call in each] for each in calls] == [[{"a": 0}], [{"a": 1}]]
     assert "tool_calls" not in last["message"]
 
 
-def test_a_grounded_answer_lists_its_sources_in_the_text(talk: Talk) -> None:
-    told = talk.chat(model="cloister/handbook:latest")
-    assert told["message"]["content"] == "Yes [1]." + SOURCES
-    assert told["model"] == "cloister/handbook:latest"
-    assert [each["number"] for each in told["rag"]["passages"]] == [1]
+def test_a_grounded_answer_lists_its_sources_in_the_text(api: OllamaApi) -> None:
+    reply = api.chat(model="cloister/handbook:latest")
+    assert reply["message"]["content"] == "Yes [1]." + SOURCES
+    assert reply["model"] == "cloister/handbook:latest"
+    assert [each["number"] for each in reply["rag"]["passages"]] == [1]
 
 
-def test_the_request_selects_the_citation_style(talk: Talk) -> None:
-    assert talk.chat(model="cloister", rag={"citations": "none"})["message"]["content"] == "Yes."
+def test_the_request_selects_the_citation_style(api: OllamaApi) -> None:
+    assert api.chat(model="cloister", rag={"citations": "none"})["message"]["content"] == "Yes."
 
 
-def test_options_become_sampling(talk: Talk) -> None:
+def test_options_become_sampling(api: OllamaApi) -> None:
     options = {"temperature": 0.5, "seed": -1, "top_k": -1, "num_ctx": 4096, "num_predict": -2, "stop": ["\n"]}
-    talk.chat(options=options, think="low")
-    sent = talk.model.requests[0]
-    assert (sent["sampling"].temperature, sent["sampling"].seed, sent["sampling"].top_k) == (0.5, None, 0)
-    assert sent["max_tokens"] is None
-    assert list(sent["stop"]) == ["\n"]
+    api.chat(options=options, think="low")
+    request = api.model.requests[0]
+    assert (request["sampling"].temperature, request["sampling"].seed, request["sampling"].top_k) == (0.5, None, 0)
+    assert request["max_tokens"] is None
+    assert list(request["stop"]) == ["\n"]
 
 
-def test_messages_with_calls_become_chat_messages(talk: Talk) -> None:
+def test_messages_with_calls_become_chat_messages(api: OllamaApi) -> None:
     call = {"function": {"name": "now", "arguments": {"zone": "UTC"}}}
     answer = {"role": "assistant", "content": "", "tool_calls": [call], "thinking": "Hm."}
-    talk.chat(QUESTION, answer, {"role": "tool", "content": "noon", "tool_name": "now"}, tools=[NOW])
-    assert "noon" in talk.model.prompts[0]
+    api.chat(QUESTION, answer, {"role": "tool", "content": "noon", "tool_name": "now"}, tools=[NOW])
+    assert "noon" in api.model.prompts[0]
 
 
-def test_generate_puts_the_prompt_into_the_template(talk: Talk) -> None:
-    *told, last = talk.frames("/api/generate", prompt="Say yes.", system="Be short.")
-    assert "".join(frame["response"] for frame in told) == "Yes [1]."
+def test_generate_puts_the_prompt_into_the_template(api: OllamaApi) -> None:
+    *deltas, last = api.frames("/api/generate", prompt="Say yes.", system="Be short.")
+    assert "".join(frame["response"] for frame in deltas) == "Yes [1]."
     assert (last["response"], last["done"]) == ("", True)
-    assert "Be short." in talk.model.prompts[0]
-    assert "Say yes." in talk.model.prompts[0]
+    assert "Be short." in api.model.prompts[0]
+    assert "Say yes." in api.model.prompts[0]
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
 @pytest.mark.parametrize(("keep_alive", "reason"), [(None, "load"), ("5m", "load"), (0, "unload"), ("0s", "unload")])
 def test_a_request_without_prompt_loads_or_unloads_the_model(
-    talk: Talk, path: str, keep_alive: Any, reason: str
+    api: OllamaApi, path: str, keep_alive: Any, reason: str
 ) -> None:
-    told = talk.client.post(path, json={"model": "played", "keep_alive": keep_alive}).json()
-    assert (told["done"], told["done_reason"]) == (True, reason)
-    assert not talk.model.prompts
+    reply = api.client.post(path, json={"model": "played", "keep_alive": keep_alive}).json()
+    assert (reply["done"], reply["done_reason"]) == (True, reason)
+    assert not api.model.prompts
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("value", "seconds"),
     [
         (None, None),
         ("", None),
@@ -151,18 +151,18 @@ def test_a_request_without_prompt_loads_or_unloads_the_model(
         ("250ms", 0.25),
     ],
 )
-def test_keep_alive_parses_numbers_and_durations(told: Any, seconds: float | None) -> None:
-    assert parse_keep_alive(told) == seconds
+def test_keep_alive_parses_numbers_and_durations(value: Any, seconds: float | None) -> None:
+    assert parse_keep_alive(value) == seconds
 
 
-@pytest.mark.parametrize("told", ["soon", "5 m", "m", "nan"])
-def test_an_invalid_keep_alive_is_refused(told: str) -> None:
+@pytest.mark.parametrize("value", ["soon", "5 m", "m", "nan"])
+def test_an_invalid_keep_alive_is_refused(value: str) -> None:
     with pytest.raises(RequestError):
-        parse_keep_alive(told)
+        parse_keep_alive(value)
 
 
 @pytest.mark.parametrize(
-    ("path", "fields", "told"),
+    ("path", "fields", "message"),
     [
         ("/api/chat", {"messages": [{"role": "judge", "content": ""}]}, "messages[0].role: Unknown role 'judge'"),
         ("/api/chat", {"messages": [{"role": "user", "images": ["aGk="]}]}, "messages[0].images: "),
@@ -178,61 +178,61 @@ def test_an_invalid_keep_alive_is_refused(told: str) -> None:
         ("/api/embed", {"model": "played", "input": "x"}, "model 'played' not found"),
     ],
 )
-def test_unsupported_fields_are_refused(talk: Talk, path: str, fields: dict[str, Any], told: str) -> None:
-    status, error = talk.refused(path, **fields)
-    assert status == (404 if "not found" in told else 400)
-    assert told in error
+def test_unsupported_fields_are_refused(api: OllamaApi, path: str, fields: dict[str, Any], message: str) -> None:
+    status, error = api.refusal(path, **fields)
+    assert status == (404 if "not found" in message else 400)
+    assert message in error
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/show"])
-def test_an_unknown_model_error_has_ollamas_words(talk: Talk, path: str) -> None:
-    status, error = talk.refused(path, model="nope:1b", messages=[QUESTION], prompt="x")
+def test_an_unknown_model_error_has_ollamas_words(api: OllamaApi, path: str) -> None:
+    status, error = api.refusal(path, model="nope:1b", messages=[QUESTION], prompt="x")
     assert status == 404
     assert error.startswith("model 'nope:1b' not found")
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "application/json"])
-def test_any_content_type_is_read_as_json(talk: Talk, kind: str) -> None:
-    response = talk.client.post("/api/show", content='{"name":"played"}', headers={"content-type": kind})
+def test_any_content_type_is_read_as_json(api: OllamaApi, kind: str) -> None:
+    response = api.client.post("/api/show", content='{"name":"played"}', headers={"content-type": kind})
     assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"])
-def test_an_invalid_body_is_refused(talk: Talk, content: bytes) -> None:
-    response = talk.client.post("/api/chat", content=content)
+def test_an_invalid_body_is_refused(api: OllamaApi, content: bytes) -> None:
+    response = api.client.post("/api/chat", content=content)
     assert response.status_code == 400
     assert isinstance(response.json()["error"], str)
 
 
-def test_models_are_listed_with_a_tag_and_described(talk: Talk) -> None:
-    models = talk.client.get("/api/tags").json()["models"]
+def test_models_are_listed_with_a_tag_and_described(api: OllamaApi) -> None:
+    models = api.client.get("/api/tags").json()["models"]
     names = [model["name"] for model in models]
     assert names[0] == "cloister:latest"
     assert {"cloister/handbook:latest", "played:latest", "fake-embedder:latest"} <= set(names)
     for model in models:
         assert model["model"] == model["name"]
         assert len(model["digest"]) == 64
-        told = talk.client.post("/api/show", json={"model": model["name"]}).json()
-        assert told["capabilities"] == model["capabilities"]
-        family = told["model_info"]["general.architecture"]
-        assert told["model_info"][f"{family}.context_length"] > 0
+        description = api.client.post("/api/show", json={"model": model["name"]}).json()
+        assert description["capabilities"] == model["capabilities"]
+        family = description["model_info"]["general.architecture"]
+        assert description["model_info"][f"{family}.context_length"] > 0
     assert len({model["digest"] for model in models}) == len(models)
     assert models[0]["details"]["quantization_level"] == "Q4_K_M"
     assert models[0]["details"]["parameter_size"] == "1.0M"
 
 
-def test_ps_lists_the_loaded_models(talk: Talk) -> None:
-    (model,) = talk.client.get("/api/ps").json()["models"]
+def test_ps_lists_the_loaded_models(api: OllamaApi) -> None:
+    (model,) = api.client.get("/api/ps").json()["models"]
     assert (model["name"], model["context_length"]) == ("played:latest", 20_000)
 
 
-def test_texts_are_embedded(talk: Talk) -> None:
-    told = talk.client.post("/api/embed", json={"model": "fake-embedder:latest", "input": ["one", "two"]}).json()
-    assert len(told["embeddings"]) == 2
-    assert told["prompt_eval_count"] > 0
-    old = talk.client.post("/api/embeddings", json={"model": "fake-embedder", "prompt": "one"}).json()
-    assert old["embedding"] == told["embeddings"][0]
-    assert talk.client.post("/api/embed", json={"model": "fake-embedder"}).json()["embeddings"] == []
+def test_texts_are_embedded(api: OllamaApi) -> None:
+    reply = api.client.post("/api/embed", json={"model": "fake-embedder:latest", "input": ["one", "two"]}).json()
+    assert len(reply["embeddings"]) == 2
+    assert reply["prompt_eval_count"] > 0
+    old = api.client.post("/api/embeddings", json={"model": "fake-embedder", "prompt": "one"}).json()
+    assert old["embedding"] == reply["embeddings"][0]
+    assert api.client.post("/api/embed", json={"model": "fake-embedder"}).json()["embeddings"] == []
 
 
 @pytest.mark.parametrize(
@@ -246,13 +246,13 @@ def test_texts_are_embedded(talk: Talk) -> None:
         ("POST", "/api/blobs/sha256:00"),
     ],
 )
-def test_requests_that_change_models_are_refused(talk: Talk, method: str, path: str) -> None:
-    response = talk.client.request(method, path, json={"model": "played"})
+def test_requests_that_change_models_are_refused(api: OllamaApi, method: str, path: str) -> None:
+    response = api.client.request(method, path, json={"model": "played"})
     assert response.status_code == 403
     assert "settings" in response.json()["error"]
 
 
-def test_the_root_answers_ollamas_liveness_check(talk: Talk) -> None:
-    assert talk.client.get("/").text == "Ollama is running"
-    assert talk.client.head("/").status_code == 200
-    assert talk.client.get("/api/version").json()["version"].count(".") == 2
+def test_the_root_answers_ollamas_liveness_check(api: OllamaApi) -> None:
+    assert api.client.get("/").text == "Ollama is running"
+    assert api.client.head("/").status_code == 200
+    assert api.client.get("/api/version").json()["version"].count(".") == 2

@@ -27,7 +27,7 @@ def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
 
 @pytest.fixture
 def cross(client: TestClient[Any], tmp_path: Path) -> TestClient[Any]:
-    """With a cross-encoder."""
+    """Yield a client of a server with a cross-encoder."""
     services = client.app.state.services
     reader = ResolvedModel("reader", tmp_path, None)
     services.reranking = RerankingService(reader, services.embeddings, lambda: services.fake_encoder)
@@ -36,8 +36,8 @@ def cross(client: TestClient[Any], tmp_path: Path) -> TestClient[Any]:
 
 def rerank(client: TestClient[Any], **fields: Any) -> dict[str, Any]:
     body = {"query": QUERY, "documents": TEXTS, **fields}
-    found: dict[str, Any] = client.post("/v1/rerank", json=body).raise_for_status().json()
-    return found
+    body_of_reply: dict[str, Any] = client.post("/v1/rerank", json=body).raise_for_status().json()
+    return body_of_reply
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking"])
@@ -91,9 +91,9 @@ def test_many_documents_are_read_in_slices(cross: TestClient[Any]) -> None:
     documents = [f"{'red ' * (i % 3)}text {i}" for i in range(100)]
     body = rerank(cross, documents=documents)
     assert len(body["results"]) == 100
-    judged = [texts for _, texts in cross.app.state.services.fake_encoder.judged]
-    assert [text for texts in judged for text in texts] == documents
-    assert max(map(len, judged)) <= 16
+    batches = [texts for _, texts in cross.app.state.services.fake_encoder.scored_pairs]
+    assert [text for texts in batches for text in texts] == documents
+    assert max(map(len, batches)) <= 16
 
 
 @pytest.mark.parametrize(("fields", "count"), [({"top_n": 2}, 2), ({"top_k": 1}, 1), ({"top_n": 99}, 4), ({}, 4)])
@@ -138,7 +138,7 @@ def test_invalid_documents_are_refused_with_their_path(
 
 
 def test_scores_are_finite_for_the_largest_logits(cross: TestClient[Any]) -> None:
-    """The largest logits there are."""
+    """Rerank with the largest logits of float32."""
     encoder: FakeEncoder = cross.app.state.services.fake_encoder
 
     async def score_pairs(query: str, texts: list[str]) -> Any:

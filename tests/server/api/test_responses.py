@@ -38,8 +38,8 @@ class Talk:
     def ask(self, **fields: Any) -> dict[str, Any]:
         response = self.post(**fields)
         assert response.status_code == 200, response.text
-        told: dict[str, Any] = response.json()
-        return told
+        body_of_reply: dict[str, Any] = response.json()
+        return body_of_reply
 
     def stream(self, **fields: Any) -> list[dict[str, Any]]:
         frames = [frame.split("\n") for frame in self.post(stream=True, **fields).text.split("\n\n") if frame]
@@ -157,25 +157,25 @@ def test_items_of_one_model_turn_become_one_message() -> None:
     ],
 )
 def test_invalid_requests_are_refused_with_the_field_path(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(RequestError) as refused:
+    with pytest.raises(RequestError) as refusal:
         _ask(**{**({"input": "x"} if fields and "input" not in fields else {}), **fields})
-    assert refused.value.param == param
+    assert refusal.value.param == param
 
 
 def test_tool_choice_none_disables_the_file_search() -> None:
     tool = {"type": "file_search", "vector_store_ids": ["vs_1"]}
-    sent = {"input": "x", "tools": [tool]}
-    assert parse_file_search(msgspec.convert({**sent, "tool_choice": "none"}, ResponseRequest)) is None
-    assert parse_file_search(msgspec.convert({**sent, "tool_choice": "required"}, ResponseRequest)) is not None
-    assert _ask(**sent, tool_choice="required").tool_config is None
+    request = {"input": "x", "tools": [tool]}
+    assert parse_file_search(msgspec.convert({**request, "tool_choice": "none"}, ResponseRequest)) is None
+    assert parse_file_search(msgspec.convert({**request, "tool_choice": "required"}, ResponseRequest)) is not None
+    assert _ask(**request, tool_choice="required").tool_config is None
 
 
 def test_input_items_are_listed_and_may_be_references(talk: Talk) -> None:
     first = talk.ask(model="played")
-    said = first["output"][0]["id"]
+    output_id = first["output"][0]["id"]
     items = [
         {"role": "user", "content": "Hi"},
-        {"type": "item_reference", "id": said},
+        {"type": "item_reference", "id": output_id},
         {"role": "user", "content": "?"},
     ]
     second = talk.ask(model="played", input=items)

@@ -1,4 +1,4 @@
-"""Files and vector stores over HTTP, with a fake index: replies, refusals, and what reaches the search."""
+"""Files and vector stores over HTTP, with a fake index: replies, refusals, and the scope of searches."""
 
 import json
 from collections.abc import Iterator

@@ -30,7 +30,7 @@ class MemoryIncomingFile:
 
 
 class MemoryBlobs:
-    """`links` are what an indexer would see, by their paths."""
+    """Blobs in memory. `links`: the content of every link that an indexer would see, by path."""
 
     def __init__(self) -> None:
         self.links: dict[str, bytes] = {}

@@ -19,7 +19,7 @@ AUTO, SMALL = UploadPath(None, ID, "a.md"), UploadPath(Chunking(100, 0), ID, "a.
 
 
 class Backend(NamedTuple):
-    """`links` returns what the indexer sees, by path."""
+    """An implementation of blobs. `links` returns the content of every link that the indexer sees, by path."""
 
     blobs: Blobs
     links: Callable[[], Mapping[str, bytes]]
@@ -45,7 +45,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     return backend
 
 
-async def put(blobs: Blobs, id: str, *pieces: bytes, max_bytes: int = 10_000_000) -> None:
+async def store_blob(blobs: Blobs, id: str, *pieces: bytes, max_bytes: int = 10_000_000) -> None:
     async with blobs.receive(max_bytes) as incoming:
         for piece in pieces:
             await incoming.write(piece)
@@ -60,7 +60,7 @@ async def read(blobs: Blobs, id: str) -> bytes:
 
 def test_a_stored_file_is_read_until_it_is_removed(backend: Backend) -> None:
     async def check() -> None:
-        await put(backend.blobs, ID, b"one", b"two" * 1_000_000)
+        await store_blob(backend.blobs, ID, b"one", b"two" * 1_000_000)
         assert await read(backend.blobs, ID) == b"one" + b"two" * 1_000_000
         await backend.blobs.remove(ID)
         await backend.blobs.remove(ID)
@@ -85,7 +85,7 @@ def test_a_file_over_the_limit_is_refused(backend: Backend) -> None:
 
 def test_a_file_is_linked_under_each_of_its_paths(backend: Backend) -> None:
     async def check() -> None:
-        await put(backend.blobs, ID, b"text")
+        await store_blob(backend.blobs, ID, b"text")
         for path in (AUTO, AUTO, SMALL):
             await backend.blobs.link(ID, path)
         assert backend.links() == {str(AUTO): b"text", str(SMALL): b"text"}
@@ -98,8 +98,8 @@ def test_a_file_is_linked_under_each_of_its_paths(backend: Backend) -> None:
 
 def test_reconcile_leaves_the_named_files_and_links_only(backend: Backend) -> None:
     async def check() -> None:
-        await put(backend.blobs, ID, b"text")
-        await put(backend.blobs, OTHER, b"other")
+        await store_blob(backend.blobs, ID, b"text")
+        await store_blob(backend.blobs, OTHER, b"other")
         await backend.blobs.link(ID, SMALL)
         lost = UploadPath(None, "file-" + "c" * 24, "c.md")
         await backend.blobs.reconcile({ID}, [AUTO, lost])

@@ -1,4 +1,4 @@
-"""The services of files and vector stores, and what they link for the indexer; no indexer runs."""
+"""The services of files and vector stores, and their links for the indexer; no indexer runs."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -228,9 +228,9 @@ def test_a_search_scope_has_the_attached_files_that_pass_the_filter(tmp_path: Pa
         async def paths(*store_ids: str, year: int | None = None) -> set[str]:
             filter = None if year is None else Compare(Comparison.EQ, "year", (year,))
             scope = await stores.search_scope(store_ids, filter)
-            (chosen,) = scope.subsets
-            assert scope.collections == [chosen.collection] == [UPLOADS]
-            return set(chosen.paths)
+            (subset,) = scope.subsets
+            assert scope.collections == [subset.collection] == [UPLOADS]
+            return set(subset.paths)
 
         assert await paths(one) == await paths(one) == both
         assert await paths(one, year=1999) == {f"auto/{old.id}/old.md"}
@@ -413,10 +413,10 @@ def test_a_search_scope_follows_changes_made_while_it_is_cached(tmp_path: Path) 
             await stores.attach(store, [FileToAttach(file_id=file.id)])
 
         await asyncio.gather(*(step for file in added for step in (change(file), stores.search_scope([store]))))
-        (chosen,) = (await stores.search_scope([store])).subsets
-        assert len(chosen.paths) == 10
+        (subset,) = (await stores.search_scope([store])).subsets
+        assert len(subset.paths) == 10
         await files.remove_file(added[0].id)
-        (chosen,) = (await stores.search_scope([store])).subsets
-        assert len(chosen.paths) == 9
+        (subset,) = (await stores.search_scope([store])).subsets
+        assert len(subset.paths) == 9
 
     run(tmp_path, body)

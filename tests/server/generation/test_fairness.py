@@ -1,4 +1,4 @@
-"""Every generation belongs to the principal who asked for it, by whichever API, so that the scheduler can be fair."""
+"""Every generation, by any API, has the principal who asked for it as its client, so that the scheduler can be fair."""
 
 import time
 from collections.abc import Iterator
@@ -52,11 +52,11 @@ class TwoKeys:
 
     @property
     def clients(self) -> list[str]:
-        """The client of each generation so far."""
+        """Return the client of each generation so far."""
         return [request["client"] for request in self.model.requests]
 
     def wait_until_completed(self, path: str) -> None:
-        """Wait for a background response or a batch of Bob's."""
+        """Wait until a background response or a batch of Bob's is completed."""
         headers = {"authorization": f"Bearer {self._bob_text}"}
         deadline = time.monotonic() + 10
         while (status := self.http.get(path, headers=headers).json()["status"]) != "completed":

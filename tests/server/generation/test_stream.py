@@ -28,7 +28,7 @@ CALL = (ToolCallStart(0, "call_1", "leave"), ToolCallArguments(0, "{}"))
 
 
 class ScriptedTurn:
-    """Yields these events, one a step; then fails with `error`, or waits for ever if it is endless."""
+    """A turn that yields these events, one a step; then fails with `error`, or waits for ever if it is endless."""
 
     def __init__(self, *events: TurnEvent, error: Exception | None = None, is_endless: bool = False) -> None:
         self._events = events
@@ -50,7 +50,7 @@ class ScriptedTurn:
 
 
 class Memory:
-    """Keeps the replies that it should remember."""
+    """A conversation memory that records the replies."""
 
     def __init__(self) -> None:
         self.replies: list[ChatMessage] = []

@@ -1,4 +1,4 @@
-"""Which bodies a route takes, by their type and their bytes."""
+"""Bodies that a route accepts or refuses, by their content type and their bytes."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -56,25 +56,25 @@ def client() -> Iterator[TestClient[Litestar]]:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "content_type",
     ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/vnd.api+json"],
 )
-def test_a_json_body_is_decoded_by_its_content_type(client: TestClient[Litestar], given: str) -> None:
-    assert client.post("/point", content=b'{"x": 3}', headers={"Content-Type": given}).json() == 3
+def test_a_json_body_is_decoded_by_its_content_type(client: TestClient[Litestar], content_type: str) -> None:
+    assert client.post("/point", content=b'{"x": 3}', headers={"Content-Type": content_type}).json() == 3
 
 
 @pytest.mark.parametrize(
-    "given",
+    "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json", "image/+json"],
 )
 @pytest.mark.parametrize("path", ["/point", "/perhaps"])
 def test_content_types_that_a_page_may_send_without_a_preflight_are_refused(
-    client: TestClient[Litestar], path: str, given: str
+    client: TestClient[Litestar], path: str, content_type: str
 ) -> None:
-    reply = client.post(path, content=b'{"x": 3}', headers={"Content-Type": given})
+    reply = client.post(path, content=b'{"x": 3}', headers={"Content-Type": content_type})
     error = reply.json()["error"]
     assert (reply.status_code, error["code"]) == (415, "unsupported_media_type")
-    assert "must be application/json, not " + given.partition(";")[0] in error["message"]
+    assert "must be application/json, not " + content_type.partition(";")[0] in error["message"]
 
 
 def test_a_body_without_content_type_or_compressed_is_refused(client: TestClient[Litestar]) -> None:
@@ -96,7 +96,7 @@ def test_uploads_and_raw_routes_accept_their_own_content_types(client: TestClien
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"{", "truncated"),
         (b'{"x": NaN}', "byte 6"),
@@ -112,8 +112,8 @@ def test_uploads_and_raw_routes_accept_their_own_content_types(client: TestClien
     ],
 )
 def test_the_error_for_invalid_json_says_where_it_is_invalid(
-    client: TestClient[Litestar], body: bytes, said: str
+    client: TestClient[Litestar], body: bytes, message: str
 ) -> None:
     reply = client.post("/point", content=body, headers={"Content-Type": "application/json"})
     assert reply.status_code == 400, reply.text
-    assert said in reply.json()["error"]["message"]
+    assert message in reply.json()["error"]["message"]

@@ -35,7 +35,7 @@ def document(app: Litestar) -> dict[str, Any]:
     return read
 
 
-def routed(app: Litestar) -> set[tuple[str, str]]:
+def routes_of(app: Litestar) -> set[tuple[str, str]]:
     return {
         (route.path_format, method.lower())
         for route in app.routes
@@ -52,8 +52,8 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def test_the_document_lists_exactly_the_routes(app: Litestar, document: dict[str, Any]) -> None:
-    assert {(path, method) for path, method, _ in operations(document)} == routed(app)
-    assert len(routed(app)) > 10
+    assert {(path, method) for path, method, _ in operations(document)} == routes_of(app)
+    assert len(routes_of(app)) > 10
 
 
 def test_operation_ids_are_unique(document: dict[str, Any]) -> None:

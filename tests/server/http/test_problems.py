@@ -1,4 +1,4 @@
-"""What clients are told of an error: status, code, message, field."""
+"""The status, code, message and field of every error as clients receive it."""
 
 import errno
 

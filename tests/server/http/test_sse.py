@@ -1,4 +1,4 @@
-"""Streams: frames, comments while nothing comes, and their end."""
+"""Server-sent events: frames, comments during silence, and the end of a stream."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ class Note(msgspec.Struct):
 
 
 class Source:
-    """Gives a frame whenever told to."""
+    """A source that yields the frames put into its queue."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -38,13 +38,13 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Source:
 
 def test_comments_keep_a_silent_stream_alive_and_frames_keep_their_order(source: Source) -> None:
     async def read() -> list[bytes]:
-        told = []
+        frames = []
         async for frame in sse.with_keep_alive(source.frames()):
-            told.append(frame)
-            if frame == b": keep-alive\n\n" and len(told) == 2:
+            frames.append(frame)
+            if frame == b": keep-alive\n\n" and len(frames) == 2:
                 for each in (b"a", b"b", None):
                     source.queue.put_nowait(each)
-        return told
+        return frames
 
     assert asyncio.run(read()) == [b": keep-alive\n\n", b": keep-alive\n\n", b"a", b"b"]
     assert source.is_closed
@@ -53,10 +53,10 @@ def test_comments_keep_a_silent_stream_alive_and_frames_keep_their_order(source:
 @pytest.mark.parametrize("num_read", [0, 1, 3])
 def test_closing_a_stream_closes_its_source(source: Source, num_read: int) -> None:
     async def leave() -> None:
-        kept = sse.with_keep_alive(source.frames())
-        async with contextlib.aclosing(kept):
+        stream = sse.with_keep_alive(source.frames())
+        async with contextlib.aclosing(stream):
             for _ in range(num_read):
-                await anext(kept)
+                await anext(stream)
 
     asyncio.run(leave())
     assert source.is_closed == (num_read > 0)  # what was not begun needs no end

@@ -1,4 +1,4 @@
-"""A reply that takes long begins before its first token; one that is refused has a status all the same."""
+"""A slow reply begins before its first token, and an early refusal has an error status all the same."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -19,18 +19,20 @@ BODY: dict[str, Any] = {"model": "played", "messages": [{"role": "user", "conten
 
 
 class SlowModel(ScriptedChatModel):
-    """Thinks for a while, then answers, or fails."""
+    """A model that waits for `wait_s`, then answers or fails."""
 
     def __init__(self, wait_s: float, error: Exception | None = None) -> None:
         super().__init__()
         self._wait_s = wait_s
         self._error = error
 
-    async def generate(self, prompt: Prompt, sampling: object, **asked: Any) -> AsyncGenerator[list[TurnEvent], None]:
+    async def generate(
+        self, prompt: Prompt, sampling: object, **arguments: Any
+    ) -> AsyncGenerator[list[TurnEvent], None]:
         await asyncio.sleep(self._wait_s)
         if self._error:
             raise self._error
-        async for events in super().generate(prompt, sampling, **asked):
+        async for events in super().generate(prompt, sampling, **arguments):
             yield events
 
 
@@ -45,8 +47,8 @@ def test_a_stream_sends_comments_until_the_first_token(tmp_path: Path) -> None:
         text = client.post("/v1/chat/completions", json={**BODY, "stream": True}).text
     assert text.startswith('data: {"id":')
     assert text.count(": keep-alive\n\n") >= 2
-    told = frames(text.replace(": keep-alive\n\n", ""))
-    assert "".join(frame["choices"][0]["delta"].get("content", "") for frame in told) == "Yes [1]."
+    messages = frames(text.replace(": keep-alive\n\n", ""))
+    assert "".join(frame["choices"][0]["delta"].get("content", "") for frame in messages) == "Yes [1]."
 
 
 def test_a_whole_reply_waits_for_a_slow_answer(tmp_path: Path) -> None:

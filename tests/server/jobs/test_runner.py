@@ -23,7 +23,7 @@ Run = Callable[[Callable[[JobStore], Coroutine[Any, Any, None]]], None]
 
 @pytest.fixture(params=STORES, ids=["sqlite", "memory"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    """Runs a check with a store that is opened for it."""
+    """Return a function that runs a check with a newly opened store."""
 
     def run_check(check: Callable[[JobStore], Coroutine[Any, Any, None]]) -> None:
         with request.param(tmp_path) as store:
@@ -37,15 +37,15 @@ def job(id: str, kind: str = "line", subject: str = "s") -> NewJob:
 
 
 class Handler:
-    """Records the jobs it is called with; holds each until `may_end`."""
+    """A job handler that records its jobs and holds each until `may_end`."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
+        self.job_ids: list[str] = []
         self.cancelled: list[str] = []
         self.may_end = asyncio.Event()
 
     async def __call__(self, job: Job) -> None:
-        self.begun.append(job.id)
+        self.job_ids.append(job.id)
         try:
             await self.may_end.wait()
         except asyncio.CancelledError:
@@ -64,13 +64,13 @@ def test_jobs_run_a_few_at_a_time_in_the_order_of_their_kinds(run: Run) -> None:
         await store.add([job(f"line-{number}") for number in range(6)])
         await store.add([job("response", "response")])
         async with JobRunner(store, {"response": handler, "line": handler}) as runner:
-            await until(lambda: len(handler.begun) == NUM_WORKERS)
+            await until(lambda: len(handler.job_ids) == NUM_WORKERS)
             await asyncio.sleep(0.05)
-            assert handler.begun == ["response", "line-0", "line-1", "line-2"]
+            assert handler.job_ids == ["response", "line-0", "line-1", "line-2"]
             handler.may_end.set()
-            await until(lambda: len(handler.begun) == 7)
+            await until(lambda: len(handler.job_ids) == 7)
             await runner.add([job("another")])
-            await until(lambda: "another" in handler.begun)
+            await until(lambda: "another" in handler.job_ids)
             await asyncio.sleep(0.1)  # it completes
         assert await store.lease(["response", "line"], "w", 1.0) is None, "each was completed"
 
@@ -102,7 +102,7 @@ def test_stopping_a_subject_cancels_and_removes_its_jobs(run: Run) -> None:
         handler = Handler()
         await store.add([job("a", subject="one"), job("b", subject="two")])
         async with JobRunner(store, {"line": handler}) as runner:
-            await until(lambda: len(handler.begun) == 2)
+            await until(lambda: len(handler.job_ids) == 2)
             await store.add([job("c", subject="one")], 1000)
             await runner.stop("one")
             await until(lambda: handler.cancelled == ["a"])
@@ -122,7 +122,7 @@ def test_a_job_that_another_worker_has_taken_is_cancelled(run: Run, monkeypatch:
         handler = Handler()
         await store.add([job("a")])
         async with JobRunner(store, {"line": handler}):
-            await until(lambda: len(handler.begun) == 1)
+            await until(lambda: len(handler.job_ids) == 1)
             await asyncio.sleep(0.15)
             assert handler.cancelled == [], "its lease is extended"
             await store.remove("s")
@@ -136,7 +136,7 @@ def test_jobs_that_run_when_the_server_stops_are_released(run: Run) -> None:
         handler = Handler()
         await store.add([job("a")])
         async with JobRunner(store, {"line": handler}):
-            await until(lambda: len(handler.begun) == 1)
+            await until(lambda: len(handler.job_ids) == 1)
         assert handler.cancelled == ["a"]
         leased = await store.lease(["line"], "w", 1.0)
         assert leased is not None and leased.id == "a"
@@ -145,7 +145,7 @@ def test_jobs_that_run_when_the_server_stops_are_released(run: Run) -> None:
 
 
 class FailingJobStore(MemoryJobStore):
-    """Leases nothing for the first calls."""
+    """A job store whose first leases fail."""
 
     num_failures = 12
 
@@ -165,7 +165,7 @@ def test_a_store_that_fails_is_logged_once_and_tried_again(
         store, handler = FailingJobStore(), Handler()
         await store.add([job("a")])
         async with JobRunner(store, {"line": handler}):
-            await until(lambda: handler.begun == ["a"])
+            await until(lambda: handler.job_ids == ["a"])
 
     asyncio.run(asyncio.wait_for(check(), 20))
     assert [record.message for record in caplog.records if "leased" in record.message] == [

@@ -1,4 +1,4 @@
-"""Who did what is noted, what it was about is not, and the log keeps within its bounds."""
+"""The audit log: who did what, without content, within its limits."""
 
 import logging
 from pathlib import Path
@@ -29,7 +29,7 @@ def entries(data: Path) -> list[AuditEntry]:
 
 
 def use(data: Path, level: AuditLevel) -> list[AuditEntry]:
-    """What is noted of a day in the life of a server with two keys."""
+    """Send requests with two keys and return the entries of the audit log."""
     keys = KeyFile(data)
     reader = {"Authorization": f"Bearer {keys.create('reader', Role.READ, None, None, None)[1]}"}
     writer = {"Authorization": f"Bearer {keys.create('writer', Role.WRITE, None, None, None)[1]}"}
@@ -45,32 +45,32 @@ def use(data: Path, level: AuditLevel) -> list[AuditEntry]:
         client.delete(f"/v1/files/{SECRET}", headers=writer)
         client.post("/v1/search", json={"query": SECRET}, headers={"Authorization": f"Bearer {SECRET}"})
         client.get(f"/{SECRET}", headers=writer)
-    found = entries(data)
-    told = b"".join(path.read_bytes() for path in data.rglob("audit*") if path.is_file())
-    assert SECRET.encode() not in told
-    assert not found or file in told.decode()
-    return found
+    noted_entries = entries(data)
+    text = b"".join(path.read_bytes() for path in data.rglob("audit*") if path.is_file())
+    assert SECRET.encode() not in text
+    assert not noted_entries or file in text.decode()
+    return noted_entries
 
 
 def test_changes_and_refusals_are_logged_at_level_changes(tmp_path: Path) -> None:
-    found = use(tmp_path, "changes")
-    assert [(each.key, each.operation, each.status) for each in found] == [
+    log_entries = use(tmp_path, "changes")
+    assert [(each.key, each.operation, each.status) for each in log_entries] == [
         ("reader", "uploadFile", 403),
         ("writer", "uploadFile", 200),
         ("writer", "deleteFile", 200),
         ("writer", "deleteFile", 404),
         ("", "", 401),
     ]
-    assert [bool(each.ids) for each in found] == [False, False, True, False, False]
-    assert all(each.address and each.at > 1_700_000_000 and each.request.startswith("req_") for each in found)
+    assert [bool(each.ids) for each in log_entries] == [False, False, True, False, False]
+    assert all(each.address and each.at > 1_700_000_000 and each.request.startswith("req_") for each in log_entries)
     assert (tmp_path / "audit").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "audit" / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def test_every_request_is_logged_at_level_all(tmp_path: Path) -> None:
-    found = use(tmp_path, "all")
-    assert [each.operation for each in found][:2] == ["listModels", "search"]
-    assert len(found) == 9
+    log_entries = use(tmp_path, "all")
+    assert [each.operation for each in log_entries][:2] == ["listModels", "search"]
+    assert len(log_entries) == 9
 
 
 def test_nothing_is_logged_at_level_off(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""GET /metrics: what was done is counted, under names that no client makes up."""
+"""GET /metrics: counters and gauges, whose labels no client can choose."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,22 +40,32 @@ def test_replies_are_counted_by_route_and_never_by_path(client: TestClient[Any])
     client.get("/v1/models/secret-name")
     client.get("/secret-path")
     page = client.get("/metrics").text
-    told = figures(page)
-    assert told["cloister_http_requests_total", ("listModels", "200")] == 3
-    assert told["cloister_http_requests_total", ("", "404")] == 1
-    assert told["cloister_http_request_seconds_count", ("listModels",)] == 3
+    samples_by_name = figures(page)
+    assert samples_by_name["cloister_http_requests_total", ("listModels", "200")] == 3
+    assert samples_by_name["cloister_http_requests_total", ("", "404")] == 1
+    assert samples_by_name["cloister_http_request_seconds_count", ("listModels",)] == 3
     assert "secret" not in page
 
 
 def test_metrics_have_the_state_of_processes_models_and_index(client: TestClient[Any]) -> None:
-    told = figures(client.get("/metrics").text)
-    assert told["cloister_process_ready", ("encoder",)] == 1
-    assert (told["cloister_process_ready", ("indexer",)], told["cloister_process_restarts_total", ("indexer",)]) == (
+    samples_by_name = figures(client.get("/metrics").text)
+    assert samples_by_name["cloister_process_ready", ("encoder",)] == 1
+    assert (
+        samples_by_name["cloister_process_ready", ("indexer",)],
+        samples_by_name["cloister_process_restarts_total", ("indexer",)],
+    ) == (
         0,
         2,
     )
-    assert (told["cloister_model_bytes", ("played",)], told["cloister_slots", ("played",)]) == (3_000_000, 4)
-    assert told["cloister_index_documents", ("handbook",)] == told["cloister_index_chunks", ("handbook",)] == 1
+    assert (samples_by_name["cloister_model_bytes", ("played",)], samples_by_name["cloister_slots", ("played",)]) == (
+        3_000_000,
+        4,
+    )
+    assert (
+        samples_by_name["cloister_index_documents", ("handbook",)]
+        == samples_by_name["cloister_index_chunks", ("handbook",)]
+        == 1
+    )
 
 
 def test_both_formats_are_valid(client: TestClient[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What every reply has around it; HEAD."""
+"""The middleware around every request: ids, processing time, retry headers, HEAD and 405."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Spans of a request and of what was done for it, to OpenTelemetry's own exporter in memory."""
+"""Spans of a request and its searches and prompts, exported to OpenTelemetry's own exporter in memory."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""The ten statements, proved where this runs; and what is altered or tries the network does not pass."""
+"""`cloister doctor --air-gap`: its ten statements hold here, and fail for altered packages and attempts to connect."""
 
 import importlib
 import sys
@@ -21,11 +21,11 @@ SOUND = IsolatedRun(Trial("", 1.0), 0, 0)
 @pytest.mark.skipif(not can_isolate(), reason="this machine allows no network namespace")
 def test_a_trial_run_without_a_network_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(airgap, "pins", lambda: [("msgspec", ""), ("litestar", "")])  # all of them take a while
-    found = list(statements(Settings()))
-    assert [each.name[:2] for each in found] == [f"{number:2}" for number in range(1, 11)]
-    assert [each for each in found if each.state == "failure"] == []
-    assert all(each.shown_by for each in found)
-    assert "0 packets" in found[2].found
+    results = list(statements(Settings()))
+    assert [each.name[:2] for each in results] == [f"{number:2}" for number in range(1, 11)]
+    assert [each for each in results if each.state == "failure"] == []
+    assert all(each.shown_by for each in results)
+    assert "0 packets" in results[2].found
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_the_result_of_the_trial_run_decides_four_statements(
 ) -> None:
     monkeypatch.setattr(airgap, "pins", lambda: [])
     monkeypatch.setattr(airgap, "_isolated", lambda: isolated)
-    found = list(statements(Settings()))
-    assert [found[at].state for at in (2, 3, 6, 8)] == states.split()
+    results = list(statements(Settings()))
+    assert [results[at].state for at in (2, 3, 6, 8)] == states.split()
 
 
 def test_an_altered_package_fails_its_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

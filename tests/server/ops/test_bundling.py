@@ -1,5 +1,5 @@
-"""A bundle says what is in it, and installs nothing that was altered. Wheels are made here; scripts/prove/bundle.py
-builds and installs a whole one."""
+"""A bundle lists its content and installs nothing that was altered. The wheels are small fakes; scripts/prove/bundle.py
+builds and installs a whole bundle."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def key(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Made and unpacked; its folder."""
+    """Return a function that makes and unpacks a bundle and returns its folder."""
     monkeypatch.setattr(bundling, "fetch_wheels", fake_wheels)
 
     def make(*arguments: str, name: str = "one") -> Path:
@@ -63,16 +63,16 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def verify(root: Path, *arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
+    result = subprocess.run(
         ["sh", root / "install.sh", "--verify", *arguments], capture_output=True, text=True, check=False
     )
-    return done.returncode, done.stdout + done.stderr
+    return result.returncode, result.stdout + result.stderr
 
 
 def test_the_bill_of_materials_lists_every_file_with_hash_and_licence(bundle: Any) -> None:
     root = bundle("--model=reader-v1")
-    told = json.loads((root / "sbom.cdx.json").read_text())
-    components = {each["bom-ref"]: each for each in told["components"]}
+    bill = json.loads((root / "sbom.cdx.json").read_text())
+    components = {each["bom-ref"]: each for each in bill["components"]}
     places = set(files_of(root)) - {SUMS, "sbom.cdx.json"}
     assert components.keys() == places
     alpha = components["wheels/alpha-1.0-py3-none-any.whl"]
@@ -90,13 +90,13 @@ def test_the_bill_of_materials_lists_every_file_with_hash_and_licence(bundle: An
 def test_wheels_compiled_for_this_processor_alone_are_not_bundled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called: list[tuple[str, ...]] = []
-    monkeypatch.setattr(bundling, "_pip", lambda *arguments: called.append(arguments))
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(bundling, "_pip", lambda *arguments: calls.append(arguments))
     bundling.fetch_wheels(tmp_path / "wheels", tmp_path / "portable")
-    of_llama = [call for call in called if any(each.startswith("llama-cpp-python==") for each in call)]
+    of_llama = [call for call in calls if any(each.startswith("llama-cpp-python==") for each in call)]
     assert len(of_llama) == 1
     assert f"--cache-dir={tmp_path / 'portable'}" in of_llama[0]
-    others = [each for call in called if call not in of_llama for each in call]
+    others = [each for call in calls if call not in of_llama for each in call]
     assert len([each for each in others if each.startswith("torch==")]) == 1
     assert {"pip", "setuptools", "numpy", "litestar"} <= {each.partition("==")[0] for each in others}
 
@@ -114,8 +114,8 @@ def test_verify_finds_an_altered_byte_in_any_of_fifty_files(bundle: Any) -> None
         altered = bytearray(sound)
         altered[rng.randrange(len(sound))] ^= 1
         path.write_bytes(altered)
-        code, said = verify(root)
-        assert (code, "altered or is missing" in said) == (1, True), said
+        code, output = verify(root)
+        assert (code, "altered or is missing" in output) == (1, True), output
         path.write_bytes(sound)
     assert verify(root)[0] == 0
 
@@ -136,19 +136,19 @@ def test_a_signature_is_verified_against_the_named_signer(tmp_path: Path, bundle
     root = bundle(f"--sign={key}")
     signers = tmp_path / "signers"
     signers.write_text(f"us@example.org {key.with_suffix('.pub').read_text()}")
-    code, said = verify(root, "--signers", str(signers), "--identity", "us@example.org")
-    assert (code, "signed by us@example.org" in said) == (0, True), said
+    code, output = verify(root, "--signers", str(signers), "--identity", "us@example.org")
+    assert (code, "signed by us@example.org" in output) == (0, True), output
     assert verify(root, "--signers", str(signers), "--identity", "them@example.org")[0] == 1
     (root / "wheels" / "alpha-1.0-py3-none-any.whl").write_bytes(b"x")
     (root / SUMS).write_text(bundling.sums(root).replace(f"{SUMS}.sig", "x"))  # by somebody who cannot sign
-    code, said = verify(root, "--signers", str(signers), "--identity", "us@example.org")
-    assert (code, "the signature is not one of us@example.org" in said) == (1, True)
+    code, output = verify(root, "--signers", str(signers), "--identity", "us@example.org")
+    assert (code, "the signature is not one of us@example.org" in output) == (1, True)
 
 
 def test_verify_refuses_a_named_signer_without_a_signature(tmp_path: Path, bundle: Any) -> None:
     (tmp_path / "signers").write_text("")
-    code, said = verify(bundle(), "--signers", str(tmp_path / "signers"), "--identity", "us@example.org")
-    assert (code, "not signed" in said) == (1, True)
+    code, output = verify(bundle(), "--signers", str(tmp_path / "signers"), "--identity", "us@example.org")
+    assert (code, "not signed" in output) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -163,14 +163,14 @@ def test_an_error_of_bundle_is_one_line(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bundle", f"--out={tmp_path / 'x.tar'}", f"--data={tmp_path}", *arguments]) == 1
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert says in output
+    assert output.count("\n") == 1
     assert not list(tmp_path.glob("*x.tar*"))
 
 
 def test_licences_are_read_from_every_metadata_field(tmp_path: Path) -> None:
-    told = [
+    licences = [
         read_wheel(wheel(tmp_path, name, "1.0", *fields)).licence
         for name, fields in {
             "a": ["License-Expression: MIT", "License: something else"],
@@ -181,4 +181,4 @@ def test_licences_are_read_from_every_metadata_field(tmp_path: Path) -> None:
             "f": ["License: MIT", "Classifier: License :: OSI Approved"],
         }.items()
     ]
-    assert told == ["MIT", "BSD 3-Clause", "MIT License", "not stated", "BSD License", "MIT"]
+    assert licences == ["MIT", "BSD 3-Clause", "MIT License", "not stated", "BSD License", "MIT"]

@@ -1,4 +1,4 @@
-"""`cloister doctor`: nothing to say of a sound installation; of a broken one, what is wrong and what to do."""
+"""`cloister doctor`: no failure in a sound installation; in a broken one, each failure with advice."""
 
 import json
 import socket
@@ -36,12 +36,12 @@ def doctor(tmp_path: Path, docs: Path, capsys: pytest.CaptureFixture[str]) -> Do
 
 
 def test_doctor_finds_no_failure_in_a_sound_installation(doctor: Doctor) -> None:
-    code, found = doctor()
+    code, checks = doctor()
     assert code == 0
-    assert [name for name, each in found.items() if each["state"] == "failure"] == []
+    assert [name for name, each in checks.items() if each["state"] == "failure"] == []
     expected = {"python", "machine", "data folder", "documents handbook", "model reader-v1", "embedder", "index"}
-    assert expected <= found.keys()
-    assert all(each["found"] for each in found.values())
+    assert expected <= checks.keys()
+    assert all(each["found"] for each in checks.values())
 
 
 @pytest.mark.parametrize(
@@ -56,24 +56,24 @@ def test_doctor_finds_no_failure_in_a_sound_installation(doctor: Doctor) -> None
     ],
 )
 def test_a_broken_setting_is_a_failure(doctor: Doctor, arguments: list[str], name: str, says: str) -> None:
-    code, found = doctor(*arguments)
+    code, checks = doctor(*arguments)
     assert code == 1
-    assert found[name]["state"] == "failure"
-    assert says in found[name]["found"]
+    assert checks[name]["state"] == "failure"
+    assert says in checks[name]["found"]
 
 
 def test_a_port_in_use_is_a_warning(doctor: Doctor) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        code, found = doctor(f"--port={taken.getsockname()[1]}")
-    assert (code, found["address"]["state"]) == (0, "warning")
-    assert "--port" in found["address"]["advice"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        code, checks = doctor(f"--port={listener.getsockname()[1]}")
+    assert (code, checks["address"]["state"]) == (0, "warning")
+    assert "--port" in checks["address"]["advice"]
 
 
 def test_a_damaged_model_is_a_failure(doctor: Doctor, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(b"GGUF" + b"\xff" * 200)
-    code, found = doctor(f"--model={damaged}")
-    assert (code, found["model damaged"]["state"]) == (1, "failure")
+    code, checks = doctor(f"--model={damaged}")
+    assert (code, checks["model damaged"]["state"]) == (1, "failure")
 
 
 def test_an_index_is_counted_and_a_damaged_one_is_a_failure(doctor: Doctor, tmp_path: Path, docs: Path) -> None:
@@ -89,9 +89,9 @@ def test_an_index_is_counted_and_a_damaged_one_is_a_failure(doctor: Doctor, tmp_
     content = bytearray((data / FILE).read_bytes())
     content[4096:] = b"\xaa" * (len(content) - 4096)
     (data / FILE).write_bytes(content)
-    code, found = doctor()
-    assert (code, found["index"]["state"]) == (1, "failure")
-    assert "made anew from your files" in found["index"]["advice"]
+    code, checks = doctor()
+    assert (code, checks["index"]["state"]) == (1, "failure")
+    assert "made anew from your files" in checks["index"]["advice"]
 
 
 def test_an_index_that_others_can_read_is_a_warning(doctor: Doctor, tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_keys_that_others_can_read_are_a_failure(doctor: Doctor, tmp_path: Path)
     file = tmp_path / "data" / "keys.json"
     file.write_text("[]")
     file.chmod(0o644)
-    code, found = doctor()
-    assert (code, found["keys"]["state"]) == (1, "failure")
+    code, checks = doctor()
+    assert (code, checks["keys"]["state"]) == (1, "failure")
 
 
 def test_other_versions_and_packages_with_telemetry_are_warnings(
@@ -120,13 +120,15 @@ def test_other_versions_and_packages_with_telemetry_are_warnings(
     pins.write_text("# pins\nmsgspec==0.0.1\nnot-there-at-all==1.0\n")
     monkeypatch.setattr(diagnosis, "_PINS", pins)
     monkeypatch.setattr(diagnosis, "_TELEMETRY", ("msgspec",))
-    code, found = doctor()
-    assert (code, found["packages"]["state"], found["no telemetry"]["state"]) == (0, "warning", "warning")
-    assert "for 0.0.1; not-there-at-all missing for 1.0" in found["packages"]["found"]
+    code, checks = doctor()
+    assert (code, checks["packages"]["state"], checks["no telemetry"]["state"]) == (0, "warning", "warning")
+    assert "for 0.0.1; not-there-at-all missing for 1.0" in checks["packages"]["found"]
 
 
 def test_doctor_prints_a_line_with_advice_for_each_failure(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--commands", "--port=0", "--data=/dev/null/x"]) == 1
-    said = capsys.readouterr().out
-    assert "FAIL  data folder: /dev/null/x cannot be written to\n      name another: --data DIR\n      $ df -hT" in said
-    assert "1 failures" in said
+    output = capsys.readouterr().out
+    assert (
+        "FAIL  data folder: /dev/null/x cannot be written to\n      name another: --data DIR\n      $ df -hT" in output
+    )
+    assert "1 failures" in output

@@ -16,8 +16,8 @@ HTML = {"accept": "text/html,application/xhtml+xml"}
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient[Any]]:
-    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as found:
-        yield found
+    with serving(tmp_path, ScriptedChatModel(), FakeIndex([])) as test_client:
+        yield test_client
 
 
 def test_people_get_the_page_and_ollamas_clients_their_line(client: TestClient[Any]) -> None:

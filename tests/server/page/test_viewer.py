@@ -25,14 +25,14 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 class Documents:
-    """What is indexed, and a client that looks at it."""
+    """Indexed documents, and a client that views them."""
 
     def __init__(self, client: TestClient[Any], writer: SqliteDocumentStore, collection_id: int) -> None:
         self.client = client
         self.writer = writer
         self.collection_id = collection_id
 
-    def put(self, path: str, *chunks: Chunk, note: str | None = None) -> int:
+    def index_document(self, path: str, *chunks: Chunk, note: str | None = None) -> int:
         self.writer.replace(self.collection_id, path, FileStat(1, 1), "hash", None, chunks, note)
         ((document_id,),) = self.writer.connection.execute("SELECT id FROM documents WHERE path = ?", (path,))
         return int(document_id)
@@ -61,70 +61,74 @@ def chunk(
 
 
 class Tags(HTMLParser):
-    """All tags with their attributes."""
+    """Collects all tags of a page with their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.all_tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attributes)))
+        self.all_tags.append((tag, dict(attributes)))
 
 
-def cited(page: str) -> list[str]:
+def cited_chunks(page: str) -> list[str]:
     return re.findall(r'<section id="chunk-(\d+)" class="cited">', page)
 
 
 def test_the_cited_passage_is_marked_with_its_place_and_links_beside_it(documents: Documents) -> None:
     place = Location("page", 3, 4)
-    id = documents.put("a.pdf", chunk("one"), chunk("two", 2, ("Leave", "Sick"), place), chunk("three", 3), note="p. 9")
+    id = documents.index_document(
+        "a.pdf", chunk("one"), chunk("two", 2, ("Leave", "Sick"), place), chunk("three", 3), note="p. 9"
+    )
     first, second, third = documents.chunk_ids(id)
     page = documents.get(id, f"?chunk={second}").text
-    assert cited(page) == [str(second)]
+    assert cited_chunks(page) == [str(second)]
     assert "Leave › Sick › pp. 3–4" in page
     assert "Not read: p. 9." in page
     assert f'<a href="?chunk={first}#chunk-{first}">Previous passage</a>' in page
     assert f'<a href="?chunk={third}#chunk-{third}">Next passage</a>' in page
     assert [text in page for text in ("one", "two", "three", "handbook/a.pdf")] == [True] * 4
-    assert cited(documents.get(id).text) == []
+    assert cited_chunks(documents.get(id).text) == []
 
 
 def test_passages_that_were_merged_are_marked_together(documents: Documents) -> None:
-    id = documents.put("a.md", *(chunk(text, at) for at, text in enumerate(("one", "two", "three", "four"), 1)))
+    id = documents.index_document(
+        "a.md", *(chunk(text, at) for at, text in enumerate(("one", "two", "three", "four"), 1))
+    )
     ids = documents.chunk_ids(id)
     passage = Passage(ids[2], id, "handbook", "a.md", (), "two\nthree", 2, 3, 1.0, span=(ids[1], ids[2]))
     url = urlsplit(passage_url("http://here/", passage))
     assert url.fragment == f"chunk-{ids[1]}"
-    assert cited(documents.get(id, f"?{url.query}").text) == [str(ids[1]), str(ids[2])]
-    assert cited(documents.get(id, f"?chunk={ids[3]}&through={ids[3]}").text) == [str(ids[3])]
+    assert cited_chunks(documents.get(id, f"?{url.query}").text) == [str(ids[1]), str(ids[2])]
+    assert cited_chunks(documents.get(id, f"?chunk={ids[3]}&through={ids[3]}").text) == [str(ids[3])]
     assert documents.get(id, f"?chunk={ids[0]}&through={ids[3] + 99}").status_code == 404
 
 
 def test_a_range_of_lines_is_highlighted(documents: Documents) -> None:
-    id = documents.put("a.md", chunk("one\ntwo", 1), chunk("three", 3), chunk("four", 9))
+    id = documents.index_document("a.md", chunk("one\ntwo", 1), chunk("three", 3), chunk("four", 9))
     ids = list(map(str, documents.chunk_ids(id)))
-    assert cited(documents.get(id, "?lines=2-3").text) == ids[:2]
-    assert cited(documents.get(id, "?lines=9").text) == ids[2:]
+    assert cited_chunks(documents.get(id, "?lines=2-3").text) == ids[:2]
+    assert cited_chunks(documents.get(id, "?lines=9").text) == ids[2:]
     assert documents.get(id, "?lines=5-6").status_code == 404
     assert documents.get(id, "?lines=b").json()["error"]["param"] == "lines"
 
 
 def test_a_large_document_shows_a_window_and_the_way_to_the_rest(documents: Documents) -> None:
-    id = documents.put("big.md", *(chunk(f"passage {number}.", number) for number in range(1000)))
+    id = documents.index_document("big.md", *(chunk(f"passage {number}.", number) for number in range(1000)))
     ids = documents.chunk_ids(id)
     page = documents.get(id, f"?chunk={ids[500]}").text
-    assert cited(page) == [str(ids[500])]
+    assert cited_chunks(page) == [str(ids[500])]
     assert page.count("<section") == 200
     assert "passage 480." in page
     assert "passage 479." not in page
-    seen, query = set[str](), ""
+    passages, query = set[str](), ""
     for _ in range(5):
         page = documents.get(id, query).text
-        seen |= set(re.findall(r"passage \d+\.", page))
+        passages |= set(re.findall(r"passage \d+\.", page))
         later = re.search(r'href="(\?at=\d+)">Later', page)
         query = later[1] if later else ""
-    assert len(seen) == 1000
+    assert len(passages) == 1000
     assert not query
     assert 'href="?at=600">Earlier' in page
     assert documents.get(id, "?at=99999").text.count("<section") == 200
@@ -132,9 +136,9 @@ def test_a_large_document_shows_a_window_and_the_way_to_the_rest(documents: Docu
 
 @pytest.mark.parametrize("headers", [BROWSER, {"Accept": "*/*"}])
 def test_deleted_and_changed_documents_say_so(documents: Documents, headers: dict[str, str]) -> None:
-    id = documents.put("a.md", chunk("one"))
+    id = documents.index_document("a.md", chunk("one"))
     (old,) = documents.chunk_ids(id)
-    documents.put("a.md", chunk("other"))
+    documents.index_document("a.md", chunk("other"))
     changed = documents.get(id, f"?chunk={old}", headers)
     gone = documents.get(id + 99, f"?chunk={old}", headers)
     assert (changed.status_code, gone.status_code) == (404, 404)
@@ -150,7 +154,7 @@ def test_deleted_and_changed_documents_say_so(documents: Documents, headers: dic
 
 @pytest.mark.parametrize("query", ["?chunk=-1", "?chunk=x", f"?chunk={2**70}", "?at=-1", f"?lines={9**30}"])
 def test_an_invalid_range_is_refused(documents: Documents, query: str) -> None:
-    id = documents.put("a.md", chunk("one"))
+    id = documents.index_document("a.md", chunk("one"))
     assert documents.get(id, query).status_code == 400
     assert documents.get(2**70).status_code == 404
 
@@ -158,13 +162,15 @@ def test_an_invalid_range_is_refused(documents: Documents, query: str) -> None:
 def test_nothing_of_a_document_becomes_markup(documents: Documents) -> None:
     hostile = HOSTILE.replace("\ud800", "")
     place = Location("sheet", 1, 2, hostile)
-    id = documents.put(f"{hostile.replace(chr(0), '')}.md", chunk(hostile, 1, (hostile,), place, hostile), note=hostile)
+    id = documents.index_document(
+        f"{hostile.replace(chr(0), '')}.md", chunk(hostile, 1, (hostile,), place, hostile), note=hostile
+    )
     (only,) = documents.chunk_ids(id)
     response = documents.get(id, f"?chunk={only}")
     assert response.status_code == 200
-    tags = Tags(response.text).found
-    known = {"html", "meta", "title", "style", "h1", "p", "nav", "section", "small", "a", "pre"}
-    assert {tag for tag, _ in tags} <= known
+    tags = Tags(response.text).all_tags
+    allowed_tags = {"html", "meta", "title", "style", "h1", "p", "nav", "section", "small", "a", "pre"}
+    assert {tag for tag, _ in tags} <= allowed_tags
     assert {name for _, attributes in tags for name in attributes} <= {
         "lang", "charset", "name", "content", "class", "id", "href", "dir"
     }  # fmt: skip
@@ -173,7 +179,7 @@ def test_nothing_of_a_document_becomes_markup(documents: Documents) -> None:
 
 
 def test_the_policy_allows_the_one_stylesheet_and_nothing_else(documents: Documents) -> None:
-    response = documents.get(documents.put("a.md", chunk("one")))
+    response = documents.get(documents.index_document("a.md", chunk("one")))
     (style,) = re.findall(r"<style>(.*?)</style>", response.text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = response.headers["content-security-policy"]

@@ -34,8 +34,8 @@ PIECES = st.sampled_from(
 ANSWERS = st.lists(PIECES, max_size=40).map("".join)
 
 
-def filtered(text: str, numbers: set[int], sizes: Sequence[int] = ()) -> tuple[str, list[Citation]]:
-    """Feed the text in pieces of these sizes, and the rest at once."""
+def filter_text(text: str, numbers: set[int], sizes: Sequence[int] = ()) -> tuple[str, list[Citation]]:
+    """Filter the text in pieces of these sizes, and the rest at once; return the text and its citations."""
     markers = MarkerFilter(frozenset(numbers))
     out, at = "", 0
     for size in sizes:
@@ -45,7 +45,7 @@ def filtered(text: str, numbers: set[int], sizes: Sequence[int] = ()) -> tuple[s
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "expected"),
     [
         ("Sixteen weeks. [1]", "Sixteen weeks. [1]"),
         ("Sixteen weeks. [9]", "Sixteen weeks."),
@@ -91,31 +91,31 @@ def filtered(text: str, numbers: set[int], sizes: Sequence[int] = ()) -> tuple[s
         ("```\n[9] never closed", "```\n[9] never closed"),
     ],
 )
-def test_markers_without_a_source_are_removed_and_code_stays(text: str, kept: str) -> None:
-    whole, citations = filtered(text, {1, 2})
-    assert whole == kept
+def test_markers_without_a_source_are_removed_and_code_stays(text: str, expected: str) -> None:
+    whole, citations = filter_text(text, {1, 2})
+    assert whole == expected
     assert [whole[c.start : c.end] for c in citations] == [f"[{c.number}]" for c in citations]
-    assert filtered(text, {1, 2}, [1] * len(text)) == (whole, citations)
+    assert filter_text(text, {1, 2}, [1] * len(text)) == (whole, citations)
 
 
 def test_only_markers_that_name_a_source_become_citations() -> None:
     text = "So `a[1]` is [1], [2](x) is a link, and so on [1, 2]."
-    whole, citations = filtered(text, {1, 2})
+    whole, citations = filter_text(text, {1, 2})
     assert whole == "So `a[1]` is [1], [2](x) is a link, and so on [1][2]."
     assert citations == [Citation(1, 13, 16), Citation(1, 46, 49), Citation(2, 49, 52)]
 
 
 @given(ANSWERS, st.lists(st.integers(1, 5), max_size=30))
 def test_filtering_in_pieces_gives_the_same_text_and_citations(text: str, sizes: list[int]) -> None:
-    whole, citations = filtered(text, {1, 12})
-    assert filtered(text, {1, 12}, sizes) == (whole, citations)
+    whole, citations = filter_text(text, {1, 12})
+    assert filter_text(text, {1, 12}, sizes) == (whole, citations)
     assert all(whole[c.start : c.end] == f"[{c.number}]" for c in citations)
     assert [c.start for c in citations] == sorted({c.start for c in citations})
 
 
 @given(st.text(alphabet="ab .,\n[]9", max_size=60))
 def test_filtering_without_sources_removes_only_brackets_with_numbers(text: str) -> None:
-    assert filtered(text, set())[0] == re.sub(r" ?\[(?:9{1,3})(?: ?, ?9{1,3}){0,7}\](?!\()", "", text)
+    assert filter_text(text, set())[0] == re.sub(r" ?\[(?:9{1,3})(?: ?, ?9{1,3}){0,7}\](?!\()", "", text)
 
 
 @given(ANSWERS)
@@ -126,7 +126,7 @@ def test_the_filter_holds_back_only_text_that_may_become_a_marker(text: str) -> 
         given_out += markers.feed(character)
         assert re.fullmatch(r"(?:[ \t]?(?:[\[【][^\[\n`a-z]{0,80})?)?", markers._held)
         assert markers.num_held <= len(" [123 - 123 - 123 - 123 - 123 - 123 - 123 - 123]") + 26
-    assert given_out + markers.feed("", final=True) == filtered(text, {1})[0]
+    assert given_out + markers.feed("", final=True) == filter_text(text, {1})[0]
 
 
 @given(st.lists(st.integers(1, 999), min_size=1, max_size=8), st.sampled_from([",", ", ", ";", " , "]), st.booleans())
@@ -189,7 +189,7 @@ def test_the_source_list_has_a_link_for_each_source_and_escapes_labels() -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "claimed"),
+    ("text", "expected"),
     [
         ("Trains come first. Leave is sixteen weeks [#].", "Leave is sixteen weeks"),
         ("Trains come first. Leave is sixteen weeks. [#]", "Leave is sixteen weeks."),
@@ -202,9 +202,9 @@ def test_the_source_list_has_a_link_for_each_source_and_escapes_labels() -> None
         ("[#][1] Leave is sixteen weeks. Trains.", " Leave is sixteen weeks."),
     ],
 )
-def test_the_claim_of_a_marker_is_its_sentence(text: str, claimed: str) -> None:
+def test_the_claim_of_a_marker_is_its_sentence(text: str, expected: str) -> None:
     start = text.index("[#]")
-    assert claim(text.replace("#", "5"), Citation(5, start, start + 3)) == claimed
+    assert claim(text.replace("#", "5"), Citation(5, start, start + 3)) == expected
 
 
 def test_the_quote_is_the_sentence_that_shares_most_words_and_rare_ones_first() -> None:
@@ -218,6 +218,6 @@ def test_the_quote_is_the_sentence_that_shares_most_words_and_rare_ones_first() 
 
 @given(ANSWERS, st.text(alphabet="abc. \nABC12", max_size=80))
 def test_every_quote_is_part_of_its_source(text: str, source: str) -> None:
-    whole, citations = filtered(text, {1, 2})
+    whole, citations = filter_text(text, {1, 2})
     for citation in with_quotes(citations, whole, {1: source, 2: "ab 12."}):
         assert citation.quote is None or citation.quote in (source, "ab 12.")[citation.number - 1]

@@ -41,7 +41,7 @@ def test_sentence_starts_are_ascending_offsets_of_the_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "limit", "kept"),
+    ("start", "limit", "expected"),
     [
         (0, 100, "First sentence here. Second sentence here."),
         (21, 100, "Second sentence here."),
@@ -50,5 +50,5 @@ def test_sentence_starts_are_ascending_offsets_of_the_text(text: str) -> None:
         (0, 3, "Fir"),
     ],
 )
-def test_truncated_text_ends_at_a_sentence_else_at_a_word(start: int, limit: int, kept: str) -> None:
-    assert truncate("First sentence here. Second sentence here.", start, limit) == kept
+def test_truncated_text_ends_at_a_sentence_else_at_a_word(start: int, limit: int, expected: str) -> None:
+    assert truncate("First sentence here. Second sentence here.", start, limit) == expected

@@ -19,7 +19,7 @@ OLD, NEW = HashEmbedder("hash-a", 64), HashEmbedder("hash-b", 32)
 
 
 class FakeEncoder:
-    """An encoder with the new model, and with the old one where `has_previous`."""
+    """An encoder with the new model, and with the old one if `has_previous`."""
 
     def __init__(self, *, has_previous: bool) -> None:
         previous = EmbedderInfo(OLD.fingerprint, OLD.dimension) if has_previous else None
@@ -38,8 +38,8 @@ class FakeEncoder:
 
 
 @pytest.fixture
-def changed(tmp_path: Path) -> Iterator[Workspace]:
-    """Indexed by the old model; the new one's turn is not complete."""
+def workspace_of_old_model(tmp_path: Path) -> Iterator[Workspace]:
+    """Yield a workspace that the old model has indexed and the new one has not."""
     workspace = Workspace(tmp_path)
     for number in range(10):
         workspace.write(f"{number}.md", f"item{number} everywhere")
@@ -63,7 +63,7 @@ async def _find(live: LiveRetriever) -> list[Passage]:
     return await live.current().search([Query("item7")], live.embedder(), 20)
 
 
-def _expected(embedder: HashEmbedder) -> float:
+def _expected_cosine(embedder: HashEmbedder) -> float:
     question, text = embedder.vectors(["item7", "item7 everywhere"])
     return float(question @ text)
 
@@ -74,25 +74,25 @@ def _cosine(passages: list[Passage]) -> float | None:
 
 
 def test_the_previous_space_is_searched_until_the_new_one_is_complete(
-    changed: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace_of_old_model: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = FakeEncoder(has_previous=True)
-    live = _searching(changed, encoder)
+    live = _searching(workspace_of_old_model, encoder)
 
     async def run() -> None:
         before = await _find(live)
         assert live.is_in_previous_space
         assert not live.is_by_words_alone
-        assert _cosine(before) == pytest.approx(_expected(OLD), abs=1e-3)
+        assert _cosine(before) == pytest.approx(_expected_cosine(OLD), abs=1e-3)
         await live.follow()
         began = live.current(), live.embedder()
-        _complete(changed)
+        _complete(workspace_of_old_model)
         assert _cosine(await _find(live)) == _cosine(before), "as long as nobody has looked"
         await live.follow()
         assert not live.is_in_previous_space
         assert live.current() is not began[0]
         after = await _find(live)
-        assert _cosine(after) == pytest.approx(_expected(NEW), abs=1e-3)
+        assert _cosine(after) == pytest.approx(_expected_cosine(NEW), abs=1e-3)
         assert _cosine(await began[0].search([Query("item7")], began[1], 20)) == _cosine(before), (
             "what had begun goes on"
         )
@@ -111,14 +111,14 @@ def test_the_previous_space_is_searched_until_the_new_one_is_complete(
 
 
 def test_without_the_previous_model_search_uses_words_alone(
-    changed: Workspace, caplog: pytest.LogCaptureFixture
+    workspace_of_old_model: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = _searching(changed, FakeEncoder(has_previous=False))
+    live = _searching(workspace_of_old_model, FakeEncoder(has_previous=False))
 
     async def run() -> None:
         assert [(p.path, p.similarity) for p in await _find(live)] == [("7.md", None)]
         assert (live.is_in_previous_space, live.is_by_words_alone) == (True, True)
-        _complete(changed)
+        _complete(workspace_of_old_model)
         await live.follow()
         assert _cosine(await _find(live)) is not None
         assert len(await _find(live)) == 10
@@ -131,9 +131,11 @@ def test_without_the_previous_model_search_uses_words_alone(
     assert "by their words alone" in caplog.text
 
 
-def test_search_fails_then_recovers_when_the_encoder_restarts_without_the_previous_model(changed: Workspace) -> None:
+def test_search_fails_then_recovers_when_the_encoder_restarts_without_the_previous_model(
+    workspace_of_old_model: Workspace,
+) -> None:
     encoders = [FakeEncoder(has_previous=True)]
-    live = LiveRetriever(changed.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
+    live = LiveRetriever(workspace_of_old_model.data, lambda: cast(EncoderClient, encoders[-1]), cast(Any, None))
 
     async def run() -> None:
         assert _cosine(await _find(live)) is not None

@@ -45,7 +45,7 @@ class Engines:
         self.budget = budget
         self.opened: list[str] = []
         self.running: dict[str, FakeEngine] = {}
-        self.taken: dict[str, int] = {}  # bytes, from before the start until after the end
+        self.memory: dict[str, int] = {}  # bytes, from before the start until after the end
         self.active = dict.fromkeys(NAMES, 0)
         self.is_closing = False
         self.wrongs: list[str] = []
@@ -56,10 +56,10 @@ class Engines:
 
     @contextlib.asynccontextmanager
     async def open(self, model: LocalModelSource) -> AsyncIterator[Any]:
-        self._expect(model.name not in self.taken, f"one process for {model.name}")
+        self._expect(model.name not in self.memory, f"one process for {model.name}")
         self.opened.append(model.name)
-        self.taken[model.name] = model.size_bytes
-        self._expect(sum(self.taken.values()) <= self.budget, f"{self.taken} within {self.budget}")
+        self.memory[model.name] = model.size_bytes
+        self._expect(sum(self.memory.values()) <= self.budget, f"{self.memory} within {self.budget}")
         try:
             await self._pause(self.starts.get(model.name))
             if self.failures.get(model.name, 0):
@@ -74,7 +74,7 @@ class Engines:
 
     async def _end(self, name: str) -> None:
         await self._pause(self.ends.get(name))
-        del self.taken[name]
+        del self.memory[name]
 
     def _expect(self, is_so: bool, what: str) -> None:
         if not is_so:
@@ -94,18 +94,18 @@ def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Models:
-    """Models of which each test decides the sizes and the engines."""
+    """Four model files; each test chooses their sizes and engines."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         resolved = resolve_chat("reader-v1")
-        named = [msgspec.structs.replace(resolved, name=name) for name in NAMES]
+        resolved_by_name = [msgspec.structs.replace(resolved, name=name) for name in NAMES]
         self._sources = [
             stack.enter_context(LocalModelSource(each, EngineParams(), lambda source: self._engines.open(source)))
-            for each in named
+            for each in resolved_by_name
         ]
         self._engines = Engines(0)
 
-    def managed(self, engines: Engines, sizes: tuple[int, ...] = (10, 10, 10, 10)) -> list[ManagedModel]:
+    def managed_models(self, engines: Engines, sizes: tuple[int, ...] = (10, 10, 10, 10)) -> list[ManagedModel]:
         self._engines = engines
         for source, size in zip(self._sources, sizes, strict=True):
             source.size_bytes = size
@@ -139,7 +139,7 @@ class Scene:
             assert engine_of(model) is self.engines.running[name]
 
     @property
-    def loaded(self) -> set[str]:
+    def loaded_names(self) -> set[str]:
         return set(self.engines.running)
 
 
@@ -172,15 +172,15 @@ def play(
 
     async def run() -> Engines:
         engines = Engines(budget)
-        managed = models.managed(engines, sizes)
-        pool = ModelPool(managed, budget, unload_after_s)
+        managed_models = models.managed_models(engines, sizes)
+        pool = ModelPool(managed_models, budget, unload_after_s)
         async with pool.running():
             await pool.default.source.wait_until_loaded()
             await scenario(Scene(pool, engines))
             engines.is_closing = True
         assert not engines.wrongs
-        assert not engines.taken
-        assert not any(model.num_users or model.is_loaded for model in managed)
+        assert not engines.memory
+        assert not any(model.num_users or model.is_loaded for model in managed_models)
         return engines
 
     return asyncio.run(run())
@@ -188,10 +188,10 @@ def play(
 
 def test_the_default_is_loaded_at_the_start_and_others_on_demand(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
-        assert scene.loaded == {"default"}
+        assert scene.loaded_names == {"default"}
         assert [model.state for model in scene.pool] == ["ready", "not loaded", "not loaded", "not loaded"]
         await scene.touch("a")
-        assert scene.loaded == {"default", "a"}
+        assert scene.loaded_names == {"default", "a"}
         assert scene.pool.num_bytes == 20
 
     play(models, scenario)
@@ -242,10 +242,10 @@ def test_a_model_whose_waiters_were_cancelled_is_loaded_and_unloaded_as_usual(mo
     async def scenario(scene: Scene) -> None:
         start = scene.engines.starts["a"] = asyncio.Event()
         only = asyncio.create_task(scene.touch("a"))
-        await until(lambda: "a" in scene.engines.taken)
+        await until(lambda: "a" in scene.engines.memory)
         only.cancel()
         start.set()
-        await until(lambda: "a" not in scene.engines.taken)
+        await until(lambda: "a" not in scene.engines.memory)
 
     play(models, scenario, unload_after_s=0)
 
@@ -254,9 +254,9 @@ def test_the_least_recently_used_model_is_unloaded_for_another(models: Models) -
     async def scenario(scene: Scene) -> None:
         for name in ("a", "b", "a", "c"):
             await scene.touch(name)
-        assert scene.loaded == {"default", "a", "c"}
+        assert scene.loaded_names == {"default", "a", "c"}
         await scene.touch("b")
-        assert scene.loaded == {"default", "c", "b"}
+        assert scene.loaded_names == {"default", "c", "b"}
 
     play(models, scenario)
 
@@ -266,7 +266,7 @@ def test_no_more_models_are_unloaded_than_needed(models: Models) -> None:
         for name in ("a", "b"):
             await scene.touch(name)
         await scene.touch("c")
-        assert scene.loaded == {"default", "b", "c"}
+        assert scene.loaded_names == {"default", "b", "c"}
 
     play(models, scenario, sizes=(10, 10, 5, 15), budget=30)
 
@@ -274,13 +274,13 @@ def test_no_more_models_are_unloaded_than_needed(models: Models) -> None:
 def test_a_model_in_use_stays_and_the_error_has_the_sizes(models: Models) -> None:
     async def scenario(scene: Scene) -> None:
         async with scene.using("a"), scene.using("b"):
-            with pytest.raises(ModelDoesNotFit) as refused:
+            with pytest.raises(ModelDoesNotFit) as does_not_fit:
                 await scene.touch("c")
-            assert refused.value.retry_after
-            assert "c needs about 10 MB of memory; 30 MB are for chat models" in str(refused.value)
-            assert "a (10 MB)" in str(refused.value)
-            assert "b (10 MB)" in str(refused.value)
-            assert scene.loaded == {"default", "a", "b"}
+            assert does_not_fit.value.retry_after
+            assert "c needs about 10 MB of memory; 30 MB are for chat models" in str(does_not_fit.value)
+            assert "a (10 MB)" in str(does_not_fit.value)
+            assert "b (10 MB)" in str(does_not_fit.value)
+            assert scene.loaded_names == {"default", "a", "b"}
         await scene.touch("c")
 
     play(models, scenario, sizes=(10_000_000,) * 4, budget=30_000_000)
@@ -292,7 +292,7 @@ def test_no_model_is_unloaded_where_that_would_not_be_enough(models: Models) -> 
         async with scene.using("b"):
             with pytest.raises(ModelDoesNotFit):
                 await scene.touch("c")
-        assert scene.loaded == {"default", "a", "b"}
+        assert scene.loaded_names == {"default", "a", "b"}
 
     play(models, scenario, sizes=(10, 5, 10, 15), budget=30)
 
@@ -329,8 +329,8 @@ def test_unused_models_are_unloaded_and_loaded_again_on_demand(models: Models) -
     async def scenario(scene: Scene) -> None:
         async with scene.using("a"):
             await settle()
-            assert "a" in scene.loaded
-        await until(lambda: scene.loaded == {"default"})
+            assert "a" in scene.loaded_names
+        await until(lambda: scene.loaded_names == {"default"})
         await until(lambda: scene.pool["a"].state == "not loaded")
         await scene.touch("a")
 
@@ -345,9 +345,9 @@ def test_a_model_stays_loaded_for_its_own_keep_time(models: Models) -> None:
             async with scene.using(name) as model:
                 model.keep_s = keep_s
         assert [pool.keep_s(each) for each in pool][:3] == [math.inf, 0.0, NEVER]
-        await until(lambda: scene.loaded == {"default", "b"})
+        await until(lambda: scene.loaded_names == {"default", "b"})
         pool["b"].keep_s = 0.0
-        await until(lambda: scene.loaded == {"default"})
+        await until(lambda: scene.loaded_names == {"default"})
         pool["a"].keep_s = pool["b"].keep_s = None
 
     play(models, scenario)
@@ -407,7 +407,7 @@ def test_an_unexpected_error_of_a_load_is_raised_to_the_waiter(models: Models) -
         with pytest.raises(ProcessUnavailable, match="ZeroDivisionError"):
             await scene.touch("a")
         scene.engines.ticks = lambda: 0
-        scene.engines.taken.pop("a")
+        scene.engines.memory.pop("a")
         await scene.touch("a")
 
     play(models, scenario)
@@ -433,20 +433,20 @@ def test_closing_the_pool_unloads_every_model_and_answers_every_waiter(models: M
 
     async def whole() -> None:
         engines = Engines(30)
-        pool = ModelPool(models.managed(engines), 30, NEVER)
+        pool = ModelPool(models.managed_models(engines), 30, NEVER)
         async with pool.running():
             await scenario(Scene(pool, engines))
             engines.is_closing = True
         async with asyncio.timeout(5):
             results = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(error) for error in results] == [ProcessUnavailable] * 4
-        assert not engines.taken
+        assert not engines.memory
 
     asyncio.run(whole())
 
 
 @pytest.mark.parametrize(
-    ("sizes", "budget", "name", "said"),
+    ("sizes", "budget", "name", "message"),
     [
         (
             (31_000_000, 1, 1, 1),
@@ -458,12 +458,12 @@ def test_closing_the_pool_unloads_every_model_and_answers_every_waiter(models: M
     ],
 )
 def test_a_model_that_never_fits_is_refused_when_the_pool_is_made(
-    models: Models, sizes: tuple[int, ...], budget: int, name: str, said: str
+    models: Models, sizes: tuple[int, ...], budget: int, name: str, message: str
 ) -> None:
-    with pytest.raises(ModelDoesNotFit) as refused:
-        ModelPool(models.managed(Engines(budget), sizes), budget, NEVER)
-    assert (refused.value.name, refused.value.retry_after) == (name, None)
-    assert said in str(refused.value)
+    with pytest.raises(ModelDoesNotFit) as does_not_fit:
+        ModelPool(models.managed_models(Engines(budget), sizes), budget, NEVER)
+    assert (does_not_fit.value.name, does_not_fit.value.retry_after) == (name, None)
+    assert message in str(does_not_fit.value)
 
 
 def test_adapters_must_exist_and_count_in_the_size(tmp_path: Any) -> None:

@@ -20,7 +20,7 @@ from tests.server.serving import FakeIndex, serving
 
 
 class Search:
-    """Counts its calls, and fails with the next of its errors."""
+    """A search that counts its calls and raises the next of its errors."""
 
     def __init__(self) -> None:
         self.num_searches = 0

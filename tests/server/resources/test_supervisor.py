@@ -1,4 +1,4 @@
-"""A process that ends is restarted; one that never starts is an error for whoever waits."""
+"""The supervisor restarts a process that ends, and raises an error to every waiter if it never starts."""
 
 import asyncio
 import contextlib

@@ -41,7 +41,7 @@ MAX_UNFINISHED = 100  # batches
 
 
 class _Store:
-    """A context manager over state that all principals share."""
+    """The context manager and the principal of a record store; all principals share its state."""
 
     _principal = UNRESTRICTED
 
@@ -230,24 +230,24 @@ class MemoryJobStore(_Store):
         job = first.job
         return Job(id=job.id, kind=job.kind, subject=job.subject, part=job.part, position=first.position, worker=worker)
 
-    def _held(self, job: Job) -> _QueuedJob | None:
+    def _job_of_worker(self, job: Job) -> _QueuedJob | None:
         queued = self._jobs.get(job.id)
         return queued if queued is not None and queued.worker == job.worker else None
 
     async def extend(self, job: Job, lease_s: float) -> bool:
-        if (queued := self._held(job)) is None:
+        if (queued := self._job_of_worker(job)) is None:
             return False
         self._jobs[job.id] = replace(queued, due_at=time.monotonic() + lease_s)
         return True
 
     async def complete(self, job: Job) -> bool:
-        if self._held(job) is None:
+        if self._job_of_worker(job) is None:
             return False
         del self._jobs[job.id]
         return True
 
     async def release(self, job: Job, delay_s: float = 0.0) -> bool:
-        if (queued := self._held(job)) is None:
+        if (queued := self._job_of_worker(job)) is None:
             return False
         self._jobs[job.id] = replace(queued, due_at=time.monotonic() + delay_s, worker=None)
         return True

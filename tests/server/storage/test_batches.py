@@ -36,7 +36,7 @@ OPTIONS = BatchOptions(UNRESTRICTED, "http://x/", 3600)
 
 @pytest.fixture(params=STORES, ids=["sqlite", "memory"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    """Runs a check with a store that is opened for it."""
+    """Return a function that runs a check with a newly opened store."""
     opener: Open = request.param
 
     def run_check(check: Callable[[BatchStore], Coroutine[Any, Any, None]]) -> None:
@@ -62,7 +62,7 @@ def batch(id: str = "batch_1", **fields: Any) -> BatchRecord:
     )
 
 
-def completed(current: BatchRecord) -> BatchRecord:
+def mark_completed(current: BatchRecord) -> BatchRecord:
     return msgspec.structs.replace(current, status="completed")
 
 
@@ -77,7 +77,7 @@ def test_a_batch_is_stored_with_its_options_and_updated(run: Run) -> None:
         await store.add(batch("batch_2"), OPTIONS)
         assert (await store.get("batch_1"), await store.options("batch_1")) == (batch(), OPTIONS)
         assert [each.id for each in await store.list_batches()] == ["batch_1", "batch_2"]
-        assert await store.update("batch_1", completed) == batch(status="completed")
+        assert await store.update("batch_1", mark_completed) == batch(status="completed")
         assert [each.id for each in await store.unfinished()] == ["batch_2"]
         for look in (store.get, store.options):
             with pytest.raises(BatchNotFound):
@@ -114,7 +114,7 @@ def test_the_lines_of_a_batch_that_is_over_are_deleted(run: Run) -> None:
         await store.clear_lines("batch_1")
         assert await store.results("batch_1", 0, 10) == []
         await store.add_lines("batch_1", [BatchLine(1, "a", b"{}")])
-        await store.update("batch_1", completed)
+        await store.update("batch_1", mark_completed)
         assert await store.results("batch_1", 0, 10) == []
         assert await store.undone_numbers("batch_1") == []
 
@@ -138,7 +138,7 @@ def test_unfinished_batches_are_limited(run: Run) -> None:
             await store.add(batch(f"batch_{number}"), OPTIONS)
         with pytest.raises(TooManyBatches):
             await store.add(batch("batch_x"), OPTIONS)
-        await store.update("batch_0", completed)
+        await store.update("batch_0", mark_completed)
         await store.add(batch("batch_x"), OPTIONS)
 
     run(check)
@@ -153,7 +153,7 @@ def test_a_key_sees_only_its_own_batches(run: Run, collections: frozenset[str] |
         with pytest.raises(BatchNotFound):
             await other.get("batch_1")
         with pytest.raises(BatchNotFound):
-            await other.update("batch_1", completed)
+            await other.update("batch_1", mark_completed)
 
     run(check)
 

@@ -32,7 +32,7 @@ ROOM = 1_000_000
 
 @pytest.fixture(params=REPOSITORIES, ids=["sqlite", "memory"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    """Runs a check with a repository that is opened for it."""
+    """Return a function that runs a check with a newly opened repository."""
     opener: Open = request.param
 
     def run_check(check: Callable[[FileRepository], Coroutine[Any, Any, None]]) -> None:
@@ -52,8 +52,8 @@ def store(id: str, **fields: Any) -> VectorStoreRecord:
     return VectorStoreRecord(**{"id": id, "name": id, "created_at": 1, "last_active_at": 1, **fields})
 
 
-async def attached(repository: FileRepository, **conditions: str) -> list[tuple[str, str]]:
-    """Return the store and file ids of what is attached."""
+async def list_attachments(repository: FileRepository, **conditions: str) -> list[tuple[str, str]]:
+    """Return the store id and file id of each attachment."""
     return [(each.store_id, each.file.id) for each in await repository.attachments(**conditions)]
 
 
@@ -128,8 +128,8 @@ def test_files_are_attached_and_detached(run: Run) -> None:
         second, third = await repository.attachments(store_id="two")
         assert (second.file.id, second.chunking, second.is_indexed) == ("b", Chunking(100, 20), True)
         assert (third.file.id, third.failure, third.is_indexed) == ("a", failure, False)
-        assert await attached(repository, file_id="a") == [("one", "a"), ("two", "a")]
-        assert await attached(repository, store_id="two", file_id="a") == [("two", "a")]
+        assert await list_attachments(repository, file_id="a") == [("one", "a"), ("two", "a")]
+        assert await list_attachments(repository, store_id="two", file_id="a") == [("two", "a")]
         await repository.attach("two", [FileToAttach(file_id="a", attributes={"b": True})])
         assert [each.is_indexed for each in await repository.attachments(store_id="two")] == [True, True]
         await repository.set_attributes("two", "a", {"c": 1.5})
@@ -138,7 +138,7 @@ def test_files_are_attached_and_detached(run: Run) -> None:
         assert await repository.detach("two", "a") == []
         assert [each.file.id for each in await repository.remove_store("one")] == ["a"]
         assert [each.store_id for each in await repository.remove_file("b")] == ["two"]
-        assert await attached(repository) == []
+        assert await list_attachments(repository) == []
 
     run(check)
 
@@ -152,7 +152,7 @@ def test_unknown_files_are_not_attached(run: Run) -> None:
             await repository.attach("s", both)
         with pytest.raises(StoredFileNotFound):
             await repository.add_store(store("t"), both)
-        assert await attached(repository) == []
+        assert await list_attachments(repository) == []
         assert [each.id for each in await repository.list_stores()] == ["s"]
 
     run(check)
@@ -166,7 +166,7 @@ def test_the_files_of_a_batch_are_cancelled(run: Run) -> None:
         batch = FileBatchRecord(id="vsfb_1", store_id="s", created_at=3)
         await repository.attach("s", [FileToAttach(file_id="a"), FileToAttach(file_id="b")], batch)
         assert await repository.get_batch("s", "vsfb_1") == batch
-        assert await attached(repository, store_id="s", batch_id="vsfb_1") == [("s", "a"), ("s", "b")]
+        assert await list_attachments(repository, store_id="s", batch_id="vsfb_1") == [("s", "a"), ("s", "b")]
         await repository.cancel_batch(batch, {"b"}, 4)
         assert await repository.get_batch("s", "vsfb_1") == msgspec.structs.replace(batch, cancelled_at=4)
         assert [each.is_cancelled for each in await repository.attachments(store_id="s")] == [False, False, True]
@@ -184,7 +184,7 @@ def test_expired_stores_are_emptied_and_stay(run: Run) -> None:
         await repository.add_store(store("new"), [FileToAttach(file_id="a")])
         assert await repository.empty_expired_stores(86_400) == []
         assert [each.store_id for each in await repository.empty_expired_stores(86_401)] == ["old"]
-        assert await attached(repository) == [("new", "a")]
+        assert await list_attachments(repository) == [("new", "a")]
         assert len(await repository.list_stores()) == 2
 
     run(check)

@@ -23,7 +23,7 @@ LONG_S = 1000.0
 
 @pytest.fixture(params=STORES, ids=["sqlite", "memory"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    """Runs a check with a store that is opened for it."""
+    """Return a function that runs a check with a newly opened store."""
     opener: Open = request.param
 
     def run_check(check: Callable[[JobStore], Coroutine[Any, Any, None]]) -> None:
@@ -78,8 +78,8 @@ def test_a_job_is_held_by_one_worker_at_a_time(run: Run) -> None:
                 ids.append(job.id)
             return ids
 
-        held = await asyncio.gather(*(work(f"w{number}") for number in range(5)))
-        assert sorted(id for ids in held for id in ids) == sorted(str(number) for number in range(30))
+        leases = await asyncio.gather(*(work(f"w{number}") for number in range(5)))
+        assert sorted(id for ids in leases for id in ids) == sorted(str(number) for number in range(30))
 
     run(check)
 
@@ -143,11 +143,11 @@ def test_adding_a_job_again_makes_it_due_earlier_unless_it_is_held(run: Run) -> 
 def test_removing_a_subject_takes_its_jobs_from_their_workers(run: Run) -> None:
     async def check(store: JobStore) -> None:
         await store.add([new("a", subject="one"), new("b", subject="one"), new("c", subject="two")])
-        held = await store.lease(KINDS, "w", LONG_S)
-        assert held is not None and held.id == "a"
+        lease = await store.lease(KINDS, "w", LONG_S)
+        assert lease is not None and lease.id == "a"
         await store.remove("one")
-        assert not await store.extend(held, LONG_S)
-        assert not await store.complete(held)
+        assert not await store.extend(lease, LONG_S)
+        assert not await store.complete(lease)
         assert await leased_ids(store) == ["c"]
 
     run(check)

@@ -24,7 +24,7 @@ Run = Callable[..., None]
 
 @pytest.fixture(params=STORES, ids=["sqlite", "memory"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    """Runs a check with a store that is opened for it."""
+    """Return a function that runs a check with a newly opened store."""
     opener: Open = request.param
 
     def run_check(check: Callable[[ResponseStore], Coroutine[Any, Any, None]], max_bytes: int = 1_000_000) -> None:

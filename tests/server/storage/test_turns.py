@@ -1,4 +1,4 @@
-"""The contract of a turn store, and what the SQLite store does with a damaged file."""
+"""The contract of a turn store, and the SQLite store over a damaged file."""
 
 import asyncio
 from collections.abc import Callable

@@ -99,8 +99,8 @@ def test_the_text_is_cut_at_the_first_stop_however_it_is_cut_into_tokens(
 ) -> None:
     # With one stop string inside another, which of them is first is a matter of definition.
     assume(not any(inner in outer[1:-1] for inner in stop for outer in stop))
-    found = [text.find(s) for s in stop if s in text]
-    assert "".join(feed_each(split(text.encode(), cuts), stop)) == (text[: min(found)] if found else text)
+    starts = [text.find(s) for s in stop if s in text]
+    assert "".join(feed_each(split(text.encode(), cuts), stop)) == (text[: min(starts)] if starts else text)
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,14 @@ def texts(tokens: Sequence[ScoredToken]) -> list[str]:
 
 @given(st.lists(st.text(alphabet="ab", max_size=3), max_size=20), st.lists(st.integers(0, 6), max_size=20))
 def test_every_token_is_emitted_once_and_in_order_if_no_text_is_left_out(pieces: list[str], holds: list[int]) -> None:
-    alignment, held, emitted = TokenAlignment(), "", []
+    alignment, pending, emitted = TokenAlignment(), "", []
     for i, piece in enumerate(pieces):
         alignment.push([token(piece)])
-        held += piece
-        size = max(0, len(held) - (holds[i] if i < len(holds) else 0))
-        emitted += texts(alignment.take(held[:size], len(held) - size))
-        held = held[size:]
-    emitted += texts(alignment.take(held, 0))
+        pending += piece
+        size = max(0, len(pending) - (holds[i] if i < len(holds) else 0))
+        emitted += texts(alignment.take(pending[:size], len(pending) - size))
+        pending = pending[size:]
+    emitted += texts(alignment.take(pending, 0))
     assert [text for text in emitted if text] == [piece for piece in pieces if piece]
 
 

@@ -779,7 +779,7 @@ def test_the_family_of_a_real_template_is_detected(path: Path) -> None:
 
 
 def assistant_turn(template: ChatTemplate, name_arguments: Sequence[tuple[str, dict[str, object]]]) -> str:
-    """What the model would have written, and the end of its turn."""
+    """Return the text that the model would have generated, and the end of its turn."""
     tool_calls = tuple(
         ToolCall(f"call_{at}", name, json.dumps(arguments, ensure_ascii=False))
         for at, (name, arguments) in enumerate(name_arguments)

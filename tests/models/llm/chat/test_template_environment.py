@@ -54,10 +54,10 @@ TOO_MUCH = [
 
 @pytest.mark.parametrize("source", TOO_MUCH)
 def test_a_template_that_takes_too_much_time_or_memory_is_stopped(source: str) -> None:
-    begun, peak = time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start_s, peak = time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(TemplateError):
         ChatTemplate(source).render([ChatMessage.of_text("user", "Hi")])
-    assert time.thread_time() - begun < 6  # once to probe its capabilities, once for the conversation
+    assert time.thread_time() - start_s < 6  # once to probe its capabilities, once for the conversation
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 300_000  # KiB
 
 
@@ -89,6 +89,6 @@ def test_each_rendering_has_a_budget_of_its_own() -> None:
 def test_long_conversations_are_rendered_within_the_budget(expression: str) -> None:
     messages = [ChatMessage.of_text("user" if i % 2 == 0 else "assistant", "aha, " * 2000) for i in range(50)]
     template = ChatTemplate(f"{{% for m in messages %}}{{{{ {expression} }}}}{{% endfor %}}")
-    begun = time.thread_time()
+    start_s = time.thread_time()
     assert sum(len(segment.text) for segment in template.render(messages)) >= 500_000
-    assert time.thread_time() - begun < 5
+    assert time.thread_time() - start_s < 5

@@ -20,7 +20,7 @@ TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
 
 
-def scored(text: str) -> tuple[ScoredToken, ...]:
+def scored_tokens(text: str) -> tuple[ScoredToken, ...]:
     return (ScoredToken(text, Candidate(text.encode(), -0.5)),)
 
 
@@ -29,7 +29,7 @@ def run(pieces: Sequence[str], reason: FinishReason = FinishReason.STOP, *, must
     events: list[TurnEvent] = []
     for at, piece in enumerate(pieces):
         is_last = at == len(pieces) - 1
-        events += turn.feed(TextDelta(piece, 1, reason if is_last else None, 5, scored(piece)))
+        events += turn.feed(TextDelta(piece, 1, reason if is_last else None, 5, scored_tokens(piece)))
     return events
 
 

@@ -312,8 +312,8 @@ def test_text_is_unconstrained_until_a_trigger(builtin: Model) -> None:
     for size in range(len(free_text) + 1):
         assert grammar.after(free_text[:size]) is None
         assert grammar.forced(free_text[:size], 8) is None
-    begun = [*free_text, *tokens(builtin, "l>")]
-    forced = grammar.forced(begun, 50)
+    prefix = [*free_text, *tokens(builtin, "l>")]
+    forced = grammar.forced(prefix, 50)
     assert forced is not None
     assert builtin.text(forced).startswith('\n{"name": "get", "arguments": {"city": "')
     assert grammar.after(free_text) is None  # a guess that was taken back
@@ -496,8 +496,8 @@ def test_values_that_a_schema_admits_are_allowed(builtin: Model, document: objec
 # Refusals
 
 
-def nested(depth: int) -> dict[str, Any]:
-    return {"items": nested(depth - 1)} if depth else {}
+def nested_items(depth: int) -> dict[str, Any]:
+    return {"items": nested_items(depth - 1)} if depth else {}
 
 
 def array(depth: int) -> list[Any]:
@@ -574,7 +574,7 @@ REFUSED: list[tuple[ConstraintForm, str, str]] = [
     (JsonSchema('{"const": "\\ud800"}'), "$", "not JSON"),
     (JsonSchema("[" * 60_000), "$", "not JSON"),
     (JsonSchema(json.dumps({"description": "a" * MAX_TEXT})), "$", "longer"),
-    (schema(nested(MAX_DEPTH + 1)), "$" + ".items" * (MAX_DEPTH + 1), "in each other"),
+    (schema(nested_items(MAX_DEPTH + 1)), "$" + ".items" * (MAX_DEPTH + 1), "in each other"),
     (schema({"const": array(MAX_DEPTH)}), "$.const", "in each other"),
     (schema({"properties": {f"p{i}": {} for i in range(MAX_NODES)}}), f"$.properties.p{MAX_NODES - 1}", "more than"),
     (schema({"enum": [{}] * MAX_NODES}), "$.enum", "more than"),
@@ -604,11 +604,11 @@ REFUSED: list[tuple[ConstraintForm, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("refused", REFUSED, ids=[f"{path or 'all'}-{i}" for i, (_, path, _) in enumerate(REFUSED)])
+@pytest.mark.parametrize("case", REFUSED, ids=[f"{path or 'all'}-{i}" for i, (_, path, _) in enumerate(REFUSED)])
 def test_unenforceable_schemas_are_refused_with_their_path(
-    builtin: Model, refused: tuple[ConstraintForm, str, str]
+    builtin: Model, case: tuple[ConstraintForm, str, str]
 ) -> None:
-    constraint, path, reason = refused
+    constraint, path, reason = case
     with pytest.raises(GrammarError, match=f"(?s){reason}") as checked:
         check(constraint)
     assert checked.value.path == path
@@ -623,7 +623,7 @@ def test_a_schema_that_allows_nothing_is_refused_when_it_is_compiled(builtin: Mo
 
 
 def test_schemas_at_the_limits_are_accepted(builtin: Model) -> None:
-    Grammar(builtin.tokenizer, schema(nested(MAX_DEPTH)))
+    Grammar(builtin.tokenizer, schema(nested_items(MAX_DEPTH)))
     Grammar(builtin.tokenizer, schema({"properties": {f"p{i}": {} for i in range(MAX_NODES - 1)}}))
     Grammar(builtin.tokenizer, Regex("(" * (MAX_DEPTH - 1) + "a" + ")" * (MAX_DEPTH - 1)))
     Grammar(builtin.tokenizer, schema({"type": "string", "pattern": "^.{1,9999}$"}))

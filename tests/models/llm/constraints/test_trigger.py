@@ -14,7 +14,7 @@ def span(tokens: Sequence[int], **options: object) -> tuple[int, int] | None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "found"),
+    ("tokens", "expected"),
     [
         ([], None),
         ([4, 0], None),
@@ -24,8 +24,8 @@ def span(tokens: Sequence[int], **options: object) -> tuple[int, int] | None:
         ([7, 4, 0, 1, 0, 1], (2, 4)),
     ],
 )
-def test_the_span_of_the_first_trigger_is_of_whole_tokens(tokens: list[int], found: tuple[int, int] | None) -> None:
-    assert span(tokens) == found
+def test_the_span_of_the_first_trigger_is_of_whole_tokens(tokens: list[int], expected: tuple[int, int] | None) -> None:
+    assert span(tokens) == expected
 
 
 def test_text_within_reasoning_triggers_nothing() -> None:

@@ -51,16 +51,16 @@ async def answer(
     return tokens, reason
 
 
-async def begin(client: EngineClient, begun: asyncio.Event, max_tokens: int = 10_000) -> None:
+async def begin(client: EngineClient, has_begun: asyncio.Event, max_tokens: int = 10_000) -> None:
     """Generate until the context is full, and set `begun` when the first token has come."""
     async with contextlib.aclosing(client.generate([WORD], max_tokens, ENDLESS)) as deltas:
         async for _ in deltas:
-            begun.set()
+            has_begun.set()
 
 
-async def failure(client: EngineClient, begun: asyncio.Event) -> ModelError:
+async def failure(client: EngineClient, has_begun: asyncio.Event) -> ModelError:
     with pytest.raises(ModelError) as caught:
-        await begin(client, begun)
+        await begin(client, has_begun)
     return caught.value
 
 
@@ -112,7 +112,7 @@ class RecordingMeter:
     """Keeps all measurements."""
 
     def __init__(self) -> None:
-        self.begun: list[tuple[int, int]] = []
+        self.prompts: list[tuple[int, int]] = []
         self.num_tokens = 0
         self.waits: list[float] = []
 

@@ -1,4 +1,4 @@
-"""How many prompt tokens a step may hold beside decoding sequences."""
+"""The number of prompt tokens that a step may hold beside decoding sequences."""
 
 import pytest
 

@@ -24,7 +24,7 @@ from tests.models.scheduler_simulation import (
     answer_alone,
     answer_of,
     endless,
-    hashed,
+    hash_tokens,
     random_simulation,
     run_randomly,
 )
@@ -200,7 +200,7 @@ class TestPreemption:
             assert first.num_generated == num_generated + 1
 
     def test_a_preempted_sequence_resumes_with_all_its_tokens_and_the_right_answer(self) -> None:
-        run = SchedulerRun(num_slots=2, n_batch=4, num_cells=14, n_ctx=12, next_token=hashed)
+        run = SchedulerRun(num_slots=2, n_batch=4, num_cells=14, n_ctx=12, next_token=hash_tokens)
         first, last = run.add(5), run.add(5)
         num_at_preemption = 0
         while not run.scheduler.is_idle:
@@ -246,7 +246,7 @@ class TestPreemption:
             num_cells=64,
             n_ctx=20,
             supports_partial_removal=supports_partial_removal,
-            next_token=hashed,
+            next_token=hash_tokens,
         )
         conversations = [run.add(4), run.add(4)]
         run.step()
@@ -259,7 +259,7 @@ class TestPreemption:
             assert answer_of(sequence) == run.answer_alone(sequence)
 
     def test_typing_preempts_interactive_for_cells(self) -> None:
-        run = SchedulerRun(num_slots=3, n_batch=16, num_cells=20, n_ctx=20, next_token=hashed)
+        run = SchedulerRun(num_slots=3, n_batch=16, num_cells=20, n_ctx=20, next_token=hash_tokens)
         conversations = [run.add(8), run.add(8)]
         run.step()
         typing = run.add(8, max_tokens=3, priority=Priority.TYPING)
@@ -281,7 +281,7 @@ class TestPreemption:
             num_cells=20,
             n_ctx=9,
             supports_partial_removal=False,
-            next_token=hashed,
+            next_token=hash_tokens,
         )
         shared = run.new_tokens(3)
         sequences = [run.add(2, 7, priority=Priority.BATCH)]
@@ -349,7 +349,7 @@ class TestRemoving:
 
 class TestPrefixCache:
     def test_a_second_turn_computes_only_its_new_tokens(self) -> None:
-        run = SchedulerRun(n_batch=16, next_token=hashed)
+        run = SchedulerRun(n_batch=16, next_token=hash_tokens)
         first = run.add(10, max_tokens=3)
         run.finish()
         second = run.add([*first.tokens, *run.new_tokens(4)], max_tokens=2)
@@ -359,7 +359,7 @@ class TestPrefixCache:
         assert answer_of(second) == run.answer_alone(second)
 
     def test_the_same_prompt_again_computes_only_its_last_token(self) -> None:
-        run = SchedulerRun(n_batch=16, next_token=hashed)
+        run = SchedulerRun(n_batch=16, next_token=hash_tokens)
         first = run.add(10, max_tokens=3)
         run.finish()
         again = run.add(first.tokens[:10], max_tokens=3)
@@ -368,7 +368,7 @@ class TestPrefixCache:
         assert answer_of(again) == answer_of(first)
 
     def test_a_sequence_shares_the_prefix_of_one_that_still_runs(self) -> None:
-        run = SchedulerRun(num_slots=2, n_batch=16, next_token=hashed)
+        run = SchedulerRun(num_slots=2, n_batch=16, next_token=hash_tokens)
         first = run.add(10, max_tokens=8)
         run.step()
         second = run.add([*first.tokens[:10], *run.new_tokens(4)], max_tokens=2)
@@ -422,7 +422,7 @@ class TestDrafts:
         assert answer_of(sequence) == counting.answer_alone(sequence)
 
     def test_rejected_drafts_change_no_answer(self) -> None:
-        run = SchedulerRun(num_slots=2, next_token=hashed)
+        run = SchedulerRun(num_slots=2, next_token=hash_tokens)
         sequences = [run.add([1, 2, 3, 1, 2, 3, 1, 2], max_tokens=16, prompt_lookup=True) for _ in range(2)]
         run.finish()
         assert [answer_of(sequence) for sequence in sequences] == [run.answer_alone(sequence) for sequence in sequences]
@@ -537,7 +537,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 class RecurrentMachine(SchedulerMachine):
-    """The same with a recurrent model's memory, which is copied and removed as a whole."""
+    """A scheduler machine with a recurrent model's memory, which is copied and removed as a whole."""
 
     supports_partial_removal = False
 

@@ -1,4 +1,4 @@
-"""Drafts change how fast an answer comes, and nothing else about it; tested with the built-in model."""
+"""Speculative decoding with the built-in model: drafts change the speed of an answer and nothing else."""
 
 from collections import Counter
 
