@@ -68,10 +68,10 @@ def test_a_document_that_waits_to_be_read_again_counts_as_searchable(two_collect
     ]
 
 
-def test_the_chunks_of_the_documents_asked_for_are_counted(filled: Storage) -> None:
-    filled.put("handbook", "b.md", "one", "two")
-    ids = {document.path: document.id for document in filled.catalog.list_documents("handbook")}
-    assert filled.catalog.count_chunks([ids["b.md"], ids["c.pdf"], 999]) == {ids["b.md"]: 2}
+def test_the_chunks_of_the_documents_asked_for_are_counted(two_collections: Storage) -> None:
+    two_collections.index_document("handbook", "b.md", "one", "two")
+    ids = {document.path: document.id for document in two_collections.catalog.list_documents("handbook")}
+    assert two_collections.catalog.count_chunks([ids["b.md"], ids["c.pdf"], 999]) == {ids["b.md"]: 2}
 
 
 @pytest.mark.parametrize(
