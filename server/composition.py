@@ -34,7 +34,8 @@ from server.resources.embedding import EmbeddingService
 from server.resources.indexer_control import IndexerControl
 from server.resources.live_retriever import LiveRetriever
 from server.resources.local_model import LocalModelSource, OpenEngine
-from server.resources.pool import ManagedModel, ModelPool
+from server.resources.model_source import ModelSource
+from server.resources.pool import ModelPool
 from server.resources.readiness import Readiness
 from server.resources.reranking import CurrentReranker, RerankingService
 from server.resources.search import SearchService
@@ -137,8 +138,7 @@ def _services(
 
     def can_answer() -> bool:
         """While the indexer restarts, questions are answered from the index as it is."""
-        engine = pool.default.supervisor
-        return engine is not None and engine.is_ready and encoder.is_ready and indexer.has_started
+        return pool.default.is_ready and encoder.is_ready and indexer.has_started
 
     return Services(
         settings=settings,
@@ -219,17 +219,16 @@ async def _open_pool(settings: Settings, chat: ChatModels, metrics: Metrics) -> 
 
 def _open_models(
     chat: ChatModels, open: OpenEngine, stack: contextlib.ExitStack
-) -> tuple[list[ManagedModel], dict[str, ModelError]]:
+) -> tuple[list[ModelSource], dict[str, ModelError]]:
     """Return the models whose files can be read, the default first, and why the others cannot.
 
     They are open until `stack` is left. Raises the error of the default model.
     """
     (default, *further), missing = chat.configured, dict(chat.missing)
-    models = [ManagedModel(stack.enter_context(LocalModelSource(default.resolved, default.params, open)))]
+    models: list[ModelSource] = [stack.enter_context(LocalModelSource(default.resolved, default.params, open))]
     for model in further:
         try:
-            source = stack.enter_context(LocalModelSource(model.resolved, model.params, open))
-            models.append(ManagedModel(source))
+            models.append(stack.enter_context(LocalModelSource(model.resolved, model.params, open)))
         except ModelError as error:
             missing[model.name] = error
     for name, reason in missing.items():

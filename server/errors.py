@@ -11,6 +11,7 @@ ServerError
 │   ├── EmptyFile, FileTooLarge, FileQuotaExceeded
 │   ├── ReadOnlyVectorStore  it mirrors a watched folder
 │   └── VectorStoreExpired
+├── NoBarePrompts            the model continues conversations alone
 ├── TooManyBatches
 ├── ResponseNotCancellable
 ├── SettingsError
@@ -71,6 +72,15 @@ class UnknownModel(NotFound):
         super().__init__(f"The model {name!r} does not exist; there are: {', '.join(known) or 'none'}.")
         self.name = name
         self.known = known
+
+
+class NoBarePrompts(ServerError):
+    status = 400
+    code = "unsupported_value"
+    param = "model"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The model {name!r} continues conversations only; use POST /v1/chat/completions.")
 
 
 class FilesError(ServerError):

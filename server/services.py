@@ -2,8 +2,8 @@
 
 import copy
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Protocol
 
 from index.storage.base import Catalog
 from index.types import Collection
@@ -24,6 +24,13 @@ from server.resources.search import SearchService
 from server.resources.supervisor import Supervisor
 from server.settings.settings import Settings
 from server.storage.base import BatchStore, JobStore, ResponseStore
+
+
+class ProcessStatus(Protocol):
+    @property
+    def is_ready(self) -> bool: ...
+    @property
+    def state(self) -> str: ...
 
 
 class Services:
@@ -76,11 +83,9 @@ class Services:
         self.started_at = int(time.time())
 
     @property
-    def processes(self) -> Sequence[Supervisor[Any]]:
-        """The processes without which no question is answered."""
-        engine = self.pool.default.supervisor
-        assert engine is not None, "the pool is running"
-        return engine, self.encoder, self.indexer
+    def processes(self) -> Mapping[str, ProcessStatus]:
+        """The processes without which no question is answered, by name."""
+        return {"engine": self.pool.default, "encoder": self.encoder, "indexer": self.indexer}
 
     def seen_by(self, principal: Principal) -> "Services":
         """Return the services narrowed to the principal: its own responses and batches, its collections alone."""

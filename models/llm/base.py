@@ -16,7 +16,7 @@ from models.llm.chat.prompt import Prompt
 from models.llm.chat.tool_config import ToolConfig, ToolDefinition
 from models.llm.constraints.forms import AnswerForm
 from models.llm.gguf.info import GGUFInfo
-from models.llm.params import UNBOUNDED, CompletionBounds, Priority, SamplingParams
+from models.llm.params import UNBOUNDED, Adapter, CompletionBounds, Priority, SamplingParams
 
 TurnEvents = AsyncGenerator[list[TurnEvent], None]
 
@@ -32,6 +32,23 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: bool = False
     infill: bool = False
     extractive: bool = False
+
+
+class ChatModelProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """How a chat model is used, as the catalog and the settings say; the same wherever it runs.
+
+    `temperature`: of requests that name none. `max_passage_chars`: characters of each passage that it is given; 0:
+    whole passages. `question_first`: the question stands before the sources too. `num_slots`: generations at the same
+    time. `file_name` and `sha256`: of its file, "" and None for a model without one, or of which nothing is known.
+    """
+
+    temperature: float = 0.3
+    max_passage_chars: int = 0
+    question_first: bool = False
+    num_slots: int = 1
+    file_name: str = ""
+    sha256: str | None = None
+    adapters: tuple[Adapter, ...] = ()
 
 
 class ChatModel(Protocol):

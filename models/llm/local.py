@@ -16,7 +16,7 @@ from models.llm.chat.detokenizer import Detokenizer
 from models.llm.chat.fim import Gap, fill
 from models.llm.chat.messages import ChatMessage
 from models.llm.chat.output_parser import OutputParser
-from models.llm.chat.prompt import Prompt
+from models.llm.chat.prompt import Prompt, TokenPrompt
 from models.llm.chat.text_stream import TextDelta, TextStream
 from models.llm.chat.tool_config import ToolConfig, ToolDefinition
 from models.llm.chat.turn_parser import AssistantTurnParser
@@ -27,7 +27,7 @@ from models.llm.gguf.estimate import Estimate
 from models.llm.gguf.info import GGUFInfo
 from models.llm.params import UNBOUNDED, CompletionBounds, EngineParams, Priority, SamplingParams
 
-_NO_PROMPT = Prompt([])
+_NO_PROMPT = TokenPrompt([])
 
 
 class LocalChatModel:
@@ -73,7 +73,7 @@ class LocalChatModel:
         messages: Sequence[ChatMessage],
         tools: Sequence[ToolDefinition] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> Prompt:
+    ) -> TokenPrompt:
         return self.tokenizer.prompt(messages, tools, options)
 
     def check_constraint(self, tool_config: ToolConfig | None, form: AnswerForm | None) -> None:
@@ -103,6 +103,7 @@ class LocalChatModel:
         client: str,
         priority: Priority = Priority.INTERACTIVE,
     ) -> TurnEvents:
+        assert isinstance(prompt, TokenPrompt), "a prompt of this model"
         tools = tool_config.callable_tools if tool_config else ()
         must_call = tool_config is not None and tool_config.choice == "required"
         syntax = self.tokenizer.syntax
@@ -198,7 +199,7 @@ class LocalChatModel:
                     return
 
     def _constraint(
-        self, prompt: Prompt, tool_config: ToolConfig | None, form: AnswerForm | None
+        self, prompt: TokenPrompt, tool_config: ToolConfig | None, form: AnswerForm | None
     ) -> ConstraintForm | None:
         return self.tokenizer.constraint(prompt, tool_config, form, is_bounded=self.capabilities.extractive)
 

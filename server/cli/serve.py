@@ -156,7 +156,7 @@ async def _announce(services: Services, address: str) -> None:
     if is_open(services.settings.host):
         _say(f"Listening on {services.settings.host}, unencrypted: who has a key may ask, who can listen in may read.")
     _say(f"Loading {services.pool.default.name} and {services.settings.embedder} …")
-    await asyncio.gather(*(process.first() for process in services.processes))
+    await asyncio.gather(services.pool.default.wait_until_loaded(), services.encoder.first(), services.indexer.first())
     folders = ", ".join(f"{c.name} ({c.root})" for c in services.collections) or "no folder; name one with --docs DIR"
     _say(f"Indexing {folders} …")
     deadline = time.monotonic() + _FIRST_INDEX_S

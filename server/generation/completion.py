@@ -13,7 +13,7 @@ from server.generation.completion_request import RawCompletionRequest
 from server.generation.constraint import check_constraint
 from server.generation.generate import sampling_of_answer
 from server.generation.stream import GenerationStream, Steps
-from server.generation.target import resolve_target
+from server.generation.target import require_completion_model, resolve_target
 from server.services import Services
 
 _NEVER = -1e9  # bias on a token's logit: it is not sampled
@@ -35,12 +35,12 @@ async def complete_prompts(request: RawCompletionRequest, services: Services) ->
     name = _model_name(request, services)
     async with contextlib.AsyncExitStack() as resources:
         model = await resources.enter_async_context(services.pool.use(name))
-        completion_model = model.completion_model
+        completion_model = require_completion_model(model)
         await check_constraint(completion_model, None, request.answer_format)
         prompts = await asyncio.to_thread(_prompts, request, completion_model)
-        default = {"temperature": model.resolved.temperature}
+        default = {"temperature": model.profile.temperature}
         sampling = SamplingParams(**{**default, **_sampling(request, completion_model)})
-        slots = asyncio.Semaphore(model.params.num_slots)
+        slots = asyncio.Semaphore(model.profile.num_slots)
         turns = [
             _when_free(
                 completion_model.complete(

@@ -19,7 +19,7 @@ from server.rag.citations import without_source_list
 from server.rag.options import Mode
 from server.rag.pipeline import GroundedPrompt
 from server.rag.request import GroundingRequest, SourceLayout
-from server.resources.pool import ManagedModel
+from server.resources.model_source import ModelSource
 from server.services import Services
 
 
@@ -33,7 +33,7 @@ async def generate(request: GenerationRequest, services: Services) -> Generation
         model = await resources.enter_async_context(services.pool.use(target.model))
         await check_constraint(model.chat_model, request.tool_config, request.answer_format)
         prepared = await _prepare(request, target, model, services)
-        sampling = SamplingParams(**{"temperature": model.resolved.temperature, **request.sampling})
+        sampling = SamplingParams(**{"temperature": model.profile.temperature, **request.sampling})
         turns = [
             model.chat_model.generate(
                 prepared.prompt,
@@ -48,7 +48,7 @@ async def generate(request: GenerationRequest, services: Services) -> Generation
             )
             for index in range(request.num_answers)
         ]
-        num_prompt = len(prepared.prompt.tokens)
+        num_prompt = prepared.prompt.num_tokens
         return await GenerationStream.start(
             num_prompt, turns, resources.pop_all(), prepared.grounding, memory=services.rag
         )
@@ -59,7 +59,7 @@ async def count_prompt_tokens(request: GenerationRequest, services: Services) ->
     target = resolve_target(request.model, services, request.rag.collections)
     async with services.pool.use(target.model) as model:
         await check_constraint(model.chat_model, request.tool_config, request.answer_format)
-        return len((await _prepare(request, target, model, services)).prompt.tokens)
+        return (await _prepare(request, target, model, services)).prompt.num_tokens
 
 
 class _Prepared(NamedTuple):
@@ -70,7 +70,7 @@ class _Prepared(NamedTuple):
     grounding: Grounding | None = None
 
 
-async def _prepare(request: GenerationRequest, target: Target, model: ManagedModel, services: Services) -> _Prepared:
+async def _prepare(request: GenerationRequest, target: Target, model: ModelSource, services: Services) -> _Prepared:
     """Return the prompt, grounded where the target or the request asks for it.
 
     Questions are searched for. A tool's result is not, since its question was, nor is an auxiliary request of the
@@ -84,7 +84,7 @@ async def _prepare(request: GenerationRequest, target: Target, model: ManagedMod
     scope = request.scope or await _resolve_scope(request, target, services)
     grounding_request = make_grounding_request(request, scope, model, services, is_question=is_question)
     grounded = await services.rag.ground(grounding_request)
-    is_quoting = model.resolved.extractive and not request.tool_config and not request.answer_format
+    is_quoting = model.chat_model.capabilities.extractive and not request.tool_config and not request.answer_format
     is_cited = not is_by_client and (is_question or grounded.sources)
     return _Prepared(
         grounded.prompt,
@@ -106,7 +106,7 @@ async def _resolve_scope(request: GenerationRequest, target: Target, services: S
 def make_grounding_request(
     request: GenerationRequest,
     scope: SearchScope,
-    model: ManagedModel,
+    model: ModelSource,
     services: Services,
     *,
     is_question: bool = True,
@@ -115,7 +115,7 @@ def make_grounding_request(
     return GroundingRequest(
         messages=[_without_source_list(message) for message in request.messages],
         model=model.chat_model,
-        layout=SourceLayout(model.resolved.max_passage_chars, model.resolved.question_first),
+        layout=SourceLayout(model.profile.max_passage_chars, model.profile.question_first),
         options=request.rag,
         scope=scope,
         is_question=is_question,

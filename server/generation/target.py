@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from index.errors import CollectionNotFound
-from server.errors import UnknownModel
+from models.llm.base import CompletionModel
+from server.errors import NoBarePrompts, UnknownModel
+from server.resources.model_source import ModelSource
 from server.services import Services
 from server.settings.settings import GROUNDED
 
@@ -22,6 +24,13 @@ class Target(NamedTuple):
     model: str
     is_grounded: bool
     collections: Sequence[str] | None = None
+
+
+def require_completion_model(model: ModelSource) -> CompletionModel:
+    """Return the model for bare prompts and single tokens. Raises `NoBarePrompts`."""
+    if model.completion_model is None:
+        raise NoBarePrompts(model.name)
+    return model.completion_model
 
 
 def model_ids(services: Services) -> list[str]:

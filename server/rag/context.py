@@ -102,21 +102,21 @@ def fit(context: Context, request: GroundingRequest) -> FittedContext:
     """
     room, context_length = request.max_prompt_tokens, request.model.context_length
     prompt = _prompt(context, request)
-    num_tokens, sizes = len(prompt.tokens), _SourceSizes(context, request.model.count_tokens)
+    num_tokens, sizes = prompt.num_tokens, _SourceSizes(context, request.model.count_tokens)
     smallest = context
     for smaller, share in _shrinkings(context):
         smallest = smaller
         if num_tokens - sizes.saved(smaller) > share * room:
             continue
         prompt = _prompt(smaller, request)
-        if len(prompt.tokens) <= share * room:
+        if prompt.num_tokens <= share * room:
             return FittedContext(smaller, prompt, _dropped(context, smaller))
     prompt = _prompt(smallest, request)
-    if len(prompt.tokens) >= context_length:
+    if prompt.num_tokens >= context_length:
         smallest = smallest.without_notes()
         prompt = _prompt(smallest, request)
-    if len(prompt.tokens) >= context_length:
-        raise ContextLengthExceeded(len(prompt.tokens), context_length)
+    if prompt.num_tokens >= context_length:
+        raise ContextLengthExceeded(prompt.num_tokens, context_length)
     return FittedContext(smallest, prompt, _dropped(context, smallest))
 
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from models.catalog import ResolvedChatModel
 from models.errors import ModelFileError, ProcessUnavailable
-from models.llm.base import ChatModel, CompletionModel
+from models.llm.base import ChatModel, ChatModelProfile, CompletionModel
 from models.llm.engine.client import EngineClient
 from models.llm.local import LocalChatModel
 from models.llm.params import EngineParams
@@ -25,21 +25,27 @@ class LocalModelSource:
 
     def __init__(self, resolved: ResolvedChatModel, params: EngineParams, open: "OpenEngine") -> None:
         """Raises `ModelFileError`, `TemplateError`."""
+        self.name = resolved.name
         self.resolved = resolved
         self.params = params
+        self.profile = ChatModelProfile(
+            temperature=resolved.temperature,
+            max_passage_chars=resolved.max_passage_chars,
+            question_first=resolved.question_first,
+            num_slots=params.num_slots,
+            file_name=resolved.path.name,
+            sha256=resolved.sha256,
+            adapters=resolved.adapters,
+        )
         self._open = open
         adapters_bytes = sum(_file_bytes(Path(adapter.path)) for adapter in resolved.adapters)
         self._model = LocalChatModel(resolved.name, resolved.path, self.engine, is_extractive=resolved.extractive)
         estimate = self._model.estimate(params)
-        self.size_bytes = estimate.total + adapters_bytes
+        self.memory_bytes = estimate.total + adapters_bytes
         self.n_ctx = estimate.n_ctx
-        self.supervisor: Supervisor[EngineClient] | None = None
+        self._supervisor: Supervisor[EngineClient] | None = None
         self._running: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
-
-    @property
-    def name(self) -> str:
-        return self.resolved.name
 
     @property
     def chat_model(self) -> ChatModel:
@@ -59,33 +65,40 @@ class LocalModelSource:
 
     @property
     def state(self) -> str:
-        if self.supervisor is None:
+        if self._supervisor is None:
             return "not loaded"
         if self.is_unloading:
             return "unloading"
         if self.is_loaded:
-            return self.supervisor.state
-        return "not loaded" if self.supervisor.has_started else f"not loaded: {self.supervisor.state}"
+            return self._supervisor.state
+        return "not loaded" if self._supervisor.has_started else f"not loaded: {self._supervisor.state}"
+
+    @property
+    def is_ready(self) -> bool:
+        return self.is_loaded and self._supervisor is not None and self._supervisor.is_ready
 
     @property
     def num_pending(self) -> int:
-        is_ready = self.supervisor is not None and self.supervisor.is_ready and self.is_loaded
-        return self.engine().num_pending if is_ready else 0
+        return self.engine().num_pending if self.is_ready else 0
+
+    @property
+    def num_restarts(self) -> int | None:
+        return None if self._supervisor is None else self._supervisor.num_restarts
 
     def engine(self) -> EngineClient:
         """Return the client of the engine that runs now. Raises `ProcessUnavailable`."""
-        if self.supervisor is None or not self.is_loaded:
+        if self._supervisor is None or not self.is_loaded:
             raise ProcessUnavailable("engine", f"{self.name} is not loaded", retry_after=1)
-        return self.supervisor.current()
+        return self._supervisor.current()
 
     def load(self) -> None:
-        supervisor = self.supervisor = Supervisor("engine", lambda: self._open(self))
+        supervisor = self._supervisor = Supervisor("engine", lambda: self._open(self))
         self._running = asyncio.create_task(supervisor.run(), name=f"engine {self.name}")
         self._running.add_done_callback(lambda task: supervisor.give_up(self._unavailable(task)))
 
     async def wait_until_loaded(self) -> None:
-        assert self.supervisor is not None, "load() comes first"
-        await self.supervisor.first()
+        assert self._supervisor is not None, "load() comes first"
+        await self._supervisor.first()
 
     async def unload(self) -> None:
         if self._stopping is None:

@@ -1,39 +1,47 @@
-"""The protocol of a source of a chat model for the pool."""
+"""The protocol of a chat model that the pool loads and unloads, wherever it runs."""
 
 from types import TracebackType
 from typing import Protocol, Self
 
-from models.catalog import ResolvedChatModel
-from models.llm.base import ChatModel, CompletionModel
-from models.llm.engine.client import EngineClient
-from models.llm.params import EngineParams
-from server.resources.supervisor import Supervisor
+from models.llm.base import ChatModel, ChatModelProfile, CompletionModel
 
 
 class ModelSource(Protocol):
-    """A configured chat model that can be loaded and unloaded. The pool decides when; one source is one model.
+    """A configured chat model. The pool decides when it is loaded; one source is one model.
 
-    A context manager that owns what the model needs even while it is not loaded, such as its vocabulary.
+    A context manager that owns what the model needs even while it is not loaded, such as its vocabulary. The contract
+    is tested by tests/server/resources/test_model_source_contract.py.
     """
 
     @property
-    def resolved(self) -> ResolvedChatModel: ...
+    def name(self) -> str: ...
     @property
-    def params(self) -> EngineParams: ...
+    def profile(self) -> ChatModelProfile: ...
     @property
     def chat_model(self) -> ChatModel: ...
-    @property
-    def completion_model(self) -> CompletionModel: ...
 
     @property
-    def size_bytes(self) -> int:
-        """Memory of this machine that the model takes while it is loaded."""
+    def completion_model(self) -> CompletionModel | None:
+        """The same model, if it completes bare prompts too; None for one that only continues conversations."""
         ...
 
     @property
     def n_ctx(self) -> int:
-        """Tokens of one conversation, as estimated before the model is loaded."""
+        """Tokens of one conversation, as known before the model is loaded."""
         ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of this machine that the model takes while it is loaded; 0 for a model that runs elsewhere."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """The state in a few words for people: "ready", "not loaded", or why it is not ready."""
+        ...
+
+    @property
+    def is_ready(self) -> bool: ...
 
     @property
     def is_loaded(self) -> bool:
@@ -44,18 +52,13 @@ class ModelSource(Protocol):
     def is_unloading(self) -> bool: ...
 
     @property
-    def state(self) -> str:
-        """A few words for people."""
-        ...
-
-    @property
     def num_pending(self) -> int:
         """Requests that it has not answered yet."""
         ...
 
     @property
-    def supervisor(self) -> Supervisor[EngineClient] | None:
-        """The supervisor of its process; None before the first load, and for a model without a process."""
+    def num_restarts(self) -> int | None:
+        """Restarts of its process; None before the first load, and for a model without a process."""
         ...
 
     def load(self) -> None:

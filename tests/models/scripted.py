@@ -8,7 +8,7 @@ from models.llm.base import Capabilities, TurnEvents
 from models.llm.chat.events import Content, EndReason, TurnEnd, TurnEvent
 from models.llm.chat.fim import Gap
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.prompt import Prompt
+from models.llm.chat.prompt import Prompt, TokenPrompt
 from models.llm.chat.tool_config import ToolConfig, ToolDefinition
 from models.llm.constraints.forms import AnswerForm
 from models.llm.constraints.grammar_source import check
@@ -27,9 +27,9 @@ INFO = GGUFInfo(
 )
 
 
-def render(messages: Sequence[ChatMessage]) -> Prompt:
+def render(messages: Sequence[ChatMessage]) -> TokenPrompt:
     """Return a prompt in which every token is a character."""
-    return Prompt([ord(c) for m in messages for c in f"<{m.role}>{m.text}</{m.role}>"] + [ord(">")])
+    return TokenPrompt([ord(c) for m in messages for c in f"<{m.role}>{m.text}</{m.role}>"] + [ord(">")])
 
 
 class ScriptedTokenizer:
@@ -87,7 +87,7 @@ class ScriptedChatModel:
         messages: Sequence[ChatMessage],
         tools: Sequence[ToolDefinition] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> Prompt:
+    ) -> TokenPrompt:
         return render(messages)
 
     def check_constraint(self, tool_config: ToolConfig | None, form: AnswerForm | None) -> None:
@@ -106,6 +106,7 @@ class ScriptedChatModel:
         choices: Sequence[str] = (),
         **arguments: Any,
     ) -> TurnEvents:
+        assert isinstance(prompt, TokenPrompt), "a prompt of this model"
         self.prompts.append(self.tokenizer.detokenize(prompt.tokens))
         self.requests.append({"sampling": sampling, "max_tokens": max_tokens, "choices": choices, **arguments})
         for step in self._steps(prompt.tokens, choices[0] if choices else self.says, max_tokens):

@@ -21,7 +21,6 @@ from index.types import Collection, FileSubset, Filters, Passage, Query
 from models.catalog import ResolvedEmbeddingModel
 from models.encoder.client import PairScores, PartEmbeddings
 from models.encoder.messages import EncoderReady
-from models.errors import ModelError, ModelUnavailable
 from server.access.hosts import Hosts
 from server.access.middleware import Access
 from server.app import create_app
@@ -34,6 +33,7 @@ from server.rag.memory import TurnMemory
 from server.rag.pipeline import RagPipeline
 from server.resources.embedding import EmbeddingService
 from server.resources.indexer_control import IndexerControl
+from server.resources.pool import ModelPool
 from server.resources.readiness import Readiness
 from server.resources.reranking import RerankingService
 from server.resources.search import SearchService
@@ -47,6 +47,7 @@ from server.storage.sqlite.jobs import SqliteJobStore
 from server.storage.sqlite.responses import SqliteResponseStore
 from server.storage.sqlite.turns import SqliteTurnStore
 from tests.models.scripted import ScriptedChatModel
+from tests.server.scripted_source import ScriptedModelSource
 
 ACCESS = Access(Hosts("127.0.0.1", ["testserver.local"]))
 
@@ -87,50 +88,12 @@ class FakeIndex:
         ]
 
 
-class FakePool:
-    """A pool of one model named `played`, and of the `missing` ones."""
-
-    missing: Mapping[str, Exception] = {}
-
-    def __init__(self, model: ScriptedChatModel) -> None:
-        resolved = SimpleNamespace(
-            temperature=0.0, max_passage_chars=0, extractive=False, question_first=False, sha256=None
-        )
-        self.missing: dict[str, ModelError] = {}
-        self.default = SimpleNamespace(
-            name="played",
-            chat_model=model,
-            completion_model=model,
-            resolved=resolved,
-            n_ctx=model.context_length,
-            params=SimpleNamespace(num_slots=4),
-            size_bytes=3_000_000,
-            state="ready",
-            is_loaded=True,
-            num_pending=0,
-            num_users=0,
-            supervisor=_process("engine", current=lambda: SimpleNamespace(num_pending=0)),
-            last_used=0.0,
-            keep_s=None,
-        )
-
-    def __contains__(self, name: str) -> bool:
-        return name == "played" or name in self.missing
-
-    def __getitem__(self, name: str) -> Any:
-        if name in self.missing:
-            raise ModelUnavailable(name, str(self.missing[name]))
-        return self.default
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter([self.default])
-
-    def keep_s(self, model: Any) -> float:
-        return math.inf if model.keep_s is None else float(model.keep_s)
-
-    @contextlib.asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[Any]:
-        yield self.default
+def scripted_pool(model: ScriptedChatModel) -> ModelPool:
+    """Return a pool of one model, which is loaded and completes bare prompts too."""
+    source = ScriptedModelSource(model, completion_model=model)
+    source.memory_bytes = 3_000_000
+    source.load()
+    return ModelPool([source], budget_bytes=3_000_000, unload_after_s=math.inf, missing={})
 
 
 class FakeEncoder:
@@ -178,7 +141,7 @@ class FakeServices(Services):
         self, folder: Path, model: ScriptedChatModel, index: FakeIndex, memory: TurnMemory, metrics: Metrics
     ) -> None:
         self.settings = Settings(data=str(folder))
-        self.pool = cast(Any, FakePool(model))
+        self.pool = scripted_pool(model)
         self.collections = [Collection("handbook", folder), Collection("policies", folder)]
         self.catalog = SqliteCatalog(folder)
         self.started_at = 1_700_000_000

@@ -7,7 +7,7 @@ from typing import Any, Self
 from models.errors import UnknownToken
 from models.llm.chat.chat_template import CHATML, ChatTemplate
 from models.llm.chat.messages import ChatMessage
-from models.llm.chat.prompt import Prompt
+from models.llm.chat.prompt import TokenPrompt
 from models.llm.chat.prompt_tokenizer import PromptTokenizer
 from models.llm.chat.tool_config import ToolConfig, ToolDefinition
 from models.llm.chat.tool_constraint import TokenNames, tool_constraint
@@ -57,7 +57,7 @@ class ChatTokenizer:
         messages: Sequence[ChatMessage],
         tools: Sequence[ToolDefinition] | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> Prompt:
+    ) -> TokenPrompt:
         """Return the conversation as tokens, control tokens from the template alone. Raises `TemplateError`.
 
         Tools that the template has no place for are put into the system message. `options` are variables of the
@@ -65,7 +65,7 @@ class ChatTokenizer:
         """
         segments = self._template.render(messages, tools, options=options)
         end = "" if not segments or segments[-1].is_content else segments[-1].text
-        return Prompt(self.prompt_tokenizer(segments), self.syntax.starts_in_reasoning(end))
+        return TokenPrompt(self.prompt_tokenizer(segments), self.syntax.starts_in_reasoning(end))
 
     def render(
         self,
@@ -119,7 +119,7 @@ class ChatTokenizer:
 
     def constraint(
         self,
-        prompt: Prompt,
+        prompt: TokenPrompt,
         tool_config: ToolConfig | None = None,
         form: AnswerForm | None = None,
         *,

@@ -77,7 +77,7 @@ class AnthropicController(Controller):
         tool_config = parse_tool_config(data)
         tools = tool_config.tools if tool_config else ()
         prompt = chat_model.prompt(chat_messages(data), tools, template_options(data))
-        return AnthropicTokenCount(len(prompt.tokens))
+        return AnthropicTokenCount(prompt.num_tokens)
 
 
 def _stream(events: AsyncIterator[AnthropicEvent], on_end: Callable[[], Awaitable[None]]) -> Stream:

@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromQuery, JSONBody
 
+from models.llm.base import Tokenizer
 from server.access.keys import Role
 from server.api.chat.request import generation_request
 from server.api.chat.wire import ChatRequest
@@ -33,11 +34,10 @@ from server.api.llamacpp.wire import (
 from server.api.shared.respond import respond
 from server.generation.completion import complete_prompts
 from server.generation.completion_request import RawCompletionRequest
-from server.generation.request import GenerationRequest
-from server.generation.target import resolve_target
+from server.generation.target import require_completion_model, resolve_target
 from server.http.disconnect import cancel_on_disconnect
 from server.http.sse import event_stream
-from server.resources.pool import ManagedModel
+from server.resources.model_source import ModelSource
 from server.services import Services
 
 _COMPLETION_SPEC = {
@@ -79,7 +79,7 @@ class LlamaCppController(Controller):
 
     @post(["/tokenize", "/v1/tokenize"], status_code=200, operation_id="tokenize", opt={"role": Role.READ})
     async def tokenize(self, data: JSONBody[TokenizeRequest], services: NamedDependency[Services]) -> TokenizeReply:
-        tokenizer = _model(data.model, services).completion_model.tokenizer
+        tokenizer = _tokenizer(data.model, services)
         parses_special = data.parse_special is not False
         tokens = tokenizer.tokenize(data.content, parse_special=parses_special, add_bos=bool(data.add_special))
         if not data.with_pieces:
@@ -91,7 +91,7 @@ class LlamaCppController(Controller):
     async def detokenize(
         self, data: JSONBody[DetokenizeRequest], services: NamedDependency[Services]
     ) -> DetokenizeReply:
-        return DetokenizeReply(_model(data.model, services).completion_model.tokenizer.detokenize(data.tokens))
+        return DetokenizeReply(_tokenizer(data.model, services).detokenize(data.tokens))
 
     @post(
         ["/apply-template", "/v1/apply-template"],
@@ -101,21 +101,21 @@ class LlamaCppController(Controller):
     )
     async def apply_template(self, data: JSONBody[ChatRequest], services: NamedDependency[Services]) -> TemplateReply:
         """Return a conversation as the model's chat template renders it."""
-        ask: GenerationRequest = generation_request(data)
-        tokenizer = _model(ask.model, services).completion_model.tokenizer
-        return TemplateReply(tokenizer.render(ask.messages, ask.tools, ask.template_options))
+        conversation = generation_request(data)
+        tokenizer = _tokenizer(conversation.model, services)
+        text = tokenizer.render(conversation.messages, conversation.tools, conversation.template_options)
+        return TemplateReply(text)
 
     @get(["/props", "/v1/props"], operation_id="props")
     async def props(self, services: NamedDependency[Services], model: FromQuery[str | None] = None) -> LlamaCppProps:
         """Return properties of the server and of a model, which need not be loaded."""
-        managed = _model(model, services)
-        tokenizer = managed.completion_model.tokenizer
-        settings = GenerationSettings(managed.n_ctx, {"temperature": managed.resolved.temperature})
+        source, tokenizer = _source(model, services), _tokenizer(model, services)
+        settings = GenerationSettings(source.n_ctx, {"temperature": source.profile.temperature})
         return LlamaCppProps(
             default_generation_settings=settings,
-            total_slots=managed.params.num_slots,
-            model_path=managed.resolved.path.name,
-            model_alias=managed.name,
+            total_slots=source.profile.num_slots,
+            model_path=source.profile.file_name,
+            model_alias=source.name,
             chat_template=tokenizer.chat_template,
             bos_token=tokenizer.bos,
             eos_token=tokenizer.eos,
@@ -127,14 +127,14 @@ class LlamaCppController(Controller):
         self, services: NamedDependency[Services], model: FromQuery[str | None] = None
     ) -> list[LlamaCppSlot]:
         """Return the engine's slots. Requests own no slot, so the first ones are shown as busy."""
-        managed = _model(model, services)
-        num_slots, num_pending = managed.params.num_slots, managed.num_pending
-        return [LlamaCppSlot(id, managed.n_ctx, id < num_pending) for id in range(num_slots)]
+        source = _source(model, services)
+        num_slots, num_pending = source.profile.num_slots, source.num_pending
+        return [LlamaCppSlot(id, source.n_ctx, id < num_pending) for id in range(num_slots)]
 
     @get("/lora-adapters", operation_id="loraAdapters")
     async def adapters(self, services: NamedDependency[Services]) -> list[LoraAdapter]:
         """Return the LoRA adapters of the default model."""
-        adapters = services.pool.default.resolved.adapters
+        adapters = services.pool.default.profile.adapters
         return [LoraAdapter(id, each.path.rsplit("/", 1)[-1], each.scale) for id, each in enumerate(adapters)]
 
 
@@ -150,8 +150,12 @@ async def _reply(
 _stream = partial(event_stream, last=b"")
 
 
-def _model(name: str | None, services: Services) -> ManagedModel:
+def _source(name: str | None, services: Services) -> ModelSource:
     return services.pool[resolve_target(name, services).model]
+
+
+def _tokenizer(name: str | None, services: Services) -> Tokenizer:
+    return require_completion_model(_source(name, services)).tokenizer
 
 
 def _text(piece: bytes) -> str | list[int]:

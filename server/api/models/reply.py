@@ -9,7 +9,7 @@ from models.errors import ModelUnavailable
 from server.api.models.wire import LoadStatus, ModelCard, ModelMeta, ModelModalities
 from server.errors import UnknownModel
 from server.generation.target import model_ids, resolve_target
-from server.resources.pool import ManagedModel
+from server.resources.model_source import ModelSource
 from server.services import Services
 
 _CHAT_MODALITIES = ModelModalities(("text",), ("text",))
@@ -44,7 +44,6 @@ def _chat_card(id: str, services: Services) -> ModelCard:
         return ModelCard(
             id=id, created=created, state=state, capabilities=(), architecture=_CHAT_MODALITIES, status=status
         )
-    info = model.completion_model.info
     return ModelCard(
         id=id,
         created=created,
@@ -55,21 +54,29 @@ def _chat_card(id: str, services: Services) -> ModelCard:
         context_window=model.n_ctx,
         max_model_len=model.n_ctx,
         max_output_tokens=model.n_ctx,
-        memory=model.size_bytes,
-        meta=ModelMeta(
-            n_ctx=model.n_ctx,
-            n_ctx_train=info.n_ctx_train,
-            n_params=info.n_params,
-            size=info.size,
-            n_embd=info.n_embd,
-            n_vocab=info.n_vocab,
-            vocab_type=info.vocab_type,
-        ),
+        memory=model.memory_bytes,
+        meta=_meta(model),
         status=_status(model, services),
     )
 
 
-def _capabilities(model: ManagedModel, *, is_grounded: bool) -> tuple[str, ...]:
+def _meta(model: ModelSource) -> ModelMeta | UnsetType:
+    """Return what the header of the model's file says; UNSET without a file here."""
+    if model.completion_model is None:
+        return UNSET
+    info = model.completion_model.info
+    return ModelMeta(
+        n_ctx=model.n_ctx,
+        n_ctx_train=info.n_ctx_train,
+        n_params=info.n_params,
+        size=info.size,
+        n_embd=info.n_embd,
+        n_vocab=info.n_vocab,
+        vocab_type=info.vocab_type,
+    )
+
+
+def _capabilities(model: ModelSource, *, is_grounded: bool) -> tuple[str, ...]:
     """Return the capabilities in Ollama's words."""
     available = {
         "completion": True,
@@ -80,14 +87,14 @@ def _capabilities(model: ManagedModel, *, is_grounded: bool) -> tuple[str, ...]:
     return tuple(name for name, is_available in available.items() if is_available)
 
 
-def _status(model: ManagedModel | None, services: Services) -> LoadStatus | UnsetType:
+def _status(model: ModelSource | None, services: Services) -> LoadStatus | UnsetType:
     """Return whether the model is loaded; UNSET with a single chat model. Clients that see it request properties by
     model name."""
     if len(list(services.pool)) + len(services.pool.missing) < 2:
         return UNSET
     if model is None or not model.is_loaded:
         return LoadStatus("unloaded")
-    return LoadStatus("loaded" if model.state == "ready" else "loading")
+    return LoadStatus("loaded" if model.is_ready else "loading")
 
 
 def _encoder_cards(services: Services) -> Iterator[ModelCard]:

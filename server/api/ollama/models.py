@@ -20,7 +20,7 @@ from server.api.ollama.wire import (
 )
 from server.errors import UnknownModel
 from server.generation.target import Target, model_ids, resolve_target, untagged
-from server.resources.pool import ManagedModel
+from server.resources.model_source import ModelSource
 from server.services import Services
 
 _TAG = ":latest"
@@ -43,10 +43,10 @@ def _tags(services: Services) -> Iterator[OllamaModelTag]:
         except ModelUnavailable:
             continue
         yield OllamaModelTag(
-            name=_tagged(id),
-            model=_tagged(id),
+            name=_with_tag(id),
+            model=_with_tag(id),
             modified_at=_rfc3339(services.started_at),
-            size=model.completion_model.info.size,
+            size=_file_bytes(model),
             digest=_digest(id, model),
             details=_details(model),
             capabilities=_capabilities(target, model),
@@ -54,8 +54,8 @@ def _tags(services: Services) -> Iterator[OllamaModelTag]:
     name = services.embeddings.model.name
     if name not in services.pool:
         yield OllamaModelTag(
-            name=_tagged(name),
-            model=_tagged(name),
+            name=_with_tag(name),
+            model=_with_tag(name),
             modified_at=_rfc3339(services.started_at),
             size=0,
             digest=hashlib.sha256(f"{name} {services.embeddings.model.sha256}".encode()).hexdigest(),
@@ -69,13 +69,13 @@ def list_running_models(services: Services) -> OllamaRunningList:
     return OllamaRunningList([_running(model, services) for model in services.pool if model.is_loaded])
 
 
-def _running(model: ManagedModel, services: Services) -> OllamaRunningModel:
-    left_s = services.pool.keep_s(model) - (0 if model.num_users else time.monotonic() - model.last_used)
-    expires = _FOREVER if math.isinf(left_s) else datetime.fromtimestamp(time.time() + max(left_s, 0), UTC)
+def _running(model: ModelSource, services: Services) -> OllamaRunningModel:
+    left_s = services.pool.expires_in_s(model)
+    expires = _FOREVER if math.isinf(left_s) else datetime.fromtimestamp(time.time() + left_s, UTC)
     return OllamaRunningModel(
-        name=_tagged(model.name),
-        model=_tagged(model.name),
-        size=model.size_bytes,
+        name=_with_tag(model.name),
+        model=_with_tag(model.name),
+        size=model.memory_bytes,
         size_vram=0,
         digest=_digest(model.name, model),
         details=_details(model),
@@ -90,31 +90,31 @@ def describe_model(data: OllamaModelRequest, services: Services) -> OllamaModelI
     if untagged(id) == services.embeddings.model.name and id not in services.pool:
         return _describe_embedder(services)
     target, model = _find(id, services)
-    completion_model = model.completion_model
+    template = model.completion_model.tokenizer.chat_template if model.completion_model else ""
     capabilities = _capabilities(target, model)
     return OllamaModelInfo(
         modelfile=f"FROM {model.name}\n",
-        parameters=f"num_ctx {model.n_ctx}\ntemperature {model.resolved.temperature:g}",
-        template=(_INSERTS if "insert" in capabilities else "") + completion_model.tokenizer.chat_template,
+        parameters=f"num_ctx {model.n_ctx}\ntemperature {model.profile.temperature:g}",
+        template=(_INSERTS if "insert" in capabilities else "") + template,
         details=_details(model),
         model_info=_facts_of(model),
         capabilities=capabilities,
         modified_at=_rfc3339(services.started_at),
-        license=completion_model.metadata("general.license") or "",
+        license=_metadata(model, "general.license") or "",
     )
 
 
-def _facts_of(model: ManagedModel) -> dict[str, Any]:
+def _facts_of(model: ModelSource) -> dict[str, Any]:
     """Return the model's GGUF fields. `context_length` is the server's, which may be less than the model's own."""
-    completion_model, info = model.completion_model, model.completion_model.info
-    family = _family(model)
-    return {
+    family, info = _family(model), model.completion_model.info if model.completion_model else None
+    facts = {
         "general.architecture": family,
-        "general.basename": completion_model.metadata("general.basename") or model.name,
-        "general.parameter_count": info.n_params,
+        "general.basename": _metadata(model, "general.basename") or model.name,
+        "general.parameter_count": info and info.n_params,
         f"{family}.context_length": model.n_ctx,
-        f"{family}.embedding_length": info.n_embd,
+        f"{family}.embedding_length": info and info.n_embd,
     }
+    return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def _describe_embedder(services: Services) -> OllamaModelInfo:
@@ -136,7 +136,7 @@ def _describe_embedder(services: Services) -> OllamaModelInfo:
     )
 
 
-def _find(id: str, services: Services) -> tuple[Target, ManagedModel]:
+def _find(id: str, services: Services) -> tuple[Target, ModelSource]:
     """Return what the id asks for, and its model. Raises `UnknownModel`, `ModelUnavailable`."""
     if not id:
         raise UnknownModel("", model_ids(services))
@@ -144,29 +144,37 @@ def _find(id: str, services: Services) -> tuple[Target, ManagedModel]:
     return target, services.pool[target.model]
 
 
-def _tagged(id: str) -> str:
+def _with_tag(id: str) -> str:
     return id if ":" in id else id + _TAG
 
 
-def _digest(id: str, model: ManagedModel) -> str:
+def _digest(id: str, model: ModelSource) -> str:
     """Return a digest of the file's hash, or, if that is unknown, of what tells the model from others."""
-    info = model.completion_model.info
-    fields = model.resolved.sha256 or f"{model.name} {info.size} {info.n_params}"
+    info = model.completion_model.info if model.completion_model else None
+    fields = model.profile.sha256 or (f"{model.name} {info.size} {info.n_params}" if info else model.name)
     return hashlib.sha256(f"{id} {fields}".encode()).hexdigest()
 
 
-def _details(model: ManagedModel) -> OllamaModelDetails:
+def _details(model: ModelSource) -> OllamaModelDetails:
     family = _family(model)
     return OllamaModelDetails(
         family=family,
         families=[family],
-        parameter_size=_format_count(model.completion_model.info.n_params),
-        quantization_level=quantization_name(model.completion_model.metadata("general.file_type")),
+        parameter_size=_format_count(model.completion_model.info.n_params) if model.completion_model else "",
+        quantization_level=quantization_name(_metadata(model, "general.file_type")),
     )
 
 
-def _family(model: ManagedModel) -> str:
-    return model.completion_model.metadata("general.architecture") or "unknown"
+def _family(model: ModelSource) -> str:
+    return _metadata(model, "general.architecture") or "unknown"
+
+
+def _metadata(model: ModelSource, key: str) -> str | None:
+    return model.completion_model.metadata(key) if model.completion_model else None
+
+
+def _file_bytes(model: ModelSource) -> int:
+    return model.completion_model.info.size if model.completion_model else 0
 
 
 def _format_count(count: int) -> str:
@@ -177,7 +185,7 @@ def _format_count(count: int) -> str:
     return str(count)
 
 
-def _capabilities(target: Target, model: ManagedModel) -> list[str]:
+def _capabilities(target: Target, model: ModelSource) -> list[str]:
     capabilities = model.chat_model.capabilities
     available = {
         "completion": True,

@@ -197,7 +197,7 @@ async def _load(
     """Load the model, or unload it as soon as nobody uses it."""
     seconds = parse_keep_alive(data.keep_alive)
     name = resolve_target(data.model, services).model
-    services.pool[name].keep_s = seconds
+    services.pool.set_keep_s(services.pool[name], seconds)
     if seconds != 0:
         await cancel_on_disconnect(request, _load_model(name, services))
     frame = loaded_frame(kind, data.model or GROUNDED, "unload" if seconds == 0 else "load")
@@ -217,7 +217,7 @@ async def _start(
 ) -> GenerationStream:
     name = resolve_target(generation_request.model, services).model
     async with services.pool.use(name) as model:
-        model.keep_s = keep_s
+        services.pool.set_keep_s(model, keep_s)
         timer.mark_loaded()
         if isinstance(generation_request, RawCompletionRequest):
             return (await complete_prompts(generation_request, services)).answers

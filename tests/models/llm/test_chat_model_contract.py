@@ -101,7 +101,7 @@ def test_a_longer_text_has_more_tokens(opener: Opener, tmp_path: Path) -> None:
 def test_a_prompt_has_all_messages(opener: Opener, tmp_path: Path) -> None:
     async def sizes(model: ChatModel) -> list[int]:
         longer = [*QUESTION, ChatMessage.of_text("assistant", "16 weeks."), ChatMessage.of_text("user", "Sure?")]
-        return [len(model.prompt(messages).tokens) for messages in (QUESTION, longer)]
+        return [model.prompt(messages).num_tokens for messages in (QUESTION, longer)]
 
     one, three = run(opener, tmp_path, sizes)
     assert 0 < one < three

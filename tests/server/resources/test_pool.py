@@ -19,7 +19,8 @@ from models.llm.params import Adapter, EngineParams
 from server.resources import pool as pool_module
 from server.resources import supervisor
 from server.resources.local_model import LocalModelSource
-from server.resources.pool import ManagedModel, ModelPool
+from server.resources.model_source import ModelSource
+from server.resources.pool import ModelPool
 
 NAMES = ("default", "a", "b", "c")
 NEVER = 1e9
@@ -58,7 +59,7 @@ class Engines:
     async def open(self, model: LocalModelSource) -> AsyncIterator[Any]:
         self._expect(model.name not in self.memory, f"one process for {model.name}")
         self.opened.append(model.name)
-        self.memory[model.name] = model.size_bytes
+        self.memory[model.name] = model.memory_bytes
         self._expect(sum(self.memory.values()) <= self.budget, f"{self.memory} within {self.budget}")
         try:
             await self._pause(self.starts.get(model.name))
@@ -105,11 +106,11 @@ class Models:
         ]
         self._engines = Engines(0)
 
-    def managed_models(self, engines: Engines, sizes: tuple[int, ...] = (10, 10, 10, 10)) -> list[ManagedModel]:
+    def sources(self, engines: Engines, sizes: tuple[int, ...] = (10, 10, 10, 10)) -> list[LocalModelSource]:
         self._engines = engines
         for source, size in zip(self._sources, sizes, strict=True):
-            source.size_bytes = size
-        return [ManagedModel(source) for source in self._sources]
+            source.memory_bytes = size
+        return self._sources
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ class Scene:
         self.engines = engines
 
     @contextlib.asynccontextmanager
-    async def using(self, name: str) -> AsyncIterator[ManagedModel]:
+    async def using(self, name: str) -> AsyncIterator[ModelSource]:
         async with self.pool.use(name) as model:
             self.engines.active[name] += 1
             try:
@@ -143,9 +144,9 @@ class Scene:
         return set(self.engines.running)
 
 
-def engine_of(model: ManagedModel) -> Any:
-    assert isinstance(model.source, LocalModelSource)
-    return model.source.engine()
+def engine_of(model: ModelSource) -> Any:
+    assert isinstance(model, LocalModelSource)
+    return model.engine()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -172,15 +173,15 @@ def play(
 
     async def run() -> Engines:
         engines = Engines(budget)
-        managed_models = models.managed_models(engines, sizes)
-        pool = ModelPool(managed_models, budget, unload_after_s)
+        sources = models.sources(engines, sizes)
+        pool = ModelPool(sources, budget, unload_after_s)
         async with pool.running():
-            await pool.default.source.wait_until_loaded()
+            await pool.default.wait_until_loaded()
             await scenario(Scene(pool, engines))
             engines.is_closing = True
         assert not engines.wrongs
         assert not engines.memory
-        assert not any(model.num_users or model.is_loaded for model in managed_models)
+        assert not any(pool.is_in_use(model) or model.is_loaded for model in pool)
         return engines
 
     return asyncio.run(run())
@@ -343,12 +344,13 @@ def test_a_model_stays_loaded_for_its_own_keep_time(models: Models) -> None:
         pool = scene.pool
         for name, keep_s in (("a", 0.0), ("b", None)):
             async with scene.using(name) as model:
-                model.keep_s = keep_s
+                pool.set_keep_s(model, keep_s)
         assert [pool.keep_s(each) for each in pool][:3] == [math.inf, 0.0, NEVER]
         await until(lambda: scene.loaded_names == {"default", "b"})
-        pool["b"].keep_s = 0.0
+        pool.set_keep_s(pool["b"], 0.0)
         await until(lambda: scene.loaded_names == {"default"})
-        pool["a"].keep_s = pool["b"].keep_s = None
+        for name in ("a", "b"):
+            pool.set_keep_s(pool[name], None)
 
     play(models, scenario)
 
@@ -373,7 +375,7 @@ def test_memory_counts_until_the_process_has_ended_even_if_the_request_is_cancel
         await scene.touch("a")
         await scene.touch("b")
         leaving = asyncio.create_task(scene.touch("c"))
-        await until(lambda: scene.pool["a"].source.is_unloading)
+        await until(lambda: scene.pool["a"].is_unloading)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         assert scene.pool.num_bytes == 30
@@ -433,7 +435,7 @@ def test_closing_the_pool_unloads_every_model_and_answers_every_waiter(models: M
 
     async def whole() -> None:
         engines = Engines(30)
-        pool = ModelPool(models.managed_models(engines), 30, NEVER)
+        pool = ModelPool(models.sources(engines), 30, NEVER)
         async with pool.running():
             await scenario(Scene(pool, engines))
             engines.is_closing = True
@@ -461,7 +463,7 @@ def test_a_model_that_never_fits_is_refused_when_the_pool_is_made(
     models: Models, sizes: tuple[int, ...], budget: int, name: str, message: str
 ) -> None:
     with pytest.raises(ModelDoesNotFit) as does_not_fit:
-        ModelPool(models.managed_models(Engines(budget), sizes), budget, NEVER)
+        ModelPool(models.sources(Engines(budget), sizes), budget, NEVER)
     assert (does_not_fit.value.name, does_not_fit.value.retry_after) == (name, None)
     assert message in str(does_not_fit.value)
 
@@ -477,7 +479,7 @@ def test_adapters_must_exist_and_count_in_the_size(tmp_path: Any) -> None:
         LocalModelSource(resolved, EngineParams(), engines.open) as plain,
         LocalModelSource(changed, EngineParams(), engines.open) as adapted,
     ):
-        assert adapted.size_bytes == plain.size_bytes + 12_345
+        assert adapted.memory_bytes == plain.memory_bytes + 12_345
 
 
 @settings(max_examples=300, deadline=None)

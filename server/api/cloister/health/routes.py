@@ -1,15 +1,12 @@
 """GET /health, /livez and /readyz: whether the server can answer a question now."""
 
-from typing import Any
-
 from litestar import Controller, MediaType, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 
 from server.access.principal import ANONYMOUS
 from server.api.cloister.health.wire import HealthReply, LivenessReply, ReadinessReply, UnhealthyReply
-from server.resources.supervisor import Supervisor
-from server.services import Services
+from server.services import ProcessStatus, Services
 
 _RETRY_HEADERS = {"Retry-After": "2"}  # seconds
 
@@ -28,7 +25,7 @@ class HealthController(Controller):
 
         The `error` object is llama-server's, because its clients look for it.
         """
-        processes = {process.name: _state(process, services) for process in services.processes}
+        processes = {name: _state(process, services) for name, process in services.processes.items()}
         if services.readiness.can_answer:
             return Response(HealthReply(processes), media_type=MediaType.JSON)
         return Response(UnhealthyReply(processes), status_code=503, media_type=MediaType.JSON, headers=_RETRY_HEADERS)
@@ -50,7 +47,7 @@ class HealthController(Controller):
         return Response(ReadinessReply("unready"), status_code=503, media_type=MediaType.JSON, headers=_RETRY_HEADERS)
 
 
-def _state(process: Supervisor[Any], services: Services) -> str:
+def _state(process: ProcessStatus, services: Services) -> str:
     """Return the state of a process; to anonymous clients without its reason, which may name files."""
     if services.principal is ANONYMOUS:
         return "ready" if process.is_ready else "unavailable"

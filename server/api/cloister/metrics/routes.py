@@ -10,7 +10,6 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
 from server.observability.gauges import index_gauges, model_gauges, process_gauges, server_gauge
-from server.resources.supervisor import Supervisor
 from server.services import Services
 
 
@@ -25,11 +24,9 @@ class MetricsController(Controller):
 
 async def _gauges(services: Services) -> list[Metric]:
     statuses = await asyncio.to_thread(services.catalog.status)
-    processes: dict[str, Supervisor[Any]] = {"encoder": services.encoder, "indexer": services.indexer}
-    processes |= {f"engine {model.name}": model.supervisor for model in services.pool if model.supervisor}
     return [
         server_gauge(services.started_at),
-        *process_gauges(processes),
+        *process_gauges({"encoder": services.encoder, "indexer": services.indexer}, services.pool),
         *model_gauges(list(services.pool)),
         *index_gauges(services.indexer_control.progress.lag_s, statuses),
     ]
