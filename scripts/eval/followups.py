@@ -1,11 +1,11 @@
-"""Compares two searches for follow-up questions: the last turn alone, and the queries of `search_queries`.
+"""Compare two searches for follow-up questions: the last turn alone, and the queries of `search_queries`.
 
     .venv/bin/python scripts/eval/followups.py [FOLDER] [--embedder NAME|FOLDER] [--misses]
 
-FOLDER (tests/eval) holds `manual/`, the documents, and `followups.jsonl`: a conversation a line, its turns in order,
-and the file and heading that answer its last one. Its kind is `ellipsis` ("And on macOS?"), `reference` ("How large may
-it be?") or `switch`: the last turn is about something else, and the old subject must not be dragged along.
-Conversations marked `unseen` were written after the weights and rules had been chosen on the others. The rank of a
+FOLDER (tests/eval) holds `manual/`, the documents, and `followups.jsonl`: one conversation a line, with its turns in
+order, and the file and heading that answer its last turn. The kinds are `ellipsis` ("And on macOS?"), `reference` ("How
+large may it be?") and `switch`: the last turn is about another topic, and the old one must not influence the search.
+Conversations with `unseen` were written after the weights and rules had been chosen on the others. The rank of a
 section is that of its first passage among ten.
 """
 
@@ -18,23 +18,20 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from retrieval import QueryEmbedderInProcess, index_folder
+from local_search import QueryEmbedderInProcess, index_folder, open_named_embedder
 
 from index.search.retriever import Retriever
 from index.types import Query
 from models.catalog import resolve_embedding
-from models.encoder.embedder import open_embedder
-from models.encoder.model_exports import ModelExports
 from models.llm.chat.messages import ChatMessage
 from server.rag.followups import search_queries
-from server.settings.settings import Settings
 
 _DEPTH = 10
 
 
 class Conversation(msgspec.Struct, frozen=True):
     kind: str
-    turns: list[str]  # of a user and an assistant, alternately
+    turns: list[str]  # alternately the user's and the assistant's
     path: str
     heading: str
     unseen: bool = False
@@ -48,12 +45,12 @@ async def ranks(
     retriever: Retriever,
     embedder: QueryEmbedderInProcess,
     conversations: Sequence[Conversation],
-    ask: Callable[[Sequence[ChatMessage]], Sequence[Query]],
+    to_queries: Callable[[Sequence[ChatMessage]], Sequence[Query]],
 ) -> list[int]:
     """Return the rank of the expected section for each conversation; 0 where it is not found."""
     ranks_of_sections = []
     for each in conversations:
-        passages = await retriever.search(ask(each.messages), embedder, _DEPTH)
+        passages = await retriever.search(to_queries(each.messages), embedder, _DEPTH)
         sections = list(dict.fromkeys((p.path, *p.heading[-1:]) for p in passages))
         wanted = (each.path, each.heading)
         ranks_of_sections.append(sections.index(wanted) + 1 if wanted in sections else 0)
@@ -71,30 +68,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parents[2] / "tests" / "eval")
     parser.add_argument("--embedder", default="all-MiniLM-L6-v2")
-    parser.add_argument("--misses", action="store_true", help="also the conversations whose section is not first")
+    parser.add_argument("--misses", action="store_true", help="print the conversations whose section is not first")
     options = parser.parse_args()
     lines = (options.folder / "followups.jsonl").read_text().splitlines()
     conversations = [msgspec.json.decode(line, type=Conversation) for line in lines]
-    preparation = ModelExports(Settings().cache_folder, "auto")
-    embedding = resolve_embedding(options.embedder)
-    embedder = open_embedder(asyncio.run(preparation.files(embedding, "embedding")), 0)
+    embedder, chunk_tokens = open_named_embedder(options.embedder, 0), resolve_embedding(options.embedder).chunk_tokens
     with tempfile.TemporaryDirectory() as data:
-        index_folder(options.folder / "manual", embedder, Path(data), embedding.chunk_tokens)
+        index_folder(options.folder / "manual", embedder, Path(data), chunk_tokens)
         with Retriever(Path(data), embedder.fingerprint, embedder.dimension) as retriever:
-            asking = QueryEmbedderInProcess(embedder)
-            alone = asyncio.run(ranks(retriever, asking, conversations, lambda told: [Query(told[-1].text)]))
-            fused = asyncio.run(ranks(retriever, asking, conversations, search_queries))
+            query_embedder = QueryEmbedderInProcess(embedder)
+            alone = asyncio.run(
+                ranks(retriever, query_embedder, conversations, lambda messages: [Query(messages[-1].text)])
+            )
+            fused = asyncio.run(ranks(retriever, query_embedder, conversations, search_queries))
     for name, kinds, unseen in (
         ("follow-ups", ("ellipsis", "reference"), (False, True)),
-        ("of them ellipses", ("ellipsis",), (False, True)),
+        ("ellipses only", ("ellipsis",), (False, True)),
         ("follow-ups, unseen", ("ellipsis", "reference"), (True,)),
         ("topic switches", ("switch",), (False, True)),
         ("topic switches, unseen", ("switch",), (True,)),
     ):
-        chosen = [at for at, each in enumerate(conversations) if each.kind in kinds and each.unseen in unseen]
-        print(f"{name}: {len(chosen)} conversations")
-        print_figures("last turn alone", [alone[at] for at in chosen])
-        print_figures("with the conversation", [fused[at] for at in chosen])
+        indexes = [at for at, each in enumerate(conversations) if each.kind in kinds and each.unseen in unseen]
+        print(f"{name}: {len(indexes)} conversations")
+        print_figures("last turn alone", [alone[at] for at in indexes])
+        print_figures("with the conversation", [fused[at] for at in indexes])
     if options.misses:
         for each, rank in zip(conversations, fused, strict=True):
             if rank != 1:

@@ -1,13 +1,13 @@
-"""Calibrates the relevance floor: the share of answerable and of unanswerable questions that it refuses.
+"""Calibrate the relevance floor: measure the share of answerable and of unanswerable questions that it refuses.
 
     .venv/bin/python scripts/eval/relevance.py FOLDER FOLDER … [--manual tests/eval] [--embedder NAME|FOLDER]
 
-Corpora are BEIR-layout folders, cut into chunks as usual, and the manual in `tests/eval`, which is asked the first and
-the last turns of its conversations, and `offtopic.txt` also as their last turns. Answerable: a corpus's own questions.
-Unanswerable: those of the other folders and `offtopic.txt`. Nearly answerable: its own, with the passages of every
-relevant document taken away; what is left is about the same subject, and may even answer. For each measure it prints
-the share refused of unanswerable questions at the highest floor that refuses at most 5 % of the answerable ones, in
-this corpus, and in every corpus at once.
+The corpora are data sets in BEIR's layout, cut into chunks as usual, and the manual in `tests/eval` with the first and
+the last turns of its conversations as questions, and the lines of `offtopic.txt` also as last turns. Answerable: a
+corpus's own questions. Unanswerable: those of the other corpora and of `offtopic.txt`. Nearly answerable: its own, with
+the passages of every relevant document removed; the remaining ones are about the same subject and may even answer.
+For each measure the script prints the share of unanswerable questions refused at the highest floor that refuses at most
+5 % of the answerable ones, first with a floor for each corpus, then with one floor for all.
 """
 
 import argparse
@@ -21,18 +21,17 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from beir import Dataset, read_dataset
 from followups import Conversation
-from retrieval import Dataset, QueryEmbedderInProcess, index_folder, read_dataset
+from local_search import QueryEmbedderInProcess, index_folder, open_named_embedder
 
 from index.search.retriever import Retriever
 from index.types import Passage, Query
 from models.catalog import resolve_embedding
-from models.encoder.embedder import Embedder, open_embedder
-from models.encoder.model_exports import ModelExports
+from models.encoder.embedder import Embedder
 from models.llm.chat.messages import ChatMessage
 from server.rag.followups import search_queries
 from server.rag.relevance import FLOOR, relevance
-from server.settings.settings import Settings
 
 _MAX_FALSE_REFUSALS = 0.05  # of answerable questions that may be refused
 _TOP_K = 4
@@ -42,19 +41,23 @@ QuestionQueries = list[Query]
 
 
 class RankedQuestions(NamedTuple):
-    """The passages that were found for each question."""
+    """The passages of each question's search."""
 
     answerable: list[list[Passage]]
     nearly: list[list[Passage]]
     unanswerable: list[list[Passage]]
 
 
+def relevance_score(passage: Passage) -> float:
+    return relevance(passage) or 0.0
+
+
 MEASURES: Mapping[str, Callable[[Passage], float]] = {
     "cosine": lambda p: p.similarity or 0.0,
-    "likeness": lambda p: max(e.z_score or 0.0 for e in p.evidence),
+    "z-score": lambda p: max(e.z_score or 0.0 for e in p.evidence),
     "words": lambda p: max(e.coverage for e in p.evidence),
     "cosine and words": lambda p: (p.similarity or 0.0) + 0.3 * max(e.coverage for e in p.evidence),
-    "likeness and words": lambda p: relevance(p) or 0.0,
+    "z-score and words": relevance_score,
 }
 
 
@@ -111,21 +114,19 @@ def search_manual(
 
 def report(corpora: Mapping[str, RankedQuestions]) -> None:
     for name, measure in MEASURES.items():
-        scores = {
-            corpus: RankedQuestions(*(best(measure, part) for part in results))  # type: ignore[arg-type]
+        scores = {corpus: best(measure, results.unanswerable) for corpus, results in corpora.items()}
+        floors = {
+            corpus: float(np.quantile(best(measure, results.answerable), _MAX_FALSE_REFUSALS))
             for corpus, results in corpora.items()
         }
-        floors = {
-            corpus: float(np.quantile(results.answerable, _MAX_FALSE_REFUSALS)) for corpus, results in scores.items()
-        }
-        own = [f"{corpus} {refused_share(results.unanswerable, floors[corpus])}" for corpus, results in scores.items()]
-        one = min(floors.values())
-        all_at_once = [f"{corpus} {refused_share(results.unanswerable, one)}" for corpus, results in scores.items()]
-        print(f"{name:20} own floors: {', '.join(own)};  one ({one:.2f}): {', '.join(all_at_once)}")
-    print(f"as set, floor {FLOOR}:")
+        lowest = min(floors.values())
+        separate = [f"{corpus} {refused_share(scores[corpus], floor)}" for corpus, floor in floors.items()]
+        common = [f"{corpus} {refused_share(scores[corpus], lowest)}" for corpus in corpora]
+        print(f"{name:20} own floors: {', '.join(separate)};  one floor ({lowest:.2f}): {', '.join(common)}")
+    print(f"with the server's floor, {FLOOR}:")
     for corpus, results in corpora.items():
-        parts = (refused_share(best(MEASURES["likeness and words"], part), FLOOR) for part in results)
-        print("  {}: refused of answerable {}, nearly answerable {}, unanswerable {}".format(corpus, *parts))
+        answerable, nearly, unanswerable = (refused_share(best(relevance_score, part), FLOOR) for part in results)
+        print(f"  {corpus}: refused of answerable {answerable}, nearly {nearly}, unanswerable {unanswerable}")
 
 
 def refused_share(scores: np.ndarray, floor: float) -> str:
@@ -138,9 +139,7 @@ def main() -> int:
     parser.add_argument("--manual", type=Path, default=Path(__file__).parents[2] / "tests" / "eval")
     parser.add_argument("--embedder", default="all-MiniLM-L6-v2")
     options = parser.parse_args()
-    embedding = resolve_embedding(options.embedder)
-    files = asyncio.run(ModelExports(Settings().cache_folder, "auto").files(embedding, "embedding"))
-    embedder, chunk_tokens = open_embedder(files, 0), embedding.chunk_tokens
+    embedder, chunk_tokens = open_named_embedder(options.embedder, 0), resolve_embedding(options.embedder).chunk_tokens
     off_topic = [[Query(line)] for line in (options.manual / "offtopic.txt").read_text().splitlines()]
     datasets = {folder.name: read_dataset(folder) for folder in options.folders}
     questions = {name: [[Query(text)] for text in dataset.queries.values()] for name, dataset in datasets.items()}

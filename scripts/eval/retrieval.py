@@ -1,12 +1,12 @@
-"""Measures nDCG@10, Recall@10 and MRR@10 on BEIR-layout folders with the product's Indexer and Retriever.
+"""Measure nDCG@10, Recall@10 and MRR@10 on data sets in BEIR's layout, with the Indexer and the Retriever.
 
     scripts/eval/retrieval.py FOLDER … [--embedder NAME|FOLDER] [--reranker NAME|FOLDER] [--runtime onnx|torch|both]
                               [--chunked]
 
-A folder holds corpus.jsonl, queries.jsonl and qrels/test.tsv. Arms: lexical (the retriever in a space without
-vectors), dense (exact cosines), fused (the retriever) and, with a reranker, that on top. A document is one chunk, as in
-published figures; with `--chunked` it is cut as usual, and counts with its best chunk. Says if the fusion beats the
-better arm on every set; ends with status 1 where it does not.
+Arms: lexical (the retriever with a vector space that has no vectors), dense (exact cosines), fused (the retriever) and,
+with a reranker, the fused hits reranked. Each document is one chunk, as in published figures; with `--chunked` it is
+cut into chunks as usual and ranked by its best chunk. The exit status is 1 if the fused arm is not better than both
+others on every data set.
 """
 
 import argparse
@@ -14,65 +14,27 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from beir import Dataset, read_dataset
+from local_search import (
+    QueryEmbedderInProcess,
+    RerankerInProcess,
+    index_folder,
+    open_named_embedder,
+    open_named_reranker,
+)
 
-from index.ingest.indexer import Indexer
-from index.ingest.store import open_document_store
-from index.params import IndexingParams
-from index.reading.readers import read
 from index.search.retriever import Retriever
 from index.storage.sqlite.database import open_reader, query
-from index.types import Collection, DocumentEmbedder, Passage, Query, Scores, Vectors
-from models.catalog import resolve_embedding, resolve_reranker
-from models.encoder.embedder import Embedder, open_embedder
-from models.encoder.model_exports import ModelExports
+from index.types import Passage, Query
+from models.encoder.embedder import Embedder
 from models.encoder.params import Runtime
-from models.encoder.reranker import CrossEncoder, open_reranker
-from server.settings.settings import Settings
 
-_DEPTH = 100  # passages asked for
+_DEPTH = 100  # passages of a search
 _CUT = 10
-
-
-class Document(NamedTuple):
-    id: str
-    title: str
-    text: str
-
-    @property
-    def markdown(self) -> str:
-        """The document with its title as the only heading; lines that would be headings are indented."""
-        lines = (f" {line}" if line.startswith("#") else line for line in self.text.splitlines())
-        return f"# {self.title or 'Untitled'}\n\n" + "\n".join(
-            line for line in lines if set(line) - {"=", "-"} or not line
-        )
-
-
-class Dataset(NamedTuple):
-    documents: list[Document]
-    queries: dict[str, str]  # by id; only those with a relevant document
-    relevant: dict[str, dict[str, int]]  # query, document: grade
-
-
-def read_dataset(folder: Path) -> Dataset:
-    def rows(name: str) -> Iterator[dict[str, str]]:
-        with (folder / name).open() as lines:
-            yield from (msgspec.json.decode(line) for line in lines)
-
-    relevant: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
-        query, document, grade = line.split("\t")
-        if int(grade) > 0:
-            relevant.setdefault(query, {})[document] = int(grade)
-    documents = [Document(row["_id"], row.get("title", ""), row["text"]) for row in rows("corpus.jsonl")]
-    return Dataset(
-        documents, {row["_id"]: row["text"] for row in rows("queries.jsonl") if row["_id"] in relevant}, relevant
-    )
 
 
 class WholeDocumentEmbedder:
@@ -84,16 +46,6 @@ class WholeDocumentEmbedder:
 
     def count_tokens(self, text: str) -> int:
         return 1
-
-
-class QueryEmbedderInProcess:
-    """A `QueryEmbedder` over an embedder in this process."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-
-    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        return self._embedder.embed_queries(texts)
 
 
 Ranking = list[str]  # document ids, best first
@@ -132,30 +84,9 @@ def index(dataset: Dataset, embedder: Embedder, folder: Path, is_chunked: bool) 
     index_folder(root, embedder if is_chunked else WholeDocumentEmbedder(embedder), folder, 0 if is_chunked else 8192)
 
 
-def index_folder(root: Path, embedder: DocumentEmbedder, data: Path, chunk_tokens: int) -> None:
-    """Index a folder as one collection into the data folder `data`."""
-    writer = open_document_store(data)
-    collections = [Collection("eval", root)]
-    indexer = Indexer(collections, writer, embedder, IndexingParams(chunk_tokens=chunk_tokens), data, read)
-    indexer.scan()
-    while indexer.upkeep.index_words() or indexer.work():
-        pass
-    writer.close()
-
-
 def rank_documents(dataset: Dataset, passages: Sequence[Passage]) -> Ranking:
     """Return the documents by their best passages, each once."""
     return list(dict.fromkeys(dataset.documents[int(Path(passage.path).stem)].id for passage in passages))
-
-
-class RerankerInProcess:
-    """A reranker of the retriever over one in this process."""
-
-    def __init__(self, reranker: CrossEncoder) -> None:
-        self._reranker = reranker
-
-    async def rerank(self, query: str, texts: Sequence[str]) -> Scores:
-        return self._reranker.rerank(query, texts)
 
 
 def search_all(
@@ -183,8 +114,8 @@ def dense_chunked(dataset: Dataset, embedder: Embedder, folder: Path) -> dict[st
         rankings = {}
         for id, vector in zip(dataset.queries, embedder.embed_queries(list(dataset.queries.values())), strict=True):
             hits = await retriever._run(retriever.search_dense, vector, _DEPTH, collections)
-            near = (dataset.documents[int(Path(paths[chunk]).stem)].id for chunk, _ in hits)
-            rankings[id] = list(dict.fromkeys(near))
+            nearest = (dataset.documents[int(Path(paths[chunk]).stem)].id for chunk, _ in hits)
+            rankings[id] = list(dict.fromkeys(nearest))
         return rankings
 
     with Retriever(folder, embedder.fingerprint, embedder.dimension) as retriever:
@@ -196,6 +127,24 @@ def dense(dataset: Dataset, embedder: Embedder) -> dict[str, Ranking]:
     cosines = embedder.embed_queries(list(dataset.queries.values())) @ embedder.embed_documents(texts).T
     ids = np.array([document.id for document in dataset.documents])
     return {query: ids[np.argsort(-row)][:_DEPTH].tolist() for query, row in zip(dataset.queries, cosines, strict=True)}
+
+
+def evaluate(
+    dataset: Dataset, embedder: Embedder, runtime: Runtime, reranker: RerankerInProcess | None, *, is_chunked: bool
+) -> float:
+    """Print the figures of every arm; return by how much the fused arm's nDCG@10 exceeds the better of the others."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, started = Path(folder), time.perf_counter()
+        index(dataset, embedder, data, is_chunked)
+        print(f"  {runtime}: indexed in {time.perf_counter() - started:.1f} s")
+        lexical = print_figures("lexical", search_all(dataset, embedder, data, "no such space"), dataset)
+        rankings = dense_chunked(dataset, embedder, data) if is_chunked else dense(dataset, embedder)
+        better = max(lexical, print_figures(f"dense {runtime}", rankings, dataset))
+        fused = print_figures(f"fused {runtime}", search_all(dataset, embedder, data, embedder.fingerprint), dataset)
+        if reranker is not None:
+            rankings = search_all(dataset, embedder, data, embedder.fingerprint, reranker)
+            print_figures(f"reranked {runtime}", rankings, dataset)
+    return fused - better
 
 
 def main() -> int:
@@ -213,27 +162,15 @@ def main() -> int:
         dataset = read_dataset(folder)
         print(f"{folder.name}: {len(dataset.documents)} documents, {len(dataset.queries)} queries")
         for runtime in runtimes:
-            preparation = ModelExports(Settings().cache_folder, runtime)
-            files = asyncio.run(preparation.files(resolve_embedding(options.embedder), "embedding"))
-            embedder = open_embedder(files, options.threads)
-            with tempfile.TemporaryDirectory() as data:
-                started = time.perf_counter()
-                index(dataset, embedder, Path(data), options.chunked)
-                print(f"  {runtime}: indexed in {time.perf_counter() - started:.1f} s")
-                lexical = print_figures("lexical", search_all(dataset, embedder, Path(data), "no such space"), dataset)
-                near = dense_chunked(dataset, embedder, Path(data)) if options.chunked else dense(dataset, embedder)
-                better = max(lexical, print_figures(f"dense {runtime}", near, dataset))
-                fused = search_all(dataset, embedder, Path(data), embedder.fingerprint)
-                margins[f"{folder.name} {runtime}"] = print_figures(f"fused {runtime}", fused, dataset) - better
-                if options.reranker:
-                    files = asyncio.run(preparation.files(resolve_reranker(options.reranker), "reranking"))
-                    pairs = RerankerInProcess(open_reranker(files, options.threads))
-                    reranked = search_all(dataset, embedder, Path(data), embedder.fingerprint, pairs)
-                    print_figures(f"reranked {runtime}", reranked, dataset)
+            embedder = open_named_embedder(options.embedder, options.threads, runtime)
+            reranker = open_named_reranker(options.reranker, options.threads, runtime) if options.reranker else None
+            margin = evaluate(dataset, embedder, runtime, reranker, is_chunked=options.chunked)
+            margins[f"{folder.name} {runtime}"] = margin
     for name, margin in margins.items():
-        print(f"{name}: the fusion is {'better' if margin > 0 else 'NOT better'} than the better arm, {margin:+.4f}")
-    print(f"better on every set: {'yes' if min(margins.values()) > 0 else 'NO'}")
-    return 0 if min(margins.values()) > 0 else 1
+        print(f"{name}: fused is {'better' if margin > 0 else 'NOT better'} than the better arm, {margin:+.4f}")
+    is_better = min(margins.values()) > 0
+    print(f"better on every data set: {'yes' if is_better else 'NO'}")
+    return 0 if is_better else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small corpus of made-up pages and questions."""
+"""A small corpus of generated pages and questions, and a tokenizer trained on it."""
 
 import gzip
 import json

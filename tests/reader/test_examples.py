@@ -1,13 +1,14 @@
-"""Whatever is drawn, an answer can be checked against its sources."""
+"""The answers of generated conversations can be checked against their sources."""
 
 import re
 from collections import Counter
 from random import Random
 
 import pytest
-from reader.corpus import Corpus, Rarity
-from reader.examples import HELLO, Examples, Message, manner
-from reader.questions import keywords, question
+from reader.conversation import GREETING, Message, answer_kind
+from reader.corpus import Corpus, IdfWeights
+from reader.examples import Examples
+from reader.questions import generate_question, keyword_question
 
 from server.rag.prompts import NO_ANSWER
 from server.rag.sentences import sentences
@@ -16,40 +17,40 @@ from server.rag.sentences import sentences
 @pytest.fixture(params=(0.0, 0.3, 1.0))
 def conversations(corpus: Corpus, request: pytest.FixtureRequest) -> list[list[Message]]:
     examples = Examples(corpus, 5)
-    examples.level = request.param
+    examples.difficulty = request.param
     return [examples.next() for _ in range(150)]
 
 
-def test_quotes_stand_where_they_are_said_to(conversations: list[list[Message]]) -> None:
+def test_each_quote_stands_at_its_position_in_the_source(conversations: list[list[Message]]) -> None:
     for messages in conversations:
         for message in messages:
             for quote in message.quotes:
-                said, source = message.text[quote.start : quote.end], messages[quote.message].text
-                assert source[quote.source : quote.source + len(said)] == said
+                text, source = message.text[quote.start : quote.end], messages[quote.message].text
+                assert source[quote.source : quote.source + len(text)] == text
                 assert quote.last < len(source)
 
 
-def test_every_answer_quotes_with_numbers_that_its_sources_have_or_refuses(
+def test_every_answer_cites_existing_sources_or_refuses(
     conversations: list[list[Message]],
 ) -> None:
     for messages in conversations:
-        told = ""
+        user_text = ""
         for message in messages:
             if message.role != "assistant":
-                told += message.text + "\n"
-            elif message.text not in {NO_ANSWER, HELLO}:
+                user_text += message.text + "\n"
+            elif message.text not in {NO_ANSWER, GREETING}:
                 numbers = re.findall(r"\[(\d+)\]", message.text)
-                assert numbers and all(re.search(rf"^\[{n}\] ", told, re.MULTILINE) for n in numbers)
+                assert numbers and all(re.search(rf"^\[{n}\] ", user_text, re.MULTILINE) for n in numbers)
 
 
-def test_numbers_go_on_over_the_turns(conversations: list[list[Message]]) -> None:
+def test_source_numbers_continue_over_the_turns(conversations: list[list[Message]]) -> None:
     for messages in conversations:
-        told = "\n".join(m.text for m in messages if m.role == "user")
-        numbers = [int(n) for n in re.findall(r"^\[(\d+)\] ", told, re.MULTILINE)]
+        user_text = "\n".join(m.text for m in messages if m.role == "user")
+        numbers = [int(n) for n in re.findall(r"^\[(\d+)\] ", user_text, re.MULTILINE)]
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_sentences_are_marked_as_the_product_cuts_them(conversations: list[list[Message]]) -> None:
+def test_annotated_sentences_are_the_sentences_of_the_server(conversations: list[list[Message]]) -> None:
     for messages in conversations:
         for message in messages:
             for sentence in message.sentences:
@@ -57,27 +58,28 @@ def test_sentences_are_marked_as_the_product_cuts_them(conversations: list[list[
                 assert message.text[sentence.number].isdigit()
 
 
-def test_every_manner_of_answer_is_shown(corpus: Corpus) -> None:
-    examples, seen = Examples(corpus, 1), Counter[str]()
+def test_every_kind_of_answer_is_generated(corpus: Corpus) -> None:
+    examples, counts = Examples(corpus, 1), Counter[str]()
     for _ in range(600):
         for message in examples.next():
             if message.role == "assistant":
-                seen[manner(message.text)] += 1
-    assert all(seen[kind] for kind in ("quote", "refusal", "greeting", "list", "yes", "no", "which", "fact")), seen
+                counts[answer_kind(message.text)] += 1
+    kinds = ("quote", "refusal", "greeting", "list", "yes", "no", "sources", "number")
+    assert all(counts[kind] for kind in kinds), counts
 
 
-def test_the_same_seed_gives_the_same(corpus: Corpus) -> None:
+def test_the_same_seed_gives_the_same_conversations(corpus: Corpus) -> None:
     first, second = Examples(corpus, 3), Examples(corpus, 3)
 
     assert [first.next() for _ in range(20)] == [second.next() for _ in range(20)]
 
 
-def test_questions_come_from_words_of_the_sentence(corpus: Corpus) -> None:
-    rarity, rng = Rarity(corpus.pages), Random(2)
+def test_many_questions_are_generated_from_one_sentence_and_none_without_content_words(corpus: Corpus) -> None:
+    idf, rng = IdfWeights(corpus.pages), Random(2)
     sentence = "The harbour master closes the northern gate because storms are near."
 
-    asked = {question(rng, sentence, rarity) for _ in range(200)}
+    questions = {generate_question(rng, sentence, idf) for _ in range(200)}
 
-    assert len(asked) > 100
-    assert any(each and each.startswith("Why ") for each in asked)
-    assert keywords(rng, "It is.", rarity) is None
+    assert len(questions) > 100
+    assert any(each and each.startswith("Why ") for each in questions)
+    assert keyword_question(rng, "It is.", idf) is None

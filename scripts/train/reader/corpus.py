@@ -1,4 +1,4 @@
-"""The text the built-in model learns from: pages of prose, and questions that people asked about some of them."""
+"""The training text of the built-in model: pages of prose, and questions that people asked about scientific papers."""
 
 import gzip
 import itertools
@@ -12,125 +12,22 @@ from typing import NamedTuple
 
 from server.rag.sentences import sentence_starts
 
-_HELD_OUT_PAGES = 97  # every so manieth page is kept for validation
-_HELD_OUT_PAPERS = 3  # every third paper is kept for measuring
-_SHORTEST_PARAGRAPH = 60  # characters
+_HELD_OUT_PAGE_INTERVAL = 97  # every 97th page is held out for validation
+_HELD_OUT_PAPER_INTERVAL = 3  # every third paper is held out for scripts/eval/reader_model.py
+_MIN_PARAGRAPH_CHARS = 60
 _WORD = re.compile(r"[^\W\d_][\w.\-]*\w|\d+")
-_SUFFIXES = (
-    "ations",
-    "ation",
-    "ings",
-    "ing",
-    "ions",
-    "ion",
-    "ies",
-    "ied",
-    "ers",
-    "er",
-    "ed",
-    "es",
-    "ly",
-    "s",
-    "e",
-    "y",
-)
-STOP = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "to",
-        "in",
-        "on",
-        "for",
-        "and",
-        "or",
-        "but",
-        "if",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "with",
-        "as",
-        "at",
-        "by",
-        "from",
-        "into",
-        "not",
-        "no",
-        "can",
-        "may",
-        "will",
-        "would",
-        "should",
-        "could",
-        "must",
-        "do",
-        "does",
-        "did",
-        "has",
-        "have",
-        "had",
-        "you",
-        "your",
-        "we",
-        "our",
-        "they",
-        "their",
-        "he",
-        "she",
-        "i",
-        "who",
-        "whom",
-        "whose",
-        "what",
-        "which",
-        "when",
-        "where",
-        "why",
-        "how",
-        "than",
-        "then",
-        "so",
-        "such",
-        "also",
-        "only",
-        "any",
-        "all",
-        "each",
-        "more",
-        "most",
-        "some",
-        "other",
-        "there",
-        "here",
-        "about",
-        "over",
-        "under",
-        "up",
-        "down",
-        "out",
-        "used",
-        "use",
-        "using",
-        "see",
-        "set",
-        "many",
-        "much",
-        "question",
-    ]
-)
+_SUFFIXES = (  # longest first
+    "ations", "ation", "ings", "ing", "ions", "ion", "ies", "ied", "ers", "er", "ed", "es", "ly", "s", "e", "y",
+)  # fmt: skip
+STOP_WORDS = frozenset((
+    "a", "an", "the", "of", "to", "in", "on", "for", "and", "or", "but", "if", "is", "are", "was", "were", "be",
+    "been", "being", "it", "its", "this", "that", "these", "those", "with", "as", "at", "by", "from", "into",
+    "not", "no", "can", "may", "will", "would", "should", "could", "must", "do", "does", "did", "has", "have",
+    "had", "you", "your", "we", "our", "they", "their", "he", "she", "i", "who", "whom", "whose", "what",
+    "which", "when", "where", "why", "how", "than", "then", "so", "such", "also", "only", "any", "all", "each",
+    "more", "most", "some", "other", "there", "here", "about", "over", "under", "up", "down", "out", "used",
+    "use", "using", "see", "set", "many", "much", "question",
+))  # fmt: skip
 
 
 class Page(NamedTuple):
@@ -138,8 +35,8 @@ class Page(NamedTuple):
     paragraphs: Sequence[str]
 
 
-class Asked(NamedTuple):
-    """A person's question and the sentence of `page` that holds its answer."""
+class HumanQuestion(NamedTuple):
+    """A question that a person asked, and the sentence of `page` that holds its answer."""
 
     question: str
     page: Page
@@ -150,30 +47,30 @@ class Asked(NamedTuple):
 
 class Corpus(NamedTuple):
     pages: Sequence[Page]
-    asked: Sequence[Asked]
-    held_pages: Sequence[Page]
-    held_asked: Sequence[Asked]
+    questions: Sequence[HumanQuestion]
+    held_out_pages: Sequence[Page]
+    held_out_questions: Sequence[HumanQuestion]
 
 
-def spans(text: str) -> list[tuple[int, int]]:
-    """The sentences of a text as the product sees them, without the space around them."""
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Return the spans of a text's sentences, cut as the server cuts them, without surrounding whitespace."""
     bounds = [*sentence_starts(text), len(text)]
-    found = []
+    spans = []
     for start, end in itertools.pairwise(bounds):
         stripped = text[start:end].strip()
         if _WORD.search(stripped):
             at = text.index(stripped, start)
-            found.append((at, at + len(stripped)))
-    return found
+            spans.append((at, at + len(stripped)))
+    return spans
 
 
-def words(text: str) -> list[str]:
-    """Those that say something, as they are written."""
-    return [word for word in _WORD.findall(text) if word.lower() not in STOP]
+def content_words(text: str) -> list[str]:
+    """Return the words that are not stop words, in their original spelling."""
+    return [word for word in _WORD.findall(text) if word.lower() not in STOP_WORDS]
 
 
 def stem(word: str) -> str:
-    """What inflections of a word share, roughly."""
+    """Return an approximate stem: the word in lower case without its suffix."""
     word = word.lower()
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:
@@ -182,58 +79,60 @@ def stem(word: str) -> str:
 
 
 def stems(text: str) -> set[str]:
-    return {stem(word) for word in words(text)}
+    return {stem(word) for word in content_words(text)}
 
 
-class Rarity:
-    """How telling a word is: the inverse of the share of pages it stands in, in nats."""
+class IdfWeights:
+    """Inverse document frequency of stems over pages, in nats."""
 
     def __init__(self, pages: Sequence[Page]) -> None:
-        counts = Counter(each for page in pages for each in stems(" ".join(page.paragraphs)))
-        self._counts, self._total = counts, len(pages)
+        self._counts = Counter(each for page in pages for each in stems(" ".join(page.paragraphs)))
+        self._num_pages = len(pages)
 
-    def of(self, stemmed: str) -> float:
-        return math.log((self._total + 1) / (self._counts[stemmed] + 1)) + 0.1
+    def weight(self, stemmed: str) -> float:
+        return math.log((self._num_pages + 1) / (self._counts[stemmed] + 1)) + 0.1
 
-    def shared(self, question: set[str], sentence: set[str]) -> float:
-        """The weight of the question's words that the sentence has."""
-        return sum(self.of(each) for each in question & sentence)
+    def overlap(self, question: set[str], sentence: set[str]) -> float:
+        """Return the total weight of the question's stems that the sentence has too."""
+        return sum(self.weight(each) for each in question & sentence)
 
 
 def read_corpus(folder: Path) -> Corpus:
-    """The pages of `folder`/paragraphs.jsonl.gz and the questions of `folder`/questions/covidqa.json.gz."""
-    pages = list(_pages(folder / "paragraphs.jsonl.gz"))
-    papers, asked = _papers(folder / "questions" / "covidqa.json.gz")
-    held_papers = set(sorted(papers)[::_HELD_OUT_PAPERS])
-    held = {papers[each].path for each in held_papers}
+    """Read the pages of `paragraphs.jsonl.gz` and the questions of `questions/covidqa.json.gz` in `folder`."""
+    pages = list(_read_pages(folder / "paragraphs.jsonl.gz"))
+    papers, questions = _read_papers(folder / "questions" / "covidqa.json.gz")
+    held_out_ids = set(sorted(papers)[::_HELD_OUT_PAPER_INTERVAL])
+    held_out_paths = {papers[each].path for each in held_out_ids}
     return Corpus(
-        [page for i, page in enumerate(pages) if i % _HELD_OUT_PAGES]
-        + [paper for id, paper in papers.items() if id not in held_papers],
-        [each for each in asked if each.page.path not in held],
-        pages[::_HELD_OUT_PAGES],
-        [each for each in asked if each.page.path in held],
+        [page for i, page in enumerate(pages) if i % _HELD_OUT_PAGE_INTERVAL]
+        + [paper for id, paper in papers.items() if id not in held_out_ids],
+        [each for each in questions if each.page.path not in held_out_paths],
+        pages[::_HELD_OUT_PAGE_INTERVAL],
+        [each for each in questions if each.page.path in held_out_paths],
     )
 
 
-def _pages(file: Path) -> Iterator[Page]:
+def _read_pages(file: Path) -> Iterator[Page]:
+    """Yield the pages that have at least two paragraphs of sufficient length."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         for line in lines:
             page = json.loads(line)
             paragraphs = [" ".join(sentences) for sentences in page["paragraphs"]]
-            paragraphs = [each for each in paragraphs if len(each) >= _SHORTEST_PARAGRAPH]
+            paragraphs = [each for each in paragraphs if len(each) >= _MIN_PARAGRAPH_CHARS]
             if len(paragraphs) >= 2:
                 yield Page(page["path"], paragraphs)
 
 
-def _papers(file: Path) -> tuple[dict[str, Page], list[Asked]]:
-    with gzip.open(file, "rt", encoding="utf-8") as opened:
-        content = json.load(opened)
+def _read_papers(file: Path) -> tuple[dict[str, Page], list[HumanQuestion]]:
+    """Return the papers by id, and the questions whose answer stands in a sentence of a kept paragraph."""
+    with gzip.open(file, "rt", encoding="utf-8") as stream:
+        content = json.load(stream)
     papers, offsets = {}, {}
     for id, text in content["documents"].items():
-        blocks = [block for block in re.finditer(r"[^\n]+", text) if len(block[0]) >= _SHORTEST_PARAGRAPH]
+        blocks = [block for block in re.finditer(r"[^\n]+", text) if len(block[0]) >= _MIN_PARAGRAPH_CHARS]
         papers[id] = Page(f"papers/{id}.txt", [block[0] for block in blocks])
         offsets[id] = [block.start() for block in blocks]
-    asked = []
+    questions = []
     for each in content["questions"]:
         page, starts, at = papers[each["document_id"]], offsets[each["document_id"]], each["answer_start"]
         at += len(each["answer"]) - len(each["answer"].lstrip())
@@ -241,7 +140,7 @@ def _papers(file: Path) -> tuple[dict[str, Page], list[Asked]]:
         if index < 0 or at - starts[index] >= len(page.paragraphs[index]):
             continue
         inside = at - starts[index]
-        sentence = next((s for s in spans(page.paragraphs[index]) if s[0] <= inside < s[1]), None)
+        sentence = next((s for s in sentence_spans(page.paragraphs[index]) if s[0] <= inside < s[1]), None)
         if sentence and sentence[1] - sentence[0] >= 20:
-            asked.append(Asked(each["question"].strip(), page, index, sentence, each["answer"].strip()))
-    return papers, asked
+            questions.append(HumanQuestion(each["question"].strip(), page, index, sentence, each["answer"].strip()))
+    return papers, questions
