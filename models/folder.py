@@ -55,7 +55,7 @@ class ImportedFile(msgspec.Struct, frozen=True):
     verified_at: int = 0
 
     def is_fresh(self, identity: FileIdentity, now: float) -> bool:
-        """Whether this very file was verified within the last week; a time in the future does not count."""
+        """Return whether this very file was verified within the last week; a time in the future does not count."""
         return identity == self.verified and 0 <= now - self.verified_at < _WEEK_S
 
 

@@ -81,7 +81,7 @@ class BaseBuilder:
     def count(self) -> int:
         return self._count
 
-    def stored(self) -> StoredVectors | None:
+    def stored_vectors(self) -> StoredVectors | None:
         """Return the exact vectors, None for an exact base, which has them in its payload.
 
         Closing them or the builder closes both.

@@ -53,7 +53,7 @@ class Compaction:
     def is_running(self) -> bool:
         return self._running is not None and not self._running.done()
 
-    def finished(self, wait: bool = False) -> int | None:
+    def take_superseded_seq(self, wait: bool = False) -> int | None:
         """Return the `seq` of the generation before, once per new generation: the log needs no change up to it."""
         if self._running is None or not (wait or self._running.done()):
             return None
@@ -80,7 +80,7 @@ class Compaction:
                 return None
             with base:
                 header = Header(self._database, self._fingerprint, self._dimension, base.count, seq)
-                write_generation(self._folder, header, base.payload(), base.stored())
+                write_generation(self._folder, header, base.payload(), base.stored_vectors())
         except OSError as error:
             _log.warning("the index snapshot could not be written: %s", error)
             return None

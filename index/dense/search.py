@@ -72,7 +72,10 @@ class DenseSearch:
                 generation.stored.close()
             base = build_base(reader.vectors(self._fingerprint, self._dimension), self._data)
             assert base is not None, "nothing stops it"
-            index, self._seq = VectorIndex(self._dimension, b"".join(base.payload()), base.stored()), bounds.newest
+            index, self._seq = (
+                VectorIndex(self._dimension, b"".join(base.payload()), base.stored_vectors()),
+                bounds.newest,
+            )
         self._base_seq = self._seq
         self._index.close()
         self._index = index

@@ -48,7 +48,7 @@ class FollowedCollections:
             for collection in collections
         ]
 
-    def named(self, names: Container[str] | None) -> list[FollowedCollection]:
+    def select(self, names: Container[str] | None) -> list[FollowedCollection]:
         """Return the collections of these names, or all collections for None."""
         return [collection for collection in self._collections if names is None or collection.name in names]
 

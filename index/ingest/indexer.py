@@ -143,7 +143,7 @@ class Indexer:
                 self._is_paused = is_paused
                 self._scan_all_soon()
             case Rescan(collections=names, accept_deletions=accept_deletions, path=path):
-                self._scanner.rescan(self._collections.named(names), path, accept_deletions=accept_deletions)
+                self._scanner.rescan(self._collections.select(names), path, accept_deletions=accept_deletions)
 
     def scan(self) -> None:
         """Compare every folder with what is known of it, now."""

@@ -169,7 +169,7 @@ class Scanner:
         self, collection: FollowedCollection, listing: Listing, known: dict[str, KnownDocument], gone: set[str]
     ) -> list[tuple[str, FileStat]]:
         """Delete the documents of `gone` and mark the files that must be read pending; return these files."""
-        touched = self._queue.touched(collection)
+        touched = self._queue.touched_paths(collection)
         changed = [
             (path, stat) for path, stat in listing.files if path in touched or _is_changed(stat, known.get(path))
         ]

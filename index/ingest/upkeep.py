@@ -77,7 +77,7 @@ class IndexUpkeep:
             self._compaction.start()
         if self._compaction.is_running:
             return False
-        self._forget_superseded(self._compaction.finished(), has_backlog=has_backlog)
+        self._forget_superseded(self._compaction.take_superseded_seq(), has_backlog=has_backlog)
         self._space.switch()
         self._progress.note_switch(None)
         self._store.invalidate_other_chunking(self._chunking)
@@ -87,7 +87,7 @@ class IndexUpkeep:
         """Start a snapshot of the vectors when readers would have much to replay, and note one that is finished."""
         if self._space.is_building:  # a snapshot now would lack vectors
             return
-        self._forget_superseded(self._compaction.finished(), has_backlog=has_backlog)
+        self._forget_superseded(self._compaction.take_superseded_seq(), has_backlog=has_backlog)
         num_changes = self._store.last_change() - self._compaction.seq
         if is_stale(num_changes, self._compaction.count, at_work=not is_quiet):
             self._compaction.start()
@@ -96,7 +96,7 @@ class IndexUpkeep:
         """Write a snapshot of the vectors now, if anything has changed since the last."""
         if self._store.last_change() != self._compaction.seq:
             self._compaction.start()
-            self._forget_superseded(self._compaction.finished(wait=True), has_backlog=has_backlog)
+            self._forget_superseded(self._compaction.take_superseded_seq(wait=True), has_backlog=has_backlog)
 
     def _forget_superseded(self, seq: int | None, *, has_backlog: bool) -> None:
         """Delete change rows up to `seq`, which only superseded generations needed, and vectors without a chunk.

@@ -29,7 +29,7 @@ class WorkQueue:
         """Note that an event named the file: it must be read even if its size and times are the known ones."""
         self._touched[file.collection].add(file.path)
 
-    def touched(self, collection: FollowedCollection) -> Set[str]:
+    def touched_paths(self, collection: FollowedCollection) -> Set[str]:
         """Return the paths of a collection that were touched since they were last taken."""
         return self._touched[collection]
 

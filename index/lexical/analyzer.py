@@ -116,12 +116,12 @@ class _Words(dict[str, str]):
         for part in _PART.findall(compound):
             end = 0
             for run in _SPACELESS_RUN.finditer(part):
-                yield from self._stemmed(part[end : run.start()])
+                yield from self._stems(part[end : run.start()])
                 yield from self._pairs(run.group())
                 end = run.end()
-            yield from self._stemmed(part[end:])
+            yield from self._stems(part[end:])
 
-    def _stemmed(self, word: str) -> Iterator[str]:
+    def _stems(self, word: str) -> Iterator[str]:
         folded = word.casefold()
         if not folded:
             return
@@ -156,7 +156,7 @@ class _Words(dict[str, str]):
             # A capitalized word of two humps is a proper name: TypeScript is not about scripts.
             if len(humps) > (1 if part[0].islower() else 2):
                 for hump in humps:
-                    yield from self._stemmed(hump)
+                    yield from self._stems(hump)
 
 
 class _Names(dict[str, frozenset[str]]):

@@ -23,5 +23,5 @@ class FillProgress(msgspec.Struct, frozen=True):
         """Return the progress once all chunks up to this one are added."""
         return msgspec.structs.replace(self, next=chunk_id + 1)
 
-    def completed(self) -> "FillProgress":
+    def to_end(self) -> "FillProgress":
         return msgspec.structs.replace(self, next=self.until + 1)

@@ -93,7 +93,7 @@ class LexicalUpkeep:
             with transaction(self._db):
                 rows = rows_between(self._db, self._analyzer, progress.next, progress.until, _BLOCK)
                 fts5.insert_rows(self._db, rows)
-                progress = progress.after(rows[-1].chunk_id) if len(rows) == _BLOCK else progress.completed()
+                progress = progress.after(rows[-1].chunk_id) if len(rows) == _BLOCK else progress.to_end()
                 fts5.write_fill_progress(self._db, progress)
         if progress.is_complete and self._wanted == FTS5:
             if active_engine(self._db) == TANTIVY:
@@ -175,6 +175,6 @@ class LexicalUpkeep:
         if not filling.is_complete:
             block = rows_between(self._db, self._analyzer, filling.next, filling.until, _BLOCK)
             rows += block
-            filling = filling.after(block[-1].chunk_id) if len(block) == _BLOCK else filling.completed()
+            filling = filling.after(block[-1].chunk_id) if len(block) == _BLOCK else filling.to_end()
         inverted.commit(rows, changes.removed if changes else (), filling, changes.seq if changes else info.seq)
         return (changes is not None and changes.num_changes == _BLOCK) or not filling.is_complete

@@ -51,7 +51,7 @@ class ReaderSandbox:
         for _ in range(2):
             try:
                 self._process = self._process or self._start()
-                return _checked(self._process.read(path, content))
+                return _check_blocks(self._process.read(path, content))
             except _ProcessDied:
                 self.close()
         raise UnreadableDocument("the process that reads files ended twice over it")
@@ -204,7 +204,7 @@ def _remaining_s(deadline: float) -> float:
     return max(0.001, deadline - time.monotonic())
 
 
-def _checked(answer: ReadSucceeded | ReadFailed) -> ParsedDocument:
+def _check_blocks(answer: ReadSucceeded | ReadFailed) -> ParsedDocument:
     """Return the parsed text once its blocks are known to lie in it: a child is not to be trusted."""
     if isinstance(answer, ReadFailed):
         raise UnreadableDocument(answer.reason)

@@ -85,7 +85,7 @@ class Retriever:
         filters: Filters | None = None,
         subsets: Sequence[FileSubset] = (),
     ) -> list[Passage]:
-        with self._timed("all"):
+        with self._measure("all"):
             scope = await self._run(self._resolve, collections, filters, subsets)
             queries = [query for query in queries if query.weight > 0]
             if not queries or scope.is_empty:
@@ -141,14 +141,14 @@ class Retriever:
         passages = await self._run(self._candidates, queries, vectors, k, scope)
         if self._reranker is not None and passages:
             question = max(queries, key=lambda query: query.weight).text
-            with self._timed("rerank"):
+            with self._measure("rerank"):
                 passages = await rerank(self._reranker, question, passages)
         return await self._run(self._deduplicate, passages, queries, vectors, k)
 
     async def _embed(self, queries: Sequence[Query], embedder: QueryEmbedder) -> Vectors:
         """Return the queries' vectors. The first call embeds the questions of the null distribution with them."""
         texts = [query.text for query in queries]
-        with self._timed("embed"):
+        with self._measure("embed"):
             if self._null_questions is not None:
                 return await embedder.embed_queries(texts)
             vectors = await embedder.embed_queries([*texts, *QUESTIONS])
@@ -156,7 +156,7 @@ class Retriever:
         return vectors[: len(texts)]
 
     @contextlib.contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def _measure(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         try:
             yield
@@ -195,11 +195,11 @@ class Retriever:
         self._dense.catch_up(self._reader())
 
         def search_dense() -> list[Hits]:
-            with self._timed("dense"):
+            with self._measure("dense"):
                 return [self._dense.search(vector, num_candidates, *scope) for vector in vectors]
 
         def search_words() -> list[Hits]:
-            with self._timed("words"):
+            with self._measure("words"):
                 db = self._reader().connection
                 return [self._lexical.search(db, query.text, num_candidates, *scope) for query in queries]
 

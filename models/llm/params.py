@@ -92,7 +92,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_memory(self) -> bool:
-        """Whether the next draw depends on the tokens before it."""
+        """True if the next draw depends on the tokens before it."""
         return self.has_penalties or self.dry_multiplier > 0
 
 

@@ -149,7 +149,7 @@ def build(folder: Path, count: int) -> None:
     started = time.perf_counter()
     compaction = Compaction(folder, _SPACE, _DIMENSION, writer.database_id())
     compaction.start()
-    compaction.finished(wait=True)
+    compaction.take_superseded_seq(wait=True)
     compaction.close()
     generation_s = time.perf_counter() - started
     started = time.perf_counter()

@@ -80,7 +80,7 @@ class Generations:
 
     def _write(self, seq: int) -> None:
         header = Header("db", "space", self._dimension, self._count, seq)
-        write_generation(self.folder, header, self._builder.payload(), self._builder.stored())
+        write_generation(self.folder, header, self._builder.payload(), self._builder.stored_vectors())
 
     def read(self) -> object:
         generation = read_newest(self.folder, "db", "space", self._dimension)

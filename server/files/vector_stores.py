@@ -82,9 +82,9 @@ class VectorStoreService:
 
     async def add_store(self, store: VectorStoreRecord, files: Sequence[FileToAttach] = ()) -> VectorStoreRecord:
         """Add a store with these files. Raises `StoredFileNotFound`, `ReadOnlyVectorStore` for a watched file."""
-        checked = [await self._checked(file) for file in files]
+        checked_files = [await self._check_file(file) for file in files]
         async with self._files.links.exclusive():
-            added = await self._files.repository.add_store(store, checked)
+            added = await self._files.repository.add_store(store, checked_files)
             await self._files.links.link(await self._files.repository.attachments(store_id=store.id))
         return added
 
@@ -140,12 +140,12 @@ class VectorStoreService:
         """Attach files to a store; one that is attached takes over the new attributes and chunking."""
         async with self._files.links.exclusive():
             await self._check_writable(store_id)
-            checked = [await self._checked(file) for file in files]
+            checked_files = [await self._check_file(file) for file in files]
             repository = self._files.repository
             before = [
                 each for file in files for each in await repository.attachments(store_id=store_id, file_id=file.file_id)
             ]
-            await repository.attach(store_id, checked, batch)
+            await repository.attach(store_id, checked_files, batch)
             for file in files:
                 await self._files.links.link(await repository.attachments(store_id=store_id, file_id=file.file_id))
             await self._files.links.unlink_unused(before)
@@ -274,7 +274,7 @@ class VectorStoreService:
             _check_expiry(store)
             await self._files.repository.touch_stores([id], int(time.time()))
 
-    async def _checked(self, file: FileToAttach) -> FileToAttach:
+    async def _check_file(self, file: FileToAttach) -> FileToAttach:
         """Return the file, with a failure if no reader can read it."""
         if (document := await self._files.folders.find_document(file.file_id)) is not None:
             raise ReadOnlyVectorStore(document.collection)

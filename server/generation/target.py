@@ -41,7 +41,7 @@ def model_ids(services: Services) -> list[str]:
     return [GROUNDED, *grounded, *further, *names]
 
 
-def untagged(name: str) -> str:
+def without_tag(name: str) -> str:
     """Return the model's name without the tag `:latest`, which only Ollama's clients add."""
     return name.removesuffix(":latest")
 
@@ -52,7 +52,7 @@ def resolve_target(id: str | None, services: Services, collections: Sequence[str
     `collections` override the id's own; a chat model alone ignores them. Raises `UnknownModel`, `CollectionNotFound`.
     """
     if id and id not in services.pool:
-        id = untagged(id)
+        id = without_tag(id)
     if id and id in services.pool:
         return Target(id, is_grounded=False)
     grounded_id, _, model = (id or GROUNDED).partition("@")

@@ -35,7 +35,7 @@ class WebFile(NamedTuple):
         return {**_HEADERS, "Content-Type": self.media_type, "ETag": self.tag}
 
     def matches(self, if_none_match: str) -> bool:
-        """Whether an If-None-Match header names this file's tag, weak or strong, or any tag (RFC 9110, 13.1.2)."""
+        """Return whether an If-None-Match header names this file's tag, weak or strong, or any (RFC 9110, 13.1.2)."""
         return if_none_match.strip() == "*" or self.tag in _TAGS.findall(if_none_match)
 
 

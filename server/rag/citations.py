@@ -141,7 +141,7 @@ def source_list(entries: Iterable[tuple[int, str, str]]) -> str:
 
     An entry is a number, a label and a URL.
     """
-    lines = [f"[{number}] [{_escaped(label)}]({url})" for number, label, url in entries]
+    lines = [f"[{number}] [{_escape(label)}]({url})" for number, label, url in entries]
     return _LIST_BEGIN + "\n".join(lines)
 
 
@@ -152,7 +152,7 @@ def without_source_list(text: str) -> str:
     return answer if is_list else text
 
 
-def _escaped(label: str) -> str:
+def _escape(label: str) -> str:
     return _SPECIAL.sub(r"\\\g<0>", " ".join(label.split()))
 
 

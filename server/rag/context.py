@@ -106,18 +106,18 @@ def fit(context: Context, request: GroundingRequest) -> FittedContext:
     smallest = context
     for smaller, share in _shrinkings(context):
         smallest = smaller
-        if num_tokens - sizes.saved(smaller) > share * room:
+        if num_tokens - sizes.saved_tokens(smaller) > share * room:
             continue
         prompt = _prompt(smaller, request)
         if prompt.num_tokens <= share * room:
-            return FittedContext(smaller, prompt, _dropped(context, smaller))
+            return FittedContext(smaller, prompt, _dropped_sources(context, smaller))
     prompt = _prompt(smallest, request)
     if prompt.num_tokens >= context_length:
         smallest = smallest.without_notes()
         prompt = _prompt(smallest, request)
     if prompt.num_tokens >= context_length:
         raise ContextLengthExceeded(prompt.num_tokens, context_length)
-    return FittedContext(smallest, prompt, _dropped(context, smallest))
+    return FittedContext(smallest, prompt, _dropped_sources(context, smallest))
 
 
 def _prompt(context: Context, request: GroundingRequest) -> Prompt:
@@ -132,7 +132,7 @@ class _SourceSizes:
         self._sizes: dict[str, int] = {}
         self._full = self._total(context)
 
-    def saved(self, smaller: Context) -> int:
+    def saved_tokens(self, smaller: Context) -> int:
         """Return how many tokens a smaller context has less."""
         return self._full - self._total(smaller)
 
@@ -169,7 +169,7 @@ def _shrinkings(context: Context) -> Iterator[tuple[Context, float]]:
         yield context.with_new_sources([]), 1.0
 
 
-def _dropped(full: Context, fitted: Context) -> list[DroppedSource]:
+def _dropped_sources(full: Context, fitted: Context) -> list[DroppedSource]:
     kept = fitted.sources
     gone = [
         DroppedSource(source.label, "the conversation leaves no room for it", number)

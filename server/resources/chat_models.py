@@ -88,5 +88,5 @@ def _resolve_further(name: str, model: ChatModelSettings, settings: Settings) ->
 
 
 def _is_reserved(name: str) -> bool:
-    """Whether clients could take the name for a model id that asks for an answer from the documents."""
+    """Return whether clients could take the name for a model id that asks for an answer from the documents."""
     return name == GROUNDED or name.startswith((f"{GROUNDED}/", f"{GROUNDED}@"))

@@ -22,7 +22,7 @@ class ModelSource(Protocol):
 
     @property
     def completion_model(self) -> CompletionModel | None:
-        """The same model, if it completes bare prompts too; None for one that only continues conversations."""
+        """This model, if it completes bare prompts too; None for one that only continues conversations."""
         ...
 
     @property

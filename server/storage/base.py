@@ -74,7 +74,7 @@ class ResponseStore(Protocol):
         """Raises `ResponseNotFound`."""
         ...
 
-    async def unfinished(self) -> list[str]:
+    async def list_unfinished(self) -> list[str]:
         """Return the ids of all responses that are not over, in the order they were added."""
         ...
 
@@ -100,7 +100,7 @@ class BatchStore(Protocol):
         """Return the batches in the order they were added."""
         ...
 
-    async def unfinished(self) -> list[BatchRecord]:
+    async def list_unfinished(self) -> list[BatchRecord]:
         """Return all batches that are not over, in the order they were added."""
         ...
 
@@ -250,7 +250,7 @@ class JobStore(Protocol):
 
 
 class AuditSink(Protocol):
-    """Where audit entries are kept."""
+    """A destination of audit entries."""
 
     def write(self, entry: AuditEntry) -> None:
         """Append an entry. Raises `OSError` when it cannot be kept."""

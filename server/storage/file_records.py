@@ -84,7 +84,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_indexed(self) -> bool:
-        """Whether the index is to have the file, for this store."""
+        """True while the index is to have the file, for this store."""
         return not self.is_cancelled and self.failure is None
 
 

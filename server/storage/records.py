@@ -147,8 +147,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who did what. `key` is its name, "" where there are no keys or the request had none. `ids`: what was changed, by
-    the names of the path's parameters."""
+    """An action and its actor. `key` is the name of the actor's key, "" where there are no keys or the request had
+    none. `ids`: what was changed, by the names of the path's parameters."""
 
     at: float
     key: str

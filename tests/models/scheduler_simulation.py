@@ -115,7 +115,7 @@ class SimulatedRunner:
         sampled: list[int] = []
         for draft_token in [*tokens[len(tokens) - num_draft :], None] if wants_token else []:
             previous = read[: len(read) - num_draft + len(sampled)]
-            sampled.append(sample(self._next_token, previous, sequence.allowed(sampled)))
+            sampled.append(sample(self._next_token, previous, sequence.allowed_tokens(sampled)))
             if sampled[-1] != draft_token:
                 break
         return sampled

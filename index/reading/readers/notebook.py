@@ -28,7 +28,7 @@ def read(content: bytes, suffix: str) -> ParsedDocument:
         if not isinstance(cell, dict):
             continue
         place = Location("cell", number, number)
-        source = clean(_joined(cell.get("source")))
+        source = clean(_join_lines(cell.get("source")))
         if cell.get("cell_type") == "markdown":
             part = read_markdown(source, headings)
             canonical.start_section()
@@ -42,7 +42,7 @@ def read(content: bytes, suffix: str) -> ParsedDocument:
     return canonical.finish(title)
 
 
-def _joined(source: Any) -> str:
+def _join_lines(source: Any) -> str:
     """Return a text that the notebook has as a string or as a list of lines."""
     if isinstance(source, list):
         return "".join(line for line in source if isinstance(line, str))
@@ -54,4 +54,4 @@ def _outputs(cell: dict[str, Any]) -> Iterator[str]:
     for output in outputs if isinstance(outputs, list) else ():
         if isinstance(output, dict):
             shown = output.get("data")
-            yield _joined(output.get("text") or (shown.get("text/plain") if isinstance(shown, dict) else None))
+            yield _join_lines(output.get("text") or (shown.get("text/plain") if isinstance(shown, dict) else None))

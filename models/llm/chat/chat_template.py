@@ -69,7 +69,7 @@ class ChatTemplate:
 
     @property
     def renders_tools(self) -> bool:
-        """Whether the template has a place for tools. If not, the system message describes them."""
+        """True if the template has a place for tools. If not, the system message describes them."""
         return self._capabilities.renders_tools
 
     def render(
@@ -136,13 +136,13 @@ class ChatTemplate:
             return self._render_text(messages, tools, self._capabilities, Marking(content, word), variables)
 
         # Some templates strip texts, and do not see white space through marks around it.
-        trials = [(_unmarked, _mark_whole, _mark_suspect), (_unmarked, _mark_core, _mark_suspect)]
+        trials = [(_remove_marks, _mark_whole, _mark_suspect), (_remove_marks, _mark_core, _mark_suspect)]
         if tools or any(message.calls for message in messages):
             trials.append((_break_names, _mark_core, _break_names))
         plain_texts: dict[Callable[[str], str], str] = {}
         for plain_word, content, word in trials:
             if plain_word not in plain_texts:
-                plain_texts[plain_word] = render(_unmarked, plain_word)
+                plain_texts[plain_word] = render(_remove_marks, plain_word)
             with contextlib.suppress(TemplateError):
                 segments = _split_at_marks(render(content, word), plain_texts[plain_word])
                 if segments is not None:
@@ -157,7 +157,7 @@ class ChatTemplate:
         tools: Sequence[ToolDefinition] | None,
         capabilities: TemplateCapabilities,
     ) -> str:
-        marking = Marking(_unmarked, _unmarked)
+        marking = Marking(_remove_marks, _remove_marks)
         return self._render_text(messages, tools, capabilities, marking, {"add_generation_prompt": True})
 
     def _render_text(
@@ -239,12 +239,12 @@ def _split_pairs(marked: str, plain: str) -> list[Segment] | None:
     return None if _END in scaffold else [segment for segment in segments if segment.text]
 
 
-def _unmarked(text: str) -> str:
+def _remove_marks(text: str) -> str:
     return text.replace(_START, "\ufffd").replace(_END, "\ufffd")
 
 
 def _mark_whole(text: str) -> str:
-    return f"{_START}{_unmarked(text)}{_END}" if text else text
+    return f"{_START}{_remove_marks(text)}{_END}" if text else text
 
 
 def _mark_core(text: str) -> str:
@@ -254,8 +254,8 @@ def _mark_core(text: str) -> str:
 
 
 def _mark_suspect(text: str) -> str:
-    return _mark_whole(text) if _SUSPECT.search(text) else _unmarked(text)
+    return _mark_whole(text) if _SUSPECT.search(text) else _remove_marks(text)
 
 
 def _break_names(text: str) -> str:
-    return _OPENING.sub(lambda opening: f"{opening[0]}\u200b", _unmarked(text))
+    return _OPENING.sub(lambda opening: f"{opening[0]}\u200b", _remove_marks(text))

@@ -34,7 +34,7 @@ class OutputSyntax:
 
     @property
     def is_native(self) -> bool:
-        """Whether the template knows tools. If not, calls are looked for as plain JSON."""
+        """True if the template knows tools. If not, calls are looked for as plain JSON."""
         return self.family.is_native
 
     @cached_property

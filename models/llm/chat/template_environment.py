@@ -122,7 +122,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         for name in _REMOVED_FILTERS:
             self.filters.pop(name)
         self.filters.update(tojson=self.to_json, from_json=json.loads, fromjson=json.loads)
-        self.filters.update({name: self._metered(name, each) for name, each in self.filters.items()})
+        self.filters.update({name: self._with_charges(name, each) for name, each in self.filters.items()})
 
     def grant_budget(self, size: int) -> None:
         """Give this thread a budget for a conversation of `size` characters. Without one it cannot render."""
@@ -253,12 +253,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         if pattern.search(text):
             raise TemplateBudgetExceeded("the chat template formats too wide")
 
-    def _metered(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _with_charges(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         """Return the filter with charges. Its first argument after those that jinja2 passes is the value to filter."""
         first = 1 if hasattr(original, "jinja_pass_arg") else 0
 
         @functools.wraps(original)  # keeps the marks of arguments that jinja2 passes
-        def metered(*args: Any, **kwargs: Any) -> Any:
+        def filter_with_charges(*args: Any, **kwargs: Any) -> Any:
             arguments = list(args)
             if name == "join" and not isinstance(arguments[first], str):
                 arguments[first] = list(arguments[first])
@@ -273,7 +273,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
                 self.charge((str(arguments[first]).count("\n") + 1) * max(width, 0))
             return self.charge_value(original(*arguments, **kwargs))
 
-        return metered
+        return filter_with_charges
 
 
 class _GenerationTag(jinja2.ext.Extension):

@@ -31,7 +31,7 @@ class TemplateMessage(NamedTuple):
 
 
 class TemplateCapabilities(NamedTuple):
-    """What a template renders, and in which shape it expects it."""
+    """The parts of a conversation that a template renders, and the shape in which it expects them."""
 
     has_typed_content: bool = False  # a list of parts instead of text
     has_empty_tools: bool = False  # an empty list of tools instead of none

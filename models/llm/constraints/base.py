@@ -10,5 +10,5 @@ class Constraint(Protocol):
     def after(self, generated: list[int]) -> Collection[int] | None:
         """Return the tokens that may follow; None: every token."""
 
-    def forced(self, generated: list[int], limit: int) -> list[int] | None:
+    def forced_tokens(self, generated: list[int], limit: int) -> list[int] | None:
         """Return the next tokens, at most `limit`, while there is only one way to go on; None: not known."""

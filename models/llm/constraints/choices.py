@@ -21,7 +21,7 @@ class Choices:
         following = {c[size] if len(c) > size else self._end_token for c in self._open(generated)}
         return sorted(following) or [self._end_token]
 
-    def forced(self, generated: list[int], limit: int) -> list[int]:
+    def forced_tokens(self, generated: list[int], limit: int) -> list[int]:
         """Return the next tokens, at most `limit`, as far as there is no alternative."""
         open_choices = self._open(generated)
         if len(open_choices) != 1:

@@ -22,10 +22,10 @@ class FailClosed:
                 self.error = str(error)
         return [self._end_token]
 
-    def forced(self, generated: list[int], limit: int) -> list[int] | None:
+    def forced_tokens(self, generated: list[int], limit: int) -> list[int] | None:
         if self.error is None:
             try:
-                return self._grammar.forced(generated, limit)
+                return self._grammar.forced_tokens(generated, limit)
             except GrammarError as error:
                 self.error = str(error)
         return []

@@ -62,7 +62,7 @@ class Grammar:
             raise GrammarError("nothing can follow")
         return allowed
 
-    def forced(self, generated: list[int], limit: int) -> list[int] | None:
+    def forced_tokens(self, generated: list[int], limit: int) -> list[int] | None:
         """Return the next tokens, at most `limit`, as far as there is no alternative; None: any may follow.
 
         Raises what `after` does.

@@ -175,7 +175,7 @@ class Scheduler:
         return min(self._cache.match(sequence.tokens), len(sequence.tokens) - 1)
 
     def _fits(self, sequence: Sequence, num_matched: int, num_planned: int = 0) -> bool:
-        """Whether there are a slot and cells for the sequence, beside `num_planned` cells of the step."""
+        """Return whether there are a slot and cells for the sequence, beside `num_planned` cells of the step."""
         if len(self._running) >= self._limits.num_slots:
             return False
         # Every running sequence takes a cell in each step, so those cells are not free for a new one.
@@ -196,7 +196,7 @@ class Scheduler:
         )
 
     def _is_being_computed(self, sequence: Sequence, num_matched: int) -> bool:
-        """Whether a running sequence is computing much of this prompt, and will share it when it is done."""
+        """Return whether a running sequence is computing much of this prompt, and will share it when it is done."""
         end = num_matched + _MIN_SHARED_PREFILL
         return any(
             end <= other.num_prompt > other.num_computed and other.tokens[:end] == sequence.tokens[:end]

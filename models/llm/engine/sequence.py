@@ -63,12 +63,14 @@ class Sequence:
         """Propose at most `limit` next tokens: those that the constraint forces, else those of prompt lookup."""
         if limit <= 0:
             return NO_DRAFT
-        forced = None if self.constraint is None else self.constraint.forced(self.tokens[self.num_prompt :], limit)
+        forced = (
+            None if self.constraint is None else self.constraint.forced_tokens(self.tokens[self.num_prompt :], limit)
+        )
         if forced is not None:
             return Draft(forced, len(forced))
         return self._prompt_lookup.propose(limit, draft_budget) if self._prompt_lookup else NO_DRAFT
 
-    def allowed(self, accepted: list[int]) -> Collection[int] | None:
+    def allowed_tokens(self, accepted: list[int]) -> Collection[int] | None:
         """Return the tokens that may follow those generated and then `accepted`; None: every token."""
         if self.constraint is None:
             return None

@@ -89,7 +89,7 @@ class SlotCache(ABC):
 
     @abstractmethod
     def _is_end(self, node: Node) -> bool:
-        """Whether a sequence ended at this node and none has gone on from it."""
+        """Return whether a sequence ended at this node and none has gone on from it."""
 
     def acquire(self, tokens: list[int]) -> Lease | None:
         """Lease a slot that shares the longest prefix of `tokens` in memory; None when every slot is leased."""

@@ -76,7 +76,7 @@ class PrefixStore:
         return longest_match(list(self._prefixes.values()), tokens, whole=whole)
 
     def is_covered(self, tokens: Sequence[int], *, whole: bool = False) -> bool:
-        """Whether a stored prefix begins with all of `tokens`; with `whole`, whether one is equal to them."""
+        """Return whether a stored prefix begins with all of `tokens`; with `whole`, whether one is equal to them."""
         return is_covered(list(self._prefixes.values()), token_array(tokens), whole=whole)
 
     def read(self, prefix: StoredPrefix) -> bytes | None:

@@ -49,7 +49,7 @@ def longest_match(prefixes: Iterable[P], prompt: Sequence[int], *, whole: bool =
 
 
 def is_covered(prefixes: Iterable[CachedPrefix], tokens: TokenArray, *, whole: bool = False) -> bool:
-    """Whether one of the prefixes begins with all of `tokens`; with `whole`, whether one is equal to them."""
+    """Return whether one of the prefixes begins with all of `tokens`; with `whole`, whether one is equal to them."""
     size = len(tokens)
     return any(
         common_length(prefix.tokens, tokens) == size and (not whole or len(prefix.tokens) == size)

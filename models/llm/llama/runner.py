@@ -195,7 +195,7 @@ class LlamaRunner:
         return sampled
 
     def _sample(self, sequence: Sequence, row: int, accepted: list[int]) -> int:
-        allowed, num_logprobs = sequence.allowed(accepted), sequence.sampling.num_logprobs
+        allowed, num_logprobs = sequence.allowed_tokens(accepted), sequence.sampling.num_logprobs
         logits = np.ctypeslib.as_array(C.llama_get_logits_ith(self._context, row), shape=(self._n_vocab,))
         own = logits if allowed is None and num_logprobs is None else logits.copy()
         if allowed is not None:

@@ -59,7 +59,7 @@ class TaggedCalls:
 
     @property
     def is_json(self) -> bool:
-        """Whether arguments are always one JSON object."""
+        """True if arguments are always one JSON object."""
         return self.parameter is None and self.dialect is JSON
 
     def read(self, cursor: TextCursor, tools: ToolSignatures) -> CallSteps:

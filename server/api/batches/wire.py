@@ -11,7 +11,7 @@ from server.storage.records import BatchError, BatchStatus, RequestCounts
 
 
 class OutputExpiry(msgspec.Struct, frozen=True):
-    """When the output files expire: an hour to thirty days after they were written."""
+    """The time after which the output files expire: an hour to thirty days after they were written."""
 
     seconds: Annotated[int, Meta(ge=3600, le=2_592_000)]
     anchor: Literal["created_at"] = "created_at"

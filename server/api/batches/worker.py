@@ -51,7 +51,7 @@ class BatchWorker:
 
     async def enqueue_unfinished(self) -> None:
         """Add a job for each batch that is not over, should the queue have lost it."""
-        await self._services.jobs.add([start_job(batch.id) for batch in await self._store.unfinished()])
+        await self._services.jobs.add([start_job(batch.id) for batch in await self._store.list_unfinished()])
 
     async def start(self, job: Job) -> None:
         """Check the input of a new batch, and add the jobs that are left to be done for it."""

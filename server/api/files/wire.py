@@ -34,7 +34,7 @@ class FileDeleted(msgspec.Struct, frozen=True):
 
 
 class FileExpiry(msgspec.Struct, frozen=True):
-    """When a file expires: an hour to thirty days after its upload."""
+    """The time after which a file expires: an hour to thirty days after its upload."""
 
     seconds: Annotated[int, Meta(ge=3600, le=2_592_000)]
     anchor: Literal["created_at"] = "created_at"

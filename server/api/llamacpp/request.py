@@ -42,7 +42,7 @@ def infill_request(data: LlamaCppInfillRequest) -> RawCompletionRequest:
 
 
 def _is_mixed(prompt: object) -> bool:
-    """Whether the prompt is a list of texts and tokens, which are one prompt."""
+    """Return whether the prompt is a list of texts and tokens, which are one prompt."""
     return isinstance(prompt, list) and {type(each) for each in prompt} == {str, int}
 
 

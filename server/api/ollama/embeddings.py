@@ -5,7 +5,7 @@ import time
 from server.api.embeddings.reply import embed_request
 from server.api.embeddings.wire import EmbeddingRequest
 from server.api.ollama.wire import OllamaEmbeddings, OllamaEmbedRequest, OllamaLegacyEmbedding, OllamaLegacyEmbedRequest
-from server.generation.target import untagged
+from server.generation.target import without_tag
 from server.resources.embedding import EmbeddingService
 
 
@@ -15,7 +15,7 @@ async def embed(data: OllamaEmbedRequest, embeddings: EmbeddingService) -> Ollam
     started = time.perf_counter_ns()
     vectors: list[list[float]] = []
     num_tokens = 0
-    name = untagged(data.model or embeddings.model.name)
+    name = without_tag(data.model or embeddings.model.name)
     if data.input:
         texts: str | list[str | int | list[int]] = data.input if isinstance(data.input, str) else [*data.input]
         request = EmbeddingRequest(

@@ -19,7 +19,7 @@ from server.api.ollama.wire import (
     OllamaTagList,
 )
 from server.errors import UnknownModel
-from server.generation.target import Target, model_ids, resolve_target, untagged
+from server.generation.target import Target, model_ids, resolve_target, without_tag
 from server.resources.model_source import ModelSource
 from server.services import Services
 
@@ -87,7 +87,7 @@ def _running(model: ModelSource, services: Services) -> OllamaRunningModel:
 def describe_model(data: OllamaModelRequest, services: Services) -> OllamaModelInfo:
     """Return what a model's file header says; nothing is loaded. Raises `UnknownModel`, `ModelUnavailable`."""
     id = data.model or data.name or ""
-    if untagged(id) == services.embeddings.model.name and id not in services.pool:
+    if without_tag(id) == services.embeddings.model.name and id not in services.pool:
         return _describe_embedder(services)
     target, model = _find(id, services)
     template = model.completion_model.tokenizer.chat_template if model.completion_model else ""

@@ -49,7 +49,7 @@ def prompt_generation_request(
 
 
 def is_raw(data: OllamaGenerateRequest) -> bool:
-    """Whether the prompt is a text to continue or to fill in, not a question."""
+    """Return whether the prompt is a text to continue or to fill in, not a question."""
     return bool(data.raw or data.suffix)
 
 

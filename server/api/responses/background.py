@@ -38,7 +38,7 @@ class BackgroundResponses:
 
     async def enqueue_unfinished(self) -> None:
         """Add a job for each response that is not over, should the queue have lost it."""
-        unfinished = await self._services.responses.unfinished()
+        unfinished = await self._services.responses.list_unfinished()
         await self._services.jobs.add([response_job(id) for id in unfinished])
 
     async def make(self, job: Job) -> None:

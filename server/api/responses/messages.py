@@ -116,7 +116,7 @@ def _join(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
 
 
 def _continues(before: ChatMessage, message: ChatMessage) -> bool:
-    """Whether the message belongs to the same model turn: its order is reasoning, text, calls."""
+    """Return whether the message belongs to the same model turn: its order is reasoning, text, calls."""
     if not before.role == message.role == "assistant":
         return False
     if message.reasoning is not None:

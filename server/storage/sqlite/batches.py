@@ -87,8 +87,8 @@ class SqliteBatchStore:
     async def list_batches(self) -> list[BatchRecord]:
         return await self._database.run(_list_batches, self._principal)
 
-    async def unfinished(self) -> list[BatchRecord]:
-        return await self._database.run(_unfinished)
+    async def list_unfinished(self) -> list[BatchRecord]:
+        return await self._database.run(_list_unfinished)
 
     async def update(self, id: str, change: Change) -> BatchRecord:
         return await self._database.run(_update, self._principal, id, change)
@@ -114,7 +114,7 @@ class SqliteBatchStore:
 
 def _add(db: apsw.Connection, principal: Principal, batch: BatchRecord, options: BatchOptions) -> None:
     with transaction(db):
-        if len(_unfinished(db)) >= _MAX_UNFINISHED:
+        if len(_list_unfinished(db)) >= _MAX_UNFINISHED:
             raise TooManyBatches(_MAX_UNFINISHED)
         db.execute(
             "INSERT INTO batches (id, owner, is_over, batch, order_) VALUES (?, ?, ?, ?, ?)",
@@ -141,7 +141,7 @@ def _list_batches(db: apsw.Connection, principal: Principal) -> list[BatchRecord
     return [_decode(batch) for owner, batch in rows if principal.owns(owner)]
 
 
-def _unfinished(db: apsw.Connection) -> list[BatchRecord]:
+def _list_unfinished(db: apsw.Connection) -> list[BatchRecord]:
     return [_decode(batch) for (batch,) in query(db, "SELECT batch FROM batches WHERE NOT is_over ORDER BY at")]
 
 

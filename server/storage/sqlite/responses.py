@@ -82,8 +82,8 @@ class SqliteResponseStore:
     async def remove(self, id: str) -> None:
         await self._database.run(_remove, self._principal, id)
 
-    async def unfinished(self) -> list[str]:
-        return await self._database.run(_unfinished)
+    async def list_unfinished(self) -> list[str]:
+        return await self._database.run(_list_unfinished)
 
 
 def _add(db: apsw.Connection, principal: Principal, record: ResponseRecord, max_bytes: int) -> None:
@@ -172,7 +172,7 @@ def _remove(db: apsw.Connection, principal: Principal, id: str) -> None:
     db.execute("DELETE FROM responses WHERE id = ?", (id,))
 
 
-def _unfinished(db: apsw.Connection) -> list[str]:
+def _list_unfinished(db: apsw.Connection) -> list[str]:
     return [id for (id,) in query(db, "SELECT id FROM responses WHERE NOT is_over ORDER BY at")]
 
 

@@ -43,9 +43,9 @@ def test_a_generation_is_stale_by_share(num_changes: int, num_chunks: int, quiet
 def test_compaction_writes_the_whole_index(indexed_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index.storage.sqlite.vectors._BLOCK", 7)
     compaction = _compaction(indexed_workspace)
-    assert (compaction.seq, compaction.finished()) == (0, None)
+    assert (compaction.seq, compaction.take_superseded_seq()) == (0, None)
     compaction.start()
-    assert compaction.finished(wait=True) == 0, "there was none before"
+    assert compaction.take_superseded_seq(wait=True) == 0, "there was none before"
     assert (compaction.seq, compaction.count) == (30, 30)
     compaction.close()
     assert _compaction(indexed_workspace).seq == 30
@@ -71,11 +71,11 @@ def test_a_compaction_that_cannot_be_written_is_logged_and_tried_again(
     blocker.write_text("in the way")
     compaction = _compaction(indexed_workspace)
     compaction.start()
-    assert compaction.finished(wait=True) is None
+    assert compaction.take_superseded_seq(wait=True) is None
     assert "could not be written" in caplog.text
     blocker.unlink()
     compaction.start()
-    assert compaction.finished(wait=True) == 0
+    assert compaction.take_superseded_seq(wait=True) == 0
     compaction.close()
 
 
@@ -92,5 +92,5 @@ def test_closing_abandons_the_generation_that_is_being_written(
     monkeypatch.setattr(VectorReader, "blocks", close_first)
     compaction.start()
     compaction.close()
-    assert compaction.finished() is None
+    assert compaction.take_superseded_seq() is None
     assert not vectors_folder(indexed_workspace.data, indexed_workspace.embedder.fingerprint).exists()

@@ -156,7 +156,7 @@ def test_damage_anywhere_in_an_index_never_reaches_faiss(tmp_path: Path, kind: K
     builder.add(ChunkVectors(ids, ids % 2, vectors))
     write_generation(tmp_path, _OLD.header, [bytes(_OLD.payload)])
     with builder:
-        newest = write_generation(tmp_path, _NEW.header, builder.payload(), builder.stored())
+        newest = write_generation(tmp_path, _NEW.header, builder.payload(), builder.stored_vectors())
     content = newest.read_bytes()
     regions = np.linspace(0, len(content), 11, dtype=int)  # magic, header, ids, codes, digest: each gets its share
     for start, stop in pairwise(regions.tolist()):

@@ -34,7 +34,7 @@ def _index(stored: ChunkVectors, kind: Kind, blocks: int = 3) -> VectorIndex:
     edges = [round(at) for at in np.linspace(0, len(stored.ids), blocks + 1)]
     for start, stop in pairwise(edges):
         builder.add(stored.take(slice(start, stop)))
-    return VectorIndex(_DIMENSION, b"".join(builder.payload()), builder.stored())
+    return VectorIndex(_DIMENSION, b"".join(builder.payload()), builder.stored_vectors())
 
 
 def _all(vectors: dict[int, Vectors]) -> ChunkVectors:

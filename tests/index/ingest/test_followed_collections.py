@@ -52,6 +52,6 @@ def test_a_path_through_a_link_is_its_target_s_and_names_the_collections_that_ma
 
 
 def test_collections_are_found_by_name(collections: FollowedCollections) -> None:
-    assert [each.id for each in collections.named("inner")] == [2]
-    assert [each.id for each in collections.named(None)] == [1, 2, 3]
-    assert collections.named("none") == []
+    assert [each.id for each in collections.select("inner")] == [2]
+    assert [each.id for each in collections.select(None)] == [1, 2, 3]
+    assert collections.select("none") == []

@@ -23,10 +23,10 @@ def test_a_file_stays_touched_until_it_is_taken() -> None:
     queue.mark_touched(A)
     queue.add(A)
     queue.clear()
-    assert queue.touched(NOTES) == {A.path}
+    assert queue.touched_paths(NOTES) == {A.path}
     queue.add(A)
     queue.take(1)
-    assert queue.touched(NOTES) == set()
+    assert queue.touched_paths(NOTES) == set()
 
 
 def test_files_of_collections_that_are_not_followed_any_more_are_dropped() -> None:

@@ -118,7 +118,7 @@ class MemoryResponseStore(_Store):
         await self.get(id)
         del self._records[id]
 
-    async def unfinished(self) -> list[str]:
+    async def list_unfinished(self) -> list[str]:
         return [id for id in self._order if id in self._records and not self._records[id][1].is_over]
 
 
@@ -139,7 +139,7 @@ class MemoryBatchStore(_Store):
         self._batches: dict[str, _Batch] = {}
 
     async def add(self, batch: BatchRecord, options: BatchOptions) -> None:
-        if len(await self.unfinished()) >= MAX_UNFINISHED:
+        if len(await self.list_unfinished()) >= MAX_UNFINISHED:
             raise TooManyBatches(MAX_UNFINISHED)
         self._batches[batch.id] = _Batch(self._principal.owner, batch, options)
 
@@ -157,7 +157,7 @@ class MemoryBatchStore(_Store):
     async def list_batches(self) -> list[BatchRecord]:
         return [batch.record for batch in self._batches.values() if self._principal.owns(batch.owner)]
 
-    async def unfinished(self) -> list[BatchRecord]:
+    async def list_unfinished(self) -> list[BatchRecord]:
         return [batch.record for batch in self._batches.values() if not batch.record.is_over]
 
     async def update(self, id: str, change: Callable[[BatchRecord], BatchRecord]) -> BatchRecord:

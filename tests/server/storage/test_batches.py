@@ -78,7 +78,7 @@ def test_a_batch_is_stored_with_its_options_and_updated(run: Run) -> None:
         assert (await store.get("batch_1"), await store.options("batch_1")) == (batch(), OPTIONS)
         assert [each.id for each in await store.list_batches()] == ["batch_1", "batch_2"]
         assert await store.update("batch_1", mark_completed) == batch(status="completed")
-        assert [each.id for each in await store.unfinished()] == ["batch_2"]
+        assert [each.id for each in await store.list_unfinished()] == ["batch_2"]
         for look in (store.get, store.options):
             with pytest.raises(BatchNotFound):
                 await look("batch_x")
@@ -220,7 +220,7 @@ def test_a_file_of_the_first_schema_is_migrated(tmp_path: Path) -> None:
         failed = await store.get("batch_2")
         assert failed.errors == (BatchError("empty_file", "The input file has no line."),)
         assert (failed.status, failed.usage) == ("failed", None)
-        assert [each.id for each in await store.unfinished()] == ["batch_1"]
+        assert [each.id for each in await store.list_unfinished()] == ["batch_1"]
         assert await store.options("batch_1") == OPTIONS
         assert await store.undone_line("batch_1", 2) == BatchLine(2, "b", b"{}")
         assert await store.results("batch_1", 0, 1) == [LineResult(1, "a", LineOutcome(b"ok", False))]

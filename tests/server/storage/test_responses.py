@@ -82,7 +82,7 @@ def test_least_recently_used_responses_are_deleted_first_and_unfinished_ones_sta
         with pytest.raises(ResponseNotFound):
             await store.get("1")
         assert (await store.get("19")).id == "19"
-        assert await store.unfinished() == ["waiting"]
+        assert await store.list_unfinished() == ["waiting"]
 
     run(check, 12_000)
 
@@ -92,14 +92,14 @@ def test_a_finished_response_is_not_updated(run: Run) -> None:
         waiting = record("waiting", pending=b"{}")
         await store.add(waiting)
         assert await store.update(msgspec.structs.replace(waiting, response=b"in progress"))
-        assert await store.unfinished() == ["waiting"]
+        assert await store.list_unfinished() == ["waiting"]
         over = msgspec.structs.replace(waiting, response=b"over", pending=None, output_ids=("msg_new",))
         assert await store.update(over)
         assert not await store.update(waiting), "it is over"
         assert not await store.update(record("unknown", pending=b"{}"))
         assert (await store.get("waiting")).response == b"over"
         assert [each.id for each in await store.find_by_output(["msg_new"])] == ["waiting"]
-        assert await store.unfinished() == []
+        assert await store.list_unfinished() == []
 
     run(check)
 

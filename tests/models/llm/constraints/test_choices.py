@@ -43,16 +43,16 @@ def test_no_choices_are_refused() -> None:
     ],
 )
 def test_tokens_without_an_alternative_are_forced(generated: list[int], limit: int, forced: list[int]) -> None:
-    assert Choices([[1, 2], [1, 2, 4], [1, 3, 4, 5]], END).forced(generated, limit) == forced
+    assert Choices([[1, 2], [1, 2, 4], [1, 3, 4, 5]], END).forced_tokens(generated, limit) == forced
 
 
 def test_a_choice_does_not_include_the_prompt() -> None:
     sequence = Sequence(0, [1, 2], 10, SamplingParams(), constraint=Choices([[1, 2], [3]], END))
-    assert sequence.allowed([]) == [1, 3]
-    assert sequence.allowed([1]) == [2]
+    assert sequence.allowed_tokens([]) == [1, 3]
+    assert sequence.allowed_tokens([1]) == [2]
     sequence.tokens.append(1)
-    assert sequence.allowed([]) == [2]
+    assert sequence.allowed_tokens([]) == [2]
 
 
 def test_a_sequence_without_choices_allows_any_token() -> None:
-    assert Sequence(0, [1], 10, SamplingParams()).allowed([]) is None
+    assert Sequence(0, [1], 10, SamplingParams()).allowed_tokens([]) is None

@@ -311,9 +311,9 @@ def test_text_is_unconstrained_until_a_trigger(builtin: Model) -> None:
     free_text = tokens(builtin, "I will look. <tool_cal")
     for size in range(len(free_text) + 1):
         assert grammar.after(free_text[:size]) is None
-        assert grammar.forced(free_text[:size], 8) is None
+        assert grammar.forced_tokens(free_text[:size], 8) is None
     prefix = [*free_text, *tokens(builtin, "l>")]
-    forced = grammar.forced(prefix, 50)
+    forced = grammar.forced_tokens(prefix, 50)
     assert forced is not None
     assert builtin.text(forced).startswith('\n{"name": "get", "arguments": {"city": "')
     assert grammar.after(free_text) is None  # a guess that was taken back
@@ -341,7 +341,7 @@ def test_text_stays_unconstrained_if_the_token_that_completes_a_trigger_fits_no_
     form = ToolCallForm("", "a!", "", "")
     grammar = Grammar(builtin.tokenizer, PrefixedForm(ToolCalls((ToolSchema("get"),), form, trigger=trigger)))
     assert grammar.after([joined]) is None
-    assert grammar.forced([joined], 4) is None
+    assert grammar.forced_tokens([joined], 4) is None
     assert grammar.after([joined, *tokens(builtin, " b")]) is None
     assert grammar.after(tokens(builtin, "a")) is not None
 
@@ -401,14 +401,14 @@ def test_no_control_token_is_part_of_a_string(model: Model) -> None:
 
 def test_forced_tokens_are_the_only_allowed_ones(model: Model) -> None:
     grammar = Grammar(model.tokenizer, schema(PERSON))
-    forced = grammar.forced([], 100)
+    forced = grammar.forced_tokens([], 100)
     assert model.text(forced).startswith('{"name"')
-    assert grammar.forced([], 2) == forced[:2] and grammar.forced([], 0) == []
+    assert grammar.forced_tokens([], 2) == forced[:2] and grammar.forced_tokens([], 0) == []
     for seed in range(3):
         generated = walk(model, grammar, seed)
         for size in range(len(generated) + 1):
             beginning = generated[:size]
-            for i, token in enumerate(grammar.forced(beginning, 100)):
+            for i, token in enumerate(grammar.forced_tokens(beginning, 100)):
                 assert (
                     grammar.after([*beginning, *generated[size : size + i]]).tolist()
                     == [token]
@@ -420,7 +420,7 @@ def test_a_long_text_is_forced_piece_by_piece(model: Model) -> None:
     text = json.dumps(" ".join(f"word{i}, «é»" for i in range(400)), ensure_ascii=False)
     grammar = Grammar(model.tokenizer, JsonSchema(f'{{"const": {text}}}'))
     generated: list[int] = []
-    while forced := grammar.forced(generated, 10_000):
+    while forced := grammar.forced_tokens(generated, 10_000):
         generated += forced
     assert model.text(generated) == text
     assert set(grammar.after(generated).tolist()) == model.ends
@@ -433,15 +433,15 @@ def test_allowed_tokens_depend_on_the_generated_tokens_alone(model: Model) -> No
     for size in [*sizes, len(generated), 0]:
         fresh = Grammar(model.tokenizer, schema(PERSON))
         assert np.array_equal(used.after(generated[:size]), fresh.after(generated[:size]))
-        assert used.forced(generated[:size], 9) == fresh.forced(generated[:size], 9)
+        assert used.forced_tokens(generated[:size], 9) == fresh.forced_tokens(generated[:size], 9)
 
 
 def test_a_complete_answer_can_only_end(model: Model) -> None:
     grammar = Grammar(model.tokenizer, schema({"const": 1}))
-    answer = grammar.forced([], 9) or grammar.after([]).tolist()
+    answer = grammar.forced_tokens([], 9) or grammar.after([]).tolist()
     for generated in (answer, [*answer, min(model.ends)], answer):
         assert set(grammar.after(generated).tolist()) == model.ends
-        assert grammar.forced(generated, 9) == []
+        assert grammar.forced_tokens(generated, 9) == []
 
 
 def test_tokens_that_were_not_allowed_raise_an_error(builtin: Model) -> None:
