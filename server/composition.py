@@ -218,17 +218,17 @@ async def _open_pool(settings: Settings, chat: ChatModels, metrics: Metrics) -> 
 
 
 def _open_models(
-    chat: ChatModels, open: OpenEngine, stack: contextlib.ExitStack
+    chat: ChatModels, open_engine: OpenEngine, stack: contextlib.ExitStack
 ) -> tuple[list[ModelSource], dict[str, ModelError]]:
     """Return the models whose files can be read, the default first, and why the others cannot.
 
     They are open until `stack` is left. Raises the error of the default model.
     """
     (default, *further), missing = chat.configured, dict(chat.missing)
-    models: list[ModelSource] = [stack.enter_context(LocalModelSource(default.resolved, default.params, open))]
+    models = [stack.enter_context(default.open(open_engine))]
     for model in further:
         try:
-            models.append(stack.enter_context(LocalModelSource(model.resolved, model.params, open)))
+            models.append(stack.enter_context(model.open(open_engine)))
         except ModelError as error:
             missing[model.name] = error
     for name, reason in missing.items():

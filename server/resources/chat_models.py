@@ -1,8 +1,8 @@
-"""Resolve the chat models that the settings name to files on this disk."""
+"""The chat models that the settings name: resolved to files on this disk, and opened as sources for the pool."""
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -11,8 +11,12 @@ from models.errors import ModelError
 from models.llm.gguf.files import model_parts
 from models.llm.params import Adapter, EngineParams
 from server.errors import SettingsError
+from server.resources.model_source import ModelSource
 from server.settings.params import ChatModelSettings
 from server.settings.settings import GROUNDED, Settings
+
+if TYPE_CHECKING:
+    from server.resources.local_model import OpenEngine
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 
@@ -26,6 +30,12 @@ class ConfiguredModel(NamedTuple):
     @property
     def name(self) -> str:
         return self.resolved.name
+
+    def open(self, open_engine: "OpenEngine") -> ModelSource:
+        """Return its source, which the caller closes. Raises `ModelFileError`, `TemplateError`."""
+        from server.resources.local_model import LocalModelSource  # loads llama.cpp; looking for files does not need it
+
+        return LocalModelSource(self.resolved, self.params, open_engine)
 
 
 class ChatModels(NamedTuple):

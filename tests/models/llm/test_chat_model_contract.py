@@ -1,9 +1,8 @@
-"""The contract of `models.llm.base.ChatModel`, which every implementation passes: a new one adds a line to OPENERS."""
+"""The contract of `models.llm.base.ChatModel`, over the implementations in tests/model_sources.py."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,45 +12,48 @@ from models.errors import ContextLengthExceeded
 from models.llm.base import Capabilities, ChatModel, CompletionModel
 from models.llm.chat.events import Content, EndReason, TurnEnd, TurnEvent
 from models.llm.chat.messages import ChatMessage
-from models.llm.engine.client import open_engine
-from models.llm.local import LocalChatModel
-from models.llm.params import EngineParams, SamplingParams
-from tests.models.gguf_files import write_llama
-from tests.models.scripted import ScriptedChatModel
+from models.llm.params import SamplingParams
+from tests.model_sources import SOURCES, Opener
 
 T = TypeVar("T")
 GREEDY = SamplingParams(temperature=0)
 QUESTION = [ChatMessage.of_text("user", "How long is leave?")]
 
 
-@contextlib.asynccontextmanager
-async def open_local(folder: Path) -> AsyncIterator[CompletionModel]:
-    path = write_llama(folder / "tiny.gguf")
-    params = EngineParams(n_ctx=256, num_slots=2, n_batch=64, num_threads=1)
-    async with open_engine(path, params) as engine:
-        with LocalChatModel("tiny", path, lambda: engine) as model:
-            yield model
-
-
-@contextlib.asynccontextmanager
-async def open_scripted(folder: Path) -> AsyncIterator[CompletionModel]:
-    yield ScriptedChatModel()
-
-
-OPENERS = [open_local, open_scripted]
-Opener = Callable[[Path], AbstractAsyncContextManager[CompletionModel]]
-
-
-@pytest.fixture(params=OPENERS, ids=["local", "scripted"])
+@pytest.fixture(params=SOURCES.values(), ids=SOURCES)
 def opener(request: pytest.FixtureRequest) -> Opener:
     opener: Opener = request.param
     return opener
 
 
-def run(opener: Opener, folder: Path, use: Callable[[CompletionModel], Awaitable[T]]) -> T:
+def run(opener: Opener, folder: Path, use: Callable[[ChatModel], Awaitable[T]]) -> T:
+    """Use a loaded chat model."""
+
     async def main() -> T:
-        async with opener(folder) as model:
-            return await use(model)
+        async with opener(folder) as (source, _):
+            source.load()
+            await source.wait_until_loaded()
+            try:
+                return await use(source.chat_model)
+            finally:
+                await source.unload()
+
+    return asyncio.run(main())
+
+
+def run_completion(opener: Opener, folder: Path, use: Callable[[CompletionModel], Awaitable[T]]) -> T:
+    """Use a loaded model with bare prompts; skip the test for a model that only continues conversations."""
+
+    async def main() -> T:
+        async with opener(folder) as (source, _):
+            if source.completion_model is None:
+                pytest.skip("the model continues conversations only")
+            source.load()
+            await source.wait_until_loaded()
+            try:
+                return await use(source.completion_model)
+            finally:
+                await source.unload()
 
     return asyncio.run(main())
 
@@ -167,7 +169,7 @@ def test_a_bare_prompt_is_continued(opener: Opener, tmp_path: Path) -> None:
         async with contextlib.aclosing(steps):
             return [events async for events in steps]
 
-    assert end_of(run(opener, tmp_path, complete)).num_generated == 3
+    assert end_of(run_completion(opener, tmp_path, complete)).num_generated == 3
 
 
 def test_tokens_of_a_text_are_its_text_again(opener: Opener, tmp_path: Path) -> None:
@@ -175,4 +177,4 @@ def test_tokens_of_a_text_are_its_text_again(opener: Opener, tmp_path: Path) -> 
         tokens = model.tokenizer.tokenize("16 weeks")
         return model.tokenizer.detokenize(tokens), b"".join(model.tokenizer.token_bytes(tokens))
 
-    assert run(opener, tmp_path, round_trip) == ("16 weeks", b"16 weeks")
+    assert run_completion(opener, tmp_path, round_trip) == ("16 weeks", b"16 weeks")

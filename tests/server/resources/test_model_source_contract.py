@@ -1,81 +1,34 @@
-"""The contract of `server.resources.model_source.ModelSource`: a new implementation adds a line to OPENERS."""
+"""The contract of `server.resources.model_source.ModelSource`, over the sources in tests/model_sources.py."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
-from models.catalog import resolve_chat
 from models.errors import ProcessFailed, ProcessUnavailable
-from models.llm.params import EngineParams
-from server.resources.local_model import LocalModelSource
-from server.resources.model_source import ModelSource
 from server.resources.pool import ModelPool
-from tests.models.scripted import ScriptedChatModel
-from tests.server.scripted_source import ScriptedModelSource
+from tests.model_sources import SOURCES, OpenSource
+
+Run = Callable[[Callable[[OpenSource], Awaitable[None]]], None]
 
 
-class OpenSource(NamedTuple):
-    """A source under test. `fail_next_load` makes the next load raise `ModelError`."""
+@pytest.fixture(params=SOURCES.values(), ids=SOURCES)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    """Return what runs a scenario over a source, and unloads it afterwards."""
 
-    source: ModelSource
-    fail_next_load: Callable[[], object]
+    def run(scenario: Callable[[OpenSource], Awaitable[None]]) -> None:
+        async def main() -> None:
+            async with request.param(tmp_path) as opened:
+                await scenario(opened)
+                await opened.source.unload()
 
+        asyncio.run(main())
 
-class ScriptedEngine:
-    """An engine process that runs until it is told to end, and has nothing to do."""
-
-    pid = 1
-    num_pending = 0
-
-    async def wait_for_exit(self) -> str:
-        return await asyncio.get_running_loop().create_future()
+    return run
 
 
-@contextlib.asynccontextmanager
-async def open_local() -> AsyncIterator[OpenSource]:
-    failures: list[Exception] = []
-
-    @contextlib.asynccontextmanager
-    async def open_engine(source: LocalModelSource) -> AsyncIterator[Any]:
-        if failures:
-            raise failures.pop()
-        yield ScriptedEngine()
-
-    with LocalModelSource(resolve_chat("reader-v1"), EngineParams(), open_engine) as source:
-        yield OpenSource(source, lambda: failures.append(ProcessFailed("engine", "no memory")))
-
-
-@contextlib.asynccontextmanager
-async def open_scripted() -> AsyncIterator[OpenSource]:
-    """Open a source as a model behind another server is: without memory, process or single tokens."""
-    with ScriptedModelSource(ScriptedChatModel()) as source:
-        yield OpenSource(source, lambda: source.failures.append(ProcessUnavailable("upstream", "no answer", 1)))
-
-
-OPENERS = [open_local, open_scripted]
-Opener = Callable[[], AbstractAsyncContextManager[OpenSource]]
-
-
-@pytest.fixture(params=OPENERS, ids=["local", "scripted"])
-def opener(request: pytest.FixtureRequest) -> Opener:
-    opener: Opener = request.param
-    return opener
-
-
-def run(opener: Opener, use: Callable[[OpenSource], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with opener() as opened:
-            await use(opened)
-            await opened.source.unload()
-
-    asyncio.run(main())
-
-
-def test_a_source_is_described_before_it_is_loaded(opener: Opener) -> None:
+def test_a_source_is_described_before_it_is_loaded(run: Run) -> None:
     async def describe(opened: OpenSource) -> None:
         source = opened.source
         assert source.name == source.chat_model.name
@@ -85,17 +38,17 @@ def test_a_source_is_described_before_it_is_loaded(opener: Opener) -> None:
         assert (source.state, source.is_ready, source.is_loaded, source.num_pending) == ("not loaded", False, False, 0)
         assert source.num_restarts is None
 
-    run(opener, describe)
+    run(describe)
 
 
-def test_a_model_for_bare_prompts_is_the_same_model(opener: Opener) -> None:
+def test_a_model_for_bare_prompts_is_the_same_model(run: Run) -> None:
     async def compare(opened: OpenSource) -> None:
         assert opened.source.completion_model in (None, opened.source.chat_model)
 
-    run(opener, compare)
+    run(compare)
 
 
-def test_a_loaded_source_is_ready_until_it_is_unloaded(opener: Opener) -> None:
+def test_a_loaded_source_is_ready_until_it_is_unloaded(run: Run) -> None:
     async def load_twice(opened: OpenSource) -> None:
         source = opened.source
         for _ in range(2):
@@ -108,10 +61,10 @@ def test_a_loaded_source_is_ready_until_it_is_unloaded(opener: Opener) -> None:
             assert (source.state, source.is_ready, source.is_loaded) == ("not loaded", False, False)
             await source.unload()
 
-    run(opener, load_twice)
+    run(load_twice)
 
 
-def test_a_failed_load_is_raised_to_every_waiter_and_can_be_tried_again(opener: Opener) -> None:
+def test_a_failed_load_is_raised_to_every_waiter_and_can_be_tried_again(run: Run) -> None:
     async def fail_then_load(opened: OpenSource) -> None:
         source = opened.source
         opened.fail_next_load()
@@ -125,10 +78,10 @@ def test_a_failed_load_is_raised_to_every_waiter_and_can_be_tried_again(opener: 
         await source.wait_until_loaded()
         assert source.is_ready
 
-    run(opener, fail_then_load)
+    run(fail_then_load)
 
 
-def test_a_pool_loads_and_unloads_the_source(opener: Opener) -> None:
+def test_a_pool_loads_and_unloads_the_source(run: Run) -> None:
     async def use(opened: OpenSource) -> None:
         source = opened.source
         pool = ModelPool([source], source.memory_bytes, unload_after_s=0)
@@ -139,4 +92,4 @@ def test_a_pool_loads_and_unloads_the_source(opener: Opener) -> None:
                 assert pool.num_bytes == source.memory_bytes
         assert not source.is_loaded
 
-    run(opener, use)
+    run(use)
