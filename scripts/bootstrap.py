@@ -40,7 +40,7 @@ def main(groups: list[str]) -> int:
         print(f"cloister: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("cloister: interrupted; run the same command again to go on", file=sys.stderr)
+        print("cloister: interrupted; run the same command again to continue", file=sys.stderr)
         return 130
     for stamp, file in missing.items():
         stamp.write_text(fingerprint(file))

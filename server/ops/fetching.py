@@ -1,7 +1,7 @@
-"""Getting a model's file from elsewhere, for `cloister models pull`: the one thing of Cloister that uses a network.
+"""Download a model's file, for `cloister models pull`. The server never uses this.
 
-The server never does; this runs where somebody says so. The file is compared with the SHA-256 that the catalog, the
-caller or the host tells before it is kept, and a transfer that was cut off goes on where it was.
+Before a file is kept, its SHA-256 is compared with that of the catalog, the caller or the host. An interrupted transfer
+continues where it stopped.
 """
 
 import re
@@ -14,14 +14,16 @@ import httpx2
 from models.folder import IncomingModel
 
 _TIMEOUT_S = 30.0  # without a byte
-_PIECE = 1 << 20
+_PIECE_BYTES = 1 << 20
+_MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
 _SHA256 = re.compile(r'"?([0-9a-f]{64})"?')
-# Hosts of large files tell their content's hash by these.
-_HASHES = ("x-linked-etag", "x-checksum-sha256", "etag")
+_HASH_HEADERS = ("x-linked-etag", "x-checksum-sha256", "etag")  # hosts of large files state the SHA-256 in one of these
+_REFUSALS = {401: "the host requires a sign-in", 403: "the host refuses access", 404: "there is no such file"}
 
 
 class FetchError(Exception):
-    """One line for the user."""
+    """The message is one line for the user."""
 
 
 class Offer(NamedTuple):
@@ -33,7 +35,7 @@ class Offer(NamedTuple):
 
 
 class Host:
-    """A place that serves files over HTTP. A context manager."""
+    """A client of hosts that serve files over HTTP. A context manager."""
 
     def __init__(self) -> None:
         self._http = httpx2.Client(timeout=_TIMEOUT_S, follow_redirects=False)
@@ -45,25 +47,28 @@ class Host:
         self._http.close()
 
     def offer(self, url: str) -> Offer:
-        """Follows redirections by hand: a hash is told by the first host, the file comes from the last."""
+        """Return what the host says of the file. Raises `FetchError`.
+
+        Redirects are followed here, since the first host states the hash and the last one has the file.
+        """
         sha256, size = None, None
-        for _ in range(6):
+        for _ in range(_MAX_REDIRECTS + 1):
             with _fetch_errors(url):
                 reply = self._http.head(url, headers={"Accept-Encoding": "identity"})
             sha256 = sha256 or _hash_header(reply.headers)
             size = size or _number(reply.headers.get("x-linked-size"))
-            if reply.status_code not in (301, 302, 303, 307, 308):
+            if reply.status_code not in _REDIRECTS:
                 break
             target = reply.url.join(reply.headers.get("location", ""))
             if reply.url.scheme == "https" and target.scheme != "https":
-                raise FetchError(f"{url} leads to an unencrypted address, {target.host}")
+                raise FetchError(f"{url} redirects to an unencrypted URL at {target.host}; name another URL")
             url = str(target)
         if reply.status_code != 200:
             raise FetchError(_refusal(url, reply.status_code))
         return Offer(url, size or _number(reply.headers.get("content-length")), sha256)
 
     def pieces(self, offer: Offer, incoming: IncomingModel) -> Iterator[bytes]:
-        """Yield the bytes that are missing, or all of them when the host cannot resume."""
+        """Yield the bytes that are missing, or all of them when the host cannot resume. Raises `FetchError`."""
         headers = {"Accept-Encoding": "identity"}
         if incoming.size:
             headers["Range"] = f"bytes={incoming.size}-"
@@ -72,24 +77,25 @@ class Host:
                 incoming.restart()
             elif reply.status_code != 206:
                 raise FetchError(_refusal(offer.url, reply.status_code))
-            yield from reply.iter_bytes(_PIECE)
+            yield from reply.iter_bytes(_PIECE_BYTES)
 
 
 @contextmanager
 def _fetch_errors(url: str) -> Iterator[None]:
+    """Raise errors of the HTTP client as `FetchError`."""
     try:
         yield
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-        raise FetchError(f"{url} is no address of a file: {error}") from None
+        raise FetchError(f"{url} is not the URL of a file: {error}") from None
     except httpx2.TimeoutException:
-        raise FetchError(f"{url}: nothing came for {_TIMEOUT_S:g} s; run the same command again to go on") from None
+        raise FetchError(f"{url}: nothing came for {_TIMEOUT_S:g} s; run the same command again to continue") from None
     except httpx2.HTTPError as error:
-        raise FetchError(f"{url}: {error or type(error).__name__}; run the same command again to go on") from None
+        raise FetchError(f"{url}: {error or type(error).__name__}; run the same command again to continue") from None
 
 
 def _hash_header(headers: httpx2.Headers) -> str | None:
-    found = (_SHA256.fullmatch(headers.get(name, "")) for name in _HASHES)
-    return next((each[1] for each in found if each), None)
+    matches = (_SHA256.fullmatch(headers.get(name, "")) for name in _HASH_HEADERS)
+    return next((match[1] for match in matches if match), None)
 
 
 def _number(text: str | None) -> int | None:
@@ -97,5 +103,4 @@ def _number(text: str | None) -> int | None:
 
 
 def _refusal(url: str, status: int) -> str:
-    why = {401: "it wants a sign-in", 403: "it may not be had from here", 404: "there is no such file"}
-    return f"{url}: {why.get(status, 'the host answered')} ({status})"
+    return f"{url}: {_REFUSALS.get(status, 'the host refused the request')} ({status})"

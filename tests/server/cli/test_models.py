@@ -1,4 +1,4 @@
-"""`cloister models`, against a host of files on this machine that breaks off, lies and redirects."""
+"""`cloister models`, with a host on this machine that breaks off transfers, sends other files and redirects."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ HASH = hashlib.sha256(CONTENT).hexdigest()
 
 
 class FileHost(ThreadingHTTPServer):
-    """Serves `content` under any path; `breaks_after` bytes it hangs up, once."""
+    """Serves `content` under any path, and closes one connection after `breaks_after` bytes."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Requests)
@@ -34,10 +34,10 @@ class FileHost(ThreadingHTTPServer):
         self.knows_ranges = True
         self.status = 200
         self.redirects = 0
-        self.asked: list[tuple[str, str, str | None]] = []
+        self.requests: list[tuple[str, str, str | None]] = []  # method, path, Range header
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is part of the tests; what else goes wrong here is told."""
+        """Ignore clients that disconnect, which some tests do; print other errors."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -59,8 +59,8 @@ class _Requests(BaseHTTPRequestHandler):
         pass
 
     def _answer(self) -> None:
-        host, told = self.server, self.headers.get("Range")
-        host.asked.append((self.command, self.path, told))
+        host, range_header = self.server, self.headers.get("Range")
+        host.requests.append((self.command, self.path, range_header))
         if host.redirects and not self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", "/moved/file.gguf")
@@ -68,7 +68,7 @@ class _Requests(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        start = int(told.removeprefix("bytes=").removesuffix("-")) if told and host.knows_ranges else 0
+        start = _first_byte(range_header) if range_header and host.knows_ranges else 0
         self.send_response(206 if start else host.status)
         self.send_header("Content-Length", str(len(host.content) - start))
         if host.hash and not host.redirects:
@@ -80,6 +80,10 @@ class _Requests(BaseHTTPRequestHandler):
         if host.breaks_after is not None:
             end, host.breaks_after = start + host.breaks_after, None
         self.wfile.write(host.content[start:end])
+
+
+def _first_byte(range_header: str) -> int:
+    return int(range_header.removeprefix("bytes=").removesuffix("-"))
 
 
 @pytest.fixture
@@ -96,9 +100,9 @@ def host() -> Iterator[FileHost]:
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     def run(*arguments: str) -> tuple[int, str]:
         code = main(["models", arguments[0], f"--data={tmp_path}", *arguments[1:]])
-        said = capsys.readouterr()
-        assert not said.err or code
-        return code, said.out + said.err
+        output = capsys.readouterr()
+        assert not output.err or code
+        return code, output.out + output.err
 
     return run
 
@@ -108,154 +112,154 @@ def files(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.suffix == ".gguf") if folder.exists() else []
 
 
-def test_a_model_is_fetched_verified_and_used_by_its_name(tmp_path: Path, host: FileHost, run: Any) -> None:
-    code, said = run("pull", "qwen3-0.6b", f"--from={host.url}")
-    assert (code, "cloister serve --model qwen3-0.6b" in said) == (0, True)
-    assert host.asked[-1][1] == "/unsloth/Qwen3-0.6B-GGUF/resolve/main/Qwen3-0.6B-Q4_K_M.gguf"
+def test_pull_downloads_and_verifies_a_catalog_model(tmp_path: Path, host: FileHost, run: Any) -> None:
+    code, output = run("pull", "qwen3-0.6b", f"--from={host.url}")
+    assert (code, "cloister serve --model qwen3-0.6b" in output) == (0, True)
+    assert host.requests[-1][1] == "/unsloth/Qwen3-0.6B-GGUF/resolve/main/Qwen3-0.6B-Q4_K_M.gguf"
     resolved = resolve_chat("qwen3-0.6b", tmp_path / "models")
     assert resolved.path.read_bytes() == CONTENT
     assert ModelsFolder(tmp_path / "models").entries()[resolved.path.name].sha256 == HASH
 
 
 @pytest.mark.parametrize("knows_ranges", [True, False])
-def test_a_transfer_that_breaks_off_goes_on(tmp_path: Path, host: FileHost, run: Any, knows_ranges: bool) -> None:
+def test_pull_continues_an_interrupted_transfer(tmp_path: Path, host: FileHost, run: Any, knows_ranges: bool) -> None:
     host.breaks_after, host.knows_ranges = 2_500_000, knows_ranges
-    code, said = run("pull", f"{host.url}/own.gguf")
-    assert (code, "run the same command again to go on" in said) == (1, True)
+    code, output = run("pull", f"{host.url}/own.gguf")
+    assert (code, "run the same command again to continue" in output) == (1, True)
     assert files(tmp_path) == []
     code, _ = run("pull", f"{host.url}/own.gguf")
-    asked = host.asked[-1][2]
+    range_header = host.requests[-1][2]
     assert (code, files(tmp_path)) == (0, ["own.gguf"])
-    assert asked is not None
-    assert int(asked.removeprefix("bytes=").removesuffix("-")) > 1_000_000
+    assert range_header is not None
+    assert _first_byte(range_header) > 1_000_000
 
 
-def test_a_hash_is_told_by_the_first_host_and_the_file_by_the_last(tmp_path: Path, host: FileHost, run: Any) -> None:
-    host.redirects = 1
-    assert run("pull", f"{host.url}/own.gguf")[0] == 0
-    assert (files(tmp_path), host.asked[-1][1]) == (["own.gguf"], "/moved/file.gguf")
-
-
-def test_a_disk_that_fills_up_is_said_and_the_transfer_goes_on_afterwards(
+def test_pull_takes_the_hash_from_the_first_host_and_the_file_from_the_last(
     tmp_path: Path, host: FileHost, run: Any
 ) -> None:
-    """A limit on a file's size stands for the disk's end: the same call fails."""
+    host.redirects = 1
+    assert run("pull", f"{host.url}/own.gguf")[0] == 0
+    assert (files(tmp_path), host.requests[-1][1]) == (["own.gguf"], "/moved/file.gguf")
+
+
+def test_pull_reports_a_full_disk_and_continues_later(tmp_path: Path, host: FileHost, run: Any) -> None:
+    """A limit on file sizes stands for a full disk: the same call fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, hard))
     try:
-        code, said = run("pull", f"{host.url}/own.gguf")
+        code, output = run("pull", f"{host.url}/own.gguf")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert (code, said.count("\n"), "File too large" in said) == (1, 1, True), said
+    assert (code, output.count("\n"), "File too large" in output) == (1, 1, True), output
     assert files(tmp_path) == []
     assert run("pull", f"{host.url}/own.gguf")[0] == 0
-    assert host.asked[-1][2] == "bytes=1500000-"
+    assert host.requests[-1][2] == "bytes=1500000-"
     assert files(tmp_path) == ["own.gguf"]
 
 
-def test_what_has_no_room_is_not_begun(
+def test_pull_downloads_nothing_without_room(
     tmp_path: Path, host: FileHost, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
-    code, said = run("pull", f"{host.url}/own.gguf")
-    assert (code, "there is no room" in said, "3.0 MB are free" in said) == (1, True, True), said
-    assert [method for method, _, _ in host.asked] == ["HEAD"]
+    code, output = run("pull", f"{host.url}/own.gguf")
+    assert (code, "there is no room" in output, "3.0 MB are free" in output) == (1, True, True), output
+    assert [method for method, _, _ in host.requests] == ["HEAD"]
 
 
-def test_another_content_is_not_kept(tmp_path: Path, host: FileHost, run: Any) -> None:
+def test_pull_keeps_no_file_with_another_hash(tmp_path: Path, host: FileHost, run: Any) -> None:
     host.content = CONTENT[:-1] + b"\x00"
     host.hash = HASH if CONTENT[-1:] != b"\x00" else "0" * 64
-    code, said = run("pull", f"{host.url}/own.gguf")
-    assert (code, "this is another file; nothing was kept" in said) == (1, True)
+    code, output = run("pull", f"{host.url}/own.gguf")
+    assert (code, "this is another file; nothing was kept" in output) == (1, True)
     assert list((tmp_path / "models").glob("*.part")) == []
-    code, said = run("pull", f"{host.url}/own.gguf", f"--sha256={'a' * 64}")
-    assert (code, f"not {'a' * 64}" in said, files(tmp_path)) == (1, True, [])
+    code, output = run("pull", f"{host.url}/own.gguf", f"--sha256={'a' * 64}")
+    assert (code, f"not {'a' * 64}" in output, files(tmp_path)) == (1, True, [])
 
 
-def test_what_llama_cpp_cannot_read_is_not_kept(tmp_path: Path, host: FileHost, run: Any) -> None:
+def test_pull_keeps_no_file_that_llama_cpp_cannot_read(tmp_path: Path, host: FileHost, run: Any) -> None:
     host.content = b"GGUF" + bytes(100)
     host.hash = hashlib.sha256(host.content).hexdigest()
-    code, said = run("pull", f"{host.url}/own.gguf")
-    assert (code, "no model that llama.cpp can read" in said, files(tmp_path)) == (1, True, [])
+    code, output = run("pull", f"{host.url}/own.gguf")
+    assert (code, "no model that llama.cpp can read" in output, files(tmp_path)) == (1, True, [])
 
 
-def test_without_a_hash_nothing_is_fetched(tmp_path: Path, host: FileHost, run: Any) -> None:
+def test_pull_downloads_nothing_without_a_hash(tmp_path: Path, host: FileHost, run: Any) -> None:
     host.hash = None
-    code, said = run("pull", f"{host.url}/own.gguf")
-    assert (code, "--sha256 HEX" in said) == (1, True)
-    assert [method for method, _, _ in host.asked] == ["HEAD"]
+    code, output = run("pull", f"{host.url}/own.gguf")
+    assert (code, "--sha256 HEX" in output) == (1, True)
+    assert [method for method, _, _ in host.requests] == ["HEAD"]
     assert run("pull", f"{host.url}/own.gguf", f"--sha256={HASH}")[0] == 0
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "message"),
     [
         ("nobody", "the catalog has no model 'nobody'"),
         ("reader-v1", "built in"),
         ("http://127.0.0.1:1/x.gguf", "run the same command again"),
         ("http://127.0.0.1/x.zip", "must end in .gguf"),
-        ("ftp://127.0.0.1/x.gguf", "no address of a file"),
+        ("ftp://127.0.0.1/x.gguf", "is not the URL of a file"),
     ],
 )
-def test_what_cannot_be_fetched_is_one_line(run: Any, model: str, says: str) -> None:
-    code, said = run("pull", model)
-    assert (code, says in said, said.count("\n")) == (1, True, 1), said
+def test_pull_reports_an_impossible_download_in_one_line(run: Any, model: str, message: str) -> None:
+    code, output = run("pull", model)
+    assert (code, message in output, output.count("\n")) == (1, True, 1), output
 
 
-def test_a_host_that_refuses_is_said(host: FileHost, run: Any) -> None:
+def test_pull_reports_a_refusal_of_the_host(host: FileHost, run: Any) -> None:
     host.status = 404
     assert run("pull", f"{host.url}/own.gguf") == (1, f"cloister: {host.url}/own.gguf: there is no such file (404)\n")
 
 
-def test_a_file_is_imported_shown_listed_and_removed(tmp_path: Path, run: Any) -> None:
+def test_import_show_list_and_rm_of_a_file(tmp_path: Path, run: Any) -> None:
     source = tmp_path / "own.gguf"
     source.write_bytes(CONTENT)
     assert run("import", str(source))[0] == 0
-    shown = json.loads(run("show", "own", "--json")[1])
-    assert (shown["sha256"], shown["architecture"], shown["quantization"]) == (HASH, "llama", "Q8_0")
-    listed = {each["name"]: each for each in json.loads(run("list", "--json")[1])}
-    assert (listed["own"]["state"], listed["own"]["size"]) == ("imported", len(CONTENT))
-    assert (listed["reader-v1"]["state"], listed["qwen3-4b"]["state"]) == ("built in", "not here")
+    properties = json.loads(run("show", "own", "--json")[1])
+    assert (properties["sha256"], properties["architecture"], properties["quantization"]) == (HASH, "llama", "Q8_0")
+    models = {each["name"]: each for each in json.loads(run("list", "--json")[1])}
+    assert (models["own"]["state"], models["own"]["size"]) == ("imported", len(CONTENT))
+    assert (models["reader-v1"]["state"], models["qwen3-4b"]["state"]) == ("built in", "not here")
     assert run("rm", "own")[0] == 0
     assert (files(tmp_path), source.exists()) == ([], True)
-    code, said = run("rm", "own")
-    assert (code, "there is no model 'own' here" in said) == (1, True)
+    code, output = run("rm", "own")
+    assert (code, "there is no model 'own' here" in output) == (1, True)
 
 
-def test_models_are_compared_with_what_they_were(tmp_path: Path, run: Any) -> None:
+def test_verify_finds_an_altered_model(tmp_path: Path, run: Any) -> None:
     source = tmp_path / "own.gguf"
     source.write_bytes(CONTENT)
     run("import", str(source))
     (tmp_path / "models" / "mine.gguf").write_bytes(CONTENT)
     assert run("verify") == (
         0,
-        "sound    reader-v1.gguf\nsound    own.gguf\n"
-        "unknown  mine.gguf: put there by hand; import it to have it compared\n",
+        "ok       reader-v1.gguf\nok       own.gguf\n"
+        "unknown  mine.gguf: no SHA-256 is recorded; record it: cloister models import FILE\n",
     )
     with (tmp_path / "models" / "own.gguf").open("r+b") as file:
         file.seek(1000)
         file.write(b"?")
-    code, said = run("verify")
-    assert (code, "ALTERED  own.gguf" in said, said.count("sound")) == (1, True, 1)
-    assert "1 of 2 models are not what they were" in said
+    code, output = run("verify")
+    assert (code, "ALTERED  own.gguf" in output, output.count("ok  ")) == (1, True, 1)
+    assert "1 of 2 models are altered" in output
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"GGUF", b"GGUF" + b"\xff" * 300])
-def test_what_is_no_model_is_not_imported(tmp_path: Path, run: Any, content: bytes) -> None:
+def test_import_refuses_a_file_that_is_no_model(tmp_path: Path, run: Any, content: bytes) -> None:
     source = tmp_path / "own.gguf"
     source.write_bytes(content)
-    code, said = run("import", str(source))
-    assert (code, files(tmp_path), said.count("\n")) == (1, [], 1), said
+    code, output = run("import", str(source))
+    assert (code, files(tmp_path), output.count("\n")) == (1, [], 1), output
 
 
-def test_an_import_of_another_content_is_refused(tmp_path: Path, run: Any) -> None:
+def test_import_refuses_a_file_with_another_hash(tmp_path: Path, run: Any) -> None:
     source = tmp_path / "own.gguf"
     source.write_bytes(CONTENT)
-    code, said = run("import", str(source), f"--sha256={'b' * 64}")
-    assert (code, "nothing was kept" in said, files(tmp_path)) == (1, True, [])
+    code, output = run("import", str(source), f"--sha256={'b' * 64}")
+    assert (code, "nothing was kept" in output, files(tmp_path)) == (1, True, [])
 
 
-def test_built_in_models_are_not_removed(run: Any) -> None:
-    code, said = run("rm", "reader-v1")
-    assert (code, "only models that were imported" in said) == (1, True)
+def test_rm_refuses_a_built_in_model(run: Any) -> None:
+    code, output = run("rm", "reader-v1")
+    assert (code, "only models that were imported" in output) == (1, True)
     assert BUILTIN.exists()
