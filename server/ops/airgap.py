@@ -1,8 +1,8 @@
-"""The ten statements of docs/air-gap.md, proved on this machine: for `cloister doctor --air-gap`.
+"""The ten statements of docs/air-gap.md, proved on this machine, for `cloister doctor --air-gap`.
 
-A trial run in a namespace without a network, with an empty environment, a home of its own and no name server shows five
-of them; the kernel counts what found no way out, and strace, where it is installed, what named another machine. The
-others are read off the files that are installed.
+Five of them follow from a trial run in a network namespace without a network, with an empty environment, an empty home
+folder and no name server. The kernel counts packets that found no route, and strace, where it is installed, records
+calls that named another machine. The other statements follow from the installed files.
 """
 
 import base64
@@ -23,22 +23,23 @@ import msgspec
 from models.catalog import resolve_embedding
 from models.errors import ModelError
 from server.errors import SettingsError
-from server.ops.diagnosis import Finding, licences, packages, pages, pins, telemetry
+from server.ops.finding import Finding
+from server.ops.package_checks import licences, packages, pages, pins, telemetry
 from server.ops.trial import Trial
 from server.resources.chat_models import resolve_chat_models
 from server.settings.settings import Settings
 
 _ROOT = Path(__file__).parents[2]
-_INSIDE = (
+_SETUP = (
     'ip link set lo up 2>/dev/null || ifconfig lo up; mount --bind /dev/null /etc/resolv.conf 2>/dev/null; "$@";'
     " status=$?; cat /proc/net/snmp /proc/net/snmp6; exit $status"
 )
-_NAMESPACE = ("unshare", "-rnm", "sh", "-c", _INSIDE, "sh")
-_SHOWN = "unshare -rn sh -c 'ip link set lo up; exec env -i PATH=$PATH HOME=/tmp/new .venv/bin/cloister serve'"
-_ASKS_OTHERS = ("httpx2", "urllib.request", "http.client", "requests")
-# Who of ours can ask another machine: `cloister models pull`, and what asks the server that is named to it.
-_MAY_ASK = {"fetching.py", "connection.py", "ask.py", "bench.py", "collections.py", "eval.py", "status.py", "trial.py"}
-_MAY_ASK |= {"stdio.py"}
+_NAMESPACE = ("unshare", "-rnm", "sh", "-c", _SETUP, "sh")
+_COMMAND = "unshare -rn sh -c 'ip link set lo up; exec env -i PATH=$PATH HOME=/tmp/new .venv/bin/cloister serve'"
+_HTTP_CLIENTS = ("httpx2", "urllib.request", "http.client", "requests")
+# The project's files that may send requests: `cloister models pull`, and clients of a Cloister server.
+_CLIENTS = {"fetching.py", "connection.py", "ask.py", "bench.py", "collections.py", "eval.py", "status.py", "trial.py"}
+_CLIENTS |= {"stdio.py"}
 _TRIAL_S = 400.0
 _TRACED = "connect,sendto,sendmsg,sendmmsg"
 _NAME_SERVER = re.compile(r"sin6?_port=htons\(53\)")
@@ -46,7 +47,8 @@ _ADDRESS = re.compile(r'sa_family=AF_INET6?,.*?(?:inet_addr\("([^"]+)"\)|inet_pt
 
 
 class IsolatedRun(NamedTuple):
-    """`attempts`: packets without a route, and calls that named another machine, None without strace."""
+    """A trial run without a network. `num_unrouted` counts packets without a route; `num_calls` counts calls that named
+    another machine, None without strace."""
 
     trial: Trial
     num_unrouted: int
@@ -59,8 +61,8 @@ class IsolatedRun(NamedTuple):
 
 
 def statements(settings: Settings) -> Iterator[Finding]:
-    """The ten, in their order."""
-    yield _number_finding(1, "everything is here", _here(settings))
+    """Yield a finding for each of the ten statements, in their order."""
+    yield _number_finding(1, "everything is here", _completeness(settings))
     yield _number_finding(2, "it is what was made", _verify_packages())
     isolated = _run_isolated()
     yield _number_finding(3, "no attempt to reach another machine", _attempts_finding(isolated))
@@ -81,57 +83,64 @@ def _number_finding(number: int, name: str, finding: Finding) -> Finding:
     return msgspec.structs.replace(finding, name=f"{number:2} {name}")
 
 
-def _here(settings: Settings) -> Finding:
-    shown_by = "cloister models verify; .venv/bin/python -m pip list"
+def _completeness(settings: Settings) -> Finding:
+    command = "cloister models verify; .venv/bin/python -m pip list"
     try:
         chat = resolve_chat_models(settings)
         resolve_embedding(settings.embedder)
     except (ModelError, SettingsError) as error:
-        return Finding("failure", "", str(error), shown_by)
+        return Finding("failure", "", str(error), command)
     finding = next(packages(settings))
     summary = f"{len(pins())} packages, {finding.found}; {len(chat.configured)} chat models and the embedder"
-    return msgspec.structs.replace(finding, found=summary, shown_by=shown_by)
+    return msgspec.structs.replace(finding, found=summary, shown_by=command)
 
 
 def _verify_packages() -> Finding:
-    """Every file of every package against the hash in its RECORD (PEP 376, PEP 627)."""
-    shown_by = "sha256sum FILE, beside the RECORD of its package in site-packages/NAME.dist-info"
+    """Compare every file of every package with the hash in its RECORD (PEP 376, PEP 627)."""
+    command = "sha256sum FILE, beside the RECORD of its package in site-packages/NAME.dist-info"
     altered, num_files = list[str](), 0
     for name, _ in pins():
         try:
             files = importlib.metadata.files(name) or []
         except importlib.metadata.PackageNotFoundError:
-            continue  # that it is missing is statement 1
+            continue  # statement 1 reports that it is missing
         for file in files:
             if file.hash is not None and file.suffix != ".pyc":
                 num_files += 1
                 if not _is_as_recorded(Path(str(file.locate())), file.hash.mode, file.hash.value):
                     altered.append(str(file))
     if altered:
-        return Finding(
-            "failure", "", f"altered or gone: {', '.join(altered[:5])}", shown_by, "install the bundle again"
-        )
-    return Finding("ok", "", f"{num_files:,} files are what their packages say", shown_by)
+        return Finding("failure", "", f"altered or gone: {', '.join(altered[:5])}", command, "install the bundle again")
+    return Finding("ok", "", f"{num_files:,} files are what their packages say", command)
 
 
-def _is_as_recorded(path: Path, algorithm: str, wanted: str) -> bool:
+def _is_as_recorded(path: Path, algorithm: str, expected: str) -> bool:
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, algorithm).digest()
     except (OSError, ValueError):
         return False
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == wanted
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == expected
 
 
 def _run_isolated() -> IsolatedRun | str:
-    """A trial without a network; or why there is none."""
+    """Return a trial run without a network, or the reason why there is none."""
     if subprocess.run([*_NAMESPACE, "true"], capture_output=True, check=False).returncode:
-        return "this machine allows no network namespace (unshare -rn): see the command"
+        return "this machine allows no network namespace (unshare -rn); run the command on one that does"
     with tempfile.TemporaryDirectory(prefix="cloister-trial-") as name:
         folder, trace = Path(name), Path(name) / "trace"
-        watched = strace(trace) if shutil.which("strace") else ()
-        empty = ["env", "-i", f"PATH={os.defpath}", f"HOME={folder}", f"PYTHONPATH={_ROOT}"]
-        command = [*_NAMESPACE, *watched, *empty, sys.executable, "-P", "-m", "server.ops.trial", str(folder)]
+        tracer = strace(trace) if shutil.which("strace") else ()
+        empty_environment = ["env", "-i", f"PATH={os.defpath}", f"HOME={folder}", f"PYTHONPATH={_ROOT}"]
+        command = [
+            *_NAMESPACE,
+            *tracer,
+            *empty_environment,
+            sys.executable,
+            "-P",
+            "-m",
+            "server.ops.trial",
+            str(folder),
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_TRIAL_S, cwd=folder, check=False)
         except subprocess.TimeoutExpired:
@@ -141,60 +150,66 @@ def _run_isolated() -> IsolatedRun | str:
             trial = msgspec.json.decode(output, type=Trial)
         except msgspec.DecodeError:
             return (done.stderr.strip().splitlines() or ["the trial run printed nothing"])[-1]
-        num_calls = len(attempts(trace)) if watched else None
+        num_calls = len(attempts(trace)) if tracer else None
         return IsolatedRun(trial, num_unrouted(counters), num_calls)
 
 
 def num_unrouted(counters: str) -> int:
-    """Packets for which there was no route, of /proc/net/snmp and snmp6 (RFC 1213, ipOutNoRoutes)."""
+    """Return how many packets had no route. `counters` is /proc/net/snmp and snmp6 (RFC 1213, ipOutNoRoutes)."""
     lines = [line.split() for line in counters.splitlines() if line.startswith("Ip:")]
-    known: Mapping[str, str] = dict(zip(*lines, strict=True)) if len(lines) == 2 else {}
-    others = [line.split()[1] for line in counters.splitlines() if line.startswith("Ip6OutNoRoutes")]
-    return int(known.get("OutNoRoutes", "0")) + sum(map(int, others))
+    ipv4: Mapping[str, str] = dict(zip(*lines, strict=True)) if len(lines) == 2 else {}
+    ipv6 = [line.split()[1] for line in counters.splitlines() if line.startswith("Ip6OutNoRoutes")]
+    return int(ipv4.get("OutNoRoutes", "0")) + sum(map(int, ipv6))
 
 
 def strace(trace: Path) -> tuple[str, ...]:
-    """What goes before a command to note its calls to the network in `trace`. -D: the traced program keeps the process
-    id that was started, and gets the signals sent to it."""
+    """Return the command prefix that records a program's network calls in the file `trace`.
+
+    -D: the traced program keeps the process id that was started, and gets the signals sent to it.
+    """
     return ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={_TRACED}", "-o", str(trace))
 
 
 def attempts(trace: Path) -> list[str]:
-    """Calls that name an address off this machine, or a name server, which asks others."""
-    found = []
+    """Return the recorded calls that name an address of another machine, or a name server, which asks others."""
+    calls = []
     for line in trace.read_text(errors="replace").splitlines():
         if address := _ADDRESS.search(line):
             host = address[1] or address[2]
             if not (host.startswith("127.") or host == "::1") or _NAME_SERVER.search(line):
-                found.append(line)
+                calls.append(line)
         elif "systemd/resolve" in line:
-            found.append(line)
-    return found
+            calls.append(line)
+    return calls
 
 
 def _attempts_finding(isolated: IsolatedRun | str) -> Finding:
     if isinstance(isolated, str):
-        return Finding("warning", "", isolated, _SHOWN)
-    tried = isolated.num_unrouted or isolated.num_calls
-    advice = "this should not be: SECURITY.md says whom to tell" if tried else ""
+        return Finding("warning", "", isolated, _COMMAND)
+    num_attempts = isolated.num_unrouted or isolated.num_calls
+    advice = "this is a defect; report it as SECURITY.md says" if num_attempts else ""
     return Finding(
-        "failure" if tried else "ok", "", isolated.summary, f"strace -f -e trace=connect,sendto {_SHOWN}", advice
+        "failure" if num_attempts else "ok",
+        "",
+        isolated.summary,
+        f"strace -f -e trace=connect,sendto {_COMMAND}",
+        advice,
     )
 
 
-def _trial_finding(isolated: IsolatedRun | str, what: str) -> Finding:
+def _trial_finding(isolated: IsolatedRun | str, summary: str) -> Finding:
     if isinstance(isolated, str):
-        return Finding("warning", "", isolated, _SHOWN)
+        return Finding("warning", "", isolated, _COMMAND)
     if isolated.trial.trouble:
-        return Finding("failure", "", isolated.trial.trouble, _SHOWN, "cloister doctor tells what is wrong")
-    return Finding("ok", "", f"{what} in {isolated.trial.seconds} s", _SHOWN)
+        return Finding("failure", "", isolated.trial.trouble, _COMMAND, "find the cause: cloister doctor")
+    return Finding("ok", "", f"{summary} in {isolated.trial.seconds} s", _COMMAND)
 
 
 def _network_imports() -> Finding:
     """Check which of the project's files could make a request to another machine."""
-    ours = [path for name in ("server", "models", "index") for path in (_ROOT / name).rglob("*.py")]
-    asking = {path.name for path in ours if any(f"import {name}" in path.read_text() for name in _ASKS_OTHERS)}
-    shown_by = f"grep -rlE 'import ({'|'.join(_ASKS_OTHERS)})' {_ROOT / 'server'} {_ROOT / 'models'} {_ROOT / 'index'}"
-    if strangers := sorted(asking - _MAY_ASK):
-        return Finding("failure", "", f"these may: {', '.join(strangers)}", shown_by)
-    return Finding("ok", "", "only cloister models pull and bundle ask another machine", shown_by)
+    files = [path for name in ("server", "models", "index") for path in (_ROOT / name).rglob("*.py")]
+    senders = {path.name for path in files if any(f"import {name}" in path.read_text() for name in _HTTP_CLIENTS)}
+    command = f"grep -rlE 'import ({'|'.join(_HTTP_CLIENTS)})' {_ROOT / 'server'} {_ROOT / 'models'} {_ROOT / 'index'}"
+    if unexpected := sorted(senders - _CLIENTS):
+        return Finding("failure", "", f"these may: {', '.join(unexpected)}", command)
+    return Finding("ok", "", "only cloister models pull and bundle ask another machine", command)

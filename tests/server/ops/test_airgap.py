@@ -8,7 +8,7 @@ import pytest
 
 from server.ops import airgap
 from server.ops.airgap import IsolatedRun, num_unrouted, statements
-from server.ops.diagnosis import pins
+from server.ops.package_checks import pins
 from server.ops.trial import Trial
 from server.settings.settings import Settings
 from tests.e2e.isolation import can_isolate
@@ -43,7 +43,7 @@ def test_the_result_of_the_trial_run_decides_four_statements(
     monkeypatch: pytest.MonkeyPatch, isolated: IsolatedRun | str, states: str
 ) -> None:
     monkeypatch.setattr(airgap, "pins", lambda: [])
-    monkeypatch.setattr(airgap, "_isolated", lambda: isolated)
+    monkeypatch.setattr(airgap, "_run_isolated", lambda: isolated)
     results = list(statements(Settings()))
     assert [results[at].state for at in (2, 3, 6, 8)] == states.split()
 
@@ -57,7 +57,7 @@ def test_an_altered_package_fails_its_statement(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
     monkeypatch.setattr(airgap, "pins", lambda: [("altered", "1.0")])
-    monkeypatch.setattr(airgap, "_isolated", lambda: SOUND)
+    monkeypatch.setattr(airgap, "_run_isolated", lambda: SOUND)
     assert list(statements(Settings()))[1].state == "ok"
     (tmp_path / "altered.py").write_text("import socket\n")
     second = list(statements(Settings()))[1]

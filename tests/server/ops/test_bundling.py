@@ -16,8 +16,10 @@ import pytest
 
 from models.catalog import resolve_chat
 from server.cli.main import main
-from server.ops import bundling
-from server.ops.bundling import SUMS, bundle_name, files_of, read_wheel
+from server.ops import bundling, wheels
+from server.ops.bundle_files import CHECKSUMS_FILE, bundle_files, checksums
+from server.ops.bundling import bundle_name
+from server.ops.wheels import read_wheel
 
 BUILTIN = resolve_chat("reader-v1").path
 _NATIVE_HASH = sha256(b"native code").hexdigest()
@@ -73,7 +75,7 @@ def test_the_bill_of_materials_lists_every_file_with_hash_and_licence(bundle: An
     root = bundle("--model=reader-v1")
     bill = json.loads((root / "sbom.cdx.json").read_text())
     components = {each["bom-ref"]: each for each in bill["components"]}
-    places = set(files_of(root)) - {SUMS, "sbom.cdx.json"}
+    places = set(bundle_files(root)) - {CHECKSUMS_FILE, "sbom.cdx.json"}
     assert components.keys() == places
     alpha = components["wheels/alpha-1.0-py3-none-any.whl"]
     assert (alpha["purl"], alpha["licenses"][0]["license"]["name"]) == ("pkg:pypi/alpha@1.0", "MIT")
@@ -91,8 +93,8 @@ def test_wheels_compiled_for_this_processor_alone_are_not_bundled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(bundling, "_pip", lambda *arguments: calls.append(arguments))
-    bundling.fetch_wheels(tmp_path / "wheels", tmp_path / "portable")
+    monkeypatch.setattr(wheels, "_pip", lambda *arguments: calls.append(arguments))
+    wheels.fetch_wheels(tmp_path / "wheels", tmp_path / "portable")
     of_llama = [call for call in calls if any(each.startswith("llama-cpp-python==") for each in call)]
     assert len(of_llama) == 1
     assert f"--cache-dir={tmp_path / 'portable'}" in of_llama[0]
@@ -108,7 +110,7 @@ def test_equal_files_make_equal_archives(tmp_path: Path, bundle: Any) -> None:
 
 def test_verify_finds_an_altered_byte_in_any_of_fifty_files(bundle: Any) -> None:
     root, rng = bundle(), Random(1)
-    places = [path for place, path in files_of(root).items() if place != "install.sh" and path.stat().st_size]
+    places = [path for place, path in bundle_files(root).items() if place != "install.sh" and path.stat().st_size]
     for path in rng.sample(places, 50):
         sound = path.read_bytes()
         altered = bytearray(sound)
@@ -140,7 +142,9 @@ def test_a_signature_is_verified_against_the_named_signer(tmp_path: Path, bundle
     assert (code, "signed by us@example.org" in output) == (0, True), output
     assert verify(root, "--signers", str(signers), "--identity", "them@example.org")[0] == 1
     (root / "wheels" / "alpha-1.0-py3-none-any.whl").write_bytes(b"x")
-    (root / SUMS).write_text(bundling.sums(root).replace(f"{SUMS}.sig", "x"))  # by somebody who cannot sign
+    (root / CHECKSUMS_FILE).write_text(
+        checksums(root).replace(f"{CHECKSUMS_FILE}.sig", "x")
+    )  # by somebody who cannot sign
     code, output = verify(root, "--signers", str(signers), "--identity", "us@example.org")
     assert (code, "the signature is not one of us@example.org" in output) == (1, True)
 

@@ -13,7 +13,7 @@ from index.ingest.store import open_document_store
 from index.storage.sqlite.database import FILE, open_writer
 from index.types import Collection
 from server.cli.main import main
-from server.ops import diagnosis
+from server.ops import package_checks
 
 Doctor = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -118,8 +118,8 @@ def test_other_versions_and_packages_with_telemetry_are_warnings(
 ) -> None:
     pins = tmp_path / "pins.txt"
     pins.write_text("# pins\nmsgspec==0.0.1\nnot-there-at-all==1.0\n")
-    monkeypatch.setattr(diagnosis, "_PINS", pins)
-    monkeypatch.setattr(diagnosis, "_TELEMETRY", ("msgspec",))
+    monkeypatch.setattr(package_checks, "_PINS", pins)
+    monkeypatch.setattr(package_checks, "_TELEMETRY", ("msgspec",))
     code, checks = doctor()
     assert (code, checks["packages"]["state"], checks["no telemetry"]["state"]) == (0, "warning", "warning")
     assert "for 0.0.1; not-there-at-all missing for 1.0" in checks["packages"]["found"]
