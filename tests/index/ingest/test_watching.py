@@ -27,10 +27,12 @@ def _read_files(root: Path) -> dict[str, str]:
 
 def _await_equal(workspace: Workspace) -> None:
     """Wait until the index equals the disk; fail with the difference."""
-    with contextlib.suppress(AssertionError):
+    try:
         eventually(lambda: workspace.texts() == _read_files(workspace.root) and not workspace.status().pending)
-    assert workspace.texts() == _read_files(workspace.root)
-    assert workspace.status().pending == 0
+    except AssertionError:  # a late event may make an equal index pending again, so it is compared again only now
+        assert workspace.texts() == _read_files(workspace.root)
+        assert workspace.status().pending == 0
+        raise
 
 
 @contextlib.contextmanager
