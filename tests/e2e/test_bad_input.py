@@ -36,7 +36,12 @@ VALUES: list[Any] = [
     {"": None, CANARY: {CANARY: [1]}},
 ]
 SHORT = {"max_tokens": 1, "max_completion_tokens": 1, "n_predict": 1, "max_output_tokens": 1}
-STOP = [*string.ascii_lowercase, *string.punctuation, " ", "\n"]  # ends any answer at once, while the field under test is its limit
+STOP = [
+    *string.ascii_lowercase,
+    *string.punctuation,
+    " ",
+    "\n",
+]  # ends any answer at once, while the field under test is its limit
 
 
 class Operation(NamedTuple):

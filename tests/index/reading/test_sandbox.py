@@ -20,7 +20,7 @@ from index.reading.confinement import ReadingLimits
 from index.reading.sandbox import ReaderSandbox, open_sandbox
 from index.types import ParsedDocument
 from tests.index.conftest import Workspace, unhurried
-from tests.index.samples import TRAVEL, docx_of, epub_of, html_of, ipynb_of, pdf_of, pptx_of, xlsx_of, zipped
+from tests.index.samples import TRAVEL, docx_of, epub_of, html_of, ipynb_of, pdf_of, pptx_of, xlsx_of, zip_parts
 
 _LIMITS = ReadingLimits(memory_bytes=512 << 20, cpu_s=2, wall_s=30, result_bytes=1 << 20)
 _SHORT_LIMITS = ReadingLimits(wall_s=2)
@@ -214,8 +214,8 @@ def _entities() -> bytes:
 
 _BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "zip": ("a.docx", _nested_zip),
-    "entities in a document": ("a.docx", lambda: zipped({"[Content_Types].xml": _entities()})),
-    "entities in a book": ("a.epub", lambda: zipped({"META-INF/container.xml": _entities()})),
+    "entities in a document": ("a.docx", lambda: zip_parts({"[Content_Types].xml": _entities()})),
+    "entities in a book": ("a.epub", lambda: zip_parts({"META-INF/container.xml": _entities()})),
     "deep page": ("a.html", lambda: b"<div>" * 50_000 + b"end"),
     "deep JSON": ("a.ipynb", lambda: b"[" * 500_000),
     "quotes": ("a.md", lambda: b">" * 20_000 + b" end"),
