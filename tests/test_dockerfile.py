@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from prove.dockerfile import ProofError, Stage, Step, read_dockerfile
+from dockerfile import ProofError, Stage, Step, read_dockerfile
 
 from server.settings.reading import read_settings
 
@@ -27,7 +27,7 @@ def test_instructions_are_parsed_by_stage_without_comments() -> None:
 
 
 def test_copied_files_exist_and_are_not_ignored(stages: list[Stage]) -> None:
-    copies = [shlex.split(step.text) for stage in stages for step in stage.steps if step.word == "COPY"]
+    copies = [shlex.split(step.text) for stage in stages for step in stage.steps if step.instruction == "COPY"]
     sources = {word for words in copies if not words[0].startswith("--") for word in words[:-1]}
     assert {"pyproject.toml", "server", "models", "index", "docs"} <= sources
     assert [name for name in sources if not (ROOT / name).exists()] == []
@@ -35,7 +35,7 @@ def test_copied_files_exist_and_are_not_ignored(stages: list[Stage]) -> None:
 
 
 def test_the_environment_is_valid_settings_and_the_user_is_not_root(stages: list[Stage]) -> None:
-    words = {step.word: step.text for step in stages[-1].steps}
+    words = {step.instruction: step.text for step in stages[-1].steps}
     assert words["USER"] not in ("root", "0")
     environment = dict(pair.split("=", 1) for pair in shlex.split(words["ENV"]))
     settings = read_settings(None, environment, {})

@@ -1,24 +1,21 @@
-"""A grounded conversation of ten turns, beside llama-server fed the usual way. Same GGUF, same passages.
+"""Compare a grounded conversation of ten turns with one at llama-server: the same GGUF, the same passages.
 
-    .venv/bin/python scripts/bench/chat.py --model FILE.gguf --vs PATH_TO_LLAMA_SERVER [--rounds 3] [--answer 150]
+    .venv/bin/python scripts/bench/chat.py --model FILE.gguf --vs PATH_TO_LLAMA_SERVER [--rounds 3] [--max-tokens 150]
                                 [--out results.json]
 
-Ours: a real `cloister serve` over a copy of this project's manual, asked over HTTP, streamed. The usual way: the
-passages that our /v1/search finds for the question, as many, fresh in the system message of every turn, at
-llama-server's /v1/chat/completions. Both keep their own answers in the conversation, greedy and of at most `--answer`
-tokens; weights may be random, for what is measured is the seconds to the first token, and the tokens that had to be
-read. The longer the answers, the longer the conversation that the usual way reads again. Both servers run at the same
-time and take turns.
+Cloister: a real `cloister serve` over a copy of this project's manual, over HTTP, streamed. The other contender is the
+usual design: in every turn, the passages that Cloister's /v1/search returns for the question go into the system
+message, for llama-server's /v1/chat/completions. Both keep their own answers in the conversation, greedy and of at most
+`--max-tokens`; weights may be random, as only the seconds to the first token and the number of computed prompt tokens
+are measured. Longer answers make longer conversations, which the usual design computes again. Both servers run at the
+same time and take turns.
 """
 
 import argparse
 import asyncio
 import json
-import os
-import platform
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,9 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "e2e"))
-
+import measurement
 from engine import llama_server
 from running import serving
 
@@ -65,13 +60,13 @@ INSTRUCTION = "Answer the question using only these passages. Cite them as [n].\
 
 
 class Turn(NamedTuple):
-    first_s: float
-    num_read: int  # tokens of the prompt that had to be computed
-    num_prompt: int
+    first_s: float  # to the first content
+    num_computed: int  # tokens of the prompt that were not cached
+    num_prompt: int  # tokens
 
 
-async def streamed(http: httpx.AsyncClient, body: dict[str, Any]) -> tuple[Turn, str]:
-    """Seconds to the first content; the answer."""
+async def stream_turn(http: httpx.AsyncClient, body: dict[str, Any]) -> tuple[Turn, str]:
+    """Send a streamed request; return its measurements and the answer."""
     started, first_s, text, last = time.perf_counter(), 0.0, "", dict[str, Any]()
     async with http.stream("POST", "/v1/chat/completions", json=body) as response:
         response.raise_for_status()
@@ -101,7 +96,7 @@ def request(messages: Sequence[dict[str, str]], max_tokens: int, **fields: Any) 
     }
 
 
-class Ours:
+class CloisterConversation:
     name = "cloister"
 
     def __init__(self, http: httpx.AsyncClient, max_tokens: int) -> None:
@@ -111,12 +106,12 @@ class Ours:
 
     async def ask(self, question: str) -> Turn:
         self._messages.append({"role": "user", "content": question})
-        turn, text = await streamed(self._http, request(self._messages, self._max_tokens, model="cloister"))
+        turn, text = await stream_turn(self._http, request(self._messages, self._max_tokens, model="cloister"))
         self._messages.append({"role": "assistant", "content": text})
         return turn
 
 
-class UsualWay:
+class UsualConversation:
     name = "llama-server"
 
     def __init__(self, http: httpx.AsyncClient, search: httpx.AsyncClient, max_tokens: int) -> None:
@@ -126,51 +121,59 @@ class UsualWay:
         self._messages: list[dict[str, str]] = []
 
     async def ask(self, question: str) -> Turn:
-        found = (await self._search.post("/v1/search", json={"query": question})).json()["data"]
-        passages = "\n\n".join(f"[{i}] {hit['path']}\n{hit['text']}" for i, hit in enumerate(found, 1))
+        hits = (await self._search.post("/v1/search", json={"query": question})).json()["data"]
+        passages = "\n\n".join(f"[{i}] {hit['path']}\n{hit['text']}" for i, hit in enumerate(hits, 1))
         self._messages.append({"role": "user", "content": question})
         system = {"role": "system", "content": INSTRUCTION + passages}
-        turn, text = await streamed(self._http, request([system, *self._messages], self._max_tokens, cache_prompt=True))
+        turn, text = await stream_turn(
+            self._http, request([system, *self._messages], self._max_tokens, cache_prompt=True)
+        )
         self._messages.append({"role": "assistant", "content": text})
         return turn
 
 
-async def compare(ours_url: str, other_url: str, rounds: int, max_tokens: int) -> dict[str, Any]:
+async def compare(cloister_url: str, other_url: str, rounds: int, max_tokens: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     limits = httpx.Limits(max_keepalive_connections=0)
     async with (
-        httpx.AsyncClient(base_url=ours_url, timeout=600, trust_env=False) as ours,
+        httpx.AsyncClient(base_url=cloister_url, timeout=600, trust_env=False) as cloister,
         httpx.AsyncClient(base_url=other_url, timeout=600, trust_env=False, limits=limits) as other,
     ):
         for name, questions in CONVERSATIONS.items():
             turns: dict[str, list[list[Turn]]] = {"cloister": [], "llama-server": []}
             for number in range(rounds):
-                for contender in (Ours(ours, max_tokens), UsualWay(other, ours, max_tokens))[
-                    :: 1 if number % 2 else -1
-                ]:
-                    begun = [f"{questions[0]} ({name}, {number})", *questions[1:]]  # nothing is known of it yet
-                    turns[contender.name].append([await contender.ask(question) for question in begun])
+                first = f"{questions[0]} ({name}, {number})"  # a new prefix in each round, so that nothing is cached
+                conversations = (
+                    CloisterConversation(cloister, max_tokens),
+                    UsualConversation(other, cloister, max_tokens),
+                )
+                for conversation in conversations[:: 1 if number % 2 else -1]:
+                    answers = [await conversation.ask(question) for question in (first, *questions[1:])]
+                    turns[conversation.name].append(answers)
             results[name] = turns
             report(name, turns)
     return results
 
 
 def report(name: str, turns: dict[str, list[list[Turn]]]) -> None:
-    print(
-        f"\n{name}\n| turn | cloister, s | llama-server, s | ratio | tokens read | by llama-server |\n|{' --- |' * 6}"
-    )
-    medians = {who: [_median(run[at] for run in runs) for at in range(10)] for who, runs in turns.items()}
+    print(f"\n{name}\n| turn | cloister, s | llama-server, s | ratio | tokens computed | by llama-server |")
+    print(f"|{' --- |' * 6}")
+    medians = {each: [_median([run[at] for run in runs]) for at in range(10)] for each, runs in turns.items()}
     pairs = list(zip(medians["cloister"], medians["llama-server"], strict=True))
     for at, (ours, other) in enumerate(pairs, 1):
-        ratio = other.first_s / ours.first_s
-        print(f"| {at} | {ours.first_s:.2f} | {other.first_s:.2f} | {ratio:.1f} | {ours.num_read} | {other.num_read} |")
+        seconds = f"{ours.first_s:.2f} | {other.first_s:.2f} | {other.first_s / ours.first_s:.1f}"
+        print(f"| {at} | {seconds} | {ours.num_computed} | {other.num_computed} |")
     ratios = [other.first_s / ours.first_s for ours, other in pairs[1:]]
-    read = [sum(turn.num_read for turn in medians[who]) for who in medians]
-    print(f"| 2 to 10, median | | | {statistics.median(ratios):.1f} | {read[0]} | {read[1]} |", flush=True)
+    totals = " | ".join(str(sum(turn.num_computed for turn in each)) for each in medians.values())
+    print(f"| 2 to 10, median | | | {statistics.median(ratios):.1f} | {totals} |", flush=True)
 
 
-def _median(turns: Any) -> Turn:
-    return Turn(*(statistics.median(values) for values in zip(*turns, strict=True)))
+def _median(turns: Sequence[Turn]) -> Turn:
+    return Turn(
+        first_s=statistics.median(turn.first_s for turn in turns),
+        num_computed=statistics.median_low(turn.num_computed for turn in turns),
+        num_prompt=statistics.median_low(turn.num_prompt for turn in turns),
+    )
 
 
 def main() -> None:
@@ -178,21 +181,20 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--vs", type=Path, required=True, help="path of a llama-server")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--answer", type=int, default=150, help="tokens of each answer, at most")
+    parser.add_argument("--max-tokens", type=int, default=150, help="of each answer")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    measurement.print_machine()
 
-    async def run(ours_url: str) -> dict[str, Any]:
+    async def run(cloister_url: str) -> dict[str, Any]:
         async with llama_server(options.vs, options.model, num_physical_cores(), 8192, 1) as url:
-            return await compare(ours_url, url, options.rounds, options.answer)
+            return await compare(cloister_url, url, options.rounds, options.max_tokens)
 
     with tempfile.TemporaryDirectory() as folder:
         docs = Path(shutil.copytree(DOCS, Path(folder) / "docs"))
         with serving(Path(folder), docs, f"--model={options.model}") as server:
             results = asyncio.run(run(server.url))
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=1))
+    measurement.write_results(options.out, results)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ import contextlib
 import functools
 import itertools
 import json
-import os
-import platform
 import random
 import socket
 import statistics
@@ -29,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import httpx
+import measurement
 
 from models.llm.engine.client import EngineClient, open_engine
 from models.llm.llama.vocabulary import Vocabulary
@@ -276,9 +275,8 @@ async def interleaved(
 ) -> dict[str, list[T]]:
     """Return the measurements by contender's name; the contenders take turns in going first."""
     values: dict[str, list[T]] = {contender.name: [] for contender in contenders}
-    for turn in range(rounds):
-        for contender in contenders[:: 1 if turn % 2 else -1]:
-            values[contender.name].append(await measure(contender))
+    for contender in measurement.take_turns(contenders, rounds):
+        values[contender.name].append(await measure(contender))
     return values
 
 
@@ -291,10 +289,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only measurements with this text in their name")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    measurement.print_machine()
     results = asyncio.run(compare(options))
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=1))
+    measurement.write_results(options.out, results)
 
 
 if __name__ == "__main__":

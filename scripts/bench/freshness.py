@@ -1,18 +1,15 @@
-"""How soon a saved file is found, how long a scan takes that finds nothing, and what watching costs when idle.
+"""Measure how soon a saved file is found, how long a scan without changes takes, and the cost of watching when idle.
 
     .venv/bin/python scripts/bench/freshness.py [--files 10000] [--scanned 100000] [--saves 100] [--out results.json]
 
-The real indexer process with the real embedding model, at its idle priority, over a folder of so many files; a
-retriever as the server has it searches for a word of the saved file until it is found. Then a folder of so many files
-is scanned in this process, and the idle indexer's processor time is read over 30 s.
+The real indexer process with the real embedding model, at its low priority, watches a folder of `--files`; a retriever
+that catches up as in the server searches for a word of the saved file until it is found. The idle indexer's processor
+time is measured over 30 s. A folder of `--scanned` files is scanned in this process.
 """
 
 import argparse
 import asyncio
 import contextlib
-import json
-import os
-import platform
 import random
 import resource
 import statistics
@@ -21,6 +18,8 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+
+import measurement
 
 from index.ingest.files import list_files
 from index.ingest.indexer import Indexer
@@ -40,11 +39,11 @@ from server.resources.indexer import IndexerClient, open_indexer
 from server.settings.settings import Settings
 
 _IDLE_S = 30.0
-_FOLLOW_S = 0.5  # as the server does
+_CATCH_UP_INTERVAL_S = 0.5  # the server's
 
 
 def fill(root: Path, count: int) -> None:
-    """Short notes in a hundred words, a hundred to a folder."""
+    """Write short notes from a vocabulary of a hundred words, a hundred notes to a folder."""
     chance, words = random.Random(1), [f"word{number}" for number in range(100)]
     for number in range(count):
         if number % 100 == 0:
@@ -54,13 +53,15 @@ def fill(root: Path, count: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def following(retriever: Retriever) -> AsyncIterator[None]:
-    async def follow() -> None:
+async def catching_up(retriever: Retriever) -> AsyncIterator[None]:
+    """Let the retriever catch up with the index at an interval."""
+
+    async def catch_up() -> None:
         while True:
             await retriever.catch_up()
-            await asyncio.sleep(_FOLLOW_S)
+            await asyncio.sleep(_CATCH_UP_INTERVAL_S)
 
-    task = asyncio.create_task(follow())
+    task = asyncio.create_task(catch_up())
     try:
         yield
     finally:
@@ -69,7 +70,7 @@ async def following(retriever: Retriever) -> AsyncIterator[None]:
 
 
 async def freshness(root: Path, retriever: Retriever, encoder: EncoderClient, saves: int, count: int) -> list[float]:
-    """Seconds from the end of a save to the search that finds it, for edits of files that are there."""
+    """Edit existing files; return the seconds from the end of each save to the search that finds it."""
     chance, seconds = random.Random(2), []
     for number in range(saves):
         target = chance.randrange(count)
@@ -85,20 +86,15 @@ async def freshness(root: Path, retriever: Retriever, encoder: EncoderClient, sa
     return seconds
 
 
-def cpu_s(pid: int) -> float:
-    """Processor time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def idle_share(client: IndexerClient) -> float:
+    """Return the share of a core that the indexer uses while nothing changes."""
     await asyncio.sleep(5)
-    before = cpu_s(client.pid)
+    before = measurement.cpu_s(client.pid)
     await asyncio.sleep(_IDLE_S)
-    return (cpu_s(client.pid) - before) / _IDLE_S
+    return (measurement.cpu_s(client.pid) - before) / _IDLE_S
 
 
-async def live(folder: Path, embedder: ModelFiles, num_files: int, saves: int) -> dict[str, Any]:
+async def measure_indexer(folder: Path, embedder: ModelFiles, num_files: int, saves: int) -> dict[str, Any]:
     data, root = folder / "data", folder / "root"
     fill(root, num_files)
     params = IndexingParams(num_threads=num_physical_cores())
@@ -111,22 +107,23 @@ async def live(folder: Path, embedder: ModelFiles, num_files: int, saves: int) -
             (status := SqliteCatalog(data).status()) and status[0].documents == num_files and not status[0].pending
         ):
             await asyncio.sleep(0.5)
-        imported = time.perf_counter() - started
+        import_s = time.perf_counter() - started
         with Retriever(data, encoder.ready.fingerprint, encoder.ready.dimension) as retriever:
-            async with following(retriever):
-                seconds = sorted(await freshness(root, retriever, encoder, saves, num_files))
+            async with catching_up(retriever):
+                seconds = await freshness(root, retriever, encoder, saves, num_files)
         idle = await idle_share(client)
+    p50, p95 = measurement.percentiles(seconds)
     return {
-        "import of the files, s": imported,
-        "save to found, p50, s": statistics.median(seconds),
-        "save to found, p95, s": seconds[int(0.95 * len(seconds))],
-        "save to found, slowest, s": seconds[-1],
+        "import of the files, s": import_s,
+        "save to found, p50, s": p50,
+        "save to found, p95, s": p95,
+        "save to found, slowest, s": max(seconds),
         "idle, % of a core": 100 * idle,
     }
 
 
 def scan(folder: Path, embedder: ModelFiles, count: int) -> dict[str, Any]:
-    """Of a folder that is known, with nothing changed."""
+    """Measure scans of an indexed folder in which nothing has changed."""
     root = folder / "scanned"
     fill(root, count)
     writer = open_document_store(folder / "scan data")
@@ -143,7 +140,7 @@ def scan(folder: Path, embedder: ModelFiles, count: int) -> dict[str, Any]:
                 before = time.perf_counter()
                 indexer.scan()
                 seconds.append(time.perf_counter() - before)
-            assert indexer.work() == 0, "the scan found something"
+            assert indexer.work() == 0, "the scan reported changes"
     return {
         "scan of unchanged files, s": statistics.median(seconds),
         "peak memory of the scanning process, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000,
@@ -152,11 +149,11 @@ def scan(folder: Path, embedder: ModelFiles, count: int) -> dict[str, Any]:
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     settings = Settings()
-    preparation = ModelExports(settings.cache_folder, settings.encoder.runtime)
-    embedder = await preparation.files(resolve_embedding(settings.embedder), "embedding")
+    exports = ModelExports(settings.cache_folder, settings.encoder.runtime)
+    embedder = await exports.files(resolve_embedding(settings.embedder), "embedding")
     with tempfile.TemporaryDirectory() as folder:
         scanned = scan(Path(folder), embedder, options.scanned)
-        return {**await live(Path(folder), embedder, options.files, options.saves), **scanned}
+        return {**await measure_indexer(Path(folder), embedder, options.files, options.saves), **scanned}
 
 
 def main() -> None:
@@ -166,12 +163,11 @@ def main() -> None:
     parser.add_argument("--saves", type=int, default=100)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    print(f"{platform.machine()}, {num_physical_cores()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    measurement.print_machine()
     results = asyncio.run(measure(options))
     print(f"| {options.files:,} files, {options.saves} saves; {options.scanned:,} scanned | |\n| --- | --- |")
     print("\n".join(f"| {name} | {value:.2f} |" for name, value in results.items()))
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=1))
+    measurement.write_results(options.out, results)
 
 
 if __name__ == "__main__":

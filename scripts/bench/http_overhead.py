@@ -1,11 +1,11 @@
-"""What the server adds to the engine's work: milliseconds of a chat request, and requests a second that need no model.
+"""Measure what the server adds to the engine's work, and the rate of requests that need no model.
 
     .venv/bin/python scripts/bench/http_overhead.py [--requests 300]
 
-A real `cloister serve` with the built-in model. The chat request is one token long and its prompt is in memory, so the
-engine has next to nothing to do; what it does is subtracted: the same prompt and sampling, asked at the engine's own
-client in this process, from a second engine of the same file. Both take turns. GET /v1/models is asked over eight kept
-connections by another process. Medians; targets in parentheses.
+A real `cloister serve` with the built-in model. The chat request is for one token and its prompt is cached, so the
+engine has little to do; its time is subtracted: the same prompt and sampling at the client of a second engine in this
+process, in turn with the server. GET /v1/models is requested by another process over eight persistent connections.
+Medians; targets in parentheses.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,8 +22,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "e2e"))
-
+import measurement
 from running import serving, write_handbook
 
 from models.catalog import resolve_chat
@@ -46,7 +44,7 @@ NUM_CONNECTIONS = 8
 
 
 class Connection:
-    """One that is kept; as little of a client as can be, so that the server is measured."""
+    """A persistent HTTP connection with a minimal client, so that the server is what is measured."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
         self._reader = reader
@@ -58,12 +56,12 @@ class Connection:
         address = urlsplit(url)
         return cls(*await asyncio.open_connection(address.hostname, address.port), address.netloc)
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> None:
+    async def request(self, method: str, path: str, body: bytes = b"") -> None:
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        told = await self._reader.readuntil(b"\r\n\r\n")
-        assert told.startswith(b"HTTP/1.1 200"), told
-        length = next(line for line in told.lower().split(b"\r\n") if line.startswith(b"content-length"))
+        reply = await self._reader.readuntil(b"\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 200"), reply
+        length = next(line for line in reply.lower().split(b"\r\n") if line.startswith(b"content-length"))
         await self._reader.readexactly(int(length.split(b":")[1]))
 
     def close(self) -> None:
@@ -72,7 +70,7 @@ class Connection:
 
 async def chat_ms(connection: Connection) -> float:
     started = time.perf_counter()
-    await connection.ask("POST", "/v1/chat/completions", BODY)
+    await connection.request("POST", "/v1/chat/completions", BODY)
     return 1000 * (time.perf_counter() - started)
 
 
@@ -84,17 +82,17 @@ async def engine_ms(model: LocalChatModel, prompt: list[int]) -> float:
 
 
 async def rate(url: str, path: str, seconds: float) -> float:
-    """Requests a second over kept connections, each with one request at a time."""
+    """Return requests a second over persistent connections, each with one request at a time."""
     deadline, count = time.perf_counter() + seconds, 0
 
-    async def ask() -> None:
+    async def send_requests() -> None:
         nonlocal count
         with contextlib.closing(await Connection.open(url)) as connection:
             while time.perf_counter() < deadline:
-                await connection.ask("GET", path)
+                await connection.request("GET", path)
                 count += 1
 
-    await asyncio.gather(*(ask() for _ in range(NUM_CONNECTIONS)))
+    await asyncio.gather(*(send_requests() for _ in range(NUM_CONNECTIONS)))
     return count / seconds
 
 
@@ -108,33 +106,33 @@ async def measure(url: str, num_requests: int) -> None:
             prompt = model.prompt([ChatMessage.of_text("user", QUESTION)]).tokens
             served, alone = [], []
             for number in range(num_requests + 10):
-                pair = await chat_ms(connection), await engine_ms(model, prompt)
-                if number >= 10:  # warm by then
-                    served.append(pair[0])
-                    alone.append(pair[1])
+                times = await chat_ms(connection), await engine_ms(model, prompt)
+                if number >= 10:  # the first ones warm up the caches
+                    served.append(times[0])
+                    alone.append(times[1])
     print(f"chat request of one token: {statistics.median(served):.2f} ms, engine {statistics.median(alone):.2f} ms")
     beyond = [over - engine for over, engine in zip(served, alone, strict=True)]
-    p50, p95 = statistics.median(beyond), statistics.quantiles(beyond, n=20)[-1]
+    p50, p95 = measurement.percentiles(beyond)
     print(f"beyond the engine: p50 {p50:.2f} ms (5), p95 {p95:.2f} ms")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=300)
-    parser.add_argument("--rate-of", metavar="URL", help=argparse.SUPPRESS)  # this program's own second process
+    parser.add_argument("--rate-of", metavar="URL", help=argparse.SUPPRESS)  # for the second process
     options = parser.parse_args()
     if options.rate_of:
         print(f"{asyncio.run(rate(options.rate_of, '/v1/models', 5.0)):.0f}")
         return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    measurement.print_machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with serving(folder, write_handbook(folder / "handbook")) as server:
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(server.process.pid, {0})
             command = [sys.executable, __file__, "--rate-of", server.url]
-            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            print(f"GET /v1/models: {told.strip()} requests/s from one core (300)")
+            requests_per_s = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            print(f"GET /v1/models: {requests_per_s.strip()} requests/s from one core (300)")
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(server.process.pid, os.sched_getaffinity(0))
             asyncio.run(measure(server.url, options.requests))

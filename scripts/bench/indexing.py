@@ -1,17 +1,16 @@
-"""How fast a folder becomes an index: by stage, with its memory, and against a plain LangChain + FAISS script.
+"""Measure how fast a folder is indexed: by stage, with memory, and against a plain LangChain + FAISS script.
 
     .venv/bin/python scripts/bench/indexing.py --files FOLDER [--vs PYTHON] [--rounds 3] [--out results.json]
 
 PYTHON is one that can run scripts/bench/langchain_baseline.py, on the same files with the same embedding model. Runs
-take turns, each in a new process with an empty index. Our side is the real indexer, reading in its own processes,
-embedding and committing, with as many threads as there are cores, at normal priority; started models are not counted on
-either side.
+take turns, each in a new process with an empty index. Cloister runs its real indexer, with sandboxed readers, as many
+threads as there are cores, and normal priority. Loading the models is not measured on either side.
 """
 
 import argparse
+import asyncio
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -22,6 +21,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import measurement
 
 from index.ingest.chunker import Chunker
 from index.ingest.indexer import Indexer
@@ -40,12 +41,13 @@ EMBEDDER = "all-MiniLM-L6-v2"
 
 
 class Stages:
-    """Seconds spent in each, of the thread that does them all one after the other."""
+    """Seconds spent in each stage by the thread that runs them one after the other."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def time(self, owner: Any, method: str, stage: str) -> None:
+        """Replace a method by one that adds its duration to a stage."""
         work: Callable[..., Any] = getattr(owner, method)
 
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -59,9 +61,7 @@ class Stages:
 
 
 def index(folder: Path) -> dict[str, Any]:
-    """In this process, from nothing to everything searchable."""
-    import asyncio
-
+    """Index a folder in this process into an empty index, and return the figures."""
     cores = num_physical_cores()
     settings = Settings()
     embedding = resolve_embedding(EMBEDDER)
@@ -72,9 +72,9 @@ def index(folder: Path) -> dict[str, Any]:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         writer = open_document_store(data)
         stack.callback(writer.close)
-        reading = stack.enter_context(open_sandbox())
+        sandbox = stack.enter_context(open_sandbox())
         params = IndexingParams(num_threads=cores, chunk_tokens=embedding.chunk_tokens)
-        indexer = Indexer([Collection("files", folder)], writer, embedder, params, data, reading.read)
+        indexer = Indexer([Collection("files", folder)], writer, embedder, params, data, sandbox.read)
         stages.time(Chunker, "chunks", "chunk")
         stages.time(embedder, "embed_documents", "embed")
         stages.time(writer, "replace", "commit")
@@ -104,10 +104,10 @@ def index(folder: Path) -> dict[str, Any]:
 
 def run(command: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{command[0]}: {done.stderr.strip().splitlines()[-1]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode:
+        raise SystemExit(f"{command[0]}: {process.stderr.strip().splitlines()[-1]}")
+    result: dict[str, Any] = json.loads(process.stdout.strip().splitlines()[-1])
     return result
 
 
@@ -138,19 +138,17 @@ def main() -> None:
     if options.once:
         print(json.dumps(index(options.files)))
         return
-    print(f"{platform.machine()}, {num_physical_cores()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    measurement.print_machine()
     contenders = {"cloister": [sys.executable, __file__, "--files", str(options.files), "--once"]}
     if options.vs:
         script = str(Path(__file__).with_name("langchain_baseline.py"))
         contenders["langchain"] = [options.vs, script, str(options.files), str(resolve_embedding(EMBEDDER).path)]
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
-    for turn in range(options.rounds):
-        for name in list(contenders)[:: 1 if turn % 2 else -1]:
-            results[name].append(run(contenders[name]))
+    for name in measurement.take_turns(list(contenders), options.rounds):
+        results[name].append(run(contenders[name]))
     num_bytes = sum(path.stat().st_size for path in options.files.rglob("*") if path.is_file())
     print(table(results, num_bytes))
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=1))
+    measurement.write_results(options.out, results)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The plain script that scripts/bench/indexing.py compares with: LangChain, FAISS and sentence-transformers, no more.
+"""Index a folder with LangChain, FAISS and sentence-transformers: the baseline of scripts/bench/indexing.py.
 
     PYTHON scripts/bench/langchain_baseline.py FOLDER MODEL_FOLDER
 
-where PYTHON has langchain-community, langchain-text-splitters, langchain-huggingface, faiss-cpu and
-sentence-transformers. It does what tutorials do: load every text file, split, embed, save. Prints one line of JSON.
+PYTHON needs langchain-community, langchain-text-splitters, langchain-huggingface, faiss-cpu and sentence-transformers.
+As in tutorials, every text file is loaded, split and embedded, and the index saved. Prints one line of JSON.
 """
 
 import json

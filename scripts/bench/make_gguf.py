@@ -1,4 +1,4 @@
-"""Writes a GGUF of random weights at a real model's dimensions, quantized Q4_K_M: as fast as the real one, and free.
+"""Write a GGUF of random weights with a real model's dimensions, quantized Q4_K_M, which computes at the same speed.
 
     .venv/bin/pip install gguf==0.19.0
     .venv/bin/python scripts/bench/make_gguf.py --size 0.5b --vocab QWEN2_VOCAB.gguf --out /tmp/bench-0.5b.gguf
@@ -9,6 +9,7 @@ The vocabulary is copied from a GGUF that has one (llama.cpp ships vocabulary-on
 import argparse
 import ctypes
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,13 +70,14 @@ def write_f16(path: Path, shape: Shape, vocab: Any) -> None:
     writer.close()
 
 
-def tensors(shape: Shape, num_tokens: int) -> Any:
-    """Names and values. Small random matrices, so that activations stay in range; norms of one, biases of zero."""
+def tensors(shape: Shape, num_tokens: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the tensors by name: small random matrices, so that activations stay in range, unit norms, zero biases."""
     rng = np.random.default_rng(0)
     kv = shape.width // shape.heads * shape.kv_heads
 
     def matrix(rows: int, columns: int) -> np.ndarray:
-        return (rng.standard_normal((rows, columns), np.float32) * columns**-0.5).astype(np.float16)
+        values: np.ndarray = rng.standard_normal((rows, columns), np.float32) * columns**-0.5
+        return values.astype(np.float16)
 
     yield "token_embd.weight", matrix(num_tokens, shape.width)
     yield "output_norm.weight", np.ones(shape.width, np.float32)

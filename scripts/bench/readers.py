@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
-"""How fast files are read, in throw-away processes and in this one.
+"""Measure how fast files are read, in sandboxed processes and in this process.
 
     .venv/bin/python scripts/bench/readers.py [--files 1000] [--pages 200]
 
-Made-up Markdown files of about a kilobyte and a PDF of text and tables; medians of three rounds.
+Generated Markdown files of about a kilobyte, and PDFs of text and tables; medians of three rounds.
 """
 
 import argparse
@@ -18,6 +17,8 @@ from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate, Table
 from index.reading import readers
 from index.reading.sandbox import open_sandbox
 from index.types import ParsedDocument
+
+Read = Callable[[str, bytes], ParsedDocument]
 
 _SENTENCE = "Employees book trains in second class and keep the receipts of every meal above forty euros. "
 
@@ -39,12 +40,23 @@ def _pdf(num_pages: int) -> bytes:
 
 
 def _seconds(work: Callable[[], object]) -> float:
+    """Return the median duration of three calls."""
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        started = time.perf_counter()
         work()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return statistics.median(times)
+
+
+def print_rates(name: str, read: Read, files: list[bytes], pdf: bytes, num_pages: int) -> None:
+    page = _pdf(1)
+    seconds = _seconds(lambda: [read("a.md", content) for content in files])
+    print(f"Markdown files, {name:12} {len(files) / seconds:8.0f} files/s")
+    seconds = _seconds(lambda: read("a.pdf", pdf))
+    print(f"one PDF, {name:12}        {num_pages / seconds:8.0f} pages/s")
+    seconds = _seconds(lambda: [read("a.pdf", page) for _ in range(20)])
+    print(f"PDFs of a page, {name:12} {20 / seconds:8.0f} files/s")
 
 
 def main() -> None:
@@ -54,26 +66,12 @@ def main() -> None:
     arguments = parser.parse_args()
     files = [_markdown(number) for number in range(arguments.files)]
     pdf = _pdf(arguments.pages)
-    page = _pdf(1)
-    with open_sandbox() as reading:
-        began = time.perf_counter()
-        reading.read("a.md", files[0])
-        print(f"start of the reader process  {time.perf_counter() - began:8.2f} s")
-        ways: dict[str, Callable[[str, bytes], ParsedDocument]] = {
-            "throw-away": reading.read,
-            "this process": readers.read,
-        }
-        for name, read in ways.items():
-
-            def read_all(read: Callable[[str, bytes], ParsedDocument] = read) -> None:
-                for content in files:
-                    read("a.md", content)
-
-            print(f"Markdown files, {name:12} {arguments.files / _seconds(read_all):8.0f} files/s")
-            spent = _seconds(lambda read=read: read("a.pdf", pdf))
-            print(f"one PDF, {name:12}        {arguments.pages / spent:8.0f} pages/s")
-            spent = _seconds(lambda read=read: [read("a.pdf", page) for _ in range(20)])
-            print(f"PDFs of a page, {name:12} {20 / spent:8.0f} files/s")
+    with open_sandbox() as sandbox:
+        started = time.perf_counter()
+        sandbox.read("a.md", files[0])
+        print(f"start of the sandbox process {time.perf_counter() - started:8.2f} s")
+        print_rates("sandboxed", sandbox.read, files, pdf, arguments.pages)
+    print_rates("this process", readers.read, files, pdf, arguments.pages)
 
 
 if __name__ == "__main__":

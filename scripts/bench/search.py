@@ -1,10 +1,10 @@
-"""Search over synthetic chunks: latency of both arms, fused, filtered and while a writer writes; recall, memory, start.
+"""Measure search over synthetic chunks: latency of both arms, fused, filtered and during writes; recall, memory, start.
 
     .venv/bin/python scripts/bench/search.py --chunks 10000,100000,1000000 [--folder DIR] [--out results.json]
 
 Vectors have the spectrum of a sentence embedder's (variance by rank measured on 4,000 texts under MiniLM: power law
-with an exponential end, mean cosine .1) and come in documents of 20 chunks that share topics; queries lie as far from
-their nearest chunk as questions do (mean cosine of the 1st and 10th nearest of 100,000: .74, .51). Words follow Zipf's
+with an exponential end, mean cosine .1) and come in documents of 20 chunks that share topics; queries are as far from
+their nearest chunk as questions are (mean cosine of the 1st and 10th nearest of 100,000: .74, .51). Words follow Zipf's
 law. The database is filled in bulk, in its real schema; everything measured goes through the Retriever, in a process
 of its own. `--folder` needs about 4 GB per million chunks, which are deleted at the end.
 """
@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import measurement
 import numpy as np
 
 from index.dense.compaction import Compaction
@@ -39,13 +39,13 @@ from index.types import Chunk, Collection, Query, Vectors
 
 _DIMENSION = 384
 _SPACE = "synthetic"
-_PER_DOCUMENT = 20
-_BLOCK = 20_000  # chunks made at once
+_CHUNKS_PER_DOCUMENT = 20
+_BLOCK_SIZE = 20_000  # chunks generated at once
 _NUM_QUERIES = 100
-_SMALL_SHARE = 10  # every tenth document is in the small collection
-_WORDS = 50  # a chunk
+_SMALL_INTERVAL = 10  # every tenth document is in the small collection
+_CHUNK_WORDS = 50
 _QUESTION_WORDS = 5
-_NUM_COMMON = 100  # words
+_NUM_COMMON_WORDS = 100
 
 
 class Questions(NamedTuple):
@@ -53,26 +53,26 @@ class Questions(NamedTuple):
     vectors: Vectors
 
 
-class Space:
-    """Unit vectors with realistic statistics."""
+class VectorSource:
+    """Draws unit vectors with realistic statistics."""
 
     def __init__(self, count: int) -> None:
         self._random = np.random.default_rng(count)
         rank = np.arange(1, _DIMENSION + 1)
         spread = np.sqrt(rank**-0.65 * np.exp(-((rank / 240.0) ** 2)))
-        turn = np.linalg.qr(self._random.standard_normal((_DIMENSION, _DIMENSION)))[0]
-        self._shape = (0.954 * (spread / np.linalg.norm(spread))[:, None] * turn).astype(np.float32)
-        self._mean = (0.3 * turn[0]).astype(np.float32)
+        rotation = np.linalg.qr(self._random.standard_normal((_DIMENSION, _DIMENSION)))[0]
+        self._shape = (0.954 * (spread / np.linalg.norm(spread))[:, None] * rotation).astype(np.float32)
+        self._mean = (0.3 * rotation[0]).astype(np.float32)
         self._topics = self._draw(max(50, count // 400))
 
     def _draw(self, count: int) -> Vectors:
         return self._random.standard_normal((count, _DIMENSION), dtype=np.float32)
 
     def chunks(self, count: int) -> Vectors:
-        num_documents = -(-count // _PER_DOCUMENT)
+        num_documents = -(-count // _CHUNKS_PER_DOCUMENT)
         topics = self._topics[self._random.integers(len(self._topics), size=num_documents)]
         documents = 0.55 * self._draw(num_documents) + 0.55 * topics
-        chunks = np.repeat(documents, _PER_DOCUMENT, axis=0)[:count]
+        chunks = np.repeat(documents, _CHUNKS_PER_DOCUMENT, axis=0)[:count]
         return _unit((chunks + 0.63 * self._draw(count)) @ self._shape + self._mean)
 
     def near(self, vectors: Vectors) -> Vectors:
@@ -80,11 +80,12 @@ class Space:
 
 
 def _unit(vectors: Vectors) -> Vectors:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 class Language:
-    """Words that look like words, drawn by Zipf's law."""
+    """Draws words of random syllables by Zipf's law."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)
@@ -93,77 +94,108 @@ class Language:
         lengths = self._random.integers(1, 5, size=60_000)
         words = ["".join(syllables[i] for i in row[:n]) for row, n in zip(picks, lengths, strict=True)]
         self._vocabulary = np.array(words, object)
-        self._common = frozenset(words[:_NUM_COMMON])
+        self._common = frozenset(words[:_NUM_COMMON_WORDS])
         weights = 1 / (np.arange(len(words)) + 2.7)
         self._bounds = np.cumsum(weights / weights.sum())
 
     def texts(self, count: int) -> list[str]:
-        at = np.searchsorted(self._bounds, self._random.random((count, _WORDS))).clip(max=len(self._vocabulary) - 1)
+        at = np.searchsorted(self._bounds, self._random.random((count, _CHUNK_WORDS))).clip(
+            max=len(self._vocabulary) - 1
+        )
         return [" ".join(row) for row in self._vocabulary[at]]
 
     def question(self, text: str) -> str:
-        """Of a text's words but the commonest, which are two fifths of it: function words are no part of a query."""
+        """Draw a question from a text's words, without the most common ones: these are function words in real texts."""
         words = [word for word in text.split() if word not in self._common]
         return " ".join(self._random.choice(words, _QUESTION_WORDS, replace=False))
 
 
+class NearestChunks:
+    """The exact ten nearest chunks of each question, among the chunks of one collection or of both."""
+
+    def __init__(self, questions: Questions) -> None:
+        self._questions = questions
+        self.scores = np.full((_NUM_QUERIES, 10), -2.0, np.float32)
+        self.ids = np.zeros((_NUM_QUERIES, 10), np.int64)
+
+    def add(self, vectors: Vectors, ids: np.ndarray) -> None:
+        scores = np.concatenate([self.scores, self._questions.vectors @ vectors.T], axis=1)
+        all_ids = np.concatenate([self.ids, np.broadcast_to(ids, (_NUM_QUERIES, len(ids)))], axis=1)
+        order = np.argpartition(-scores, 10, axis=1)[:, :10]
+        self.scores = np.take_along_axis(scores, order, axis=1)
+        self.ids = np.take_along_axis(all_ids, order, axis=1)
+
+
 def build(folder: Path, count: int) -> None:
-    """A database of `count` chunks, its generation, and the questions with their exact answers."""
-    space, language = Space(count), Language()
+    """Write a database of `count` chunks with its indexes, and the questions with their exact answers."""
     connection = open_writer(folder)
     connection.pragma("synchronous", "OFF")
     connection.pragma("cache_size", -500_000)
     writer = SqliteDocumentStore(connection, Fts5Writer(), LexicalUpkeep(connection, folder))
+    _insert_documents(connection, writer, folder, count)
+    questions, nearest, nearest_small = _insert_chunks(connection, count)
+    connection.execute("ANALYZE")
+    connection.pragma("wal_checkpoint", "truncate")
+    facts = {
+        "texts": questions.texts,
+        "generation_s": _write_generation(folder, writer),
+        "lexical_s": _write_lexical_index(connection, folder),
+        "cosine_10th": float(nearest.scores.min(axis=1).mean()),
+    }
+    writer.trim_changes(count)
+    writer.close()
+    np.savez(folder / "questions.npz", vectors=questions.vectors, all=nearest.ids, small=nearest_small.ids)
+    (folder / "questions.json").write_text(json.dumps(facts))
+
+
+def _insert_documents(connection: Any, writer: SqliteDocumentStore, folder: Path, count: int) -> None:
     ids = writer.configure([Collection("large", folder / "large"), Collection("small", folder / "small")])
+    numbers = range(1, count // _CHUNKS_PER_DOCUMENT + 2)
     with transaction(connection):
         connection.executemany(
             "INSERT INTO documents (id, collection_id, path, size, mtime_ns, state) VALUES (?, ?, ?, 1, 1, 'indexed')",
-            (
-                (n, ids["small" if n % _SMALL_SHARE == 0 else "large"], f"{n}.md")
-                for n in range(1, count // _PER_DOCUMENT + 2)
-            ),
+            ((n, ids["small" if n % _SMALL_INTERVAL == 0 else "large"], f"{n}.md") for n in numbers),
         )
-    questions: Questions | None = None
-    best = [np.full((_NUM_QUERIES, 10), -2.0, np.float32) for _ in range(2)]
-    best_ids = [np.zeros((_NUM_QUERIES, 10), np.int64) for _ in range(2)]
-    for start in range(0, count, _BLOCK):
-        size = min(_BLOCK, count - start)
-        vectors, texts = space.chunks(size), language.texts(size)
-        if questions is None:
-            chosen = np.linspace(0, size - 1, _NUM_QUERIES).astype(int)
-            questions = Questions([language.question(texts[i]) for i in chosen], space.near(vectors[chosen]))
+
+
+def _insert_chunks(connection: Any, count: int) -> tuple[Questions, NearestChunks, NearestChunks]:
+    """Insert the chunks; return questions about the first of them, and the nearest chunks: of all, of the small."""
+    space, language = VectorSource(count), Language()
+    size = min(_BLOCK_SIZE, count)
+    vectors, texts = space.chunks(size), language.texts(size)
+    indexes = np.linspace(0, size - 1, _NUM_QUERIES).astype(int)
+    questions = Questions([language.question(texts[i]) for i in indexes], space.near(vectors[indexes]))
+    nearest, nearest_small = NearestChunks(questions), NearestChunks(questions)
+    for start in range(0, count, _BLOCK_SIZE):
+        if start:
+            size = min(_BLOCK_SIZE, count - start)
+            vectors, texts = space.chunks(size), language.texts(size)
         _insert(connection, start + 1, texts, vectors)
-        numbers = np.arange(start + 1, start + size + 1)
-        is_small = ((numbers - 1) // _PER_DOCUMENT + 1) % _SMALL_SHARE == 0
-        for which, mask in enumerate((np.ones(size, bool), is_small)):
-            scores = np.concatenate([best[which], questions.vectors @ vectors[mask].T], axis=1)
-            names = np.concatenate(
-                [best_ids[which], np.broadcast_to(numbers[mask], (_NUM_QUERIES, mask.sum()))], axis=1
-            )
-            order = np.argpartition(-scores, 10, axis=1)[:, :10]
-            best[which] = np.take_along_axis(scores, order, axis=1)
-            best_ids[which] = np.take_along_axis(names, order, axis=1)
-    assert questions is not None
-    connection.execute("ANALYZE")
-    connection.pragma("wal_checkpoint", "truncate")
+        ids = np.arange(start + 1, start + size + 1)
+        is_small = ((ids - 1) // _CHUNKS_PER_DOCUMENT + 1) % _SMALL_INTERVAL == 0
+        nearest.add(vectors, ids)
+        nearest_small.add(vectors[is_small], ids[is_small])
+    return questions, nearest, nearest_small
+
+
+def _write_generation(folder: Path, writer: SqliteDocumentStore) -> float:
+    """Write the vector index; return the seconds."""
     started = time.perf_counter()
     compaction = Compaction(folder, _SPACE, _DIMENSION, writer.database_id())
     compaction.start()
     compaction.take_superseded_seq(wait=True)
     compaction.close()
-    generation_s = time.perf_counter() - started
+    return time.perf_counter() - started
+
+
+def _write_lexical_index(connection: Any, folder: Path) -> float:
+    """Write the lexical index; return the seconds."""
     started = time.perf_counter()
     upkeep = LexicalUpkeep(connection, folder)
     while upkeep.advance():
         pass
     upkeep.close()
-    lexical_s = time.perf_counter() - started
-    writer.trim_changes(count)
-    writer.close()
-    np.savez(folder / "questions.npz", vectors=questions.vectors, all=best_ids[0], small=best_ids[1])
-    facts = {"texts": questions.texts, "generation_s": generation_s, "lexical_s": lexical_s}
-    facts["cosine_10th"] = float(best[0].min(axis=1).mean())
-    (folder / "questions.json").write_text(json.dumps(facts))
+    return time.perf_counter() - started
 
 
 def _insert(connection: Any, first: int, texts: Sequence[str], vectors: Vectors) -> None:
@@ -179,7 +211,7 @@ def _insert(connection: Any, first: int, texts: Sequence[str], vectors: Vectors)
             "INSERT INTO chunks (id, document_id, ordinal, text, heading, char_from, char_to, line_from, line_to,"
             " content_hash) VALUES (?, ?, ?, ?, '[]', 0, 1, 1, 1, ?)",
             (
-                (n, (n - 1) // _PER_DOCUMENT + 1, (n - 1) % _PER_DOCUMENT, text, h)
+                (n, (n - 1) // _CHUNKS_PER_DOCUMENT + 1, (n - 1) % _CHUNKS_PER_DOCUMENT, text, h)
                 for n, text, h in zip(numbers, texts, hashes, strict=True)
             ),
         )
@@ -187,8 +219,8 @@ def _insert(connection: Any, first: int, texts: Sequence[str], vectors: Vectors)
 
 
 def write(folder: Path) -> None:
-    """Commits a document of 8 chunks ten times a second, about what an import brings, until killed."""
-    space, language = Space(20_000), Language()
+    """Commit a document of 8 chunks ten times a second, about the rate of an import, until killed."""
+    space, language = VectorSource(20_000), Language()
     connection = open_writer(folder)
     upkeep = LexicalUpkeep(connection, folder)
     writer = SqliteDocumentStore(connection, Fts5Writer(), upkeep)
@@ -203,8 +235,8 @@ def write(folder: Path) -> None:
         time.sleep(0.1)
 
 
-class Known:
-    """An embedder that takes no time."""
+class PrecomputedEmbedder:
+    """An embedder that knows the vectors of all questions, and takes no time."""
 
     def __init__(self, questions: Questions) -> None:
         self._vectors = dict(zip(questions.texts, questions.vectors, strict=True))
@@ -214,8 +246,8 @@ class Known:
         return np.array([self._vectors[text] for text in texts])
 
 
-class Stopwatch:
-    """Around the lexical arm, so that the rest can be told without it."""
+class LexicalStopwatch:
+    """Measures the lexical arm, so that the rest can be reported without it."""
 
     def __init__(self) -> None:
         self.last_s = 0.0
@@ -224,11 +256,11 @@ class Stopwatch:
     def install(self) -> None:
         def search(engine: LexicalSearch, *arguments: Any) -> Any:
             started = time.perf_counter()
-            found = self._search(engine, *arguments)
+            hits = self._search(engine, *arguments)
             self.last_s = time.perf_counter() - started
-            return found
+            return hits
 
-        LexicalSearch.search = search  # type: ignore[method-assign]
+        setattr(LexicalSearch, "search", search)  # noqa: B010
 
 
 async def measure(folder: Path) -> dict[str, Any]:
@@ -236,71 +268,64 @@ async def measure(folder: Path) -> dict[str, Any]:
     answers = np.load(folder / "questions.npz")
     questions = Questions(facts["texts"], answers["vectors"])
     result: dict[str, Any] = {name: facts[name] for name in ("generation_s", "lexical_s", "cosine_10th")}
-    result["rss_before_mib"] = _rss_mib()
-    watch = Stopwatch()
+    result["rss_before_mib"] = measurement.resident_mib()
+    watch = LexicalStopwatch()
     watch.install()
     with Retriever(folder, _SPACE, _DIMENSION) as retriever:
         started = time.perf_counter()
         await retriever.catch_up()
         result["load_s"] = time.perf_counter() - started
         result["kind"] = retriever._dense.kind
-        for name, scope, exact in (("all", [1, 2], answers["all"]), ("filtered", [2], answers["small"])):
-            times, hits = [], 0
-            for round in range(3):
+        for name, collection_ids, exact in (("all", [1, 2], answers["all"]), ("filtered", [2], answers["small"])):
+            times, num_hits = [], 0
+            for number in range(3):
                 for vector, expected in zip(questions.vectors, exact, strict=True):
                     started = time.perf_counter()
-                    found = await retriever._run(retriever.search_dense, vector, 100, scope)
+                    passages = await retriever._run(retriever.search_dense, vector, 100, collection_ids)
                     times.append(time.perf_counter() - started)
-                    hits += len({id for id, _ in found[:10]} & set(expected.tolist())) if round == 0 else 0
-            result[f"dense {name}"] = _percentiles(times[_NUM_QUERIES:])
-            result[f"recall@10 {name}"] = hits / (10 * _NUM_QUERIES)
-        result["rss_dense_mib"] = _rss_mib()
-        embedder = Known(questions)
+                    num_hits += len({id for id, _ in passages[:10]} & set(expected.tolist())) if number == 0 else 0
+            result[f"dense {name}"] = _latency_ms(times[_NUM_QUERIES:])
+            result[f"recall@10 {name}"] = num_hits / (10 * _NUM_QUERIES)
+        result["rss_dense_mib"] = measurement.resident_mib()
+        embedder = PrecomputedEmbedder(questions)
         result |= await _fused(retriever, embedder, questions, watch, "", None)
         result |= await _fused(retriever, embedder, questions, watch, " filtered", ["small"])
         with _writing(folder):
             await asyncio.sleep(1)
             result |= await _fused(retriever, embedder, questions, watch, " while writing", None)
-        result["rss_mib"] = _rss_mib()
+        result["rss_mib"] = measurement.resident_mib()
         result["rss_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return result
 
 
 async def _fused(
     retriever: Retriever,
-    embedder: Known,
+    embedder: PrecomputedEmbedder,
     questions: Questions,
-    watch: Stopwatch,
+    watch: LexicalStopwatch,
     name: str,
     collections: list[str] | None,
 ) -> dict[str, Any]:
-    whole, words = [], []
-    until = time.perf_counter() + 20
+    totals, lexical = [], []
+    deadline = time.perf_counter() + 20
     for text in questions.texts:
         started = time.perf_counter()
         await retriever.search([Query(text)], embedder, 8, collections)
-        whole.append(time.perf_counter() - started)
-        words.append(watch.last_s)
-        if time.perf_counter() > until:
+        totals.append(time.perf_counter() - started)
+        lexical.append(watch.last_s)
+        if time.perf_counter() > deadline:
             break
-    rest = [a - b for a, b in zip(whole, words, strict=True)]
+    rest = [a - b for a, b in zip(totals, lexical, strict=True)]
     return {
-        f"fused{name}": _percentiles(whole),
-        f"lexical{name}": _percentiles(words),
-        f"fused{name}, less lexical": _percentiles(rest),
+        f"fused{name}": _latency_ms(totals),
+        f"lexical{name}": _latency_ms(lexical),
+        f"fused{name}, less lexical": _latency_ms(rest),
     }
 
 
-def _percentiles(times: Sequence[float]) -> dict[str, float]:
-    p50, p95 = np.percentile(times, [50, 95]) * 1000
-    return {"p50_ms": round(float(p50), 2), "p95_ms": round(float(p95), 2)}
-
-
-def _rss_mib() -> float:
-    with contextlib.suppress(OSError):
-        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-    return float("nan")
+def _latency_ms(times: Sequence[float]) -> dict[str, float]:
+    p50, p95 = measurement.percentiles(times)
+    return {"p50_ms": round(1000 * p50, 2), "p95_ms": round(1000 * p95, 2)}
 
 
 @contextlib.contextmanager
@@ -359,9 +384,9 @@ def _compare(counts: Sequence[str], parent: Path | None, out: Path | None) -> No
             _child("build", Path(folder), int(count))
             built_s = time.perf_counter() - started
             results[count] = json.loads(_child("measure", Path(folder))) | {"build_s": built_s}
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}\n\n{_table(results)}")
-    if out:
-        out.write_text(json.dumps(results, indent=2))
+    measurement.print_machine()
+    print(f"\n{_table(results)}")
+    measurement.write_results(out, results)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ section that is not in the prompt.
 
 import argparse
 import os
-import platform
 import re
 import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import llama_cpp.llama_cpp as C
+import measurement
 
 from index.reading.lines import unwrap
 from models.llm.constraints.forms import JsonSchema
@@ -27,11 +29,10 @@ from models.llm.engine.messages import Generate
 from models.llm.engine.prefill_budget import PrefillBudget
 from models.llm.engine.scheduler import Scheduler
 from models.llm.engine.sequence import Sequence
-from models.llm.llama import runner as llama
+from models.llm.llama import runner as llama_runner
 from models.llm.llama.runner import LlamaRunner
 from models.llm.llama.vocabulary import Vocabulary
 from models.llm.params import EngineParams, SamplingParams
-from models.threads import num_physical_cores
 
 MANUAL = Path(__file__).parents[2] / "docs"
 FORM = JsonSchema('{"type": "array", "items": {"type": "string", "maxLength": 400}, "minItems": 50}')  # a long answer
@@ -71,6 +72,11 @@ class TimedLibrary:
         return timed
 
 
+def clear_memory(runner: LlamaRunner) -> None:
+    for slot in range(runner.limits.num_sequences):
+        C.llama_memory_seq_rm(runner._memory, slot, 0, -1)
+
+
 def texts(vocabulary: Vocabulary) -> tuple[list[int], list[int], list[int]]:
     """Return the prompt, the answer that copies it, and the one that does not, as tokens."""
     pages = {name: (MANUAL / f"{name}.md").read_text() for name in ("folders", "offline", "trouble", "architecture")}
@@ -105,8 +111,7 @@ def tokens_per_second(
     while not engine.is_idle:
         num_generated += sum(len(delta.tokens) for delta in engine.step())
     elapsed = time.perf_counter() - started
-    for slot in range(runner.limits.num_sequences):
-        llama.C.llama_memory_seq_rm(runner._memory, slot, 0, -1)
+    clear_memory(runner)
     return num_generated / elapsed
 
 
@@ -115,10 +120,9 @@ def lookup_rows(runner: ScriptedAnswerRunner, vocabulary: Vocabulary, rounds: in
     for streams in (1, 4):
         for name, answer in (("copies", copying), ("does not copy", other)):
             figures: dict[bool, list[float]] = {True: [], False: []}
-            for turn in range(rounds):
-                for lookup in (True, False) if turn % 2 else (False, True):
-                    requests = [(prompt, answer[offset * 40 :]) for offset in range(streams)]
-                    figures[lookup].append(tokens_per_second(runner, requests, num_tokens, lookup=lookup))
+            for lookup in measurement.take_turns((True, False), rounds):
+                requests = [(prompt, answer[offset * 40 :]) for offset in range(streams)]
+                figures[lookup].append(tokens_per_second(runner, requests, num_tokens, lookup=lookup))
             on, off = (statistics.median(figures[lookup]) for lookup in (True, False))
             yield f"| answer that {name}, {streams} streams | {on:.1f} | {off:.1f} | {on / off:.2f} |"
 
@@ -126,7 +130,7 @@ def lookup_rows(runner: ScriptedAnswerRunner, vocabulary: Vocabulary, rounds: in
 def python_share(runner: ScriptedAnswerRunner, vocabulary: Vocabulary, streams: int) -> tuple[float, float]:
     """Return the share of the steps' time that is spent outside llama.cpp, and its milliseconds per step."""
     prompt, _, other = texts(vocabulary)
-    timed_library = TimedLibrary(llama.C)
+    library = TimedLibrary(C)
     engine = Engine(
         Scheduler(runner.limits, frozenset()), runner, 0, prefill_budget=PrefillBudget(runner.limits.n_batch)
     )
@@ -135,7 +139,7 @@ def python_share(runner: ScriptedAnswerRunner, vocabulary: Vocabulary, streams: 
         engine.add(Generate(id, prompt[:200], 150, GREEDY))
     while len(engine.step()) < streams:
         pass
-    llama.C, library = timed_library, llama.C
+    setattr(llama_runner, "C", library)  # noqa: B010
     try:
         started = time.perf_counter()
         steps = 0
@@ -144,10 +148,9 @@ def python_share(runner: ScriptedAnswerRunner, vocabulary: Vocabulary, streams: 
             steps += 1
         elapsed = time.perf_counter() - started
     finally:
-        llama.C = library
-    for slot in range(runner.limits.num_sequences):
-        llama.C.llama_memory_seq_rm(runner._memory, slot, 0, -1)
-    return 1 - timed_library.seconds / elapsed, 1000 * (elapsed - timed_library.seconds) / steps
+        setattr(llama_runner, "C", C)  # noqa: B010
+    clear_memory(runner)
+    return 1 - library.seconds / elapsed, 1000 * (elapsed - library.seconds) / steps
 
 
 def constrained_rates(
@@ -163,15 +166,16 @@ def constrained_rates(
         )
         runner.answers = {} if form else dict.fromkeys(range(streams), other)
         for id in range(streams):
-            engine.add(Generate(id, prompt[id : id + 64], num_tokens, GREEDY), form and Grammar(tokenizer, form))
+            engine.add(
+                Generate(id, prompt[id : id + 64], num_tokens, GREEDY), Grammar(tokenizer, form) if form else None
+            )
         while not engine.step():
             pass
         started, num_generated = time.perf_counter(), 0
         while not engine.is_idle:
             num_generated += sum(len(delta.tokens) for delta in engine.step())
         rates.append(num_generated / (time.perf_counter() - started))
-        for slot in range(runner.limits.num_sequences):
-            llama.C.llama_memory_seq_rm(runner._memory, slot, 0, -1)
+        clear_memory(runner)
     return rates[0], rates[1]
 
 
@@ -183,7 +187,7 @@ def main() -> None:
     options = parser.parse_args()
     if os.environ.get("GOMP_SPINCOUNT") != "1000":
         parser.error("set GOMP_SPINCOUNT=1000, as the server does for its engine")
-    print(f"{platform.machine()}, {num_physical_cores()} cores, load {os.getloadavg()[0]:.1f}")
+    measurement.print_machine()
     params = EngineParams(n_ctx=8192, num_slots=8)
     with Vocabulary(options.model) as vocabulary, ScriptedAnswerRunner(options.model, params) as runner:
         for streams in (1, 8):

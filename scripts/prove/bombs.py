@@ -3,8 +3,8 @@
 
     .venv/bin/python scripts/prove/bombs.py
 
-For every file it prints how reading ended, seconds, the growth of this process in MiB (its peak, not the child's), and
-the longest that another thread of this process had to wait. Exits with 1 when a file costs more than 50 MiB or 1 s.
+For every file it prints the outcome, seconds, the growth of this process in MiB (its peak, not the child's), and the
+longest pause of another thread of this process. The exit status is 1 when a file costs more than 50 MiB or 1 s.
 """
 
 import io
@@ -80,8 +80,8 @@ def nested_flate() -> bytes:
 
 
 def much_text() -> bytes:
-    shown = b"BT /F 8 Tf 10 10 Td (words and words) Tj ET\n" * 2_000_000
-    return pdf_page(zlib.compress(shown, 9), b"/FlateDecode")
+    strings = b"BT /F 8 Tf 10 10 Td (words and words) Tj ET\n" * 2_000_000
+    return pdf_page(zlib.compress(strings, 9), b"/FlateDecode")
 
 
 def page_loop() -> bytes:

@@ -1,12 +1,12 @@
-"""Random damages to every cache on disk: none is believed, whatever was damaged is made again.
+"""Damage every cache on disk at random: no damaged content is used, and what was damaged is made again.
 
     .venv/bin/python scripts/prove/corruption.py [--damages 1000] [--seed 1] [--only NAME]
 
-The caches: generations of the vector index, of every kind; the folder of the lexical index; the conversion of the
-embedding model; prefixes of prompts. A damage is a bit flipped, a run or a page zeroed, two blocks exchanged, the file
-cut short, lengthened, emptied, removed, or replaced by another file of the cache. After each, who reads the cache must
-find what was there before, or nothing; and who makes it must bring it back. Prints the counts; exits 1 when something
-else was found, or nothing came back.
+The caches: generations of the vector index, of every kind; the folder of the lexical index; the converted embedding
+model; prefixes of prompts. A damage is a flipped bit, a zeroed run or page, two exchanged blocks, or a file truncated,
+lengthened, emptied, deleted, or replaced by another file of the cache. After each damage a reader of the cache must get
+what was there before, or nothing, and the cache's owner must restore it. Prints the counts; the exit status is 1 when a
+reader got anything else, or a cache was not restored.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -42,28 +43,27 @@ from models.llm.kv.prefix_store import PrefixStore
 from server.settings.settings import Settings
 
 _PAGE = 4096  # bytes
-_DAMAGES = ("flip", "zeros", "page", "exchange", "cut", "longer", "empty", "removed", "other")
+_DAMAGES = ("flip", "zeros", "page", "exchange", "truncate", "lengthen", "empty", "delete", "replace")
 
 
 class Cache(Protocol):
-    """`folder` is what is damaged, in files of this `pattern`. `remade_every`: making it anew is tried after each so
-    many damages."""
+    """Files of this `pattern` in `folder` are damaged; restoring is checked after each `restore_interval` damages."""
 
     folder: Path
     pattern: str
-    remade_every: int
+    restore_interval: int
 
     def read(self) -> object:
-        """What a reader that has just started finds; None: nothing, and it knows."""
+        """Return what a reader that has just started gets; None where it detects that there is nothing to use."""
 
-    def make(self) -> None:
-        """What its owner does about what it finds, when it starts."""
+    def restore(self) -> None:
+        """Do what the cache's owner does when it starts."""
 
 
 class Generations:
-    """A generation and the one before it. Finding the older one is finding nothing: changes are replayed on it."""
+    """A generation and the one before it. Reading the older one counts as nothing: changes are replayed on it."""
 
-    pattern, remade_every = "00000002.*", 1
+    pattern, restore_interval = "00000002.*", 1
 
     def __init__(self, folder: Path, kind: Kind) -> None:
         self.folder = folder
@@ -87,19 +87,19 @@ class Generations:
         if generation is None:
             return None
         index = VectorIndex(self._dimension, generation.payload, generation.stored)
-        found = index.search(self._question, 50)
+        hits = index.search(self._question, 50)
         index.close()
-        return found if generation.header.seq == 2 else None
+        return hits if generation.header.seq == 2 else None
 
-    def make(self) -> None:
+    def restore(self) -> None:
         if self.read() is None:
             self._write(2)
 
 
 class Lexical:
-    """tantivy's folder, of several segments. Read by the server, made by the indexer."""
+    """tantivy's folder with several segments. The server reads it, the indexer writes it."""
 
-    pattern, remade_every = "*", 1
+    pattern, restore_interval = "*", 1
 
     def __init__(self, data: Path) -> None:
         self._data = data
@@ -112,8 +112,8 @@ class Lexical:
             text = " ".join(chance.choices(words, k=30))
             chunk = Chunk(text, (), 0, len(text), 1, 1)
             self._writer.replace(collection, f"{number}.md", FileStat(1, 1), "x", None, [chunk])
-        upkeep._BLOCK = 100  # so that what is made again has the same segments, and the same scores
-        self.make()
+        upkeep._BLOCK = 100  # restoring then gives the same segments, and the same scores
+        self.restore()
 
     def read(self) -> object:
         reader, search = open_reader(self._data), LexicalSearch(self._data)
@@ -121,28 +121,28 @@ class Lexical:
             hits = [search.search(reader, f"word{number} word7", 1000, None) for number in range(0, 300, 20)]
         finally:
             reader.close()
-        found = [sorted((id, round(score, 4)) for id, score in each) for each in hits]  # equal ones in any order
-        return found if any(found) else None
+        rounded = [sorted((id, round(score, 4)) for id, score in each) for each in hits]  # equal scores in any order
+        return rounded if any(rounded) else None
 
-    def make(self) -> None:
+    def restore(self) -> None:
         words = upkeep.LexicalUpkeep(self._writer.connection, self._data, 20, 10)
         while words.advance():
             pass
         words.close()
 
 
-class Conversion:
-    """The embedding model's, as the encoder opens it and the server has it made."""
+class ConvertedModel:
+    """The converted embedding model: the encoder opens it, the server has it converted."""
 
-    pattern, remade_every = "*", 100
+    pattern, restore_interval = "*", 100
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
-        self._files = self._prepared()
-        assert self._files.export is not None, "it can be converted"
+        self._files = self._convert()
+        assert self._files.export is not None, "the model can be converted"
         self.folder = Path(self._files.export)
 
-    def _prepared(self) -> ModelFiles:
+    def _convert(self) -> ModelFiles:
         return asyncio.run(ModelExports(self._cache).files(resolve_embedding(Settings().embedder), "embedding"))
 
     def read(self) -> object:
@@ -151,21 +151,21 @@ class Conversion:
         except ModelFileError:
             return None
 
-    def make(self) -> None:
-        self._prepared()
+    def restore(self) -> None:
+        self._convert()
 
 
 class Prefixes:
-    """Prefixes of this model and another's. What is found of a prompt is its own state or nothing."""
+    """Prefixes of this model and of another one. A prompt's prefix has its own state or none."""
 
-    pattern, remade_every = "*", 1
+    pattern, restore_interval = "*", 1
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         chance = random.Random(1)
         self._states = {n: chance.randbytes(30_000 + n) for n in range(5)}
         PrefixStore(folder, bytes(32), 1 << 30).write([1, 2, 3], chance.randbytes(40_000))
-        self.make()
+        self.restore()
 
     def _tokens(self, number: int) -> list[int]:
         return [number] * 50 + list(range(200 + number))
@@ -174,15 +174,15 @@ class Prefixes:
         return PrefixStore(self.folder, bytes(range(32)), 1 << 30)
 
     def read(self) -> object:
-        store, found = self._open(), {}
+        store, states = self._open(), {}
         for number, state in self._states.items():
             saved, _ = store.match([*self._tokens(number), 1])
-            found[number] = None if saved is None else store.read(saved)
-            if found[number] not in (None, state):
+            states[number] = None if saved is None else store.read(saved)
+            if states[number] not in (None, state):
                 return "another state"
-        return None if None in found.values() else found
+        return None if None in states.values() else states
 
-    def make(self) -> None:
+    def restore(self) -> None:
         store = self._open()
         for number, state in self._states.items():
             if not store.is_covered(self._tokens(number)):
@@ -190,9 +190,9 @@ class Prefixes:
 
 
 def damage(path: Path, others: list[Path], chance: random.Random) -> str | None:
-    """Does one to a file; its name, or None when the file is as it was."""
+    """Damage a file and return the kind of damage; None when the file is unchanged."""
     content, kind = path.read_bytes(), chance.choice(_DAMAGES)
-    if kind == "removed":
+    if kind == "delete":
         path.unlink()
         return kind
     broken = bytearray(content)
@@ -210,15 +210,15 @@ def damage(path: Path, others: list[Path], chance: random.Random) -> str | None:
             size = min(length, len(content) - max(at, other))
             first, second = content[at : at + size], content[other : other + size]
             broken[at : at + size], broken[other : other + size] = second, first
-        case "cut":
+        case "truncate":
             del broken[at:]
-        case "longer":
+        case "lengthen":
             broken += chance.randbytes(length)
         case "empty":
             broken.clear()
-        case "other" if others:
-            alike = [other for other in others if other.suffix == path.suffix]
-            broken[:] = chance.choice(alike or others).read_bytes()
+        case "replace" if others:
+            similar = [other for other in others if other.suffix == path.suffix]
+            broken[:] = chance.choice(similar or others).read_bytes()
     if broken == content:
         return None
     path.write_bytes(broken)
@@ -226,60 +226,61 @@ def damage(path: Path, others: list[Path], chance: random.Random) -> str | None:
 
 
 def prove(name: str, cache: Cache, num_damages: int, chance: random.Random) -> bool:
-    """Whether all went well; prints what was done."""
-    whole = cache.read()
-    assert whole is not None, f"{name} is there"
-    done: Counter[str] = Counter()
-    ends: Counter[str] = Counter()
-    wrongs = []
-    with tempfile.TemporaryDirectory() as keeping:
-        kept = shutil.copytree(cache.folder, Path(keeping, "whole"))
-        names = sorted(path.relative_to(kept) for path in kept.rglob("*") if path.is_file())
-        while done.total() < num_damages:
-            chosen = cache.folder / chance.choice([name for name in names if name.match(cache.pattern)])
-            others = [cache.folder / other for other in names if cache.folder / other != chosen]
-            kind = damage(chosen, others, chance)
+    """Damage a cache so many times, print the counts, and return whether every check held."""
+    expected = cache.read()
+    assert expected is not None, f"{name} is empty"
+    damages: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    problems = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(cache.folder, Path(folder, "copy"))
+        names = sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
+        while damages.total() < num_damages:
+            file = cache.folder / chance.choice([name for name in names if name.match(cache.pattern)])
+            others = [cache.folder / other for other in names if cache.folder / other != file]
+            kind = damage(file, others, chance)
             if kind is None:
                 continue
-            done[kind] += 1
-            found = cache.read()
-            ends["noticed" if found is None else "without effect"] += found in (None, whole)
-            if found not in (None, whole):
-                wrongs.append(f"{chosen.name}, {kind}: something else was found")
-            if done.total() % cache.remade_every == 0:
-                cache.make()
-                ends["looked after"] += 1
-                if cache.read() != whole:
-                    wrongs.append(f"{chosen.name}, {kind}: it did not come back")
+            damages[kind] += 1
+            content = cache.read()
+            if content is None or content == expected:
+                outcomes["detected" if content is None else "without effect"] += 1
+            else:
+                problems.append(f"{file.name}, {kind}: damaged content was used")
+            if damages.total() % cache.restore_interval == 0:
+                cache.restore()
+                outcomes["restored"] += 1
+                if cache.read() != expected:
+                    problems.append(f"{file.name}, {kind}: the cache was not restored")
             shutil.rmtree(cache.folder)
-            shutil.copytree(kept, cache.folder)
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(done.items()))
-    print(f"{name}: {done.total()} damages ({kinds}): {dict(ends)}, {len(wrongs)} wrong", flush=True)
-    for wrong in wrongs[:20]:
-        print(f"  {wrong}", flush=True)
-    return not wrongs
+            shutil.copytree(copy, cache.folder)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(damages.items()))
+    print(f"{name}: {damages.total()} damages ({kinds}): {dict(outcomes)}, {len(problems)} wrong", flush=True)
+    for problem in problems[:20]:
+        print(f"  {problem}", flush=True)
+    return not problems
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--damages", type=int, default=1000, help="of each cache")
+    parser.add_argument("--damages", type=int, default=1000, help="for each cache")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="a part of the caches' names")
+    parser.add_argument("--only", help="only caches with this text in their names")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        caches = {
+        caches: dict[str, Callable[[], Cache]] = {
             "generations, exact": lambda: Generations(folder / "exact", "exact"),
             "generations, scalar": lambda: Generations(folder / "scalar", "scalar"),
             "generations, binary": lambda: Generations(folder / "binary", "binary"),
             "lexical index": lambda: Lexical(folder / "data"),
             "prefixes": lambda: Prefixes(folder / "prefixes"),
-            "conversion": lambda: Conversion(folder / "cache"),
+            "converted model": lambda: ConvertedModel(folder / "cache"),
         }
-        chosen = [each for each in caches if options.only is None or options.only in each]
+        names = [each for each in caches if options.only is None or options.only in each]
         chance = random.Random(options.seed)
-        good = [prove(each, caches[each](), options.damages, chance) for each in chosen]
+        good = [prove(each, caches[each](), options.damages, chance) for each in names]
     sys.exit(0 if all(good) else 1)
 
 

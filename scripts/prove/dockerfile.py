@@ -1,17 +1,17 @@
-"""The Dockerfile carried out without Docker, on Debian made by debootstrap, and the result run without a network.
+"""Carry out the Dockerfile without Docker, on Debian made by debootstrap, and run the result without a network.
 
-    sudo .venv/bin/python scripts/prove/dockerfile.py [--folder DIR [--built]]
+    sudo .venv/bin/python scripts/prove/dockerfile.py [--folder DIR [--skip-build]]
 
-Every step is read from the Dockerfile, so this cannot fall behind it: what it has no meaning for is an error. A stage
-is a folder, a RUN is a chroot in namespaces of its own. `python:3.11-slim-bookworm` cannot be had without a registry;
-Debian bookworm with its own Python 3.11 stands for it. What pip is told on this machine (settings, certificates, local
-folders of packages) is lent to the steps and leaves nothing in the result.
+Every step is read from the Dockerfile, so this script cannot diverge from it: an unknown instruction is an error. A
+stage is a folder, a RUN is a chroot in namespaces of its own. The base image `python:3.11-slim-bookworm` needs a
+registry; Debian bookworm with its own Python 3.11 takes its place. What pip needs of this machine (settings,
+certificates, local folders of packages) is mounted for the steps and leaves nothing in the result.
 
-Then, as the README says: a key is made, the server started with a folder to read, as the image's user, with a loopback
-interface and nothing else. The health check must succeed, a stranger get a 401, a question its cited answer, SIGTERM an
-exit code of 0, and strace must see no attempt to leave the machine. Prints the figures; exits 1 when one of these
-fails. Needs root, debootstrap, strace, about 7 GB of disk and, to build, a network. `--folder` keeps the stages, and
-the base for the next time; `--built` runs what it has once more.
+Then, as in the README, a key is created and the server started with a folder to index, as the image's user, with a
+loopback interface and nothing else. The health check must succeed, a request without a key get a 401, a question a
+cited answer, SIGTERM an exit status of 0, and strace must see no attempt to leave the machine. Prints the figures; the
+exit status is 1 when one of these fails. Needs root, debootstrap, strace, about 7 GB of disk and, to build, a network.
+`--folder` keeps the stages, and the base for the next time; `--skip-build` runs what the folder has.
 """
 
 import argparse
@@ -31,20 +31,17 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import pathspec
+import proof
+from running import write_handbook
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "e2e")]
-
-from running import write_handbook  # noqa: E402
-
-from server.ops.airgap import attempts, strace  # noqa: E402
+from server.ops.airgap import attempts, strace
 
 _MIRROR = "http://deb.debian.org/debian"
 _BASE = re.compile(r"python:3\.11-slim-(\w+)")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_HEALTH_S = 240.0  # the first start converts the embedding model, on whatever machine this is
-_Found = TypeVar("_Found")
-_ASK = """
+_START_TIMEOUT_S = 240.0  # the first start converts the embedding model
+_T = TypeVar("_T")
+_CLIENT = """
 import json, sys, urllib.request as u
 key, question = sys.argv[1:]
 body = json.dumps({"messages": [{"role": "user", "content": question}]}).encode()
@@ -58,11 +55,11 @@ except u.HTTPError as error:
 
 
 class ProofError(Exception):
-    """What did not hold."""
+    """A condition does not hold."""
 
 
 class Step(NamedTuple):
-    word: str
+    instruction: str
     text: str
 
 
@@ -74,7 +71,7 @@ class Stage(NamedTuple):
 
 @dataclass
 class Image:
-    """A file system, and what is to be run in it."""
+    """A file system, and what the Dockerfile says about running it."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=lambda: {"PATH": _PATH})
@@ -86,21 +83,21 @@ class Image:
 
     @property
     def home(self) -> str:
-        """The user's, as Docker sets it."""
-        found = re.search(rf"^{re.escape(self.user)}:(?:[^:]*:){{4}}([^:]*)", self._passwd, re.MULTILINE)
-        return found[1] if found else "/"
+        """The user's home folder, as Docker sets it."""
+        entry = re.search(rf"^{re.escape(self.user)}:(?:[^:]*:){{4}}([^:]*)", self._passwd, re.MULTILINE)
+        return entry[1] if entry else "/"
 
     @property
     def _passwd(self) -> str:
         return (self.root / "etc" / "passwd").read_text()
 
     def at(self, path: str) -> Path:
-        """Where a path of the image is on this machine."""
+        """Return where a path of the image is on this machine."""
         return self.root / Path("/", self.folder, path).relative_to("/")
 
 
 def read_dockerfile(text: str) -> list[Stage]:
-    """Raises `ProofError` for what begins with no FROM."""
+    """Return the stages of a Dockerfile. Raises `ProofError` for an instruction before the first FROM."""
     lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
     joined = re.sub(r"\\\n", " ", "\n".join(lines))
     stages: list[Stage] = []
@@ -116,19 +113,17 @@ def read_dockerfile(text: str) -> list[Stage]:
     return stages
 
 
-# Carrying steps out
-
-
 class Builder:
-    """Makes images of stages in `folder`; `lent` are paths of this machine that RUN steps see at the same place.
+    """Builds images of stages in `folder`.
 
-    Where it is built already, only what the steps say about running it is read.
+    RUN steps see the paths `mounted` of this machine at the same place. With `is_built`, the folder has the images, and
+    only what the steps say about running them is read.
     """
 
-    def __init__(self, folder: Path, context: Path, lent: list[Path], is_built: bool) -> None:
+    def __init__(self, folder: Path, context: Path, mounted: list[Path], is_built: bool) -> None:
         self._folder = folder
         self._context = context
-        self._lent = lent
+        self._mounted = mounted
         self._is_built = is_built
         self._ignored = pathspec.GitIgnoreSpec.from_lines(_anchored(context / ".dockerignore"))
         self._images: dict[str, Image] = {}
@@ -140,9 +135,9 @@ class Builder:
             if not self._is_built:
                 copy_all(self._base(stage.base), image.root)
             for step in stage.steps:
-                say(f"{step.word} {step.text}")
-                if not (self._is_built and step.word in ("RUN", "COPY", "WORKDIR", "VOLUME")):
-                    self._carry_out(image, step)
+                say(f"{step.instruction} {step.text}")
+                if not (self._is_built and step.instruction in ("RUN", "COPY", "WORKDIR", "VOLUME")):
+                    self._execute(image, step)
             self._images[stage.name or str(number)] = image
         return image
 
@@ -150,7 +145,7 @@ class Builder:
         if name in self._images:
             return self._images[name].root
         if not (match := _BASE.fullmatch(name)):
-            raise ProofError(f"no idea what stands for the image {name}")
+            raise ProofError(f"there is no replacement for the base image {name}")
         path = self._folder / f"base-{match[1]}"
         if not path.exists():
             packages = "--include=python3,python3-venv,ca-certificates"
@@ -162,8 +157,8 @@ class Builder:
             raise ProofError(f"{match[1]} has {version.strip()}, the image has 3.11")
         return path
 
-    def _carry_out(self, image: Image, step: Step) -> None:
-        match step.word:
+    def _execute(self, image: Image, step: Step) -> None:
+        match step.instruction:
             case "RUN":
                 self._run(image, step.text)
             case "COPY":
@@ -187,10 +182,10 @@ class Builder:
             case "EXPOSE":
                 pass
             case _:
-                raise ProofError(f"no idea what {step.word} does")
+                raise ProofError(f"unknown instruction: {step.instruction}")
 
     def _run(self, image: Image, text: str) -> None:
-        with lending(image.root, self._lent) as mounts:
+        with mount_points(image.root, self._mounted) as mounts:
             pip = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
             inside = Image(image.root, image.environment | pip, image.folder, image.user)
             finished = subprocess.run(contained(inside, ["/bin/sh", "-c", text], mounts=mounts))
@@ -201,27 +196,26 @@ class Builder:
         *sources, target = [word for word in words if not word.startswith("--")]
         stage = next((word.partition("=")[2] for word in words if word.startswith("--from=")), None)
         if any(word.startswith("--") and not word.startswith("--from=") for word in words):
-            raise ProofError(f"no idea what these flags of COPY do: {words}")
+            raise ProofError(f"unknown flags of COPY: {words}")
         origin = self._images[stage].root if stage else self._context
         for source in sources:
-            found = origin / source.lstrip("/")
+            path = origin / source.lstrip("/")
             into = image.at(target)
-            if found.is_dir():
-                shutil.copytree(
-                    found, into, symlinks=True, dirs_exist_ok=True, ignore=None if stage else self._ignoring
-                )
+            if path.is_dir():
+                ignore = None if stage else self._ignored_names
+                shutil.copytree(path, into, symlinks=True, dirs_exist_ok=True, ignore=ignore)
             else:
-                into = into / found.name if target.endswith("/") or into.is_dir() else into
+                into = into / path.name if target.endswith("/") or into.is_dir() else into
                 into.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(found, into)
+                shutil.copy2(path, into)
 
-    def _ignoring(self, folder: str, names: list[str]) -> set[str]:
+    def _ignored_names(self, folder: str, names: list[str]) -> set[str]:
         below = Path(folder).relative_to(self._context)
         return {name for name in names if self._ignored.match_file(str(below / name))}
 
 
 def _anchored(dockerignore: Path) -> list[str]:
-    """As git spells the same: without `**`, a pattern is of the top folder alone."""
+    """Return the patterns in git's syntax: in .dockerignore, a pattern without `**` applies to the top folder only."""
     lines = dockerignore.read_text().split()
     return [line if line.startswith("**") else f"/{line}" for line in lines]
 
@@ -231,13 +225,10 @@ def copy_all(source: Path, target: Path) -> None:
     subprocess.run(["cp", "-a", "--reflink=auto", source, target], check=True)
 
 
-# Running in a file system
-
-
 def contained(
     image: Image, command: list[str], *, mounts: list[tuple[Path, Path]] | None = None, network: bool = True
 ) -> list[str]:
-    """The command in the image: as its user, with its environment, in namespaces of its own, as process 1."""
+    """Return the command line that runs a command in the image, as its user and as process 1 of new namespaces."""
     lines = ['mount -t proc proc "$ROOT/proc"', 'mount --rbind /dev "$ROOT/dev"']
     for source, target in mounts or []:
         lines.append(f"mount --bind -o ro {shlex.quote(str(source))} {shlex.quote(str(target))}")
@@ -253,38 +244,35 @@ def contained(
 
 
 @contextmanager
-def lending(root: Path, paths: list[Path]) -> Iterator[list[tuple[Path, Path]]]:
-    """Mounts of these paths at the same place below `root`, and nothing left of their places afterwards."""
-    made: list[Path] = []
+def mount_points(root: Path, paths: list[Path]) -> Iterator[list[tuple[Path, Path]]]:
+    """Create and yield the mount points of these paths below `root`, and remove them afterwards."""
+    created: list[Path] = []
     mounts = []
     for path in paths:
         target = root / path.relative_to("/")
         for missing in reversed([each for each in (target, *target.parents) if not each.exists()]):
             missing.touch() if missing == target and path.is_file() else missing.mkdir()
-            made.append(missing)
+            created.append(missing)
         mounts.append((path, target))
     try:
         yield mounts
     finally:
-        for path in reversed(made):
+        for path in reversed(created):
             path.rmdir() if path.is_dir() else path.unlink()
 
 
-def lent_paths() -> list[Path]:
-    """What pip and apt need of this machine: name servers, pip's settings, certificates, folders of packages."""
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
-    words = re.split(r"[\s'\"=]+", listed)
-    named = [Path(word.removeprefix("file://")) for word in words if word.startswith(("/", "file:///"))]
-    folders = [path.parent if path.name == "simple" else path for path in named]
-    found = [Path("/etc/resolv.conf"), Path("/etc/pip.conf"), *folders]
-    return [path for path in dict.fromkeys(found) if path.exists()]
-
-
-# The proof
+def paths_for_pip() -> list[Path]:
+    """Return what pip and apt need of this machine: name servers, settings, certificates, folders of packages."""
+    settings = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    words = re.split(r"[\s'\"=]+", settings)
+    values = [Path(word.removeprefix("file://")) for word in words if word.startswith(("/", "file:///"))]
+    folders = [path.parent if path.name == "simple" else path for path in values]
+    paths = [Path("/etc/resolv.conf"), Path("/etc/pip.conf"), *folders]
+    return [path for path in dict.fromkeys(paths) if path.exists()]
 
 
 def prove(image: Image, folder: Path) -> None:
-    """As the README's three lines, with what must hold in between."""
+    """Run the README's commands and check what must hold. Raises `ProofError`."""
     handbook = write_handbook(folder / "handbook")
     docs = [(handbook, image.at("/docs"))]
     create = contained(image, [*image.entrypoint, "keys", "create", "--name", "me"], network=False)
@@ -295,20 +283,25 @@ def prove(image: Image, folder: Path) -> None:
         line = contained(image, [*image.entrypoint, *image.command], mounts=docs, network=False)
         process = subprocess.Popen([*strace(trace), *line], stdout=output, stderr=output)
     try:
-        server = _until(lambda: child_of(process.pid), "a process")
-        _until(lambda: not within(server, image, image.health).returncode, "a healthy server")
-        say(f"healthy after {time.monotonic() - started:.1f} s, {image.user} ({uid_of(server)}), alone with loopback")
+        server = _until(lambda: child_of(process.pid), "the server's process")
+        _until(lambda: not within(server, image, image.health).returncode or None, "a healthy server")
+        say(f"healthy after {time.monotonic() - started:.1f} s as {image.user} ({uid_of(server)})")
         python = image.health[0]
 
         def ask(question: str, key: str) -> str:
-            return within(server, image, [python, "-c", _ASK, key, question]).stdout.strip()
+            return within(server, image, [python, "-c", _CLIENT, key, question]).stdout.strip()
 
-        must(ask("How long is parental leave?", "") == "401", "a stranger gets a 401")
-        answer = _until(lambda: "[1]" in (said := ask("How long is parental leave?", key)) and said, "a cited answer")
-        must("sixteen weeks" in answer, f"the answer is of the folder: {answer}")
+        must(ask("How long is parental leave?", "") == "401", "a request without a key gets a 401")
+
+        def cited_answer() -> str | None:
+            answer = ask("How long is parental leave?", key)
+            return answer if "[1]" in answer else None
+
+        answer = _until(cited_answer, "a cited answer")
+        must("sixteen weeks" in answer, f"the answer comes from the folder: {answer}")
         os.kill(server, 15)
         stopping = time.monotonic()
-        must(process.wait(20) == 0, f"SIGTERM ends it well, in {time.monotonic() - stopping:.1f} s")
+        must(process.wait(20) == 0, f"SIGTERM ends it with exit status 0, in {time.monotonic() - stopping:.1f} s")
     finally:
         if process.poll() is None:
             process.kill()
@@ -316,14 +309,14 @@ def prove(image: Image, folder: Path) -> None:
 
 
 def within(server: int, image: Image, command: list[str]) -> "subprocess.CompletedProcess[str]":
-    """As `docker exec`: in the namespaces and the file system of the server."""
+    """Run a command in the namespaces and the file system of the server, as `docker exec` does."""
     variables = [f"{name}={value}" for name, value in {**image.environment, "HOME": image.home}.items()]
     enter = ["nsenter", "-t", str(server), "--mount", "--net", "--pid", "--root", "--wd"]
     return subprocess.run([*enter, "env", "-i", *variables, *command], capture_output=True, text=True, timeout=60)
 
 
 def child_of(parent: int) -> int | None:
-    """The process below `unshare`, once it is the server."""
+    """Return the process below `unshare`, once it is the server."""
     for path in Path(f"/proc/{parent}/task/{parent}").glob("children"):
         for child in map(int, path.read_text().split()):
             if b"cloister" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[1]:
@@ -333,17 +326,17 @@ def child_of(parent: int) -> int | None:
 
 def uid_of(process: int) -> str:
     status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
-    return f"uid {found[1]}" if found else "?"
+    line = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)
+    return f"uid {line[1]}" if line else "?"
 
 
-def _until(condition: Callable[[], _Found], what: str) -> _Found:
-    deadline = time.monotonic() + _HEALTH_S
-    while not (found := condition()):
+def _until(condition: Callable[[], _T | None], what: str) -> _T:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while (value := condition()) is None:
         if time.monotonic() > deadline:
-            raise ProofError(f"not within {_HEALTH_S:g} s: {what}")
+            raise ProofError(f"not within {_START_TIMEOUT_S:g} s: {what}")
         time.sleep(0.2)
-    return found
+    return value
 
 
 def must(holds: bool, what: str) -> None:
@@ -358,21 +351,21 @@ def say(line: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the stages are made, and stay")
-    parser.add_argument("--built", action="store_true", help="run what is in that folder, and build nothing")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the stages are built and kept")
+    parser.add_argument("--skip-build", action="store_true", help="run the image in that folder")
     options = parser.parse_args()
-    if options.built and not options.folder:
-        parser.error("--built of which --folder?")
+    if options.skip_build and not options.folder:
+        parser.error("--skip-build needs --folder")
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         try:
-            image = Builder(folder, ROOT, lent_paths(), options.built).build(
-                read_dockerfile((ROOT / "Dockerfile").read_text())
+            image = Builder(folder, proof.ROOT, paths_for_pip(), options.skip_build).build(
+                read_dockerfile((proof.ROOT / "Dockerfile").read_text())
             )
             size = int(subprocess.run(["du", "-sm", image.root], capture_output=True, text=True).stdout.split()[0])
-            say(f"{size:,} MB" if options.built else f"built in {time.monotonic() - started:.0f} s, {size:,} MB")
+            say(f"{size:,} MB" if options.skip_build else f"built in {time.monotonic() - started:.0f} s, {size:,} MB")
             prove(image, Path(scratch))
         except ProofError as error:
             say(f"FAILED: {error}")

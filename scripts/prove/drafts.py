@@ -11,14 +11,11 @@ status is 1 when something does not hold.
 """
 
 import argparse
-import os
-import platform
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+import proof
 
 from models.llm.engine.step import Step
 from models.llm.llama.runner import LlamaRunner
@@ -125,15 +122,15 @@ def main() -> int:
     parser.add_argument("--greedy", type=int, default=40)
     options = parser.parse_args()
     started, problems = time.perf_counter(), list[str]()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    proof.print_machine()
     false_alarm = FALSE_ALARM / (options.prompts * NUM_TOKENS)
     print(f"{options.seeds} seeds each; the two differ below p = {false_alarm:.2g}")
     print(f"{'answers':>7}{'drafted':>9}{'accepted':>9}{'p':>12}{'p control':>12}")
     for sentence in _SENTENCES[: options.prompts]:
         problems += prove_sampling(sentence, options.seeds, false_alarm)
     problems += prove_greedy(options.greedy)
-    print(("\n".join(problems) or "all checks hold") + f"; {time.perf_counter() - started:.0f} s")
-    return 1 if problems else 0
+    print(f"{time.perf_counter() - started:.0f} s")
+    return proof.exit_status(problems)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     sudo .venv/bin/python scripts/prove/full_disk.py [--size 8] [--stops 30]
 
-Mounts a tmpfs of so many MiB for the data folder (in a mount namespace of its own, so nothing is left behind; needs
-root or a user namespace). Each time: the index is made and searched, then files are saved while a ballast file takes
-the free space, 4 KiB at a time and with fewer and fewer left, until the indexer says that it cannot write; then a
-search must find what was indexed before, nothing acknowledged may be gone, and once the ballast is removed, everything
-must be indexed. Exits 1 when one of these fails.
+Mounts a tmpfs of `--size` MiB for the data folder (in a mount namespace of its own, so nothing is left behind; needs
+root or a user namespace). Each time a file is indexed and searched for; then files are saved while a ballast file takes
+the free space, 4 KiB at a time, until the indexer reports that it cannot write. A search must still find what was
+indexed before, no acknowledged document may be lost, and once the ballast is removed, every file must be indexed. The
+exit status is 1 when one of these fails.
 """
 
 import argparse
@@ -20,10 +20,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import proof
 
 from index.ingest.indexer import Indexer
 from index.ingest.progress import Progress
@@ -79,7 +80,7 @@ def fill(ballast: Path, chance: random.Random, until: threading.Event) -> None:
 
 
 def stop_once(mount: Path, root: Path, number: int) -> str | None:
-    """Fill the disk once; return what went wrong, if anything."""
+    """Fill the disk once; return what wrong, if anything."""
     chance, embedder, data = random.Random(number), Embedder(), mount / "data"
     has_reported, stop = threading.Event(), threading.Event()
 
@@ -95,7 +96,7 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
     running.start()
     ballast = mount / "ballast"
     try:
-        if not _eventually(lambda: f"before{number}.md" in documents(data), 20):
+        if not proof.holds_within(20, lambda: f"before{number}.md" in documents(data)):
             return "not indexed while there was room"
         with Retriever(data, embedder.fingerprint, embedder.dimension) as retriever:
 
@@ -124,7 +125,7 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
                 return "something acknowledged was lost"
             ballast.unlink()
             wanted = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir()}
-            if not _eventually(lambda: documents(data) == wanted, 30):
+            if not proof.holds_within(30, lambda: documents(data) == wanted):
                 return "work did not resume"
             if not finds("otter"):
                 return "what was indexed since is not found"
@@ -142,15 +143,6 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
             path.unlink()
 
 
-def _eventually(condition: Callable[[], bool], timeout_s: float) -> bool:
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=8, help="MiB")
@@ -163,14 +155,16 @@ def main() -> None:
             command = [sys.executable, __file__, "--size", str(options.size), "--stops", str(options.stops)]
             sys.exit(subprocess.run([*own, *command, "--mount", folder]).returncode)
     if _LIBC.mount(b"tmpfs", os.fsencode(options.mount), b"tmpfs", 0, f"size={options.size}m".encode()):
-        raise SystemExit(f"no tmpfs can be mounted here: {os.strerror(ctypes.get_errno())}")
+        raise SystemExit(
+            f"no tmpfs can be mounted, root or a user namespace is needed: {os.strerror(ctypes.get_errno())}"
+        )
     wrong = []
     with tempfile.TemporaryDirectory() as root:
         for number in range(options.stops):
             if problem := stop_once(options.mount, Path(root), number):
                 wrong.append(problem)
                 print(f"stop {number}: {problem}", flush=True)
-    print(f"{options.stops} full disks of {options.size} MiB: {len(wrong)} went wrong")
+    print(f"{options.stops} full disks of {options.size} MiB: {len(wrong)} wrong")
     sys.exit(1 if wrong else 0)
 
 

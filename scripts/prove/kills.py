@@ -2,16 +2,17 @@
 
     .venv/bin/python scripts/prove/kills.py [--kills 500] [--seed 1]
 
-After each kill the database is examined: whatever it held a moment before must still be there unless the file was
-changed since; nothing may be there that was never in a file; every chunk has its vector and its words. Every 25 kills
-the files rest, and the index must become equal to them. Prints the figures; exits 1 when something was lost, or
-a restart took longer than 10 s.
+After each kill the database is examined: every document that it held just before must still be there unless its file
+was changed since; no document may have content that its file never had; every chunk must have its vector and its words.
+Every 25 kills the files stay unchanged, and the index must become equal to them. Prints the figures; the exit status is
+1 when something is wrong, or a restart took longer than 10 s.
 """
 
 import argparse
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import random
 import signal
@@ -21,29 +22,28 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import proof
+
+from index.errors import DataFolderError
 from index.params import IndexingParams
-from index.storage.sqlite.database import FILE, exists, open_reader, query
-from index.storage.sqlite.migrations import MIGRATIONS
-from models.catalog import resolve_embedding
+from index.storage.sqlite.database import FILE, open_reader, query
 from models.encoder.messages import ModelFiles
-from models.encoder.model_exports import ModelExports
 from models.ipc import open_child
 from models.offline import OFFLINE
 from server.resources.indexer import FromIndexer, IndexerReady, LoadIndexer
-from server.settings.settings import Settings
 
-_REST_EVERY = 25
+_REST_INTERVAL = 25
 _MAX_RESTART_S = 10.0
 
 
 class Files:
-    """A folder that changes, with the hashes of every content that each of its files ever had."""
+    """A folder that changes, with the hashes of every content that each file ever had."""
 
     def __init__(self, root: Path, chance: random.Random) -> None:
         self.root = root
         self.chance = chance
         self.written: defaultdict[str, set[str]] = defaultdict(set)  # SHA-256 by path
-        self.gone: set[str] = set()  # paths deleted or moved in this life of the indexer
+        self.removed: set[str] = set()  # paths deleted or moved since the indexer started
         self.count = 0
 
     def change(self) -> None:
@@ -52,11 +52,11 @@ class Files:
         self.count += 1
         match self.chance.randrange(10):
             case 0 if file.exists():
-                self.gone.add(path)
+                self.removed.add(path)
                 file.unlink()
             case 1 if file.exists():
                 other = f"{self.chance.randrange(5)}/{self.chance.randrange(40)}.md"
-                self.gone.add(path)
+                self.removed.add(path)
                 self.written[other].add(_sha256(file.read_bytes()))
                 file.replace(self.root / other)
             case _:
@@ -68,7 +68,7 @@ class Files:
                 temporary.write_bytes(content)
                 temporary.replace(file)
 
-    def now(self) -> dict[str, str]:
+    def hashes(self) -> dict[str, str]:
         return {
             file.relative_to(self.root).as_posix(): _sha256(file.read_bytes())
             for file in self.root.rglob("*.md")
@@ -80,20 +80,18 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _is_made(data: Path) -> bool:
+def _has_tables(data: Path) -> bool:
     """Return whether the database has its tables: a kill may come before."""
-    if not exists(data):
-        return False
-    reader = open_reader(data)
     try:
-        return bool(reader.pragma("user_version") >= len(MIGRATIONS))
-    finally:
-        reader.close()
+        open_reader(data).close()
+    except DataFolderError:
+        return False
+    return True
 
 
 def indexed(data: Path) -> dict[str, str]:
     """Return the SHA-256 of each indexed document by its path."""
-    if not _is_made(data):
+    if not _has_tables(data):
         return {}
     reader = open_reader(data)
     try:
@@ -104,7 +102,7 @@ def indexed(data: Path) -> dict[str, str]:
 
 def examine(data: Path, files: Files, before: dict[str, str], rested: set[str]) -> list[str]:
     """Return what is wrong after a kill. `before` was indexed just before it; `rested` are the paths never deleted."""
-    if not _is_made(data):
+    if not _has_tables(data):
         return ["the database is gone"] if before else []
     after = indexed(data)
     wrong = [f"lost: {path}" for path in rested - after.keys()]
@@ -152,13 +150,13 @@ class Run:
 
     async def live(self, *, until_equal: bool) -> list[str]:
         """Start the process and kill it at a random instant, or, with `until_equal`, once it has caught up."""
-        started, present = time.monotonic(), self.files.now().keys()
-        self.files.gone.clear()
+        started, present = time.monotonic(), self.files.hashes().keys()
+        self.files.removed.clear()
         async with open_child("indexer", "server.resources.indexer", FromIndexer, OFFLINE) as child:
             serving = asyncio.create_task(self._serve(child.frames(), started))
             await child.send(self.load)
             if until_equal:
-                while indexed(self.data) != self.files.now():
+                while indexed(self.data) != self.files.hashes():
                     if time.monotonic() - started > 60:
                         return ["the index does not become equal to the files"]
                     await asyncio.sleep(0.02)
@@ -172,27 +170,24 @@ class Run:
             os.kill(child.pid, signal.SIGKILL)
             with contextlib.suppress(Exception):
                 await serving
-        rested = (before.keys() & present) - self.files.gone
+        rested = (before.keys() & present) - self.files.removed
         self.acknowledged += len(rested)
         return examine(self.data, self.files, before, rested)
 
 
 async def prove(folder: Path, num_kills: int, seed: int) -> bool:
-    settings = Settings()
-    preparation = ModelExports(settings.cache_folder, settings.encoder.runtime)
-    embedder = await preparation.files(resolve_embedding(settings.embedder), "embedding")
-    run, wrong = Run(folder, embedder, seed), []
+    run, wrong = Run(folder, await proof.default_embedder_files(), seed), []
     for number in range(1, num_kills + 1):
-        problems = await run.live(until_equal=number % _REST_EVERY == 0)
+        problems = await run.live(until_equal=number % _REST_INTERVAL == 0)
         wrong += problems
         for each in problems:
             print(f"kill {number}: {each}", flush=True)
-        if number % _REST_EVERY == 0:
+        if number % _REST_INTERVAL == 0:
             print(f"{number} kills, {len(wrong)} wrong", flush=True)
-    slowest = max(run.ready_s)
+    slowest = max(run.ready_s, default=math.inf)
     print(
         f"{num_kills} kills, {run.files.count:,} changes to files, {run.acknowledged:,} documents looked up"
-        f" again: {len(wrong)} wrong; ready after {max(run.ready_s):.1f} s at most, equal to the files after"
+        f" again: {len(wrong)} wrong; ready after {slowest:.1f} s at most, equal to the files after"
         f" {max(run.equal_s, default=0):.1f} s at most"
     )
     return not wrong and slowest <= _MAX_RESTART_S

@@ -11,16 +11,13 @@ must finish. The exit status is 1 at the first check that does not hold; the see
 """
 
 import argparse
-import os
-import platform
 import sys
 import time
 import traceback
 from collections import Counter
-from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+import proof
 
 from tests.models.scheduler_simulation import random_simulation, run_randomly
 
@@ -50,7 +47,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
+    proof.print_machine()
     totals: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     started, seed = time.perf_counter(), options.seed
     while (done := sum(total["steps"] for total in totals.values())) < options.steps:

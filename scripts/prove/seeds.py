@@ -31,7 +31,6 @@ import gguf
 import numpy as np
 from gguf.quants import dequantize
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ["GOMP_SPINCOUNT"] = "1000"  # as the engine's process has it; before libgomp is loaded
 
 from models.catalog import resolve_chat
@@ -46,9 +45,8 @@ from models.llm.local import LocalChatModel
 from models.llm.params import EngineParams, SamplingParams
 
 _NUM_OTHERS = 7
-_ROUNDING = (
-    0.2  # of a log-probability, weights in F32: four times the largest seen, an eighth of another token's effect
-)
+_ROUNDING = 0.2  # most that a condition changes a log-probability, weights in F32: four times the largest measured,
+# an eighth of the effect of another token
 
 
 class SeededAnswer(NamedTuple):
@@ -237,7 +235,9 @@ def compare(model: ModelUnderTest, requests: list[AnswerRequest], rounding: floa
     if rounding is not None:
         report("another token in the prompt", comparisons := compare_all(changed_prompt))
         if largest_difference(comparisons) <= rounding:
-            problems.append("another token in the prompt goes unnoticed: the check cannot see a mistake")
+            problems.append(
+                "another token in the prompt changes as little as rounding: the check could not detect a mistake"
+            )
     return problems
 
 
@@ -281,7 +281,9 @@ def main() -> int:
         to_f32(options.model, copy)
         print("\ngreedy, weights in F32")
         problems += compare(model._replace(path=copy), greedy, _ROUNDING)
-    print("\n" + ("\n".join(problems) or "all checks hold") + f"; {time.perf_counter() - started:.0f} s")
+    print(f"\n{time.perf_counter() - started:.0f} s")
+    for problem in problems:
+        print(problem)
     return 1 if problems else 0
 
 

@@ -2,10 +2,10 @@
 
     .venv/bin/python scripts/prove/switches.py [--kills 100] [--seed 1] [--files 300]
 
-Two models, taking turns: the built-in one and the same with a prompt, which is another vector space. Some turns come
-before a switch is complete, some before the old vectors are gone. After each kill the space that the database names
-must be whole, and questions searched in it must find exactly what they found when it was first complete. Prints the
-figures; exits 1 when something was missing or different.
+Two models take turns: the built-in one, and the same with a prompt, which is another vector space. Some kills come
+before a switch is complete, some before the old vectors are deleted. After each kill the vector space that the database
+names must be complete, and questions searched in it must have exactly the hits that they had when it was first
+complete. Prints the figures; the exit status is 1 when something was missing or different.
 """
 
 import argparse
@@ -42,7 +42,7 @@ _QUESTIONS = [f"Where was the kestrel number {number} seen?" for number in range
 _MAX_SWITCH_S = 60.0  # that a switch may take without a kill
 
 
-class Model(NamedTuple):
+class PreparedModel(NamedTuple):
     files: ModelFiles
     embedder: Embedder
 
@@ -57,19 +57,19 @@ class QuestionEmbedder:
         return self._embedder.embed_queries(texts)  # type: ignore[arg-type]
 
 
-async def prepare_models(folder: Path) -> list[Model]:
+async def prepare_models(folder: Path) -> list[PreparedModel]:
     """Return the built-in model, and the same with a prompt."""
     first = resolve_embedding(Settings().embedder)
     other = shutil.copytree(first.path, folder / "other")
     config = other / "config_sentence_transformers.json"
     settings = msgspec.json.decode(config.read_bytes())
     config.write_bytes(msgspec.json.encode({**settings, "prompts": {"query": "question: ", "document": "note: "}}))
-    preparation = ModelExports(folder / "cache")
-    models = [await preparation.files(each, "embedding") for each in (first, ResolvedModel("other", other, None))]
-    return [Model(files, open_embedder(files)) for files in models]
+    exports = ModelExports(folder / "cache")
+    models = [await exports.files(each, "embedding") for each in (first, ResolvedModel("other", other, None))]
+    return [PreparedModel(files, open_embedder(files)) for files in models]
 
 
-async def found(data: Path, model: Model) -> list[list[tuple[str, float | None]]]:
+async def search_questions(data: Path, model: PreparedModel) -> list[list[tuple[str, float | None]]]:
     """Return the paths and cosines of the hits of each question."""
     with Retriever(data, model.embedder.fingerprint, model.embedder.dimension) as retriever:
         answers = [await retriever.search([Query(each)], QuestionEmbedder(model.embedder), 20) for each in _QUESTIONS]
@@ -83,7 +83,7 @@ def state(data: Path) -> tuple[str | None, int, bool]:
         return None, 0, False
     reader = open_reader(data)
     try:
-        ((lacking,),) = query(
+        ((num_missing,),) = query(
             reader,
             "SELECT count(*) FROM chunks WHERE content_hash NOT IN"
             " (SELECT content_hash FROM vectors WHERE fingerprint = ?)",
@@ -92,7 +92,7 @@ def state(data: Path) -> tuple[str | None, int, bool]:
         others = query(reader, "SELECT 1 FROM properties WHERE name = 'other_spaces'")
     finally:
         reader.close()
-    return space.fingerprint, lacking, not others
+    return space.fingerprint, num_missing, not others
 
 
 async def live(load: LoadIndexer, seconds: float, until: str | None = None) -> bool:
@@ -132,23 +132,23 @@ async def prove(folder: Path, num_kills: int, num_files: int, chance: random.Ran
     expected, wrong, switches, sweeps, target = {}, 0, 0, 0, 0
     for name, model in by_name.items():
         await live(loads[models.index(model)], _MAX_SWITCH_S, until=name)
-        expected[name] = await found(data, model)
-        assert state(data) == (name, 0, True), "a switch without a kill comes to its end"
+        expected[name] = await search_questions(data, model)
+        assert state(data) == (name, 0, True), "a switch without a kill must complete"
     for number in range(1, num_kills + 1):
         name = models[target].embedder.fingerprint
         seconds = chance.uniform(10, 12) if number % 10 == 0 else chance.uniform(0.5, 6)  # old vectors stay for 10 s
         before = state(data)[0]
         await live(loads[target], seconds, until=name)
-        now, lacking, is_alone = state(data)
-        assert now is not None, "it was there before"
-        if lacking or await found(data, by_name[now]) != expected[now]:
+        now, num_missing, is_alone = state(data)
+        assert now is not None, "the vector space is lost"
+        if num_missing or await search_questions(data, by_name[now]) != expected[now]:
             wrong += 1
-            print(f"kill {number}: {lacking} chunks lack a vector, or something else was found", flush=True)
+            print(f"kill {number}: {num_missing} chunks lack a vector, or the hits differ", flush=True)
         switches, sweeps = switches + (now != before), sweeps + is_alone
         if (now == name and chance.random() < 0.5) or chance.random() < 0.1:
             target = 1 - target
     print(
-        f"{num_kills} kills, {switches} switches of {num_files} documents, {sweeps} times with the old vectors gone:"
+        f"{num_kills} kills, {switches} switches of {num_files} documents, {sweeps} times with the old vectors deleted:"
         f" {wrong} wrong"
     )
     return wrong

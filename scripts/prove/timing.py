@@ -1,11 +1,11 @@
-"""How long a key takes to be refused does not tell how much of it is right.
+"""Prove that the time it takes to refuse a key does not depend on how much of the key is right.
 
     .venv/bin/python scripts/prove/timing.py [--times 20000]
 
-A file of twenty keys. In turns, one is looked for that is wrong from its first character on, and one that is right but
-for its last. From the times in this process, without a network between, which only blurs them, the best guess by a
-threshold is made of which is which: the area under the curve is .5 for a guess, and must be at most .55. A control,
-which compares character by character, must be told by it. Ends with status 1 when something of this does not hold.
+A file of twenty keys. Two wrong keys are looked up in random order: one wrong from its first character on, and one that
+differs in its last character only. The times are measured in this process, without the noise of a network. The area
+under the ROC curve of telling the two apart by a threshold is .5 for guessing, and must be at most .55. As a control, a
+comparison character by character must exceed that. The exit status is 1 when one of these fails.
 """
 
 import argparse
@@ -22,36 +22,36 @@ import numpy as np
 from server.access.keys import Role
 from server.storage.local.keys import KeyFile
 
-_MOST = 0.55
+_MAX_AREA = 0.55
 
 
 def area(slow: np.ndarray, fast: np.ndarray) -> float:
-    """Of all pairs, in how many the first takes longer: Mann and Whitney's U, scaled."""
+    """Return the share of pairs in which the first takes longer: the Mann-Whitney U statistic, scaled to 0 to 1."""
     ranks = np.argsort(np.argsort(np.concatenate([slow, fast]), kind="stable"), kind="stable") + 1
     wins = ranks[: len(slow)].sum() - len(slow) * (len(slow) + 1) / 2
     return float(wins / (len(slow) * len(fast)))
 
 
-def measured(look: Callable[[str], object], nearly: str, wrong: str, times: int) -> float:
-    """The area, either way round."""
-    taken: dict[str, list[int]] = {nearly: [], wrong: []}
+def measure(look_up: Callable[[str], object], nearly: str, wrong: str, times: int) -> float:
+    """Return the area under the curve, from .5 to 1, whichever of the two takes longer."""
+    durations: dict[str, list[int]] = {nearly: [], wrong: []}
     order = [nearly, wrong] * times
     random.Random(1).shuffle(order)
     gc.disable()
     for text in order:
         started = time.perf_counter_ns()
-        look(text)
-        taken[text].append(time.perf_counter_ns() - started)
+        look_up(text)
+        durations[text].append(time.perf_counter_ns() - started)
     gc.enable()
-    found = area(np.array(taken[nearly]), np.array(taken[wrong]))
-    return max(found, 1 - found)
+    value = area(np.array(durations[nearly]), np.array(durations[wrong]))
+    return max(value, 1 - value)
 
 
 def character_by_character(secret: str) -> Callable[[str], bool]:
-    def look(text: str) -> bool:
+    def compare(text: str) -> bool:
         return all(a == b for a, b in zip(secret, text, strict=False))
 
-    return look
+    return compare
 
 
 def main() -> int:
@@ -64,10 +64,10 @@ def main() -> int:
         right = keys[10]
         nearly = right[:-1] + ("a" if right[-1] != "a" else "b")
         wrong = "x" * len(right)
-        found = measured(file.find, nearly, wrong, options.times)
-        control = measured(character_by_character(right), nearly, wrong, options.times)
-    print(f"{platform.machine()}: area {found:.3f} (at most {_MOST}); a control that compares naively {control:.3f}")
-    return int(found > _MOST or control <= _MOST)
+        result = measure(file.find, nearly, wrong, options.times)
+        control = measure(character_by_character(right), nearly, wrong, options.times)
+    print(f"{platform.machine()}: area {result:.3f} (at most {_MAX_AREA}), control {control:.3f}")
+    return int(result > _MAX_AREA or control <= _MAX_AREA)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
     .venv/bin/python scripts/prove/watching.py [--walks 20] [--steps 200] [--seed 1]
 
-The indexer's own loop with the system's events, and a stand-in for the embedding model. What is done: new files, slow
-writes, saves by way of another file, edits that keep size and time, renames, moves between the folders, deletions,
+The indexer's own loop with the system's events, and a fake embedding model. The changes: new files, slow writes, saves
+by renaming a temporary file, edits that keep size and time, renames, moves between the folders, deletions,
 folders renamed, moved and deleted, names whose case changes, symbolic links in and out and in circles. Scans at an
-interval come once an hour, so that what is seen was hinted at, or asked for by the indexer itself. Then 30,000 files
-are written while the process is stopped (SIGSTOP). Prints how long the index took to be equal; exits 1 when it was not
-within ten seconds (the 30,000 take longer to be read: there the figure is when the last was known).
+interval come once an hour, so every change must be noticed by an event, or by a scan that the indexer requests itself.
+Then 30,000 files are written while the process is stopped (SIGSTOP). Prints how long the index took to become equal;
+the exit status is 1 when it took more than ten seconds (for the 30,000 files: until all were listed as documents).
 """
 
 import argparse
@@ -19,22 +19,25 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 
+from index.errors import DataFolderError
 from index.ingest.files import list_files
 from index.ingest.indexer import Indexer
 from index.ingest.store import open_document_store
 from index.params import IndexingParams
 from index.reading.readers import read
-from index.storage.sqlite.database import exists, open_reader, query
+from index.storage.sqlite.database import open_reader, query
 from index.types import Collection, Vectors
 
 _QUIET_S = 10.0
-_STOPPED = 30_000
+_NUM_FILES_STOPPED = 30_000
 _NAMES = ["a.md", "b.txt", "A.md", "x.md", ".d.md", "e.md.tmp", "f.py", "ü.md"]
 _FOLDERS = ["", "x", "x/y", "z", ".w", "x.md", "Z"]
 
@@ -47,7 +50,7 @@ class Embedder:
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 
-    def embed_documents(self, texts: list[str]) -> Vectors:
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
         vectors: Vectors = np.ones((len(texts), self.dimension), np.float32)
         return vectors
 
@@ -59,16 +62,21 @@ def index(folder: Path) -> None:
     collections = [Collection(name, folder / name) for name in ("one", "two")]
     params = IndexingParams(scan_interval_s=3600)
     indexer = Indexer(collections, writer, Embedder(), params, folder / "data", read)
-    import threading
 
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    def stop_at_end_of_input() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=stop_at_end_of_input, daemon=True).start()
     indexer.run(stop)
 
 
 def indexed(folder: Path) -> dict[tuple[str, str], str]:
-    if not exists(folder / "data"):
+    """Return the text of each document by collection and path; empty before the tables exist."""
+    try:
+        reader = open_reader(folder / "data")
+    except DataFolderError:
         return {}
-    reader = open_reader(folder / "data")
     try:
         rows = query(
             reader,
@@ -103,17 +111,17 @@ def step(folder: Path, chance: random.Random, number: int) -> None:
         case 0 | 1 | 2:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        case 3:  # slowly
+        case 3:  # write slowly
             with file.open("w") as opened:
                 for word in text.split():
                     opened.write(f"{word} ")
                     opened.flush()
                     time.sleep(0.05)
-        case 4:  # by way of another file
+        case 4:  # save by renaming a temporary file
             other = file.with_name(f"{file.name}.tmp")
             other.write_text(text)
             other.replace(file)
-        case 5:  # size and time as before
+        case 5:  # edit, with size and time as before
             status = file.stat()
             file.write_bytes(bytes(chance.choice(b"abc") for _ in range(status.st_size)))
             os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -125,7 +133,7 @@ def step(folder: Path, chance: random.Random, number: int) -> None:
             some_folder().rename(some_folder())
         case 11:
             shutil.rmtree(some_folder())
-        case 12:  # links: out, in, and in a circle
+        case 12:  # links that lead out of the folders, into them, and in a circle
             target = chance.choice([folder / "outside", folder / "one", file, Path("nowhere")])
             some_file().symlink_to(target)
         case 13:
@@ -143,6 +151,7 @@ def await_equal(folder: Path, since: float, timeout_s: float) -> float | None:
 
 
 def walk(folder: Path, chance: random.Random, num_steps: int) -> float | None:
+    """Make random changes; return the seconds until the index equals the disk, or None if it did not in time."""
     for name in ("one", "two", "outside"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
@@ -152,28 +161,29 @@ def walk(folder: Path, chance: random.Random, num_steps: int) -> float | None:
             step(folder, chance, number)
         if chance.random() < 0.05:
             time.sleep(chance.random())
-    took = await_equal(folder, time.monotonic(), _QUIET_S)
-    if took is None:
-        there, wanted = indexed(folder), on_disk(folder)
-        different = [key for key in there.keys() | wanted.keys() if there.get(key) != wanted.get(key)]
-        print(f"not equal: {[(key, there.get(key), wanted.get(key)) for key in different]}")
-    return took
+    seconds = await_equal(folder, time.monotonic(), _QUIET_S)
+    if seconds is None:
+        documents, files = indexed(folder), on_disk(folder)
+        different = [key for key in documents.keys() | files.keys() if documents.get(key) != files.get(key)]
+        print(f"not equal: {[(key, documents.get(key), files.get(key)) for key in different]}")
+    return seconds
 
 
-def stopped(folder: Path, pid: int) -> float | None:
+def write_while_stopped(folder: Path, pid: int) -> float | None:
+    """Write many files while the indexer is stopped; return the seconds until all are documents, None for never."""
     os.kill(pid, signal.SIGSTOP)
-    for number in range(_STOPPED):
+    for number in range(_NUM_FILES_STOPPED):
         if number % 100 == 0:
             (folder / "one" / f"many{number // 100}").mkdir()
         (folder / "one" / f"many{number // 100}" / f"{number}.md").write_text(f"text {number}")
     os.kill(pid, signal.SIGCONT)
     since = time.monotonic()
-    wanted = len(on_disk(folder))
+    num_files = len(on_disk(folder))
     while time.monotonic() - since < 60:
         reader = open_reader(folder / "data")
-        ((known,),) = query(reader, "SELECT count(*) FROM documents")
+        ((num_documents,),) = query(reader, "SELECT count(*) FROM documents")
         reader.close()
-        if known == wanted:
+        if num_documents == num_files:
             return time.monotonic() - since
         time.sleep(0.1)
     return None
@@ -183,10 +193,10 @@ def await_all(folder: Path) -> bool:
     """Wait as long as documents are still being read; return whether the index then equals the disk."""
     wanted, before, since = on_disk(folder), -1, time.monotonic()
     while time.monotonic() - since < 60:
-        there = indexed(folder)
-        if there == wanted:
+        documents = indexed(folder)
+        if documents == wanted:
             return True
-        if (num_read := sum(map(bool, there.values()))) != before:
+        if (num_read := sum(map(bool, documents.values()))) != before:
             before, since = num_read, time.monotonic()
         time.sleep(1)
     return False
@@ -208,23 +218,24 @@ def main() -> None:
         (folder / "two").mkdir()
         child = subprocess.Popen([sys.executable, __file__, "--index", name], stdin=subprocess.PIPE)
         try:
-            took = [walk(folder, random.Random(options.seed + n), options.steps) for n in range(options.walks)]
-            good = [each for each in took if each is not None]
+            delays = [walk(folder, random.Random(options.seed + n), options.steps) for n in range(options.walks)]
+            good = [each for each in delays if each is not None]
             print(
-                f"{len(took)} walks of {options.steps} steps: {len(good)} equal to the disk, after"
-                f" {max(good, default=0):.1f} s of quiet at most",
+                f"{len(delays)} walks of {options.steps} steps: {len(good)} equal to the disk, at most"
+                f" {max(good, default=0):.1f} s after the last change",
                 flush=True,
             )
-            known_after = stopped(folder, child.pid)
+            known_after_s = write_while_stopped(folder, child.pid)
             print(
-                f"stopped while {_STOPPED:,} files were written: all known after {known_after or 0:.1f} s", flush=True
+                f"{_NUM_FILES_STOPPED:,} files written while stopped: all listed after {known_after_s or 0:.1f} s",
+                flush=True,
             )
             is_complete = await_all(folder)
             print(f"{'none' if is_complete else 'SOME'} of them lost once all were read")
         finally:
             child.kill()
             child.wait()
-    sys.exit(0 if len(good) == len(took) and known_after and is_complete else 1)
+    sys.exit(0 if len(good) == len(delays) and known_after_s and is_complete else 1)
 
 
 if __name__ == "__main__":

@@ -18,19 +18,19 @@ def can_mount() -> bool:
 
 
 @pytest.mark.parametrize(
-    ("proof", "says"),
+    ("proof", "summary"),
     [
         (["kills.py", "--kills", "50"], ": 0 wrong"),
         pytest.param(
             ["full_disk.py", "--stops", "2"],
-            ": 0 went wrong",
-            marks=pytest.mark.skipif(not can_mount(), reason="this machine allows no mounts in a namespace"),
+            ": 0 wrong",
+            marks=pytest.mark.skipif(not can_mount(), reason="mounts in a namespace are not permitted"),
         ),
     ],
     ids=["kills", "full disks"],
 )
-def test_a_proof_of_durability_holds(proof: list[str], says: str) -> None:
+def test_a_proof_of_durability_holds(proof: list[str], summary: str) -> None:
     command = [sys.executable, str(PROVE / proof[0]), *proof[1:]]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-    assert says in result.stdout
+    assert summary in result.stdout
