@@ -7,9 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder.exports import fingerprint_of, read_manifest
+from models.encoder.exports import fingerprint_of, require_manifest
 from models.encoder.messages import ModelFiles, TextKind
-from models.errors import ModelFileError
 from models.offline import stay_offline
 
 Vectors = NDArray[np.float32]  # unit vectors, shape (number of texts, dimension)
@@ -53,9 +52,7 @@ class OnnxEmbedder:
         stay_offline()
         from models.encoder.onnx_model import OnnxModel, token_counter
 
-        manifest = read_manifest(folder, source)
-        if manifest is None or manifest.refusal is not None:
-            raise ModelFileError(folder, "the converted model was altered or removed")
+        manifest = require_manifest(folder, source)
         self._model = OnnxModel(folder, num_threads)
         self._query_prompt, self._document_prompt = manifest.query_prompt, manifest.document_prompt
         self.dimension = manifest.dimension

@@ -88,6 +88,14 @@ def read_manifest(folder: Path, source: str) -> ExportManifest | None:
     return manifest if is_current and is_whole else None
 
 
+def require_manifest(folder: Path, source: str) -> ExportManifest:
+    """Return the manifest of a conversion that can be loaded. Raises `ModelFileError`."""
+    manifest = read_manifest(folder, source)
+    if manifest is None or manifest.refusal is not None:
+        raise ModelFileError(folder, "the converted model was altered or removed")
+    return manifest
+
+
 def write_manifest(folder: Path, manifest: ExportManifest) -> None:
     body = msgspec.json.encode(manifest)
     (folder / _MANIFEST).write_bytes(_digest(body) + b"\n" + body)

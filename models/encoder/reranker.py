@@ -7,9 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoder.exports import read_manifest
+from models.encoder.exports import require_manifest
 from models.encoder.messages import ModelFiles
-from models.errors import ModelFileError
 from models.offline import stay_offline
 
 
@@ -42,9 +41,7 @@ class OnnxReranker:
         stay_offline()
         from models.encoder.onnx_model import OnnxModel
 
-        manifest = read_manifest(folder, source)
-        if manifest is None or manifest.refusal is not None:
-            raise ModelFileError(folder, "the converted model was altered or removed")
+        manifest = require_manifest(folder, source)
         self._model = OnnxModel(folder, num_threads)
         self.has_probabilities = manifest.has_probabilities
 

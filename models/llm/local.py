@@ -27,8 +27,6 @@ from models.llm.gguf.estimate import Estimate
 from models.llm.gguf.info import GGUFInfo
 from models.llm.params import UNBOUNDED, CompletionBounds, EngineParams, Priority, SamplingParams
 
-_NO_PROMPT = TokenPrompt([])
-
 
 class LocalChatModel:
     """A GGUF as a `ChatModel` and a `CompletionModel`. Owns its tokenizer; the engine process belongs to the caller."""
@@ -79,7 +77,7 @@ class LocalChatModel:
     def check_constraint(self, tool_config: ToolConfig | None, form: AnswerForm | None) -> None:
         if form is not None:
             check(form)
-        self._constraint(_NO_PROMPT, tool_config, form)
+        self._constraint(tool_config, form)
 
     def infill_prompt(self, gap: Gap, max_tokens: int | None = None) -> list[int]:
         vocabulary = self.tokenizer.vocabulary
@@ -114,7 +112,7 @@ class LocalChatModel:
             max_tokens=max_tokens,
             stop=stop,
             choices=choices,
-            constraint=self._constraint(prompt, tool_config, form),
+            constraint=self._constraint(tool_config, form, is_reasoning=prompt.is_reasoning),
             has_markers=True,
             client=client,
             priority=priority,
@@ -140,7 +138,7 @@ class LocalChatModel:
             sampling,
             max_tokens=None if max_tokens is None else max(max_tokens, 1),
             stop=stop,
-            constraint=self._constraint(_NO_PROMPT, None, form),
+            constraint=self._constraint(None, form),
             client=client,
             priority=priority,
         )
@@ -199,9 +197,11 @@ class LocalChatModel:
                     return
 
     def _constraint(
-        self, prompt: TokenPrompt, tool_config: ToolConfig | None, form: AnswerForm | None
+        self, tool_config: ToolConfig | None, form: AnswerForm | None, *, is_reasoning: bool = False
     ) -> ConstraintForm | None:
-        return self.tokenizer.constraint(prompt, tool_config, form, is_bounded=self.capabilities.extractive)
+        return self.tokenizer.constraint(
+            tool_config, form, is_reasoning=is_reasoning, is_bounded=self.capabilities.extractive
+        )
 
     def close(self) -> None:
         self.tokenizer.close()

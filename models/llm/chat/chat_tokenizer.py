@@ -119,15 +119,16 @@ class ChatTokenizer:
 
     def constraint(
         self,
-        prompt: TokenPrompt,
         tool_config: ToolConfig | None = None,
         form: AnswerForm | None = None,
         *,
+        is_reasoning: bool = False,
         is_bounded: bool = False,
     ) -> PrefixedForm | None:
-        """Return what a turn behind this prompt is constrained to: calls of the tools, else the form, after reasoning.
+        """Return what a turn is constrained to: calls of the tools, else the form, after reasoning.
 
-        Compiles schemas that it has not seen before. Raises `UnenforceableTool`.
+        `is_reasoning`: the prompt ends within the reasoning. Compiles schemas that it has not seen before. Raises
+        `UnenforceableTool`.
         """
         calls = tool_config and tool_constraint(tool_config, self.syntax, self._names, form)
         answer = calls or form
@@ -137,7 +138,7 @@ class ChatTokenizer:
         return PrefixedForm(
             answer,
             reasoning=(thinking.begin, thinking.end) if thinking else None,
-            is_reasoning=prompt.is_reasoning,
+            is_reasoning=is_reasoning,
             after_reasoning=family.after_reasoning,
             before_answer="" if calls else family.before_answer,
             is_bounded=is_bounded,

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from models.errors import ModelUnavailable
 from server.api.models.wire import LoadStatus, ModelCard, ModelMeta, ModelModalities
+from server.api.shared.capabilities import capability_names
 from server.errors import UnknownModel
 from server.generation.target import model_ids, resolve_target
 from server.resources.model_source import ModelSource
@@ -48,7 +49,7 @@ def _chat_card(id: str, services: Services) -> ModelCard:
         id=id,
         created=created,
         state=model.state,
-        capabilities=_capabilities(model, is_grounded=target.is_grounded),
+        capabilities=capability_names(model.chat_model.capabilities, is_grounded=target.is_grounded),
         architecture=_CHAT_MODALITIES,
         context_length=model.n_ctx,
         context_window=model.n_ctx,
@@ -74,17 +75,6 @@ def _meta(model: ModelSource) -> ModelMeta | UnsetType:
         n_vocab=info.n_vocab,
         vocab_type=info.vocab_type,
     )
-
-
-def _capabilities(model: ModelSource, *, is_grounded: bool) -> tuple[str, ...]:
-    """Return the capabilities in Ollama's words."""
-    available = {
-        "completion": True,
-        "tools": True,
-        "insert": model.chat_model.capabilities.infill and not is_grounded,
-        "thinking": model.chat_model.capabilities.reasoning,
-    }
-    return tuple(name for name, is_available in available.items() if is_available)
 
 
 def _status(model: ModelSource | None, services: Services) -> LoadStatus | UnsetType:

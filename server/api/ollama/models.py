@@ -18,6 +18,7 @@ from server.api.ollama.wire import (
     OllamaRunningModel,
     OllamaTagList,
 )
+from server.api.shared.capabilities import capability_names
 from server.errors import UnknownModel
 from server.generation.target import Target, model_ids, resolve_target, without_tag
 from server.resources.model_source import ModelSource
@@ -186,14 +187,7 @@ def _format_count(count: int) -> str:
 
 
 def _capabilities(target: Target, model: ModelSource) -> list[str]:
-    capabilities = model.chat_model.capabilities
-    available = {
-        "completion": True,
-        "tools": True,
-        "insert": capabilities.infill and not target.is_grounded,
-        "thinking": capabilities.reasoning,
-    }
-    return [name for name, is_there in available.items() if is_there]
+    return list(capability_names(model.chat_model.capabilities, is_grounded=target.is_grounded))
 
 
 def _rfc3339(seconds: int) -> str:
