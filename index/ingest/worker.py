@@ -37,7 +37,7 @@ class WorkResult(NamedTuple):
     retry: set[FollowedCollection]
 
 
-class _Unchanged(NamedTuple):
+class _UnchangedFile(NamedTuple):
     """A file with the content that is indexed already."""
 
     file: CollectionPath
@@ -82,13 +82,13 @@ class Worker:
         files = self._queue.take(_GROUP)
         result = WorkResult(len(files), [], set())
         prepared = [self._prepare(file, result) for file in files]
-        unchanged = [each for each in prepared if isinstance(each, _Unchanged)]
+        unchanged = [each for each in prepared if isinstance(each, _UnchangedFile)]
         if unchanged:
             self._store.mark_unchanged((file.collection.id, file.path, stat) for file, stat in unchanged)
         self._embed_and_commit([each for each in prepared if isinstance(each, _Document)])
         return result
 
-    def _prepare(self, file: CollectionPath, result: WorkResult) -> _Document | _Unchanged | None:
+    def _prepare(self, file: CollectionPath, result: WorkResult) -> _Document | _UnchangedFile | None:
         """Read and chunk a file; None when that fails, which is then in the database or in `result`."""
         collection, path = file
         self._progress.report("indexing", collection.name, path)
@@ -108,7 +108,7 @@ class Worker:
             self._store.fail(collection.id, path, seen, reason)
         return None
 
-    def _read_document(self, file: CollectionPath) -> _Document | _Unchanged:
+    def _read_document(self, file: CollectionPath) -> _Document | _UnchangedFile:
         """Raises `OSError`, `UnreadableDocument`, and whatever a reader raises."""
         collection, path = file
         content, stat = read_file(collection.root, path, self._max_bytes)
@@ -117,7 +117,7 @@ class Worker:
         sha256 = hashlib.sha256(content).hexdigest()
         known = self._store.known_documents(collection.id, path).get(path)
         if known is not None and known.sha256 == sha256:
-            return _Unchanged(file, stat)
+            return _UnchangedFile(file, stat)
         parsed = self._read(path, content)
         note = "; ".join(parsed.notes) or None
         return _Document(file, stat, sha256, parsed.title, self._chunks(file, parsed), note)

@@ -12,8 +12,8 @@ from index.types import Passage, Vectors
 _NEARLY_EQUAL = 0.97  # cosine
 
 
-class Reason(StrEnum):
-    """Why a passage is dropped. All but `EQUAL` are kept where there is room."""
+class DropReason(StrEnum):
+    """A reason to drop a passage. All but `EQUAL` are kept where there is room."""
 
     EQUAL = "the same text"
     REPEATS = "nearly the same text"
@@ -21,19 +21,19 @@ class Reason(StrEnum):
     LATER = "outranked"
 
 
-class Dropped(NamedTuple):
+class DroppedPassage(NamedTuple):
     """`original` is the passage that says the same, if that is the reason."""
 
     passage: Passage
-    reason: Reason
+    reason: DropReason
     original: Passage | None = None
 
 
 class DeduplicatedPassages(NamedTuple):
     """Both lists are in the order of the ranking."""
 
-    kept: list[Passage]
-    dropped: list[Dropped]
+    passages: list[Passage]
+    dropped_passages: list[DroppedPassage]
 
 
 def deduplicate(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vectors]) -> DeduplicatedPassages:
@@ -44,20 +44,20 @@ def deduplicate(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vecto
     for.
     """
     chosen: list[Passage] = []
-    waiting: list[Dropped] = []
-    equal: list[Dropped] = []
+    waiting: list[DroppedPassage] = []
+    equal: list[DroppedPassage] = []
     first_of_text: dict[tuple[tuple[str, ...], str], Passage] = {}
     num_of_document: Counter[int] = Counter()
     for passage in passages:
         first = first_of_text.setdefault((passage.heading, passage.text), passage)
         if first is not passage:
-            equal.append(Dropped(passage, Reason.EQUAL, first))
+            equal.append(DroppedPassage(passage, DropReason.EQUAL, first))
         elif (original := _nearly_equal(passage, chosen, vectors)) is not None:
-            waiting.append(Dropped(passage, Reason.REPEATS, original))
+            waiting.append(DroppedPassage(passage, DropReason.REPEATS, original))
         elif len(chosen) == k:
-            waiting.append(Dropped(passage, Reason.LATER))
+            waiting.append(DroppedPassage(passage, DropReason.LATER))
         elif num_of_document[passage.document_id] >= max(1, k // 2):
-            waiting.append(Dropped(passage, Reason.DOCUMENT))
+            waiting.append(DroppedPassage(passage, DropReason.DOCUMENT))
         else:
             chosen.append(passage)
             num_of_document[passage.document_id] += 1
@@ -78,7 +78,7 @@ def _nearly_equal(passage: Passage, chosen: Sequence[Passage], vectors: Mapping[
     return next((other for other in others if float(vector @ vectors[other.chunk_id]) > _NEARLY_EQUAL), None)
 
 
-def _with_other_files(kept: Sequence[Passage], dropped: Mapping[int, Dropped]) -> list[Passage]:
+def _with_other_files(kept: Sequence[Passage], dropped: Mapping[int, DroppedPassage]) -> list[Passage]:
     """Return the passages with the files of those that were dropped for saying the same."""
     files: dict[int, dict[str, None]] = {passage.chunk_id: {} for passage in kept}
     for each in dropped.values():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from index.reading.readers import is_readable
-from index.search.deduplication import DeduplicatedPassages, Dropped, Reason
+from index.search.deduplication import DeduplicatedPassages, DroppedPassage, DropReason
 from index.search.explanation import Explanation, Outcome, Ranks
 from index.storage.sqlite.reader import FileRecord, IndexReader
 from index.types import Passage
@@ -56,43 +56,43 @@ def _is_file(root: Path, path: str) -> bool:
 
 def explain_file(file: FileRecord, path: str, ranks: Ranks, result: DeduplicatedPassages) -> Explanation:
     """Explain the place of a file with chunks in a search's result."""
-    kept = next((passage for passage in result.kept if passage.document_id == file.document_id), None)
-    dropped = next((each for each in result.dropped if each.passage.document_id == file.document_id), None)
+    kept = next((passage for passage in result.passages if passage.document_id == file.document_id), None)
+    dropped = next((each for each in result.dropped_passages if each.passage.document_id == file.document_id), None)
     instead: Sequence[Passage] = ()
     if kept is not None:
         outcome, reason = Outcome.FOUND, "it is among the results"
-    elif dropped is not None and dropped.reason != Reason.LATER:
+    elif dropped is not None and dropped.reason != DropReason.LATER:
         outcome, instead = Outcome.DROPPED, _substitutes(dropped, result)
         names = f" as {', '.join(passage.file for passage in instead)}" if dropped.original else ""
         reason = f"left out: {dropped.reason}{names}"
     elif ranks.dense is None and ranks.words is None:
-        outcome, instead = Outcome.OUTRANKED, result.kept
+        outcome, instead = Outcome.OUTRANKED, result.passages
         reason = "it has none of the question's words, and is far from its meaning"
     else:
-        outcome, instead = Outcome.OUTRANKED, result.kept
+        outcome, instead = Outcome.OUTRANKED, result.passages
         dense, words = _format_rank(ranks.dense), _format_rank(ranks.words)
-        reason = f"{len(result.kept)} other passages are better: by meaning {dense}, by words {words}"
+        reason = f"{len(result.passages)} other passages are better: by meaning {dense}, by words {words}"
     return Explanation(
         collection=file.collection,
         path=path,
         outcome=outcome,
         reason=reason,
         ranks=ranks,
-        rank=None if kept is None else result.kept.index(kept) + 1,
+        rank=None if kept is None else result.passages.index(kept) + 1,
         passage=kept or (dropped.passage if dropped else None),
         instead=tuple(instead),
     )
 
 
-def _substitutes(dropped: Dropped, result: DeduplicatedPassages) -> list[Passage]:
+def _substitutes(dropped: DroppedPassage, result: DeduplicatedPassages) -> list[Passage]:
     """Return the passages kept in place of a dropped one: the one that says the same, or those of its document."""
-    by_chunk = {each.passage.chunk_id: each for each in result.dropped}
+    by_chunk = {each.passage.chunk_id: each for each in result.dropped_passages}
     original = dropped.original
     while original is not None and original.chunk_id in by_chunk:
         original = by_chunk[original.chunk_id].original
     if original is not None:
-        return [passage for passage in result.kept if passage.chunk_id == original.chunk_id]
-    return [passage for passage in result.kept if passage.document_id == dropped.passage.document_id]
+        return [passage for passage in result.passages if passage.chunk_id == original.chunk_id]
+    return [passage for passage in result.passages if passage.document_id == dropped.passage.document_id]
 
 
 def _format_rank(rank: int | None) -> str:

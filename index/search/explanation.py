@@ -1,4 +1,4 @@
-"""Why a file is, or is not, among the passages of a question."""
+"""Explanations why a file is, or is not, among the passages of a question."""
 
 from enum import StrEnum
 from typing import NamedTuple

@@ -90,7 +90,7 @@ class Retriever:
             queries = [query for query in queries if query.weight > 0]
             if not queries or scope.is_empty:
                 return []
-            return (await self._search(queries, await self._embed(queries, embedder), k, scope)).kept
+            return (await self._search(queries, await self._embed(queries, embedder), k, scope)).passages
 
     async def explain(
         self,
@@ -221,7 +221,9 @@ class Retriever:
         result = deduplicate(passages, k, dict(zip(ids, chunks.vectors, strict=True)))
         assert self._null_questions is not None, "embedded with the queries"
         null = NullDistribution.of(self._null_questions, chunks.vectors) if ids else None
-        return result._replace(kept=[self._with_evidence(passage, queries, cosines, null) for passage in result.kept])
+        return result._replace(
+            passages=[self._with_evidence(passage, queries, cosines, null) for passage in result.passages]
+        )
 
     def _with_evidence(
         self,

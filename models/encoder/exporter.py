@@ -7,7 +7,7 @@ import os
 import threading
 from pathlib import Path
 
-from models.encoder.messages import Convert, Converted
+from models.encoder.messages import ConversionResult, Convert
 from models.errors import ModelFileError
 from models.ipc import Inbox, child_main
 from models.offline import stay_offline
@@ -24,9 +24,9 @@ def _serve(inbox: Inbox[Convert]) -> None:
     try:
         convert(Path(request.path), request.source, Path(request.export), request.task)
     except ModelFileError as error:
-        inbox.send(Converted(error.reason))
+        inbox.send(ConversionResult(error.reason))
     else:
-        inbox.send(Converted())
+        inbox.send(ConversionResult())
 
 
 def _exit_when_closed(closed: threading.Event) -> None:

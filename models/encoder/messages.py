@@ -112,7 +112,7 @@ class Convert(msgspec.Struct, tag=True, frozen=True):
     task: EncoderTask
 
 
-class Converted(msgspec.Struct, tag=True, frozen=True):
+class ConversionResult(msgspec.Struct, tag=True, frozen=True):
     """`export` holds a conversion, or the reason why there is none. `error`: the model itself cannot be loaded."""
 
     error: str | None = None
@@ -120,4 +120,4 @@ class Converted(msgspec.Struct, tag=True, frozen=True):
 
 ToEncoder = LoadEncoder | Embed | EmbedParts | Rerank | UnloadPrevious
 FromEncoder = EncoderReady | EncoderReply | ChildFailure
-FromExporter = Converted | ChildFailure
+FromExporter = ConversionResult | ChildFailure

@@ -8,7 +8,7 @@ from pathlib import Path
 from models.catalog import ResolvedModel
 from models.client import open_process
 from models.encoder.exports import EncoderTask, ExportManifest, read_manifest, source_of
-from models.encoder.messages import Convert, Converted, FromExporter, ModelFiles
+from models.encoder.messages import ConversionResult, Convert, FromExporter, ModelFiles
 from models.encoder.params import Runtime
 from models.errors import ModelFileError, ProcessFailed
 from models.offline import OFFLINE
@@ -68,7 +68,7 @@ class ModelExports:
         convert = Convert(str(model.path), source, str(folder), task)
         try:
             async with open_process(
-                "exporter", "models.encoder.exporter", FromExporter, OFFLINE, convert, Converted
+                "exporter", "models.encoder.exporter", FromExporter, OFFLINE, convert, ConversionResult
             ) as (_, converted):
                 if converted.error is not None:
                     raise ModelFileError(model.path, converted.error)

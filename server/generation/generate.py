@@ -62,7 +62,7 @@ async def count_prompt_tokens(request: GenerationRequest, services: Services) ->
         return (await _prepare(request, target, model, services)).prompt.num_tokens
 
 
-class _Prepared(NamedTuple):
+class _PreparedPrompt(NamedTuple):
     """A prompt, the replies that an extractive model may choose from, and what the answers are grounded on."""
 
     prompt: Prompt
@@ -70,7 +70,9 @@ class _Prepared(NamedTuple):
     grounding: Grounding | None = None
 
 
-async def _prepare(request: GenerationRequest, target: Target, model: ModelSource, services: Services) -> _Prepared:
+async def _prepare(
+    request: GenerationRequest, target: Target, model: ModelSource, services: Services
+) -> _PreparedPrompt:
     """Return the prompt, grounded where the target or the request asks for it.
 
     Questions are searched for. A tool's result is not, since its question was, nor is an auxiliary request of the
@@ -78,7 +80,7 @@ async def _prepare(request: GenerationRequest, target: Target, model: ModelSourc
     generates it, whatever the conversation is grounded on.
     """
     if not (target.is_grounded or request.scope) or request.rag.mode is Mode.NEVER:
-        return _Prepared(model.chat_model.prompt(request.messages, request.tools, request.template_options))
+        return _PreparedPrompt(model.chat_model.prompt(request.messages, request.tools, request.template_options))
     is_by_client = request.rag.mode is Mode.AUTO and is_auxiliary(request.messages)
     is_question = request.messages[-1].role == "user" and not is_by_client
     scope = request.scope or await _resolve_scope(request, target, services)
@@ -86,7 +88,7 @@ async def _prepare(request: GenerationRequest, target: Target, model: ModelSourc
     grounded = await services.rag.ground(grounding_request)
     is_quoting = model.chat_model.capabilities.extractive and not request.tool_config and not request.answer_format
     is_cited = not is_by_client and (is_question or grounded.sources)
-    return _Prepared(
+    return _PreparedPrompt(
         grounded.prompt,
         tuple(grounded.choices) if is_quoting else (),
         _grounding(request, grounded) if is_cited else None,

@@ -10,14 +10,14 @@ T = TypeVar("T")
 Reply = TypeVar("Reply")
 
 
-class Identified(Protocol):
+class HasId(Protocol):
     """An object of the wire that a client can name when it asks for the next page."""
 
     @property
     def id(self) -> str | None: ...
 
 
-WireObject = TypeVar("WireObject", bound=Identified)
+WireObject = TypeVar("WireObject", bound=HasId)
 
 
 class Page(NamedTuple, Generic[T]):

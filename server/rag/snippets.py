@@ -15,7 +15,7 @@ from server.rag.sentences import is_table_row, sentence_spans, truncate
 # quoted").
 WORDS = 0.8
 
-Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
+EmbedTexts = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 
 class Snippet(NamedTuple):
@@ -39,7 +39,7 @@ class SnippetSelector:
     def __init__(self) -> None:
         self._analyzer = Analyzer()
 
-    async def select(self, question: str, texts: Sequence[str], max_chars: int, embed: Embed) -> list[Snippet]:
+    async def select(self, question: str, texts: Sequence[str], max_chars: int, embed: EmbedTexts) -> list[Snippet]:
         """Return a snippet of each text that begins with the sentence that answers best.
 
         A snippet has at most `max_chars` characters, but its first sentence is whole up to twice as many. Of a table

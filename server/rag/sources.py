@@ -14,7 +14,7 @@ from server.rag.snippets import SnippetSelector
 
 MIN_SIMILARITY = 0.25  # cosine; below it no sentence of a passage has to do with the question
 
-Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
+EmbedTexts = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 
 class SourceSelection(NamedTuple):
@@ -28,7 +28,7 @@ class SourceSelection(NamedTuple):
 class SourceSelector:
     """Chooses what a model reads of the passages that a search found. Holds a language analyzer; for one thread."""
 
-    def __init__(self, embed: Embed) -> None:
+    def __init__(self, embed: EmbedTexts) -> None:
         self._embed = embed
         self._snippets = SnippetSelector()
 

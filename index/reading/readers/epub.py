@@ -46,7 +46,7 @@ def _xml(content: bytes) -> etree._Element:
 
 
 def _first(tree: etree._Element, tag: str) -> etree._Element:
-    found = tree.find(f".//{{*}}{tag}")
-    if found is None:
+    element = tree.find(f".//{{*}}{tag}")
+    if element is None:
         raise UnreadableDocument(f"the book's table of parts has no {tag}")
-    return found
+    return element

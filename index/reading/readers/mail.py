@@ -29,12 +29,12 @@ def read(content: bytes, suffix: str) -> ParsedDocument:
 def _split(content: bytes) -> list[bytes]:
     """Return the messages of a mailbox. Each begins after a line `From …` that follows an empty line or nothing."""
     starts = [
-        found
-        for found in _FROM_LINE.finditer(content)
-        if found.start() == 0 or content[found.start() - 2 : found.start()] == b"\n\n"
+        match
+        for match in _FROM_LINE.finditer(content)
+        if match.start() == 0 or content[match.start() - 2 : match.start()] == b"\n\n"
     ]
-    ends = [*(found.start() for found in starts[1:]), len(content)]
-    return [_QUOTED_FROM.sub(rb"\1", content[found.end() : end]) for found, end in zip(starts, ends, strict=False)]
+    ends = [*(match.start() for match in starts[1:]), len(content)]
+    return [_QUOTED_FROM.sub(rb"\1", content[match.end() : end]) for match, end in zip(starts, ends, strict=False)]
 
 
 def _parse(raw: bytes) -> EmailMessage:

@@ -57,8 +57,8 @@ def read_markdown(text: str, headings: list[str] | None = None) -> ParsedDocumen
 
 def _blank_front_matter(text: str) -> str:
     """Replace front matter, which is about the document, by blank lines, so that line numbers stay."""
-    found = _FRONT_MATTER.match(text)
-    return text if found is None else "\n" * found.group().count("\n") + text[found.end() :]
+    match = _FRONT_MATTER.match(text)
+    return text if match is None else "\n" * match.group().count("\n") + text[match.end() :]
 
 
 def _block(text: str, starts: list[int], token: Token, headings: list[str]) -> Block:

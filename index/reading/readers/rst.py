@@ -27,15 +27,15 @@ def read_rst(text: str) -> ParsedDocument:
         """Add the lines from `body` up to `end` as paragraphs under the headings so far."""
         stop = starts[end] if end < len(lines) else len(text)
         path = tuple(name for name in headings if name)
-        for found in _PARAGRAPH.finditer(text, starts[body] if body < len(lines) else len(text), stop):
-            blocks.append(Block(found.start(), found.end(), path, section, is_prose=True))
+        for match in _PARAGRAPH.finditer(text, starts[body] if body < len(lines) else len(text), stop):
+            blocks.append(Block(match.start(), match.end(), path, section, is_prose=True))
 
     while at < len(lines):
-        found = _title(lines, at)
-        if found is None:
+        heading = _title(lines, at)
+        if heading is None:
             at += 1
             continue
-        style, name, size = found
+        style, name, size = heading
         close(at)
         if style not in styles:
             styles.append(style)

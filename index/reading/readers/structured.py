@@ -21,7 +21,7 @@ def read(content: bytes, suffix: str) -> ParsedDocument:
 
 def read_lines(text: str) -> ParsedDocument:
     """Return a block for each line, whether it is JSON or not."""
-    return ParsedDocument(text, [Block(found.start(), found.end(), ()) for found in _LINE.finditer(text)], None)
+    return ParsedDocument(text, [Block(match.start(), match.end(), ()) for match in _LINE.finditer(text)], None)
 
 
 def read_json(text: str) -> ParsedDocument:
@@ -63,5 +63,5 @@ def _values(text: str, begin: int, at: int, path: tuple[str, ...]) -> Iterator[t
 
 
 def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return at if found is None else found.end()
+    match = _SPACE.match(text, at)
+    return at if match is None else match.end()

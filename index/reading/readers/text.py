@@ -84,10 +84,10 @@ def _wide_encoding(content: bytes) -> str:
 
 
 def _declared_encoding(content: bytes) -> str | None:
-    found = _DECLARED.search(content[:_DECLARATION_BYTES])
-    if found is None:
+    match = _DECLARED.search(content[:_DECLARATION_BYTES])
+    if match is None:
         return None
-    name = found[1].decode()
+    name = match[1].decode()
     try:
         is_text = codecs.lookup(name)._is_text_encoding  # the check of `bytes.decode`; "hex" and its like are none
         content.decode(name)

@@ -41,8 +41,8 @@ def _depth(paragraph: Paragraph) -> int | None:
         name = style.name or ""
         if name.lower() == "title":
             return 1
-        if found := _HEADING.match(name):
-            return int(found[1])
+        if match := _HEADING.match(name):
+            return int(match[1])
         style = style.base_style
     return None
 

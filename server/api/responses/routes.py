@@ -143,9 +143,8 @@ class ResponseController(Controller):
     ) -> InputItemPage:
         """List the input of a response, without that of the responses before it."""
         items = (await ResponseArchive(services.responses).get(response_id)).items
-        found = page(items, lambda item: item.id or "", limit, order, after)
-        data = list(found.items)
-        return page_reply(InputItemPage, data, has_more=found.has_more)
+        current = page(items, lambda item: item.id or "", limit, order, after)
+        return page_reply(InputItemPage, list(current.items), has_more=current.has_more)
 
 
 async def _follow(

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.search.deduplication import Reason, deduplicate
+from index.search.deduplication import DropReason, deduplicate
 from index.types import Passage, Vectors
 
 
@@ -21,7 +21,7 @@ def _vectors(passages: Sequence[Passage], repeats: Mapping[int, int]) -> dict[in
 def _kept_ids(passages: list[Passage], k: int, repeats: dict[int, int] | None = None) -> list[int]:
     """Return the ids that are kept. `repeats` maps a passage to the one that it nearly repeats; others are unlike."""
     vectors = _vectors(passages, repeats or {})
-    return [p.chunk_id for p in deduplicate(passages, k, vectors).kept]
+    return [p.chunk_id for p in deduplicate(passages, k, vectors).passages]
 
 
 def test_one_of_several_equal_texts_is_kept() -> None:
@@ -50,7 +50,7 @@ def test_one_document_has_at_most_half_of_the_passages_unless_there_are_no_other
 
 
 def test_passages_without_a_vector_are_compared_by_their_text() -> None:
-    assert len(deduplicate([_passage(1, 1), _passage(2, 2)], 2, {}).kept) == 2
+    assert len(deduplicate([_passage(1, 1), _passage(2, 2)], 2, {}).passages) == 2
 
 
 def test_dropped_passages_have_a_reason_and_kept_ones_name_their_files() -> None:
@@ -72,12 +72,12 @@ def test_dropped_passages_have_a_reason_and_kept_ones_name_their_files() -> None
         (9, ()),
     ]
     assert [(o.passage.chunk_id, o.reason, o.original and o.original.chunk_id) for o in left_out] == [
-        (2, Reason.DOCUMENT, None),
-        (3, Reason.EQUAL, 1),
-        (4, Reason.REPEATS, 1),
-        (5, Reason.EQUAL, 1),
-        (6, Reason.EQUAL, 1),
-        (7, Reason.DOCUMENT, None),
+        (2, DropReason.DOCUMENT, None),
+        (3, DropReason.EQUAL, 1),
+        (4, DropReason.REPEATS, 1),
+        (5, DropReason.EQUAL, 1),
+        (6, DropReason.EQUAL, 1),
+        (7, DropReason.DOCUMENT, None),
     ]
 
 
