@@ -40,10 +40,17 @@ def fuzz(operations: Iterable[Any], num_cases: int, number: int) -> Counter[str]
     """
     counts = Counter[str]()
     for operation in operations:
-        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            with contextlib.suppress(Unsatisfiable):  # nothing can be wrong where nothing is asked for
+        modes = [GenerationMode.POSITIVE, *([GenerationMode.NEGATIVE] if can_be_invalid(operation) else [])]
+        for mode in modes:
+            with contextlib.suppress(Unsatisfiable):
                 _fuzz(operation, mode, num_cases // 2, number, counts)
     return counts
+
+
+def can_be_invalid(operation: Any) -> bool:
+    """Return whether any request can be invalid: one without a body, whose path takes any text, cannot."""
+    texts_in_path = [each.definition["schema"] == {"type": "string"} for each in operation.path_parameters]
+    return bool(operation.body or operation.query or operation.headers) or not all(texts_in_path)
 
 
 def _fuzz(operation: Any, mode: GenerationMode, num_cases: int, number: int, counts: Counter[str]) -> None:
