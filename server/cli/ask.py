@@ -1,4 +1,4 @@
-"""`cloister ask`: send a question to the running server, and print the answer as it is generated, with its sources."""
+"""`cloister ask`: send a question to the running server, and print its answer and the sources."""
 
 import argparse
 import sys
@@ -13,13 +13,21 @@ from server.cli.errors import StartError
 from server.cli.terminal import strip_controls
 
 _DONE = "[DONE]"
+_RANKINGS = {"dense": "dense search", "words": "lexical search", "fused": "both together"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", metavar="QUESTION", nargs="?", help="default, or -: standard input")
-    parser.add_argument("--model", metavar="ID", default="cloister", help="cloister, cloister/COLLECTION, …")
-    parser.add_argument("--explain", metavar="FILE", help="say why this file is, or is not, among the sources instead")
-    parser.add_argument("--json", action="store_true", help="the server's whole reply, as JSON")
+    parser.add_argument(
+        "question", metavar="QUESTION", nargs="?", help="question; default, or -: read from standard input"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="ID",
+        default="cloister",
+        help="cloister (default), cloister/COLLECTION, or a model's name",
+    )
+    parser.add_argument("--explain", metavar="FILE", help="explain instead why this file is, or is not, a source")
+    parser.add_argument("--json", action="store_true", help="print the server's reply as JSON")
     add_connection(parser)
     parser.set_defaults(run=run)
 
@@ -41,14 +49,14 @@ def _question(argument: str | None) -> str:
     try:
         question = sys.stdin.read() if argument in (None, "-") else argument
     except UnicodeDecodeError:
-        raise StartError("there is no question on standard input") from None
+        raise StartError("standard input is not UTF-8 text; pass a question as UTF-8") from None
     if not question or not question.strip():
-        raise StartError('there is no question; cloister ask "How long is parental leave?"')
+        raise StartError('there is no question; pass one: cloister ask "How long is parental leave?"')
     return question.strip()
 
 
 def _answer(client: httpx2.Client, question: str, model: str) -> None:
-    """Print the answer as it comes. What is printed stays when Ctrl-C interrupts it."""
+    """Print the answer as it is generated. Ctrl-C leaves what is printed."""
     body = {"model": model, "messages": [{"role": "user", "content": question}], "stream": True}
     sources: dict[int, str] = {}
     try:
@@ -95,17 +103,15 @@ def _explain(client: httpx2.Client, question: str, options: argparse.Namespace) 
     for file in msgspec.json.decode(reply.content)["explanation"]["expected"]:
         name = "/".join(filter(None, (file["collection"], file["path"])))
         print(strip_controls(f"{name}: {file['outcome'].replace('_', ' ')} – {file['reason']}".rstrip(" –")))
-        ranks = [(kind, file[f"{kind}_rank"]) for kind in ("dense", "words", "fused") if file[f"{kind}_rank"]]
+        ranks = [(ranking, file[f"{ranking}_rank"]) for ranking in _RANKINGS if file[f"{ranking}_rank"]]
         if ranks:
-            print("  rank by " + ", ".join(f"{_KINDS[kind]}: {rank}" for kind, rank in ranks))
+            print("  rank by " + ", ".join(f"{_RANKINGS[ranking]}: {rank}" for ranking, rank in ranks))
         for passage in file["instead"]:
             first, last = passage["lines"]
             print(strip_controls(f"  instead: {passage['collection']}/{passage['path']}, lines {first}–{last}"))
 
 
-_KINDS = {"dense": "meaning", "words": "words", "fused": "both together"}
-
-
 def _collections(model: str) -> dict[str, list[str]]:
+    """Return the field `collections` of a search that a question to this model makes; {} for all collections."""
     name = model.removeprefix("cloister").partition("@")[0].removeprefix("/")
     return {"collections": [name]} if name and model.startswith("cloister") else {}

@@ -1,4 +1,4 @@
-"""`cloister bench`: how fast the running server answers, by how many ask at once."""
+"""`cloister bench`: measure the speed of the running server's answers, for several numbers of parallel requests."""
 
 import argparse
 import contextlib
@@ -6,7 +6,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -20,11 +20,12 @@ _QUESTIONS = (
     "What is this about?", "How do I begin?", "What happens when something fails?", "Who may do what?",
     "Where are the files kept?", "What does it need?", "How is it changed?", "What is the limit?",
 )  # fmt: skip
-_MOST_STREAMS = 256
+_MAX_STREAMS = 256
+_HEADER = f"{'streams':>8}{'first token':>13}{'p95':>9}{'tokens/s':>10}{'each':>9}"
 
 
 class AnswerTiming(NamedTuple):
-    """The timing of an answer: seconds to its first token, seconds in all, and its tokens."""
+    """Seconds to the first token of an answer, seconds in all, and how many tokens it has."""
 
     first_s: float
     total_s: float
@@ -32,7 +33,7 @@ class AnswerTiming(NamedTuple):
 
 
 class BenchResult(msgspec.Struct, frozen=True):
-    """The result for one number of streams. `tokens_per_s` is of all together; the rest are of single answers."""
+    """The result for one number of parallel streams. `tokens_per_s` is of all together, the rest of single answers."""
 
     streams: int
     answers: int
@@ -43,79 +44,82 @@ class BenchResult(msgspec.Struct, frozen=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="ID", default="cloister", help="who is asked (default: cloister)")
+    parser.add_argument("--model", metavar="ID", default="cloister", help="model that answers (default: cloister)")
     parser.add_argument(
-        "--streams", metavar="N,N…", type=_counts, default=(1, 4), help="how many ask at once (default: 1,4)"
+        "--streams", metavar="N,N…", type=_counts, default=(1, 4), help="numbers of parallel requests (default: 1,4)"
     )
-    parser.add_argument("--answers", metavar="N", type=int, default=8, help="answers each time (default: 8)")
-    parser.add_argument("--max-tokens", metavar="N", type=int, default=128, help="of an answer (default: 128)")
-    parser.add_argument("--question", metavar="TEXT", action="append", help="ask this (again for more)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--answers", metavar="N", type=int, default=8, help="answers per number (default: 8)")
+    parser.add_argument("--max-tokens", metavar="N", type=int, default=128, help="tokens per answer (default: 128)")
+    parser.add_argument("--question", metavar="TEXT", action="append", help="question to ask (repeatable)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection(parser)
     parser.set_defaults(run=run)
 
 
 def _counts(text: str) -> tuple[int, ...]:
     counts = text.split(",")
-    if not all(each.isascii() and each.isdigit() and 1 <= int(each) <= _MOST_STREAMS for each in counts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1 to {_MOST_STREAMS}, such as 1,4")
+    if not all(each.isascii() and each.isdigit() and 1 <= int(each) <= _MAX_STREAMS for each in counts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1 to {_MAX_STREAMS}, such as 1,4")
     return tuple(map(int, counts))
 
 
 def run(options: argparse.Namespace) -> int:
     questions = options.question or _QUESTIONS
-    rows = []
+    results = []
     with open_client(options) as client:
-        _answer(client, questions[0], options)  # the first one pays for what is loaded when it is needed
+        _answer(client, questions[0], options)  # warms up: loads the model if it must
         if not options.json:
-            print(f"{'at once':>8}{'first token':>13}{'p95':>9}{'tokens/s':>10}{'of each':>9}")
+            print(_HEADER)
         for streams in options.streams:
-            rows.append(_row(client, streams, questions, options))
+            results.append(_measure(client, streams, questions, options))
             if not options.json:
-                row = rows[-1]
-                print(
-                    f"{row.streams:8}{row.first_token_s:11.3f} s{row.first_token_p95_s:7.3f} s"
-                    f"{row.tokens_per_s:10.1f}{row.answer_tokens_per_s:9.1f}",
-                    flush=True,
-                )
+                print(_format_result(results[-1]), flush=True)
     if options.json:
-        print(msgspec.json.encode(rows).decode())
+        print(msgspec.json.encode(results).decode())
     return 0
 
 
-def _row(client: httpx2.Client, streams: int, questions: tuple[str, ...], options: argparse.Namespace) -> BenchResult:
+def _format_result(result: BenchResult) -> str:
+    return (
+        f"{result.streams:8}{result.first_token_s:11.3f} s{result.first_token_p95_s:7.3f} s"
+        f"{result.tokens_per_s:10.1f}{result.answer_tokens_per_s:9.1f}"
+    )
+
+
+def _measure(client: httpx2.Client, streams: int, questions: Sequence[str], options: argparse.Namespace) -> BenchResult:
     count = max(options.answers, streams)
+    # A number in each question keeps its prompt out of the server's prefix cache.
+    numbered = [f"{questions[i % len(questions)]} ({streams}.{i})" for i in range(count)]
     started = time.perf_counter()
-    with ThreadPoolExecutor(streams) as pool, _leaving() as left:
-        asked = [f"{questions[i % len(questions)]} ({streams}.{i})" for i in range(count)]  # none is in memory
-        timed = list(pool.map(lambda question: _answer(client, question, options, left), asked))
+    with ThreadPoolExecutor(streams) as pool, _stop_event() as stop:
+        timings = list(pool.map(lambda question: _answer(client, question, options, stop), numbered))
     elapsed = time.perf_counter() - started
-    firsts = sorted(each.first_s for each in timed)
-    rates = [(each.num_tokens - 1) / (each.total_s - each.first_s) for each in timed if each.num_tokens > 1]
+    first_s = sorted(timing.first_s for timing in timings)
+    rates = [(each.num_tokens - 1) / (each.total_s - each.first_s) for each in timings if each.num_tokens > 1]
     return BenchResult(
-        streams,
-        count,
-        statistics.median(firsts),
-        firsts[math.ceil(0.95 * len(firsts)) - 1],
-        sum(each.num_tokens for each in timed) / elapsed,
-        statistics.median(rates) if rates else 0.0,
+        streams=streams,
+        answers=count,
+        first_token_s=statistics.median(first_s),
+        first_token_p95_s=first_s[math.ceil(0.95 * len(first_s)) - 1],
+        tokens_per_s=sum(timing.num_tokens for timing in timings) / elapsed,
+        answer_tokens_per_s=statistics.median(rates) if rates else 0.0,
     )
 
 
 @contextlib.contextmanager
-def _leaving() -> Iterator[threading.Event]:
-    """Set when this is left: answers that are still being made are then of no use."""
-    left = threading.Event()
+def _stop_event() -> Iterator[threading.Event]:
+    """Yield an event that is set when the block ends, also by an error, so that other threads stop."""
+    stop = threading.Event()
     try:
-        yield left
+        yield stop
     finally:
-        left.set()
+        stop.set()
 
 
 def _answer(
-    client: httpx2.Client, question: str, options: argparse.Namespace, left: threading.Event | None = None
+    client: httpx2.Client, question: str, options: argparse.Namespace, stop: threading.Event | None = None
 ) -> AnswerTiming:
-    """Until `left`, if that is sooner. Raises `StartError`."""
+    """Read a streamed answer until its end or until `stop` is set. Raises `StartError`."""
     body = {
         "model": options.model,
         "messages": [{"role": "user", "content": question}],
@@ -127,7 +131,7 @@ def _answer(
     first_s, num_tokens = 0.0, 0
     with client.stream("POST", "/v1/chat/completions", json=body) as reply:
         for line in check_reply(reply).iter_lines():
-            if left and left.is_set():
+            if stop and stop.is_set():
                 break
             if not line.startswith("data: {"):
                 continue

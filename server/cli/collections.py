@@ -21,24 +21,26 @@ from server.settings.settings import folder_of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = _action(actions, "list", "list the collections and their indexed documents", _list)
-    listing.add_argument("--json", action="store_true", help="as JSON")
-    adding = _action(actions, "add", "watch another folder", _add)
+    listing = _add_action(actions, "list", "list the collections and their indexed documents", _list)
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    adding = _add_action(actions, "add", "watch another folder", _add)
     adding.add_argument(
-        "folder", metavar="[NAME=]DIR", help="the folder, and the collection's name (default: the folder's)"
+        "folder", metavar="[NAME=]DIR", help="folder to watch, and the collection's name (default: the folder's)"
     )
-    removing = _action(actions, "rm", "stop watching a folder; its files stay, but leave the index", _remove)
-    removing.add_argument("name", metavar="NAME")
-    rescan = _action(actions, "rescan", "rescan the folders now, and retry failed files", _rescan)
-    rescan.add_argument("name", metavar="NAME", nargs="?", help="a collection (default: all)")
+    removing = _add_action(
+        actions, "rm", "stop watching a folder; its documents leave the index, its files stay", _remove
+    )
+    removing.add_argument("name", metavar="NAME", help="collection to remove")
+    rescan = _add_action(actions, "rescan", "rescan the folders now, and retry failed files", _rescan)
+    rescan.add_argument("name", metavar="NAME", nargs="?", help="collection to rescan (default: all)")
     rescan.add_argument(
         "--accept-deletions",
         action="store_true",
-        help="remove all documents whose files are missing from the index, however many",
+        help="remove from the index all documents whose files are missing, however many",
     )
 
 
-def _action(actions: Commands, name: str, help: str, run: Any) -> argparse.ArgumentParser:
+def _add_action(actions: Commands, name: str, help: str, run: Any) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=help)
     add_connection(parser)
     parser.set_defaults(run=run)
@@ -61,9 +63,7 @@ def _add(options: argparse.Namespace) -> int:
     root = folder_of(name, folder)
     with _edit_docs(options) as docs:
         if name in docs:
-            raise StartError(
-                f"there is a collection {name!r}, {docs[name]}; give this one another name: OTHER={folder}"
-            )
+            raise StartError(f"there is a collection {name!r} already, {docs[name]}; use another name: OTHER={folder}")
         docs[name] = str(root)
     _reload_server(options, name, is_there=True)
     return 0
@@ -102,38 +102,38 @@ def _edit_docs(options: argparse.Namespace) -> Any:
     try:
         document = tomlkit.parse(path.read_text() if path.exists() else "")
     except (OSError, UnicodeDecodeError, TOMLKitError) as error:
-        raise StartError(f"the settings file {path} cannot be changed: {error}") from None
+        raise StartError(f"the settings file {path} cannot be read: {error}; correct it") from None
     docs = document.setdefault("docs", tomlkit.table())
     if not isinstance(docs, dict):
-        raise StartError(f"in the settings file {path}, docs is not a table")
+        raise StartError(f"in the settings file {path}, docs is not a table; make it one: [docs]")
     yield docs
-    fresh = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}.new")
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-        with fresh.open("w") as file:
+        with temporary.open("w") as file:
             os.fchmod(file.fileno(), mode)
             file.write(tomlkit.dumps(document))
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise StartError(f"the settings file {path} cannot be written: {error.strerror or error}") from None
 
 
 def _reload_server(options: argparse.Namespace, name: str, *, is_there: bool) -> None:
-    """Have the server, if it runs, follow the changed settings file."""
+    """Have a running server apply the changed settings file. Raises `StartError` if it does not."""
     print(f"{_file(options)}: {name} is {'added' if is_there else 'removed'}")
     try:
         with open_client(options) as client:
-            followed = _reload(client)
+            watched = _reload(client)
     except ServerUnreachable:
-        print("No server runs; the next one starts with it." if is_there else "No server runs.")
+        print("No server is running; the next start watches it." if is_there else "No server is running.")
         return
-    if (name in followed) == is_there:
-        print(f"The server watches: {', '.join(followed) or 'no folder'}")
+    if (name in watched) == is_there:
+        print(f"The server watches: {', '.join(watched) or 'no folder'}")
     else:
-        raise StartError("the server was started with other settings or with --docs; start it again to have it follow")
+        raise StartError("the running server has other settings, or was started with --docs; restart it to apply this")
 
 
 def _reload(client: httpx2.Client) -> list[str]:

@@ -1,4 +1,4 @@
-"""`cloister completion`: the script by which a shell completes commands and flags."""
+"""`cloister completion`: print the script with which a shell completes commands and flags."""
 
 import argparse
 
@@ -6,7 +6,7 @@ import shtab
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
+    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="shell to complete for")
     parser.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""Requests to a running server: its address, the key, and refusals as one line."""
+"""The HTTP client of commands that use a running server. Every failed request is one line for the user."""
 
 import argparse
 import contextlib
@@ -17,8 +17,8 @@ _REPLY_S = 600.0  # a large model on a small machine reads a long prompt for min
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", metavar="URL", help="where Cloister runs (default: the host and port that are set)")
-    parser.add_argument("--key-file", metavar="FILE", type=Path, help="a file with the key, where the server wants one")
+    parser.add_argument("--url", metavar="URL", help="URL of the server (default: host and port of the settings)")
+    parser.add_argument("--key-file", metavar="FILE", type=Path, help="file with an API key, if the server has keys")
     add_settings(parser)
 
 
@@ -29,12 +29,14 @@ def url_and_key(options: argparse.Namespace) -> tuple[str, str | None]:
     try:
         key = options.key_file.read_text().strip() if options.key_file else None
     except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"the key file {options.key_file} cannot be read: {error}") from None
+        raise StartError(
+            f"the key file {options.key_file} cannot be read: {error}; name another: --key-file FILE"
+        ) from None
     return url.rstrip("/"), key
 
 
 class ServerUnreachable(StartError):
-    """No server runs at the address."""
+    """No server runs at the URL."""
 
 
 @contextlib.contextmanager
@@ -48,16 +50,18 @@ def open_client(options: argparse.Namespace) -> Iterator[httpx2.Client]:
             yield client
     except (httpx2.ConnectError, httpx2.ConnectTimeout):
         raise ServerUnreachable(
-            f"nothing answers at {url}; start the server: cloister serve, or name it: --url URL"
+            f"no server answers at {url}; start one: cloister serve, or name its URL: --url URL"
         ) from None
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):
-        raise StartError(f"{url} is not an address; write one like http://127.0.0.1:8000") from None
+        raise StartError(f"{url} is not a URL; use one like http://127.0.0.1:8000") from None
     except UnicodeEncodeError:
-        raise StartError("what was typed is no UTF-8 text; set the terminal to UTF-8") from None
+        raise StartError("the arguments are no UTF-8 text; set the terminal to UTF-8") from None
     except httpx2.HTTPError as error:
         raise StartError(f"{url}: {error or type(error).__name__}") from None
     except (msgspec.DecodeError, KeyError, TypeError) as error:
-        raise StartError(f"{url} is no Cloister, or another version of it ({error})") from None
+        raise StartError(
+            f"{url} is not a Cloister server, or has another version ({error}); name another URL: --url URL"
+        ) from None
 
 
 def check_reply(reply: httpx2.Response) -> httpx2.Response:
@@ -65,7 +69,7 @@ def check_reply(reply: httpx2.Response) -> httpx2.Response:
     if reply.is_success:
         return reply
     if reply.status_code == 401:
-        raise StartError("the server wants a key: --key-file FILE; cloister keys create makes one")
+        raise StartError("the server requires a key: --key-file FILE; create one: cloister keys create --name NAME")
     try:
         message: Any = msgspec.json.decode(reply.read())["error"]["message"]
     except (msgspec.DecodeError, KeyError, TypeError):

@@ -15,10 +15,12 @@ else:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the flags by which every command finds the same data folder."""
-    parser.add_argument("--data", metavar="DIR", help="where the index lives (default: the platform's data folder)")
+    """Add the flags from which every command knows the data folder."""
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="settings file (default: ./cloister.toml, if there)"
+        "--data", metavar="DIR", help="folder of index, keys and models (default: the platform's data folder)"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="settings file (default: ./cloister.toml, if it exists)"
     )
 
 
@@ -29,7 +31,7 @@ def add_serving(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[NAME=]DIR",
-        help="a folder to watch, as a collection of this name (again for more; default: the user manual)",
+        help="folder to watch, as a collection of this name (repeatable; default: the user manual)",
     )
     add_settings(parser)
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")

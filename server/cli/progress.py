@@ -1,23 +1,25 @@
-"""A progress line on a terminal; elsewhere nothing is printed."""
+"""A progress line on a terminal, and sizes and times as people read them."""
 
 import sys
 import time
 from typing import Self, TextIO
 
-_EVERY_S = 0.2
+_REFRESH_S = 0.2
 _WINDOW_S = 10.0  # over which a rate is measured
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Progress:
-    """Progress towards `total` bytes, None where that is unknown; `done` bytes are there at the start."""
+    """A line that shows the progress towards `total` bytes, from `done` bytes on. Prints only to a terminal.
 
-    def __init__(self, what: str, total: int | None, done: int = 0, stream: TextIO | None = None) -> None:
-        self._what = what
+    `total` is None if it is unknown. A context manager."""
+
+    def __init__(self, name: str, total: int | None, done: int = 0, stream: TextIO | None = None) -> None:
+        self._name = name
         self._total = total
         self._done = done
         self._stream = stream or sys.stderr
-        self._is_shown = self._stream.isatty()
+        self._is_terminal = self._stream.isatty()
         self._printed_at = 0.0
         self._marks = [(time.monotonic(), done)]
 
@@ -25,7 +27,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_shown:
+        if self._is_terminal:
             self._print()
             self._stream.write("\n")
             self._stream.flush()
@@ -33,17 +35,18 @@ class Progress:
     def add(self, num_bytes: int) -> None:
         self._done += num_bytes
         now = time.monotonic()
-        if self._is_shown and now - self._printed_at >= _EVERY_S:
+        if self._is_terminal and now - self._printed_at >= _REFRESH_S:
             self._printed_at = now
             self._marks = [mark for mark in self._marks if now - mark[0] <= _WINDOW_S] or self._marks[-1:]
             self._marks.append((now, self._done))
             self._print()
 
     def _print(self) -> None:
-        self._stream.write(f"\r\x1b[2K{self._what}  {self.line()}")
+        self._stream.write(f"\r\x1b[2K{self._name}  {self.line()}")
         self._stream.flush()
 
     def line(self) -> str:
+        """Return the progress so far, with the rate of the last seconds and the time left."""
         (first_at, first), (last_at, last) = self._marks[0], self._marks[-1]
         rate = (last - first) / (last_at - first_at) if last_at > first_at else 0.0
         parts = [f"{format_size(self._done)}"]

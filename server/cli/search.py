@@ -1,4 +1,4 @@
-"""`cloister search`: find passages in the documents, without an answer."""
+"""`cloister search`: find passages in the documents, without generating an answer."""
 
 import argparse
 
@@ -9,10 +9,12 @@ from server.cli.terminal import strip_controls
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("query", metavar="QUERY")
-    parser.add_argument("--collection", metavar="NAME", action="append", help="only in this one (again for more)")
-    parser.add_argument("--top", metavar="N", type=int, default=5, help="passages at most (default: 5)")
-    parser.add_argument("--json", action="store_true", help="the server's whole reply, as JSON")
+    parser.add_argument("query", metavar="QUERY", help="question or words")
+    parser.add_argument(
+        "--collection", metavar="NAME", action="append", help="collection to search in (repeatable; default: all)"
+    )
+    parser.add_argument("--top", metavar="N", type=int, default=5, help="most passages to show (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print the server's reply as JSON")
     add_connection(parser)
     parser.set_defaults(run=run)
 
@@ -26,9 +28,9 @@ def run(options: argparse.Namespace) -> int:
             return 0
         passages = msgspec.json.decode(reply.content)["data"]
         for number, passage in enumerate(passages, 1):
-            where = " › ".join((f"{passage['collection']}/{passage['path']}", *passage["heading"]))
-            place = passage["place"] or f"lines {passage['lines'][0]}–{passage['lines'][1]}"
-            print(strip_controls(f"{number}. {where}, {place}\n   {passage['url']}"))
+            breadcrumb = " › ".join((f"{passage['collection']}/{passage['path']}", *passage["heading"]))
+            location = passage["place"] or f"lines {passage['lines'][0]}–{passage['lines'][1]}"
+            print(strip_controls(f"{number}. {breadcrumb}, {location}\n   {passage['url']}"))
             print("\n".join(f"   {strip_controls(line)}" for line in passage["text"].splitlines()), end="\n\n")
         if not passages:
             print("No passage was found.")

@@ -158,7 +158,7 @@ def test_characters_that_the_terminal_lacks_are_replaced(server: Server) -> None
     ("url", "says"),
     [
         ("http://127.0.0.1:1", "start the server: cloister serve"),
-        ("nonsense", "is not an address"),
+        ("nonsense", "is not a URL"),
     ],
 )
 def test_the_error_without_a_server_says_how_to_start_it(command: list[str], url: str, says: str) -> None:

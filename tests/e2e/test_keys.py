@@ -60,7 +60,7 @@ def test_a_running_server_is_locked_and_opened_by_the_command(server_with_keys: 
     assert server.is_healthy(), "health needs no key"
 
     table = cloister(folder, "keys", "list").stdout
-    assert re.search(r"staff: read, handbook, 600 requests a minute, until 20\d\d-", table)
+    assert re.search(r"staff: read, handbook, 600 requests per minute, until 20\d\d-", table)
     assert "boss: admin, every collection" in table
     assert staff not in table
 
