@@ -1,4 +1,4 @@
-"""The command's first lines, so that Ctrl-C is no traceback even while the rest is being imported."""
+"""The entry point of `cloister`. Ctrl-C prints no traceback, even while modules are being imported."""
 
 
 def main() -> int:

@@ -85,9 +85,9 @@ def create_app(
     audit: AuditLog,
     reload: Reload,
 ) -> Litestar:
-    """`open_services` is entered when the server starts and left when it stops; tests pass their own.
+    """Return the application. `open_services` is entered when the server starts and left when it stops.
 
-    `reload` reads the settings again and watches the folders that they name now.
+    `reload` reads the settings again and watches the folders in them.
     """
 
     @contextlib.asynccontextmanager
@@ -101,7 +101,7 @@ def create_app(
 
     app = Litestar(
         route_handlers=_CONTROLLERS,
-        dependencies={  # a field of a body must not have a dependency's name
+        dependencies={  # parameters of handlers by these names are injected, so no field of a body may have one
             "background_work": Provide(_from_state("background", BackgroundResponses)),
             "job_runner": Provide(_from_state("job_runner", JobRunner)),
             "mcp": Provide(_from_state("mcp", McpEndpoint)),
@@ -117,7 +117,7 @@ def create_app(
         before_request=refuse_foreign_body,
         request_max_body_size=_MAX_BODY_BYTES,
     )
-    # Around the routing, so that a refused request gets its id, is counted and audited like any other.
+    # Around the routing, so that refused requests get an id and are counted and audited too.
     app.asgi_handler = RequestMiddleware(AccessMiddleware(app.asgi_handler, access), metrics, audit)
     name_operations(app)
     return app
@@ -137,7 +137,7 @@ async def _workers(app: Litestar, services: Services) -> AsyncIterator[None]:
 
 
 def _from_state(name: str, kind: type[T]) -> Callable[[State], Awaitable[T]]:
-    """Return a dependency that is an attribute of the application's state."""
+    """Return a provider of an attribute of the application's state."""
 
     async def provide(state: State) -> T:
         value = state[name]

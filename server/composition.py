@@ -61,7 +61,7 @@ class Server(NamedTuple):
 
 
 class _Models(NamedTuple):
-    """The models that the settings name, found on this disk."""
+    """The files of the models that the settings name."""
 
     chat: ChatModels
     embedding: ResolvedEmbeddingModel
@@ -85,7 +85,7 @@ async def open_server(
     """Start the processes and yield at once; they become ready, or fail, in the background.
 
     `report_conversion` is called with the name of a model that must be converted first. Raises `SettingsError`,
-    `ModelError` or `DataFolderError` for what cannot even be started.
+    `ModelError` or `DataFolderError` if a process cannot be started at all.
     """
     collections = settings.collections()
     models = _Models(
@@ -232,7 +232,7 @@ def _open_models(
         except ModelError as error:
             missing[model.name] = error
     for name, reason in missing.items():
-        _log.warning("models.%s is not available: %s", name, reason)
+        _log.warning("the model models.%s is not available: %s", name, reason)
     return models, missing
 
 
@@ -246,9 +246,9 @@ async def _open_encoder(settings: Settings, models: _Models, exports: ModelExpor
 
 
 async def _previous_embedder(data: Path, embedder: ModelFiles) -> ModelFiles | None:
-    """Return the embedder of the vector space that is searched, where it is another one than `embedder`.
+    """Return the embedder of the vector space that is searched, if it is another one than `embedder`.
 
-    None also when its files have changed since.
+    Returns None if its files have changed.
     """
     space = await asyncio.to_thread(SqliteCatalog(data).vector_space)
     if space is None or not space.origin:
@@ -258,9 +258,9 @@ async def _previous_embedder(data: Path, embedder: ModelFiles) -> ModelFiles | N
         if previous.export is None and previous != embedder:  # an export is verified when it is opened; a folder is not
             source = await asyncio.to_thread(source_of, Path(previous.path), "embedding")
             if source != previous.source:
-                raise ModelFileError(Path(previous.path), "it was changed")
+                raise ModelFileError(Path(previous.path), "its files have changed")
     except (msgspec.MsgspecError, ModelError) as error:
-        _log.warning("the previous embedding model cannot be used: %s", error)
+        _log.warning("the previous embedding model cannot be used, search has vectors of the new one only: %s", error)
         return None
     return None if previous == embedder else previous
 
@@ -274,14 +274,14 @@ def _with_chunk_tokens(params: IndexingParams, embedding: ResolvedEmbeddingModel
 
 @contextlib.contextmanager
 def _lock(data: Path) -> Iterator[None]:
-    """Allow one server per data folder. The lock is the kernel's: it goes with the process, however that ends."""
+    """Allow one server per data folder. The kernel releases the lock when the process ends."""
     with contextlib.ExitStack() as stack:
         try:
             data.mkdir(parents=True, exist_ok=True)
             fcntl.flock(stack.enter_context((data / "lock").open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataFolderError(
-                data, "another Cloister uses this data folder; stop it, or name another: --data DIR"
+                data, "another server uses this data folder; stop it, or name another folder: --data DIR"
             ) from None
         except OSError as error:
             raise DataFolderError(data, f"the data folder cannot be used: {error.strerror}") from error

@@ -1,15 +1,15 @@
 """Exceptions of the server. Each class carries its HTTP status and code; `str` is the message a client reads.
 
 ServerError
-├── RequestError             understood, but not possible; names the field at fault
-├── AccessDenied             the caller is refused; carries the reason's status
+├── RequestError             the request is invalid or impossible; names the field at fault
+├── AccessDenied             the caller is refused; carries its own status
 ├── ClientDisconnected
 ├── NotFound
 │   └── UnknownModel, BatchNotFound, ResponseNotFound
 ├── FilesError               about uploaded files and vector stores
 │   ├── StoredFileNotFound, VectorStoreNotFound, FileBatchNotFound, FileNotInVectorStore (NotFound too)
 │   ├── EmptyFile, FileTooLarge, FileQuotaExceeded
-│   ├── ReadOnlyVectorStore  it mirrors a watched folder
+│   ├── ReadOnlyVectorStore  the store shows a watched folder
 │   └── VectorStoreExpired
 ├── NoBarePrompts            the model continues conversations alone
 ├── TooManyBatches
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 
 class ServerError(Exception):
-    """`param` is the path of the request's field at fault; `retry_after` is in seconds."""
+    """`param` is the path of the field at fault in the request; `retry_after` is in seconds."""
 
     status: int = 500
     code: str | None = "internal_error"
@@ -122,7 +122,7 @@ class ResponseNotFound(NotFound):
 
 class EmptyFile(FilesError):
     def __init__(self) -> None:
-        super().__init__("The file is empty.")
+        super().__init__("The file is empty; upload one with content.")
 
 
 class FileTooLarge(FilesError):
@@ -148,8 +148,8 @@ class ReadOnlyVectorStore(FilesError):
 
     def __init__(self, collection: str) -> None:
         super().__init__(
-            f"This is the watched folder {collection!r}, which is only read here. Change the files in the folder; the"
-            " index follows."
+            f"The vector store shows the watched folder {collection!r} and is read-only. Change the files in the"
+            " folder; the index follows."
         )
 
 
@@ -158,7 +158,7 @@ class VectorStoreExpired(FilesError):
     param = None
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"The vector store {id} has expired and its files have left it; make another.")
+        super().__init__(f"The vector store {id} has expired and its files were removed from it; create another.")
 
 
 class TooManyBatches(ServerError):
@@ -166,7 +166,7 @@ class TooManyBatches(ServerError):
     code = "invalid_value"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} batches are not done yet; wait for one, or cancel one.")
+        super().__init__(f"{limit} batches are unfinished; wait for one, or cancel one.")
 
 
 class ResponseNotCancellable(ServerError):
@@ -174,7 +174,7 @@ class ResponseNotCancellable(ServerError):
     code = "invalid_value"
 
     def __init__(self, id: str, status: str, *, is_background: bool) -> None:
-        reason = f"it is {status}" if is_background else "it was not asked for with background: true"
+        reason = f"it is {status}" if is_background else "it was not created with background: true"
         super().__init__(f"The response {id} cannot be cancelled: {reason}.")
 
 
@@ -191,7 +191,7 @@ class SettingsError(ServerError):
 
 
 class KeyStoreError(ServerError):
-    """The store of API keys cannot be read or changed; nobody is let in by it."""
+    """The API keys cannot be read or changed; every request that needs a key is refused."""
 
     status = 503
     code = "keys_unreadable"

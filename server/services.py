@@ -84,7 +84,7 @@ class Services:
 
     @property
     def processes(self) -> Mapping[str, ProcessStatus]:
-        """The processes without which no question is answered, by name."""
+        """The processes that are needed to answer a question, by name."""
         return {"engine": self.pool.default, "encoder": self.encoder, "indexer": self.indexer}
 
     def seen_by(self, principal: Principal) -> "Services":

@@ -1,7 +1,7 @@
 """The host names of this server, a defence against DNS rebinding.
 
-The owner of another name can make it resolve to this machine; a browser then takes this server for theirs. So a request
-whose Host header has any other name is refused.
+The owner of another host name can make it resolve to this machine, and a browser then treats this server as theirs. So
+a request with any other name in its Host header is refused.
 """
 
 import ipaddress
@@ -37,7 +37,7 @@ def is_open(host: str) -> bool:
 
 
 class Hosts:
-    """`bound` is the address that the server listens on; `declared` are further names."""
+    """The names of this server. `bound` is the address that it listens on; `declared` are further names."""
 
     def __init__(self, bound: str, declared: Sequence[str] = ()) -> None:
         self._bound = _address(bound)

@@ -1,4 +1,4 @@
-"""API keys: who may make requests, and for what. Only hashes are stored; a key is shown once, when it is created."""
+"""API keys and their roles. Only hashes of keys are stored; a key is shown once, when it is created."""
 
 import hashlib
 import hmac
@@ -16,7 +16,7 @@ PREFIX = "clst_"
 
 
 class Role(IntEnum):
-    """The roles of keys. Each may do all that those before it may."""
+    """The roles of keys. A role may do everything that a lower one may."""
 
     READ = 1  # ask, search, list
     WRITE = 2  # add and remove files and stores, steer the indexer
@@ -24,8 +24,9 @@ class Role(IntEnum):
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """`digest` is SHA-256 of the key, in hex: a key has 256 random bits, so nothing slower is needed. `collections`
-    None: all. `rate`: requests a minute, None: as many as come. Times are Unix seconds."""
+    """`digest` is the SHA-256 of the key in hex; a key has 256 random bits, so no slower hash is needed.
+
+    `collections` None: all. `rate` is in requests per minute, None: no limit. Times are in Unix seconds."""
 
     id: str
     name: str
@@ -45,18 +46,18 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyStore(ABC):
-    """The keys of a server. A back end reads and writes them as a whole. Every method may raise `KeyStoreError`."""
+    """The keys of a server. Implementations read and write all keys at once. Every method may raise `KeyStoreError`."""
 
     @abstractmethod
     def read(self) -> Sequence[Key]:
-        """Return all keys, as they are now: another process may have changed them."""
+        """Return all keys. They are read anew each time, since another process may have changed them."""
 
     @abstractmethod
     def write(self, keys: Sequence[Key]) -> None:
-        """Replace all keys, in one step."""
+        """Replace all keys atomically."""
 
     def find(self, text: str) -> Key | None:
-        """Return the valid key with this text. It takes as long for a wrong text as for any other."""
+        """Return the valid key with this text, None for a wrong text; both take the same time."""
         digest, now = _digest(text), time.time()
         matches = [key for key in self.read() if hmac.compare_digest(key.digest.encode(), digest.encode())]
         return next((key for key in matches if key.is_valid(now)), None)
@@ -92,7 +93,7 @@ class KeyStore(ABC):
         keys = self.read()
         revoked = next((key for key in keys if name_or_id in (key.name, key.id)), None)
         if revoked is None:
-            raise KeyStoreError(f"there is no key {name_or_id!r}")
+            raise KeyStoreError(f"there is no key {name_or_id!r}; list the keys: cloister keys list")
         self.write(tuple(key for key in keys if key is not revoked))
         return revoked
 

@@ -1,9 +1,9 @@
-"""Refuse requests before the routing: a foreign Host, a foreign web page, a missing key, too many requests.
+"""Refuse requests before the routing: another Host, a foreign web page, a missing key, too many requests.
 
-A web page in the user's browser can send requests to any port of this machine, and read the answers where it can make
-its own name lead here. So a request must call the server by a name of its own, must not come from a foreign page, and,
-where there are keys, must bring one. A browser says by itself where a request comes from (Origin, Sec-Fetch-Site);
-other clients say nothing, and need not.
+A web page in the user's browser can send requests to any port of this machine, and can read the replies if its own host
+name resolves to this machine (DNS rebinding). So the Host header must name this server, the request must not come from
+a foreign page, and it must have an API key if there are keys. Browsers state the origin of a request (Origin,
+Sec-Fetch-Site); other clients do not, and need not.
 """
 
 import math
@@ -21,12 +21,12 @@ from server.errors import AccessDenied, KeyStoreError
 from server.http.problems import problem_of
 from server.http.replies import send_problem
 
-PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz"})  # without a key
-_PAGES = ("/", "/documents/")  # what a link of another site may open; no page may be in another's frame
+PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz"})  # paths that need no key
+_PAGES = ("/", "/documents/")  # pages that a link on another site may open; no page may be framed
 
 
 class Access(NamedTuple):
-    """The access rules of the settings. `keys` None: the server has no keys."""
+    """The access rules of the settings. `keys` is None for a server without a store of keys."""
 
     hosts: Hosts
     origins: Origins = Origins()
@@ -34,6 +34,8 @@ class Access(NamedTuple):
 
 
 class AccessMiddleware:
+    """Checks each request before the routing, and attaches its `Principal` as `scope["user"]`."""
+
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
@@ -45,8 +47,8 @@ class AccessMiddleware:
             return
         headers = dict(scope["headers"])
         try:
-            self._check_host(scope)
-            origin = self._page(scope, headers)
+            _check_host(scope, self._access.hosts)
+            origin = _foreign_origin(scope, headers, self._access.origins)
             if origin is not None:
                 if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
                     await _preflight(send, self._access.origins.preflight(origin, headers))
@@ -58,42 +60,12 @@ class AccessMiddleware:
             return
         await self._app(scope, receive, send)
 
-    def _check_host(self, scope: HTTPScope) -> None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or not self._access.hosts.knows(hosts[0].decode("latin-1")):
-            name = host_of(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
-            shown = f"the name {name!r}" if name else "this Host header"
-            raise AccessDenied(
-                403,
-                f"This server is not called by {shown}; if it is meant to be, add the name to `hosts` in its settings.",
-                "unsupported_host",
-            )
-
-    def _page(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> str | None:
-        """Return the origin of a foreign page that is allowed; None where no foreign page makes the request.
-
-        Raises `AccessDenied` for a page that is not allowed.
-        """
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin:
-            if self._access.origins.allows(origin):
-                return origin
-            if origin.lower() not in _own(headers):
-                raise AccessDenied(
-                    403,
-                    f"Pages of {origin[:200]!r} may not use this server; if they are meant to, add it to `origins`.",
-                    "foreign_origin",
-                )
-        elif headers.get(b"sec-fetch-site", b"") in (b"cross-site", b"same-site") and not _is_visit(scope, headers):
-            raise AccessDenied(403, "Pages of other sites may not use this server.", "foreign_origin")
-        return None
-
     def _principal(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> Principal:
-        """Return who asks. Raises `AccessDenied`, `KeyStoreError`."""
-        file = self._access.keys
-        if file is None or not file.read():
+        """Return the principal of the request. Raises `AccessDenied`, `KeyStoreError`."""
+        store = self._access.keys
+        if store is None or not store.read():
             return UNRESTRICTED
-        key = _key(file, headers)
+        key = _key(store, headers)
         if scope["path"] in PUBLIC or _is_page(scope, headers):
             return principal_of(key) if key else ANONYMOUS
         if key is None:
@@ -102,13 +74,50 @@ class AccessMiddleware:
             )
         if wait_s := self._rates.wait_s(key):
             seconds = math.ceil(wait_s)
-            message = f"The key {key.name!r} may ask {key.rate} times a minute; try again in {seconds} s."
+            message = f"The key {key.name!r} allows {key.rate} requests per minute; try again in {seconds} s."
             raise AccessDenied(429, message, "rate_limit_exceeded", seconds)
         return principal_of(key)
 
 
+def _check_host(scope: HTTPScope, hosts: Hosts) -> None:
+    """Raise `AccessDenied` unless the Host header names this server."""
+    values = [value for name, value in scope["headers"] if name == b"host"]
+    if len(values) != 1 or not hosts.knows(values[0].decode("latin-1")):
+        name = host_of(values[0].decode("latin-1")) if len(values) == 1 else None
+        description = f"the name {name!r}" if name else "this Host header"
+        raise AccessDenied(
+            403,
+            f"This server does not answer to {description}; to allow it, add the name to `hosts` in its settings.",
+            "unsupported_host",
+        )
+
+
+def _foreign_origin(scope: HTTPScope, headers: Mapping[bytes, bytes], origins: Origins) -> str | None:
+    """Return the origin of a foreign page that is allowed; None for any other request.
+
+    Raises `AccessDenied` for a page that is not allowed.
+    """
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if origin:
+        if origins.allows(origin):
+            return origin
+        if origin.lower() not in _own_origins(headers):
+            raise AccessDenied(
+                403,
+                f"Pages of {origin[:200]!r} may not use this server; to allow them, add it to `origins`.",
+                "foreign_origin",
+            )
+    elif headers.get(b"sec-fetch-site", b"") in (b"cross-site", b"same-site") and not _is_visit(scope, headers):
+        raise AccessDenied(
+            403,
+            "Pages of other sites may not use this server; to allow one, add it to `origins`.",
+            "foreign_origin",
+        )
+    return None
+
+
 def _key(store: KeyStore, headers: Mapping[bytes, bytes]) -> Key | None:
-    """Return the valid key in whichever header the client uses. A key in the URL is ignored: URLs are logged."""
+    """Return the valid key of the request, from any of three headers. A key in the URL is ignored: URLs are logged."""
     scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     texts = [bearer.strip()] if scheme.lower() == "bearer" else []
     texts += [headers.get(name, b"").decode("latin-1").strip() for name in (b"x-api-key", b"api-key")]
@@ -116,14 +125,14 @@ def _key(store: KeyStore, headers: Mapping[bytes, bytes]) -> Key | None:
     return next((key for key in keys if key is not None), None)
 
 
-def _own(headers: Mapping[bytes, bytes]) -> tuple[str, str]:
-    """Return the origins of the server's own pages. The Host header has been checked."""
+def _own_origins(headers: Mapping[bytes, bytes]) -> tuple[str, str]:
+    """Return the origins of the server's own pages. The caller has checked the Host header."""
     host = headers[b"host"].decode("latin-1").lower()
     return f"http://{host}", f"https://{host}"
 
 
 def _is_visit(scope: HTTPScope, headers: Mapping[bytes, bytes]) -> bool:
-    """Return whether a person follows a link to a page here; the page with the link cannot read the reply."""
+    """Return whether a person follows a link to a page of this server. The linking page cannot read the reply."""
     is_page = scope["path"] == _PAGES[0] or scope["path"].startswith(_PAGES[1])
     is_navigation = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
     return scope["method"] == "GET" and is_page and is_navigation

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 EDITORS = "editors"
-# The webviews of editors and the shells of desktop programs. They run on this machine, installed by its user.
+# Webviews of editors and of desktop programs, which the user of this machine has installed.
 _EDITORS = ("vscode-webview://*", "vscode-file://*", "app://*", "tauri://*", "http://tauri.localhost")
 _EXPOSED = b"x-request-id, openai-processing-ms, openai-poll-after-ms, retry-after, retry-after-ms, x-should-retry"
 _METHODS = b"GET, POST, DELETE, OPTIONS"
-_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,2000}")  # of headers, as a browser lists them
+_HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,2000}")  # as a browser lists them in a preflight request
 _PATTERN = re.compile(r"[a-z][a-z0-9+.-]*://(\*|[a-z0-9.\[\]:_-]+)", re.IGNORECASE)
 _PREFLIGHT_S = b"600"
 
@@ -21,7 +21,7 @@ def is_pattern(text: str) -> bool:
 
 
 class Origins:
-    """`allowed` are patterns as `is_pattern` describes them."""
+    """The origins whose pages may use the server. `allowed` are patterns as `is_pattern` describes them."""
 
     def __init__(self, allowed: Sequence[str] = ()) -> None:
         patterns = [each for name in allowed for each in (_EDITORS if name == EDITORS else (name,))]
@@ -45,7 +45,7 @@ class Origins:
         names = request_headers.get(b"access-control-request-headers", b"")
         headers = [*self.headers(origin), (b"access-control-allow-methods", _METHODS)]
         headers.append((b"access-control-max-age", _PREFLIGHT_S))
-        if names and _NAMES.fullmatch(names):
+        if names and _HEADER_NAMES.fullmatch(names):
             headers.append((b"access-control-allow-headers", names))
         if request_headers.get(b"access-control-request-private-network") == b"true":
             headers.append((b"access-control-allow-private-network", b"true"))

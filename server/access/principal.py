@@ -1,4 +1,4 @@
-"""The principal of a request: who makes it, and what they may see."""
+"""The principal of a request: its name and role, and the collections that it may see."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from server.access.keys import Key, Role
 
 
 class Principal(NamedTuple):
-    """`collections` None: all. `id` is the key's, which is never used for another key."""
+    """The sender of a request. `collections` None: all. `id` is the key's id, which no other key ever has."""
 
     name: str
     role: Role
@@ -17,7 +17,7 @@ class Principal(NamedTuple):
 
     @property
     def owner(self) -> str:
-        """The mark on the principal's own responses and batches; "" where there are no keys."""
+        """The owner id of the principal's responses and batches; "" if there are no keys."""
         return self.id or self.name
 
     def may_see(self, collection: str) -> bool:
@@ -28,9 +28,9 @@ class Principal(NamedTuple):
         return self.role is Role.ADMIN or owner == self.owner
 
 
-UNRESTRICTED = Principal("", Role.ADMIN)  # where there are no keys, whoever reaches the server is its user
+UNRESTRICTED = Principal("", Role.ADMIN)  # of every request while there are no keys
 
-ANONYMOUS = Principal("", Role.READ, frozenset())  # of public routes, where keys exist but none is needed
+ANONYMOUS = Principal("", Role.READ, frozenset())  # of requests to public routes without a key
 
 
 def principal_of(key: Key) -> Principal:
@@ -38,21 +38,21 @@ def principal_of(key: Key) -> Principal:
 
 
 class Rates:
-    """The rate limits of keys: for each a token bucket that holds the requests of a minute."""
+    """The rate limits of keys: a token bucket for each key, which holds the requests of a minute."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._left: dict[str, tuple[float, float]] = {}  # by key: requests, and when they were counted
+        self._buckets: dict[str, tuple[float, float]] = {}  # by key id: requests left, and the time of that count
 
     def wait_s(self, key: Key) -> float:
         """Take one request from the bucket and return 0, or return the seconds until there is one."""
         if key.rate is None:
             return 0.0
         now = self._now()
-        left, then = self._left.get(key.id, (float(key.rate), now))
+        left, then = self._buckets.get(key.id, (float(key.rate), now))
         left = min(left + (now - then) * key.rate / 60, key.rate)
         if left < 1:
-            self._left[key.id] = left, now
+            self._buckets[key.id] = left, now
             return (1 - left) * 60 / key.rate
-        self._left[key.id] = left - 1, now
+        self._buckets[key.id] = left - 1, now
         return 0.0

@@ -1,6 +1,6 @@
-"""The role that each handler requires of a key, declared at the handler: `opt={"role": Role.WRITE}`.
+"""Check the role that a handler declares: `opt={"role": Role.WRITE}`.
 
-Without a declaration a GET requires READ, anything else ADMIN: no handler that changes something is open by oversight.
+Without a declaration, a GET requires READ and any other method ADMIN, so that no handler is open by oversight.
 """
 
 from typing import Any
@@ -38,10 +38,11 @@ def is_change(handler: BaseRouteHandler) -> bool:
 
 def check_role(connection: "ASGIConnection[Any, Any, Any, Any]", handler: BaseRouteHandler) -> None:
     """Refuse a principal whose role is too low. A guard of the application."""
-    principal, needed = connection.scope["user"], role_for(handler)
-    if principal.role < needed:
+    principal, required = connection.scope["user"], role_for(handler)
+    if principal.role < required:
+        role = principal.role.name.lower()
         raise AccessDenied(
             403,
-            f"The key {principal.name!r} has the role {principal.role.name.lower()}; this needs {needed.name.lower()}.",
+            f"The key {principal.name!r} has the role {role}; this needs {required.name.lower()}.",
             "insufficient_role",
         )

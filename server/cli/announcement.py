@@ -1,4 +1,4 @@
-"""What `cloister serve` prints while the server starts, and when it is ready."""
+"""The lines that `cloister serve` prints while the server starts and when it is ready."""
 
 import asyncio
 import re

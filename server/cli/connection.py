@@ -50,7 +50,7 @@ def open_client(options: argparse.Namespace) -> Iterator[httpx2.Client]:
             yield client
     except (httpx2.ConnectError, httpx2.ConnectTimeout):
         raise ServerUnreachable(
-            f"no server answers at {url}; start one: cloister serve, or name its URL: --url URL"
+            f"no server answers at {url}; start the server: cloister serve, or name its URL: --url URL"
         ) from None
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol):
         raise StartError(f"{url} is not a URL; use one like http://127.0.0.1:8000") from None

@@ -1,4 +1,4 @@
-"""The bodies of requests: of the type their route takes, and JSON where it takes JSON."""
+"""Check the type of request bodies, and decode JSON ones."""
 
 from typing import Any
 
@@ -13,8 +13,10 @@ JSON = RequestEncodingType.JSON.value
 
 
 class BodyRequest(Request[Any, Any, Any]):
+    """Litestar's request, with errors of the body as `RequestError`."""
+
     async def json(self) -> Any:
-        """The body decoded, null for an empty one. Raises `RequestError`."""
+        """Return the decoded body, None for an empty one. Raises `RequestError`."""
         try:
             return await super().json()
         except (SerializationException, UnicodeDecodeError) as error:
@@ -30,8 +32,8 @@ def _reason(error: Exception) -> str:
 async def refuse_foreign_body(request: Request[Any, Any, Any]) -> None:
     """Refuse a body that the route cannot read, and a missing body where it needs one.
 
-    A route that declares no body reads it itself, if at all. Only a body of JSON's own type is taken for JSON: a page
-    in a browser may send others to any address, without asking.
+    A route that declares no body reads it itself, if at all. A JSON body must have a JSON media type, because a web
+    page can send bodies of other types to any origin without a CORS preflight.
     """
     field = request.route_handler.parsed_data_field
     if field is None:
@@ -42,12 +44,12 @@ async def refuse_foreign_body(request: Request[Any, Any, Any]) -> None:
             raise RequestError("The body is missing.", None, "missing_required_parameter")
         return
     if headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException("The body must not be compressed.", status_code=415)
-    wanted = (
+        raise HTTPException("The body must not be compressed; send it without Content-Encoding.", status_code=415)
+    expected = (
         RequestEncodingType(field.kwarg_definition.media_type).value
         if isinstance(field.kwarg_definition, BodyKwarg)
         else JSON
     )
-    given = request.content_type[0].lower()
-    if given != wanted and not (wanted == JSON and given.startswith("application/") and given.endswith("+json")):
-        raise HTTPException(f"The header Content-Type must be {wanted}, not {given or 'missing'}.", status_code=415)
+    actual = request.content_type[0].lower()
+    if actual != expected and not (expected == JSON and actual.startswith("application/") and actual.endswith("+json")):
+        raise HTTPException(f"The header Content-Type must be {expected}, not {actual or 'missing'}.", status_code=415)

@@ -15,17 +15,17 @@ T = TypeVar("T")
 async def cancel_on_disconnect(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:
     """Return the result of the work; cancel it and raise `ClientDisconnected` when the client disconnects first.
 
-    A handler that returns one body is not cancelled by the server when its client leaves, so it must look itself.
+    The server does not cancel a handler that returns one body when its client disconnects, so the handler checks it.
     """
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_wait_for_disconnect(request))
+    work_task = asyncio.ensure_future(work)
+    disconnect_task = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
+        await asyncio.wait({work_task, disconnect_task}, return_when=asyncio.FIRST_COMPLETED)
+        if work_task.done():
+            return work_task.result()
         raise ClientDisconnected
     finally:
-        for task in (working, watching):
+        for task in (work_task, disconnect_task):
             task.cancel()
             with contextlib.suppress(
                 asyncio.CancelledError, Exception

@@ -1,4 +1,4 @@
-"""The one shape of every error body, OpenAI's."""
+"""The body of an error reply, as OpenAI's API defines it."""
 
 import msgspec
 from msgspec import UNSET, UnsetType

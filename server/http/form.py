@@ -1,4 +1,4 @@
-"""A file of a multipart form, from the client straight to the disk: neither memory nor a temporary folder holds it."""
+"""Receive the file of a multipart form piece by piece, without holding it in memory or in a temporary file."""
 
 import contextlib
 import re
@@ -12,25 +12,25 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from server.errors import ClientDisconnected, RequestError
 
 _FORM = "multipart/form-data"
-_LARGEST_FIELD = 64 << 10  # bytes
-_MOST_PARTS = 64
-_MOST_AROUND = 1 << 20  # bytes of a form that may be other than the file
+_MAX_FIELD_BYTES = 64 << 10
+_MAX_PARTS = 64
+_MAX_OVERHEAD_BYTES = 1 << 20  # of a form, besides the file
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_LONGEST_NAME = 255  # characters
+_MAX_NAME_CHARS = 255
 
 
 class UploadSink(Protocol):
     """Receives the bytes of the file in a form."""
 
     def check_size(self, num_bytes: int) -> None:
-        """Raise the error that fits for a file of at least so many bytes, before any of them is written."""
+        """Raise the error for a file that is too large; called before any byte of it is written."""
         ...
 
     async def write(self, piece: bytes | bytearray) -> None: ...
 
 
 class Form(NamedTuple):
-    """`filename`: of the file received, None when there was none. `fields`: the others, by name."""
+    """`filename` is None if the form has no file; `fields` are the other fields by name."""
 
     filename: str | None
     fields: Mapping[str, str]
@@ -39,18 +39,18 @@ class Form(NamedTuple):
 async def receive_form(request: Request[Any, Any, Any], incoming: UploadSink) -> Form:
     """Write the part named `file` to `incoming`; return the other fields.
 
-    Raises `RequestError` for a body that is no such form, `ClientDisconnected`, and the errors of `UploadSink.write`.
+    Raises `RequestError` for a body that is no such form, `ClientDisconnected`, and the errors of `UploadSink`.
     """
     kind, options = request.content_type
     if kind.lower() != _FORM:
         raise HTTPException(f"The header Content-Type must be {_FORM!r}, not {kind or 'missing'}.", status_code=415)
-    incoming.check_size((request.content_length or 0) - _MOST_AROUND)
+    incoming.check_size((request.content_length or 0) - _MAX_OVERHEAD_BYTES)
     receiver = _Receiver(incoming)
     try:
-        with PushMultipartParser(options.get("boundary", ""), max_segment_count=_MOST_PARTS, strict=True) as parser:
+        with PushMultipartParser(options.get("boundary", ""), max_segment_count=_MAX_PARTS, strict=True) as parser:
             async for chunk in _body(request):
                 for event in parser.parse(chunk):
-                    await receiver.take(event)
+                    await receiver.handle(event)
     except (MultipartError, UnicodeDecodeError) as error:
         raise RequestError(f"The form cannot be read: {error}.", None, "invalid_form") from None
     return Form(receiver.filename, receiver.fields)
@@ -66,11 +66,11 @@ async def _body(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         except HTTPException as error:
             if error.status_code < 500:
                 raise
-            raise ClientDisconnected from None  # as Litestar tells it
+            raise ClientDisconnected from None  # Litestar reports it as an internal error
 
 
 class _Receiver:
-    """Takes the parser's events."""
+    """Handles the parser's events: writes the file, and collects the other fields."""
 
     def __init__(self, incoming: UploadSink) -> None:
         self._incoming = incoming
@@ -79,42 +79,44 @@ class _Receiver:
         self.filename: str | None = None
         self.fields: dict[str, str] = {}
 
-    async def take(self, event: MultipartSegment | bytes | bytearray | None) -> None:
+    async def handle(self, event: MultipartSegment | bytes | bytearray | None) -> None:
         match event:
             case MultipartSegment():
-                self._begin(event)
+                self._begin_part(event)
             case bytes() | bytearray():
-                await self._go_on(event)
+                await self._add_piece(event)
             case None:
-                self._end()
+                self._end_part()
 
     @property
     def _is_file(self) -> bool:
         return self._part is not None and self._part.name == "file"
 
-    def _begin(self, part: MultipartSegment) -> None:
+    def _begin_part(self, part: MultipartSegment) -> None:
         self._part = part
         self._text.clear()
         if self._is_file:
             if self.filename is not None:
                 raise RequestError("There is more than one file; send one at a time.", "file", "invalid_value")
-            self.filename = plain_name(part.filename or "")
+            self.filename = safe_filename(part.filename or "")
 
-    async def _go_on(self, piece: bytes | bytearray) -> None:
+    async def _add_piece(self, piece: bytes | bytearray) -> None:
         if self._is_file:
             await self._incoming.write(piece)
             return
         self._text += piece
-        if len(self._text) > _LARGEST_FIELD:
+        if len(self._text) > _MAX_FIELD_BYTES:
             name = self._part.name if self._part else None
-            raise RequestError(f"This field is longer than {_LARGEST_FIELD:,} bytes.", name, "invalid_value")
+            raise RequestError(
+                f"This field is longer than {_MAX_FIELD_BYTES:,} bytes; shorten it.", name, "invalid_value"
+            )
 
-    def _end(self) -> None:
+    def _end_part(self) -> None:
         if self._part is not None and not self._is_file:
             self.fields[self._part.name or ""] = self._text.decode()
 
 
-def plain_name(filename: str) -> str:
-    """A file's name without the folders that a client may put before it, fit to be shown."""
+def safe_filename(filename: str) -> str:
+    """Return the last part of a file name that a client sent, without control characters."""
     name = _CONTROL.sub("", re.split(r"[/\\]", filename)[-1]).strip()
-    return name[-_LONGEST_NAME:] or "upload"
+    return name[-_MAX_NAME_CHARS:] or "upload"

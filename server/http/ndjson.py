@@ -1,4 +1,4 @@
-"""Streams of JSON, one message a line, as Ollama's clients read them: an error is the last line, with its own shape."""
+"""Streams of JSON messages, one a line, for Ollama's clients. An error is the last line of its stream."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
@@ -18,11 +18,11 @@ def line(message: msgspec.Struct) -> bytes:
 def line_stream(
     messages: AsyncIterator[msgspec.Struct],
     on_end: Callable[[], Awaitable[None]],
-    silent: msgspec.Struct,
+    keep_alive: msgspec.Struct,
     error_of: Callable[[Exception], msgspec.Struct],
 ) -> Stream:
-    """Return a stream of messages, with `silent` as keep-alive. `on_end` is awaited however the response ends."""
-    return keep_alive_stream(_lines(messages, error_of), on_end, line(silent), MEDIA_TYPE)
+    """Return a stream of messages, and of `keep_alive` in silence. `on_end` is awaited however the response ends."""
+    return keep_alive_stream(_lines(messages, error_of), on_end, line(keep_alive), MEDIA_TYPE)
 
 
 async def _lines(

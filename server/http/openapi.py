@@ -1,6 +1,6 @@
-"""The OpenAPI document, made from the routes; served as JSON, without a page that would load anything.
+"""Generate the OpenAPI document from the routes, and serve it as JSON.
 
-Litestar knows paths and parameters; msgspec, which reads and writes the bodies, describes them.
+Litestar describes paths and parameters; msgspec, which decodes and encodes the bodies, describes these.
 """
 
 import re
@@ -21,7 +21,7 @@ from litestar.routes import HTTPRoute
 from server.http.error_body import ErrorBody
 
 PATH = "/v1/openapi.json"
-STREAM_TYPE = "stream_type"  # a handler's option: the media type of its stream, where it is no event stream
+STREAM_TYPE = "stream_type"  # option of a handler: the media type of its stream, unless it is an event stream
 _REFERENCE = "#/components/schemas/{name}"
 _REFERENCES = re.compile(r'"#/components/schemas/([^"]+)"')
 
@@ -47,7 +47,7 @@ class _DocumentPlugin(JsonRenderPlugin):
         return self._rendered
 
     def receive_router(self, router: Router) -> None:
-        """Leaves the document alone of what Litestar serves beside it."""
+        """Remove the other routes that Litestar serves beside the document."""
         router.routes = [route for route in router.routes if route.path == PATH]
 
 
@@ -59,7 +59,7 @@ class _Operation(NamedTuple):
 
     @property
     def body(self) -> Any:
-        """The type of its JSON body, or None."""
+        """The type of the JSON request body, or None."""
         field = self.handler.parsed_data_field
         if field is None or not isinstance(field.kwarg_definition, BodyKwarg):
             return None
@@ -67,17 +67,18 @@ class _Operation(NamedTuple):
 
     @property
     def replies(self) -> dict[str, Any]:
-        """The types of its JSON bodies, by status."""
-        found = {}
+        """The types of the JSON replies, by status."""
+        types = {}
         returned = self.handler.parsed_fn_signature.return_type
         if not returned.is_subclass_of((Response, type(None))):
-            found[str(self.handler.status_code)] = returned.annotation
+            types[str(self.handler.status_code)] = returned.annotation
         for status, spec in (self.handler.responses or {}).items():
             if _is_json(spec):
-                found[str(status)] = spec.data_container
-        return found
+                types[str(status)] = spec.data_container
+        return types
 
     def complete(self, schemas: dict[Any, dict[str, Any]]) -> None:
+        """Write the schemas of bodies and replies into the operation."""
         responses = self.schema["responses"]
         if "400" in responses and 400 not in (self.handler.responses or {}):
             del responses["400"]  # Litestar's own, of another shape
@@ -90,8 +91,8 @@ class _Operation(NamedTuple):
             responses["200"]["content"] = {}
         if self.is_stream:
             responses["200"]["content"][self.handler.opt.get(STREAM_TYPE, "text/event-stream")] = {}
-        declared = (self.replies[status] for status in sorted(self.replies) if status.startswith("4"))
-        responses["default"] = _error(schemas[next(declared, ErrorBody)])
+        error_types = (self.replies[status] for status in sorted(self.replies) if status.startswith("4"))
+        responses["default"] = _error(schemas[next(error_types, ErrorBody)])
 
     @property
     def _is_body_optional(self) -> bool:
@@ -100,24 +101,27 @@ class _Operation(NamedTuple):
 
     @property
     def is_stream(self) -> bool:
-        """Always, or when the body asks for it."""
+        """True if the handler streams always, or when the body asks for it."""
         is_always = self.handler.parsed_fn_signature.return_type.is_subclass_of(Stream)
         return is_always or "stream" in getattr(self.body, "__struct_fields__", ())
 
 
 def complete_document(document: dict[str, Any], app: Litestar) -> dict[str, Any]:
+    """Add msgspec's schemas of all bodies to Litestar's document, and remove schemas that nothing refers to."""
     operations = list(_operations(document, app))
     types = {ErrorBody: None}
     for operation in operations:
         types |= dict.fromkeys(operation.replies.values())
         if operation.body is not None:
             types[operation.body] = None
-    found, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
-    schemas = dict(zip(types, found, strict=True))
+    type_schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    schemas = dict(zip(types, type_schemas, strict=True))
     for operation in operations:
         operation.complete(schemas)
-    known = document["components"]["schemas"] | components
-    document["components"]["schemas"] = {name: known[name] for name in sorted(_reachable(document["paths"], known))}
+    all_schemas = document["components"]["schemas"] | components
+    document["components"]["schemas"] = {
+        name: all_schemas[name] for name in sorted(_reachable(document["paths"], all_schemas))
+    }
     return document
 
 
@@ -134,22 +138,22 @@ def _is_json(spec: ResponseSpec) -> bool:
 
 
 def _error(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": "Why it could not be done", "content": {"application/json": {"schema": schema}}}
+    return {"description": "Why the request failed", "content": {"application/json": {"schema": schema}}}
 
 
 def _reachable(paths: dict[str, Any], schemas: dict[str, Any]) -> set[str]:
-    """The names of the schemas that the paths refer to, or those do."""
-    found: set[str] = set()
-    left = [paths]
-    while left:
-        names = set(_REFERENCES.findall(msgspec.json.encode(left.pop()).decode())) - found
-        found |= names
-        left += [schemas[name] for name in names]
-    return found
+    """Return the names of the schemas that the paths refer to, directly or through other schemas."""
+    reached: set[str] = set()
+    pending = [paths]
+    while pending:
+        names = set(_REFERENCES.findall(msgspec.json.encode(pending.pop()).decode())) - reached
+        reached |= names
+        pending += [schemas[name] for name in names]
+    return reached
 
 
 def name_operations(app: Litestar) -> None:
-    """A handler with several paths is several operations of the document, which must differ in their ids."""
+    """Give each path of a handler with several paths an operation id of its own, as OpenAPI requires."""
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             for handler in route.route_handlers:
@@ -162,7 +166,7 @@ def _preference(path: str) -> tuple[bool, str]:
 
 
 class _OperationName:
-    """The handler's own name at the path that clients use most, and with the path at others."""
+    """Returns the handler's own name at the preferred path, and the name with the path at others."""
 
     def __init__(self, name: str, path: str) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""Cursor pagination, by the ids of the first and the last item that the client has."""
+"""Cursor pagination: the cursors are ids of items that the client has."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -11,7 +11,7 @@ Reply = TypeVar("Reply")
 
 
 class HasId(Protocol):
-    """An object of the wire that a client can name when it asks for the next page."""
+    """A wire object with an id, which a client can use as a cursor."""
 
     @property
     def id(self) -> str | None: ...
@@ -50,13 +50,13 @@ def page(
 
 def _position(ids: Sequence[str], id: str, param: str) -> int:
     if id not in ids:
-        raise RequestError(f"There is no {id!r} in this list.", param, "invalid_value")
+        raise RequestError(f"There is no {id!r} in this list; use the id of one of its items.", param, "invalid_value")
     return ids.index(id)
 
 
 def page_reply(
     kind: Callable[[list[WireObject], str | None, str | None, bool], Reply], data: list[WireObject], *, has_more: bool
 ) -> Reply:
-    """Return the wire's page of these objects, which has the ids of the first and the last of them."""
+    """Return the reply for a page of objects, with the ids of the first and the last."""
     first_id, last_id = (data[0].id, data[-1].id) if data else (None, None)
     return kind(data, first_id, last_id, has_more)

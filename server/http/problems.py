@@ -71,7 +71,7 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def headers_of(error: Exception, problem: Problem) -> dict[str, str]:
-    """Return the headers of an error's reply, in every API. Clients retry a 5xx unless they are told not to."""
+    """Return the headers of an error's reply, in every API. Clients retry a 5xx unless a header forbids it."""
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(problem.retry_after)
@@ -108,19 +108,19 @@ def _server_error(error: ServerError) -> Problem:
 
 
 def _settings_error(error: SettingsError) -> Problem:
-    return _problem(error.status, f"The settings are not right, so all stays as it is: {error}", error.code)
+    return _problem(error.status, f"The settings are invalid, so nothing was changed: {error}", error.code)
 
 
 def _key_store_error(error: KeyStoreError) -> Problem:
-    _log.error("the keys cannot be read: %s", error)
-    return _problem(error.status, "The keys cannot be read; the server's log says why.", error.code)
+    _log.error("the API keys cannot be read: %s", error)
+    return _problem(error.status, "The API keys cannot be read; the server's log says why.", error.code)
 
 
 # Errors of models
 
 
 def _context_length(error: ContextLengthExceeded) -> Problem:
-    message = (  # worded so that every client known to look for it finds its phrase
+    message = (  # contains the phrases that clients are known to search for
         f"This model's maximum context length is {error.n_ctx} tokens. However, your messages resulted in"
         f" {error.num_prompt} tokens. Please reduce the length of the messages. (context_length_exceeded)"
     )
@@ -139,14 +139,12 @@ def _unenforceable_tool(error: UnenforceableTool) -> Problem:
 
 
 def _unknown_token(error: UnknownToken) -> Problem:
-    message = f"There is no token {error.token}; there are 0 to {error.size - 1}."
+    message = f"There is no token {error.token}; tokens are 0 to {error.size - 1}."
     return _problem(400, message, "invalid_value", "prompt")
 
 
 def _cannot_insert(error: CannotInsert) -> Problem:
-    message = (
-        f"The model {error.name!r} has no fill-in-the-middle tokens; name one that has, GET /v1/models lists them."
-    )
+    message = f"The model {error.name!r} has no fill-in-the-middle tokens; use one that has; GET /v1/models lists all."
     return _problem(400, message, "unsupported_value", "suffix")
 
 
@@ -155,12 +153,12 @@ def _model_not_found(error: ModelNotFound) -> Problem:
 
 
 def _queue_full(error: QueueFull) -> Problem:
-    message = f"{error.num_waiting} requests are waiting already; try again in {error.retry_after} s."
+    message = f"{error.num_waiting} requests are queued already; try again in {error.retry_after} s."
     return _problem(429, message, "rate_limit_exceeded", retry_after=error.retry_after)
 
 
 def _model_unavailable(error: ModelUnavailable) -> Problem:
-    message = f"The model {error.name!r} is not available: {error.reason}. Put that right and start the server again."
+    message = f"The model {error.name!r} is not available: {error.reason}. Correct that and restart the server."
     return _problem(503, message, "model_unavailable", "model")
 
 
@@ -186,7 +184,7 @@ def _collection_not_found(error: CollectionNotFound) -> Problem:
 
 
 def _invalid_filter(error: InvalidFilter) -> Problem:
-    message = f"The pattern {error.pattern!r} of the filter means nothing."
+    message = f"The pattern {error.pattern!r} of the filter is invalid; use one like *.md or reports/**."
     return _problem(400, message, "invalid_value", "filters.paths")
 
 
@@ -202,13 +200,13 @@ def _storage_damaged(error: StorageDamaged) -> Problem:
 
 
 def _disk_full(_: Exception) -> Problem:
-    return _problem(507, "The server's disk is full; nothing of this was kept. Make room there.", "disk_full")
+    return _problem(507, "The server's disk is full; nothing was stored. Free some space there.", "disk_full")
 
 
 def _storage_failed(error: Exception) -> Problem:
     number = error.errno if isinstance(error, OSError) else None
-    _log.error("the data folder fails: %s", os.strerror(number) if number else type(error).__name__)
-    message = "The server cannot read or write its files just now; its log says why. Try again."
+    _log.error("the data folder cannot be read or written: %s", os.strerror(number) if number else type(error).__name__)
+    message = "The server cannot read or write its files at the moment; its log says why. Try again."
     return _problem(503, message, "storage_failed", retry_after=5)
 
 
@@ -236,18 +234,18 @@ def _field(message: str, key: str | None) -> str | None:
 
 
 def _nesting(_: RecursionError) -> Problem:
-    """msgspec's error for JSON that is nested a thousand levels deep."""
+    """Return the problem for msgspec's error about JSON that is nested a thousand levels deep."""
     return _problem(400, "The body is nested too deeply.", "invalid_value")
 
 
 def _no_route(_: NotFoundException) -> Problem:
-    message = "There is no such endpoint here; GET /v1/openapi.json lists those there are."
+    message = "There is no such endpoint; GET /v1/openapi.json lists all endpoints."
     return _problem(404, message, "unsupported_endpoint")
 
 
 def _no_method(error: MethodNotAllowedException) -> Problem:
     allowed = (error.headers or {}).get("allow", "none")
-    return _problem(405, f"This endpoint takes other methods: {allowed}.", "method_not_allowed")
+    return _problem(405, f"This endpoint does not support the method; use one of: {allowed}.", "method_not_allowed")
 
 
 def _http(error: HTTPException) -> Problem:
@@ -255,9 +253,9 @@ def _http(error: HTTPException) -> Problem:
 
 
 def _unexpected_error(error: BaseException) -> Problem:
-    details = error if _log.isEnabledFor(logging.DEBUG) else None  # a traceback may hold content
+    details = error if _log.isEnabledFor(logging.DEBUG) else None  # a traceback may contain text of documents
     _log.error("unexpected %s", type(error).__name__, exc_info=details)
-    return _problem(500, "Something unexpected went wrong; the server's log names it.", "internal_error")
+    return _problem(500, "An unexpected error occurred; the server's log names it.", "internal_error")
 
 
 _TABLE: Final[Mapping[type, Callable[[Any], Problem]]] = {

@@ -1,4 +1,4 @@
-"""Error replies from outside the routes, where Litestar cannot make them."""
+"""Error replies of middleware and transport, which Litestar's exception handlers do not reach."""
 
 from http import HTTPStatus
 
@@ -9,6 +9,7 @@ from server.http.problems import Problem
 
 
 async def send_problem(problem: Problem, send: Send) -> None:
+    """Send the problem as an ASGI response."""
     body = msgspec.json.encode(problem.body)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if problem.retry_after is not None:
@@ -20,7 +21,7 @@ async def send_problem(problem: Problem, send: Send) -> None:
 
 
 def problem_bytes(problem: Problem) -> bytes:
-    """Return the whole HTTP/1.1 reply, after which the connection is closed."""
+    """Return a whole HTTP/1.1 reply, for a connection that is closed after it."""
     body = msgspec.json.encode(problem.body)
     head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body

@@ -11,8 +11,8 @@ from litestar.response import Stream
 from server.http.problems import problem_of
 
 _encode = msgspec.json.Encoder().encode
-_SILENCE_S = 2.0  # after which a comment says that the stream is alive
-_KEEP_ALIVE = b": keep-alive\n\n"  # never ": ping", which Continue takes for the end
+_SILENCE_S = 2.0  # after which a keep-alive comment is sent
+_KEEP_ALIVE = b": keep-alive\n\n"  # not ": ping", which the client Continue takes for the end
 DONE = b"data: [DONE]\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -25,19 +25,19 @@ async def with_keep_alive(
     frames: AsyncGenerator[bytes, None], keep_alive: bytes = _KEEP_ALIVE
 ) -> AsyncGenerator[bytes, None]:
     """Yield the frames, and `keep_alive` whenever none has come for a while, such as while a long prompt is read."""
-    waiting: asyncio.Task[bytes] | None = None
+    next_frame: asyncio.Task[bytes] | None = None
     try:
         while True:
-            waiting = asyncio.ensure_future(anext(frames))
-            while not (await asyncio.wait({waiting}, timeout=_SILENCE_S))[0]:
+            next_frame = asyncio.ensure_future(anext(frames))
+            while not (await asyncio.wait({next_frame}, timeout=_SILENCE_S))[0]:
                 yield keep_alive
             try:
-                yield waiting.result()
+                yield next_frame.result()
             except StopAsyncIteration:
                 return
     finally:
-        if waiting is not None:
-            await _cancel(waiting)
+        if next_frame is not None:
+            await _cancel(next_frame)
         await frames.aclose()
 
 

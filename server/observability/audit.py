@@ -1,7 +1,6 @@
-"""The audit log: who did what and when, and who was refused.
+"""The audit log of requests: name of the key, client address, operation, status, and ids of changed objects.
 
-It has the name of the key, the address, the operation and its status, and the ids of what was changed, which the server
-made. No text of questions, answers or documents is in it.
+The ids are the server's own. The log contains no text of questions, answers or documents.
 """
 
 import logging
@@ -18,10 +17,9 @@ _REFUSED = frozenset({401, 403, 421, 429})  # statuses
 
 
 class AuditLog:
-    """Owns the sink. A context manager.
+    """Writes entries to the sink, which it owns. A context manager.
 
-    It never stands in the way of a request: when an entry cannot be written, the server's log says so once, and the
-    entry is lost.
+    An entry that cannot be written is lost, which the server's log reports once; the request goes on.
     """
 
     def __init__(self, sink: AuditSink, level: AuditLevel) -> None:
@@ -37,7 +35,7 @@ class AuditLog:
         self._sink.close()
 
     def record(self, entry: AuditEntry, *, is_change: bool) -> None:
-        """Write an entry if the level wants it: all of them, or changes, also those that failed, and refusals."""
+        """Write an entry if the level includes it. `changes` includes failed changes and refused requests."""
         if self._level == "all" or (self._level == "changes" and (is_change or entry.status in _REFUSED)):
             with self._lock:
                 self._write(entry)
@@ -48,5 +46,5 @@ class AuditLog:
             self._has_failed = False
         except OSError as error:
             if not self._has_failed:
-                _log.error("the audit log cannot be written: %s", error)
+                _log.error("the audit log cannot be written, entries are lost: %s", error)
             self._has_failed = True

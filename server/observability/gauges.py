@@ -1,4 +1,4 @@
-"""Gauges of the present state for Prometheus, made for each request to /metrics from what its caller may see."""
+"""Gauges of the current state for Prometheus, computed for each request to /metrics from what its caller may see."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -54,8 +54,8 @@ def index_gauges(lag_s: float, collections: Sequence[CollectionStatus]) -> Itera
     for name, text, value in (
         ("documents", "Indexed documents.", lambda status: status.documents),
         ("chunks", "Indexed chunks.", lambda status: status.chunks),
-        ("pending", "Files that wait to be indexed.", lambda status: status.pending),
-        ("failed", "Files that could not be read.", lambda status: len(status.failed)),
+        ("pending", "Queued files.", lambda status: status.pending),
+        ("failed", "Failed files.", lambda status: len(status.failed)),
         ("missing", "Indexed documents whose files are missing.", lambda status: status.missing),
     ):
         gauge = GaugeMetricFamily(f"cloister_index_{name}", text, labels=["collection"])

@@ -1,6 +1,6 @@
-"""Counters and histograms for Prometheus. They hold names of models, routes and stages, and figures; no content."""
+"""Counters and histograms for Prometheus. They contain names of models, operations and stages, no content."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import Metric
@@ -13,56 +13,32 @@ _STAGE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 class Metrics:
-    """Counts events, and reports those of a request to its trace too. Present state is in `gauges.py`."""
+    """Counts events, and records those of a request as spans of its trace too. `gauges.py` has the current state."""
 
     def __init__(self, tracing: Tracing | None = None) -> None:
         self.tracing: Tracing = tracing or NoTracing()
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "cloister_http_requests",
-            "HTTP replies by operation and status.",
-            ("operation", "status"),
-            registry=registry,
-        )
-        self._request_s = Histogram(
-            "cloister_http_request_seconds",
-            "Seconds from a request to the first byte of its reply.",
-            ("operation",),
-            buckets=_REQUEST_S,
-            registry=registry,
-        )
-        self._prompt = Counter("cloister_prompt_tokens", "Prompt tokens.", ("model",), registry=registry)
-        self._cached = Counter(
-            "cloister_cached_prompt_tokens",
-            "Prompt tokens found in the prefix cache (cache hits).",
-            ("model",),
-            registry=registry,
-        )
-        self._generated = Counter("cloister_generated_tokens", "Generated tokens.", ("model",), registry=registry)
-        self._first_s = Histogram(
-            "cloister_first_token_seconds",
-            "Time to first token, in seconds.",
-            ("model",),
-            buckets=_REQUEST_S,
-            registry=registry,
-        )
-        self._between_s = Histogram(
-            "cloister_inter_token_seconds",
-            "Time between tokens of a reply, in seconds.",
-            ("model",),
-            buckets=_TOKEN_S,
-            registry=registry,
-        )
-        self._search_s = Histogram(
-            "cloister_search_seconds",
-            "Search latency by stage, in seconds.",
-            ("stage",),
-            buckets=_STAGE_S,
-            registry=registry,
-        )
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"cloister_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, label: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(f"cloister_{name}", text, (label,), buckets=buckets, registry=registry)
+
+        self._requests = counter("http_requests", "HTTP replies by operation and status.", "operation", "status")
+        text = "Seconds from a request to the first byte of its reply."
+        self._request_s = histogram("http_request_seconds", text, "operation", _REQUEST_S)
+        self._prompt = counter("prompt_tokens", "Prompt tokens.", "model")
+        text = "Prompt tokens found in the prefix cache (cache hits)."
+        self._cached = counter("cached_prompt_tokens", text, "model")
+        self._generated = counter("generated_tokens", "Generated tokens.", "model")
+        self._first_s = histogram("first_token_seconds", "Time to first token, in seconds.", "model", _REQUEST_S)
+        text = "Time between tokens of a reply, in seconds."
+        self._between_s = histogram("inter_token_seconds", text, "model", _TOKEN_S)
+        self._search_s = histogram("search_seconds", "Search latency by stage, in seconds.", "stage", _STAGE_S)
 
     def observe_reply(self, operation: str, status: int, took_s: float) -> None:
-        """Count a reply. `operation` is the route's, "" for none; paths are not counted: clients make them up."""
+        """Count a reply. `operation` is the handler's id, "" for none; clients could make up any number of paths."""
         self._requests.labels(operation, str(status)).inc()
         self._request_s.labels(operation).observe(took_s)
 

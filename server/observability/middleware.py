@@ -19,8 +19,7 @@ _DISCONNECT: HTTPReceiveMessage = {"type": "http.disconnect"}
 
 
 class RequestMiddleware:
-    """Gives each reply an id and its processing time, counts, traces and audits it; answers HEAD like GET without the
-    body."""
+    """Gives each reply an id and its processing time; counts, traces and audits it; answers HEAD."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, audit: AuditLog) -> None:
         self._app = app
@@ -57,7 +56,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send_with_id)
 
     def _audit_request(self, scope: HTTPScope, status: int, id: str) -> None:
-        """Write the audit entry. Ids of a failed request are left out: they are whatever the client wrote."""
+        """Write the audit entry. Ids of a failed request are left out: the client chose them."""
         handler, user, client = scope.get("route_handler"), scope.get("user"), scope.get("client")
         ids = {name: str(value) for name, value in scope.get("path_params", {}).items()} if status < 400 else {}
         entry = AuditEntry(
@@ -88,7 +87,7 @@ async def _without_body(app: ASGIApp, scope: Scope, send: Send) -> None:
 
     async def send_head(message: Message) -> None:
         if is_over.is_set():
-            await asyncio.sleep(0)  # so that a stream that never waits lets its end be noticed
+            await asyncio.sleep(0)  # so that a stream that never waits notices the disconnection
         elif message["type"] == "http.response.body":
             is_over.set()
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,7 +1,7 @@
 """OpenTelemetry spans of requests, of the stages of a search and of prompt processing.
 
-Off by default; the setting `tracing` names an exporter that the user has installed. Spans hold operations, models and
-figures, no content. Attribute names follow OpenTelemetry's semantic conventions where they have one.
+Off by default; the setting `tracing` names an installed exporter. Spans contain operations, models and numbers, no
+content. Attribute names follow OpenTelemetry's semantic conventions where they have one.
 """
 
 import contextlib
@@ -15,21 +15,21 @@ from server.errors import SettingsError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-_EXPORTERS = "opentelemetry_traces_exporter"  # the group under which packages offer theirs
+_EXPORTERS = "opentelemetry_traces_exporter"  # the entry point group of packages with exporters
 
 
 class RequestTrace(Protocol):
-    """The trace of a request that is being answered."""
+    """The trace of a request."""
 
     def record_reply(self, operation: str, status: int) -> None: ...
 
 
 class Tracing(Protocol):
     def request(self, method: str) -> contextlib.AbstractContextManager[RequestTrace]:
-        """Trace all that is done inside as one request."""
+        """Trace everything inside as one request."""
 
     def record_span(self, name: str, took_s: float, **figures: str | int) -> None:
-        """Record a span that ended just now, within the request of this task."""
+        """Record a span that ended just now, as a part of the request that this task handles."""
 
 
 class NoTracing:
@@ -52,7 +52,7 @@ _NO_TRACE = _NoRequestTrace()
 
 
 class SpanTracing:
-    """Records spans by a provider, whose owner shuts it down."""
+    """Records spans with a provider, which the caller shuts down."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         self._tracer = provider.get_tracer("cloister")
@@ -88,7 +88,7 @@ class _SpanRequestTrace:
 
 @contextlib.contextmanager
 def open_tracing(exporter: str) -> Iterator[Tracing]:
-    """Trace to the exporter of that name, "" for none, and send what is left at the end. Raises `SettingsError`."""
+    """Yield a tracing to the named exporter, "" for none, and flush it at the end. Raises `SettingsError`."""
     if not exporter:
         yield NoTracing()
         return
@@ -100,8 +100,8 @@ def open_tracing(exporter: str) -> Iterator[Tracing]:
         raise SettingsError("tracing", "OpenTelemetry is not installed: pip install 'cloister[tracing]'") from None
     exporters = {each.name: each for each in entry_points(group=_EXPORTERS)}
     if exporter not in exporters:
-        known = ", ".join(sorted(exporters)) or "none"
-        raise SettingsError("tracing", f"no exporter {exporter!r} is installed; there are: {known}")
+        names = ", ".join(sorted(exporters)) or "none"
+        raise SettingsError("tracing", f"no exporter {exporter!r} is installed; installed are: {names}")
     provider = TracerProvider(resource=Resource.create({"service.name": "cloister"}))
     provider.add_span_processor(BatchSpanProcessor(exporters[exporter].load()()))
     try:

@@ -1,7 +1,7 @@
 """A trial run of this installation: `python -P -m server.ops.trial FOLDER`.
 
-Starts the server with a document of its own, asks about it and stops it; prints what came of it, a line of JSON. For
-`server.ops.airgap`, which runs this where there is no network. Uses none but the machine's own loopback.
+Starts the server with a document, asks a question about it, stops the server, and prints a `Trial` as JSON. Uses the
+loopback interface only. `server.ops.airgap` runs this in a namespace without a network.
 """
 
 import contextlib
@@ -21,13 +21,14 @@ _START_S, _ANSWER_S = 240.0, 60.0  # the first start of an installation converts
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """`trouble`: one line; "" when the question was answered from the document."""
+    """`trouble` is one line, "" if the question was answered from the document. `seconds` is the time of the run."""
 
     trouble: str
     seconds: float
 
 
 def run(folder: Path) -> Trial:
+    """Do the trial run in an empty folder."""
     docs, log, started = folder / "docs", folder / "log", time.monotonic()
     docs.mkdir()
     (docs / "leave.md").write_text(_DOCUMENT)
@@ -35,7 +36,7 @@ def run(folder: Path) -> Trial:
     with log.open("wb") as output:
         server = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
     try:
-        trouble = _trouble(server, log)
+        trouble = _find_trouble(server, log)
     finally:
         server.terminate()
         try:
@@ -46,20 +47,21 @@ def run(folder: Path) -> Trial:
     return Trial(trouble, round(time.monotonic() - started, 1))
 
 
-def _trouble(server: "subprocess.Popen[bytes]", log: Path) -> str:
-    until = time.monotonic() + _START_S
+def _find_trouble(server: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Wait for the start and ask the question. Return why no answer came, "" if one did."""
+    deadline = time.monotonic() + _START_S
     while not (ready := _READY.search(log.read_text())):
-        if server.poll() is not None or time.monotonic() > until:
-            return (log.read_text().strip().splitlines() or ["it did not start"])[-1]
+        if server.poll() is not None or time.monotonic() > deadline:
+            return (log.read_text().strip().splitlines() or ["the server did not start"])[-1]
         time.sleep(0.1)
-    body, until = {"messages": [{"role": "user", "content": _QUESTION}]}, time.monotonic() + _ANSWER_S
-    said = ""
+    body, deadline = {"messages": [{"role": "user", "content": _QUESTION}]}, time.monotonic() + _ANSWER_S
+    reply = ""
     with httpx2.Client(base_url=ready[1], timeout=_ANSWER_S, trust_env=False) as client:
-        while _IN_ANSWER not in said:
-            if time.monotonic() > until:
-                return f"it answered: {said[:200]}"
+        while _IN_ANSWER not in reply:
+            if time.monotonic() > deadline:
+                return f"the server answered: {reply[:200]}"
             with contextlib.suppress(httpx2.HTTPError):
-                said = client.post("/v1/chat/completions", json=body).text
+                reply = client.post("/v1/chat/completions", json=body).text
             time.sleep(0.1)
     return ""
 

@@ -1,4 +1,4 @@
-"""The route of GET /documents/{id}: a document's text in the index, for people who follow a citation."""
+"""GET /documents/{id}: a page with a document's text in the index, which citations link to."""
 
 import asyncio
 import re
@@ -57,5 +57,5 @@ def _lines(text: str | None) -> tuple[int, int] | None:
         return None
     match = _LINES.fullmatch(text)
     if match is None:
-        raise RequestError("Use a line, or the first and the last one, such as 12-30.", "lines", "invalid_value")
+        raise RequestError("Use one line or a range, such as 12 or 12-30.", "lines", "invalid_value")
     return int(match[1]), int(match[2] or match[1])

@@ -31,7 +31,7 @@ class WebFile(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Return the response headers. A browser caches the file, and revalidates it at each use."""
+        """The response headers. A browser caches the file, and revalidates it at each use."""
         return {**_HEADERS, "Content-Type": self.media_type, "ETag": self.tag}
 
     def matches(self, if_none_match: str) -> bool:

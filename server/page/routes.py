@@ -25,7 +25,7 @@ class PageController(Controller):
     async def file(self, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
         web_file = web_files().get(str(name).lstrip("/"))
         if web_file is None:
-            raise NotFound("The page has no such file.")
+            raise NotFound("The web page has no such file.")
         return _reply(request, web_file)
 
 

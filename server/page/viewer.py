@@ -1,7 +1,7 @@
-"""HTML pages of a document's text in the index, around the passage that a citation links to.
+"""HTML pages with a document's text in the index, around the passage that a citation links to.
 
-All text comes from documents, so all of it is escaped. There are no scripts; the policy names the one stylesheet by its
-hash.
+All text is escaped, since it comes from documents. There are no scripts; the content security policy allows the one
+stylesheet by its hash.
 """
 
 import base64
@@ -27,7 +27,7 @@ small, nav { color: GrayText }
 
 @cache
 def headers() -> dict[str, str]:
-    """Return the headers of every page, which forbid to load, run or send anything."""
+    """Return the headers of every page. They forbid it to load, run or send anything."""
     digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     return {
         "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; "
@@ -57,7 +57,7 @@ def document_page(document: DocumentExcerpt) -> bytes:
 
 
 def missing_page(document_id: int, document: DocumentExcerpt | None) -> bytes:
-    """Return the page for a link to a passage that is gone. `document` is None if its document is gone too."""
+    """Return the page for a link to a passage that is gone. `document` is None if the document is gone too."""
     if document is None:
         parts = [
             "<h1>This document is not in the index</h1>",

@@ -1,4 +1,4 @@
-"""The server's own groups of settings. Each is handed to the part of the server that it configures."""
+"""Groups of the server's own settings. Each is passed to the part of the server that it configures."""
 
 from typing import Annotated, Literal
 

@@ -1,6 +1,6 @@
-"""Read the settings: defaults < cloister.toml < CLOISTER_… environment < command line.
+"""Read the settings. Later layers override earlier ones: defaults, cloister.toml, CLOISTER_… variables, command line.
 
-A field that does not exist or is out of range is refused with its path.
+A setting that does not exist or is out of range is refused with its path.
 """
 
 import re
@@ -20,9 +20,9 @@ CONFIG_FILE = "cloister.toml"
 
 
 def read_settings(config: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
-    """Merges the four layers. `config` must exist when given; otherwise `./cloister.toml` is read if it is there.
+    """Return the merged settings. Without `config`, `./cloister.toml` is read if it exists.
 
-    `flags` is shaped like the tree; `None` means not given. Raises `SettingsError`.
+    `flags` has the shape of the tree; None stands for a flag that is not given. Raises `SettingsError`.
     """
     layers = [_from_file(config), _from_environment(environ), _drop_none(flags)]
     merged: dict[str, Any] = {}
@@ -36,12 +36,15 @@ def read_settings(config: Path | None, environ: Mapping[str, str], flags: Mappin
 
 
 def docs_from_flags(flags: list[str]) -> dict[str, str] | None:
-    """`DIR` or `NAME=DIR`, once or often. The name of `DIR` alone is made from its last part."""
+    """Return the folders by collection name; None without flags. A flag is `DIR` or `NAME=DIR`.
+
+    Without a name, the last part of the folder's path becomes the name. Raises `SettingsError` for a name given twice.
+    """
     docs: dict[str, str] = {}
     for flag in flags:
         name, equals, folder = flag.partition("=")
         if not equals:
-            name, folder = _name_of(flag), flag
+            name, folder = _collection_name(flag), flag
         if name in docs:
             raise SettingsError(
                 f"docs.{name}", f"two folders have this name; give one of them another: --docs OTHER={folder}"
@@ -50,7 +53,7 @@ def docs_from_flags(flags: list[str]) -> dict[str, str] | None:
     return docs or None
 
 
-def _name_of(folder: str) -> str:
+def _collection_name(folder: str) -> str:
     name = re.sub(r"[^a-z0-9_-]+", "-", Path(folder).expanduser().absolute().name.lower()).strip("-_")[:64]
     return name or "docs"
 
@@ -62,14 +65,16 @@ def _from_file(config: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError("", f"the settings file {path} cannot be read: {reason}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(
+            "", f"the settings file {path} cannot be read: {reason}; name another: --config FILE"
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError("", f"the settings file {path} is not TOML: {error}") from None
+        raise SettingsError("", f"the settings file {path} is not valid TOML: {error}") from None
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """`CLOISTER_ENGINE__N_CTX=8192` is `engine.n_ctx`."""
+    """Return the tree of settings in the environment: `CLOISTER_ENGINE__N_CTX=8192` sets `engine.n_ctx`."""
     tree: dict[str, Any] = {}
     for key, value in environ.items():
         if key.startswith(PREFIX):
@@ -82,7 +87,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` wins, field by field; the collections are one field, for a folder that is not named is not meant."""
+    """Return the tree `below` with the fields of `above` in it. `docs` is replaced as a whole, not merged."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -96,16 +101,16 @@ def _drop_none(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flags.items() if value is not None}
 
 
-_AT = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_LOCATION = re.compile(r"^(?P<reason>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
 
 
 def _settings_error(message: str) -> SettingsError:
-    """msgspec's sentence as a path and a reason."""
-    found = _AT.match(message)
-    assert found is not None
-    reason, path = found["reason"], found["path"] or ""
+    """Return msgspec's message as an error with the path of the setting and the reason."""
+    match = _LOCATION.match(message)
+    assert match is not None
+    reason, path = match["reason"], match["path"] or ""
     if unknown := _UNKNOWN.fullmatch(reason):
-        where = ".".join(filter(None, (path, unknown["field"])))
-        return SettingsError(where, "there is no such setting (docs/settings.md lists all)")
+        setting = ".".join(filter(None, (path, unknown["field"])))
+        return SettingsError(setting, "there is no such setting; docs/settings.md lists all settings")
     return SettingsError(path, reason.replace("`", ""))

@@ -1,4 +1,4 @@
-"""Settings that have another name now. A file or variable with an old name is refused with the new one."""
+"""Refuse old names of settings, with the new name in the error."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final

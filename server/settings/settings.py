@@ -1,4 +1,4 @@
-"""The tree of settings. Frozen, bounded, checked where it is made; `reading.py` fills it."""
+"""The tree of settings: frozen, with bounds that are checked when it is created. `reading.py` reads it."""
 
 import re
 from pathlib import Path
@@ -18,14 +18,38 @@ from server.access.origins import is_pattern
 from server.errors import SettingsError
 from server.settings.params import AuditLevel, ChatModelSettings, FilesParams, RagParams, ResponsesParams
 
-MANUAL = Path(__file__).parents[2] / "docs"  # in a clone; a wheel has none
-GROUNDED = "cloister"  # the model id that asks for an answer from the documents
+MANUAL = Path(__file__).parents[2] / "docs"  # of a clone of the repository; a wheel has no manual
+GROUNDED = "cloister"  # model id for answers from the documents
+
+LogLevel = Annotated[str, Meta(pattern="^(debug|info|warning|error)$")]
 
 _COLLECTION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that can be set."""
+class AddressSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The address of the server, its names, and the web pages that may use it."""
+
+    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
+    hosts: Annotated[
+        list[str], Meta(description="further host names of this server, such as its name in your network")
+    ] = []
+    origins: Annotated[
+        list[str],
+        Meta(description="web origins that may send requests: scheme://host:port, or editors for their webviews"),
+    ] = []
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0: any free one")] = 8000
+
+    def __post_init__(self) -> None:
+        for name in self.hosts:
+            if host_of(name) != name.lower():
+                raise ValueError(f"hosts: {name!r} is not a host name; leave out the port")
+        for origin in self.origins:
+            if not is_pattern(origin):
+                raise ValueError(f"origins: {origin!r} is not scheme://host, scheme://host:port, scheme://* or editors")
+
+
+class Settings(AddressSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of the server."""
 
     docs: Annotated[dict[str, str], Meta(description="watched folders: collection name = folder")] = {}
     data: Annotated[
@@ -51,22 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache: Annotated[str | None, Meta(description="folder of converted models; unset: the platform's cache folder")] = (
         None
     )
-    host: Annotated[str, Meta(min_length=1, description="address to listen on")] = "127.0.0.1"
-    hosts: Annotated[
-        list[str], Meta(description="further host names of this server, such as its name in your network")
-    ] = []
-    origins: Annotated[
-        list[str],
-        Meta(description="web origins that may send requests: scheme://host:port, or editors for their webviews"),
-    ] = []
-    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0: any free one")] = 8000
-    log_level: Annotated[
-        str,
-        Meta(
-            pattern="^(debug|info|warning|error)$",
-            description="lowest level that is logged: debug, info, warning or error",
-        ),
-    ] = "warning"
+    log_level: Annotated[LogLevel, Meta(description="lowest level that is logged: debug, info, warning or error")] = (
+        "warning"
+    )
     log_format: Annotated[LogFormat, Meta(description="format of the log: text or json")] = "text"
     audit: Annotated[
         AuditLevel, Meta(description="requests in the audit log: off, changes (with refused requests) or all")
@@ -80,14 +91,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rag: RagParams = RagParams()
     files: FilesParams = FilesParams()
     responses: ResponsesParams = ResponsesParams()
-
-    def __post_init__(self) -> None:
-        for name in self.hosts:
-            if host_of(name) != name.lower():
-                raise ValueError(f"hosts: {name!r} is no name of a host; leave out the port")
-        for origin in self.origins:
-            if not is_pattern(origin):
-                raise ValueError(f"origins: {origin!r} is not scheme://host, scheme://host:port, scheme://* or editors")
 
     @property
     def data_folder(self) -> Path:
@@ -103,25 +106,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.data_folder / "models"
 
     def collections(self) -> list[Collection]:
-        """Watched folders; the manual where none is named. Raises `SettingsError` for one that cannot be watched."""
+        """Return the watched folders, or the manual if `docs` is empty. Raises `SettingsError`."""
         folders = self.docs or ({"docs": str(MANUAL)} if MANUAL.is_dir() else {})
         return [Collection(name, folder_of(name, folder)) for name, folder in sorted(folders.items())]
 
 
 def folder_of(name: str, folder: str) -> Path:
     """Return the resolved folder of a collection. Raises `SettingsError` when it cannot be watched."""
-    where = f"docs.{name}"
+    setting = f"docs.{name}"
     if not _COLLECTION_NAME.fullmatch(name):
         raise SettingsError(
-            where, "a collection's name is 1 to 64 of a-z, 0-9, '-' and '_', and begins with a letter or digit"
+            setting, "a collection's name is 1 to 64 of a-z, 0-9, '-' and '_', and begins with a letter or digit"
         )
     root = Path(folder).expanduser().absolute()
     try:
         next(root.iterdir(), None)
     except FileNotFoundError:
-        raise SettingsError(where, f"there is no folder {root}") from None
+        raise SettingsError(setting, f"there is no folder {root}; create it, or name another") from None
     except NotADirectoryError:
-        raise SettingsError(where, f"{root} is a file; name the folder it is in") from None
+        raise SettingsError(setting, f"{root} is a file; name the folder it is in") from None
     except OSError as error:
-        raise SettingsError(where, f"the folder {root} cannot be read: {error.strerror}") from None
+        raise SettingsError(setting, f"the folder {root} cannot be read: {error.strerror}") from None
     return root.resolve()

@@ -185,7 +185,7 @@ def test_added_collections_are_saved_for_the_next_start(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     result = cloister("collections", "add", "notes", "--url=http://127.0.0.1:9", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "the next one starts with it" in result.stdout
+    assert "the next start watches it" in result.stdout
     assert (tmp_path / "cloister.toml").read_text() == f'[docs]\nnotes = "{tmp_path / "notes"}"\n'
     assert (tmp_path / "cloister.toml").stat().st_mode & 0o777 == 0o600
     (tmp_path / "cloister.toml").write_text("docs = 3")

@@ -128,7 +128,7 @@ def test_other_machines_are_not_let_in_without_a_key(tmp_path: Path, host: str) 
     result = run("--port=0", f"--data={tmp_path / 'data'}", f"--host={host}", cwd=tmp_path)
     (line,) = result.stderr.splitlines()
     assert result.returncode == 1
-    assert "make one first: cloister keys create" in line
+    assert "create one first: cloister keys create" in line
 
 
 def test_with_a_key_other_machines_are_let_in(tmp_path: Path) -> None:
@@ -145,13 +145,13 @@ def test_with_a_key_other_machines_are_let_in(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["create"], "required: --name"),
-        (["create", "--name=a b"], "a name is 1 to 64"),
-        (["create", "--name=a", "--rate=many"], "a rate is at least one a minute"),
-        (["create", "--name=a", "--rate=30/h"], "a rate is at least one a minute"),
+        (["create", "--name=a b"], "a name has 1 to 64"),
+        (["create", "--name=a", "--rate=many"], "a rate is at least one request per minute"),
+        (["create", "--name=a", "--rate=30/h"], "a rate is at least one request per minute"),
         (["create", "--name=a", "--expires=soon"], "a time is a number and its unit"),
         (["create", "--name=a", "--role=root"], "invalid choice: 'root'"),
         (["revoke", "nobody"], "there is no key 'nobody'"),
-        ([], "required: action"),
+        ([], "required: ACTION"),
     ],
 )
 def test_an_error_of_the_keys_command_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:

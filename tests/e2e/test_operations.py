@@ -276,5 +276,5 @@ def test_a_second_server_on_the_same_data_is_refused(own_server: Server) -> None
     data = own_server.log.parent / "data"
     result = run(f"--docs={own_server.docs}", f"--data={data}", "--port=0", cwd=own_server.docs)
     assert result.returncode == 1
-    assert "another Cloister uses this data folder" in result.stderr
+    assert "another server uses this data folder" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -237,5 +237,5 @@ async def _reply(
         request, _start(generation_request, parse_keep_alive(data.keep_alive), timer, services)
     )
     reply = OllamaReply(make, data.model or GROUNDED, generation, timer, str(request.base_url))
-    stream = partial(line_stream, silent=reply.keep_alive, error_of=_error_text)
+    stream = partial(line_stream, keep_alive=reply.keep_alive, error_of=_error_text)
     return await respond(request, reply, is_streamed=data.stream is not False, stream=stream)

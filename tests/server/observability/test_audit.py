@@ -111,6 +111,6 @@ def test_a_full_disk_is_logged_once_and_stops_no_request(
                 log.record(entry(number), is_change=False)
         log.record(entry(2), is_change=False)
     assert [record.message for record in caplog.records] == [
-        "the audit log cannot be written: [Errno 28] No space left on device"
+        "the audit log cannot be written, entries are lost: [Errno 28] No space left on device"
     ]
     assert [each.request for each in entries(tmp_path)] == ["req_1", "req_2"]
