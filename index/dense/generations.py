@@ -43,19 +43,19 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Generation(NamedTuple):
-    """A verified generation. `stored` stays on disk; the caller closes it."""
+    """A verified generation. `stored_vectors` stays on disk; the caller closes it."""
 
     header: Header
     payload: memoryview
-    stored: StoredVectors | None
+    stored_vectors: StoredVectors | None
 
 
 def write_generation(
-    folder: Path, header: Header, payload: Iterable[bytes], stored: StoredVectors | None = None
+    folder: Path, header: Header, payload: Iterable[bytes], stored_vectors: StoredVectors | None = None
 ) -> Path:
     """Write the next generation and return its path. Raises `OSError`, and then the newest one is as before."""
     folder.mkdir(parents=True, exist_ok=True)
-    header = msgspec.structs.replace(header, stored_size=stored.size if stored else 0)
+    header = msgspec.structs.replace(header, stored_size=stored_vectors.size if stored_vectors else 0)
     encoded = msgspec.json.encode(header)
     number = 1 + max((int(path.stem) for path in _files(folder)), default=0)
     final = folder / f"{number:08d}{_SUFFIX}"
@@ -64,7 +64,9 @@ def write_generation(
         digest = hashlib.sha256()
         with temporary.open("wb") as file:
             for part in chain(
-                (_MAGIC, _LENGTH.pack(len(encoded)), encoded), payload, stored.blocks() if stored else ()
+                (_MAGIC, _LENGTH.pack(len(encoded)), encoded),
+                payload,
+                stored_vectors.blocks() if stored_vectors else (),
             ):
                 digest.update(part)
                 file.write(part)
@@ -140,11 +142,11 @@ def _read(path: Path) -> Generation | None:
         digest.update(payload)
         if not _ends_with_digest(file, header.stored_size, digest):
             return None
-        stored = None
+        stored_vectors = None
         if header.stored_size:
             stack.pop_all()
-            stored = StoredVectors(file, start + payload_size, header.stored_size)
-        return Generation(header, payload, stored)
+            stored_vectors = StoredVectors(file, start + payload_size, header.stored_size)
+        return Generation(header, payload, stored_vectors)
     return None
 
 

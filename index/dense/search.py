@@ -65,11 +65,11 @@ class DenseSearch:
         """Begin with the newest generation if the change log follows it, else with all vectors."""
         generation = read_newest(self._folder, reader.database_id(), self._fingerprint, self._dimension)
         if generation is not None and bounds.can_follow(generation.header.seq):
-            index = VectorIndex(self._dimension, generation.payload, generation.stored)
+            index = VectorIndex(self._dimension, generation.payload, generation.stored_vectors)
             self._seq = generation.header.seq
         else:
-            if generation is not None and generation.stored is not None:
-                generation.stored.close()
+            if generation is not None and generation.stored_vectors is not None:
+                generation.stored_vectors.close()
             base = build_base(reader.vectors(self._fingerprint, self._dimension), self._data)
             assert base is not None, "nothing stops it"
             index, self._seq = (

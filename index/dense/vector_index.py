@@ -30,11 +30,11 @@ class VectorIndex:
     """A vector index in memory, for one thread at a time. Owns threads of its own; whoever opens it closes it."""
 
     def __init__(
-        self, dimension: int, payload: bytes | memoryview | None = None, stored: StoredVectors | None = None
+        self, dimension: int, payload: bytes | memoryview | None = None, stored_vectors: StoredVectors | None = None
     ) -> None:
         """Open a base from its verified payload and stored vectors, which the index then owns; None: an empty base."""
         self._dimension = dimension
-        self._stored = stored
+        self._stored_vectors = stored_vectors
         if payload is None:
             payload = b"".join(BaseBuilder(dimension, 0, np.empty((0, dimension), np.float32), "exact").payload())
         self._base = BaseIndex(memoryview(payload))
@@ -51,8 +51,8 @@ class VectorIndex:
 
     def close(self) -> None:
         self._threads.shutdown()
-        if self._stored is not None:
-            self._stored.close()
+        if self._stored_vectors is not None:
+            self._stored_vectors.close()
 
     def __len__(self) -> int:
         return len(self._base) - self._num_removed + len(self._slots)
@@ -129,10 +129,10 @@ class VectorIndex:
             among = pack_bits(np.isin(self._base.ids, only))
             bits = among if bits is None else bits & among
         num_rescored = _RESCORED if scope is None and only is None else _RESCORED_OF_SOME
-        num_candidates = k if self._stored is None else max(num_rescored, 3 * k)
+        num_candidates = k if self._stored_vectors is None else max(num_rescored, 3 * k)
         scores, positions = self._search_shards(query, num_candidates, bits)
-        if self._stored is not None:
-            scores = self._stored.fetch(positions, self._dimension) @ query
+        if self._stored_vectors is not None:
+            scores = self._stored_vectors.fetch(positions, self._dimension) @ query
         return list(zip(self._base.ids[positions].tolist(), scores.tolist(), strict=True))
 
     def _search_shards(self, query: Vectors, k: int, bits: Bits | None) -> tuple[Vectors, Ids]:

@@ -48,10 +48,10 @@ class HeldDeletions:
 
         `listing` and `known` are of the whole collection; `identity` is the root's. Raises `RootUnavailable`.
         """
-        gone = without_file(listing, known)
+        deleted_paths = without_file(listing, known)
         if collection.is_managed:  # the server deletes these files itself, one by one
-            return gone
-        missing = self._missing(collection, listing, known, gone, identity)
+            return deleted_paths
+        missing = self._missing(collection, listing, known, deleted_paths, identity)
         if collection in self._accepted:
             self._accepted.discard(collection)
             missing = set()
@@ -59,17 +59,17 @@ class HeldDeletions:
             held_s = self._store.record_missing(collection.id, len(missing))
             if held_s < self._hold_deletions_s:
                 self._holding.add(collection)
-                return gone - missing
+                return deleted_paths - missing
         self._store.record_missing(collection.id, 0)
         self._holding.discard(collection)
-        return gone
+        return deleted_paths
 
     def _missing(
         self,
         collection: FollowedCollection,
         listing: Listing,
         known: dict[str, KnownDocument],
-        gone: set[str],
+        deleted_paths: set[str],
         identity: str,
     ) -> set[str]:
         """Return the documents to hold: none, unless it may be the disk that is gone.
@@ -77,16 +77,16 @@ class HeldDeletions:
         Documents whose file was only moved, or is there and not wanted any more, are not held.
         """
         previous = self._store.identity(collection.id)
-        if not gone or previous is None:
+        if not deleted_paths or previous is None:
             return set()
         is_replaced = previous != identity and is_empty(collection.root)
         many = max(_FEW, len(known) / 2 + 1)
-        if not is_replaced and len(gone) < many:
+        if not is_replaced and len(deleted_paths) < many:
             return set()
         present = {_traits(stat) for _, stat in listing.files}
         missing = {
             path
-            for path in gone
+            for path in deleted_paths
             if _traits(known[path].stat) not in present and not os.path.lexists(collection.root / path)
         }
         return missing if is_replaced or len(missing) >= many else set()

@@ -126,7 +126,7 @@ class Indexer:
         if self._roots.are_among(hints):
             return False
         self._scanner.receive_hints(hints)
-        if self._scanner.examine_rested() + self.work():
+        if self._scanner.examine_settled() + self.work():
             self._last_work_at = time.monotonic()
         self._progress.note_backlog(self._has_backlog)
         if not self._queue:
@@ -188,7 +188,7 @@ class Indexer:
     def _poll_timeout_s(self) -> float:
         """Return how long to wait for a hint: until a path has rested or a scan is due, and never long."""
         now = time.monotonic()
-        times = (self._settling.next_rested_at(), self._schedule.next_at(), now + _IDLE_S)
+        times = (self._settling.next_settled_at(), self._schedule.next_at(), now + _IDLE_S)
         return max(0.02, min(at for at in times if at is not None) - now)
 
     def _wait_to_write(self, error: StorageError, stop: Event) -> None:

@@ -83,7 +83,7 @@ class Scanner:
             root_identity = folder_identity(root)
             listing = list_files(root, excluded=self._data)
             known = self._store.known_documents(collection.id)
-            gone = self._deletions.confirm(collection, listing, known, root_identity)
+            deleted_paths = self._deletions.confirm(collection, listing, known, root_identity)
         except RootUnavailable as error:
             _log.warning("%s", error)
             self._store.record_scan(collection.id, error.reason)
@@ -93,8 +93,8 @@ class Scanner:
             return
         for link in listing.links:
             self._schedule.poll(*self._collections.affected_by_link(root / link))
-        changed = self._apply(collection, listing, known, gone)
-        self._queue_changed(collection, changed, is_settling=is_settling)
+        changed_files = self._apply(collection, listing, known, deleted_paths)
+        self._queue_changed(collection, changed_files, is_settling=is_settling)
         is_holding = self._deletions.is_holding(collection)
         self._store.record_scan(collection.id, None, None if is_holding else root_identity)
 
@@ -114,12 +114,12 @@ class Scanner:
                 if self._deletions.is_holding(target.collection):  # the files may be coming back
                     self._schedule.scan_soon(target.collection, delay_s=self._settle_s)
 
-    def examine_rested(self) -> int:
-        """Examine the paths that have rested; return how many."""
-        rested = self._settling.take_rested(time.monotonic())
-        for target in rested:
+    def examine_settled(self) -> int:
+        """Examine the paths that have settled; return how many."""
+        settled = self._settling.take_settled(time.monotonic())
+        for target in settled:
             self.examine(target)
-        return len(rested)
+        return len(settled)
 
     def examine(self, target: CollectionPath) -> None:
         """Compare one path, of a file or of a folder and all below it, with what is known of it."""
@@ -151,11 +151,11 @@ class Scanner:
         """Delete at most one document, and that only while the root is the same folder; a scan decides about more."""
         collection, path = target
         known = self._store.known_documents(collection.id, path)
-        gone = without_file(listing, known)
-        if len(gone) > 1 or (gone and not self._is_same_root(collection)):
+        deleted_paths = without_file(listing, known)
+        if len(deleted_paths) > 1 or (deleted_paths and not self._is_same_root(collection)):
             self._schedule.scan_soon(collection)
-            gone = set()
-        for file, _ in self._apply(collection, listing, known, gone):
+            deleted_paths = set()
+        for file, _ in self._apply(collection, listing, known, deleted_paths):
             self._queue.add(CollectionPath(collection, file), front=True)
 
     def _is_same_root(self, collection: FollowedCollection) -> bool:
@@ -166,28 +166,28 @@ class Scanner:
             return False
 
     def _apply(
-        self, collection: FollowedCollection, listing: Listing, known: dict[str, KnownDocument], gone: set[str]
+        self, collection: FollowedCollection, listing: Listing, known: dict[str, KnownDocument], deleted_paths: set[str]
     ) -> list[tuple[str, FileStat]]:
-        """Delete the documents of `gone` and mark the files that must be read pending; return these files."""
-        touched = self._queue.touched_paths(collection)
-        changed = [
-            (path, stat) for path, stat in listing.files if path in touched or _is_changed(stat, known.get(path))
+        """Delete the documents of `deleted_paths` and mark the files that must be read pending; return these files."""
+        touched_paths = self._queue.touched_paths(collection)
+        changed_files = [
+            (path, stat) for path, stat in listing.files if path in touched_paths or _is_changed(stat, known.get(path))
         ]
-        if gone:
-            self._store.remove(collection.id, gone)
-        if changed:
-            self._store.mark_pending(collection.id, changed)
-        return changed
+        if deleted_paths:
+            self._store.remove(collection.id, deleted_paths)
+        if changed_files:
+            self._store.mark_pending(collection.id, changed_files)
+        return changed_files
 
     def _queue_changed(
-        self, collection: FollowedCollection, changed: list[tuple[str, FileStat]], *, is_settling: bool
+        self, collection: FollowedCollection, changed_files: list[tuple[str, FileStat]], *, is_settling: bool
     ) -> None:
-        rested_ns = time.time_ns() - int(self._settle_s * 1e9)
-        latest_ns = rested_ns + int(MAX_UNSETTLED_S * 1e9)  # a later time is a wrong clock's, and no reason to wait
+        settled_ns = time.time_ns() - int(self._settle_s * 1e9)
+        latest_ns = settled_ns + int(MAX_UNSETTLED_S * 1e9)  # a later time is a wrong clock's, and no reason to wait
         now = time.monotonic()
-        for path, stat in changed:
+        for path, stat in changed_files:
             file = CollectionPath(collection, path)
-            if is_settling and rested_ns < stat.ctime_ns <= latest_ns:
+            if is_settling and settled_ns < stat.ctime_ns <= latest_ns:
                 self._settling.add(file, now)
             else:
                 self._queue.add(file)

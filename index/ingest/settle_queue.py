@@ -37,23 +37,25 @@ class SettleQueue:
         """Add a path that a scan found; the rest of a path that is here already goes on."""
         self._touches.setdefault(path, _Touches(now, now))
 
-    def take_rested(self, now: float) -> list[CollectionPath]:
+    def take_settled(self, now: float) -> list[CollectionPath]:
         """Remove and return the paths that have rested, those touched first in front."""
-        rested = [
+        settled = [
             path
             for path, touches in self._touches.items()
             if now - touches.last >= self._settle_s or now - touches.first >= MAX_UNSETTLED_S
         ]
-        for path in rested:
+        for path in settled:
             del self._touches[path]
-        return rested
+        return settled
 
-    def next_rested_at(self) -> float | None:
+    def next_settled_at(self) -> float | None:
         """Return when the next path will have rested if nothing touches it again, or None when there is no path."""
         last = min((touches.last for touches in self._touches.values()), default=None)
         return None if last is None else last + self._settle_s
 
     def keep_only(self, collections: Iterable[FollowedCollection]) -> None:
         """Drop the paths of all other collections."""
-        wanted = set(collections)
-        self._touches = {path: touches for path, touches in self._touches.items() if path.collection in wanted}
+        kept_collections = set(collections)
+        self._touches = {
+            path: touches for path, touches in self._touches.items() if path.collection in kept_collections
+        }

@@ -45,5 +45,5 @@ class WorkQueue:
 
     def keep_only(self, collections: Iterable[FollowedCollection]) -> None:
         """Drop the files of all other collections."""
-        wanted = set(collections)
-        self._files = OrderedDict.fromkeys(file for file in self._files if file.collection in wanted)
+        kept_collections = set(collections)
+        self._files = OrderedDict.fromkeys(file for file in self._files if file.collection in kept_collections)

@@ -43,38 +43,38 @@ def deduplicate(passages: Sequence[Passage], k: int, vectors: Mapping[int, Vecto
     half of `k`, is kept only where there are no others. A kept passage names the other files whose passages it stands
     for.
     """
-    chosen: list[Passage] = []
-    waiting: list[DroppedPassage] = []
-    equal: list[DroppedPassage] = []
+    distinct: list[Passage] = []
+    spare_passages: list[DroppedPassage] = []
+    equal_passages: list[DroppedPassage] = []
     first_of_text: dict[tuple[tuple[str, ...], str], Passage] = {}
     num_of_document: Counter[int] = Counter()
     for passage in passages:
         first = first_of_text.setdefault((passage.heading, passage.text), passage)
         if first is not passage:
-            equal.append(DroppedPassage(passage, DropReason.EQUAL, first))
-        elif (original := _nearly_equal(passage, chosen, vectors)) is not None:
-            waiting.append(DroppedPassage(passage, DropReason.REPEATS, original))
-        elif len(chosen) == k:
-            waiting.append(DroppedPassage(passage, DropReason.LATER))
+            equal_passages.append(DroppedPassage(passage, DropReason.EQUAL, first))
+        elif (original := _nearly_equal(passage, distinct, vectors)) is not None:
+            spare_passages.append(DroppedPassage(passage, DropReason.REPEATS, original))
+        elif len(distinct) == k:
+            spare_passages.append(DroppedPassage(passage, DropReason.LATER))
         elif num_of_document[passage.document_id] >= max(1, k // 2):
-            waiting.append(DroppedPassage(passage, DropReason.DOCUMENT))
+            spare_passages.append(DroppedPassage(passage, DropReason.DOCUMENT))
         else:
-            chosen.append(passage)
+            distinct.append(passage)
             num_of_document[passage.document_id] += 1
-    room = k - len(chosen)
-    kept_ids = {passage.chunk_id for passage in (*chosen, *(each.passage for each in waiting[:room]))}
-    dropped = {each.passage.chunk_id: each for each in (*equal, *waiting[room:])}
+    room = k - len(distinct)
+    kept_ids = {passage.chunk_id for passage in (*distinct, *(each.passage for each in spare_passages[:room]))}
+    dropped = {each.passage.chunk_id: each for each in (*equal_passages, *spare_passages[room:])}
     dropped = {passage.chunk_id: dropped[passage.chunk_id] for passage in passages if passage.chunk_id in dropped}
     kept = [passage for passage in passages if passage.chunk_id in kept_ids]
     return DeduplicatedPassages(_with_other_files(kept, dropped), list(dropped.values()))
 
 
-def _nearly_equal(passage: Passage, chosen: Sequence[Passage], vectors: Mapping[int, Vectors]) -> Passage | None:
+def _nearly_equal(passage: Passage, distinct: Sequence[Passage], vectors: Mapping[int, Vectors]) -> Passage | None:
     """Return the first chosen passage that this one nearly repeats."""
     vector = vectors.get(passage.chunk_id)
     if vector is None:
         return None
-    others = (other for other in chosen if other.chunk_id in vectors)
+    others = (other for other in distinct if other.chunk_id in vectors)
     return next((other for other in others if float(vector @ vectors[other.chunk_id]) > _NEARLY_EQUAL), None)
 
 

@@ -86,7 +86,7 @@ class Generations:
         generation = read_newest(self.folder, "db", "space", self._dimension)
         if generation is None:
             return None
-        index = VectorIndex(self._dimension, generation.payload, generation.stored)
+        index = VectorIndex(self._dimension, generation.payload, generation.stored_vectors)
         hits = index.search(self._question, 50)
         index.close()
         return hits if generation.header.seq == 2 else None

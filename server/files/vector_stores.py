@@ -217,18 +217,18 @@ class VectorStoreService:
 
     async def _scope(self, stores: Sequence[VectorStoreRecord], filter: Filter | None) -> SearchScope:
         collections = {store.collection for store in stores if store.collection is not None}
-        chosen: list[FileSubset] = []
+        subsets: list[FileSubset] = []
         for collection in sorted(collections) if filter is not None else ():
             documents = await self._files.folders.list_documents(collection)
             paths = (document.path for document in documents if _passes(document_attributes(document), filter))
-            chosen.append(FileSubset(collection, frozenset(paths)))
+            subsets.append(FileSubset(collection, frozenset(paths)))
         uploaded = [store.id for store in stores if store.collection is None]
         if uploaded:
             attachments = [each for id in uploaded for each in await self._files.repository.attachments(store_id=id)]
             passing = (each for each in attachments if each.is_indexed and _passes(each.attributes, filter))
-            chosen.append(FileSubset(UPLOADS, frozenset(str(upload_path(each)) for each in passing)))
+            subsets.append(FileSubset(UPLOADS, frozenset(str(upload_path(each)) for each in passing)))
             collections.add(UPLOADS)
-        return SearchScope(sorted(collections), tuple(chosen))
+        return SearchScope(sorted(collections), tuple(subsets))
 
     async def find_hits(self, store_ids: Sequence[str], passages: Sequence[Passage]) -> list[FileHit]:
         """Return the passages with their files, without those whose files have left the stores meanwhile."""

@@ -170,15 +170,15 @@ def _shrinkings(context: Context) -> Iterator[tuple[Context, float]]:
 
 
 def _dropped_sources(full: Context, fitted: Context) -> list[DroppedSource]:
-    kept = fitted.sources
-    gone = [
+    visible = fitted.sources
+    left_out_sources = [
         DroppedSource(source.label, "the conversation leaves no room for it", number)
         for number, source in full.sources.items()
-        if number not in kept
+        if number not in visible
     ]
-    cut = [
+    shortened_sources = [
         DroppedSource(source.label, "cut to its best sentences: there is no room for all of it", number)
-        for number, source in kept.items()
+        for number, source in visible.items()
         if source.text != full.sources[number].text
     ]
-    return gone + cut
+    return left_out_sources + shortened_sources

@@ -38,7 +38,7 @@ def claim(text: str, citation: Citation) -> str:
     return " ".join([sentence.replace("\0", " "), *sentences(after)[:1]])
 
 
-def find_quote(claimed: str, text: str) -> str | None:
+def find_quote(claim: str, text: str) -> str | None:
     """Return the sentence of `text` that shares most words with the claim; None if there is no common word.
 
     A word counts by how rare it is in the text.
@@ -46,8 +46,10 @@ def find_quote(claimed: str, text: str) -> str | None:
     candidates = sentences(text)
     words = [_words(sentence) for sentence in candidates]
     common = Counter(word for each in words for word in each)
-    wanted = _words(claimed)
-    scores = [math.fsum(1 / common[word] for word in each & wanted) for each in words]  # fsum: the order does not count
+    claimed_words = _words(claim)
+    scores = [
+        math.fsum(1 / common[word] for word in each & claimed_words) for each in words
+    ]  # fsum: the order does not count
     best = max(scores, default=0)
     return candidates[scores.index(best)] if best else None
 

@@ -130,21 +130,21 @@ class ModelPool:
             raise ProcessUnavailable("engine", reason, retry_after=_RETRY_AFTER_S)
         model.load()
 
-    async def _make_room(self, wanted: ModelSource) -> None:
+    async def _make_room(self, model: ModelSource) -> None:
         """Unload unused models, the least recently used first. Raises `ModelDoesNotFit` if that is not enough.
 
         Looks again after each, since requests come and go meanwhile.
         """
-        while self.num_bytes + wanted.memory_bytes > self._budget_bytes:
+        while self.num_bytes + model.memory_bytes > self._budget_bytes:
             unused = sorted(
                 (each for each in self if self._is_unused(each)), key=lambda each: self._uses[each.name].last_used
             )
-            if self.num_bytes - sum(each.memory_bytes for each in unused) + wanted.memory_bytes > self._budget_bytes:
+            if self.num_bytes - sum(each.memory_bytes for each in unused) + model.memory_bytes > self._budget_bytes:
                 loaded = _names_with_sizes(each for each in self if each.is_loaded)
                 raise ModelDoesNotFit(
-                    wanted.name, wanted.memory_bytes, self._budget_bytes, loaded, retry_after=_RETRY_AFTER_S
+                    model.name, model.memory_bytes, self._budget_bytes, loaded, retry_after=_RETRY_AFTER_S
                 )
-            _log.info("%s: unloaded, %s needs the memory", unused[0].name, wanted.name)
+            _log.info("%s: unloaded, %s needs the memory", unused[0].name, model.name)
             await unused[0].unload()
 
     def _is_unused(self, model: ModelSource) -> bool:

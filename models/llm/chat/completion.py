@@ -23,7 +23,7 @@ class BoundedCompletion:
         self._clock = clock
         self._first_at: float | None = None
         self._has_line = False
-        self._held = ""  # the end of a line and the white space after it
+        self._pending = ""  # the end of a line and the white space after it
         self._tokens: list[ScoredToken] = []  # of the held text
         self._num_generated = 0
         self.is_ended = False
@@ -57,22 +57,22 @@ class BoundedCompletion:
         """Return the text that can be emitted, and whether a line begins too far left, which ends the completion."""
         if not self._bounds.indent:
             return text, False
-        emitted, held = "", self._held + text
-        while (at := held.find("\n")) >= 0:
-            line = held[at + 1 :]
+        ready, pending = "", self._pending + text
+        while (at := pending.find("\n")) >= 0:
+            line = pending[at + 1 :]
             rest = line.lstrip(" \t")
             if not rest and not is_last:
                 break
             if rest and not rest.startswith("\n") and len(line) - len(rest) < self._bounds.indent:
-                self._held = ""
-                return emitted + held[:at], True
-            emitted, held = emitted + held[: at + 1], line
+                self._pending = ""
+                return ready + pending[:at], True
+            ready, pending = ready + pending[: at + 1], line
         if at < 0:
-            emitted, held = emitted + held, ""
+            ready, pending = ready + pending, ""
         else:
-            emitted, held = emitted + held[:at], held[at:]
-        self._held = held
-        return emitted, False
+            ready, pending = ready + pending[:at], pending[at:]
+        self._pending = pending
+        return ready, False
 
 
 async def completion_events(

@@ -134,11 +134,11 @@ async def _pieces(content: BinaryIO) -> AsyncGenerator[bytes, None]:
 def _expiry(form: Form) -> FileExpiry | None:
     name = "expires_after"
     paths = {field: f"{name}[{field}]" for field in ("anchor", "seconds")}
-    given = {field: form.fields[path] for field, path in paths.items() if path in form.fields}
-    if not given:
+    fields = {field: form.fields[path] for field, path in paths.items() if path in form.fields}
+    if not fields:
         return None
     try:
-        return msgspec.convert(given, FileExpiry, strict=False)
+        return msgspec.convert(fields, FileExpiry, strict=False)
     except msgspec.ValidationError as error:
         raise RequestError(f"{error}.", name, "invalid_value") from None
 

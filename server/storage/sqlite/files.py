@@ -281,12 +281,12 @@ def _attachments(
         "file_id = ?": file_id,
         "file_id IN (SELECT file_id FROM batch_files WHERE batch_id = ?)": batch_id,
     }
-    given = {condition: value for condition, value in conditions.items() if value is not None}
+    bindings = {condition: value for condition, value in conditions.items() if value is not None}
     rows = query(
         db,
         f"SELECT {_ATTACHMENT} FROM members JOIN files ON files.id = file_id"
-        f" WHERE {' AND '.join(given) or 'TRUE'} ORDER BY members.at",
-        tuple(given.values()),
+        f" WHERE {' AND '.join(bindings) or 'TRUE'} ORDER BY members.at",
+        tuple(bindings.values()),
     )
     return [_attachment(row) for row in rows]
 

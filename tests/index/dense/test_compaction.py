@@ -55,7 +55,7 @@ def test_compaction_writes_the_whole_index(indexed_workspace: Workspace, monkeyp
         folder, str(database), indexed_workspace.embedder.fingerprint, indexed_workspace.embedder.dimension
     )
     assert generation is not None
-    index = VectorIndex(indexed_workspace.embedder.dimension, generation.payload, generation.stored)
+    index = VectorIndex(indexed_workspace.embedder.dimension, generation.payload, generation.stored_vectors)
     assert {id for id in range(100) if id in index} == indexed_workspace.chunk_ids()
     (query,) = indexed_workspace.embedder.vectors(["item7"])
     ((expected,),) = indexed_workspace.rows("SELECT id FROM chunks WHERE text = 'item7'")

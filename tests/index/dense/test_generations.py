@@ -171,9 +171,9 @@ def test_damage_anywhere_in_an_index_never_reaches_faiss(tmp_path: Path, kind: K
     generation = _newest(tmp_path)
     assert generation is not None
     assert generation.payload == b"".join(builder.payload())
-    assert (generation.stored is None) == (kind == "exact")
-    if generation.stored is not None:
-        with generation.stored as stored:
+    assert (generation.stored_vectors is None) == (kind == "exact")
+    if generation.stored_vectors is not None:
+        with generation.stored_vectors as stored:
             rotated = stored.fetch(np.array([199, 0]), 32)
             expected = vectors[[199, 0]] / np.linalg.norm(vectors[[199, 0]], axis=1, keepdims=True)
             assert np.allclose(rotated, expected, atol=1e-3)

@@ -34,7 +34,7 @@ def test_a_path_settles_when_nothing_touches_it_for_a_while_or_after_a_long_wait
     queue = SettleQueue(SETTLE_S)
     for at in touches:
         queue.touch(A, at)
-    assert queue.take_rested(now) == ([A] if is_rested else [])
+    assert queue.take_settled(now) == ([A] if is_rested else [])
     assert len(queue) == (0 if is_rested else 1)
 
 
@@ -43,18 +43,18 @@ def test_a_path_added_by_a_scan_does_not_start_settling_again() -> None:
     queue.touch(A, 0.0)
     queue.add(A, 0.4)
     queue.add(B, 0.4)
-    assert queue.take_rested(0.5) == [A]
-    assert queue.take_rested(0.9) == [B]
+    assert queue.take_settled(0.5) == [A]
+    assert queue.take_settled(0.9) == [B]
 
 
 def test_the_queue_returns_when_its_next_path_settles() -> None:
     queue = SettleQueue(SETTLE_S)
-    assert queue.next_rested_at() is None
+    assert queue.next_settled_at() is None
     queue.touch(A, 1.0)
     queue.touch(B, 2.0)
-    assert queue.next_rested_at() == 1.5
+    assert queue.next_settled_at() == 1.5
     queue.touch(A, 3.0)
-    assert queue.next_rested_at() == 2.5
+    assert queue.next_settled_at() == 2.5
 
 
 def test_paths_of_collections_that_are_not_followed_any_more_are_dropped() -> None:
@@ -62,7 +62,7 @@ def test_paths_of_collections_that_are_not_followed_any_more_are_dropped() -> No
     queue.touch(A, 0.0)
     queue.touch(B, 0.0)
     queue.keep_only([MAIL])
-    assert queue.take_rested(10.0) == [B]
+    assert queue.take_settled(10.0) == [B]
 
 
 class Touch(NamedTuple):
@@ -89,7 +89,7 @@ def test_every_touched_path_is_taken_once_and_neither_early_nor_late(events: lis
             queue.touch(event.path, now)
             touches.setdefault(event.path, []).append(now)
             continue
-        rested = queue.take_rested(now)
+        rested = queue.take_settled(now)
         assert len(rested) == len(set(rested))
         for path in rested:
             first, *_, last = [*touches[path], touches[path][-1]]
@@ -98,5 +98,5 @@ def test_every_touched_path_is_taken_once_and_neither_early_nor_late(events: lis
         for first, *_, last in ([*times, times[-1]] for times in touches.values()):
             assert now - last < SETTLE_S and now - first < MAX_UNSETTLED_S
     assert len(queue) == len(touches)
-    assert set(queue.take_rested(now + SETTLE_S)) <= touches.keys()
+    assert set(queue.take_settled(now + SETTLE_S)) <= touches.keys()
     assert len(queue) == 0
