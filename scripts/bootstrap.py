@@ -1,7 +1,7 @@
-"""Makes .venv and installs what requirements/*.txt pin, with nothing but Python's own library, venv and pip.
+"""Create .venv and install the packages pinned in requirements/*.txt.
 
-Called by scripts/serve and scripts/test; does nothing, in a few milliseconds, when everything is there. Written for the
-system's Python, so it imports nothing of the project.
+scripts/serve, scripts/check and scripts/test call it; it returns in a few milliseconds when everything is installed.
+The system's Python runs it, so it imports only the standard library.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ PROBE_S = 2
 
 
 class InstallError(Exception):
-    """One line for the user."""
+    """The message is one line for the user."""
 
 
 def main(groups: list[str]) -> int:
@@ -47,12 +47,12 @@ def main(groups: list[str]) -> int:
     return 0
 
 
-def is_stamped(stamp: Path, wanted: str) -> bool:
-    return stamp.is_file() and stamp.read_text() == wanted
+def is_stamped(stamp: Path, expected: str) -> bool:
+    return stamp.is_file() and stamp.read_text() == expected
 
 
 def fingerprint(requirements: Path) -> str:
-    """Of everything an installation depends on: pins, this script, the project's metadata, Python, the place."""
+    """Return a digest of what an installation depends on: pins, this script, pyproject.toml, Python, the folder."""
     digest = hashlib.sha256(f"{sys.version_info[:2]} {VENV}".encode())
     for path in (requirements, Path(__file__), ROOT / "pyproject.toml"):
         digest.update(path.read_bytes())
@@ -61,19 +61,19 @@ def fingerprint(requirements: Path) -> str:
 
 def install(requirements: list[Path]) -> None:
     say(f"Installing into {VENV} (once; about 560 MB to download, 1.9 GB on disk; log: {LOG})")
-    make_venv()
+    create_venv()
     if not is_installed("llama_cpp"):
-        need_compiler()
+        require_compiler()
     pins = [f"-c{path}" for path in requirements]
     if not is_installed("torch"):
         install_torch(pins)
     is_built = is_installed("llama_cpp")
     building = "" if is_built else ", and llama.cpp, which is compiled here: about five minutes on two cores"
-    pip("install", *(f"-r{path}" for path in requirements), say=f"  the pinned packages{building}")
-    pip("install", "--no-deps", f"-e{ROOT}", say="  Cloister itself")
+    pip("install", *(f"-r{path}" for path in requirements), title=f"  the pinned packages{building}")
+    pip("install", "--no-deps", f"-e{ROOT}", title="  Cloister itself")
 
 
-def make_venv() -> None:
+def create_venv() -> None:
     if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
         return
     try:
@@ -84,33 +84,35 @@ def make_venv() -> None:
         ) from None
 
 
-def need_compiler() -> None:
+def require_compiler() -> None:
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
         hint = (
-            "xcode-select --install" if platform.system() == "Darwin" else "sudo apt install g++, or your system's like"
+            "xcode-select --install"
+            if platform.system() == "Darwin"
+            else "sudo apt install g++, or your system's equivalent"
         )
         raise InstallError(f"llama.cpp is compiled on first use and needs a C++ compiler, which is missing: {hint}")
 
 
 def install_torch(pins: list[str]) -> None:
-    """The CPU build where there is no GPU, a tenth of the size: a local wheel first, then PyTorch's own list."""
+    """Install torch; without a GPU the CPU build, a tenth of the size, from a local wheel or PyTorch's index."""
     if platform.system() == "Linux" and not has_gpu():
         local = f"  torch, CPU build from a local wheel if there is one ({TORCH}+cpu)"
-        if pip("install", *pins, f"{TORCH}+cpu", say=local, may_fail=True):
+        if pip("install", *pins, f"{TORCH}+cpu", title=local, may_fail=True):
             return
-        if answers(TORCH_CPU_WHEELS):
-            found = ["--find-links", TORCH_CPU_WHEELS]
-            pip("install", *pins, f"{TORCH}+cpu", *found, say="  torch, CPU build, about 190 MB")
+        if is_reachable(TORCH_CPU_WHEELS):
+            source = ["--find-links", TORCH_CPU_WHEELS]
+            pip("install", *pins, f"{TORCH}+cpu", *source, title="  torch, CPU build, about 190 MB")
             return
         say("  PyTorch's CPU builds cannot be reached; the general build, with CUDA, is about 3 GB")
-    pip("install", *pins, TORCH, say=f"  {TORCH}")
+    pip("install", *pins, TORCH, title=f"  {TORCH}")
 
 
 def has_gpu() -> bool:
     return bool(shutil.which("nvidia-smi")) or Path("/dev/nvidia0").exists() or Path("/dev/kfd").exists()
 
 
-def answers(url: str) -> bool:
+def is_reachable(url: str) -> bool:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_S):
             return True
@@ -122,8 +124,8 @@ def is_installed(module: str) -> bool:
     return any((VENV / "lib").glob(f"python*/site-packages/{module}/__init__.py"))
 
 
-def pip(*arguments: str, say: str, may_fail: bool = False) -> bool:
-    """Runs pip with its output in the log and a line on the screen that shows time passing; whether it succeeded."""
+def pip(*arguments: str, title: str, may_fail: bool = False) -> bool:
+    """Run pip with its output in the log and the elapsed time on the screen; return whether it succeeded."""
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     started = time.monotonic()
     with LOG.open("ab") as log:
@@ -131,13 +133,13 @@ def pip(*arguments: str, say: str, may_fail: bool = False) -> bool:
         log.flush()
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
-            show_progress(process, say, started)
+            show_progress(process, title, started)
         finally:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
     if process.returncode and not may_fail:
-        raise InstallError(f"pip could not install{say.rstrip()}: {last_error()} (all of it: {LOG})")
+        raise InstallError(f"pip could not install{title.rstrip()}: {last_error()} (log: {LOG})")
     return process.returncode == 0
 
 
@@ -155,9 +157,9 @@ def show_progress(process: "subprocess.Popen[bytes]", text: str, started: float)
 
 def last_error() -> str:
     lines = LOG.read_text(errors="replace").splitlines()
-    marks = ("error:", "cmake error", "fatal error")
-    told = [line.strip() for line in lines if line.lstrip().lower().startswith(marks)]
-    return told[-1] if told else lines[-1] if lines else "no output"
+    prefixes = ("error:", "cmake error", "fatal error")
+    errors = [line.strip() for line in lines if line.lstrip().lower().startswith(prefixes)]
+    return errors[-1] if errors else lines[-1] if lines else "no output"
 
 
 def say(line: str) -> None:

@@ -1,6 +1,6 @@
-"""Writes requirements/*.txt: what pyproject.toml names, and all beneath, as installed in .venv.
+"""Write requirements/*.txt: the packages that pyproject.toml names and their dependencies, as installed in .venv.
 
-Run with .venv/bin/python after changing a version there and installing it.
+Run with .venv/bin/python after changing a version in pyproject.toml and installing it.
 """
 
 import tomllib
@@ -15,21 +15,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def closure(names: Iterable[str]) -> dict[str, str]:
-    """Versions of these requirements and everything they need on this platform, by canonical name."""
-    found: dict[str, str] = {}
+    """Return the installed versions of requirements and their dependencies on this platform, by canonical name."""
+    versions: dict[str, str] = {}
     pending = [(Requirement(name), "") for name in names]
     while pending:
         requirement, extra = pending.pop()
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
             continue
         name = canonicalize_name(requirement.name)
-        if name in found and not requirement.extras:
+        if name in versions and not requirement.extras:
             continue
         installed = distribution(name)
-        found[name] = installed.version.partition("+")[0]
-        for needed in installed.requires or ():
-            pending += [(Requirement(needed), extra) for extra in ("", *requirement.extras)]
-    return found
+        versions[name] = installed.version.partition("+")[0]
+        for dependency in installed.requires or ():
+            pending += [(Requirement(dependency), extra) for extra in ("", *requirement.extras)]
+    return versions
 
 
 def write(name: str, pins: dict[str, str]) -> None:
@@ -43,11 +43,11 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     runtime = closure(project["dependencies"])
     write("runtime", runtime)
-    known = dict(runtime)
+    locked = dict(runtime)
     for group in ("develop", "clients"):
         pins = closure(project["optional-dependencies"][group])
-        write(group, {name: version for name, version in pins.items() if name not in known})
-        known |= pins
+        write(group, {name: version for name, version in pins.items() if name not in locked})
+        locked |= pins
 
 
 if __name__ == "__main__":

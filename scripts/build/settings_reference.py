@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -45,17 +45,19 @@ Each further chat model is a table `[models.NAME]`. Clients select the model by 
 
 
 def rows(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
-    for field, kind in zip(msgspec.structs.fields(struct), msgspec.inspect.type_info(struct).fields, strict=True):
+    """Yield a table row for each field, those of nested structs included."""
+    info = cast("msgspec.inspect.StructType", msgspec.inspect.type_info(struct))
+    for field, kind in zip(msgspec.structs.fields(struct), info.fields, strict=True):
         name = f"{prefix}{field.name}"
         if isinstance(field.default, msgspec.Struct):
             yield from rows(type(field.default), f"{name}.")
             continue
         yield f"| `{name}` | {default_of(field)} | {description(kind.type, name)} |"
-        if table := struct_in(kind.type):
+        if table := value_struct(kind.type):
             yield from rows(table, f"{name}.NAME.")
 
 
-def struct_in(kind: Any) -> type[msgspec.Struct] | None:
+def value_struct(kind: Any) -> type[msgspec.Struct] | None:
     """Return the struct of a table's values; None if the setting is not a table of tables."""
     kind = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
     values = kind.value_type if isinstance(kind, msgspec.inspect.DictType) else None
@@ -72,7 +74,7 @@ def default_of(field: Any) -> str:
 def description(kind: Any, name: str) -> str:
     if isinstance(kind, msgspec.inspect.Metadata):
         return str((kind.extra_json_schema or {}).get("description") or description(kind.type, name))
-    raise SystemExit(f"{name} has no description")
+    raise SystemExit(f"give the setting {name} a description")
 
 
 def main() -> int:
