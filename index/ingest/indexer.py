@@ -186,7 +186,7 @@ class Indexer:
         self._schedule.scan_soon(*self._collections)
 
     def _poll_timeout_s(self) -> float:
-        """Return how long to wait for a hint: until a path has rested or a scan is due, and never long."""
+        """Return how long to wait for a hint: until a path has settled or a scan is due, and never long."""
         now = time.monotonic()
         times = (self._settling.next_settled_at(), self._schedule.next_at(), now + _IDLE_S)
         return max(0.02, min(at for at in times if at is not None) - now)

@@ -16,9 +16,9 @@ class _Touches(NamedTuple):
 
 
 class SettleQueue:
-    """Turns hints into paths that have rested. Does no I/O and reads no clock: times are passed in.
+    """Turns hints into paths that have settled. Does no I/O and reads no clock: times are passed in.
 
-    A path has rested once nothing has touched it for `settle_s` seconds, or `MAX_UNSETTLED_S` after its first hint.
+    A path has settled once nothing has touched it for `settle_s` seconds, or `MAX_UNSETTLED_S` after its first hint.
     """
 
     def __init__(self, settle_s: float) -> None:
@@ -38,7 +38,7 @@ class SettleQueue:
         self._touches.setdefault(path, _Touches(now, now))
 
     def take_settled(self, now: float) -> list[CollectionPath]:
-        """Remove and return the paths that have rested, those touched first in front."""
+        """Remove and return the paths that have settled, those touched first in front."""
         settled = [
             path
             for path, touches in self._touches.items()
@@ -49,7 +49,7 @@ class SettleQueue:
         return settled
 
     def next_settled_at(self) -> float | None:
-        """Return when the next path will have rested if nothing touches it again, or None when there is no path."""
+        """Return when the next path will have settled if nothing touches it again, or None when there is no path."""
         last = min((touches.last for touches in self._touches.values()), default=None)
         return None if last is None else last + self._settle_s
 

@@ -25,6 +25,7 @@ _BEGINNING = re.compile(
 _RANGE = re.compile(r"\^?([0-9]+)(?: ?[–—-] ?\^?([0-9]+))?")
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)  # in JSON
+_ANY_MARKER = re.compile(r"\s?\[\d{1,4}\]")
 _PLAIN = re.compile(r"\[([1-9][0-9]{0,2})\]")
 
 _LIST_BEGIN = "\n\nSources:\n"
@@ -143,6 +144,11 @@ def source_list(entries: Iterable[tuple[int, str, str]]) -> str:
     """
     lines = [f"[{number}] [{_escape(label)}]({url})" for number, label, url in entries]
     return _LIST_BEGIN + "\n".join(lines)
+
+
+def without_markers(text: str) -> str:
+    """Return a text without its markers, whether they name a source or not."""
+    return _ANY_MARKER.sub("", text)
 
 
 def without_source_list(text: str) -> str:

@@ -14,10 +14,10 @@ from index.lexical.analyzer import function_words
 from index.lexical.languages import DEFAULT, guess_latin
 from index.types import Query
 from models.llm.chat.messages import ChatMessage
+from server.rag.citations import without_markers
 from server.rag.prompts import NO_ANSWER
 from server.rag.sentences import truncate
 
-_MARKER = re.compile(r"\s?\[\d{1,4}\]")
 _WORD = re.compile(r"[^\W_][\w.\-]*")
 _MAX_ANSWER_CHARS = 400  # of the last answer, in a query
 _FEW_WORDS = 2  # content words; with so few a question hardly says what it is about
@@ -103,5 +103,5 @@ def _text_before(messages: Sequence[ChatMessage]) -> str:
             ):
                 break
     answer = next((m.text for m in reversed(messages) if m.role == "assistant" and m.text.strip()), "")
-    beginning = "" if NO_ANSWER in answer else truncate(_MARKER.sub("", answer), 0, _MAX_ANSWER_CHARS)
+    beginning = "" if NO_ANSWER in answer else truncate(without_markers(answer), 0, _MAX_ANSWER_CHARS)
     return " ".join(filter(None, (*questions, beginning)))

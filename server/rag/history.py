@@ -13,10 +13,10 @@ from typing import NamedTuple
 import msgspec
 
 from models.llm.chat.messages import ChatMessage
+from server.rag.citations import without_markers
 from server.rag.prompts import Source
 
 _HASH_BYTES = 16
-_MARKER = re.compile(r"\s?\[\d{1,4}\]")
 _CITED_NUMBER = re.compile(r"\[(\d{1,3})\]")  # longer numbers are years and the like
 _SPACE = re.compile(r"\s+")
 
@@ -57,7 +57,7 @@ def turn_hashes(messages: Sequence[ChatMessage], scope: str) -> list[bytes]:
 
 def hash_after_reply(key: bytes, message: ChatMessage) -> bytes:
     """Return the hash of the conversation `key` continued by this message."""
-    content = message.text if message.role != "assistant" else _MARKER.sub("", message.text)
+    content = message.text if message.role != "assistant" else without_markers(message.text)
     calls = [(call.name, call.arguments) for call in message.tool_calls]
     encoded = msgspec.json.encode((message.role, _SPACE.sub(" ", content).strip(), calls))
     return hashlib.blake2b(key + encoded, digest_size=_HASH_BYTES).digest()

@@ -1,20 +1,18 @@
 """Passages that were found, as the numbered sources of a conversation."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from index.types import Passage, Vectors
+from index.types import Passage
 from server.rag.context import Context
 from server.rag.history import last_number
 from server.rag.merging import merge_adjacent
 from server.rag.prompts import Source
 from server.rag.relevance import calibrated_scores, filter_relevant
 from server.rag.sentences import passage_text
-from server.rag.snippets import SnippetSelector
+from server.rag.snippets import EmbedTexts, SnippetSelector
 
 MIN_SIMILARITY = 0.25  # cosine; below it no sentence of a passage has to do with the question
-
-EmbedTexts = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 
 class SourceSelection(NamedTuple):

@@ -18,7 +18,7 @@ A, B = CollectionPath(NOTES, "a.md"), CollectionPath(MAIL, "b.md")
 
 
 @pytest.mark.parametrize(
-    ("touches", "now", "is_rested"),
+    ("touches", "now", "is_settled"),
     [
         ([0.0], 0.4, False),
         ([0.0], 0.5, True),
@@ -29,13 +29,13 @@ A, B = CollectionPath(NOTES, "a.md"), CollectionPath(MAIL, "b.md")
     ],
 )
 def test_a_path_settles_when_nothing_touches_it_for_a_while_or_after_a_long_wait(
-    touches: list[float], now: float, is_rested: bool
+    touches: list[float], now: float, is_settled: bool
 ) -> None:
     queue = SettleQueue(SETTLE_S)
     for at in touches:
         queue.touch(A, at)
-    assert queue.take_settled(now) == ([A] if is_rested else [])
-    assert len(queue) == (0 if is_rested else 1)
+    assert queue.take_settled(now) == ([A] if is_settled else [])
+    assert len(queue) == (0 if is_settled else 1)
 
 
 def test_a_path_added_by_a_scan_does_not_start_settling_again() -> None:
@@ -89,9 +89,9 @@ def test_every_touched_path_is_taken_once_and_neither_early_nor_late(events: lis
             queue.touch(event.path, now)
             touches.setdefault(event.path, []).append(now)
             continue
-        rested = queue.take_settled(now)
-        assert len(rested) == len(set(rested))
-        for path in rested:
+        settled = queue.take_settled(now)
+        assert len(settled) == len(set(settled))
+        for path in settled:
             first, *_, last = [*touches[path], touches[path][-1]]
             assert now - last >= SETTLE_S or now - first >= MAX_UNSETTLED_S
             del touches[path]
