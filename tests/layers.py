@@ -1,4 +1,4 @@
-"""The rules about imports, which tests/test_layers.py holds: packages, rooms, libraries, pairs of folders."""
+"""The rules about imports that tests/test_layers.py checks: packages, rooms, libraries, pairs of folders."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -129,9 +129,9 @@ KNOWN: Final[frozenset[str]] = frozenset()
 
 
 def violations(root: Path, place: str = "", line: str = "") -> list[str]:
-    """Return what is imported against the rules below this folder, as "file imports module: rule".
+    """Return the imports below this folder that break a rule, as "file imports module: rule".
 
-    As if the file at `place` had one more `line`.
+    The file at `place` is taken to have one more `line`.
     """
     modules = project_modules(root)
     added = frozenset(all_imports(ast.parse(line)))

@@ -1,4 +1,4 @@
-"""Who may import whom, and what a process or a module must not load."""
+"""Imports keep to the rules of tests/layers.py, and modules and processes load no more than they need."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_imports_keep_to_the_rules() -> None:
         ("server/api/chat/wire.py", "import server.api.batches.worker", "its folder is imported there too"),
     ],
 )
-def test_a_wrong_import_is_found(place: str, line: str, rule: str) -> None:
+def test_violations_reports_a_wrong_import(place: str, line: str, rule: str) -> None:
     found = violations(ROOT, place, line)
     assert found
     assert any(each.startswith(f"{place} imports ") and rule in each for each in found)

@@ -1,4 +1,4 @@
-"""By which names the server may be called."""
+"""Host headers that name the server, and those that do not."""
 
 import pytest
 
@@ -67,21 +67,21 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("authority", OWN)
-def test_it_answers_to_its_own_names(authority: str) -> None:
+def test_own_names_are_accepted(authority: str) -> None:
     assert Hosts("127.0.0.1", ["library", "Docs.Example.internal"]).knows(authority)
 
 
 @pytest.mark.parametrize("authority", FOREIGN)
-def test_it_answers_to_no_other(authority: str) -> None:
+def test_other_names_are_refused(authority: str) -> None:
     assert not Hosts("127.0.0.1", ["library", "docs.example.internal"]).knows(authority)
 
 
 @pytest.mark.parametrize("bound", ["0.0.0.0", "::", "192.168.1.7"])
-def test_where_others_come_in_it_answers_to_addresses_but_not_to_foreign_names(bound: str) -> None:
+def test_an_open_server_accepts_addresses_but_no_foreign_names(bound: str) -> None:
     hosts = Hosts(bound)
     assert all(hosts.knows(own) for own in ("192.168.1.7:8000", "[fe80::1]:8000", "127.0.0.1", "localhost"))
     assert not any(hosts.knows(name) for name in ("library", "evil.com", "192.168.1.7.nip.io", ""))
 
 
-def test_a_host_is_told_without_port_and_brackets() -> None:
+def test_host_of_leaves_out_port_and_brackets() -> None:
     assert [host_of(each) for each in ("A.b:1", "[::1]:2", "[::1", "1.2.3.4")] == ["a.b", "::1", None, "1.2.3.4"]

@@ -1,4 +1,4 @@
-"""What a key that is limited to some collections sees of the index, and what it may ask of the indexer."""
+"""A key that is limited to some collections sees and changes nothing of the others in the index."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ BUSY = Progress("indexing", "policies", "salaries.md", 3.0, 4000, 12.5, None, Sp
 
 
 class FakeIndexer:
-    """An indexer at work on `policies`, and the commands it was sent. Stands for its supervisor and its client."""
+    """An indexer that indexes `policies` and records the commands it gets. Replaces its supervisor and its client."""
 
     name, is_ready, has_started, state, num_restarts = "indexer", True, True, "ready", 0
 
@@ -49,14 +49,14 @@ class LimitedKeys:
         self._keys = keys
 
     def headers(self, *collections: str) -> dict[str, str]:
-        """A new key of the role `write`, for these collections, or for all when none is named."""
+        """Create a key with the role `write` for these collections, or for all if none is named; return its headers."""
         name = f"key-{len(self._keys.read())}"
         _, text = self._keys.create(name, Role.WRITE, list(collections) or None)
         return {"Authorization": f"Bearer {text}"}
 
 
 @pytest.fixture
-def limited(tmp_path: Path) -> Iterator[LimitedKeys]:
+def api(tmp_path: Path) -> Iterator[LimitedKeys]:
     store = open_document_store(tmp_path)
     ids = store.configure([Collection("handbook", tmp_path), Collection("policies", tmp_path)])
     store.replace(ids["handbook"], "leave.md", FileStat(9, 0), "", None, [Chunk("Leave.", (), 0, 6, 1, 1)])
@@ -71,21 +71,21 @@ def limited(tmp_path: Path) -> Iterator[LimitedKeys]:
         yield LimitedKeys(client, keys, indexer)
 
 
-def _status(limited: LimitedKeys, *collections: str) -> dict[str, Any]:
-    response = limited.client.get("/v1/index/status", headers=limited.headers(*collections))
+def _status(api: LimitedKeys, *collections: str) -> dict[str, Any]:
+    response = api.client.get("/v1/index/status", headers=api.headers(*collections))
     assert response.status_code == 200
     return cast(dict[str, Any], response.json())
 
 
-def test_a_key_for_all_collections_sees_the_file_that_is_indexed(limited: LimitedKeys) -> None:
-    status = _status(limited)
+def test_a_key_for_all_collections_sees_the_file_that_is_indexed(api: LimitedKeys) -> None:
+    status = _status(api)
     assert status["current"] == {"collection": "policies", "path": "salaries.md"}
     assert (status["activity"], status["files_per_s"], status["lag_s"]) == ("indexing", 3.0, 12.5)
     assert [each["name"] for each in status["collections"]] == ["handbook", "policies"]
 
 
-def test_a_limited_key_sees_nothing_of_other_collections_in_the_status(limited: LimitedKeys) -> None:
-    status = _status(limited, "handbook")
+def test_a_limited_key_sees_nothing_of_other_collections_in_the_status(api: LimitedKeys) -> None:
+    status = _status(api, "handbook")
     assert (status["activity"], status["current"], status["error"], status["switch"]) == ("idle", None, None, None)
     assert (status["files_per_s"], status["bytes_per_s"], status["lag_s"]) == (0, 0, 0)
     assert [each["name"] for each in status["collections"]] == ["handbook"]
@@ -93,18 +93,18 @@ def test_a_limited_key_sees_nothing_of_other_collections_in_the_status(limited: 
         assert name not in json.dumps(status)
 
 
-def test_a_limited_key_sees_the_file_of_its_own_collection_that_is_indexed(limited: LimitedKeys) -> None:
-    assert _status(limited, "policies")["current"] == {"collection": "policies", "path": "salaries.md"}
+def test_a_limited_key_sees_the_file_of_its_own_collection_that_is_indexed(api: LimitedKeys) -> None:
+    assert _status(api, "policies")["current"] == {"collection": "policies", "path": "salaries.md"}
 
 
-def test_a_limited_key_sees_why_all_indexing_waits(limited: LimitedKeys) -> None:
-    limited.indexer.progress = Progress("waiting", error="the index cannot be written: the disk is full")
-    status = _status(limited, "handbook")
+def test_a_limited_key_sees_why_all_indexing_waits(api: LimitedKeys) -> None:
+    api.indexer.progress = Progress("waiting", error="the index cannot be written: the disk is full")
+    status = _status(api, "handbook")
     assert (status["activity"], status["error"]) == ("waiting", "the index cannot be written: the disk is full")
 
 
 def test_a_limited_key_sees_nothing_of_other_collections_in_the_events(
-    limited: LimitedKeys, monkeypatch: pytest.MonkeyPatch
+    api: LimitedKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statuses = index_routes.status_changes
 
@@ -114,37 +114,37 @@ def test_a_limited_key_sees_nothing_of_other_collections_in_the_events(
             return
 
     monkeypatch.setattr(index_routes, "status_changes", first_status)
-    seen = limited.client.get("/v1/index/events", headers=limited.headers("handbook")).text
+    seen = api.client.get("/v1/index/events", headers=api.headers("handbook")).text
     assert "handbook" in seen
     for name in ("salaries", "secrets", "policies", "encrypted"):
         assert name not in seen
-    assert "salaries" in limited.client.get("/v1/index/events", headers=limited.headers()).text
+    assert "salaries" in api.client.get("/v1/index/events", headers=api.headers()).text
 
 
-def test_a_limited_key_sees_no_documents_of_other_collections(limited: LimitedKeys) -> None:
-    headers = limited.headers("handbook")
-    assert limited.client.get("/documents/1", headers=headers).status_code == 200
-    assert limited.client.get("/documents/2", headers=headers).status_code == 404
-    assert limited.client.get("/documents/2", headers=limited.headers()).status_code == 200
-    assert limited.client.get("/v1/collections/policies/documents", headers=headers).status_code == 404
-    names = [each["id"] for each in limited.client.get("/v1/collections", headers=headers).json()["data"]]
+def test_a_limited_key_sees_no_documents_of_other_collections(api: LimitedKeys) -> None:
+    headers = api.headers("handbook")
+    assert api.client.get("/documents/1", headers=headers).status_code == 200
+    assert api.client.get("/documents/2", headers=headers).status_code == 404
+    assert api.client.get("/documents/2", headers=api.headers()).status_code == 200
+    assert api.client.get("/v1/collections/policies/documents", headers=headers).status_code == 404
+    names = [each["id"] for each in api.client.get("/v1/collections", headers=headers).json()["data"]]
     assert names == ["handbook"]
 
 
-def test_a_limited_key_rescans_and_releases_deletions_in_its_own_collections_alone(limited: LimitedKeys) -> None:
+def test_a_limited_key_rescans_and_releases_deletions_in_its_own_collections_alone(api: LimitedKeys) -> None:
     body = {"accept_deletions": True}
     for collections in (["handbook"], ["handbook", "policies"], []):
-        response = limited.client.post("/v1/index/rescan", json=body, headers=limited.headers(*collections))
+        response = api.client.post("/v1/index/rescan", json=body, headers=api.headers(*collections))
         assert response.status_code == 202
-    assert limited.indexer.commands == [
+    assert api.indexer.commands == [
         Rescan(("handbook",), accept_deletions=True),
         Rescan(("handbook", "policies"), accept_deletions=True),
         Rescan(None, accept_deletions=True),
     ]
 
 
-def test_a_limited_key_cannot_name_another_collection_to_rescan(limited: LimitedKeys) -> None:
-    headers = limited.headers("handbook")
-    assert limited.client.post("/v1/index/rescan", json={"collection": "policies"}, headers=headers).status_code == 404
-    assert limited.client.post("/v1/index/rescan", json={"collection": "handbook"}, headers=headers).status_code == 202
-    assert limited.indexer.commands == [Rescan(("handbook",))]
+def test_a_limited_key_cannot_name_another_collection_to_rescan(api: LimitedKeys) -> None:
+    headers = api.headers("handbook")
+    assert api.client.post("/v1/index/rescan", json={"collection": "policies"}, headers=headers).status_code == 404
+    assert api.client.post("/v1/index/rescan", json={"collection": "handbook"}, headers=headers).status_code == 202
+    assert api.indexer.commands == [Rescan(("handbook",))]

@@ -1,4 +1,4 @@
-"""Keys on disk."""
+"""The file of API keys, principals and rate limits."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ from server.errors import KeyStoreError
 from server.storage.local.keys import KeyFile
 
 
-def test_a_key_is_found_by_its_text_and_its_text_is_not_kept(tmp_path: Path) -> None:
+def test_a_key_is_found_by_its_text_and_only_its_hash_is_stored(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     assert file.read() == ()
     key, text = file.create("ci", Role.READ, ["handbook"], rate=60)
@@ -49,7 +49,7 @@ def test_a_key_ends_when_it_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert file.find(text) is None
 
 
-def test_names_are_given_once_and_only_what_is_there_is_revoked(tmp_path: Path) -> None:
+def test_names_are_unique_and_revoking_an_unknown_key_fails(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     key, _ = file.create("ci", Role.READ)
     with pytest.raises(KeyStoreError, match="there is a key named 'ci'"):
@@ -61,7 +61,7 @@ def test_names_are_given_once_and_only_what_is_there_is_revoked(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"keys": 3}', '{"keys": [{"id": 1}]}', "[]"])
-def test_a_damaged_file_lets_nobody_in(tmp_path: Path, content: str) -> None:
+def test_a_damaged_key_file_is_an_error(tmp_path: Path, content: str) -> None:
     file = KeyFile(tmp_path)
     _, text = file.create("ci", Role.READ)
     file.path.write_text(content)
@@ -70,7 +70,7 @@ def test_a_damaged_file_lets_nobody_in(tmp_path: Path, content: str) -> None:
             file.find(text)
 
 
-def test_a_role_that_there_is_not_lets_nobody_in(tmp_path: Path) -> None:
+def test_an_unknown_role_is_an_error(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     _, text = file.create("ci", Role.READ)
     file.path.write_text(file.path.read_text().replace('"read"', '"root"'))
@@ -79,7 +79,7 @@ def test_a_role_that_there_is_not_lets_nobody_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_a_file_that_others_may_read_lets_nobody_in(tmp_path: Path) -> None:
+def test_a_key_file_that_other_users_can_read_is_an_error(tmp_path: Path) -> None:
     file = KeyFile(tmp_path)
     _, text = file.create("ci", Role.READ)
     file.path.chmod(0o640)
@@ -87,8 +87,8 @@ def test_a_file_that_others_may_read_lets_nobody_in(tmp_path: Path) -> None:
         KeyFile(tmp_path).find(text)
 
 
-def test_every_key_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is found first: how long it takes says nothing."""
+def test_find_compares_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a search does not depend on where the key is."""
     file, compared = KeyFile(tmp_path), []
     texts = [file.create(f"key {i}", Role.READ)[1] for i in range(5)]
     real = keys.hmac.compare_digest
@@ -97,7 +97,7 @@ def test_every_key_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(compared) == 5
 
 
-def test_who_asks_may_see_what_the_key_says(tmp_path: Path) -> None:
+def test_a_principal_sees_the_collections_of_its_key(tmp_path: Path) -> None:
     key, _ = KeyFile(tmp_path).create("ci", Role.WRITE, ["b", "a", "a"])
     principal = principal_of(key)
     assert (principal.name, principal.role, key.collections) == ("ci", Role.WRITE, ("a", "b"))
@@ -106,7 +106,7 @@ def test_who_asks_may_see_what_the_key_says(tmp_path: Path) -> None:
     assert Role.READ < Role.WRITE < Role.ADMIN
 
 
-def test_a_key_asks_no_more_often_than_it_may(tmp_path: Path) -> None:
+def test_rates_allow_as_many_requests_as_the_key(tmp_path: Path) -> None:
     now = 0.0
     rates = Rates(lambda: now)
     key, _ = KeyFile(tmp_path).create("ci", Role.READ, rate=60)

@@ -1,4 +1,4 @@
-"""What a key lets its owner do, and see: routes with made-up services behind them."""
+"""The role that each route requires, and what a key with some collections sees, with fake services."""
 
 import contextlib
 from collections.abc import Iterator
@@ -106,7 +106,7 @@ ROLES = {
 }
 
 
-class Locked:
+class ServerWithKeys:
     """A server with keys."""
 
     def __init__(self, folder: Path, client: TestClient[Any], keys: KeyFile, index: FakeIndex) -> None:
@@ -130,13 +130,13 @@ class Locked:
 
 
 @pytest.fixture
-def locked(tmp_path: Path) -> Iterator[Locked]:
+def api(tmp_path: Path) -> Iterator[ServerWithKeys]:
     keys, index = KeyFile(tmp_path), FakeIndex([PASSAGE])
     keys.create("first", Role.ADMIN)
     with serving(
         tmp_path, ScriptedChatModel(), index, Access(Hosts("127.0.0.1", ["testserver.local"]), keys=keys)
     ) as client:
-        yield Locked(tmp_path, client, keys, index)
+        yield ServerWithKeys(tmp_path, client, keys, index)
 
 
 def code(response: Any) -> tuple[int, str]:
@@ -147,18 +147,18 @@ def handlers_of(app: Any) -> list[HTTPRouteHandler]:
     return [handler for route in app.routes if isinstance(route, HTTPRoute) for handler in route.route_handlers]
 
 
-def test_the_role_that_each_operation_requires(locked: Locked) -> None:
-    handlers = handlers_of(locked.client.app)
+def test_the_role_that_each_operation_requires(api: ServerWithKeys) -> None:
+    handlers = handlers_of(api.client.app)
     assert {operation_of(handler): role_for(handler) for handler in handlers} == ROLES
 
 
-def test_every_handler_that_changes_something_declares_its_role(locked: Locked) -> None:
-    unsafe = [handler for handler in handlers_of(locked.client.app) if not handler.http_methods <= {"GET", "OPTIONS"}]
+def test_every_handler_that_changes_something_declares_its_role(api: ServerWithKeys) -> None:
+    unsafe = [handler for handler in handlers_of(api.client.app) if not handler.http_methods <= {"GET", "OPTIONS"}]
     assert [handler for handler in unsafe if "role" not in handler.opt] == []
 
 
-def test_changes_are_told_from_questions_for_the_audit_log(locked: Locked) -> None:
-    changes = {operation_of(handler) for handler in handlers_of(locked.client.app) if is_change(handler)}
+def test_the_audit_log_knows_which_operations_are_changes(api: ServerWithKeys) -> None:
+    changes = {operation_of(handler) for handler in handlers_of(api.client.app) if is_change(handler)}
     assert changes == {name for name, role in ROLES.items() if role > Role.READ} | {"cancelResponse", "deleteResponse"}
 
 
@@ -173,76 +173,74 @@ def test_an_undeclared_handler_needs_admin_unless_it_is_get() -> None:
     async def remove() -> None: ...
 
     @post("/declared", opt={"role": Role.WRITE})
-    async def declared() -> None: ...
+    async def declare() -> None: ...
 
-    app = Litestar([show, change, remove, declared], openapi_config=None)
+    app = Litestar([show, change, remove, declare], openapi_config=None)
     roles = {handler.fn.__name__: role_for(handler) for handler in handlers_of(app)}
     assert roles | {"options_handler": Role.READ} == {
         "show": Role.READ,
         "change": Role.ADMIN,
         "remove": Role.ADMIN,
-        "declared": Role.WRITE,
+        "declare": Role.WRITE,
         "options_handler": Role.READ,  # Litestar's own
     }
 
 
-@pytest.mark.parametrize(("role", "is_let"), [(Role.READ, False), (Role.WRITE, True), (Role.ADMIN, True)])
-def test_who_may_only_read_changes_nothing(locked: Locked, role: Role, is_let: bool) -> None:
-    response = locked.post("/v1/index/pause", None, role)
-    if is_let:  # and finds that there is no indexer here
+@pytest.mark.parametrize(("role", "is_allowed"), [(Role.READ, False), (Role.WRITE, True), (Role.ADMIN, True)])
+def test_a_key_that_may_only_read_changes_nothing(api: ServerWithKeys, role: Role, is_allowed: bool) -> None:
+    response = api.post("/v1/index/pause", None, role)
+    if is_allowed:  # and finds that there is no indexer here
         assert response.status_code == 500
     else:
         assert code(response) == (403, "insufficient_role")
         assert "role read; this needs write" in response.json()["error"]["message"]
 
 
-def test_all_routes_need_a_key(locked: Locked) -> None:
-    for route in locked.client.app.routes:
+def test_all_routes_need_a_key(api: ServerWithKeys) -> None:
+    for route in api.client.app.routes:
         for method in getattr(route, "methods", ()):
             path = route.path_format.replace("{", "").replace("}", "")
-            response = locked.client.request(method, path)
+            response = api.client.request(method, path)
             if path in PUBLIC or (path.startswith("/web/") and method != "OPTIONS"):
                 assert response.status_code != 401
             else:
                 assert response.status_code == 401, (method, path)
 
 
-def test_a_key_of_one_collection_searches_it_alone(locked: Locked) -> None:
-    assert locked.post("/v1/search", {"query": "x"}, collections=["handbook"]).status_code == 200
-    assert locked.post("/v1/search", {"query": "x"}).status_code == 200
-    assert [collections for _, _, collections, _ in locked.index.searches] == [("handbook",), None]
+def test_a_key_of_one_collection_searches_it_alone(api: ServerWithKeys) -> None:
+    assert api.post("/v1/search", {"query": "x"}, collections=["handbook"]).status_code == 200
+    assert api.post("/v1/search", {"query": "x"}).status_code == 200
+    assert [collections for _, _, collections, _ in api.index.searches] == [("handbook",), None]
     other = {"query": "x", "collections": ["policies"]}
-    assert code(locked.post("/v1/search", other, collections=["handbook"])) == (404, "collection_not_found")
-    assert "policies" not in locked.post("/v1/search", other, collections=["handbook"]).text.replace(
-        "'policies'", "", 1
-    )
-    assert code(locked.post("/v1/search", {"query": "x", "collections": ["no"]}, collections=["handbook"]))[0] == 404
+    assert code(api.post("/v1/search", other, collections=["handbook"])) == (404, "collection_not_found")
+    assert "policies" not in api.post("/v1/search", other, collections=["handbook"]).text.replace("'policies'", "", 1)
+    assert code(api.post("/v1/search", {"query": "x", "collections": ["no"]}, collections=["handbook"]))[0] == 404
 
 
-def test_a_key_of_one_collection_asks_it_alone(locked: Locked) -> None:
-    assert locked.post("/v1/chat/completions", QUESTION, collections=["handbook"]).status_code == 200
-    assert [collections for _, _, collections, _ in locked.index.searches] == [("handbook",)]
+def test_a_key_of_one_collection_gets_answers_from_it_alone(api: ServerWithKeys) -> None:
+    assert api.post("/v1/chat/completions", QUESTION, collections=["handbook"]).status_code == 200
+    assert [collections for _, _, collections, _ in api.index.searches] == [("handbook",)]
     for asked in ({"model": "cloister/policies"}, {"rag": {"collections": ["policies"]}}):
-        response = locked.post("/v1/chat/completions", {**QUESTION, **asked}, collections=["handbook"])
+        response = api.post("/v1/chat/completions", {**QUESTION, **asked}, collections=["handbook"])
         assert response.status_code == 404
-    assert len(locked.index.searches) == 1
+    assert len(api.index.searches) == 1
 
 
-def test_what_another_key_was_told_is_not_recalled(locked: Locked) -> None:
-    """The same conversation, sent by a key that sees less, is searched for anew."""
-    first = locked.post("/v1/chat/completions", QUESTION).json()
+def test_sources_of_another_key_s_turn_are_not_recalled(api: ServerWithKeys) -> None:
+    """A conversation sent again by a key that sees less is searched again."""
+    first = api.post("/v1/chat/completions", QUESTION).json()
     assert [p["is_new"] for p in first["rag"]["passages"]] == [True]
-    locked.index.passages = ()
+    api.index.passages = ()
     answer = {"role": "assistant", "content": first["choices"][0]["message"]["content"]}
     talk = {"messages": [*QUESTION["messages"], answer, {"role": "user", "content": "And then?"}]}
-    again = locked.post("/v1/chat/completions", {**talk, "rag": {"citations": "none"}}).json()
-    assert locked.index.searches[-1][2] is None
-    restricted = locked.post("/v1/chat/completions", talk, collections=["policies"]).json()
+    again = api.post("/v1/chat/completions", {**talk, "rag": {"citations": "none"}}).json()
+    assert api.index.searches[-1][2] is None
+    restricted = api.post("/v1/chat/completions", talk, collections=["policies"]).json()
     assert restricted["rag"]["passages"] == []
     assert "ten days" not in str(restricted)
     assert again["rag"]["dropped"] == []
 
 
-def test_a_key_of_no_collection_finds_nothing(locked: Locked) -> None:
-    assert locked.post("/v1/search", {"query": "x"}, collections=[]).status_code == 200
-    assert locked.index.searches[-1][2] == ()
+def test_a_key_of_no_collection_finds_nothing(api: ServerWithKeys) -> None:
+    assert api.post("/v1/search", {"query": "x"}, collections=[]).status_code == 200
+    assert api.index.searches[-1][2] == ()

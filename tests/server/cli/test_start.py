@@ -1,4 +1,4 @@
-"""The small commands start without the libraries of the server."""
+"""Small commands start without importing the libraries of the server."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What terminals are shown of documents, models and servers that others wrote."""
+"""Text of documents and servers is printed without control characters."""
 
 import json
 import threading
@@ -62,23 +62,23 @@ def _controls(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", ["ask", "search"])
-def test_no_document_speaks_to_the_terminal(url: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_control_character_is_printed(url: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "anything", "--url", url]) == 0
-    said = capsys.readouterr().out
-    assert _controls(said) == set()
-    assert "a[2Jb]0;titlecd31me" in said
-    assert "first\n" in said
+    output = capsys.readouterr().out
+    assert _controls(output) == set()
+    assert "a[2Jb]0;titlecd31me" in output
+    assert "first\n" in output
 
 
-def test_what_a_server_says_against_it_is_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_server_is_printed_as_one_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "refuse", "--url", url]) == 1
-    said = capsys.readouterr().err
-    assert (_controls(said), said.count("\n")) == (set(), 1)
-    assert said.startswith("cloister: no a[2Jb")
+    output = capsys.readouterr().err
+    assert (_controls(output), output.count("\n")) == (set(), 1)
+    assert output.startswith("cloister: no a[2Jb")
 
 
 @given(st.text())
-def test_only_controls_are_left_out(text: str) -> None:
+def test_strip_controls_removes_control_characters_only(text: str) -> None:
     assert strip_controls(text) == "".join(letter for letter in text if letter not in _controls(text))
 
 
@@ -86,5 +86,5 @@ def test_only_controls_are_left_out(text: str) -> None:
     ("line", "columns", "fits"),
     [("abc", 4, "abc"), ("abcd", 4, "ab…"), ("abcdef", 5, "abc…"), ("abc", 2, "…"), ("abc", 1, "…"), ("", 80, "")],
 )
-def test_a_line_stays_one(line: str, columns: int, fits: str) -> None:
+def test_fit_line_cuts_to_the_columns(line: str, columns: int, fits: str) -> None:
     assert fit_line(line, columns) == fits
