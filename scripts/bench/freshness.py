@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import measurement
+from running import cpu_s
 
 from index.ingest.files import list_files
 from index.ingest.indexer import Indexer
@@ -89,9 +90,9 @@ async def freshness(root: Path, retriever: Retriever, encoder: EncoderClient, sa
 async def idle_share(client: IndexerClient) -> float:
     """Return the share of a core that the indexer uses while nothing changes."""
     await asyncio.sleep(5)
-    before = measurement.cpu_s(client.pid)
+    before = cpu_s(client.pid)
     await asyncio.sleep(_IDLE_S)
-    return (measurement.cpu_s(client.pid) - before) / _IDLE_S
+    return (cpu_s(client.pid) - before) / _IDLE_S
 
 
 async def measure_indexer(folder: Path, embedder: ModelFiles, num_files: int, saves: int) -> dict[str, Any]:

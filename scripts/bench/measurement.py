@@ -1,4 +1,4 @@
-"""What the measurements have in common: taking turns, percentiles, and how they report.
+"""Shared parts of the measurements: taking turns, percentiles, processes, and reports.
 
 `import measurement` makes the modules of tests/e2e importable. Plain imports are sorted before `from` imports, so it
 runs before those.
@@ -34,12 +34,6 @@ def take_turns(contenders: Sequence[T], rounds: int) -> Iterator[T]:
     """Yield all contenders in each round, in alternating order, so that drift of the machine affects all alike."""
     for number in range(rounds):
         yield from contenders[:: 1 if number % 2 else -1]
-
-
-def cpu_s(pid: int) -> float:
-    """Return the processor time that a process has used, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mib() -> float:

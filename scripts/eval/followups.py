@@ -52,8 +52,8 @@ async def ranks(
     for each in conversations:
         passages = await retriever.search(to_queries(each.messages), embedder, _DEPTH)
         sections = list(dict.fromkeys((p.path, *p.heading[-1:]) for p in passages))
-        wanted = (each.path, each.heading)
-        ranks_of_sections.append(sections.index(wanted) + 1 if wanted in sections else 0)
+        expected = (each.path, each.heading)
+        ranks_of_sections.append(sections.index(expected) + 1 if expected in sections else 0)
     return ranks_of_sections
 
 

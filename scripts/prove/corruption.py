@@ -1,4 +1,4 @@
-"""Damage every cache on disk at random: no damaged content is used, and what was damaged is made again.
+"""Damage every cache on disk at random: no damaged content is used, and every cache is restored.
 
     .venv/bin/python scripts/prove/corruption.py [--damages 1000] [--seed 1] [--only NAME]
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import proof
-from running import Server, children
+from running import Server, children, cpu_s
 
 _NUM_SLOTS = 8  # the server's default
 _NUM_CONNECTIONS = 3 * _NUM_SLOTS  # open at the same time
@@ -160,9 +160,9 @@ def prove(server: Server, num_clients: int, seed: int) -> list[str]:
     run_clients(server, num_clients, seed)
     print(f"{num_clients} clients connected and disconnected in {time.monotonic() - started:.0f} s")
     time.sleep(1)  # for the step and the replies in progress
-    used = proof.cpu_s(engine)
+    used = cpu_s(engine)
     time.sleep(_QUIET_S)
-    if (used := proof.cpu_s(engine) - used) > 0.1 * _QUIET_S:
+    if (used := cpu_s(engine) - used) > 0.1 * _QUIET_S:
         problems.append(f"the engine works without a client: {used:.2f} s of processor time in {_QUIET_S} s")
     answers = answer_concurrently(server, _NUM_SLOTS)
     print(f"last first token of eight, afterwards: {max(answers).first_s:.2f} s")

@@ -68,8 +68,18 @@ def documents(data: Path) -> dict[str, str]:
         reader.close()
 
 
+def integrity_problem(data: Path) -> str | None:
+    """Return what SQLite reports as damaged in the database, if anything."""
+    reader = open_reader(data)
+    try:
+        rows = query(reader, "PRAGMA integrity_check")
+    finally:
+        reader.close()
+    return None if rows == [("ok",)] else str(rows)
+
+
 def fill(ballast: Path, chance: random.Random, until: threading.Event) -> None:
-    """Fill the disk step by step, and what becomes free again too, until `until` is set."""
+    """Fill the disk step by step, space that becomes free included, until `until` is set."""
     with ballast.open("ab", buffering=0) as file:
         while not until.is_set():
             try:
@@ -122,17 +132,14 @@ def stop_once(mount: Path, root: Path, number: int) -> str | None:
             if not finds(f"kestrel{number}"):
                 return "the search failed on a full disk"
             if not acknowledged <= documents(data).keys():
-                return "something acknowledged was lost"
+                return "an acknowledged document was lost"
             ballast.unlink()
-            wanted = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir()}
-            if not proof.holds_within(30, lambda: documents(data) == wanted):
+            expected = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.iterdir()}
+            if not proof.holds_within(30, lambda: documents(data) == expected):
                 return "work did not resume"
             if not finds("otter"):
-                return "what was indexed since is not found"
-        reader = open_reader(data)
-        checked = query(reader, "PRAGMA integrity_check")
-        reader.close()
-        return None if checked == [("ok",)] else str(checked)
+                return "a file indexed since is not found"
+        return integrity_problem(data)
     finally:
         has_reported.set()
         stop.set()

@@ -1,4 +1,4 @@
-"""What the proofs have in common: the server they test, waiting, processes, and how they report.
+"""Shared parts of the proofs: the server they test, waiting, processes, and reports.
 
 `import proof` makes the modules of tests/e2e and tests/clients, and the package `tests`, importable. Plain imports are
 sorted before `from` imports, so it runs before those.
@@ -67,12 +67,6 @@ def holds_within(timeout_s: float, condition: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-def cpu_s(pid: int) -> float:
-    """Return the processor time that a process has used, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def print_machine() -> None:

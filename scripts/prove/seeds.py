@@ -10,9 +10,9 @@ log-probability while the tokens are the same, and the number of common tokens w
 are compared too.
 
 A quantized model rounds its activations to 8 bits before every product, so the last digit of a sum becomes tenths of a
-log-probability: as much as another word in the prompt changes. That rounding is the only cause is therefore shown with
-the same weights in F32, where conditions must change far less than one changed token of the prompt does. The exit
-status is 1 when they do not, or when the same condition does not give the same answer to the last bit.
+log-probability: as much as another word in the prompt changes. To show that rounding is the only cause, the conditions
+are compared with the same weights in F32 too, where they must change far less than one changed token of the prompt
+does. The exit status is 1 when they do not, or when the same condition does not give the same answer to the last bit.
 """
 
 import argparse

@@ -142,9 +142,9 @@ def step(folder: Path, chance: random.Random, number: int) -> None:
 
 def await_equal(folder: Path, since: float, timeout_s: float) -> float | None:
     """Wait until the index equals the disk; return the seconds since the last change, or None after the timeout."""
-    wanted = on_disk(folder)
+    expected = on_disk(folder)
     while time.monotonic() - since < timeout_s:
-        if indexed(folder) == wanted:
+        if indexed(folder) == expected:
             return time.monotonic() - since
         time.sleep(0.05)
     return None
@@ -191,10 +191,10 @@ def write_while_stopped(folder: Path, pid: int) -> float | None:
 
 def await_all(folder: Path) -> bool:
     """Wait as long as documents are still being read; return whether the index then equals the disk."""
-    wanted, before, since = on_disk(folder), -1, time.monotonic()
+    expected, before, since = on_disk(folder), -1, time.monotonic()
     while time.monotonic() - since < 60:
         documents = indexed(folder)
-        if documents == wanted:
+        if documents == expected:
             return True
         if (num_read := sum(map(bool, documents.values()))) != before:
             before, since = num_read, time.monotonic()

@@ -90,6 +90,12 @@ def children(parent: int) -> list[tuple[int, str]]:
     return [(int(pid), command) for pid, ppid, command in rows if int(ppid) == parent and "ps -eo" not in command]
 
 
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process has used, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
 def serving(
     folder: Path,

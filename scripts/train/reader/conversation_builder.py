@@ -34,7 +34,7 @@ Exchange = tuple[str, AnswerBuilder]  # a question and its answer
 
 
 class GeneratedTurn(NamedTuple):
-    """How to generate the question of a turn from its sources."""
+    """Settings for a turn whose question is generated from its sources."""
 
     difficulty: float  # 0 to 1
     refusal_share: float  # of questions, how many the sources do not answer
@@ -142,9 +142,11 @@ class ConversationBuilder:
 
     def _is_unambiguous(self, question: str, sentence: QuotableSentence) -> bool:
         """Return whether no other sentence shares nearly as much with the question."""
-        wanted = stems(question)
-        overlap = self._idf.overlap(wanted, sentence.stems)
-        others = (self._idf.overlap(wanted, each.stems) for each in self._sentences if each.text != sentence.text)
+        question_stems = stems(question)
+        overlap = self._idf.overlap(question_stems, sentence.stems)
+        others = (
+            self._idf.overlap(question_stems, each.stems) for each in self._sentences if each.text != sentence.text
+        )
         return overlap > 0 and overlap >= _MIN_OVERLAP_RATIO * max(others, default=0.0)
 
     def _unanswerable_question(self, turn: GeneratedTurn) -> str | None:
@@ -156,10 +158,10 @@ class ConversationBuilder:
                 continue
             start, end = self._rng.choice(spans)
             question = generate_question(self._rng, text[start:end], self._idf)
-            if not question or not (wanted := stems(question)):
+            if not question or not (question_stems := stems(question)):
                 continue
-            total = sum(self._idf.weight(each) for each in wanted)
-            best = max((self._idf.overlap(wanted, each.stems) for each in self._sentences), default=0.0)
+            total = sum(self._idf.weight(each) for each in question_stems)
+            best = max((self._idf.overlap(question_stems, each.stems) for each in self._sentences), default=0.0)
             if best < _MAX_UNANSWERABLE_OVERLAP * total:
                 return question
         return None

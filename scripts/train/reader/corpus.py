@@ -124,7 +124,7 @@ def _read_pages(file: Path) -> Iterator[Page]:
 
 
 def _read_papers(file: Path) -> tuple[dict[str, Page], list[HumanQuestion]]:
-    """Return the papers by id, and the questions whose answer stands in a sentence of a kept paragraph."""
+    """Return the papers by id, and the questions whose answer stands in a sentence of a sufficiently long paragraph."""
     with gzip.open(file, "rt", encoding="utf-8") as stream:
         content = json.load(stream)
     papers, offsets = {}, {}

@@ -176,12 +176,12 @@ class Examples:
 
     def _ranked_snippets(self, question: str, page: Page, paragraph: int, start: int) -> list[Source]:
         """Return the snippet with the answer and up to nine others, mostly with the best overlap first."""
-        rng, wanted = self._rng, stems(question)
+        rng, question_stems = self._rng, stems(question)
         text = page.paragraphs[paragraph]
         begin = start if rng.random() < 0.75 else max((s for s, _ in sentence_spans(text) if s < start), default=start)
         if start - begin > _SNIPPET_CHARS // 2:
             begin = start
-        score = self._noisy_overlap(wanted, text[start : start + _SNIPPET_CHARS])
+        score = self._noisy_overlap(question_stems, text[start : start + _SNIPPET_CHARS])
         snippets = [(score, self._snippet(page, paragraph, begin))]
         for _ in range(rng.choice((0, 1, 2, 3, 4, 5, 7, 9))):
             other = page if rng.random() < 0.5 else self._page()
@@ -189,7 +189,7 @@ class Examples:
             if other is page and index == paragraph:
                 continue
             text = other.paragraphs[index]
-            scores = [(self._noisy_overlap(wanted, text[a:b]), a) for a, b in sentence_spans(text)]
+            scores = [(self._noisy_overlap(question_stems, text[a:b]), a) for a, b in sentence_spans(text)]
             score, at = max(scores, default=(0.0, 0))
             snippets.append((score, self._snippet(other, index, at)))
         if rng.random() < 0.3:
@@ -201,8 +201,8 @@ class Examples:
     def _snippet(self, page: Page, paragraph: int, start: int) -> Source:
         return Source(self._label(page), truncate(page.paragraphs[paragraph], start, _SNIPPET_CHARS), page.path)
 
-    def _noisy_overlap(self, wanted: set[str], sentence: str) -> float:
-        return self._idf.overlap(wanted, stems(sentence)) * self._rng.uniform(0.5, 1.5)
+    def _noisy_overlap(self, question_stems: set[str], sentence: str) -> float:
+        return self._idf.overlap(question_stems, stems(sentence)) * self._rng.uniform(0.5, 1.5)
 
     def _add_human_question(self, builder: ConversationBuilder) -> None:
         """Add a turn with a question that a person asked about a paper."""

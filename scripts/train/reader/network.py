@@ -59,7 +59,7 @@ def rope_frequencies(shape: Shape) -> Tensor:
 
 
 class AttentionTarget(NamedTuple):
-    """What one head is trained to attend to: for each of `queries` ([rows, n] positions), the `allowed` positions.
+    """The positions that one head is trained to attend to: `allowed` for each of `queries` ([rows, n] positions).
 
     `allowed` is [rows, n, tokens], 1 or 0; a query without allowed positions does not count. A head may have several
     targets.

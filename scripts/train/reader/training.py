@@ -42,7 +42,7 @@ class TrainingConfig(NamedTuple):
 
 
 class CurriculumStage(NamedTuple):
-    """What is trained at some point of the curriculum."""
+    """The settings of the training at some point of the curriculum."""
 
     difficulty: float
     max_tokens: int  # of a conversation
