@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Server, serving, write_handbook
+from real_server import Server, serving, write_handbook
 
 
 def pytest_configure() -> None:

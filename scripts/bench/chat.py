@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import httpx
 import measurement
 from engine import llama_server
-from running import serving
+from real_server import serving
 
 from models.threads import num_physical_cores
 

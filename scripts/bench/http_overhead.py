@@ -23,7 +23,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import measurement
-from running import serving, write_handbook
+from real_server import serving, write_handbook
 
 from models.catalog import resolve_chat
 from models.llm.chat.messages import ChatMessage

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "e2e"))
 
-from running import serving, write_handbook
+from real_server import serving, write_handbook
 
 ROOT = Path(__file__).parents[2]
 

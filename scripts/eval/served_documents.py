@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "e2e"))
 
-from running import Server, serving, wait_until
+from real_server import Server, serving, wait_until
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import proof
 from isolation import NO_NETWORK
-from running import wait_until
+from real_server import wait_until
 
 from server.ops.airgap import attempts, strace
 

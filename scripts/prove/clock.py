@@ -10,7 +10,7 @@ conversation. The exit status is 1 when one of these fails. Needs faketime (a De
 import tempfile
 from pathlib import Path
 
-from running import Server, serving, wait_until, write_handbook
+from real_server import Server, serving, wait_until, write_handbook
 
 _DATES = (
     "2026-11-23 12:00:00",

@@ -3,7 +3,7 @@
     .venv/bin/python scripts/prove/conversations.py [--conversations 10000] [--seed 1]
 
 Generated passages, and a model whose tokens are characters, so that contexts are always too small; clients edit, branch
-and restart conversations. tests/server/conversing.py checks every prompt.
+and restart conversations. tests/server/random_conversations.py checks every prompt.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import proof
 
-from tests.server.conversing import run
+from tests.server.random_conversations import run
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import proof
-from running import Server, children, cpu_s
+from real_server import Server, children, cpu_s
 
 _NUM_SLOTS = 8  # the server's default
 _NUM_CONNECTIONS = 3 * _NUM_SLOTS  # open at the same time

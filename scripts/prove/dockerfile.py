@@ -32,7 +32,7 @@ from typing import NamedTuple, TypeVar
 
 import pathspec
 import proof
-from running import write_handbook
+from real_server import write_handbook
 
 from server.ops.airgap import attempts, strace
 

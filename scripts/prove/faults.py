@@ -26,7 +26,7 @@ from typing import Protocol
 
 import httpx
 import proof
-from running import Server, wait_until
+from real_server import Server, wait_until
 
 _FAULTS = (
     ("pwrite64", "EIO"),

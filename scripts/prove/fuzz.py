@@ -15,7 +15,7 @@ from collections import Counter
 
 import proof
 from fuzzing import fuzz, operations
-from running import Server
+from real_server import Server
 
 _ROUND = 100  # cases of each operation
 _LOGGED_BY_RELOAD = "Indexing "

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import httpx
 import proof
 from isolation import NO_NETWORK, can_isolate
-from running import Server, serving, wait_until, write_handbook
+from real_server import Server, serving, wait_until, write_handbook
 
 from server.ops.airgap import attempts, num_unrouted, strace
 

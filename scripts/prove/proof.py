@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "clients"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "e2e"))
 
-from running import HANDBOOK, Server, children, serving, wait_until, write_handbook
+from real_server import HANDBOOK, Server, children, serving, wait_until, write_handbook
 
 from models.catalog import resolve_embedding
 from models.encoder.messages import ModelFiles

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 import proof
-from running import Server, wait_until
+from real_server import Server, wait_until
 
 _SAMPLE_INTERVAL_S = 5.0
 _MAX_GROWTH_BYTES = 1 << 20  # for a thousand requests

@@ -1,7 +1,7 @@
 """Cohere's own client, unmodified but for its address."""
 
 import pytest
-from running import Server
+from real_server import Server
 
 cohere = pytest.importorskip("cohere")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from running import Server
+from real_server import Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

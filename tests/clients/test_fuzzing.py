@@ -1,7 +1,7 @@
 """Some hundred generated requests; scripts/prove/fuzz.py sends 20,000."""
 
 import pytest
-from running import Server
+from real_server import Server
 
 pytest.importorskip("schemathesis")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, SecretStr
-from running import Server
+from real_server import Server
 
 langchain_openai = pytest.importorskip("langchain_openai")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import Server
+from real_server import Server
 
 from server.api.embeddings.cl100k import tokens
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import Server
+from real_server import Server
 
 pytest.importorskip("llm")
 

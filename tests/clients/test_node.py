@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running import Server
+from real_server import Server
 
 NODE = Path(__file__).parent / "node"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from running import Server
+from real_server import Server
 
 ollama = pytest.importorskip("ollama")
 

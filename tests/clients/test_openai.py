@@ -12,7 +12,7 @@ import openai
 import pydantic
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from running import Server
+from real_server import Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

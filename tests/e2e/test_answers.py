@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from running import HANDBOOK, Server, wait_until
+from real_server import HANDBOOK, Server, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from running import Server, children
+from real_server import Server, children
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -10,7 +10,7 @@ import apsw
 import httpx
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
-from running import Server, serving, wait_until, write_handbook
+from real_server import Server, serving, wait_until, write_handbook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
-from running import Server
+from real_server import Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from running import Server, wait_until
+from real_server import Server, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import openai
 import pytest
-from running import Server, serving, wait_until, write_handbook
+from real_server import Server, serving, wait_until, write_handbook
 
 from tests.models.gguf_files import write_fim_model
 

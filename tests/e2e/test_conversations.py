@@ -6,7 +6,7 @@ from typing import Any
 
 import openai
 import pytest
-from running import Server, serving
+from real_server import Server, serving
 
 from server.rag.prompts import NO_ANSWER
 

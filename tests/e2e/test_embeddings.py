@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from running import Server
+from real_server import Server
 
 from models.encoder.embedder import open_embedder
 from models.encoder.messages import ModelFiles

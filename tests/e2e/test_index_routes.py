@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from running import Server, serving, wait_until, write_handbook
+from real_server import Server, serving, wait_until, write_handbook
 from test_commands import cloister
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]

@@ -16,7 +16,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from running import Server, wait_until
+from real_server import Server, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

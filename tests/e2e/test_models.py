@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Server, children, run, serving, wait_until, write_handbook
+from real_server import Server, children, run, serving, wait_until, write_handbook
 
 from tests.models.gguf_files import write_llama, write_lora, write_parts
 

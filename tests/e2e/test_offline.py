@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from isolation import NO_NETWORK, can_isolate
-from running import serving, wait_until, write_handbook
+from real_server import serving, wait_until, write_handbook
 
 from server.ops.airgap import attempts, strace
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import Server, children, run, serving, wait_until, write_handbook
+from real_server import Server, children, run, serving, wait_until, write_handbook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 

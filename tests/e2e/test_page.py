@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Server, serving, write_handbook
+from real_server import Server, serving, write_handbook
 
 from server.access.keys import Role
 from server.storage.local.keys import KeyFile

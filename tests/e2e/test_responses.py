@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types.responses import FileSearchToolParam, ResponseFileSearchToolCall, ResponseOutputMessage
-from running import Server, wait_until
+from real_server import Server, wait_until
 
 from server.files.folders import folder_store_id
 

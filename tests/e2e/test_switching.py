@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import CACHE, Server, serving, wait_until
+from real_server import CACHE, Server, serving, wait_until
 
 from tests.models.tiny_encoders import make_embedder
 

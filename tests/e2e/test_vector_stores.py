@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 from openai import OpenAI
-from running import Server, serving, wait_until, write_handbook
+from real_server import Server, serving, wait_until, write_handbook
 
 from server.files.folders import folder_store_id
 

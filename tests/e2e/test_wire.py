@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-from running import Server
+from real_server import Server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from running import serving, write_handbook
+from real_server import serving, write_handbook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

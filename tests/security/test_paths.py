@@ -10,7 +10,7 @@ import pytest
 from litestar.testing import TestClient
 
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 SECRET = "the canary sings at midnight"
 

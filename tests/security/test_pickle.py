@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from running import serving, wait_until, write_handbook
+from real_server import serving, wait_until, write_handbook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

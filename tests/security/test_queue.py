@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from running import Server, serving, wait_until, write_handbook
+from real_server import Server, serving, wait_until, write_handbook
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Server, serving, wait_until
+from real_server import Server, serving, wait_until
 
 from models.llm.chat.events import TurnEvent
 from models.logs import LogConfig, configure_logging
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex
-from tests.server.serving import serving as playing
+from tests.server.fakes import FakeIndex
+from tests.server.fakes import serving as playing
 
 IN_QUESTION, IN_DOCUMENT, IN_NAME, IN_KEY, IN_HEADER = (f"canary{i}x7f3a9" for i in range(5))
 CANARIES = (IN_QUESTION, IN_DOCUMENT, IN_NAME, IN_KEY, IN_HEADER)

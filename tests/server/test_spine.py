@@ -17,7 +17,7 @@ from models.llm.engine.messages import Delta
 from models.llm.engine.sequence import FinishReason
 from models.llm.local import LocalChatModel
 from tests.models.conftest import BUILTIN
-from tests.server.serving import FakeIndex, frames, serving
+from tests.server.fakes import FakeIndex, frames, serving
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("server/", "models/", "index/")

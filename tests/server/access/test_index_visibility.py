@@ -19,7 +19,7 @@ from server.access.middleware import Access
 from server.api.cloister.index import routes as index_routes
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 BUSY = Progress("indexing", "policies", "salaries.md", 3.0, 4000, 12.5, None, SpaceSwitch(1, 9))
 

@@ -18,7 +18,7 @@ from server.access.middleware import PUBLIC, Access
 from server.access.roles import is_change, operation_of, role_for
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 PASSAGE = Passage(1, 1, "handbook", "a.md", (), "It takes ten days.", 1, 1, 0.9)
 QUESTION = {"messages": [{"role": "user", "content": "How long does it take?"}]}

@@ -15,7 +15,7 @@ from models.llm.chat.messages import ChatMessage
 from server.api.anthropic.request import chat_messages
 from server.api.anthropic.wire import AnthropicRequest
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 LEAVE = Passage(7, 3, "handbook", "leave.md", ("Leave",), "Yes, leave is sixteen weeks.", 5, 6, 0.9)
 QUESTION = {"role": "user", "content": "How long is leave?"}

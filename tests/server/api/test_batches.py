@@ -17,7 +17,7 @@ from server.storage.base import BatchStore
 from server.storage.records import BatchLine, BatchOptions, BatchRecord, LineOutcome, RequestCounts
 from server.storage.sqlite.batches import SqliteBatchStore
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 URL = "/v1/chat/completions"
 

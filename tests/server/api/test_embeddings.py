@@ -11,7 +11,7 @@ from litestar.testing import TestClient
 
 from server.api.embeddings.wire import MAX_TEXTS
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeEncoder, FakeIndex, serving, vector_of
+from tests.server.fakes import FakeEncoder, FakeIndex, serving, vector_of
 
 LONG = "one two three four five six seven eight nine"  # of which six are read at once
 

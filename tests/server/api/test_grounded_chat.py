@@ -14,7 +14,7 @@ from models.llm.chat.events import ToolCallArguments, ToolCallStart
 from server.files.folders import folder_store_id
 from server.rag.citations import without_source_list
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, frames, serving
+from tests.server.fakes import FakeIndex, frames, serving
 
 LEAVE = Passage(7, 3, "handbook", "people/leave.md", ("Leave",), "Leave is long. It is sixteen weeks.", 5, 6, 0.9)
 TRAVEL = Passage(9, 4, "policies", "travel.pdf", (), "Trains come first.", 1, 1, 0.5, place=Location("page", 3, 3))

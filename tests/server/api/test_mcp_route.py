@@ -14,7 +14,7 @@ from server.access.keys import Role
 from server.access.middleware import Access
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 PASSAGE = Passage(3, 7, "handbook", "leave.md", ("Leave",), "Sixteen weeks.", 1, 1, 0.9)
 HEADERS = {"Accept": "application/json, text/event-stream"}

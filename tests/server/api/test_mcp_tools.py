@@ -14,7 +14,7 @@ from server.observability.metrics import Metrics
 from server.rag.memory import TurnMemory
 from server.storage.sqlite.turns import SqliteTurnStore
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, FakeServices
+from tests.server.fakes import FakeIndex, FakeServices
 
 RATES = "| City | Rate |\n| --- | --- |"
 DOCUMENT = DocumentExcerpt(

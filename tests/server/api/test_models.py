@@ -11,7 +11,7 @@ from models.catalog import ResolvedModel
 from models.errors import ModelNotFound
 from server.resources.reranking import RerankingService
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from models.llm.chat.events import Reasoning, ToolCallArguments, ToolCallStart
 from server.api.ollama.request import parse_keep_alive
 from server.errors import RequestError
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 LEAVE = Passage(7, 3, "handbook", "leave.md", ("Leave",), "Leave is sixteen weeks.", 5, 6, 0.9)
 QUESTION = {"role": "user", "content": "How long is leave?"}

@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 from models.catalog import ResolvedModel
 from server.resources.reranking import RerankingService
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeEncoder, FakeIndex, serving, vector_of
+from tests.server.fakes import FakeEncoder, FakeIndex, serving, vector_of
 
 QUERY = "red fox"
 TEXTS = ["a blue whale", "the red fox runs", "red wine", "some five words before the red fox"]

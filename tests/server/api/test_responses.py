@@ -20,7 +20,7 @@ from server.api.responses.tools import parse_file_search
 from server.api.responses.wire import ResponseObject, ResponseRequest
 from server.errors import RequestError
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 LEAVE = Passage(7, 3, "handbook", "people/leave.md", ("Leave",), "Leave is long. It is sixteen weeks.", 5, 6, 0.9)
 CALL = [ToolCallStart(0, "call_1", "now"), ToolCallArguments(0, '{"a":1}')]

@@ -8,7 +8,7 @@ from litestar.testing import TestClient
 
 from index.types import Passage
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 
 def passage(number: int, size: int) -> Passage:

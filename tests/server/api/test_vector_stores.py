@@ -12,7 +12,7 @@ from index.types import Evidence, FileSubset, Passage
 from index.uploads import UPLOADS
 from server.files.folders import folder_file_id, folder_store_id
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 UNKNOWN_FILE = "file-" + "a" * 24
 

@@ -14,7 +14,7 @@ from server.access.middleware import Access
 from server.access.origins import Origins
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 REQUESTS: list[tuple[str, dict[str, Any]]] = [

@@ -15,7 +15,7 @@ from server.app import create_app
 from server.observability.audit import AuditLog
 from server.observability.metrics import Metrics
 from server.storage.local.audit import AuditFolder
-from tests.server.serving import ACCESS, no_folders
+from tests.server.fakes import ACCESS, no_folders
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from models.llm.chat.prompt import Prompt
 from server.generation import stream as answer
 from server.http import sse
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, frames, serving
+from tests.server.fakes import FakeIndex, frames, serving
 
 BODY: dict[str, Any] = {"model": "played", "messages": [{"role": "user", "content": "So?"}]}
 

@@ -17,7 +17,7 @@ from server.storage.local.audit import AuditFolder
 from server.storage.local.keys import KeyFile
 from server.storage.records import AuditEntry
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 SECRET = "the-canary-sings"
 

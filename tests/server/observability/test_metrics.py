@@ -14,7 +14,7 @@ from index.storage.records import FileStat
 from index.types import Chunk, Collection
 from server.observability.metrics import Metrics
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 Figures = dict[tuple[str, tuple[str, ...]], float]  # by name and labels' values
 

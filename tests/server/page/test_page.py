@@ -9,7 +9,7 @@ from litestar.testing import TestClient
 
 from server.page.files import web_files
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 HTML = {"accept": "text/html,application/xhtml+xml"}
 

@@ -18,7 +18,7 @@ from index.storage.sqlite.document_store import SqliteDocumentStore
 from index.types import Chunk, Collection, Location, Passage
 from server.http.links import passage_url
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 HOSTILE = '<script>alert(1)</script> <img src=x onerror="alert(2)"> \'"&amp;</pre></section> \0 \u202e \ud800'
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

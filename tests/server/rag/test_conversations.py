@@ -9,7 +9,7 @@ from models.llm.chat.messages import ChatMessage, ToolCall
 from server.rag.history import Turn, conversation_hashes, known_turns, turn_hashes
 from server.rag.memory import TurnMemory
 from server.storage.sqlite.turns import SqliteTurnStore
-from tests.server.conversing import run
+from tests.server.random_conversations import run
 
 QUESTION, REPLY, NEXT_QUESTION = (
     ChatMessage.of_text("user", "How long?"),

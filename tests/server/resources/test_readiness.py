@@ -16,7 +16,7 @@ from server.resources import readiness
 from server.resources.readiness import Readiness
 from server.storage.local.keys import KeyFile
 from tests.models.scripted import ScriptedChatModel
-from tests.server.serving import FakeIndex, serving
+from tests.server.fakes import FakeIndex, serving
 
 
 class Search:

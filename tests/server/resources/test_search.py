@@ -9,7 +9,7 @@ from index.errors import CollectionNotFound
 from index.types import FileSubset, Query, SearchScope
 from index.uploads import UPLOADS
 from server.resources.search import SearchService
-from tests.server.serving import FakeIndex
+from tests.server.fakes import FakeIndex
 
 UPLOADED = FileSubset(UPLOADS, frozenset({"a.md"}))
 QUERIES = [Query("how long?")]
