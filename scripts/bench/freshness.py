@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import measurement
-from running import cpu_s
+from real_server import cpu_s
 
 from index.ingest.files import list_files
 from index.ingest.indexer import Indexer
