@@ -166,7 +166,7 @@ def test_folders_come_and_go_by_the_command_line(own_server: Server) -> None:
     assert [line.split()[0] for line in collections("list")[1].splitlines()] == ["handbook", "more"]
     assert "# ours" in config.read_text() and "# and no more" in config.read_text()
     code, output = collections("add", str(folder / "more"))
-    assert (code, output.count("\n"), "give this one another name" in output) == (1, 1, True)
+    assert (code, output.count("\n"), "use another name" in output) == (1, 1, True)
     code, output = collections("rescan", "nowhere")
     assert (code, output.count("\n"), "nowhere" in output) == (1, 1, True)
     assert collections("rescan", "more")[0] == 0
