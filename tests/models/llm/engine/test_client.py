@@ -117,7 +117,7 @@ class RecordingMeter:
         self.waits: list[float] = []
 
     def observe_first_token(self, wait_s: float, num_prompt: int, num_cached: int) -> None:
-        self.begun.append((num_prompt, num_cached))
+        self.prompts.append((num_prompt, num_cached))
         self.waits.append(wait_s)
 
     def observe_tokens(self, num_tokens: int) -> None:
@@ -135,7 +135,7 @@ def test_the_meter_counts_prompts_cached_tokens_and_generated_tokens() -> None:
             return sum([len((await answer(client))[0]) for _ in range(2)])
 
     num_tokens = asyncio.run(run())
-    (first, second), size = meter.begun, len(question())
+    (first, second), size = meter.prompts, len(question())
     assert (first, second[0]) == ((size, 0), size)
     assert second[1] > size // 2
     assert meter.num_tokens == num_tokens
