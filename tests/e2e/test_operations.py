@@ -237,7 +237,7 @@ def test_a_broken_model_file_is_one_line(tmp_path: Path, name: str) -> None:
         ([], {"CLOISTER_ENGINE__N_SLOT": "8"}, "", "engine.n_slot: there is no such setting"),
         ([], {"CLOISTER_ENGINE__NUM_SLOTS": "0"}, "", "engine.num_slots: Expected int >= 1"),
         ([], {}, "[engine]\nn_batch = 'many'", "engine.n_batch: Expected int"),
-        ([], {}, "engine = ", "is not TOML"),
+        ([], {}, "engine = ", "is not valid TOML"),
         ([], {}, "[engine]\nnum_slots = 300", "engine.num_slots: Expected int <= 64"),
         (["--data=file.txt"], {}, "", "file.txt: the data folder cannot be used"),
     ],
