@@ -219,7 +219,7 @@ def _conversion_errors(what: str) -> Iterator[None]:
         yield
     except OSError:
         raise
-    except Exception as error:
+    except Exception as error:  # exporters raise errors of any kind about models that they cannot convert
         raise _ConversionError(f"{what}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
 
 

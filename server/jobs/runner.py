@@ -80,7 +80,7 @@ class JobRunner:
                 self._is_failing = False
                 if job is not None:
                     return job
-            except Exception as error:
+            except Exception as error:  # a worker that ended would leave all later jobs waiting
                 if not self._is_failing:
                     _log.error("no job can be leased: %s; trying again every %d s", type(error).__name__, _POLL_S)
                 self._is_failing = True
@@ -96,7 +96,7 @@ class JobRunner:
             while not (await asyncio.wait({task}, timeout=_EXTEND_AFTER_S))[0]:
                 if not await self._store.extend(job, _LEASE_S):
                     task.cancel()
-        except BaseException:
+        except BaseException:  # also a cancellation: the handler ends first, then others may have the job
             task.cancel()
             await asyncio.wait({task})
             await self._store.release(job)
